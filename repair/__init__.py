@@ -1,0 +1,1 @@
+"""Reconcile the rows that a check found to differ."""

@@ -1,0 +1,1 @@
+"""A real Cassandra cluster on loopback, started from pip packages alone."""
