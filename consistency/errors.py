@@ -1,0 +1,93 @@
+"""Everything this project raises on purpose, and the exit code each one means.
+
+    ConsistencyError                     4  could not run
+    |-- UsageError                       2  an option, file or name the operator gave is wrong
+    |   `-- SettingsError                2  a configuration file or environment variable is wrong
+    |-- ConnectError                     4  no node answered, or none let us in
+    |-- TopologyError                    4  the ring cannot be read or makes no sense
+    |-- SchemaError                      4  a table cannot be read from system_schema
+    |-- LockedError                      5  another run holds the lock
+    |-- ReplicaError                     3  one replica did not answer one question; what it covers is unknown
+    |   |-- ReplicaUnavailable           3  the node is down, unreachable or refused the connection
+    |   |-- ReplicaTimeout               3  no answer in time: split the range, then give up
+    |   |-- ReplicaOverloaded            3  the node asked for less work
+    |   |-- ReplicaRefused               3  the node understood and said no (permission, invalid request)
+    |   |-- TooMuchToScan                3  tombstones or size limits stopped the read: split the range
+    |   `-- NotProvenLocal               3  the answer could not be shown to come from that replica alone
+    `-- InternalError                    4  a postcondition of our own failed; nothing it touched is believed
+
+A message is one line, names the option, host, keyspace or column at fault, and says the way out.
+It never holds a value, a key or a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ConsistencyError(Exception):
+    """The root; `exit_code` is what the command line returns for it."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class UsageError(ConsistencyError):
+    """The operator's input cannot be used."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A configuration file or environment variable cannot be used."""
+
+
+class ConnectError(ConsistencyError):
+    """No node could be reached or none accepted us."""
+
+
+class TopologyError(ConsistencyError):
+    """The ring could not be read, or what was read contradicts itself."""
+
+
+class SchemaError(ConsistencyError):
+    """A keyspace or table could not be described."""
+
+
+class LockedError(ConsistencyError):
+    """Another run holds the lock for this cluster."""
+
+    exit_code = 5
+
+
+class ReplicaError(ConsistencyError):
+    """One replica did not answer one question."""
+
+    exit_code = 3
+
+
+class ReplicaUnavailable(ReplicaError):
+    """The node is down or unreachable."""
+
+
+class ReplicaTimeout(ReplicaError):
+    """The node did not answer in time."""
+
+
+class ReplicaOverloaded(ReplicaError):
+    """The node shed the request."""
+
+
+class ReplicaRefused(ReplicaError):
+    """The node refused the request for good: no permission, or a statement it does not accept."""
+
+
+class TooMuchToScan(ReplicaError):
+    """The read was stopped by a guard of the server (tombstones, size)."""
+
+
+class NotProvenLocal(ReplicaError):
+    """No attempt at the read could be shown to have used the pinned replica alone."""
+
+
+class InternalError(ConsistencyError):
+    """A postcondition of this program failed."""

@@ -1,0 +1,252 @@
+"""Findings: the facts a check reports, and the file they are streamed to.
+
+The file is JSON Lines, mode 0600. Line 1 is a header, every further line one finding. It holds keys and
+write times, never values. `key` is for people and scripts; `key_hex` is the same key as the server's own
+bytes, so that a later step addresses exactly this row whatever its type.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from consistency.errors import UsageError
+
+SCHEMA_VERSION = 1
+
+
+class Kind(str, Enum):
+    """What is wrong; a damaged row gives one finding, of its gravest kind."""
+
+    MISSING = "missing"
+    STALE = "stale"
+    TIE = "tie"
+    EXPIRY = "expiry"
+    ZOMBIE_SUSPECT = "zombie_suspect"
+    FUTURE_WRITE_TIME = "future_write_time"
+    NON_OWNER = "non_owner"
+
+    @property
+    def sentence(self) -> str:
+        """Say what the kind means, for people."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Kind.MISSING: "a replica lacks a row that others hold",
+    Kind.STALE: "a replica holds an older version of a cell",
+    Kind.TIE: "replicas hold different values written at the same time",
+    Kind.EXPIRY: "the same value expires at different times",
+    Kind.ZOMBIE_SUSPECT: "a minority holds a row older than gc_grace_seconds: its delete may have been purged elsewhere",
+    Kind.FUTURE_WRITE_TIME: "a write time lies in the future: a client's clock was wrong",
+    Kind.NON_OWNER: "a node holds a row whose token range it does not own",
+}
+
+WriteTime = int | None | list[int | None]
+"""Microseconds since the epoch; a list, element by element, for a non-frozen collection or UDT."""
+
+
+class State(str, Enum):
+    """What one replica has of the row."""
+
+    CURRENT = "current"
+    STALE = "stale"
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaView:
+    """One replica's copy of the row: its state and the write time of every cell it holds (never values)."""
+
+    state: State
+    writetimes: Mapping[str, WriteTime] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"state": self.state.value, "writetimes": dict(self.writetimes)}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row that the replicas do not agree on.
+
+    `key` maps column to a JSON value (JSON-native where exact, else as cqlsh prints it); a static row has
+    its partition key alone. `key_hex` maps the same columns to the serialized bytes in hex. `columns` are
+    those that differ, `facts` every kind that applies, gravest first.
+    """
+
+    kind: Kind
+    keyspace: str
+    table: str
+    token: int
+    key: Mapping[str, Any]
+    key_hex: Mapping[str, str]
+    replicas: Mapping[str, ReplicaView]
+    columns: tuple[str, ...] = ()
+    facts: tuple[Kind, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form: one line of the findings file."""
+        return {
+            "kind": self.kind.value,
+            "keyspace": self.keyspace,
+            "table": self.table,
+            "token": self.token,
+            "key": dict(self.key),
+            "replicas": {name: view.as_json() for name, view in self.replicas.items()},
+            "columns": list(self.columns),
+            "facts": [fact.value for fact in self.facts],
+            "key_hex": dict(self.key_hex),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Finding:
+        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        return cls(
+            kind=Kind(data["kind"]),
+            keyspace=str(data["keyspace"]),
+            table=str(data["table"]),
+            token=int(data["token"]),
+            key=dict(data["key"]),
+            key_hex={name: bytes.fromhex(text).hex() for name, text in data["key_hex"].items()},
+            replicas={
+                name: ReplicaView(State(view["state"]), dict(view["writetimes"]))
+                for name, view in data["replicas"].items()
+            },
+            columns=tuple(data.get("columns", ())),
+            facts=tuple(Kind(fact) for fact in data.get("facts", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line of a findings file: which run, which cluster, which ring."""
+
+    run_id: str
+    cluster: str
+    ring: str
+    started_at: str
+    tool: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "type": "findings",
+            "run_id": self.run_id,
+            "cluster": self.cluster,
+            "ring": self.ring,
+            "started_at": self.started_at,
+            "tool": self.tool,
+        }
+
+
+class FindingsWriter:
+    """Streams findings to a file of mode 0600, one flushed line each, and counts them by kind.
+
+    The file is written beside its final name and renamed when it is closed, so that an earlier file
+    survives until this run's one is whole; after a kill the partial one is left with the suffix `.partial`.
+    """
+
+    def __init__(self, path: Path | None, header: Header) -> None:
+        self.path = path
+        self.counts: Counter[Kind] = Counter()
+        self._file: TextIO | None = None
+        if path is not None:
+            self._partial = path.with_name(path.name + ".partial")
+            self._file = _open_private(self._partial, "--findings")
+            self._line(header.as_json())
+
+    def write(self, finding: Finding) -> None:
+        """Append one finding."""
+        self.counts[finding.kind] += 1
+        if self._file is not None:
+            self._line(finding.as_json())
+
+    def close(self) -> None:
+        """Make the file durable under its own name."""
+        if self._file is None or self.path is None:
+            return
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._partial.replace(self.path)
+        self._file = None
+
+    def __enter__(self) -> FindingsWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _line(self, data: Mapping[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n")
+            self._file.flush()
+
+
+def _open_private(path: Path, option: str) -> TextIO:
+    try:
+        with suppress(FileNotFoundError):
+            path.unlink()
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        msg = f"{option} {path}: {error.strerror}; name a file in a directory that can be written"
+        raise UsageError(msg) from None
+    return os.fdopen(handle, "w", encoding="ascii")
+
+
+def read_header(path: Path) -> Mapping[str, Any]:
+    """Return the header line of a findings file, or say in one line why it is none."""
+    lines = _lines(path)
+    try:
+        first = next(lines)
+    except StopIteration:
+        msg = f"{path} is empty; a findings file is written by: consistency check --findings {path}"
+        raise UsageError(msg) from None
+    if not isinstance(first, dict) or first.get("type") != "findings":
+        msg = f"{path} is not a findings file: line 1 is not its header"
+        raise UsageError(msg)
+    if first.get("schema") != SCHEMA_VERSION:
+        msg = f"{path} has schema {first.get('schema')!r}; this version reads {SCHEMA_VERSION}: run the check again"
+        raise UsageError(msg)
+    return first
+
+
+def read_findings(path: Path) -> Iterator[Finding]:
+    """Yield the findings of a file, checking its header and every line."""
+    read_header(path)
+    for number, data in enumerate(_lines(path), start=1):
+        if number == 1:
+            continue
+        try:
+            yield Finding.from_json(data)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            msg = f"{path} line {number} is not a finding ({type(error).__name__}); run the check again"
+            raise UsageError(msg) from None
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    msg = f"{path} line {number} is cut short or not JSON; run the check again"
+                    raise UsageError(msg) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        msg = f"cannot read {path}: {reason}"
+        raise UsageError(msg) from None

@@ -1,0 +1,213 @@
+"""Keyspaces and tables as system_schema describes them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from consistency.cqltype import CqlType, UserType, parse_type, quote_identifier
+from consistency.errors import SchemaError
+from consistency.ring import Replication
+
+SYSTEM_KEYSPACES = frozenset(
+    {"system", "system_schema", "system_auth", "system_distributed", "system_traces", "system_views",
+     "system_virtual_schema", "system_cluster_metadata", "system_metadata"}
+)  # fmt: skip
+"""Cassandra's own; `check` leaves them out unless they are named, `audit` judges the replicated ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column; `kind` is partition_key, clustering, static or regular as in system_schema.columns."""
+
+    name: str
+    kind: str
+    position: int
+    type: CqlType
+    reversed: bool = False
+    masked: bool = False
+
+    @property
+    def quoted(self) -> str:
+        """The name as CQL needs it."""
+        return quote_identifier(self.name)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table or materialized view, with its columns in the order in which they are read."""
+
+    keyspace: str
+    name: str
+    table_id: str
+    columns: tuple[Column, ...]
+    gc_grace_seconds: int = 864000
+    read_repair: str = "BLOCKING"
+    compaction: str = ""
+    default_ttl: int = 0
+    is_counter: bool = False
+    view_of: str | None = None
+    params: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def full_name(self) -> str:
+        """`keyspace.table`, for people."""
+        return f"{self.keyspace}.{self.name}"
+
+    @property
+    def quoted(self) -> str:
+        """`keyspace.table`, for CQL."""
+        return f"{quote_identifier(self.keyspace)}.{quote_identifier(self.name)}"
+
+    @cached_property
+    def partition_key(self) -> tuple[Column, ...]:
+        """The partition key's columns in order."""
+        return self._of("partition_key")
+
+    @cached_property
+    def clustering(self) -> tuple[Column, ...]:
+        """The clustering columns in order."""
+        return self._of("clustering")
+
+    @cached_property
+    def statics(self) -> tuple[Column, ...]:
+        """Static columns by name."""
+        return self._of("static")
+
+    @cached_property
+    def regulars(self) -> tuple[Column, ...]:
+        """Regular columns by name."""
+        return self._of("regular")
+
+    @property
+    def primary_key(self) -> tuple[Column, ...]:
+        """Partition key, then clustering columns."""
+        return self.partition_key + self.clustering
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A name for exactly these columns; it changes when what a digest covers can change."""
+        text = "\n".join(f"{c.name}\0{c.kind}\0{c.position}\0{c.type.cql}\0{c.reversed}" for c in self.columns)
+        return hashlib.sha256(f"{self.table_id}\n{text}".encode()).hexdigest()[:32]
+
+    def column(self, name: str) -> Column:
+        """Return one column by name."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        msg = f"{self.full_name} has no column {name}"
+        raise SchemaError(msg)
+
+    def _of(self, kind: str) -> tuple[Column, ...]:
+        return tuple(c for c in self.columns if c.kind == kind)
+
+
+@dataclass(frozen=True)
+class Keyspace:
+    """One keyspace with its tables and views by name."""
+
+    name: str
+    replication: Replication
+    tables: Mapping[str, Table]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Tables that could not be described, with the reason: they are reported, never left out."""
+
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class SchemaRows:
+    """Decoded rows of system_schema, a list per system table."""
+
+    keyspaces: Rows
+    tables: Rows
+    columns: Rows
+    views: Rows
+    types: Rows
+    masks: Rows = ()
+
+
+_KIND_ORDER = {"partition_key": 0, "clustering": 1, "static": 2, "regular": 3}
+
+
+def build_schema(rows: SchemaRows) -> dict[str, Keyspace]:
+    """Put the rows of system_schema together into keyspaces."""
+    keyspaces: dict[str, Keyspace] = {}
+    for row in rows.keyspaces:
+        name = row["keyspace_name"]
+        tables, unreadable = _tables(name, rows)
+        keyspaces[name] = Keyspace(name, Replication.parse(row["replication"]), tables, unreadable)
+    return keyspaces
+
+
+def _tables(keyspace: str, rows: SchemaRows) -> tuple[dict[str, Table], dict[str, str]]:
+    udts = {
+        r["type_name"]: UserType(r["type_name"], tuple(r["field_names"]), tuple(r["field_types"]))
+        for r in _in(keyspace, rows.types)
+    }
+    masked = {(r["table_name"], r["column_name"]) for r in _in(keyspace, rows.masks)}
+    columns: dict[str, list[Mapping[str, Any]]] = {}
+    for row in _in(keyspace, rows.columns):
+        columns.setdefault(row["table_name"], []).append(row)
+    tables: dict[str, Table] = {}
+    unreadable: dict[str, str] = {}
+    described = [(r, r["table_name"], None) for r in _in(keyspace, rows.tables)]
+    described += [(r, r["view_name"], r["base_table_name"]) for r in _in(keyspace, rows.views)]
+    for row, name, base in described:
+        try:
+            built = _columns(name, columns.get(name, []), udts, masked)
+        except Exception as error:  # noqa: BLE001 - one odd table must not hide the others; it becomes unknown
+            unreadable[name] = f"{type(error).__name__}: {error}"
+            continue
+        tables[name] = _table(keyspace, name, base, row, built)
+    return tables, unreadable
+
+
+def _in(keyspace: str, rows: Rows) -> Iterable[Mapping[str, Any]]:
+    return (r for r in rows if r["keyspace_name"] == keyspace)
+
+
+def _columns(
+    table: str,
+    rows: Sequence[Mapping[str, Any]],
+    udts: Mapping[str, UserType],
+    masked: set[tuple[str, str]],
+) -> tuple[Column, ...]:
+    columns = [
+        Column(
+            name=r["column_name"],
+            kind=r["kind"],
+            position=r["position"],
+            type=parse_type(r["type"], udts),
+            reversed=r["clustering_order"] == "desc",
+            masked=(table, r["column_name"]) in masked,
+        )
+        for r in rows
+        if r["kind"] in _KIND_ORDER and r["type"] != "empty"
+    ]
+    return tuple(sorted(columns, key=lambda c: (_KIND_ORDER[c.kind], max(c.position, 0), c.name)))
+
+
+def _table(keyspace: str, name: str, base: str | None, row: Mapping[str, Any], columns: tuple[Column, ...]) -> Table:
+    compaction = (row.get("compaction") or {}).get("class", "")
+    return Table(
+        keyspace=keyspace,
+        name=name,
+        table_id=str(row["id"]),
+        columns=columns,
+        gc_grace_seconds=row["gc_grace_seconds"],
+        read_repair=(row.get("read_repair") or "BLOCKING").upper(),
+        compaction=compaction.rsplit(".", 1)[-1],
+        default_ttl=row.get("default_time_to_live") or 0,
+        is_counter="counter" in (row.get("flags") or ()),
+        view_of=base,
+    )
+
+
+def without_columns(table: Table, names: frozenset[str]) -> Table:
+    """Return the table as it reads when some regular or static columns are left out of sight."""
+    return replace(table, columns=tuple(c for c in table.columns if c.name not in names))

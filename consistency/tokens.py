@@ -1,0 +1,133 @@
+"""Murmur3 tokens and the ranges between them.
+
+A range is `(start, end]`, as everywhere in Cassandra. `start >= end` wraps over the end of the ring; the
+whole ring is only ever `TokenRange.full_ring()`, never two equal tokens that happened to meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from consistency.errors import InternalError, TopologyError
+
+MIN_TOKEN = -(2**63)
+MAX_TOKEN = 2**63 - 1
+RING_SIZE = 2**64 - 1
+"""Tokens that a partition can have: every signed 64-bit value but MIN_TOKEN (Murmur3Partitioner maps it to MAX)."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TokenRange:
+    """The tokens in `(start, end]`; never wraps, so `start < end`."""
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not MIN_TOKEN <= self.start < self.end <= MAX_TOKEN:
+            msg = f"({self.start}, {self.end}] is not a token range inside the ring"
+            raise TopologyError(msg)
+
+    @classmethod
+    def full_ring(cls) -> TokenRange:
+        """Return every token there is."""
+        return cls(MIN_TOKEN, MAX_TOKEN)
+
+    @property
+    def width(self) -> int:
+        """How many tokens the range holds."""
+        return self.end - self.start
+
+    @property
+    def share(self) -> float:
+        """The part of the ring this range is, from 0 to 1."""
+        return self.width / RING_SIZE
+
+    def __contains__(self, token: object) -> bool:
+        return isinstance(token, int) and self.start < token <= self.end
+
+    def __str__(self) -> str:
+        return f"({self.start}, {self.end}]"
+
+    def covers(self, other: TokenRange) -> bool:
+        """Say whether all of `other` lies in this range."""
+        return self.start <= other.start and other.end <= self.end
+
+    def split(self, parts: int) -> tuple[TokenRange, ...]:
+        """Cut into at most `parts` ranges of nearly equal width that tile this one.
+
+        Fewer come back where there are fewer tokens than parts; a single token cannot be cut.
+        """
+        parts = max(1, min(parts, self.width))
+        cuts = [self.start + self.width * i // parts for i in range(parts + 1)]
+        pieces = tuple(TokenRange(a, b) for a, b in zip(cuts, cuts[1:], strict=False))
+        assert_tiles(pieces, [self])
+        return pieces
+
+
+def unwrapped(start: int, end: int) -> tuple[TokenRange, ...]:
+    """Return `(start, end]` as ranges that do not wrap; `start == end` is the whole ring of a one-token cluster.
+
+    MIN_TOKEN itself belongs to no partition, so a range that would end there has nothing before it.
+    """
+    if start == end:
+        return (TokenRange.full_ring(),)
+    if start < end:
+        return (TokenRange(start, end),)
+    head = (TokenRange(MIN_TOKEN, end),) if end > MIN_TOKEN else ()
+    tail = (TokenRange(start, MAX_TOKEN),) if start < MAX_TOKEN else ()
+    return head + tail
+
+
+def merged(ranges: Iterable[TokenRange]) -> tuple[TokenRange, ...]:
+    """Return the same tokens with touching ranges joined, in ring order; overlaps are an error."""
+    out: list[TokenRange] = []
+    for piece in sorted(ranges):
+        if out and piece.start < out[-1].end:
+            msg = f"token ranges {out[-1]} and {piece} overlap"
+            raise TopologyError(msg)
+        if out and piece.start == out[-1].end:
+            out[-1] = TokenRange(out[-1].start, piece.end)
+        else:
+            out.append(piece)
+    return tuple(out)
+
+
+def assert_tiles(pieces: Sequence[TokenRange], wholes: Sequence[TokenRange]) -> None:
+    """Prove that `pieces` cover `wholes` exactly: no token lost, none twice.
+
+    Every coverage figure rests on this, so it runs in production and not only in tests.
+    """
+    if merged(pieces) != merged(wholes):
+        msg = f"{len(pieces)} pieces do not tile {len(wholes)} token ranges"
+        raise InternalError(msg)
+
+
+def intersections(left: Sequence[TokenRange], right: Sequence[TokenRange]) -> Iterator[TokenRange]:
+    """Yield the tokens in both of two sorted sequences of disjoint ranges."""
+    i = j = 0
+    while i < len(left) and j < len(right):
+        start, end = max(left[i].start, right[j].start), min(left[i].end, right[j].end)
+        if start < end:
+            yield TokenRange(start, end)
+        if left[i].end <= right[j].end:
+            i += 1
+        else:
+            j += 1
+
+
+def subtract(ranges: Sequence[TokenRange], taken: Sequence[TokenRange]) -> tuple[TokenRange, ...]:
+    """Return the tokens of `ranges` that are not in `taken` (both sorted and disjoint)."""
+    out: list[TokenRange] = []
+    for piece in ranges:
+        start = piece.start
+        for hole in taken:
+            if hole.end <= start or hole.start >= piece.end:
+                continue
+            if hole.start > start:
+                out.append(TokenRange(start, hole.start))
+            start = max(start, hole.end)
+        if start < piece.end:
+            out.append(TokenRange(start, piece.end))
+    return tuple(out)

@@ -1,0 +1,82 @@
+"""What a run may claim: consistent < unknown < divergent, and how much of the plan it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from consistency.errors import InternalError
+
+
+class Verdict(str, Enum):
+    """The claim of a run or of one table."""
+
+    CONSISTENT = "consistent"
+    UNKNOWN = "unknown"
+    DIVERGENT = "divergent"
+
+
+class ExitCode(IntEnum):
+    """What a command returns to the shell."""
+
+    CONSISTENT = 0
+    DIVERGENT = 1
+    USAGE = 2
+    INCOMPLETE = 3
+    COULD_NOT_RUN = 4
+    LOCKED = 5
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Digests counted one per leaf and replica; `planned` is always the sum of the other three at the end."""
+
+    planned: int = 0
+    completed: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Coverage) -> Coverage:
+        return Coverage(
+            self.planned + other.planned,
+            self.completed + other.completed,
+            self.skipped + other.skipped,
+            self.failed + other.failed,
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was planned was digested."""
+        return self.planned == self.completed and not self.skipped and not self.failed
+
+    def closed(self) -> Coverage:
+        """Return the same coverage with whatever was planned and never reached counted as failed."""
+        missing = self.planned - self.completed - self.skipped - self.failed
+        if missing < 0:
+            msg = f"coverage does not add up: {self}"
+            raise InternalError(msg)
+        return Coverage(self.planned, self.completed, self.skipped, self.failed + missing)
+
+
+def judge(coverage: Coverage, *, findings: int, unsettled: int) -> Verdict:
+    """Return the only verdict these counts allow.
+
+    `findings` are settled differences; `unsettled` are rows that kept changing until patience ran out.
+    """
+    if findings:
+        return Verdict.DIVERGENT
+    if unsettled or not coverage.complete:
+        return Verdict.UNKNOWN
+    return Verdict.CONSISTENT
+
+
+def exit_code(verdict: Verdict, *, violations: int, interrupted: bool = False) -> ExitCode:
+    """Return the exit code; divergence and violations beat incompleteness, an interrupt beats both."""
+    if interrupted:
+        return ExitCode.INTERRUPTED
+    if verdict is Verdict.DIVERGENT or violations:
+        return ExitCode.DIVERGENT
+    if verdict is Verdict.UNKNOWN:
+        return ExitCode.INCOMPLETE
+    return ExitCode.CONSISTENT
