@@ -1,0 +1,48 @@
+"""The directory that keeps what was downloaded, shared by every sandbox of one user."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sandbox.errors import BusyError, SandboxError
+
+Progress = Callable[[str], None]
+
+
+def cache_dir() -> Path:
+    """Return the cache directory, created if need be."""
+    chosen = os.environ.get("CONSISTENCY_CACHE")
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    base = Path(xdg) if xdg else Path.home() / ".cache"
+    path = Path(chosen) if chosen else base / "consistency"
+    path = path.expanduser().absolute()
+    if ":" in str(path):
+        raise SandboxError(f"cache directory {path}: a colon cannot stand in a class path; set CONSISTENCY_CACHE")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SandboxError(f"cache directory {path}: {reason}; set CONSISTENCY_CACHE to another one") from error
+    return path
+
+
+@contextmanager
+def exclusive(path: Path, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock file at `path`; wait for it when `waiting` says so to the user, else fail at once.
+
+    The lock goes away with the process, however that ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is None:
+                raise BusyError(f"{path.parent}: another sandbox command is at work there; try again") from None
+            waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,436 @@
+"""The sandbox itself: a cluster that is started, stopped, grown and taken down."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from sandbox import flags
+from sandbox.cache import Progress, cache_dir, exclusive
+from sandbox.errors import SandboxError, UsageError
+from sandbox.jars import provide_jars
+from sandbox.java import find_java
+from sandbox.launch import Launch, Runtime, node_home, system_log, wait_seen
+from sandbox.layout import plan_cluster, plan_joining
+from sandbox.logs import LogWatch
+from sandbox.machine import accepts_connections, check_listening, check_memory, free_jmx_port
+from sandbox.options import FIXED_BY_DATA, SandboxOptions
+from sandbox.process import KeptProcess, ProcessId
+from sandbox.state import STATE_FILE, NodeRecord, SandboxState, load_state
+
+How = Literal["term", "kill", "freeze"]
+NodeState = Literal["up", "starting", "frozen", "down"]
+LOCK_FILE = "lock"
+STOP_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node as it is now."""
+
+    n: int
+    address: str
+    port: int
+    storage_port: int
+    jmx_port: int
+    dc: str
+    rack: str
+    state: NodeState
+    pid: int | None
+    log: Path
+    data: Path
+
+    @property
+    def endpoint(self) -> str:
+        """Where its clients connect."""
+        return f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True)
+class SandboxStatus:
+    """A sandbox as it is now."""
+
+    dir: Path
+    cassandra: str
+    port: int
+    node_local: bool
+    nodes: tuple[Node, ...]
+    hosts: tuple[str, ...]
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+class Sandbox:
+    """A Cassandra cluster on loopback in a directory of its own.
+
+    Used as a context manager it is tied to this process: whatever way that ends, the nodes end with it.
+    """
+
+    def __init__(self, options: SandboxOptions) -> None:
+        self.options = replace(options, dir=options.dir.expanduser().absolute())
+        self._kept: dict[int, KeptProcess] = {}
+
+    @classmethod
+    def attach(cls, directory: Path | str) -> Sandbox:
+        """Take up a sandbox that exists, running or not."""
+        path = Path(directory).expanduser().absolute()
+        state = load_state(path)
+        if state is None:
+            raise _no_sandbox(path)
+        # What this process starts there shall not end with it.
+        return cls(replace(state.options, tied=False))
+
+    def __enter__(self) -> Sandbox:
+        self.options = replace(self.options, tied=True)
+        self.up()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down(how="kill")
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Every node, by number."""
+        return self.status().nodes
+
+    @property
+    def hosts(self) -> list[str]:
+        """Where clients connect: addresses, with their ports where these differ."""
+        return list(_hosts(self._state()))
+
+    def status(self) -> SandboxStatus:
+        """Look at every node."""
+        state = self._state()
+        return SandboxStatus(
+            dir=state.options.dir,
+            cassandra=state.options.version.release,
+            port=state.options.port,
+            node_local=state.options.node_local,
+            nodes=tuple(_look_at(state, record) for record in state.nodes.values()),
+            hosts=_hosts(state),
+        )
+
+    def up(self, progress: Progress | None = None) -> None:
+        """Start the cluster, or what of it does not run; add nodes where the options ask for more."""
+        say = progress or _silent
+        with self._locked(create=True):
+            state = load_state(self.options.dir)
+            if state is None or not state.formed:
+                self._form(state, say)
+            else:
+                self._resume(self._reconcile(state), say)
+
+    def add(
+        self, dc: str | None = None, jvm_opts: Sequence[str] = (), progress: Progress | None = None
+    ) -> Node:
+        """Let one more node join the running cluster; it streams its ranges from the others first."""
+        with self._locked():
+            record = self._join(dc, tuple(jvm_opts), progress or _silent)
+            return _look_at(self._state(), record)
+
+    def start(self, n: int, progress: Progress | None = None) -> None:
+        """Start, or wake from its freeze, one node, and wait until all running nodes see it up."""
+        with self._locked():
+            state = self._state()
+            record = _record(state, n)
+            process = record.live_process
+            if process is None:
+                self._launch(state, [record], progress or _silent)
+            elif process.frozen:
+                self._wake(state, record, process, progress or _silent)
+
+    def stop(self, n: int, how: How = "term") -> None:
+        """Stop one node: in order (`term`), at once (`kill`), or hold it where it is (`freeze`)."""
+        with self._locked():
+            state = self._state()
+            record = _record(state, n)
+            if how == "freeze":
+                if record.live_process is None:
+                    raise SandboxError(f"node {n} is not running: nothing to freeze")
+                record.live_process.signal(signal.SIGSTOP)
+            else:
+                self._end(state, [record], how)
+
+    def remove(self, n: int, *, force: bool = False, progress: Progress | None = None) -> None:
+        """Take one node out of the cluster for good: its data moves to the others, then it stops."""
+        say = progress or _silent
+        with self._locked():
+            state = self._state()
+            record = _record(state, n)
+            if len(state.nodes) == 1:
+                raise UsageError(f"node {n} is the last one: use down --delete")
+            if record.live_process is None or record.live_process.frozen:
+                raise SandboxError(f"node {n} is not up: start it first, so that it can hand its data over")
+            say(f"node {n} hands its data over")
+            done = self.nodetool(n, "decommission", *(["--force"] if force else []))
+            if done.returncode != 0:
+                lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+                raise SandboxError(f"node {n} was not removed: {lines[0].strip() if lines else 'nodetool failed'}")
+            self._end(state, [record], "term")
+            _resized(self._state().without_node(n)).save()
+            shutil.rmtree(node_home(state.options, n), ignore_errors=True)
+
+    def down(self, *, how: Literal["term", "kill"] = "term", delete: bool = False) -> int:
+        """Stop every node and return how many ran; `delete` removes their data too."""
+        with self._locked():
+            state = self._state()
+            running = [record for record in state.nodes.values() if record.live_process]
+            self._end(state, running, how)
+            if delete:
+                _delete(state)
+                (self.options.dir / LOCK_FILE).unlink()
+                with suppress(OSError):  # somebody keeps files of his own in there
+                    self.options.dir.rmdir()
+        return len(running)
+
+    def nodetool(self, n: int, *args: str, capture: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run nodetool against one node; without `capture` its output goes where ours goes."""
+        state = self._state()
+        record = _record(state, n)
+        if record.live_process is None:
+            raise SandboxError(f"node {n} is not running: start it with 'sandbox start {n}'")
+        runtime = _runtime(state.options, _silent)
+        command = flags.nodetool_command(runtime.java, runtime.jars, record.jmx_port, args)
+        return subprocess.run(command, capture_output=capture, text=True, check=False)
+
+    # -- starting ---------------------------------------------------------------------------------------------
+
+    def _form(self, former: SandboxState | None, say: Progress) -> None:
+        """Start a new cluster; what an unfinished attempt left behind is discarded."""
+        if former is not None:
+            self._end(former, former.nodes.values(), "kill")
+            _delete(former)
+        elif any(entry.name != LOCK_FILE for entry in self.options.dir.iterdir()):
+            raise UsageError(f"--dir {self.options.dir}: holds files that are not a sandbox's; name another directory")
+        places = plan_cluster(self.options)
+        records: dict[int, NodeRecord] = {}
+        for place in places:
+            taken = [record.jmx_port for record in records.values()]
+            records[place.n] = NodeRecord(place, free_jmx_port(self.options.dir, place.n, taken))
+        state = SandboxState(self.options, records, next_n=len(places) + 1)
+        self._launch(state, list(records.values()), say)
+        replace(self._state(), formed=True).save()
+
+    def _reconcile(self, state: SandboxState) -> SandboxState:
+        """Compare what is asked for with what the directory holds; take over what may change between starts."""
+        for name in FIXED_BY_DATA:
+            held, asked = getattr(state.options, name), getattr(self.options, name)
+            if name == "cassandra":
+                held, asked = state.options.version.release, self.options.version.release
+            if held != asked:
+                option = "--" + name.replace("_", "-")
+                raise UsageError(
+                    f"{option} {asked}: {self.options.dir} holds the data of a sandbox with {held}; "
+                    "name another --dir, or remove that data with 'sandbox down --delete'"
+                )
+        # The size stays what it is until more nodes have really joined.
+        state = replace(state, options=replace(self.options, nodes=state.options.nodes, dcs=state.options.dcs))
+        state.save()
+        return state
+
+    def _resume(self, state: SandboxState, say: Progress) -> None:
+        for record in state.nodes.values():
+            process = record.live_process
+            if process is not None and process.frozen:
+                self._wake(state, record, process, say)
+        stopped = [record for record in state.nodes.values() if record.live_process is None]
+        if stopped:
+            self._launch(state, stopped, say)
+        for dc in self._missing_dcs(self._state()):
+            self._join(dc, (), say)
+
+    def _missing_dcs(self, state: SandboxState) -> list[str]:
+        """Return the data centre of each node that the options ask for and the cluster lacks."""
+        present = [record.place.dc for record in state.nodes.values()]
+        missing: list[str] = []
+        for dc, wanted in self.options.dc_counts.items():
+            if present.count(dc) > wanted:
+                raise UsageError(
+                    f"{dc} has {present.count(dc)} nodes, {wanted} are asked for: take nodes out with 'sandbox remove N'"
+                )
+            missing.extend([dc] * (wanted - present.count(dc)))
+        return missing
+
+    def _join(self, dc: str | None, jvm_opts: tuple[str, ...], say: Progress) -> NodeRecord:
+        state = self._state()
+        down = [record.n for record in state.nodes.values() if not record.live_process or record.live_process.frozen]
+        if down:
+            raise SandboxError(f"node {down[0]} is not up: a node can join only a cluster that is up ('sandbox up')")
+        places = [record.place for record in state.nodes.values()]
+        place = plan_joining(state.options, state.next_n, dc or places[0].dc, places)
+        taken = [record.jmx_port for record in state.nodes.values()]
+        port = free_jmx_port(state.options.dir, place.n, taken)
+        record = NodeRecord(place, port, joins=True, jvm_opts=jvm_opts)
+        say(f"node {place.n} joins {place.dc}")
+        try:
+            self._launch(state.with_node(record), [record], say)
+        except BaseException:
+            # A node that did not join leaves nothing but its log, so that the next attempt is like the first.
+            replace(self._state().without_node(place.n), next_n=place.n).save()
+            shutil.rmtree(node_home(state.options, place.n) / "data", ignore_errors=True)
+            raise
+        state = self._state()
+        record = replace(state.nodes[place.n], joined=True)
+        _resized(state.with_node(record)).save()
+        return record
+
+    def _launch(self, state: SandboxState, records: list[NodeRecord], say: Progress) -> None:
+        """Start some nodes together; on any failure nothing of them is left running."""
+        check_listening(record.place for record in records)
+        check_memory(len(records), state.options.heap_mb)
+        launch = Launch(state.options, _runtime(state.options, say), say)
+        state.save()
+        watches = {
+            record.n: LogWatch(record.place, system_log(state.options, record.n))
+            for record in state.nodes.values()
+            if record in records or (record.live_process and not record.live_process.frozen)
+        }
+        for watch in watches.values():
+            watch.skip_to_end()
+        say(f"starting {_names(records)} of Cassandra {state.options.version.release}")
+        try:
+            for record in records:
+                kept = launch.start(record, _seeds(state, record))
+                state = state.with_node(replace(record, process=kept.id))
+                state.save()
+            launch.wait(watches)
+        except BaseException:
+            launch.kill()
+            raise
+        if self.options.tied:
+            self._kept.update(launch.kept)
+        else:
+            launch.release()
+
+    def _wake(self, state: SandboxState, record: NodeRecord, process: ProcessId, say: Progress) -> None:
+        """Let a frozen node go on, and wait until it and the others see each other up again."""
+        say(f"waking node {record.n}")
+        process.signal(signal.SIGCONT)
+        watches = {
+            other.n: LogWatch(other.place, system_log(state.options, other.n))
+            for other in state.nodes.values()
+            if other.live_process and not other.live_process.frozen
+        }
+        wait_seen(watches, [record.n], state.options)
+
+    # -- stopping ---------------------------------------------------------------------------------------------
+
+    def _end(self, state: SandboxState, records: Iterable[NodeRecord], how: How) -> None:
+        ending = [(record, record.live_process) for record in records]
+        for _, process in ending:
+            if process is not None:
+                process.signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
+                process.signal(signal.SIGCONT)  # a frozen process hears nothing else
+        for record, process in ending:
+            if process is not None and not process.wait(STOP_TIMEOUT_S):
+                process.signal(signal.SIGKILL)
+                process.wait(STOP_TIMEOUT_S)
+            if record.n in self._kept:
+                self._kept.pop(record.n).reap()
+            state = state.with_node(replace(record, process=None))
+        state.save()
+
+    # -- the directory ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _locked(self, *, create: bool = False) -> Iterator[None]:
+        directory = self.options.dir
+        if create:
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"--dir {directory}: {error.strerror}") from error
+        elif not (directory / STATE_FILE).exists():
+            raise _no_sandbox(directory)
+        with exclusive(directory / LOCK_FILE):
+            yield
+
+    def _state(self) -> SandboxState:
+        state = load_state(self.options.dir)
+        if state is None:
+            raise _no_sandbox(self.options.dir)
+        return state
+
+
+def _no_sandbox(directory: Path) -> SandboxError:
+    return SandboxError(f"no sandbox in {directory}: start one with 'sandbox up', or name its directory with --dir")
+
+
+def _runtime(options: SandboxOptions, say: Progress) -> Runtime:
+    cache = cache_dir()
+    java = find_java(options.version, options.java_home, cache, say)
+    return Runtime(java, provide_jars(options.version, cache, say))
+
+
+def _record(state: SandboxState, n: int) -> NodeRecord:
+    record = state.nodes.get(n)
+    if record is None:
+        known = ", ".join(str(number) for number in state.nodes)
+        raise UsageError(f"node {n}: this sandbox has the nodes {known}")
+    return record
+
+
+def _resized(state: SandboxState) -> SandboxState:
+    """Make the options say how many nodes there are now."""
+    present = [record.place.dc for record in state.nodes.values()]
+    counts = {dc: present.count(dc) for dc in dict.fromkeys(present)}
+    named = {} if set(counts) == {"dc1"} and not state.options.dcs else counts
+    return replace(state, options=replace(state.options, nodes=len(present), dcs=named))
+
+
+def _names(records: Sequence[NodeRecord]) -> str:
+    numbers = ", ".join(str(record.n) for record in records)
+    return f"{'node' if len(records) == 1 else 'nodes'} {numbers}"
+
+
+def _hosts(state: SandboxState) -> tuple[str, ...]:
+    places = [record.place for record in state.nodes.values()]
+    if state.options.one_address:
+        return tuple(f"{place.address}:{place.port}" for place in places)
+    return tuple(place.address for place in places)
+
+
+def _seeds(state: SandboxState, record: NodeRecord) -> list[str]:
+    """Every node that was there from the start is a seed; one that joins must not name itself."""
+    others = [other for other in state.nodes.values() if other.n != record.n]
+    seeds = [other for other in others if not other.joins] or others
+    return [other.place.endpoint for other in ([] if record.joins else [record]) + seeds]
+
+
+def _look_at(state: SandboxState, record: NodeRecord) -> Node:
+    process, place = record.live_process, record.place
+    node_state: NodeState = "down"
+    if process is not None and process.frozen:
+        node_state = "frozen"
+    elif process is not None:
+        node_state = "up" if accepts_connections(place.address, place.port) else "starting"
+    return Node(
+        n=place.n,
+        address=place.address,
+        port=place.port,
+        storage_port=place.storage_port,
+        jmx_port=record.jmx_port,
+        dc=place.dc,
+        rack=place.rack,
+        state=node_state,
+        pid=process.pid if process else None,
+        log=system_log(state.options, place.n),
+        data=node_home(state.options, place.n) / "data",
+    )
+
+
+def _delete(state: SandboxState) -> None:
+    for n in range(1, state.next_n):
+        shutil.rmtree(node_home(state.options, n), ignore_errors=True)
+    (state.options.dir / STATE_FILE).unlink(missing_ok=True)

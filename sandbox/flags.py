@@ -1,0 +1,115 @@
+"""The Java command lines: as short as Cassandra lets them be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sandbox.layout import NodePlace
+from sandbox.options import SandboxOptions
+
+DAEMON = "org.apache.cassandra.service.CassandraDaemon"
+NODETOOL = "org.apache.cassandra.tools.NodeTool"
+
+EXPORTS = (
+    "java.base/jdk.internal.misc",
+    "java.base/jdk.internal.ref",
+    "java.base/sun.nio.ch",
+    "java.base/java.lang.ref",
+    "java.management.rmi/com.sun.jmx.remote.internal.rmi",
+    "java.rmi/sun.rmi.registry",
+    "java.rmi/sun.rmi.server",
+    "java.sql/java.sql",
+    "jdk.unsupported/sun.misc",
+)
+OPENS = (
+    "java.base/java.lang",
+    "java.base/java.lang.module",
+    "java.base/java.lang.reflect",
+    "java.base/java.io",
+    "java.base/java.nio",
+    "java.base/java.util",
+    "java.base/java.util.concurrent",
+    "java.base/java.util.concurrent.atomic",
+    "java.base/jdk.internal.loader",
+    "java.base/jdk.internal.ref",
+    "java.base/jdk.internal.reflect",
+    "java.base/jdk.internal.math",
+    "java.base/jdk.internal.module",
+    "java.base/jdk.internal.util.jar",
+    "java.base/sun.nio.ch",
+    "jdk.management/com.sun.management.internal",
+)
+
+
+def module_flags() -> list[str]:
+    """Let Cassandra reach the JDK internals it uses."""
+    exports = [f"--add-exports={package}=ALL-UNNAMED" for package in EXPORTS]
+    return exports + [f"--add-opens={package}=ALL-UNNAMED" for package in OPENS]
+
+
+def daemon_command(
+    java: Path,
+    jars: Iterable[Path],
+    options: SandboxOptions,
+    place: NodePlace,
+    home: Path,
+    jmx_port: int,
+    extra: Iterable[str],
+) -> list[str]:
+    """Build the command that runs one node."""
+    conf = home / "conf"
+    # The configuration is named by property: a directory on the class path would rule out class sharing.
+    return [
+        str(java),
+        f"-Xms{options.heap}",
+        f"-Xmx{options.heap}",
+        "-Xss512k",
+        "-XX:+UseG1GC",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-XX:-UsePerfData",
+        "-Xshare:auto",
+        *module_flags(),
+        "-Djava.net.preferIPv4Stack=true",
+        "-Djdk.attach.allowAttachSelf=true",
+        f"-Djava.io.tmpdir={home / 'tmp'}",
+        f"-Djna.tmpdir={home / 'tmp'}",
+        f"-Dcassandra.config={(conf / 'cassandra.yaml').as_uri()}",
+        f"-Dcassandra-rackdc.properties={(conf / 'cassandra-rackdc.properties').as_uri()}",
+        f"-Dlogback.configurationFile={conf / 'logback.xml'}",
+        f"-Dcassandra.logdir={home / 'logs'}",
+        f"-Dcassandra.storagedir={home / 'data'}",
+        f"-Dcassandra.jmx.local.port={jmx_port}",
+        "-Dcassandra-foreground=yes",
+        "-Dcassandra.skip_wait_for_gossip_to_settle=0",
+        "-Dcassandra.superuser_setup_delay_ms=0",
+        "-Dcassandra.shutdown_announce_in_ms=500",
+        f"-Dcassandra.enable_nodelocal_queries={'true' if options.node_local else 'false'}",
+        *extra,
+        *options.jvm_opts,
+        "-cp",
+        ":".join(str(jar) for jar in jars),
+        DAEMON,
+    ]
+
+
+def nodetool_command(java: Path, jars: Iterable[Path], jmx_port: int, args: Iterable[str]) -> list[str]:
+    """Build the command that runs nodetool against the node behind `jmx_port`."""
+    return [
+        str(java),
+        "-Xmx128m",
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
+        "-XX:-UsePerfData",
+        "-Xshare:auto",
+        *module_flags(),
+        "-Djava.net.preferIPv4Stack=true",
+        "-cp",
+        ":".join(str(jar) for jar in jars),
+        NODETOOL,
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(jmx_port),
+        *args,
+    ]

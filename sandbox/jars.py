@@ -1,0 +1,202 @@
+"""Cassandra's jars: the committed lock, the download, and the proof that what is on disk is what was locked.
+
+The lock makes resolution unnecessary: every jar is fetched by its coordinates and must have its sha256 sum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.cache import Progress, exclusive
+from sandbox.errors import SandboxError
+from sandbox.versions import CassandraVersion
+
+DOWNLOADS_AT_ONCE = 8
+ATTEMPTS = 3
+READ_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class LockedJar:
+    """One line of a lock."""
+
+    group: str
+    artifact: str
+    version: str
+    classifier: str
+    sha256: str
+    size: int
+
+    @property
+    def coordinates(self) -> str:
+        """How error messages and jgo name it."""
+        tail = f":{self.classifier}" if self.classifier else ""
+        return f"{self.group}:{self.artifact}:{self.version}{tail}"
+
+    @property
+    def path(self) -> Path:
+        """Where it lies below the jar directory: Maven's own layout, so that releases share jars."""
+        tail = f"-{self.classifier}" if self.classifier else ""
+        folder = Path(*self.group.split("."), self.artifact, self.version)
+        return folder / f"{self.artifact}-{self.version}{tail}.jar"
+
+
+Fetch = Callable[[LockedJar, Path], Path]
+
+
+def read_lock(path: Path) -> tuple[LockedJar, ...]:
+    """Read a committed lock."""
+    jars = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            sha256, size, coordinates = line.split()
+            group, artifact, version, *rest = coordinates.split(":")
+            jars.append(LockedJar(group, artifact, version, rest[1] if rest else "", sha256, int(size)))
+    return tuple(jars)
+
+
+def provide_jars(
+    version: CassandraVersion, cache: Path, progress: Progress, fetch: Fetch | None = None
+) -> tuple[Path, ...]:
+    """Return the class path of a release, downloading and verifying what the cache does not hold intact."""
+    locked = read_lock(version.lock_path)
+    store = JarStore(cache, version)
+    if not store.missing(locked):
+        return store.paths(locked)
+    with exclusive(cache / "jars.lock", waiting=lambda: progress("waiting for another download to finish")):
+        missing = store.missing(locked)
+        if missing:
+            _download(missing, store.root, version, progress, fetch or _fetch_with_jgo)
+            still_missing = store.missing(locked)
+            if still_missing:
+                names = ", ".join(jar.coordinates for jar in still_missing)
+                raise SandboxError(f"cache {cache}: changed while it was filled ({names})")
+    return store.paths(locked)
+
+
+class JarStore:
+    """The jars of one release in the cache, with a record of what was verified there."""
+
+    def __init__(self, cache: Path, version: CassandraVersion) -> None:
+        self.root = cache / "jars"
+        self._record_path = cache / "verified" / f"cassandra-{version.release}.json"
+
+    def paths(self, locked: Iterable[LockedJar]) -> tuple[Path, ...]:
+        """Return where the jars lie."""
+        return tuple(self.root / jar.path for jar in locked)
+
+    def missing(self, locked: Iterable[LockedJar]) -> list[LockedJar]:
+        """Return the jars that are absent or not what was locked.
+
+        A jar is hashed once; from then on its size and time of change stand for its sum.
+        """
+        record = self._read_record()
+        verified: dict[str, list[object]] = {}
+        missing = []
+        for jar in locked:
+            path = self.root / jar.path
+            stamp = _stamp(path, jar)
+            if stamp is not None and (record.get(str(jar.path)) == stamp or sha256_of(path) == jar.sha256):
+                verified[str(jar.path)] = stamp
+            else:
+                missing.append(jar)
+        if verified != record:
+            self._write_record(verified)
+        return missing
+
+    def _read_record(self) -> dict[str, list[object]]:
+        try:
+            record = json.loads(self._record_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}  # a lost or torn record costs one round of hashing
+        return record if isinstance(record, dict) else {}
+
+    def _write_record(self, verified: dict[str, list[object]]) -> None:
+        self._record_path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=self._record_path.parent, prefix=".record-", delete=False, encoding="utf-8"
+        ) as handle:
+            json.dump(verified, handle)
+        Path(handle.name).replace(self._record_path)
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _stamp(path: Path, jar: LockedJar) -> list[object] | None:
+    """Return what the record says of an intact jar, or None when its size alone rules it out."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [jar.sha256, stat.st_size, stat.st_mtime_ns] if stat.st_size == jar.size else None
+
+
+def _download(
+    missing: list[LockedJar], root: Path, version: CassandraVersion, progress: Progress, fetch: Fetch
+) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    total_mb = sum(jar.size for jar in missing) / 1e6
+    progress(f"downloading Cassandra {version.release}: {len(missing)} jars, {total_mb:.0f} MB")
+    # On the cache's own file system, so that the last step is a rename.
+    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=root.parent))
+    pool = ThreadPoolExecutor(DOWNLOADS_AT_ONCE)
+    try:
+        waiting = {pool.submit(_fetch_verified, jar, staging / str(i), fetch): jar for i, jar in enumerate(missing)}
+        done_mb = 0.0
+        for future in as_completed(waiting):
+            jar = waiting[future]
+            target = root / jar.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            future.result().replace(target)
+            done_mb += jar.size / 1e6
+            progress(f"downloading Cassandra {version.release}: {done_mb:.0f} of {total_mb:.0f} MB")
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _fetch_verified(jar: LockedJar, staging: Path, fetch: Fetch) -> Path:
+    problem = ""
+    for attempt in range(ATTEMPTS):
+        try:
+            path = fetch(jar, staging / str(attempt))
+        except OSError as error:  # what `requests` raises is an OSError
+            problem = f"the Maven repository cannot be reached ({_short(error)}); check the network or the proxy"
+            continue
+        except RuntimeError:
+            raise SandboxError(f"{jar.coordinates}: the Maven repository does not hold it") from None
+        if sha256_of(path) == jar.sha256:
+            return path
+        problem = "what was downloaded does not have the locked sha256 sum"
+    raise SandboxError(f"{jar.coordinates}: {problem}")
+
+
+def _short(error: OSError) -> str:
+    """Name the kind of failure: the text of a connection error runs over several lines."""
+    return error.strerror or type(error).__name__
+
+
+def _fetch_with_jgo(jar: LockedJar, staging: Path) -> Path:
+    try:
+        from jgo.config import GlobalSettings
+        from jgo.maven import MavenContext
+    except ImportError:
+        raise SandboxError("jgo is missing: pip install 'cassandra-consistency[sandbox]'") from None
+    mirrors = GlobalSettings.load().repositories
+    context = MavenContext(repo_cache=staging, timeout=READ_TIMEOUT_S, **({"remote_repos": mirrors} if mirrors else {}))
+    component = context.project(jar.group, jar.artifact).at_version(jar.version)
+    return Path(component.artifact(jar.classifier, "jar").resolve())

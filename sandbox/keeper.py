@@ -1,0 +1,64 @@
+"""A small process that runs one node and kills it when whoever asked for the node is gone.
+
+Run as a script of its own, with the standard library only. Its standard input is a pipe from the process that
+started the node. It prints the node's pid, then waits:
+
+- `release` on the pipe: the node is up and shall outlive us; exit and leave it.
+- the pipe closes, or our parent is no longer the one that started us: kill the node.
+- the node ends: exit too.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+POLL_S = 0.5
+RELEASE = b"release\n"
+
+
+def main(argv: list[str]) -> int:
+    """Run `argv[1:]` with its output in the file `argv[0]`."""
+    parent = os.getppid()
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    with Path(argv[0]).open("ab") as output:
+        node = subprocess.Popen(
+            argv[1:], stdin=subprocess.DEVNULL, stdout=output, stderr=output, restore_signals=True,
+            preexec_fn=_default_signals,
+        )
+    sys.stdout.write(f"{node.pid}\n")
+    sys.stdout.flush()
+    # Whoever reads our output shall see its end; we keep only the pipe.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    heard = b""
+    while node.poll() is None:
+        ready, _, _ = select.select([0], [], [], POLL_S)
+        if ready:
+            chunk = os.read(0, 64)
+            heard += chunk
+            if heard.endswith(RELEASE):
+                return 0
+            if not chunk:
+                break
+        # A forked child of our parent may hold the pipe open after the parent is gone.
+        if os.getppid() != parent:
+            break
+    if node.poll() is None:
+        node.kill()
+        node.wait()
+    return 0
+
+
+def _default_signals() -> None:
+    """Give the node back the signals that we ignore: an ignored signal is inherited."""
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,158 @@
+"""Starting nodes: together, under keepers, until every running node sees every other one up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import flags
+from sandbox.cache import Progress
+from sandbox.config import write_config
+from sandbox.errors import StartError
+from sandbox.logs import LogWatch, failure_reason, size_of
+from sandbox.machine import accepts_connections
+from sandbox.options import SandboxOptions
+from sandbox.process import KeptProcess
+from sandbox.state import NodeRecord
+
+POLL_S = 0.1
+# A node that joins a cluster with data needs Cassandra's own, much longer delay: with this one it streams nothing.
+FAST_RING_DELAY = "-Dcassandra.ring_delay_ms=1000"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What runs the nodes: the Java program and the class path."""
+
+    java: Path
+    jars: tuple[Path, ...]
+
+
+def node_home(options: SandboxOptions, n: int) -> Path:
+    """Return the directory of one node."""
+    return options.dir / f"node{n}"
+
+
+def system_log(options: SandboxOptions, n: int) -> Path:
+    """Return the log of one node."""
+    return node_home(options, n) / "logs" / "system.log"
+
+
+def console_log(options: SandboxOptions, n: int) -> Path:
+    """Return what the Java process of one node printed."""
+    return node_home(options, n) / "logs" / "console.log"
+
+
+class Launch:
+    """One round of starting nodes; owns their processes until they are released or killed."""
+
+    def __init__(self, options: SandboxOptions, runtime: Runtime, progress: Progress) -> None:
+        self._options = options
+        self._runtime = runtime
+        self._progress = progress
+        self._log_starts: dict[int, tuple[int, int]] = {}
+        self.kept: dict[int, KeptProcess] = {}
+
+    def start(self, record: NodeRecord, seeds: Iterable[str]) -> KeptProcess:
+        """Write the configuration of a node and start its process."""
+        options, n = self._options, record.n
+        home = node_home(options, n)
+        write_config(options, record.place, seeds, home, joins=record.joins)
+        extra = [] if record.joins and not record.joined else [FAST_RING_DELAY]
+        command = flags.daemon_command(
+            self._runtime.java,
+            self._runtime.jars,
+            options,
+            record.place,
+            home,
+            record.jmx_port,
+            [*extra, *record.jvm_opts],
+        )
+        system, console = system_log(options, n), console_log(options, n)
+        self._log_starts[n] = (size_of(system), size_of(console))
+        self.kept[n] = KeptProcess(command, console, home)
+        return self.kept[n]
+
+    def wait(self, watches: Mapping[int, LogWatch]) -> None:
+        """Wait until the started nodes take clients, and they and the other running nodes see each other up.
+
+        `watches` holds every running node, the started ones among them.
+        """
+        begun = time.monotonic()
+        announced: set[int] = set()
+        while True:
+            for watch in watches.values():
+                watch.read()
+            self._raise_if_dead()
+            ready = {n for n in self.kept if self._takes_clients(watches[n], n in announced)}
+            for n in sorted(ready - announced):
+                self._progress(f"node {n} takes clients ({time.monotonic() - begun:.0f} s)")
+            announced |= ready
+            if len(announced) == len(self.kept) and not unseen(watches, self.kept):
+                return
+            if time.monotonic() - begun > self._options.start_timeout_s:
+                raise self._timed_out(watches, announced)
+            time.sleep(POLL_S)
+
+    def kill(self) -> None:
+        """End everything this round started."""
+        for kept in self.kept.values():
+            kept.kill()
+
+    def release(self) -> None:
+        """Let everything this round started outlive us."""
+        for kept in self.kept.values():
+            kept.release()
+
+    def _takes_clients(self, watch: LogWatch, known: bool) -> bool:
+        return known or (watch.listens and accepts_connections(watch.place.address, watch.place.port))
+
+    def _raise_if_dead(self) -> None:
+        for n, kept in self.kept.items():
+            if not kept.id.alive:
+                system, console = system_log(self._options, n), console_log(self._options, n)
+                reason = failure_reason(system, console, *self._log_starts[n])
+                raise StartError(f"node {n} did not start: {reason} (log: {system if system.exists() else console})")
+
+    def _timed_out(self, watches: Mapping[int, LogWatch], announced: set[int]) -> StartError:
+        limit = f"within {self._options.start_timeout_s:.0f} s"
+        silent = sorted(set(self.kept) - announced)
+        if silent:
+            n = silent[0]
+            reason = failure_reason(system_log(self._options, n), console_log(self._options, n), *self._log_starts[n])
+            return StartError(f"node {n} took no clients {limit}; last: {reason} (log: {system_log(self._options, n)})")
+        observer, other = unseen(watches, self.kept)[0]
+        return StartError(
+            f"node {observer} does not see node {other} up {limit} (log: {system_log(self._options, observer)})"
+        )
+
+
+def wait_seen(watches: Mapping[int, LogWatch], woken: Iterable[int], options: SandboxOptions) -> None:
+    """Wait until the woken nodes and the other running ones see each other up, as their logs have it."""
+    begun = time.monotonic()
+    while True:
+        for watch in watches.values():
+            watch.read()
+        missing = unseen(watches, woken)
+        if not missing:
+            return
+        if time.monotonic() - begun > options.start_timeout_s:
+            observer, other = missing[0]
+            raise StartError(
+                f"node {observer} does not see node {other} up within {options.start_timeout_s:.0f} s "
+                f"(log: {system_log(options, observer)})"
+            )
+        time.sleep(POLL_S)
+
+
+def unseen(watches: Mapping[int, LogWatch], started: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the pairs (observer, other) with a started node in them of which the observer does not see the other."""
+    new = set(started)
+    return [
+        (observer, other)
+        for observer, watch in watches.items()
+        for other, target in watches.items()
+        if observer != other and {observer, other} & new and not watch.sees.get(target.place.endpoint, False)
+    ]

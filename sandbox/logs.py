@@ -1,0 +1,107 @@
+"""What a node's log says: whom it sees up, whether it takes clients, and why it did not start."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sandbox.layout import NodePlace
+
+# Logged once at the head of every start.
+STARTS = re.compile(r"CassandraDaemon\.java.* - (?:JVM vendor/version|Hostname): ")
+SEEN = re.compile(r" - InetAddress [^/\s]*/(\d+\.\d+\.\d+\.\d+:\d+) is now (UP|DOWN)")
+LISTENS = re.compile(r" - Starting listening for CQL clients on ")
+LOG_HEAD = re.compile(r"^(ERROR|WARN|INFO|DEBUG)\s+\[[^\]]*\] \S+ \S+ \S+ - ")
+EXCEPTION = re.compile(r"^(?:Caused by: |Exception in thread .*? )?[\w.$]*(?:Exception|Error)\b.*")
+REASON_LENGTH = 400
+
+
+class LogWatch:
+    """Follows one node's system.log from the beginning of its latest start."""
+
+    def __init__(self, place: NodePlace, log: Path) -> None:
+        self.place = place
+        self.log = log
+        self.sees: dict[str, bool] = {}
+        self.listens = False
+        self._offset = 0
+        self._rest = b""
+        for rolled in sorted(log.parent.glob(f"{log.name}.*"), reverse=True):
+            for line in _lines(rolled, 0):
+                self._take(line)
+
+    def skip_to_end(self) -> None:
+        """Take in what is there and count only what comes from now on."""
+        self.read()
+        self.sees.clear()
+        self.listens = False
+
+    def read(self) -> None:
+        """Take in what was logged since the last call."""
+        try:
+            with self.log.open("rb") as handle:
+                if handle.seek(0, 2) < self._offset:
+                    self._offset, self._rest = 0, b""  # rolled over: this is a new file
+                handle.seek(self._offset)
+                data = handle.read()
+        except FileNotFoundError:
+            return
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._take(line.decode("utf-8", "replace"))
+
+    def _take(self, line: str) -> None:
+        if STARTS.search(line):
+            self.sees.clear()
+            self.listens = False
+        elif match := SEEN.search(line):
+            self.sees[match[1]] = match[2] == "UP"
+        elif LISTENS.search(line):
+            self.listens = True
+
+
+def failure_reason(system_log: Path, console: Path, system_from: int = 0, console_from: int = 0) -> str:
+    """Say in one line why a node ended, from what it wrote since the given offsets."""
+    return _reason_in(_lines(system_log, system_from)) or _reason_in(_lines(console, console_from)) or _last_line(
+        _lines(console, console_from)
+    )
+
+
+def size_of(path: Path) -> int:
+    """Return the length of a file, 0 when there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _lines(path: Path, start: int) -> list[str]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    # A shorter file than before is a new one: it was rolled over.
+    fresh = data[start:] if len(data) >= start else data
+    return fresh.decode("utf-8", "replace").splitlines()
+
+
+def _reason_in(lines: list[str]) -> str:
+    """Find the last error, and the root cause below it when one is printed."""
+    heads = [i for i, line in enumerate(lines) if line.startswith("ERROR")]
+    start = heads[-1] if heads else 0
+    causes = [line for line in lines[start:] if EXCEPTION.match(line)]
+    if heads:
+        message = LOG_HEAD.sub("", lines[start])
+        cause = next((line for line in reversed(causes) if line.startswith("Caused by: ")), "")
+        return _shorten(f"{message} ({cause})" if cause and cause not in message else message)
+    return _shorten(causes[-1]) if causes else ""
+
+
+def _last_line(lines: list[str]) -> str:
+    return _shorten(next((line for line in reversed(lines) if line.strip()), "it said nothing"))
+
+
+def _shorten(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= REASON_LENGTH else flat[: REASON_LENGTH - 1] + "…"

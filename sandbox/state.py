@@ -1,0 +1,99 @@
+"""The file that remembers a sandbox between commands: its options, its nodes, their processes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sandbox.errors import SandboxError
+from sandbox.layout import NodePlace
+from sandbox.options import SandboxOptions
+from sandbox.process import ProcessId
+
+STATE_FILE = "sandbox.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """What is remembered of one node."""
+
+    place: NodePlace
+    jmx_port: int
+    joins: bool = False
+    # A node that joined once has its ring: only its first start waits for it.
+    joined: bool = False
+    jvm_opts: tuple[str, ...] = ()
+    process: ProcessId | None = None
+
+    @property
+    def n(self) -> int:
+        """The node's number."""
+        return self.place.n
+
+    @property
+    def live_process(self) -> ProcessId | None:
+        """Its process, if that is alive."""
+        return self.process if self.process and self.process.alive else None
+
+
+@dataclass(frozen=True)
+class SandboxState:
+    """A whole sandbox, as its state file has it."""
+
+    options: SandboxOptions
+    nodes: dict[int, NodeRecord]
+    next_n: int
+    # Set once all nodes were up together: before that, the data is worth nothing.
+    formed: bool = False
+
+    def with_node(self, record: NodeRecord) -> SandboxState:
+        """Return a copy in which one node is replaced or added."""
+        nodes = {**self.nodes, record.n: record}
+        return replace(self, nodes=nodes, next_n=max(self.next_n, record.n + 1))
+
+    def without_node(self, n: int) -> SandboxState:
+        """Return a copy without one node; its number is not given out again."""
+        return replace(self, nodes={k: v for k, v in self.nodes.items() if k != n})
+
+    def save(self) -> None:
+        """Write the state file in one step."""
+        plain = {
+            "schema": SCHEMA,
+            "options": self.options.to_json(),
+            "formed": self.formed,
+            "next_n": self.next_n,
+            "nodes": [asdict(record) for record in self.nodes.values()],
+        }
+        directory = self.options.dir
+        with tempfile.NamedTemporaryFile("w", dir=directory, prefix=".state-", delete=False, encoding="utf-8") as out:
+            json.dump(plain, out, indent=1)
+        Path(out.name).replace(directory / STATE_FILE)
+
+
+def load_state(directory: Path) -> SandboxState | None:
+    """Read the state of a sandbox directory; None when there never was one."""
+    path = directory / STATE_FILE
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise SandboxError(f"{path}: cannot be read ({error}); remove the directory and start anew") from error
+    if plain.get("schema") != SCHEMA:
+        raise SandboxError(f"{path}: written by another version; remove the directory and start anew")
+    # The directory may have been moved since.
+    options = replace(SandboxOptions.from_json(plain["options"]), dir=directory)
+    records = [_record(node) for node in plain["nodes"]]
+    return SandboxState(options, {record.n: record for record in records}, plain["next_n"], plain["formed"])
+
+
+def _record(plain: dict[str, Any]) -> NodeRecord:
+    place = NodePlace(**{**plain["place"], "tokens": tuple(plain["place"]["tokens"])})
+    process = ProcessId(**plain["process"]) if plain["process"] else None
+    return NodeRecord(
+        place, plain["jmx_port"], plain["joins"], plain["joined"], tuple(plain["jvm_opts"]), process
+    )
