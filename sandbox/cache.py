@@ -21,12 +21,14 @@ def cache_dir() -> Path:
     path = Path(chosen) if chosen else base / "consistency"
     path = path.expanduser().absolute()
     if ":" in str(path):
-        raise SandboxError(f"cache directory {path}: a colon cannot stand in a class path; set CONSISTENCY_CACHE")
+        msg = f"cache directory {path}: a colon cannot stand in a class path; set CONSISTENCY_CACHE"
+        raise SandboxError(msg)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or error
-        raise SandboxError(f"cache directory {path}: {reason}; set CONSISTENCY_CACHE to another one") from error
+        msg = f"cache directory {path}: {reason}; set CONSISTENCY_CACHE to another one"
+        raise SandboxError(msg) from error
     return path
 
 
@@ -42,7 +44,8 @@ def exclusive(path: Path, *, waiting: Callable[[], None] | None = None) -> Itera
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if waiting is None:
-                raise BusyError(f"{path.parent}: another sandbox command is at work there; try again") from None
+                msg = f"{path.parent}: another sandbox command is at work there; try again"
+                raise BusyError(msg) from None
             waiting()
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield

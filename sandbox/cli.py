@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from sandbox.cluster import Sandbox, SandboxStatus
+from sandbox.cluster import Sandbox
 from sandbox.errors import SandboxError
 from sandbox.options import DEFAULT_DIR, SandboxOptions, parse_dcs, parse_setting
 from sandbox.state import load_state
 from sandbox.versions import VERSIONS
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from sandbox.status import SandboxStatus
+
 INTERRUPTED = 130
 
 dir_option = click.option(
@@ -56,12 +57,12 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 @click.group(cls=SandboxGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def sandbox() -> None:
-    """Run a real Cassandra cluster on this machine's loopback addresses.
+    r"""Run a real Cassandra cluster on this machine's loopback addresses.
 
     Nothing but Python packages is needed: Cassandra's jars and a Java runtime are downloaded once, checked
     against the sums that ship with this program, and kept in $CONSISTENCY_CACHE (else
-    $XDG_CACHE_HOME/consistency, else ~/.cache/consistency). Every node is a Java process of its own and listens
-    on loopback only. The nodes keep running after 'up' until 'down'.
+    $XDG_CACHE_HOME/consistency, else ~/.cache/consistency). Every node is a Java process of its own and
+    listens on loopback only. The nodes keep running after 'up' until 'down'.
 
     \b
     Examples:
@@ -79,9 +80,13 @@ def sandbox() -> None:
 
 
 @sandbox.command()
-@click.option("--nodes", type=int, default=3, show_default=True, help="How many nodes, in one data centre dc1.")
+@click.option(
+    "--nodes", type=int, default=3, show_default=True, help="How many nodes, in one data centre dc1."
+)
 @click.option("--dcs", metavar="DC=N,...", help="Data centres and their nodes, for example dc1=3,dc2=2.")
-@click.option("--racks", type=int, default=1, show_default=True, help="Racks per data centre, filled in turn.")
+@click.option(
+    "--racks", type=int, default=1, show_default=True, help="Racks per data centre, filled in turn."
+)
 @click.option(
     "--cassandra",
     metavar="|".join(VERSIONS),
@@ -96,11 +101,21 @@ def sandbox() -> None:
     help="Whether the nodes accept the consistency level NODE_LOCAL.",
 )
 @dir_option
-@click.option("--address-base", default="127.0.0.1", show_default=True, help="Address of node 1; the others follow.")
-@click.option("--one-address", is_flag=True, help="All nodes on one address, with ports that count up instead.")
-@click.option("--port", type=int, default=9042, show_default=True, help="CQL port (of node 1 with --one-address).")
 @click.option(
-    "--storage-port", type=int, default=7000, show_default=True, help="Port for traffic between nodes, likewise."
+    "--address-base", default="127.0.0.1", show_default=True, help="Address of node 1; the others follow."
+)
+@click.option(
+    "--one-address", is_flag=True, help="All nodes on one address, with ports that count up instead."
+)
+@click.option(
+    "--port", type=int, default=9042, show_default=True, help="CQL port (of node 1 with --one-address)."
+)
+@click.option(
+    "--storage-port",
+    type=int,
+    default=7000,
+    show_default=True,
+    help="Port for traffic between nodes, likewise.",
 )
 @click.option("--num-tokens", type=int, default=16, show_default=True, help="Tokens per node.")
 @click.option("--heap", default="1g", show_default=True, help="Heap of each node.")
@@ -109,17 +124,26 @@ def sandbox() -> None:
     type=click.Path(path_type=Path),
     help="A Java of your own, 17 for Cassandra 5.0 and 11 for 4.x (also from $CONSISTENCY_JAVA_HOME).",
 )
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A line of cassandra.yaml. Repeatable.")
-@click.option("--jvm-opt", "jvm_opts", multiple=True, metavar="OPT", help="One more option for Java. Repeatable.")
-@click.option("--auth", is_flag=True, help="Ask for passwords and permissions (cassandra/cassandra at first).")
-@click.option("--timeout", "start_timeout_s", type=float, default=240.0, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A line of cassandra.yaml. Repeatable."
+)
+@click.option(
+    "--jvm-opt", "jvm_opts", multiple=True, metavar="OPT", help="One more option for Java. Repeatable."
+)
+@click.option(
+    "--auth", is_flag=True, help="Ask for passwords and permissions (cassandra/cassandra at first)."
+)
+@click.option(
+    "--timeout", "start_timeout_s", type=float, default=240.0, show_default=True, help="Seconds to wait."
+)
 @json_option
 @click.pass_context
-def up(ctx: click.Context, /, directory: Path, as_json: bool, **given: Any) -> None:
-    """Start a cluster, or what of it is not running.
+def up(ctx: click.Context, /, *, directory: Path, as_json: bool, **given: Any) -> None:
+    r"""Start a cluster, or what of it is not running.
 
-    A new directory gets a new cluster. A directory that holds one gets its stopped nodes started again on their
-    own data, and more nodes when --nodes or --dcs asks for more. Options that are left out stay what they were.
+    A new directory gets a new cluster. A directory that holds one gets its stopped nodes started again on
+    their own data, and more nodes when --nodes or --dcs asks for more. Options that are left out stay what
+    they were.
 
     \b
     --set takes any key of cassandra.yaml; nested keys are joined by dots, values are YAML:
@@ -146,7 +170,7 @@ def up(ctx: click.Context, /, directory: Path, as_json: bool, **given: Any) -> N
 @dir_option
 @click.option("--delete", is_flag=True, help="Remove the data and logs too.")
 @click.option("--kill", is_flag=True, help="End the nodes at once instead of in order.")
-def down(directory: Path, delete: bool, kill: bool) -> None:
+def down(*, directory: Path, delete: bool, kill: bool) -> None:
     """Stop every node. The data stays for the next 'up' unless --delete is given."""
     box = Sandbox.attach(directory)
     count = box.down(how="kill" if kill else "term", delete=delete)
@@ -156,7 +180,7 @@ def down(directory: Path, delete: bool, kill: bool) -> None:
 @sandbox.command()
 @dir_option
 @json_option
-def status(directory: Path, as_json: bool) -> None:
+def status(*, directory: Path, as_json: bool) -> None:
     """Show every node: up, starting, frozen or down."""
     _print_status(Sandbox.attach(directory).status(), as_json=as_json)
 
@@ -166,7 +190,7 @@ def status(directory: Path, as_json: bool) -> None:
 @dir_option
 @click.option("--kill", "how", flag_value="kill", help="SIGKILL: gone without a word to the others.")
 @click.option("--freeze", "how", flag_value="freeze", help="SIGSTOP: there, but silent; 'start' wakes it.")
-def stop(n: int, directory: Path, how: Any) -> None:
+def stop(*, n: int, directory: Path, how: Any) -> None:
     """Stop node N in order, or as --kill or --freeze says."""
     Sandbox.attach(directory).stop(n, how or "term")
 
@@ -174,7 +198,7 @@ def stop(n: int, directory: Path, how: Any) -> None:
 @sandbox.command()
 @click.argument("n", type=int)
 @dir_option
-def start(n: int, directory: Path) -> None:
+def start(*, n: int, directory: Path) -> None:
     """Start node N on its own data, or wake it, and wait until all running nodes see it up."""
     show = Progress()
     Sandbox.attach(directory).start(n, show)
@@ -184,13 +208,16 @@ def start(n: int, directory: Path) -> None:
 @sandbox.command()
 @dir_option
 @click.option("--dc", help="Data centre of the new node; that of node 1 by default.")
-@click.option("--jvm-opt", "jvm_opts", multiple=True, metavar="OPT", help="One more option for Java. Repeatable.")
+@click.option(
+    "--jvm-opt", "jvm_opts", multiple=True, metavar="OPT", help="One more option for Java. Repeatable."
+)
 @json_option
-def add(directory: Path, dc: str | None, jvm_opts: tuple[str, ...], as_json: bool) -> None:
+def add(*, directory: Path, dc: str | None, jvm_opts: tuple[str, ...], as_json: bool) -> None:
     """Let one more node join the running cluster.
 
-    It waits for Cassandra's own ring delay (30 s) and streams its ranges from the others. A much shorter delay
-    (--jvm-opt=-Dcassandra.ring_delay_ms=1000) lets it join without the data: a way to make under-replicated ranges.
+    It waits for Cassandra's own ring delay (30 s) and streams its ranges from the others. A much shorter
+    delay (--jvm-opt=-Dcassandra.ring_delay_ms=1000) lets it join without the data: a way to make
+    under-replicated ranges.
     """
     box = Sandbox.attach(directory)
     show = Progress()
@@ -203,7 +230,7 @@ def add(directory: Path, dc: str | None, jvm_opts: tuple[str, ...], as_json: boo
 @click.argument("n", type=int)
 @dir_option
 @click.option("--force", is_flag=True, help="Even if fewer nodes remain than a keyspace has replicas.")
-def remove(n: int, directory: Path, force: bool) -> None:
+def remove(*, n: int, directory: Path, force: bool) -> None:
     """Take node N out for good: it hands its data over (nodetool decommission), stops, and is forgotten."""
     show = Progress()
     Sandbox.attach(directory).remove(n, force=force, progress=show)
@@ -215,8 +242,8 @@ def remove(n: int, directory: Path, force: bool) -> None:
 @click.argument("args", nargs=-1, required=True, type=click.UNPROCESSED)
 @dir_option
 @click.pass_context
-def nodetool(ctx: click.Context, n: int, args: tuple[str, ...], directory: Path) -> None:
-    """Run Cassandra's nodetool against node N.
+def nodetool(ctx: click.Context, /, *, n: int, args: tuple[str, ...], directory: Path) -> None:
+    r"""Run Cassandra's nodetool against node N.
 
     \b
     Examples:
@@ -263,7 +290,9 @@ def _merge(directory: Path, given: dict[str, Any]) -> SandboxOptions:
     if state is None or not state.formed:
         return SandboxOptions(dir=directory, **values)
     if "nodes" in values and state.options.dcs:
-        raise click.UsageError("--nodes: this sandbox has several data centres; say how many of each with --dcs")
+        raise click.UsageError(
+            "--nodes: this sandbox has several data centres; say how many of each with --dcs"
+        )
     return replace(state.options, tied=False, **values)
 
 
@@ -274,7 +303,9 @@ def _print_status(current: SandboxStatus, *, as_json: bool) -> None:
     click.echo(f"Cassandra {current.cassandra} in {current.dir}")
     for node in current.nodes:
         pid = f"pid {node.pid}" if node.pid else ""
-        click.echo(f"  node {node.n}  {node.endpoint:<21}  {node.dc} {node.rack}  {node.state:<8}  {pid}".rstrip())
+        click.echo(
+            f"  node {node.n}  {node.endpoint:<21}  {node.dc} {node.rack}  {node.state:<8}  {pid}".rstrip()
+        )
     click.echo(f"--hosts {','.join(current.hosts)} --port {current.port}")
 
 

@@ -5,64 +5,36 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from sandbox import flags
 from sandbox.cache import Progress, cache_dir, exclusive
 from sandbox.errors import SandboxError, UsageError
+from sandbox.flags import Runtime, nodetool_command
 from sandbox.jars import provide_jars
 from sandbox.java import find_java
-from sandbox.launch import Launch, Runtime, node_home, system_log, wait_seen
+from sandbox.launch import Launch, node_home, system_log, wait_seen
 from sandbox.layout import plan_cluster, plan_joining
 from sandbox.logs import LogWatch
-from sandbox.machine import accepts_connections, check_listening, check_memory, free_jmx_port
+from sandbox.machine import check_listening, check_memory, free_jmx_port
+from sandbox.naming import provide_naming
 from sandbox.options import FIXED_BY_DATA, SandboxOptions
-from sandbox.process import KeptProcess, ProcessId
 from sandbox.state import STATE_FILE, NodeRecord, SandboxState, load_state
+from sandbox.status import Node, SandboxStatus, hosts_of, look_at, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from sandbox.process import KeptProcess, ProcessId
 
 How = Literal["term", "kill", "freeze"]
-NodeState = Literal["up", "starting", "frozen", "down"]
 LOCK_FILE = "lock"
 STOP_TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node as it is now."""
-
-    n: int
-    address: str
-    port: int
-    storage_port: int
-    jmx_port: int
-    dc: str
-    rack: str
-    state: NodeState
-    pid: int | None
-    log: Path
-    data: Path
-
-    @property
-    def endpoint(self) -> str:
-        """Where its clients connect."""
-        return f"{self.address}:{self.port}"
-
-
-@dataclass(frozen=True)
-class SandboxStatus:
-    """A sandbox as it is now."""
-
-    dir: Path
-    cassandra: str
-    port: int
-    node_local: bool
-    nodes: tuple[Node, ...]
-    hosts: tuple[str, ...]
 
 
 def _silent(_: str) -> None:
@@ -89,7 +61,7 @@ class Sandbox:
         # What this process starts there shall not end with it.
         return cls(replace(state.options, tied=False))
 
-    def __enter__(self) -> Sandbox:
+    def __enter__(self) -> Self:
         self.options = replace(self.options, tied=True)
         self.up()
         return self
@@ -107,19 +79,11 @@ class Sandbox:
     @property
     def hosts(self) -> list[str]:
         """Where clients connect: addresses, with their ports where these differ."""
-        return list(_hosts(self._state()))
+        return list(hosts_of(self._state()))
 
     def status(self) -> SandboxStatus:
         """Look at every node."""
-        state = self._state()
-        return SandboxStatus(
-            dir=state.options.dir,
-            cassandra=state.options.version.release,
-            port=state.options.port,
-            node_local=state.options.node_local,
-            nodes=tuple(_look_at(state, record) for record in state.nodes.values()),
-            hosts=_hosts(state),
-        )
+        return status_of(self._state())
 
     def up(self, progress: Progress | None = None) -> None:
         """Start the cluster, or what of it does not run; add nodes where the options ask for more."""
@@ -137,7 +101,7 @@ class Sandbox:
         """Let one more node join the running cluster; it streams its ranges from the others first."""
         with self._locked():
             record = self._join(dc, tuple(jvm_opts), progress or _silent)
-            return _look_at(self._state(), record)
+            return look_at(self._state(), record)
 
     def start(self, n: int, progress: Progress | None = None) -> None:
         """Start, or wake from its freeze, one node, and wait until all running nodes see it up."""
@@ -157,7 +121,8 @@ class Sandbox:
             record = _record(state, n)
             if how == "freeze":
                 if record.live_process is None:
-                    raise SandboxError(f"node {n} is not running: nothing to freeze")
+                    msg = f"node {n} is not running: nothing to freeze"
+                    raise SandboxError(msg)
                 record.live_process.signal(signal.SIGSTOP)
             else:
                 self._end(state, [record], how)
@@ -169,14 +134,17 @@ class Sandbox:
             state = self._state()
             record = _record(state, n)
             if len(state.nodes) == 1:
-                raise UsageError(f"node {n} is the last one: use down --delete")
+                msg = f"node {n} is the last one: use down --delete"
+                raise UsageError(msg)
             if record.live_process is None or record.live_process.frozen:
-                raise SandboxError(f"node {n} is not up: start it first, so that it can hand its data over")
+                msg = f"node {n} is not up: start it first, so that it can hand its data over"
+                raise SandboxError(msg)
             say(f"node {n} hands its data over")
             done = self.nodetool(n, "decommission", *(["--force"] if force else []))
             if done.returncode != 0:
                 lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-                raise SandboxError(f"node {n} was not removed: {lines[0].strip() if lines else 'nodetool failed'}")
+                msg = f"node {n} was not removed: {lines[0].strip() if lines else 'nodetool failed'}"
+                raise SandboxError(msg)
             self._end(state, [record], "term")
             _resized(self._state().without_node(n)).save()
             shutil.rmtree(node_home(state.options, n), ignore_errors=True)
@@ -199,12 +167,14 @@ class Sandbox:
         state = self._state()
         record = _record(state, n)
         if record.live_process is None:
-            raise SandboxError(f"node {n} is not running: start it with 'sandbox start {n}'")
+            msg = f"node {n} is not running: start it with 'sandbox start {n}'"
+            raise SandboxError(msg)
         runtime = _runtime(state.options, _silent)
-        command = flags.nodetool_command(runtime.java, runtime.jars, record.jmx_port, args)
-        return subprocess.run(command, capture_output=capture, text=True, check=False)
+        home = node_home(state.options, n)
+        command = nodetool_command(runtime, home, record.jmx_port, args)
+        return subprocess.run(command, capture_output=capture, text=True, check=False)  # noqa: S603 - ours
 
-    # -- starting ---------------------------------------------------------------------------------------------
+    # -- starting ----------------------------------------------------------------------------------
 
     def _form(self, former: SandboxState | None, say: Progress) -> None:
         """Start a new cluster; what an unfinished attempt left behind is discarded."""
@@ -212,7 +182,8 @@ class Sandbox:
             self._end(former, former.nodes.values(), "kill")
             _delete(former)
         elif any(entry.name != LOCK_FILE for entry in self.options.dir.iterdir()):
-            raise UsageError(f"--dir {self.options.dir}: holds files that are not a sandbox's; name another directory")
+            msg = f"--dir {self.options.dir}: holds files that are not a sandbox's; name another directory"
+            raise UsageError(msg)
         places = plan_cluster(self.options)
         records: dict[int, NodeRecord] = {}
         for place in places:
@@ -223,19 +194,22 @@ class Sandbox:
         replace(self._state(), formed=True).save()
 
     def _reconcile(self, state: SandboxState) -> SandboxState:
-        """Compare what is asked for with what the directory holds; take over what may change between starts."""
+        """Compare what is asked for with what the directory holds; take over what may change."""
         for name in FIXED_BY_DATA:
             held, asked = getattr(state.options, name), getattr(self.options, name)
             if name == "cassandra":
                 held, asked = state.options.version.release, self.options.version.release
             if held != asked:
                 option = "--" + name.replace("_", "-")
-                raise UsageError(
+                msg = (
                     f"{option} {asked}: {self.options.dir} holds the data of a sandbox with {held}; "
                     "name another --dir, or remove that data with 'sandbox down --delete'"
                 )
+                raise UsageError(msg)
         # The size stays what it is until more nodes have really joined.
-        state = replace(state, options=replace(self.options, nodes=state.options.nodes, dcs=state.options.dcs))
+        state = replace(
+            state, options=replace(self.options, nodes=state.options.nodes, dcs=state.options.dcs)
+        )
         state.save()
         return state
 
@@ -256,17 +230,24 @@ class Sandbox:
         missing: list[str] = []
         for dc, wanted in self.options.dc_counts.items():
             if present.count(dc) > wanted:
-                raise UsageError(
-                    f"{dc} has {present.count(dc)} nodes, {wanted} are asked for: take nodes out with 'sandbox remove N'"
+                msg = (
+                    f"{dc} has {present.count(dc)} nodes, {wanted} are asked for: "
+                    "take nodes out with 'sandbox remove N'"
                 )
+                raise UsageError(msg)
             missing.extend([dc] * (wanted - present.count(dc)))
         return missing
 
     def _join(self, dc: str | None, jvm_opts: tuple[str, ...], say: Progress) -> NodeRecord:
         state = self._state()
-        down = [record.n for record in state.nodes.values() if not record.live_process or record.live_process.frozen]
+        down = [
+            record.n
+            for record in state.nodes.values()
+            if not record.live_process or record.live_process.frozen
+        ]
         if down:
-            raise SandboxError(f"node {down[0]} is not up: a node can join only a cluster that is up ('sandbox up')")
+            msg = f"node {down[0]} is not up: a node can join only a cluster that is up ('sandbox up')"
+            raise SandboxError(msg)
         places = [record.place for record in state.nodes.values()]
         place = plan_joining(state.options, state.next_n, dc or places[0].dc, places)
         taken = [record.jmx_port for record in state.nodes.values()]
@@ -324,7 +305,7 @@ class Sandbox:
         }
         wait_seen(watches, [record.n], state.options)
 
-    # -- stopping ---------------------------------------------------------------------------------------------
+    # -- stopping ----------------------------------------------------------------------------------
 
     def _end(self, state: SandboxState, records: Iterable[NodeRecord], how: How) -> None:
         ending = [(record, record.live_process) for record in records]
@@ -341,7 +322,7 @@ class Sandbox:
             state = state.with_node(replace(record, process=None))
         state.save()
 
-    # -- the directory ----------------------------------------------------------------------------------------
+    # -- the directory -----------------------------------------------------------------------------
 
     @contextmanager
     def _locked(self, *, create: bool = False) -> Iterator[None]:
@@ -350,7 +331,8 @@ class Sandbox:
             try:
                 directory.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise UsageError(f"--dir {directory}: {error.strerror}") from error
+                msg = f"--dir {directory}: {error.strerror}"
+                raise UsageError(msg) from error
         elif not (directory / STATE_FILE).exists():
             raise _no_sandbox(directory)
         with exclusive(directory / LOCK_FILE):
@@ -364,20 +346,24 @@ class Sandbox:
 
 
 def _no_sandbox(directory: Path) -> SandboxError:
-    return SandboxError(f"no sandbox in {directory}: start one with 'sandbox up', or name its directory with --dir")
+    return SandboxError(
+        f"no sandbox in {directory}: start one with 'sandbox up', or name its directory with --dir"
+    )
 
 
 def _runtime(options: SandboxOptions, say: Progress) -> Runtime:
     cache = cache_dir()
     java = find_java(options.version, options.java_home, cache, say)
-    return Runtime(java, provide_jars(options.version, cache, say))
+    jars = provide_jars(options.version.lock_path, cache, say)
+    return Runtime(java, jars, provide_naming(java, cache, say))
 
 
 def _record(state: SandboxState, n: int) -> NodeRecord:
     record = state.nodes.get(n)
     if record is None:
         known = ", ".join(str(number) for number in state.nodes)
-        raise UsageError(f"node {n}: this sandbox has the nodes {known}")
+        msg = f"node {n}: this sandbox has the nodes {known}"
+        raise UsageError(msg)
     return record
 
 
@@ -394,40 +380,11 @@ def _names(records: Sequence[NodeRecord]) -> str:
     return f"{'node' if len(records) == 1 else 'nodes'} {numbers}"
 
 
-def _hosts(state: SandboxState) -> tuple[str, ...]:
-    places = [record.place for record in state.nodes.values()]
-    if state.options.one_address:
-        return tuple(f"{place.address}:{place.port}" for place in places)
-    return tuple(place.address for place in places)
-
-
 def _seeds(state: SandboxState, record: NodeRecord) -> list[str]:
     """Every node that was there from the start is a seed; one that joins must not name itself."""
     others = [other for other in state.nodes.values() if other.n != record.n]
     seeds = [other for other in others if not other.joins] or others
     return [other.place.endpoint for other in ([] if record.joins else [record]) + seeds]
-
-
-def _look_at(state: SandboxState, record: NodeRecord) -> Node:
-    process, place = record.live_process, record.place
-    node_state: NodeState = "down"
-    if process is not None and process.frozen:
-        node_state = "frozen"
-    elif process is not None:
-        node_state = "up" if accepts_connections(place.address, place.port) else "starting"
-    return Node(
-        n=place.n,
-        address=place.address,
-        port=place.port,
-        storage_port=place.storage_port,
-        jmx_port=record.jmx_port,
-        dc=place.dc,
-        rack=place.rack,
-        state=node_state,
-        pid=process.pid if process else None,
-        log=system_log(state.options, place.n),
-        data=node_home(state.options, place.n) / "data",
-    )
 
 
 def _delete(state: SandboxState) -> None:

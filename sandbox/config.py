@@ -5,18 +5,21 @@ cassandra-all carries no cassandra.yaml; every key left out here keeps Cassandra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from sandbox.errors import UsageError
-from sandbox.layout import NodePlace
-from sandbox.options import SandboxOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from sandbox.layout import NodePlace
+    from sandbox.options import SandboxOptions
 
 # A leaf is YAML text, written as it is: `--set` values need no YAML parser that way.
 Yaml = dict[str, Union[str, "Yaml"]]
 
-# (key in 4.1 and later, value, key in 4.0, value)
+# What 4.1 and later call a key and write as its value, and what 4.0 does.
 RENAMED = (
     ("commitlog_sync_period", "10s", "commitlog_sync_period_in_ms", "10000"),
     ("file_cache_size", "64MiB", "file_cache_size_in_mb", "64"),
@@ -48,6 +51,20 @@ LOGBACK = """\
 </configuration>
 """
 
+LOGBACK_TOOLS = """\
+<configuration scan="false">
+  <appender name="STDERR" class="ch.qos.logback.core.ConsoleAppender">
+    <target>System.err</target>
+    <encoder>
+      <pattern>%-5level %msg%n</pattern>
+    </encoder>
+  </appender>
+  <root level="WARN">
+    <appender-ref ref="STDERR"/>
+  </root>
+</configuration>
+"""
+
 
 def write_config(
     options: SandboxOptions, place: NodePlace, seeds: Iterable[str], home: Path, *, joins: bool
@@ -61,6 +78,7 @@ def write_config(
     rack = f"dc={place.dc}\nrack={place.rack}\n"
     (conf / "cassandra-rackdc.properties").write_text(rack, encoding="utf-8")
     (conf / "logback.xml").write_text(LOGBACK, encoding="utf-8")
+    (conf / "logback-tools.xml").write_text(LOGBACK_TOOLS, encoding="utf-8")
 
 
 def render_yaml(
@@ -120,7 +138,8 @@ def _set(tree: Yaml, dotted: str, value: str) -> None:
     for name in parents:
         child = tree.setdefault(name, {})
         if isinstance(child, str):
-            raise UsageError(f"--set {dotted}: {name} already has the value {child}")
+            msg = f"--set {dotted}: {name} already has the value {child}"
+            raise UsageError(msg)
         tree = child
     tree[leaf] = value
 

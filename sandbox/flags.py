@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sandbox.layout import NodePlace
-from sandbox.options import SandboxOptions
+from sandbox.naming import FACTORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from sandbox.options import SandboxOptions
 
 DAEMON = "org.apache.cassandra.service.CassandraDaemon"
 NODETOOL = "org.apache.cassandra.tools.NodeTool"
+
+INITIAL_HEAP_MB = 256
 
 EXPORTS = (
     "java.base/jdk.internal.misc",
@@ -42,6 +49,15 @@ OPENS = (
 )
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """What runs the nodes and nodetool: the Java program, the class path, and our class for nodetool."""
+
+    java: Path
+    jars: tuple[Path, ...]
+    naming: Path
+
+
 def module_flags() -> list[str]:
     """Let Cassandra reach the JDK internals it uses."""
     exports = [f"--add-exports={package}=ALL-UNNAMED" for package in EXPORTS]
@@ -49,26 +65,20 @@ def module_flags() -> list[str]:
 
 
 def daemon_command(
-    java: Path,
-    jars: Iterable[Path],
-    options: SandboxOptions,
-    place: NodePlace,
-    home: Path,
-    jmx_port: int,
-    extra: Iterable[str],
+    runtime: Runtime, options: SandboxOptions, home: Path, jmx_port: int, extra: Iterable[str]
 ) -> list[str]:
     """Build the command that runs one node."""
     conf = home / "conf"
-    # The configuration is named by property: a directory on the class path would rule out class sharing.
+    # Named by property, so that the class path is the same for every node.
     return [
-        str(java),
-        f"-Xms{options.heap}",
+        str(runtime.java),
+        # As root, Cassandra locks the whole initial heap into memory: a small one starts faster.
+        f"-Xms{min(options.heap_mb, INITIAL_HEAP_MB)}m",
         f"-Xmx{options.heap}",
         "-Xss512k",
         "-XX:+UseG1GC",
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",
-        "-Xshare:auto",
         *module_flags(),
         "-Djava.net.preferIPv4Stack=true",
         "-Djdk.attach.allowAttachSelf=true",
@@ -88,24 +98,27 @@ def daemon_command(
         *extra,
         *options.jvm_opts,
         "-cp",
-        ":".join(str(jar) for jar in jars),
+        ":".join(str(jar) for jar in runtime.jars),
         DAEMON,
     ]
 
 
-def nodetool_command(java: Path, jars: Iterable[Path], jmx_port: int, args: Iterable[str]) -> list[str]:
+def nodetool_command(runtime: Runtime, home: Path, jmx_port: int, args: Iterable[str]) -> list[str]:
     """Build the command that runs nodetool against the node behind `jmx_port`."""
     return [
-        str(java),
+        str(runtime.java),
         "-Xmx128m",
         "-XX:TieredStopAtLevel=1",
         "-XX:+UseSerialGC",
         "-XX:-UsePerfData",
-        "-Xshare:auto",
         *module_flags(),
         "-Djava.net.preferIPv4Stack=true",
+        f"-Djava.naming.factory.initial={FACTORY}",
+        f"-Dlogback.configurationFile={home / 'conf' / 'logback-tools.xml'}",
+        # Its history file goes into the sandbox, not into the user's home.
+        f"-Duser.home={home}",
         "-cp",
-        ":".join(str(jar) for jar in jars),
+        ":".join(str(path) for path in (*runtime.jars, runtime.naming)),
         NODETOOL,
         "-h",
         "127.0.0.1",

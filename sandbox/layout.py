@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sandbox.options import SandboxOptions
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sandbox.options import SandboxOptions
 
 RING_START = -(2**63)
 RING_SIZE = 2**64
@@ -38,14 +41,13 @@ def plan_cluster(options: SandboxOptions) -> tuple[NodePlace, ...]:
     for dc_index, (dc, count) in enumerate(options.dc_counts.items()):
         tokens = interleaved_tokens(count, options.num_tokens, dc_index * DC_OFFSET)
         places.extend(
-            _place(options, len(places) + 1, dc, index, node_tokens) for index, node_tokens in enumerate(tokens)
+            _place(options, len(places) + 1, dc, index, node_tokens)
+            for index, node_tokens in enumerate(tokens)
         )
     return tuple(places)
 
 
-def plan_joining(
-    options: SandboxOptions, n: int, dc: str, existing: Iterable[NodePlace]
-) -> NodePlace:
+def plan_joining(options: SandboxOptions, n: int, dc: str, existing: Iterable[NodePlace]) -> NodePlace:
     """Place node `n` that joins `dc` later: its tokens halve the widest gaps of that data centre."""
     others = tuple(existing)
     neighbours = [place for place in others if place.dc == dc]
@@ -83,7 +85,10 @@ def _middle_of_widest_gap(tokens: list[int]) -> int:
     if not tokens:
         return 0
     ring = sorted(tokens)
-    gaps = [(after - before) % RING_SIZE or RING_SIZE for before, after in zip(ring, ring[1:] + ring[:1], strict=True)]
+    gaps = [
+        (after - before) % RING_SIZE or RING_SIZE
+        for before, after in zip(ring, ring[1:] + ring[:1], strict=True)
+    ]
     widest = max(range(len(ring)), key=lambda i: (gaps[i], -i))
     return _wrap(ring[widest] + gaps[widest] // 2)
 

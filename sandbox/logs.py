@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sandbox.layout import NodePlace
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sandbox.layout import NodePlace
 
 # Logged once at the head of every start.
 STARTS = re.compile(r"CassandraDaemon\.java.* - (?:JVM vendor/version|Hostname): ")
@@ -63,8 +66,10 @@ class LogWatch:
 
 def failure_reason(system_log: Path, console: Path, system_from: int = 0, console_from: int = 0) -> str:
     """Say in one line why a node ended, from what it wrote since the given offsets."""
-    return _reason_in(_lines(system_log, system_from)) or _reason_in(_lines(console, console_from)) or _last_line(
-        _lines(console, console_from)
+    return (
+        _reason_in(_lines(system_log, system_from))
+        or _reason_in(_lines(console, console_from))
+        or _last_line(_lines(console, console_from))
     )
 
 

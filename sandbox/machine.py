@@ -1,17 +1,21 @@
-"""What this machine can take: are the ports free, is there memory enough. Asked before anything is started."""
+"""What this machine can take: free ports and memory, looked at before anything is started."""
 
 from __future__ import annotations
 
 import errno
 import socket
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from sandbox.errors import SandboxError
-from sandbox.layout import NodePlace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sandbox.layout import NodePlace
 
 # Off-heap memory, code and class space of one node, measured.
 NODE_OVERHEAD_MB = 400
@@ -29,17 +33,20 @@ def check_listening(places: Iterable[NodePlace]) -> None:
         ):
             problem = _bind_error(place.address, port)
             if problem == errno.EADDRINUSE:
-                raise SandboxError(
-                    f"{place.address}:{port} ({what} port of node {place.n}) is in use: stop what listens there, "
-                    f"or choose other addresses with --address-base or another {option}"
+                msg = (
+                    f"{place.address}:{port} ({what} port of node {place.n}) is in use: stop what listens "
+                    f"there, or choose other addresses with --address-base or another {option}"
                 )
+                raise SandboxError(msg)
             if problem == errno.EADDRNOTAVAIL:
-                raise SandboxError(
+                msg = (
                     f"{place.address} (node {place.n}) is not an address of this machine: "
                     "use --one-address, which puts all nodes on one address"
                 )
+                raise SandboxError(msg)
             if problem:
-                raise SandboxError(f"{place.address}:{port} (node {place.n}) cannot be listened on: errno {problem}")
+                msg = f"{place.address}:{port} (node {place.n}) cannot be listened on: errno {problem}"
+                raise SandboxError(msg)
 
 
 def check_memory(nodes: int, heap_mb: int) -> None:
@@ -47,10 +54,11 @@ def check_memory(nodes: int, heap_mb: int) -> None:
     needed = nodes * (heap_mb + NODE_OVERHEAD_MB)
     available = available_mb()
     if needed > available:
-        raise SandboxError(
-            f"not enough memory: {nodes} nodes with --heap {heap_mb}m need about {needed} MB, {available} MB are "
-            "available; use a smaller --heap or fewer --nodes"
+        msg = (
+            f"not enough memory: {nodes} nodes with --heap {heap_mb}m need about {needed} MB, {available} MB "
+            "are available; use a smaller --heap or fewer --nodes"
         )
+        raise SandboxError(msg)
 
 
 def available_mb() -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox.errors import UsageError
 from sandbox.versions import CassandraVersion, find_version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 DEFAULT_DIR = Path(".sandbox")
 HEAP_UNITS = {"m": 1, "g": 1024}
@@ -47,19 +49,23 @@ class SandboxOptions:
     def __post_init__(self) -> None:
         """Refuse what no cluster could be made of."""
         if not 1 <= self.node_count <= MAX_NODES:
-            raise UsageError(f"--nodes {self.node_count}: between 1 and {MAX_NODES} nodes fit on one machine")
+            msg = f"--nodes {self.node_count}: between 1 and {MAX_NODES} nodes fit on one machine"
+            raise UsageError(msg)
         if any(count < 1 for count in self.dcs.values()):
             raise UsageError("--dcs: every data centre needs at least one node")
         if self.racks < 1:
-            raise UsageError(f"--racks {self.racks}: a data centre has at least one rack")
+            msg = f"--racks {self.racks}: a data centre has at least one rack"
+            raise UsageError(msg)
         if not 1 <= self.num_tokens <= 256:
-            raise UsageError(f"--num-tokens {self.num_tokens}: between 1 and 256")
+            msg = f"--num-tokens {self.num_tokens}: between 1 and 256"
+            raise UsageError(msg)
         _check_address(self.address_base, 1 if self.one_address else self.node_count)
         _check_ports(self)
         for key, value in self.settings.items():
             check_setting(key, value)
         if self.heap_mb < MIN_HEAP_MB:
-            raise UsageError(f"--heap {self.heap}: Cassandra needs {MIN_HEAP_MB}m or more")
+            msg = f"--heap {self.heap}: Cassandra needs {MIN_HEAP_MB}m or more"
+            raise UsageError(msg)
         find_version(self.cassandra)
 
     @property
@@ -82,7 +88,8 @@ class SandboxOptions:
         """The heap of one node in MiB."""
         match = re.fullmatch(r"(\d+)([mg])", self.heap.lower())
         if not match:
-            raise UsageError(f"--heap {self.heap}: write it as 512m or 1g")
+            msg = f"--heap {self.heap}: write it as 512m or 1g"
+            raise UsageError(msg)
         return int(match[1]) * HEAP_UNITS[match[2]]
 
     def to_json(self) -> dict[str, Any]:
@@ -110,9 +117,11 @@ def parse_dcs(text: str) -> dict[str, int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*([A-Za-z0-9_-]+)\s*=\s*(\d+)\s*", part)
         if not match:
-            raise UsageError(f"--dcs {text}: write it as dc1=3,dc2=2")
+            msg = f"--dcs {text}: write it as dc1=3,dc2=2"
+            raise UsageError(msg)
         if match[1] in counts:
-            raise UsageError(f"--dcs {text}: {match[1]} is named twice")
+            msg = f"--dcs {text}: {match[1]} is named twice"
+            raise UsageError(msg)
         counts[match[1]] = int(match[2])
     return counts
 
@@ -121,7 +130,8 @@ def parse_setting(text: str) -> tuple[str, str]:
     """Read `KEY=VALUE`, the value being YAML on one line."""
     key, equals, value = text.partition("=")
     if not equals:
-        raise UsageError(f"--set {text}: write it as KEY=VALUE, for example hinted_handoff_enabled=false")
+        msg = f"--set {text}: write it as KEY=VALUE, for example hinted_handoff_enabled=false"
+        raise UsageError(msg)
     check_setting(key.strip(), value.strip())
     return key.strip(), value.strip()
 
@@ -129,24 +139,30 @@ def parse_setting(text: str) -> tuple[str, str]:
 def check_setting(key: str, value: str) -> None:
     """Refuse a key or value that would break cassandra.yaml into pieces."""
     if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
-        raise UsageError(f"--set {key}: not the name of a cassandra.yaml key (nested keys are joined by dots)")
+        msg = f"--set {key}: not the name of a cassandra.yaml key (nested keys are joined by dots)"
+        raise UsageError(msg)
     if not value or "\n" in value:
-        raise UsageError(f"--set {key}: the value is one line of YAML and not empty")
+        msg = f"--set {key}: the value is one line of YAML and not empty"
+        raise UsageError(msg)
 
 
 def _check_address(base: str, count: int) -> None:
     try:
         first = ipaddress.IPv4Address(base)
     except ValueError:
-        raise UsageError(f"--address-base {base}: not an IPv4 address such as 127.0.0.1") from None
+        msg = f"--address-base {base}: not an IPv4 address such as 127.0.0.1"
+        raise UsageError(msg) from None
     if not first.is_loopback or not (first + (count - 1)).is_loopback:
-        raise UsageError(f"--address-base {base}: a sandbox listens on loopback (127.x.x.x) only")
+        msg = f"--address-base {base}: a sandbox listens on loopback (127.x.x.x) only"
+        raise UsageError(msg)
 
 
 def _check_ports(options: SandboxOptions) -> None:
     span = options.node_count if options.one_address else 1
     for name, port in (("--port", options.port), ("--storage-port", options.storage_port)):
         if not 1024 <= port <= 65535 - span:
-            raise UsageError(f"{name} {port}: between 1024 and {65535 - span}")
+            msg = f"{name} {port}: between 1024 and {65535 - span}"
+            raise UsageError(msg)
     if abs(options.port - options.storage_port) < span:
-        raise UsageError(f"--port {options.port} and --storage-port {options.storage_port} overlap")
+        msg = f"--port {options.port} and --storage-port {options.storage_port} overlap"
+        raise UsageError(msg)

@@ -1,18 +1,21 @@
-"""Processes of nodes: started under a keeper, known by pid and start time, so that no stranger is ever killed."""
+"""Processes of nodes: started under a keeper, and known by pid and start time, so no stranger is killed."""
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import psutil
 
 from sandbox.errors import StartError
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Sequence
 
 KEEPER = Path(__file__).with_name("keeper.py")
 # The start time is derived from the boot time, which moves by a little when the clock is set.
@@ -76,7 +79,7 @@ class KeptProcess:
 
     def __init__(self, command: Sequence[str], output: Path, cwd: Path) -> None:
         with output.open("ab") as errors:
-            self._keeper = subprocess.Popen(
+            self._keeper = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-I", "-S", str(KEEPER), str(output), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -89,13 +92,15 @@ class KeptProcess:
         _pipe(self._keeper.stdout).close()
         if not line.strip():
             self.kill()
-            raise StartError(f"{command[0]}: could not be started; see {output}")
+            msg = f"{command[0]}: could not be started; see {output}"
+            raise StartError(msg)
         pid = int(line)
         try:
             self.id = ProcessId(pid, psutil.Process(pid).create_time())
         except psutil.NoSuchProcess:
             self.kill()
-            raise StartError(f"{command[0]}: ended at once; see {output}") from None
+            msg = f"{command[0]}: ended at once; see {output}"
+            raise StartError(msg) from None
 
     def release(self) -> None:
         """Let the node outlive us; its keeper goes."""
@@ -109,10 +114,8 @@ class KeptProcess:
 
     def kill(self) -> None:
         """End the node and its keeper now."""
-        try:
+        with suppress(OSError):  # a keeper that is gone has closed its end
             _pipe(self._keeper.stdin).close()
-        except OSError:
-            pass  # a keeper that is gone has closed its end
         self._keeper.wait()
 
     def reap(self) -> None:
@@ -120,7 +123,11 @@ class KeptProcess:
         self.kill()
 
 
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None  # we asked for a pipe
-    return stream
+def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run one of our helper programs to its end."""
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
 
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None  # noqa: S101 - we asked for a pipe
+    return stream

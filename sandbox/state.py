@@ -69,7 +69,9 @@ class SandboxState:
             "nodes": [asdict(record) for record in self.nodes.values()],
         }
         directory = self.options.dir
-        with tempfile.NamedTemporaryFile("w", dir=directory, prefix=".state-", delete=False, encoding="utf-8") as out:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=directory, prefix=".state-", delete=False, encoding="utf-8"
+        ) as out:
             json.dump(plain, out, indent=1)
         Path(out.name).replace(directory / STATE_FILE)
 
@@ -82,9 +84,11 @@ def load_state(directory: Path) -> SandboxState | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise SandboxError(f"{path}: cannot be read ({error}); remove the directory and start anew") from error
+        msg = f"{path}: cannot be read ({error}); remove the directory and start anew"
+        raise SandboxError(msg) from error
     if plain.get("schema") != SCHEMA:
-        raise SandboxError(f"{path}: written by another version; remove the directory and start anew")
+        msg = f"{path}: written by another version; remove the directory and start anew"
+        raise SandboxError(msg)
     # The directory may have been moved since.
     options = replace(SandboxOptions.from_json(plain["options"]), dir=directory)
     records = [_record(node) for node in plain["nodes"]]

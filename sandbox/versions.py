@@ -46,4 +46,5 @@ def find_version(name: str) -> CassandraVersion:
         if name in (version.series, version.release):
             return version
     known = ", ".join(f"{v.series} ({v.release})" for v in VERSIONS.values())
-    raise UsageError(f"--cassandra {name}: not one of {known}")
+    msg = f"--cassandra {name}: not one of {known}"
+    raise UsageError(msg)
