@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,14 @@ import click
 from click.core import ParameterSource
 
 from sandbox.cluster import Sandbox
-from sandbox.errors import SandboxError
+from sandbox.errors import SandboxError, UsageError
 from sandbox.options import DEFAULT_DIR, SandboxOptions, parse_dcs, parse_setting
 from sandbox.state import load_state
 from sandbox.versions import VERSIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sandbox.status import SandboxStatus
 
 INTERRUPTED = 130
@@ -39,16 +42,27 @@ class SandboxGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; whatever way it is interrupted, what it started is taken down first."""
-        signal.signal(signal.SIGTERM, _interrupt)
-        signal.signal(signal.SIGHUP, _interrupt)
         try:
-            return super().invoke(ctx)
+            with _interruptible():
+                return super().invoke(ctx)
         except SandboxError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command in the same orderly way as Ctrl-C."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    former = [signal.signal(number, _interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, former, strict=True):
+            signal.signal(number, handler)
 
 
 def _interrupt(_number: int, _frame: object) -> None:
@@ -174,7 +188,7 @@ def down(*, directory: Path, delete: bool, kill: bool) -> None:
     """Stop every node. The data stays for the next 'up' unless --delete is given."""
     box = Sandbox.attach(directory)
     count = box.down(how="kill" if kill else "term", delete=delete)
-    click.echo(f"stopped {count} node{'' if count == 1 else 's'}")
+    click.echo(f"stopped {count} node{'' if count == 1 else 's'}" if count else "nothing was running")
 
 
 @sandbox.command()
@@ -290,9 +304,7 @@ def _merge(directory: Path, given: dict[str, Any]) -> SandboxOptions:
     if state is None or not state.formed:
         return SandboxOptions(dir=directory, **values)
     if "nodes" in values and state.options.dcs:
-        raise click.UsageError(
-            "--nodes: this sandbox has several data centres; say how many of each with --dcs"
-        )
+        raise UsageError("--nodes: this sandbox has named data centres; say how many of each with --dcs")
     return replace(state.options, tied=False, **values)
 
 

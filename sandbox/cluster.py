@@ -20,7 +20,7 @@ from sandbox.layout import plan_cluster, plan_joining
 from sandbox.logs import LogWatch
 from sandbox.machine import check_listening, check_memory, free_jmx_port
 from sandbox.naming import provide_naming
-from sandbox.options import FIXED_BY_DATA, SandboxOptions
+from sandbox.options import FIXED_BY_DATA, TAKEN_UP_AT_START, SandboxOptions
 from sandbox.state import STATE_FILE, NodeRecord, SandboxState, load_state
 from sandbox.status import Node, SandboxStatus, hosts_of, look_at, status_of
 
@@ -93,7 +93,7 @@ class Sandbox:
             if state is None or not state.formed:
                 self._form(state, say)
             else:
-                self._resume(self._reconcile(state), say)
+                self._resume(self._reconcile(state, say), say)
 
     def add(
         self, dc: str | None = None, jvm_opts: Sequence[str] = (), progress: Progress | None = None
@@ -193,19 +193,23 @@ class Sandbox:
         self._launch(state, list(records.values()), say)
         replace(self._state(), formed=True).save()
 
-    def _reconcile(self, state: SandboxState) -> SandboxState:
+    def _reconcile(self, state: SandboxState, say: Progress) -> SandboxState:
         """Compare what is asked for with what the directory holds; take over what may change."""
         for name in FIXED_BY_DATA:
             held, asked = getattr(state.options, name), getattr(self.options, name)
-            if name == "cassandra":
-                held, asked = state.options.version.release, self.options.version.release
+            if name == "cassandra" and state.options.version == self.options.version:
+                continue  # "5.0" and "5.0.8" are the same
             if held != asked:
                 option = "--" + name.replace("_", "-")
                 msg = (
-                    f"{option} {asked}: {self.options.dir} holds the data of a sandbox with {held}; "
+                    f"{option} {asked}: {self.options.dir} holds the data of a sandbox with {option} {held}; "
                     "name another --dir, or remove that data with 'sandbox down --delete'"
                 )
                 raise UsageError(msg)
+        if any(record.live_process for record in state.nodes.values()) and any(
+            getattr(state.options, name) != getattr(self.options, name) for name in TAKEN_UP_AT_START
+        ):
+            say("nodes that are running take up changed options when they are started next")
         # The size stays what it is until more nodes have really joined.
         state = replace(
             state, options=replace(self.options, nodes=state.options.nodes, dcs=state.options.dcs)

@@ -45,6 +45,8 @@ LOGBACK = """\
       <pattern>%-5level [%thread] %date{ISO8601} %F:%L - %msg%n</pattern>
     </encoder>
   </appender>
+  <!-- Says when another node's tokens are known, which nothing at INFO does. -->
+  <logger name="org.apache.cassandra.service.StorageService" level="DEBUG"/>
   <root level="INFO">
     <appender-ref ref="FILE"/>
   </root>

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sandbox.state import NodeRecord
 
 POLL_S = 0.1
+# A node logs that it learns of another's tokens a moment before it uses them.
+SETTLE_S = 0.3
 # Not for a node that joins a cluster with data: with so short a delay it streams nothing.
 FAST_RING_DELAY = "-Dcassandra.ring_delay_ms=1000"
 
@@ -79,6 +81,7 @@ class Launch:
                 self._progress(f"node {n} takes clients ({time.monotonic() - begun:.0f} s)")
             announced |= ready
             if len(announced) == len(self.kept) and not unseen(watches, self.kept):
+                time.sleep(SETTLE_S)
                 return
             if time.monotonic() - begun > self._options.start_timeout_s:
                 raise self._timed_out(watches, announced)
@@ -150,5 +153,5 @@ def unseen(watches: Mapping[int, LogWatch], started: Iterable[int]) -> list[tupl
         (observer, other)
         for observer, watch in watches.items()
         for other, target in watches.items()
-        if observer != other and {observer, other} & new and not watch.sees.get(target.place.endpoint, False)
+        if observer != other and {observer, other} & new and not watch.sees(target.place)
     ]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # Logged once at the head of every start.
 STARTS = re.compile(r"CassandraDaemon\.java.* - (?:JVM vendor/version|Hostname): ")
+NORMAL = re.compile(r" - Node [^/\s]*/(\d+\.\d+\.\d+\.\d+:\d+) state (?:jump to )?NORMAL")
 SEEN = re.compile(r" - InetAddress [^/\s]*/(\d+\.\d+\.\d+\.\d+:\d+) is now (UP|DOWN)")
 LISTENS = re.compile(r" - Starting listening for CQL clients on ")
 LOG_HEAD = re.compile(r"^(ERROR|WARN|INFO|DEBUG)\s+\[[^\]]*\] \S+ \S+ \S+ - ")
@@ -25,8 +26,9 @@ class LogWatch:
     def __init__(self, place: NodePlace, log: Path) -> None:
         self.place = place
         self.log = log
-        self.sees: dict[str, bool] = {}
         self.listens = False
+        self._up: dict[str, bool] = {}
+        self._normal: set[str] = set()
         self._offset = 0
         self._rest = b""
         for rolled in sorted(log.parent.glob(f"{log.name}.*"), reverse=True):
@@ -36,8 +38,11 @@ class LogWatch:
     def skip_to_end(self) -> None:
         """Take in what is there and count only what comes from now on."""
         self.read()
-        self.sees.clear()
-        self.listens = False
+        self._forget()
+
+    def sees(self, place: NodePlace) -> bool:
+        """Whether it takes another node for up and knows its tokens."""
+        return self._up.get(place.endpoint, False) and place.endpoint in self._normal
 
     def read(self) -> None:
         """Take in what was logged since the last call."""
@@ -56,12 +61,18 @@ class LogWatch:
 
     def _take(self, line: str) -> None:
         if STARTS.search(line):
-            self.sees.clear()
-            self.listens = False
+            self._forget()
         elif match := SEEN.search(line):
-            self.sees[match[1]] = match[2] == "UP"
+            self._up[match[1]] = match[2] == "UP"
+        elif match := NORMAL.search(line):
+            self._normal.add(match[1])
         elif LISTENS.search(line):
             self.listens = True
+
+    def _forget(self) -> None:
+        self._up.clear()
+        self._normal.clear()
+        self.listens = False
 
 
 def failure_reason(system_log: Path, console: Path, system_from: int = 0, console_from: int = 0) -> str:

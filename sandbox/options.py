@@ -22,6 +22,8 @@ MIN_HEAP_MB = 256
 # What the data on disk depends on: these cannot change between two starts of one directory.
 FIXED_BY_DATA = ("cassandra", "racks", "num_tokens", "address_base", "one_address", "port", "storage_port")
 
+TAKEN_UP_AT_START = ("node_local", "heap", "java_home", "settings", "jvm_opts", "auth")
+
 
 @dataclass(frozen=True)
 class SandboxOptions:
