@@ -11,7 +11,8 @@
     |   |-- ReplicaUnavailable           3  the node is down, unreachable or refused the connection
     |   |-- ReplicaTimeout               3  no answer in time: split the range, then give up
     |   |-- ReplicaOverloaded            3  the node asked for less work
-    |   |-- ReplicaRefused               3  the node understood and said no (permission, invalid request)
+    |   |-- ReplicaRefused               3  the node does not accept the statement
+    |   |   `-- ReplicaForbidden         3  our role may not read this
     |   |-- TooMuchToScan                3  tombstones or size limits stopped the read: split the range
     |   `-- NotProvenLocal               3  the answer could not be shown to come from that replica alone
     `-- InternalError                    4  a postcondition of our own failed; nothing it touched is believed
@@ -78,7 +79,11 @@ class ReplicaOverloaded(ReplicaError):
 
 
 class ReplicaRefused(ReplicaError):
-    """The node refused the request for good: no permission, or a statement it does not accept."""
+    """The node refused the request for good."""
+
+
+class ReplicaForbidden(ReplicaRefused):
+    """Our role lacks a permission."""
 
 
 class TooMuchToScan(ReplicaError):

@@ -52,7 +52,11 @@ class Unread:
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {"replica": self.replica, "ranges": [[r.start, r.end] for r in self.ranges], "reason": self.reason}
+        return {
+            "replica": self.replica,
+            "ranges": [[r.start, r.end] for r in self.ranges],
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,6 @@ class TableReport:
     strip: str = ""
     blind: tuple[str, ...] = ()
     note: str = ""
-    roots: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -108,7 +111,6 @@ class TableReport:
             "strip": self.strip,
             "cannot_see": list(self.blind),
             "note": self.note,
-            "roots": dict(self.roots),
         }
 
 

@@ -1,23 +1,30 @@
 """The ring as it stood at one moment: nodes, tokens, and which replicas own which token ranges.
 
-Placement follows Cassandra's own strategies: `NetworkTopologyStrategy.calculateNaturalReplicas` (racks
-included) and `SimpleStrategy`. The driver's token map is not used: it swallows what it cannot place.
+Placement gives what Cassandra's own strategies give: `NetworkTopologyStrategy.calculateNaturalReplicas`
+(racks included) and `SimpleStrategy`; the tests hold it against a transcript of both. The driver's token
+map is not used: it swallows what it cannot place.
 """
 
 from __future__ import annotations
 
 import bisect
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, islice, pairwise
+from typing import TYPE_CHECKING
 
 from consistency.errors import TopologyError
 from consistency.tokens import TokenRange, assert_tiles, merged, unwrapped
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
 MURMUR3 = "org.apache.cassandra.dht.Murmur3Partitioner"
+
+NOT_IN_THE_RING = frozenset({"BOOT", "BOOT_REPLACE", "BOOTSTRAPPING", "JOINING", "LEFT", "REMOVED"})
+"""Gossip states (VersionedValue) of a node that announces tokens which it does not own yet, or no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +32,20 @@ class Node:
     """One Cassandra node, identified by its host id; its name for people is `address:port`.
 
     `state` is what gossip says where the server shows it (NORMAL, BOOT, LEAVING, ...), else NORMAL for a
-    node with tokens; `up` is whether it answers us.
+    node with tokens; `up` is whether it answers us. `broadcast` is its `address:port` between nodes, which
+    is how traces name it.
     """
 
     host_id: str
-    address: str
-    port: int
-    dc: str
-    rack: str
-    tokens: tuple[int, ...]
-    release: str
-    state: str = "NORMAL"
-    up: bool = True
+    address: str = field(compare=False)
+    port: int = field(compare=False)
+    dc: str = field(compare=False)
+    rack: str = field(compare=False)
+    tokens: tuple[int, ...] = field(compare=False, repr=False)
+    release: str = field(compare=False)
+    state: str = field(default="NORMAL", compare=False)
+    up: bool = field(default=True, compare=False)
+    broadcast: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -48,6 +57,15 @@ class Node:
         """Major and minor of the server's release, such as (5, 0)."""
         major, minor = self.release.split("-")[0].split(".")[:2]
         return int(major), int(minor)
+
+    @property
+    def owned(self) -> tuple[int, ...]:
+        """The tokens that place replicas: none while the node joins, or once it has left."""
+        return () if self.state.upper() in NOT_IN_THE_RING else self.tokens
+
+    def __hash__(self) -> int:
+        # A node is hashed for every range it owns; hashing its tokens each time would dominate planning.
+        return hash(self.host_id)
 
     def __str__(self) -> str:
         return self.name
@@ -123,7 +141,7 @@ class Ring:
             raise TopologyError(msg)
         seen: dict[int, Node] = {}
         for node in self.nodes:
-            for token in node.tokens:
+            for token in node.owned:
                 if token in seen:
                     msg = f"{node} and {seen[token]} both claim token {token}; see nodetool ring"
                     raise TopologyError(msg)
@@ -140,13 +158,13 @@ class Ring:
     @cached_property
     def owners(self) -> tuple[tuple[int, Node], ...]:
         """Every token with its owner, in ring order."""
-        return tuple(sorted(((t, n) for n in self.nodes for t in n.tokens), key=lambda pair: pair[0]))
+        return tuple(sorted(((t, n) for n in self.nodes for t in n.owned), key=lambda pair: pair[0]))
 
     @cached_property
     def fingerprint(self) -> str:
         """A name for exactly these nodes, places and tokens; it changes when ownership can change."""
         text = "\n".join(
-            f"{n.host_id} {n.dc} {n.rack} {','.join(map(str, sorted(n.tokens)))}"
+            f"{n.host_id} {n.dc} {n.rack} {','.join(map(str, sorted(n.owned)))}"
             for n in sorted(self.nodes, key=lambda n: n.host_id)
         )
         return hashlib.sha256(f"{self.cluster}\n{text}".encode()).hexdigest()[:32]
@@ -156,7 +174,7 @@ class Ring:
         """Token-owning nodes by DC."""
         found: dict[str, list[Node]] = defaultdict(list)
         for node in self.nodes:
-            if node.tokens:
+            if node.owned:
                 found[node.dc].append(node)
         return {dc: tuple(nodes) for dc, nodes in sorted(found.items())}
 
@@ -175,71 +193,72 @@ class Ring:
     def replicas_of(self, token: int, replication: Replication) -> tuple[Node, ...]:
         """Return the replicas that own one token, sorted by name."""
         index = bisect.bisect_left(self.owners, token, key=lambda pair: pair[0]) % len(self.owners)
-        return next(self._walks(replication, [index]))
+        return self._placement(replication)[index]
 
     def _placed(self, replication: Replication) -> Iterator[tuple[TokenRange, tuple[Node, ...]]]:
         tokens = [token for token, _ in self.owners]
-        indexes = range(len(tokens))
         starts = [tokens[-1], *tokens[:-1]]
-        for start, end, replicas in zip(starts, tokens, self._walks(replication, indexes), strict=True):
+        for start, end, replicas in zip(starts, tokens, self._placement(replication), strict=True):
             for piece in unwrapped(start, end):
                 yield piece, replicas
 
-    def _walks(
-        self, replication: Replication, indexes: range | list[int]
-    ) -> Iterator[tuple[Node, ...]]:
-        if replication.strategy == "SimpleStrategy":
-            walk = self._simple_walk
-        else:
-            walk = self._network_walk
-        factors = {dc: rf for dc, rf in replication.factors if rf > 0}
-        for index in indexes:
-            yield tuple(sorted(walk(index, factors), key=lambda node: (node.dc, node.address, node.port)))
-
-    def _clockwise(self, index: int) -> Iterator[Node]:
-        owners = self.owners
-        for i in range(index, len(owners)):
-            yield owners[i][1]
-        for i in range(index):
-            yield owners[i][1]
-
-    def _simple_walk(self, index: int, factors: Mapping[str, int]) -> list[Node]:
-        wanted = min(factors.get("", 0), sum(map(len, self.datacenters.values())))
-        chosen: dict[str, Node] = {}
-        if wanted:
-            for node in self._clockwise(index):
-                chosen.setdefault(node.host_id, node)
-                if len(chosen) == wanted:
-                    break
-        return list(chosen.values())
-
-    def _network_walk(self, index: int, factors: Mapping[str, int]) -> list[Node]:
-        """NetworkTopologyStrategy: distinct racks first, repeats only where a DC has too few racks."""
-        left = {dc: min(rf, len(self.datacenters.get(dc, ()))) for dc, rf in factors.items()}
-        left = {dc: count for dc, count in left.items() if count}
-        repeats = {dc: factors[dc] - self._rack_count[dc] for dc in left}
-        chosen: dict[str, Node] = {}
-        racks: set[tuple[str, str]] = set()
-        for node in self._clockwise(index):
-            if not left:
-                break
-            dc = node.dc
-            if dc not in left or node.host_id in chosen:
-                continue
-            if (dc, node.rack) in racks:
-                if repeats[dc] <= 0:
-                    continue
-                repeats[dc] -= 1
-            racks.add((dc, node.rack))
-            chosen[node.host_id] = node
-            left[dc] -= 1
-            if not left[dc]:
-                del left[dc]
-        return list(chosen.values())
-
     @cached_property
-    def _rack_count(self) -> Mapping[str, int]:
-        return {dc: len({n.rack for n in nodes}) for dc, nodes in self.datacenters.items()}
+    def _placements(self) -> dict[Replication, tuple[tuple[Node, ...], ...]]:
+        return {}
+
+    def _placement(self, replication: Replication) -> tuple[tuple[Node, ...], ...]:
+        """Return the replicas of the range that ends at each token of `owners`, remembered by replication."""
+        if replication not in self._placements:
+            self._placements[replication] = self._place(replication)
+        return self._placements[replication]
+
+    def _place(self, replication: Replication) -> tuple[tuple[Node, ...], ...]:
+        if replication.strategy == "SimpleStrategy":
+            owners = [node for _, node in self.owners]
+            return tuple(_clockwise_replicas(owners, replication.factor(""), by_rack=False))
+        wanted = [(dc, rf) for dc, rf in sorted(replication.factors) if rf > 0 and dc in self.datacenters]
+        if not wanted:
+            return ((),) * len(self.owners)
+        by_dc = [self._place_in_dc(dc, rf) for dc, rf in wanted]
+        return tuple(tuple(chain.from_iterable(parts)) for parts in zip(*by_dc, strict=True))
+
+    def _place_in_dc(self, dc: str, rf: int) -> Iterator[tuple[Node, ...]]:
+        """Yield one DC's replicas for each token of `owners`: those of the DC's own next token clockwise."""
+        placed = _clockwise_replicas([n for _, n in self.owners if n.dc == dc], rf, by_rack=True)
+        upcoming = 0
+        for _, node in self.owners:
+            yield placed[upcoming % len(placed)]
+            upcoming += node.dc == dc
+
+
+def _clockwise_replicas(owners: Sequence[Node], rf: int, *, by_rack: bool) -> list[tuple[Node, ...]]:
+    """Return, for each token's owner, the replicas met clockwise from it: racks first, then whoever is next.
+
+    Cassandra walks on from every token until it has met enough racks, which takes a whole round for a rack
+    of one node. Going backwards once keeps racks and nodes in the order of their next token instead, so
+    that a token costs `rf` steps. The replicas of a token are sorted by DC and address.
+    """
+    nodes: OrderedDict[str, Node] = OrderedDict()
+    racks: OrderedDict[str, Node] = OrderedDict()
+    placed: list[tuple[Node, ...]] = []
+    for last_round in (False, True):  # the first round learns what follows the last token
+        for node in reversed(owners):
+            rack = node.rack if by_rack else ""
+            nodes[node.host_id] = racks[rack] = node
+            nodes.move_to_end(node.host_id)
+            racks.move_to_end(rack)
+            if last_round:
+                placed.append(_nearest(nodes, racks, rf))
+    return placed[::-1]
+
+
+def _nearest(nodes: OrderedDict[str, Node], racks: OrderedDict[str, Node], rf: int) -> tuple[Node, ...]:
+    """Pick the nearest node of each rack, then, where racks are fewer than `rf`, the nearest nodes left."""
+    chosen = list(islice(reversed(racks.values()), max(rf, 0)))
+    if len(chosen) < rf:
+        spare = (node for node in reversed(nodes.values()) if node not in chosen)
+        chosen += list(islice(spare, rf - len(chosen)))
+    return tuple(sorted(chosen, key=lambda node: (node.dc, node.address, node.port)))
 
 
 def primary_ranges(ring: Ring) -> Iterator[tuple[TokenRange, Node]]:

@@ -1,0 +1,119 @@
+"""The audit: whether the cluster keeps as many replicas as it should, where it should, and within reach.
+
+Pure: it reads a ring and the keyspaces' replication, nothing else. What can be reported:
+
+    kind                   severity   meaning
+    no_replicas            error      the options place no replica on any node
+    no_quorum              error      live replicas cannot make a quorum for a part of the ring
+    unknown_dc             error      the options name a DC without a node
+    rf_exceeds_nodes       error      more replicas than token-owning nodes (system_auth: warning)
+    system_auth_rf         error      logins hang on one node (RF 2 below the minimum: warning)
+    rf_below_minimum       error      fewer replicas in a DC than the minimum
+    simple_strategy        error      replicas placed without regard to racks and DCs
+    node_down              error      a node that owns tokens does not serve (owns none: warning)
+    owner_holds_nothing    error      a node owns rows and holds none (warning where it may be chance)
+    under_replicated       warning    a part of the ring lacks live replicas (error without a quorum)
+    dc_without_replicas    warning    a DC holds no replica of a keyspace of users
+    rack_skew              warning    racks too few or too uneven for NetworkTopologyStrategy
+    uneven_ownership       warning    a node holds far more or less than the mean of its DC
+    transient_replication  warning    replicas that hold no full copy
+    unknown_strategy       warning    a strategy whose placement is not known here
+    node_joining, node_leaving, node_moving, mixed_versions
+                           warning    the cluster is changing
+
+Everything about system_distributed and system_traces is a warning at most. system_auth has its own kind
+instead of rf_below_minimum and simple_strategy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consistency import audit_options, audit_ranges
+from consistency.audit_holdings import judge_holdings
+from consistency.audit_nodes import judge_nodes
+from consistency.audit_subject import Subject
+from consistency.errors import UsageError
+from consistency.placement import Placement, ownership, quorum
+from consistency.report import Severity, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from consistency.ring import Replication, Ring
+    from consistency.schema import Keyspace
+
+__all__ = ["KINDS", "judge_holdings", "judge_replication", "ownership", "quorum"]
+
+KINDS = (
+    "no_replicas",
+    "no_quorum",
+    "unknown_dc",
+    "rf_exceeds_nodes",
+    "system_auth_rf",
+    "rf_below_minimum",
+    "simple_strategy",
+    "node_down",
+    "owner_holds_nothing",
+    "under_replicated",
+    "dc_without_replicas",
+    "rack_skew",
+    "uneven_ownership",
+    "transient_replication",
+    "unknown_strategy",
+    "node_joining",
+    "node_leaving",
+    "node_moving",
+    "mixed_versions",
+)
+"""Every kind of violation there is, gravest first."""
+
+_NOT_REPLICATED = frozenset({"LocalStrategy", "MetaStrategy", ""})
+"""A node's own keyspaces, the transactional metadata log of later releases, and virtual keyspaces."""
+
+_RULES = audit_options.RULES + audit_ranges.RULES
+
+
+def judge_replication(
+    ring: Ring,
+    keyspaces: Mapping[str, Keyspace],
+    *,
+    scope: Collection[str],
+    rf_minimum: int = 3,
+    with_nodes: bool = True,
+) -> tuple[Violation, ...]:
+    """Return what is wrong with the replication of the keyspaces in `scope`, gravest first.
+
+    `rf_minimum` is the fewest replicas a DC that holds any should hold; `with_nodes` adds what concerns the
+    nodes themselves, with an empty keyspace. Keyspaces that are local to a node or virtual are passed over.
+    Raises UsageError for a name in `scope` that is not among the keyspaces.
+    """
+    found = list(judge_nodes(ring)) if with_nodes else []
+    placements: dict[Replication, Placement] = {}
+    for name in sorted(set(scope)):
+        if name not in keyspaces:
+            msg = f"keyspace {name} does not exist; see: DESCRIBE KEYSPACES"
+            raise UsageError(msg)
+        replication = keyspaces[name].replication
+        if replication.replicated:
+            placement = placements.setdefault(replication, Placement(ring, replication))
+            found += _judge(Subject(name, placement, rf_minimum))
+        elif replication.strategy not in _NOT_REPLICATED:
+            found.append(_unknown_strategy(name, replication))
+    return tuple(sorted(found, key=_gravest_first))
+
+
+def _judge(subject: Subject) -> Iterator[Violation]:
+    for rule in _RULES:
+        yield from rule(subject)
+
+
+def _unknown_strategy(keyspace: str, replication: Replication) -> Violation:
+    detail = f"{replication.strategy} is not a strategy whose placement is known here, so nothing was judged"
+    mend = "compare nodetool describering with what you expect, or use NetworkTopologyStrategy"
+    return Violation("unknown_strategy", keyspace, detail, mend, Severity.WARNING)
+
+
+def _gravest_first(violation: Violation) -> tuple[bool, int, str, str]:
+    grave = violation.severity is Severity.ERROR
+    return not grave, KINDS.index(violation.kind), violation.keyspace, violation.detail

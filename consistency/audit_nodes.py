@@ -1,0 +1,88 @@
+"""Rules on the nodes themselves: who is down, on the move, or of another version."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from consistency.audit_subject import named
+from consistency.placement import serves
+from consistency.report import Severity, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from consistency.ring import Node, Ring
+
+# Gossip's words (VersionedValue) and those of nodetool netstats (StorageService.Mode).
+_JOINING = frozenset({"BOOT", "BOOT_REPLACE", "BOOTSTRAPPING", "JOINING"})
+_LEAVING = frozenset({"LEAVING", "REMOVING"})
+_MOVING = frozenset({"MOVING"})
+_GONE = frozenset({"LEFT", "REMOVED"})
+
+
+def judge_nodes(ring: Ring) -> Iterator[Violation]:
+    """Report what the nodes are going through; nodes that have left are nobody's trouble."""
+    present = sorted((n for n in ring.nodes if n.state.upper() not in _GONE), key=lambda n: n.name)
+    for node in present:
+        yield from _down(node)
+        yield from _on_the_move(node)
+    yield from _mixed_versions(present)
+
+
+def _down(node: Node) -> Iterator[Violation]:
+    """Report a node that does not serve: an error where it owns tokens.
+
+    A joining node serves nobody yet and one being removed is down by nature: their own kinds say it.
+    """
+    state = node.state.upper()
+    if serves(node) or state in _JOINING or state == "REMOVING":
+        return
+    why = f"gossip says {node.state}" if node.up else "it does not answer"
+    mend = (
+        f"start Cassandra on {node}; after more than max_hint_window (3 hours) then there: nodetool repair"
+        " --full; if it is lost for good, start a new node with"
+        f" -Dcassandra.replace_address_first_boot={node.address}"
+    )
+    severity = Severity.ERROR if node.owned else Severity.WARNING
+    yield Violation("node_down", "", f"{_place(node)} is down: {why}", mend, severity)
+
+
+def _on_the_move(node: Node) -> Iterator[Violation]:
+    """Warn of a node whose ranges are changing hands: ALTER of an RF and repairs have to wait for it."""
+    state = node.state.upper()
+    silent = "" if node.up else " and does not answer"
+    for kind, states, doing, mend in (
+        ("node_joining", _JOINING, "is joining", "if it hangs, there: nodetool bootstrap resume"),
+        ("node_leaving", _LEAVING, "is leaving", "if it hangs, on another node: nodetool removenode status"),
+        (
+            "node_moving",
+            _MOVING,
+            "is moving to another token",
+            "if it hangs, restart it and repeat nodetool move",
+        ),
+    ):
+        if state in states:
+            detail = f"{_place(node)} {doing} (gossip says {node.state}){silent}"
+            wait = f"wait for it (nodetool netstats); {mend}"
+            yield Violation(kind, "", detail, wait, Severity.WARNING)
+
+
+def _mixed_versions(nodes: list[Node]) -> Iterator[Violation]:
+    """Warn of an upgrade under way: nodes of different releases neither stream nor repair with each other."""
+    found: dict[str, list[Node]] = defaultdict(list)
+    for node in nodes:
+        found[_series(node.release)].append(node)
+    if len(found) > 1:
+        who = "; ".join(f"{series}: {named(members)}" for series, members in sorted(found.items()))
+        mend = "finish the upgrade, then on every node: nodetool upgradesstables"
+        yield Violation("mixed_versions", "", f"the nodes run different releases ({who})", mend, Severity.WARNING)
+
+
+def _series(release: str) -> str:
+    """Return `5.0` of `5.0.8` or `5.0-beta1`; a release that is not known yet is named so."""
+    return ".".join(release.split("-", maxsplit=1)[0].split(".")[:2]) or "unknown"
+
+
+def _place(node: Node) -> str:
+    return f"{node} ({node.dc}, rack {node.rack})"

@@ -1,0 +1,188 @@
+"""Rules on who holds which part of the ring: quorums within reach, live replicas, racks and balance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consistency.audit_subject import counted, named, percent
+from consistency.placement import quorum, serves
+from consistency.report import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from consistency.audit_subject import Subject
+    from consistency.placement import Group
+    from consistency.report import Violation
+    from consistency.ring import Node
+
+HOT_RATIO = 1.5
+"""A node that holds this many times the mean is hot: it fills up while the cluster looks a third empty."""
+IDLE_RATIO = 0.5
+
+
+def no_quorum(subject: Subject) -> Iterator[Violation]:
+    """Report the ranges whose live replicas make no quorum, for LOCAL_QUORUM of each DC and for QUORUM.
+
+    A quorum is counted from the RF asked for (ConsistencyLevel.quorumFor), so too few nodes or a DC that
+    does not exist can put it out of reach with every node up. Not judged for the background keyspaces,
+    which never ask for a quorum, nor where no replica is placed at all (no_replicas).
+    """
+    groups = subject.placement.groups
+    if subject.background or not any(group.placed for group in groups):
+        return
+    for group in groups:
+        level = "QUORUM" if _alone(subject, group) else f"LOCAL_QUORUM in {group.dc}"
+        ranges = ((members, up, share) for members, up, share in subject.placement.live(group))
+        yield from _out_of_reach(subject, level, group.rf, ranges)
+    if not all(_alone(subject, group) for group in groups):
+        everywhere = ((list(nodes), sum(map(serves, nodes)), share) for nodes, share in subject.placement.shares)
+        yield from _out_of_reach(subject, "QUORUM over all data centers", _rf_of_all(subject), everywhere)
+
+
+def _rf_of_all(subject: Subject) -> int:
+    return sum(rf for _, rf in subject.replication.factors if rf > 0)
+
+
+def _alone(subject: Subject, group: Group) -> bool:
+    """Say whether QUORUM and LOCAL_QUORUM are the same for this group."""
+    return not group.dc or _rf_of_all(subject) == group.rf
+
+
+def _out_of_reach(
+    subject: Subject, level: str, rf: int, ranges: Iterable[tuple[list[Node], int, float]]
+) -> Iterator[Violation]:
+    lacking, too_few = 0.0, False
+    down: set[Node] = set()
+    for members, up, share in ranges:
+        if up < quorum(rf):
+            lacking += share
+            too_few |= len(members) < quorum(rf)
+            down.update(n for n in members if not serves(n))
+    if lacking:
+        causes = ["its replicas have too few nodes"] * too_few + [f"down: {named(down)}"] * bool(down)
+        detail = f"{level} ({quorum(rf)} of {rf} replicas) fails for {percent(lacking)} of the ring"
+        mend = subject.alter if too_few else _start(down)
+        yield subject.violation("no_quorum", f"{detail}; {'; '.join(causes)}", mend)
+
+
+def under_replicated(subject: Subject) -> Iterator[Violation]:
+    """Report the ranges with fewer live replicas than they should have, a warning while quorums hold.
+
+    Replicas that no node could hold are rf_exceeds_nodes' matter and not counted here.
+    """
+    for group in subject.placement.groups:
+        lacking, fewest = 0.0, group.placed
+        down: set[Node] = set()
+        for members, up, share in subject.placement.live(group):
+            if up < len(members):
+                lacking, fewest = lacking + share, min(fewest, up)
+                down.update(n for n in members if not serves(n))
+        if lacking:
+            detail = (
+                f"{percent(lacking)} of the ring has fewer than {group.placed} live replicas in"
+                f" {group.label}, {fewest} at the least; down: {named(down)}"
+            )
+            severity = Severity.WARNING if fewest >= quorum(group.rf) else Severity.ERROR
+            yield subject.violation("under_replicated", detail, _start(down), severity)
+
+
+def _start(down: Iterable[Node]) -> str:
+    nodes = sorted(down, key=lambda node: node.name)
+    return f"start Cassandra on {named(nodes)}, then there: nodetool repair --full"
+
+
+def rack_skew(subject: Subject) -> Iterator[Violation]:
+    """Warn of racks that NetworkTopologyStrategy cannot use evenly; one entry per DC and reason.
+
+    The strategy puts the replicas of a range in different racks as long as there are racks, whatever these
+    weigh. A single rack is no skew. With several, two things go wrong, and both are judged by what
+    really lies where (for keyspaces that matter, so not for the background ones):
+
+    * fewer racks than RF: some rack holds so many replicas of a range that losing it loses the quorum
+      (judged from RF 3 on; at RF 2 every single node does that);
+    * racks of unequal size: a small rack takes as much as a large one, so its nodes are hot. Reported from
+      RF 2 on, where a node of the heaviest rack holds HOT_RATIO times what a node of the lightest does, on
+      average.
+
+    That replicas share a rack although enough racks exist cannot happen here; under SimpleStrategy it does,
+    and simple_strategy says how often.
+    """
+    if subject.placement.simple or subject.background:
+        return
+    for group in subject.placement.groups:
+        if len(group.racks) > 1:
+            yield from _quorum_in_a_rack(subject, group)
+            yield from _hot_racks(subject, group)
+
+
+def _quorum_in_a_rack(subject: Subject, group: Group) -> Iterator[Violation]:
+    rf, racks = group.placed, len(group.racks)
+    share = subject.placement.share_within_a_rack(group, rf - quorum(rf) + 1)
+    if rf >= 3 and racks < rf and share:
+        detail = (
+            f"RF {rf} in {group.dc} lies in {racks} racks ({_sizes(group)}): for {percent(share)} of the ring"
+            " the loss of one rack takes the quorum with it"
+        )
+        mend = f"add nodes to {group.dc} in {counted(rf - racks, 'further rack')} (cassandra-rackdc.properties)"
+        yield subject.violation("rack_skew", detail, mend, Severity.WARNING)
+
+
+def _hot_racks(subject: Subject, group: Group) -> Iterator[Violation]:
+    loads = _hot_rack_loads(subject, group)
+    if loads:
+        hot, cool = max(loads, key=lambda r: loads[r]), min(loads, key=lambda r: loads[r])
+        detail = (
+            f"the racks of {group.dc} are uneven ({_sizes(group)}): a node of rack {hot[1]} holds"
+            f" {percent(loads[hot])} of the rows, one of rack {cool[1]} {percent(loads[cool])}"
+        )
+        lacking = max(map(len, group.racks.values())) - len(group.racks[hot])
+        grow = f"add {counted(lacking, 'node')} to rack {hot[1]} of {group.dc}"
+        mend = f"{grow}, then on the others: nodetool cleanup"
+        yield subject.violation("rack_skew", detail, mend, Severity.WARNING)
+
+
+def _hot_rack_loads(subject: Subject, group: Group) -> Mapping[tuple[str, str], float]:
+    """Return the mean ownership per node by rack where racks of unequal size make nodes hot, else nothing."""
+    even = len(set(map(len, group.racks.values()))) < 2
+    if subject.placement.simple or group.placed < 2 or even:
+        return {}
+    owned = subject.placement.ownership
+    loads = {rack: sum(owned[n] for n in nodes) / len(nodes) for rack, nodes in group.racks.items()}
+    return loads if max(loads.values()) >= HOT_RATIO * min(loads.values()) else {}
+
+
+def _sizes(group: Group) -> str:
+    return ", ".join(f"{rack}: {counted(len(nodes), 'node')}" for (_, rack), nodes in group.racks.items())
+
+
+def uneven_ownership(subject: Subject) -> Iterator[Violation]:
+    """Warn of nodes that hold more than HOT_RATIO or less than IDLE_RATIO of their DC's mean.
+
+    Not where rack_skew names the cause: even racks first, then what is left is the tokens' doing.
+    """
+    owned = subject.placement.ownership
+    for group in subject.placement.groups:
+        if subject.background or not group.nodes or _hot_rack_loads(subject, group):
+            continue
+        mean = group.placed / len(group.nodes)
+        ranked = sorted(group.nodes, key=lambda n: (owned[n], n.name))
+        most, least = ranked[-1], ranked[0]
+        if owned[most] > HOT_RATIO * mean or owned[least] < IDLE_RATIO * mean:
+            detail = (
+                f"a node of {group.label} holds {percent(mean)} of the rows on average, but {most}"
+                f" {percent(owned[most])} and {least} {percent(owned[least])}"
+            )
+            yield subject.violation("uneven_ownership", detail, _rebalance(least, group), Severity.WARNING)
+
+
+def _rebalance(node: Node, group: Group) -> str:
+    if len(node.owned) == 1:
+        return f"give {node} a token in the middle of the widest range of nodetool ring: nodetool move TOKEN"
+    return (
+        f"on {node}: nodetool decommission, then let it join anew with num_tokens: {len(node.owned)} and"
+        f" allocate_tokens_for_local_replication_factor: {group.placed} in cassandra.yaml"
+    )
+
+
+RULES = (no_quorum, under_replicated, rack_skew, uneven_ownership)

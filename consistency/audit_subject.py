@@ -1,0 +1,114 @@
+"""What the rules of the audit are asked about: one keyspace on one ring, and the words they answer in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from consistency import remedy
+from consistency.report import Severity, Violation
+from consistency.schema import SYSTEM_KEYSPACES
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from consistency.placement import Placement
+    from consistency.ring import Node, Replication, Ring
+
+AUTH = "system_auth"
+BACKGROUND = frozenset({"system_distributed", "system_traces"})
+"""Read and written by Cassandra alone, at ONE or ANY, and losing them loses no row of anybody's."""
+
+_TRACES_DEFAULT_RF = 2  # TraceKeyspace.DEFAULT_RF: Cassandra's own choice is not a fault
+_NAMES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One replicated keyspace on one ring; `rf_minimum` is the operator's rule for replicas per DC."""
+
+    keyspace: str
+    placement: Placement
+    rf_minimum: int
+
+    @property
+    def ring(self) -> Ring:
+        """The ring the keyspace lies on."""
+        return self.placement.ring
+
+    @property
+    def replication(self) -> Replication:
+        """The keyspace's replication options."""
+        return self.placement.replication
+
+    @property
+    def background(self) -> bool:
+        """Whether nothing about this keyspace is worth more than a warning."""
+        return self.keyspace in BACKGROUND
+
+    @property
+    def of_users(self) -> bool:
+        """Whether the keyspace is not one of Cassandra's own."""
+        return self.keyspace not in SYSTEM_KEYSPACES
+
+    @property
+    def minimum(self) -> int:
+        """The fewest replicas a DC should hold."""
+        return min(self.rf_minimum, _TRACES_DEFAULT_RF) if self.keyspace == "system_traces" else self.rf_minimum
+
+    @cached_property
+    def asked(self) -> Mapping[str, int]:
+        """The replicas asked for in DCs that exist, under the names these really have."""
+        return remedy.asked_per_dc(self.ring, self.replication)
+
+    @cached_property
+    def mended(self) -> Mapping[str, int]:
+        """The replicas per DC under which the options break no rule.
+
+        ALTER KEYSPACE replaces the whole map. Were each violation to name only its own change, running one
+        remedy would take back another; so the remedies of a keyspace all carry this one, final map. DCs
+        that hold nothing stay out, which is often meant, except for logins.
+        """
+        asked = dict(self.asked)
+        if not asked or self.keyspace == AUTH:
+            asked = dict.fromkeys(self.ring.datacenters, 0) | asked
+        return {dc: self._wanted(dc, rf) for dc, rf in sorted(asked.items())}
+
+    @cached_property
+    def alter(self) -> str:
+        """The steps that put every option of the keyspace right."""
+        return remedy.alter_steps(self.ring, self.keyspace, self.replication, self.mended, grow=self.of_users)
+
+    def violation(self, kind: str, detail: str, mend: str, severity: Severity = Severity.ERROR) -> Violation:
+        """Return a violation of this keyspace, a warning at most for the background ones."""
+        return Violation(kind, self.keyspace, detail, mend, Severity.WARNING if self.background else severity)
+
+    def _wanted(self, dc: str, rf: int) -> int:
+        nodes = len(self.ring.datacenters.get(dc, ()))
+        if self.background:  # more replicas than nodes do no harm there: keep room for growth
+            return max(self.minimum, rf)
+        if self.keyspace == AUTH:  # no cluster is grown for the sake of its logins
+            return max(1, min(max(self.minimum, rf), nodes))
+        return max(self.minimum, min(rf, nodes))
+
+
+def percent(share: float) -> str:
+    """Return a share from 0 to 1 for people; never `0.0%` for something or `100.0%` for less than all."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= share < 1 - 1e-9:
+        return ">99.9%"
+    return f"{share:.1%}"
+
+
+def named(nodes: Collection[Node]) -> str:
+    """Return node names for a sentence, the first few where they are many."""
+    names = sorted(node.name for node in nodes)
+    rest = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """Return `1 node`, `2 nodes`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,145 @@
+"""Every SELECT that is sent: identifiers quoted, values bound, token bounds written as the numbers they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from consistency.cqltype import quote_identifier
+from consistency.reading import CellColumn, Depth, Reading
+from consistency.schema import Column, Table
+from consistency.tokens import MIN_TOKEN, TokenRange
+
+HASH_SPELLINGS = ("MD5", "Md5", "mD5", "md5")
+"""One algorithm, four names.
+
+The server keeps one MessageDigest per spelling for the whole JVM, and two concurrent queries that share one
+corrupt each other. Java does not care about case, the server's map of digests does.
+"""
+
+
+def token_of(table: Table) -> str:
+    """Return `token(...)` of the partition key."""
+    return f"token({_names(table.partition_key)})"
+
+
+def select_rows(reading: Reading, token_range: TokenRange) -> str:
+    """Read the rows of a token range in ring order."""
+    return f"SELECT {_columns(reading)} FROM {reading.table.quoted} WHERE {_in_range(reading.table, token_range)}"
+
+
+def select_row(reading: Reading) -> str:
+    """Read one row by its bound primary key."""
+    return f"SELECT {_columns(reading)} FROM {reading.table.quoted} WHERE {_equals(reading.table.primary_key)}"
+
+
+def select_static(reading: Reading) -> str:
+    """Read one partition's static row by its bound partition key."""
+    table = reading.table
+    cells = [text for column in reading.statics for text in _cell(column)]
+    parts = [token_of(table), _names(table.partition_key), *cells]
+    return f"SELECT DISTINCT {', '.join(parts)} FROM {table.quoted} WHERE {_equals(table.partition_key)}"
+
+
+def count_rows(table: Table, token_range: TokenRange) -> str:
+    """Count the rows of a token range."""
+    return f"SELECT count(*) FROM {table.quoted} WHERE {_in_range(table, token_range)}"
+
+
+def hash_digest(reading: Reading, token_range: TokenRange, algorithm: str) -> str:
+    """Count the rows of a range and sum their hashes (Cassandra 5.0: mask_hash).
+
+    The sum does not depend on order or paging, and a range's digest is the sum of its parts'.
+    """
+    table = reading.table
+    parts = [column.quoted for column in table.primary_key]
+    for column in reading.statics + reading.regulars:
+        if column.column.type.is_multicell:
+            parts.extend(f"mask_hash({text}, '{algorithm}')" for text in _cell(column))
+        else:
+            parts.extend(_cell(column))
+    # A tuple of one would be read as a term in brackets.
+    row = f"({', '.join(parts)})" if len(parts) > 1 else parts[0]
+    return (
+        f"SELECT count(*), sum(blob_as_varint(mask_hash({row}, '{algorithm}'))) "
+        f"FROM {table.quoted} WHERE {_in_range(table, token_range)}"
+    )
+
+
+def sum_digest(reading: Reading, token_range: TokenRange) -> str:
+    """Count the rows of a range and sum write times times tokens, a sum per column (any version, depth versions).
+
+    A null drops out of its own sum only, which is why columns are never added inside one.
+    """
+    table = reading.table
+    weight = folded_token(table)
+    if weight is None or reading.depth is not Depth.VERSIONS:
+        msg = f"{table.full_name}: no sum digest covers its clustering columns"
+        raise ValueError(msg)
+    sums = [f"sum({token_of(table)})"]
+    if table.clustering:
+        sums.append(f"sum({weight})")
+    for column in reading.statics + reading.regulars:
+        sums.extend(f"sum({text} * {weight})" for text in _cell(column))
+    return f"SELECT count(*), {', '.join(sums)} FROM {table.quoted} WHERE {_in_range(table, token_range)}"
+
+
+def folded_token(table: Table) -> str | None:
+    """Return an expression that mixes the whole primary key into one bigint, None where it cannot be built.
+
+    token() takes any columns of the partition key's types, so clustering columns of those types can be
+    passed through it; a column of another type cannot.
+    """
+    own = list(table.partition_key)
+    left = list(table.clustering)
+    terms = [token_of(table)]
+    while left:
+        arguments: list[Column] = []
+        placed: list[Column] = []
+        for key in own:
+            fit = next((c for c in left if c not in placed and c.type == key.type), None)
+            arguments.append(fit or key)
+            if fit:
+                placed.append(fit)
+        if not placed:
+            return None
+        left = [c for c in left if c not in placed]
+        terms.append(f"token({_names(arguments)})")
+    if len(terms) == 1:
+        return terms[0]
+    weighted = [terms[0], *(f"{term} * {2 * i + 3}" for i, term in enumerate(terms[1:]))]
+    return f"({' + '.join(weighted)})"
+
+
+def _columns(reading: Reading) -> str:
+    table = reading.table
+    cells = [text for column in reading.statics + reading.regulars for text in _cell(column)]
+    return ", ".join([token_of(table), _names(table.primary_key), *cells])
+
+
+def _cell(column: CellColumn) -> list[str]:
+    name = column.column.quoted
+    out = [name] if column.value else []
+    if column.writetime:
+        out.append(f"writetime({name})")
+    if column.ttl:
+        out.append(f"ttl({name})")
+    return out
+
+
+def _names(columns: Sequence[Column]) -> str:
+    return ", ".join(c.quoted for c in columns)
+
+
+def _equals(columns: Sequence[Column]) -> str:
+    return " AND ".join(f"{c.quoted} = ?" for c in columns)
+
+
+def _in_range(table: Table, token_range: TokenRange) -> str:
+    token = token_of(table)
+    upper = f"{token} <= {token_range.end}"
+    return upper if token_range.start == MIN_TOKEN else f"{token} > {token_range.start} AND {upper}"
+
+
+def grant_select(table: Table, role: str) -> str:
+    """Return the GRANT that lets a role read the table."""
+    return f"GRANT SELECT ON TABLE {table.quoted} TO {quote_identifier(role)};"

@@ -1,0 +1,420 @@
+"""The one module that imports cassandra-driver: connect, pin a statement to one node, get raw pages back.
+
+Three things the driver does not offer are added here, each at a seam it does offer:
+
+* Rows are not decoded. A page keeps the server's bytes (a protocol handler whose RESULT message stops
+  after the metadata), so hashing costs nothing per row and no odd value can fail to decode.
+* `now_in_seconds` of native protocol v5: all replicas judge TTLs at the same instant, so that a cell which
+  expires during the scan expires for all of them, and remaining TTLs can be hashed. The driver has no name
+  for it; it travels as a private key of the custom payload and is put into the frame by the encoder.
+* Values are bound as the bytes they already are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import logging
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cassandra
+from cassandra import ConsistencyLevel, protocol
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.connection import ConnectionException, DefaultEndPoint, EndPoint
+from cassandra.policies import ConstantReconnectionPolicy, FallthroughRetryPolicy, RoundRobinPolicy
+from cassandra.query import BoundStatement, SimpleStatement, dict_factory
+
+from consistency.errors import (
+    ConnectError,
+    ReplicaError,
+    ReplicaForbidden,
+    ReplicaOverloaded,
+    ReplicaRefused,
+    ReplicaTimeout,
+    ReplicaUnavailable,
+    TooMuchToScan,
+)
+from consistency.ring import Node
+from consistency.settings import ConnectionSettings
+
+NODE_LOCAL = 11
+"""Answer from this node's own storage only (server 4.0+, a JVM property allows it); unnamed in the driver."""
+LOCAL_ONE = ConsistencyLevel.LOCAL_ONE
+QUORUM = ConsistencyLevel.QUORUM
+ONE = ConsistencyLevel.ONE
+ALL = ConsistencyLevel.ALL
+CONSISTENCY_NAMES: Mapping[int, str] = {**ConsistencyLevel.value_to_name, NODE_LOCAL: "NODE_LOCAL"}
+
+_NOW_PAYLOAD = "consistency.now_in_seconds"
+_NOW_FLAG = 0x0100
+_TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One request to one node.
+
+    `values` are serialized cells bound in order. `now_s` is the instant (seconds since the epoch) at which
+    TTLs are judged. `timeout_s` bounds the wait for the answer.
+    """
+
+    cql: str
+    values: tuple[bytes | None, ...] = ()
+    consistency: int = ONE
+    page_size: int = 5000
+    paging_state: bytes | None = None
+    now_s: int | None = None
+    trace: bool = False
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page as the server sent it: `body` is its rows, each cell a signed 32-bit length and the bytes."""
+
+    row_count: int
+    column_count: int
+    body: bytes
+    paging_state: bytes | None = None
+    trace_id: bytes | None = None
+
+    def rows(self) -> list[tuple[bytes | None, ...]]:
+        """Return the rows as tuples of cells; a null is None."""
+        body, width = self.body, self.column_count
+        cells: list[bytes | None] = []
+        add = cells.append
+        at = 0
+        read_length = _INT.unpack_from
+        for _ in range(self.row_count * width):
+            length = read_length(body, at)[0]
+            at += 4
+            if length < 0:
+                add(None)
+            else:
+                add(body[at : at + length])
+                at += length
+        return list(zip(*[iter(cells)] * width, strict=True))
+
+
+_INT = struct.Struct(">i")
+
+
+class _RawRows(protocol.ResultMessage):  # type: ignore[misc]
+    """A RESULT message whose rows stay bytes."""
+
+    def recv_results_rows(
+        self,
+        f: io.BytesIO,
+        protocol_version: int,  # noqa: ARG002 - the driver's signature
+        user_type_map: Any,
+        result_metadata: Any,
+        column_encryption_policy: Any,  # noqa: ARG002
+    ) -> None:
+        self.recv_results_metadata(f, user_type_map)
+        columns = self.column_metadata or result_metadata
+        self.column_names = [c[2] for c in columns]
+        self.column_types = [c[3] for c in columns]
+        count = _INT.unpack(f.read(4))[0]
+        self.parsed_rows = [(count, len(columns), f.read())]
+
+
+class _Timed:
+    """A QUERY or EXECUTE message with `now_in_seconds` appended, as native protocol v5 lays it out."""
+
+    custom_payload = None
+
+    def __init__(self, message: Any, now: bytes) -> None:
+        self._message = message
+        self._now = now
+        self.opcode = message.opcode
+        self.tracing = message.tracing
+
+    def send_body(self, f: io.BytesIO, protocol_version: int) -> None:
+        plain = io.BytesIO()
+        self._message.send_body(plain, protocol_version)
+        body = bytearray(plain.getvalue())
+        at = self._flags_offset(body)
+        flags = struct.unpack_from(">I", body, at)[0]
+        struct.pack_into(">I", body, at, flags | _NOW_FLAG)
+        f.write(body + self._now)
+
+    def _flags_offset(self, body: bytearray) -> int:
+        """Skip the query (or the two ids of a prepared one) and the consistency level."""
+        if isinstance(self._message, protocol.QueryMessage):
+            return 4 + int(_INT.unpack_from(body, 0)[0]) + 2
+        at = 2 + struct.unpack_from(">H", body, 0)[0]
+        at += 2 + struct.unpack_from(">H", body, at)[0]
+        return int(at) + 2
+
+
+class _RawHandler(protocol.ProtocolHandler):  # type: ignore[misc]
+    """Raw rows in, timed requests out."""
+
+    message_types_by_opcode = {  # noqa: RUF012 - the driver's own attribute
+        **protocol.ProtocolHandler.message_types_by_opcode,
+        _RawRows.opcode: _RawRows,
+    }
+
+    @classmethod
+    def encode_message(
+        cls,
+        msg: Any,
+        stream_id: int,
+        protocol_version: int,
+        compressor: Any,
+        allow_beta_protocol_version: bool,
+    ) -> bytes:
+        now = (msg.custom_payload or {}).get(_NOW_PAYLOAD)
+        wire = _Timed(msg, now) if now is not None else msg
+        encoded: bytes = super().encode_message(
+            wire, stream_id, protocol_version, compressor, allow_beta_protocol_version
+        )
+        return encoded
+
+
+class Connection:
+    """An open cluster connection with a raw session, and a decoding one for system tables."""
+
+    def __init__(self, cluster: Any, raw: Any, decoded: Any) -> None:
+        self._cluster = cluster
+        self._raw = raw
+        self._decoded = decoded
+        self._prepared: dict[str, Any] = {}
+        self._preparing = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, settings: ConnectionSettings) -> Connection:
+        """Connect, or raise ConnectError with one line that says which host refused and why."""
+        return await asyncio.to_thread(cls._open, settings)
+
+    @classmethod
+    def _open(cls, settings: ConnectionSettings) -> Connection:
+        # The driver logs the server's warnings, which can quote a query with its key.
+        logging.getLogger("cassandra").addHandler(logging.NullHandler())
+        logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
+        cluster = _cluster(settings)
+        try:
+            decoded = cluster.connect()
+            raw = cluster.connect()
+        except Exception as error:
+            cluster.shutdown()
+            raise _connect_error(settings, error) from error
+        raw.client_protocol_handler = _RawHandler
+        return cls(cluster, raw, decoded)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await asyncio.to_thread(self._cluster.shutdown)
+
+    @property
+    def protocol_version(self) -> int:
+        """The native protocol spoken; `now_in_seconds` needs 5."""
+        return int(self._cluster.protocol_version)
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether credentials were given."""
+        return self._cluster.auth_provider is not None
+
+    async def execute(self, node: Node, statement: Statement) -> Page:
+        """Run one statement with `node` as its coordinator and return its page undecoded."""
+        bound = await self._bound(node, statement)
+        future = self._submit(self._raw, node, bound, statement)
+        result = await _result(node, future, statement.timeout_s)
+        rows = result.current_rows
+        count, width, body = rows[0] if rows else (0, 0, b"")
+        traces = future.get_query_trace_ids() if statement.trace else []
+        return Page(count, width, body, result.paging_state, traces[-1].bytes if traces else None)
+
+    async def select(
+        self, node: Node, cql: str, *, consistency: int = ONE, timeout_s: float = 30.0
+    ) -> list[Mapping[str, Any]]:
+        """Run a query on a system table through `node` and return decoded rows, all pages of them."""
+        statement = SimpleStatement(cql, consistency_level=consistency, fetch_size=2000)
+        rows: list[Mapping[str, Any]] = []
+        state: bytes | None = None
+        while True:
+            plain = Statement(cql, paging_state=state, timeout_s=timeout_s)
+            result = await _result(node, self._submit(self._decoded, node, statement, plain), timeout_s)
+            rows.extend(result.current_rows)
+            state = result.paging_state
+            if state is None:
+                return rows
+
+    def known_hosts(self) -> tuple[tuple[str, int], ...]:
+        """Return `(address, port)` of every host the driver knows, the connected ones first."""
+        hosts = sorted(self._cluster.metadata.all_hosts(), key=lambda h: not h.is_up)
+        return tuple((h.endpoint.address, h.endpoint.port) for h in hosts)
+
+    async def _bound(self, node: Node, statement: Statement) -> Any:
+        if not statement.values:
+            return SimpleStatement(
+                statement.cql, consistency_level=statement.consistency, fetch_size=statement.page_size
+            )
+        prepared = await self._prepare(node, statement.cql)
+        bound = BoundStatement(prepared)
+        bound.values = list(statement.values)
+        bound.consistency_level = statement.consistency
+        bound.fetch_size = statement.page_size
+        return bound
+
+    async def _prepare(self, node: Node, cql: str) -> Any:
+        async with self._preparing:
+            if cql not in self._prepared:
+                try:
+                    self._prepared[cql] = await asyncio.to_thread(self._raw.prepare, cql)
+                except Exception as error:
+                    raise translate(node, error) from error
+            return self._prepared[cql]
+
+    def _submit(self, session: Any, node: Node, bound: Any, statement: Statement) -> Any:
+        payload = None
+        if statement.now_s is not None:
+            payload = {_NOW_PAYLOAD: _INT.pack(statement.now_s)}
+        return session.execute_async(
+            bound,
+            trace=statement.trace,
+            custom_payload=payload,
+            timeout=statement.timeout_s,
+            paging_state=statement.paging_state,
+            host=self._host(node),
+        )
+
+    def _host(self, node: Node) -> Any:
+        host = self._cluster.metadata.get_host(DefaultEndPoint(node.address, node.port))
+        if host is None:
+            msg = f"{node}: the driver does not know this node; is its native transport running?"
+            raise ReplicaUnavailable(msg)
+        return host
+
+
+async def _result(node: Node, future: Any, timeout_s: float) -> Any:
+    """Await a driver future on this event loop, with a bound of its own beyond the driver's timer."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is gone: the run was interrupted
+            loop.call_soon_threadsafe(_set, done)
+
+    future.add_callbacks(wake, wake)
+    try:
+        await asyncio.wait_for(done, timeout_s + 5.0)
+        return future.result()
+    except TimeoutError as error:
+        raise translate(node, error) from error
+    except Exception as error:
+        raise translate(node, error) from error
+
+
+def _set(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
+
+
+def _cluster(settings: ConnectionSettings) -> Any:
+    profile = ExecutionProfile(
+        load_balancing_policy=RoundRobinPolicy(),
+        retry_policy=FallthroughRetryPolicy(),
+        row_factory=_rows_as_they_are,
+        request_timeout=30.0,
+    )
+    return Cluster(
+        contact_points=[_endpoint(host, port) for host, port in settings.contact_points],
+        port=settings.port,
+        auth_provider=_auth(settings),
+        ssl_context=settings.ssl_context(),
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        reconnection_policy=ConstantReconnectionPolicy(1.0, max_attempts=None),
+        schema_metadata_enabled=False,
+        token_metadata_enabled=False,
+        connect_timeout=settings.connect_timeout_s,
+        control_connection_timeout=settings.connect_timeout_s,
+        monitor_reporting_enabled=False,
+        prepare_on_all_hosts=False,
+        reprepare_on_up=False,
+    )
+
+
+def _endpoint(host: str, port: int) -> EndPoint:
+    return DefaultEndPoint(host, port)
+
+
+def _auth(settings: ConnectionSettings) -> Any:
+    if settings.username is None:
+        return None
+    return PlainTextAuthProvider(settings.username, settings.password)
+
+
+def _rows_as_they_are(names: Sequence[str], rows: Sequence[Any]) -> Sequence[Any]:
+    """Leave raw pages alone; the decoding session gets dictionaries."""
+    if rows and isinstance(rows[0], tuple) and len(rows[0]) == 3 and isinstance(rows[0][2], bytes):
+        return rows
+    return dict_factory(names, rows)  # type: ignore[no-any-return]
+
+
+def _connect_error(settings: ConnectionSettings, error: Exception) -> ConnectError:
+    """Turn the driver's nested complaint into one line with the way out."""
+    reasons = list(getattr(error, "errors", {}).values()) or [error]
+    if any(isinstance(r, cassandra.AuthenticationFailed) for r in reasons):
+        if settings.username is None:
+            return ConnectError(
+                f"{settings.hosts_text} asks for a login: set CONSISTENCY_USERNAME and CONSISTENCY_PASSWORD, or a cqlshrc"
+            )
+        return ConnectError(
+            f"{settings.hosts_text} refused the login of user {settings.username!r}: check the password"
+        )
+    if isinstance(error, cassandra.UnresolvableContactPoints):
+        return ConnectError(f"--hosts {settings.hosts_text}: no such host name")
+    reason = _first_line(reasons[0])
+    hint = "is Cassandra running there, and is it the native (CQL) port?"
+    if settings.tls is None and ("closed" in reason or "Protocol" in reason or "version" in reason):
+        hint += " Does it want TLS?"
+    return ConnectError(f"no node answers at {settings.hosts_text}: {reason}; {hint}")
+
+
+def _first_line(error: object) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+def translate(node: Node, error: BaseException) -> ReplicaError:
+    """Return our error for one of the driver's; the message names the node and never quotes a query."""
+    if isinstance(error, ReplicaError):
+        return error
+    if isinstance(error, NoHostAvailable):
+        inner = list(error.errors.values())
+        if inner and not isinstance(inner[0], NoHostAvailable):
+            return translate(node, inner[0])
+        return ReplicaUnavailable(f"{node}: not reachable")
+    if isinstance(error, cassandra.OperationTimedOut | TimeoutError):
+        return ReplicaTimeout(f"{node}: no answer in time")
+    if isinstance(error, cassandra.ReadTimeout):
+        return ReplicaTimeout(f"{node}: the server gave up the read (its read or range timeout)")
+    if isinstance(error, cassandra.ReadFailure):
+        return _read_failure(node, error)
+    if isinstance(error, cassandra.Unavailable):
+        return ReplicaUnavailable(f"{node}: the server says the replica is not available")
+    if isinstance(error, cassandra.Unauthorized):
+        return ReplicaForbidden(f"{node}: {_first_line(error.args[0] if error.args else error)}")
+    if isinstance(error, protocol.OverloadedErrorMessage | protocol.IsBootstrappingErrorMessage):
+        return ReplicaOverloaded(f"{node}: the server is overloaded or still starting")
+    if isinstance(error, cassandra.InvalidRequest | protocol.SyntaxException | cassandra.ConfigurationException):
+        return ReplicaRefused(f"{node}: {_first_line(error)}")
+    if isinstance(error, ConnectionException | cassandra.DriverException | OSError):
+        return ReplicaUnavailable(f"{node}: {type(error).__name__}: connection lost or refused")
+    return ReplicaError(f"{node}: {type(error).__name__}")
+
+
+def _read_failure(node: Node, error: Any) -> ReplicaError:
+    codes = set((error.error_code_map or {}).values())
+    if _TOO_MANY_TOMBSTONES in codes:
+        return TooMuchToScan(f"{node}: the read met more tombstones than tombstone_failure_threshold allows")
+    if _READ_TOO_LARGE in codes:
+        return TooMuchToScan(f"{node}: the read is larger than the server's local_read_size threshold allows")
+    return ReplicaError(f"{node}: the read failed in the server; see its system.log")

@@ -1,0 +1,232 @@
+"""Merge-join the rows of one token range on all its replicas, streaming, and tell which rows differ.
+
+Each replica sends its rows in the server's own order. Whole chunks that are equal everywhere are passed
+over by one comparison in C; only where they differ are rows put in order and matched one by one. Memory
+is a page per replica, whatever the range or the partition holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from consistency.errors import InternalError
+from consistency.order import key_function
+from consistency.reader import Key
+from consistency.reading import RawRow, Reading, RowState
+from consistency.ring import Node
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RowName:
+    """Which row: its token and serialized primary key; a static row is named by its partition key alone."""
+
+    token: int
+    key: Key
+    static: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A row that is not the same everywhere: its state by replica, None where there is no such row."""
+
+    name: RowName
+    states: Mapping[Node, RowState | None]
+
+
+async def join_rows(
+    reading: Reading,
+    streams: Mapping[Node, AsyncIterator[list[RawRow]]],
+    now_s: int,
+) -> AsyncGenerator[Difference, None]:
+    """Yield every row on which the replicas differ, in ring order.
+
+    Raises InternalError where a replica's rows do not come in the order of Cassandra's comparators as we
+    know them: then no pairing can be trusted, and the range is unknown.
+    """
+    order = _Order(reading)
+    cursors = {node: _Cursor(stream, order) for node, stream in streams.items()}
+    judged: tuple[int, bytes] | None = None
+    while True:
+        for cursor in cursors.values():
+            await cursor.fill()
+        live = [c for c in cursors.values() if not c.done]
+        if not live:
+            return
+        if len(live) == len(cursors) and _skip_equal(list(cursors.values())):
+            continue
+        lowest = min(c.sort_key for c in live)
+        partition = lowest[:2]
+        if reading.statics and partition != judged:
+            judged = partition
+            difference = _compare_statics(reading, cursors, partition, now_s)
+            if difference:
+                yield difference
+        holders = {node: c for node, c in cursors.items() if not c.done and c.sort_key == lowest}
+        difference = _compare_rows(reading, cursors, holders, now_s)
+        if difference:
+            yield difference
+        for cursor in holders.values():
+            cursor.step()
+
+
+_STATIC_ONLY: tuple[Any, ...] = ()
+
+SortKey = tuple[int, bytes, tuple[Any, ...]]
+
+
+class _Order:
+    """Turns a raw row into a key that sorts as the server does: token, partition key, clustering."""
+
+    def __init__(self, reading: Reading) -> None:
+        table = reading.table
+        self._reading = reading
+        self._partition = reading.partition_slice
+        self._clustering = slice(self._partition.stop, reading.key_slice.stop)
+        self._has_row = reading.has_row
+        self._key: Callable[[Sequence[Any]], tuple[Any, ...]] = key_function(
+            [(c.type, c.reversed) for c in table.clustering]
+        )
+
+    def __call__(self, row: RawRow) -> SortKey:
+        token = int.from_bytes(row[0] or b"", "big", signed=True)
+        clustering = self._key(row[self._clustering]) if self._has_row(row) else _STATIC_ONLY
+        return token, partition_bytes(row[self._partition]), clustering
+
+
+def partition_bytes(key: Sequence[bytes | None]) -> bytes:
+    """Serialize a partition key as DecoratedKey holds it (CompositeType where it has several columns)."""
+    if len(key) == 1:
+        return key[0] or b""
+    return b"".join(len(part or b"").to_bytes(2, "big") + (part or b"") + b"\0" for part in key)
+
+
+class _Cursor:
+    """One replica's rows, with the row before the current one kept across pages."""
+
+    def __init__(self, stream: AsyncIterator[list[RawRow]], order: _Order) -> None:
+        self._stream = stream
+        self._order = order
+        self._key: SortKey | None = None
+        self._last: SortKey | None = None
+        self.page: list[RawRow] = []
+        self.at = 0
+        self.previous: RawRow | None = None
+        self.done = False
+
+    async def fill(self) -> None:
+        """Have a current row, unless the replica has no more."""
+        while self.at >= len(self.page) and not self.done:
+            if self.page:
+                self.previous = self.page[-1]
+            try:
+                self.page = await anext(self._stream)
+                self.at = 0
+            except StopAsyncIteration:
+                self.page, self.at, self.done = [], 0, True
+            self._key = None
+
+    @property
+    def row(self) -> RawRow:
+        """The current row."""
+        return self.page[self.at]
+
+    @property
+    def before(self) -> RawRow | None:
+        """The row before the current one."""
+        return self.page[self.at - 1] if self.at else self.previous
+
+    @property
+    def sort_key(self) -> SortKey:
+        """The current row's place in the order."""
+        if self._key is None:
+            self._key = self._order(self.row)
+        return self._key
+
+    def step(self) -> None:
+        """Go to the next row; every row must come after the one before it."""
+        key = self.sort_key
+        if self._last is not None and key <= self._last:
+            raise InternalError("rows did not arrive in Cassandra's order; the range cannot be compared")
+        self._last = key
+        self.at += 1
+        self._key = None
+
+    def skip(self, count: int) -> None:
+        """Pass over rows that were found equal on all replicas."""
+        self.at += count
+        self._key = None
+
+
+def _skip_equal(cursors: list[_Cursor]) -> int:
+    """Pass over the longest run of rows, by chunks, that is the same on all replicas."""
+    first, *others = cursors
+    size = min(len(c.page) - c.at for c in cursors)
+    total = 0
+    while size > 0:
+        chunk = min(size, _CHUNK)
+        mine = first.page[first.at : first.at + chunk]
+        if any(c.page[c.at : c.at + chunk] != mine for c in others):
+            chunk = _equal_prefix(cursors, chunk)
+            if not chunk:
+                break
+            size = chunk
+        for cursor in cursors:
+            cursor.skip(chunk)
+        total += chunk
+        size -= chunk
+    return total
+
+
+def _equal_prefix(cursors: list[_Cursor], limit: int) -> int:
+    first, *others = cursors
+    for i in range(limit):
+        row = first.page[first.at + i]
+        if any(c.page[c.at + i] != row for c in others):
+            return i
+    return limit
+
+
+def _compare_rows(
+    reading: Reading, cursors: Mapping[Node, _Cursor], holders: Mapping[Node, _Cursor], now_s: int
+) -> Difference | None:
+    some = next(iter(holders.values()))
+    if not reading.has_row(some.row):
+        return None
+    states: dict[Node, RowState | None] = {
+        node: reading.row_state(holders[node].row, now_s) if node in holders else None for node in cursors
+    }
+    if len(set(states.values())) == 1:
+        return None
+    key = tuple(part or b"" for part in some.row[reading.key_slice])
+    return Difference(RowName(some.sort_key[0], key), states)
+
+
+def _compare_statics(
+    reading: Reading, cursors: Mapping[Node, _Cursor], partition: tuple[int, bytes], now_s: int
+) -> Difference | None:
+    """Compare a partition's static cells once; a replica may have its current, last or no row in it."""
+    states: dict[Node, RowState | None] = {}
+    key: Key = ()
+    for node, cursor in cursors.items():
+        row = _row_in(cursor, partition, reading)
+        states[node] = None if row is None else reading.static_state(row, now_s)
+        if row is not None:
+            key = tuple(part or b"" for part in row[reading.partition_slice])
+    if len(set(states.values())) == 1:
+        return None
+    return Difference(RowName(partition[0], key, static=True), states)
+
+
+def _row_in(cursor: _Cursor, partition: tuple[int, bytes], reading: Reading) -> RawRow | None:
+    candidates = [cursor.before] if cursor.done else [cursor.row, cursor.before]
+    for row in candidates:
+        if row is None:
+            continue
+        token = int.from_bytes(row[0] or b"", "big", signed=True)
+        if (token, partition_bytes(row[reading.partition_slice])) == partition:
+            return row
+    return None

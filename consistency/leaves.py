@@ -1,0 +1,201 @@
+"""Digest every leaf on all its replicas, and keep account of what was read and what was not."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from consistency.errors import ReplicaError, ReplicaTimeout, TooMuchToScan
+from consistency.plan import Leaf, TablePlan
+from consistency.reader import Clock, ReplicaReader
+from consistency.reading import Reading, Route
+from consistency.report import Unread
+from consistency.ring import Node
+from consistency.tokens import MIN_TOKEN, RING_SIZE, merged
+from consistency.tree import Digest, MerkleTree, agreeing_groups, leaf_hash
+from consistency.verdict import Coverage
+
+STRIP_CELLS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LeafResult:
+    """One leaf's digests by replica, the errors of those that have none, and the instant they were judged at."""
+
+    leaf: Leaf
+    now_s: int
+    digests: Mapping[Node, Digest]
+    errors: Mapping[Node, ReplicaError]
+
+    @property
+    def rows(self) -> int:
+        """The rows of the replica that holds most."""
+        return max((d.rows for d in self.digests.values()), default=0)
+
+    @property
+    def differs(self) -> bool:
+        """Whether the replicas that were read disagree."""
+        return len(agreeing_groups(self.digests)) > 1
+
+
+async def digest_leaf(reader: ReplicaReader, reading: Reading, route: Route, leaf: Leaf, now_s: int) -> LeafResult:
+    """Digest one leaf on all its replicas at one instant.
+
+    Where a server cannot finish the digest, all replicas of the leaf are hashed on the client instead: it
+    reads in pages that shrink until the server manages, so a huge partition or a field of tombstones is
+    slow and not unknown.
+    """
+    result = await _digest_all(reader, reading, route, leaf, now_s)
+    too_much = any(isinstance(e, ReplicaTimeout | TooMuchToScan) for e in result.errors.values())
+    if too_much and route is Route.SERVER:
+        return await _digest_all(reader, reading, Route.CLIENT, leaf, now_s)
+    return result
+
+
+async def _digest_all(reader: ReplicaReader, reading: Reading, route: Route, leaf: Leaf, now_s: int) -> LeafResult:
+    answers = await asyncio.gather(
+        *(reader.digest(node, reading, route, leaf.token_range, now_s) for node in leaf.replicas),
+        return_exceptions=True,
+    )
+    digests: dict[Node, Digest] = {}
+    errors: dict[Node, ReplicaError] = {}
+    for node, answer in zip(leaf.replicas, answers, strict=True):
+        if isinstance(answer, ReplicaError):
+            errors[node] = answer
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            digests[node] = answer
+    return LeafResult(leaf, now_s, digests, errors)
+
+
+async def digest_leaves(
+    reader: ReplicaReader,
+    reading: Reading,
+    route: Route,
+    leaves: Sequence[Leaf],
+    clock: Clock,
+    *,
+    at_once: int,
+) -> AsyncGenerator[LeafResult, None]:
+    """Yield the results of all leaves as they come, `at_once` of them under way."""
+    waiting: Iterator[Leaf] = iter(leaves)
+    running: set[asyncio.Task[LeafResult]] = set()
+    try:
+        while True:
+            while len(running) < at_once and (leaf := next(waiting, None)) is not None:
+                now_s = clock.now_us() // 1_000_000
+                running.add(asyncio.create_task(digest_leaf(reader, reading, route, leaf, now_s)))
+            if not running:
+                return
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The account of one table: every planned digest ends as completed or failed, with a reason."""
+
+    plan: TablePlan
+    results: dict[Leaf, LeafResult] = field(default_factory=dict)
+    failures: dict[tuple[Leaf, Node], str] = field(default_factory=dict)
+    divergent: set[Leaf] = field(default_factory=set)
+    _ends: list[tuple[int, int]] | None = None
+
+    def record(self, result: LeafResult) -> None:
+        """Enter a leaf's result; a later one replaces an earlier one."""
+        self.results[result.leaf] = result
+        for node in result.leaf.replicas:
+            self.failures.pop((result.leaf, node), None)
+            if node in result.errors:
+                self.failures[result.leaf, node] = str(result.errors[node])
+
+    def fail(self, leaf: Leaf, reason: str) -> None:
+        """Say that a leaf's rows could not be compared after all, on any replica."""
+        for node in leaf.replicas:
+            self.failures.setdefault((leaf, node), reason)
+
+    def mark_divergent(self, token: int) -> None:
+        """Say that a row at this token differs."""
+        leaf = self._leaf_at(token)
+        if leaf is not None:
+            self.divergent.add(leaf)
+
+    def _leaf_at(self, token: int) -> Leaf | None:
+        if self._ends is None:
+            self._ends = sorted((leaf.token_range.end, i) for i, leaf in enumerate(self.plan.leaves))
+        at = bisect.bisect_left(self._ends, (token, -1))
+        if at == len(self._ends):
+            return None
+        leaf = self.plan.leaves[self._ends[at][1]]
+        return leaf if token in leaf.token_range else None
+
+    @property
+    def coverage(self) -> Coverage:
+        """The coverage so far; what has no result yet is planned only."""
+        digested = sum(len(r.leaf.replicas) for r in self.results.values())
+        failed = len(self.failures)
+        return Coverage(planned=self.plan.digests, completed=digested - failed, failed=failed)
+
+    @property
+    def rows(self) -> int:
+        """The rows of the table: of each leaf, those of the replica that holds most."""
+        return sum(r.rows for r in self.results.values())
+
+    def unread(self) -> tuple[Unread, ...]:
+        """Name what was not read: ranges by replica and reason, touching ranges joined."""
+        found: dict[tuple[str, str], list[Leaf]] = defaultdict(list)
+        for (leaf, node), reason in self.failures.items():
+            found[node.name, reason].append(leaf)
+        missing = [leaf for leaf in self.plan.leaves if leaf not in self.results]
+        for leaf in missing:
+            for node in leaf.replicas:
+                found[node.name, "not reached before the run ended"].append(leaf)
+        return tuple(
+            Unread(name, merged(leaf.token_range for leaf in leaves), reason)
+            for (name, reason), leaves in sorted(found.items())
+        )
+
+    def trees(self, scheme: str) -> Iterator[tuple[tuple[Leaf, ...], dict[Node, MerkleTree]]]:
+        """Yield each replica set's leaves with one tree a replica, all of the same shape."""
+        for arc in self.plan.arcs:
+            results = [self.results[leaf] for leaf in arc]
+            yield (
+                arc,
+                {
+                    node: MerkleTree.build(
+                        [leaf_hash(r.leaf.token_range, r.digests.get(node), scheme) for r in results]
+                    )
+                    for node in arc[0].replicas
+                },
+            )
+
+    def strip(self) -> str:
+        """Draw the ring in 64 cells: `=` agreed, `x` divergent, `?` not read, blank where nothing was planned."""
+        cells = [" "] * STRIP_CELLS
+        failed = Counter(leaf for leaf, _ in self.failures)
+        for leaf in self.plan.leaves:
+            if leaf in self.divergent:
+                mark = "x"
+            elif leaf not in self.results or failed[leaf]:
+                mark = "?"
+            else:
+                mark = "="
+            first, last = (
+                min(STRIP_CELLS - 1, (t - MIN_TOKEN) * STRIP_CELLS // (RING_SIZE + 1))
+                for t in (leaf.token_range.start + 1, leaf.token_range.end)
+            )
+            for i in range(first, last + 1):
+                if _WEIGHT[mark] > _WEIGHT[cells[i]]:
+                    cells[i] = mark
+        return "".join(cells)
+
+
+_WEIGHT = {" ": 0, "=": 1, "?": 2, "x": 3}

@@ -1,0 +1,38 @@
+"""Which replica answered? Asking one coordinator at LOCAL_ONE does not say; its trace does.
+
+Measured on a fresh cluster: at LOCAL_ONE the coordinator reads another replica until the dynamic snitch has
+warmed up, and a checker that trusts it compares a replica with itself. So where NODE_LOCAL is not allowed
+every answer is traced, and thrown away unless the trace is whole, shows the read executing on the pinned
+node, and shows nothing asked of any other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_EXECUTED = re.compile(r"^(Executing (seq scan|single-partition query|read)|Scanning index|Querying)")
+_ASKED_ANOTHER = re.compile(
+    r"^(Enqueuing request to|Sending \w+_REQ\w* message to|reading (data|digest) from|speculating)"
+)
+_READS_OF_OUR_OWN = ("Executing single-partition query on peers_v2",)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """One line of system_traces.events: what happened, on which node (`address:port` between nodes)."""
+
+    activity: str
+    source: str
+
+
+def proves_local(events: Iterable[TraceEvent], broadcast: str) -> bool:
+    """Say whether a finished trace shows that the read was executed by the node at `broadcast`, and only there."""
+    executed = False
+    for event in events:
+        if event.source != broadcast or _ASKED_ANOTHER.match(event.activity):
+            return False
+        if _EXECUTED.match(event.activity) and not event.activity.startswith(_READS_OF_OUR_OWN):
+            executed = True
+    return executed

@@ -1,0 +1,68 @@
+"""Rows on nodes that do not own their token range: what `nodetool cleanup` would remove, or the only copy left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from consistency.errors import ReplicaError
+from consistency.findings import Finding, Kind, ReplicaView, State, WriteTime
+from consistency.reader import Clock, ReplicaReader
+from consistency.reading import Depth, Locality, RawRow, Reading
+from consistency.render import to_json
+from consistency.ring import Arc, Node, Ring
+from consistency.scan import Scan
+
+
+class NonOwnerScan:
+    """Looks on every node for rows of ranges that other nodes own; needs NODE_LOCAL, which shows them."""
+
+    def __init__(self, reader: ReplicaReader, clock: Clock, ring: Ring, report: Callable[[Finding], None]) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._ring = ring
+        self._report = report
+
+    async def run(self, scan: Scan) -> None:
+        """Report a finding for each such row; a node that cannot be asked is entered in the table's account."""
+        reading = Reading(scan.task.reading.table, Depth.VERSIONS, scan.task.reading.capabilities)
+        for arc in scan.task.arcs:
+            for node in self._ring.nodes:
+                if node not in arc.replicas:
+                    await self._look(scan, reading, arc, node)
+
+    async def _look(self, scan: Scan, reading: Reading, arc: Arc, node: Node) -> None:
+        if self._reader.locality(node) is not Locality.NODE_LOCAL:
+            scan.fail_extra(node, arc.ranges, "rows it does not own can only be seen with NODE_LOCAL reads")
+            return
+        now_s = self._clock.now_us() // 1_000_000
+        for token_range in arc.ranges:
+            try:
+                async for page in self._reader.rows(node, reading, token_range, now_s):
+                    for raw in page:
+                        self._report(_finding(reading, raw, arc, node, now_s))
+            except ReplicaError as error:
+                scan.fail_extra(node, (token_range,), str(error))
+
+
+def _finding(reading: Reading, raw: RawRow, arc: Arc, node: Node, now_s: int) -> Finding:
+    has_row = reading.has_row(raw)
+    columns = reading.table.primary_key if has_row else reading.table.partition_key
+    key = [part or b"" for part in raw[1 : 1 + len(columns)]]
+    cells = reading.regulars if has_row else reading.statics
+    state = reading.row_state(raw, now_s) if has_row else reading.static_state(raw, now_s)
+    times: dict[str, WriteTime] = {}
+    for cell, held in zip(cells, state.cells if state else (), strict=False):
+        if held.writetimes is not None:
+            times[cell.column.name] = list(held.writetimes) if isinstance(held.writetimes, tuple) else held.writetimes
+    views = {node.name: ReplicaView(State.CURRENT, times)}
+    return Finding(
+        kind=Kind.NON_OWNER,
+        keyspace=reading.table.keyspace,
+        table=reading.table.name,
+        token=int.from_bytes(raw[0] or b"", "big", signed=True),
+        key={c.name: to_json(c.type, part) for c, part in zip(columns, key, strict=True)},
+        key_hex={c.name: part.hex() for c, part in zip(columns, key, strict=True)},
+        replicas=views,
+        columns=(),
+        facts=(Kind.NON_OWNER,),
+    )

@@ -1,0 +1,133 @@
+"""Where one keyspace's replicas lie: per data center, with shares of the ring, ownership and who is up."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from consistency.ring import Arc, Node, Replication, Ring
+
+_NOT_SERVING = frozenset({"SHUTDOWN", "HIBERNATE"})
+"""Gossip states (VersionedValue) in which other nodes send a node no requests, even if it answers us."""
+
+
+def quorum(rf: int) -> int:
+    """Return the replicas of `rf` that make a quorum (ConsistencyLevel.quorumFor)."""
+    return rf // 2 + 1
+
+
+def serves(node: Node) -> bool:
+    """Say whether other nodes can count on this one for reads and writes."""
+    return node.up and node.state.upper() not in _NOT_SERVING
+
+
+def ownership(ring: Ring, replication: Replication) -> dict[Node, float]:
+    """Return the part of all rows that each token-owning node holds, from 0 to 1.
+
+    This is the effective ownership of `nodetool status KEYSPACE`; over a DC it sums to the replicas that the
+    DC really has, min(RF, nodes).
+    """
+    return dict(Placement(ring, replication).ownership)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Nodes that share one replication factor: a DC, or (named "") the whole cluster under SimpleStrategy.
+
+    `rf` is what the options ask for; `placed` is what the nodes allow.
+    """
+
+    dc: str
+    rf: int
+    nodes: tuple[Node, ...]
+
+    @property
+    def label(self) -> str:
+        """The DC's name, or words for the cluster."""
+        return self.dc or "the cluster"
+
+    @property
+    def placed(self) -> int:
+        """Replicas that each range really has in this group."""
+        return min(self.rf, len(self.nodes))
+
+    @property
+    def racks(self) -> Mapping[tuple[str, str], tuple[Node, ...]]:
+        """Nodes by DC and rack."""
+        found: dict[tuple[str, str], list[Node]] = defaultdict(list)
+        for node in self.nodes:
+            found[node.dc, node.rack].append(node)
+        return {rack: tuple(nodes) for rack, nodes in sorted(found.items())}
+
+    def members(self, replicas: Iterable[Node]) -> list[Node]:
+        """Return those of some replicas that belong to this group."""
+        return [node for node in replicas if not self.dc or node.dc == self.dc]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One replication on one ring; only for strategies that place replicas (`Replication.replicated`)."""
+
+    ring: Ring
+    replication: Replication
+
+    @cached_property
+    def arcs(self) -> tuple[Arc, ...]:
+        """The whole ring by replica set."""
+        return self.ring.arcs(self.replication)
+
+    @cached_property
+    def shares(self) -> tuple[tuple[tuple[Node, ...], float], ...]:
+        """Each replica set with its part of the ring, from 0 to 1."""
+        return tuple((arc.replicas, arc.share) for arc in self.arcs)
+
+    @property
+    def simple(self) -> bool:
+        """Whether replicas are placed without regard to DCs and racks."""
+        return self.replication.strategy == "SimpleStrategy"
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups that are asked for at least one replica and have a node of the cluster, by DC name."""
+        if self.simple:
+            everyone = tuple(node for nodes in self.ring.datacenters.values() for node in nodes)
+            rf = self.replication.factor("")
+            return (Group("", rf, everyone),) if rf > 0 else ()
+        return tuple(
+            Group(dc, rf, self.ring.datacenters.get(dc, ()))
+            for dc, rf in sorted(self.replication.factors)
+            if rf > 0 and dc in known_dcs(self.ring)
+        )
+
+    @cached_property
+    def ownership(self) -> Mapping[Node, float]:
+        """The part of all rows that each token-owning node holds, from 0 to 1."""
+        owned: dict[Node, float] = {n: 0.0 for nodes in self.ring.datacenters.values() for n in nodes}
+        for replicas, share in self.shares:
+            for node in replicas:
+                owned[node] += share
+        return owned
+
+    def live(self, group: Group) -> Iterator[tuple[list[Node], int, float]]:
+        """Yield a group's replicas of each arc, how many of them serve, and the arc's part of the ring."""
+        for replicas, share in self.shares:
+            members = group.members(replicas)
+            yield members, sum(map(serves, members)), share
+
+    def share_within_a_rack(self, group: Group, at_least: int) -> float:
+        """Return the part of the ring that has `at_least` replicas of the group in a single rack."""
+        return sum(
+            share
+            for replicas, share in self.shares
+            if max(Counter((n.dc, n.rack) for n in group.members(replicas)).values(), default=0) >= at_least
+        )
+
+
+def known_dcs(ring: Ring) -> frozenset[str]:
+    """Return the DCs that some node is in, whether it owns tokens yet or not, but not those left behind."""
+    return frozenset(n.dc for n in ring.nodes if n.state.upper() not in {"LEFT", "REMOVED"})

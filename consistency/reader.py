@@ -1,0 +1,70 @@
+"""The port through which replicas are read: CQL in production, a seeded in-memory cluster in simulation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
+from consistency.ring import Node, Ring
+from consistency.schema import Keyspace, Table
+from consistency.tokens import TokenRange
+from consistency.tree import Digest
+
+Key = tuple[bytes, ...]
+"""The serialized primary key, column by column; of a static row the partition key alone."""
+
+
+class ReplicaReader(Protocol):
+    """Answers questions about one replica, and only from that replica.
+
+    Every method raises a ReplicaError where the answer was not had or not proven; it never guesses.
+    """
+
+    async def digest(self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int) -> Digest:
+        """Digest the rows of a range; equal rows give equal digests on every node."""
+
+    def rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> AsyncIterator[list[RawRow]]:
+        """Stream the rows of a range in ring order, a page at a time."""
+
+    async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
+        """Read one row by primary key."""
+
+    async def static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
+        """Read one partition's static cells by partition key: token, partition key, static cells."""
+
+    async def count(self, node: Node, table: Table, token_range: TokenRange) -> int:
+        """Count the rows of a range."""
+
+    def locality(self, node: Node) -> Locality:
+        """Say how answers of this node are known to be its own."""
+
+
+class Clock(Protocol):
+    """Time, so that simulations can own it."""
+
+    def now_us(self) -> int:
+        """Microseconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds, for measuring."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class ClusterReader(ReplicaReader, Protocol):
+    """A reader that also describes the cluster."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What every node can do."""
+
+    async def ring(self) -> Ring:
+        """Return the snapshot taken when the reader was opened."""
+
+    async def ring_now(self) -> Ring:
+        """Take a new one."""
+
+    async def schema(self) -> dict[str, Keyspace]:
+        """Read every keyspace."""

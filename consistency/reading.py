@@ -1,0 +1,238 @@
+"""What is read of a table, and how: depth, route, locality, and the cells that one row is made of."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from consistency.schema import Column, Table
+
+_COUNT = struct.Struct(">i")
+_LONG = struct.Struct(">q")
+
+
+class Depth(str, Enum):
+    """What a digest covers: keys and write times, or values too."""
+
+    VERSIONS = "versions"
+    CONTENT = "content"
+
+
+class Route(str, Enum):
+    """Where a digest is computed."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+class Locality(str, Enum):
+    """How we know which replica answered."""
+
+    NODE_LOCAL = "node-local"
+    TRACED = "traced"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What every node of the cluster can do, so that all replicas are read alike.
+
+    `hashes`: mask_hash (5.0). `collection_times`: writetime and ttl of a non-frozen collection or UDT (5.0).
+    `timed`: TTLs can be judged at an instant of our choice (native protocol v5).
+    """
+
+    hashes: bool = True
+    collection_times: bool = True
+    timed: bool = True
+
+
+Times = int | None | tuple[int | None, ...]
+"""One number for a simple cell, one an element for a non-frozen collection or UDT, None where there is no cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell, or all cells of a non-frozen column: serialized value, write times in µs, expiry in s since the epoch."""
+
+    value: bytes | None
+    writetimes: Times = None
+    expires: Times = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowState:
+    """The cells of one row (or of a partition's static row) on one replica, in the order of the columns read."""
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def newest_us(self) -> int | None:
+        """The newest write time of any cell, None where no cell has one."""
+        return max((t for cell in self.cells for t in each_time(cell.writetimes)), default=None)
+
+
+def each_time(times: Times) -> Iterator[int]:
+    """Yield the numbers in `times`, leaving out what is null."""
+    if isinstance(times, int):
+        yield times
+    elif times is not None:
+        yield from (t for t in times if t is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class CellColumn:
+    """A static or regular column with what is read of it."""
+
+    column: Column
+    value: bool
+    writetime: bool
+    ttl: bool
+
+    @property
+    def width(self) -> int:
+        """How many cells of the raw row it takes."""
+        return self.value + self.writetime + self.ttl
+
+
+RawRow = tuple[bytes | None, ...]
+"""token, primary key, then for each static and each regular column what its CellColumn says."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A table together with what is read of every row of it; all replicas are read with the same one."""
+
+    table: Table
+    depth: Depth
+    capabilities: Capabilities
+    hidden: frozenset[str] = frozenset()
+    """Columns whose value cannot be read as stored (masked for our role)."""
+
+    @cached_property
+    def statics(self) -> tuple[CellColumn, ...]:
+        """What is read of the static columns."""
+        return tuple(map(self._cell_column, self.table.statics))
+
+    @cached_property
+    def regulars(self) -> tuple[CellColumn, ...]:
+        """What is read of the regular columns."""
+        return tuple(map(self._cell_column, self.table.regulars))
+
+    def _cell_column(self, column: Column) -> CellColumn:
+        plain = not column.type.is_multicell or self.capabilities.collection_times
+        timed = plain and not self.table.is_counter
+        values = self.depth is Depth.CONTENT
+        return CellColumn(column, value=values, writetime=plain, ttl=timed and self.capabilities.timed)
+
+    @cached_property
+    def full(self) -> Reading:
+        """The same at depth content: how single rows are read before a difference is claimed."""
+        return Reading(self.table, Depth.CONTENT, self.capabilities, self.hidden)
+
+    @cached_property
+    def key_slice(self) -> slice:
+        """Where the primary key stands in a raw row."""
+        return slice(1, 1 + len(self.table.primary_key))
+
+    @cached_property
+    def partition_slice(self) -> slice:
+        """Where the partition key stands in a raw row."""
+        return slice(1, 1 + len(self.table.partition_key))
+
+    @cached_property
+    def static_slice(self) -> slice:
+        """Where the static cells stand in a raw row."""
+        start = self.key_slice.stop
+        return slice(start, start + sum(c.width for c in self.statics))
+
+    @cached_property
+    def regular_slice(self) -> slice:
+        """Where the regular cells stand in a raw row."""
+        start = self.static_slice.stop
+        return slice(start, start + sum(c.width for c in self.regulars))
+
+    def has_row(self, raw: RawRow) -> bool:
+        """Whether the raw row is a row of the table, not a partition that holds statics only."""
+        return not self.table.clustering or raw[self.key_slice.stop - 1] is not None
+
+    def row_state(self, raw: RawRow, now_s: int | None) -> RowState:
+        """Return the regular cells of a raw row; `now_s` is the instant its TTLs count from."""
+        return _state(self.regulars, raw[self.regular_slice], now_s)
+
+    def static_state(self, raw: RawRow, now_s: int | None) -> RowState | None:
+        """Return the static cells of a raw row, None where all are null: then there is no static row."""
+        cells = raw[self.static_slice]
+        if all(cell is None for cell in cells):
+            return None
+        return _state(self.statics, cells, now_s)
+
+    def static_row_state(self, raw: RawRow, now_s: int | None) -> RowState | None:
+        """Return the static cells of a row as `static_row` reads it: token, partition key, static cells."""
+        cells = raw[self.partition_slice.stop :]
+        if all(cell is None for cell in cells):
+            return None
+        return _state(self.statics, cells, now_s)
+
+    @cached_property
+    def blind(self) -> tuple[str, ...]:
+        """What this reading cannot see, a sentence each."""
+        out = ["deletes that left no live row behind on any replica (tombstones are not visible to CQL)"]
+        out.append("write times in the future on which all replicas agree")
+        names = [c.column.name for c in self.statics + self.regulars if not c.writetime and not c.value]
+        if self.depth is Depth.VERSIONS:
+            out.append("values: different values written at the same time look alike (use --depth content)")
+        if names:
+            out.append(f"changes inside {', '.join(names)}: this server does not tell a collection's write times")
+        if not self.capabilities.timed:
+            out.append("cells that differ in their expiry alone (needs native protocol v5)")
+        if not self.table.regulars:
+            out.append("write times of rows without regular columns (CQL does not show them)")
+        if self.table.is_counter:
+            out.append("counter shards: only their totals are compared")
+        return tuple(out)
+
+
+def _state(columns: tuple[CellColumn, ...], cells: RawRow, now_s: int | None) -> RowState:
+    out: list[Cell] = []
+    at = 0
+    for column in columns:
+        value = cells[at] if column.value else None
+        at += column.value
+        writetimes: Times = None
+        expires: Times = None
+        if column.writetime:
+            writetimes = _times(cells[at], column.column.type.is_multicell, _LONG)
+            at += 1
+        if column.ttl:
+            expires = _expiry(_times(cells[at], column.column.type.is_multicell, _COUNT), now_s)
+            at += 1
+        out.append(Cell(value, writetimes, expires))
+    return RowState(tuple(out))
+
+
+def _times(raw: bytes | None, multicell: bool, number: struct.Struct) -> Times:  # noqa: FBT001
+    if raw is None:
+        return None
+    if not multicell:
+        return int(number.unpack(raw)[0])
+    count = _COUNT.unpack_from(raw)[0]
+    at = _COUNT.size
+    out: list[int | None] = []
+    for _ in range(count):
+        length = _COUNT.unpack_from(raw, at)[0]
+        at += _COUNT.size
+        out.append(None if length < 0 else int(number.unpack_from(raw, at)[0]))
+        at += max(length, 0)
+    return tuple(out)
+
+
+def _expiry(ttls: Times, now_s: int | None) -> Times:
+    if ttls is None or now_s is None:
+        return None
+    if isinstance(ttls, int):
+        return now_s + ttls
+    if all(ttl is None for ttl in ttls):
+        return None
+    return tuple(None if ttl is None else now_s + ttl for ttl in ttls)

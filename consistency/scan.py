@@ -1,0 +1,164 @@
+"""The scan of one table: plan -> digest -> tree -> compare -> descend -> settle -> report. The pipeline, no algorithm."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from consistency.classify import DEFAULT_MAX_SKEW_S
+from consistency.descend import differences
+from consistency.errors import InternalError, ReplicaError
+from consistency.leaves import Ledger, digest_leaves
+from consistency.observer import Observer
+from consistency.plan import LEAF_ROWS, Leaf, TablePlan, cut, estimate_rows
+from consistency.reader import Clock, ReplicaReader
+from consistency.reading import Reading, Route
+from consistency.report import TableReport, Unread
+from consistency.ring import Arc, Node
+from consistency.settle import Settler
+from consistency.tokens import TokenRange
+from consistency.tree import differing_leaves
+from consistency.verdict import Coverage
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """How a scan is run; times in seconds."""
+
+    leaf_rows: int = LEAF_ROWS
+    leaves_at_once: int = 4
+    descents_at_once: int = 3
+    max_skew_s: float = DEFAULT_MAX_SKEW_S
+
+
+@dataclass(frozen=True)
+class TableTask:
+    """One table to scan: how it is read, by which route, and where it lies on the ring."""
+
+    reading: Reading
+    route: Route
+    arcs: tuple[Arc, ...]
+    locality: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Scan:
+    """A table's scan under way; `report` is true at any moment, also after an interrupt."""
+
+    task: TableTask
+    reader: ReplicaReader
+    clock: Clock
+    settler: Settler
+    options: ScanOptions
+    observer: Observer
+    ledger: Ledger | None = None
+    note: str = ""
+    extra: list[Unread] = field(default_factory=list)
+    started: float = 0.0
+    ended: float | None = None
+
+    async def run(self) -> None:
+        """Scan the table. What could not be read is in the account, not raised."""
+        self.started = self.clock.monotonic()
+        ledger = self.ledger = Ledger(await self._plan())
+        self.observer.table_planned(self.task.reading.table, ledger.plan)
+        await self._digest(ledger, ledger.plan.leaves)
+        await self._digest(ledger, self._worth_another_try(ledger))
+        await self._compare(ledger)
+        self.ended = self.clock.monotonic()
+
+    async def _plan(self) -> TablePlan:
+        table, arcs = self.task.reading.table, self.task.arcs
+        try:
+            rows = await estimate_rows(self.reader, table, arcs)
+        except ReplicaError:
+            rows = 0
+        return cut(table, arcs, rows, leaf_rows=self.options.leaf_rows)
+
+    async def _digest(self, ledger: Ledger, leaves: Sequence[Leaf]) -> None:
+        results = digest_leaves(
+            self.reader,
+            self.task.reading,
+            self.task.route,
+            leaves,
+            self.clock,
+            at_once=self.options.leaves_at_once,
+        )
+        async with aclosing(results):
+            async for result in results:
+                ledger.record(result)
+                self.observer.leaf_digested(result)
+
+    @staticmethod
+    def _worth_another_try(ledger: Ledger) -> list[Leaf]:
+        """Once more, at the end, for leaves whose replicas may be back; a replica with nothing else is left alone."""
+        failed = {leaf for leaf, _ in ledger.failures}
+        answered = {node for result in ledger.results.values() for node in result.digests}
+        return [leaf for leaf in ledger.plan.leaves if leaf in failed and answered.issuperset(leaf.replicas)]
+
+    async def _compare(self, ledger: Ledger) -> None:
+        scheme = f"{self.task.reading.depth.value}/{self.task.route.value}"
+        differing: list[Leaf] = []
+        for leaves, trees in ledger.trees(scheme):
+            found = [leaves[i] for i in differing_leaves(trees)]
+            differing.extend(leaf for leaf in found if ledger.results[leaf].differs)
+        gate = asyncio.Semaphore(self.options.descents_at_once)
+        await asyncio.gather(*(self._descend(ledger, leaf, gate) for leaf in differing))
+
+    async def _descend(self, ledger: Ledger, leaf: Leaf, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            task = self.task
+            try:
+                found = differences(self.reader, task.reading, task.route, ledger.results[leaf], self.clock)
+                async with aclosing(found):
+                    async for difference in found:
+                        await self.settler.put(task.reading, difference)
+            except (ReplicaError, InternalError) as error:
+                ledger.fail(leaf, str(error))
+
+    def invalidate(self, reason: str) -> None:
+        """Say that nothing of this scan can be believed."""
+        if self.ledger is not None:
+            for leaf in self.ledger.plan.leaves:
+                self.ledger.fail(leaf, reason)
+
+    def fail_extra(self, node: Node, ranges: tuple[TokenRange, ...], reason: str) -> None:
+        """Enter one further read that was planned and failed."""
+        self.extra.append(Unread(node.name, ranges, reason))
+
+    def rows_by_node(self) -> dict[Node, int]:
+        """Return how many rows each replica holds of the table, for replicas that were read throughout."""
+        if self.ledger is None:
+            return {}
+        failed = {node for _, node in self.ledger.failures}
+        held: Counter[Node] = Counter()
+        for result in self.ledger.results.values():
+            for node, digest in result.digests.items():
+                held[node] += digest.rows
+        return {node: rows for node, rows in held.items() if node not in failed}
+
+    def report(self, *, divergent: int, unsettled: int) -> TableReport:
+        """Return the table's report as it stands; whatever was planned and not reached counts as failed."""
+        reading, ledger = self.task.reading, self.ledger
+        coverage = ledger.coverage.closed() if ledger else Coverage(planned=1, failed=1)
+        coverage += Coverage(planned=len(self.extra), failed=len(self.extra))
+        return TableReport(
+            keyspace=reading.table.keyspace,
+            table=reading.table.name,
+            depth=reading.depth.value,
+            route=self.task.route.value,
+            locality=self.task.locality,
+            rows=ledger.rows if ledger else 0,
+            divergent_rows=divergent,
+            unsettled_rows=unsettled,
+            seconds=(self.ended or self.clock.monotonic()) - self.started if self.started else 0.0,
+            coverage=coverage,
+            unread=(ledger.unread() if ledger else ()) + tuple(self.extra),
+            strip=ledger.strip() if ledger else "",
+            blind=reading.blind,
+            note=self.note,
+        )

@@ -1,0 +1,318 @@
+"""How to reach the cluster: options over environment over a TOML file over cqlsh's own cqlshrc.
+
+Secrets come from the environment or a file, never from an option: a command line is visible to every
+user of the machine. A TOML file that holds a password must not be readable by others.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import ssl
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from consistency.errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DEFAULT_PORT = 9042
+ENV_PREFIX = "CONSISTENCY_"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """Client TLS: the authority to trust, and a certificate where the server wants one."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify: bool = True
+    check_hostname: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """Build the context, or raise SettingsError naming the file at fault."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = self.check_hostname and self.verify
+        context.verify_mode = ssl.CERT_REQUIRED if self.verify else ssl.CERT_NONE
+        try:
+            if self.ca_file:
+                context.load_verify_locations(self.ca_file)
+            elif self.verify:
+                context.load_default_certs()
+            if self.cert_file:
+                context.load_cert_chain(self.cert_file, self.key_file)
+        except (OSError, ssl.SSLError) as error:
+            named = ", ".join(f for f in (self.ca_file, self.cert_file, self.key_file) if f)
+            msg = f"TLS files cannot be used ({named}): {error}; they must be PEM and readable"
+            raise SettingsError(msg) from None
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """Everything a connection needs; `contact_points` are `(host, port)`."""
+
+    contact_points: tuple[tuple[str, int], ...] = (("127.0.0.1", DEFAULT_PORT),)
+    port: int = DEFAULT_PORT
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: TlsSettings | None = None
+    connect_timeout_s: float = 10.0
+
+    @property
+    def hosts_text(self) -> str:
+        """The contact points as typed, for messages."""
+        return ",".join(f"{host}:{port}" for host, port in self.contact_points)
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Return the TLS context, or None for plain text."""
+        return self.tls.context() if self.tls else None
+
+
+@dataclass(frozen=True, slots=True)
+class GivenOptions:
+    """What the command line gave; None where it gave nothing."""
+
+    hosts: str | None = None
+    port: int | None = None
+    config: str | None = None
+    cqlshrc: str | None = None
+    username: str | None = None
+    tls: bool | None = None
+    connect_timeout_s: float | None = None
+
+
+def load_settings(given: GivenOptions, environ: Mapping[str, str] | None = None) -> ConnectionSettings:
+    """Merge all sources into one value; SettingsError names the source and the entry at fault."""
+    environ = os.environ if environ is None else environ
+    merged: dict[str, Any] = {}
+    merged.update(_from_cqlshrc(given.cqlshrc or environ.get(ENV_PREFIX + "CQLSHRC")))
+    config = load_config(given.config or environ.get(ENV_PREFIX + "CONFIG"))
+    merged.update(_from_toml(config.get("connection", {}), given.config))
+    merged.update(_from_environ(environ))
+    merged.update(_from_options(given))
+    return _build(merged)
+
+
+def load_config(path: str | None) -> dict[str, Any]:
+    """Read the TOML file, or `~/.config/consistency/config.toml` where it exists and none was named."""
+    chosen = Path(path).expanduser() if path else Path("~/.config/consistency/config.toml").expanduser()
+    if not path and not chosen.is_file():
+        return {}
+    try:
+        text = chosen.read_text(encoding="utf-8")
+        config: dict[str, Any] = tomllib.loads(text)
+    except OSError as error:
+        msg = f"--config {chosen}: {error.strerror}"
+        raise SettingsError(msg) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"--config {chosen} is not TOML: {error}"
+        raise SettingsError(msg) from None
+    connection = config.get("connection", {})
+    if isinstance(connection, dict) and "password" in connection:
+        mode = chosen.stat().st_mode
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            msg = f"--config {chosen} holds a password and others may read it; run: chmod 600 {chosen}"
+            raise SettingsError(msg)
+    return config
+
+
+_TOML_KEYS = {
+    "hosts": (str, list),
+    "port": (int,),
+    "username": (str,),
+    "password": (str,),
+    "connect_timeout": (int, float),
+    "tls": (bool, dict),
+}
+_TLS_KEYS = {"ca_file", "cert_file", "key_file", "verify", "check_hostname"}
+
+
+def _from_toml(section: object, path: str | None) -> dict[str, Any]:
+    if not isinstance(section, dict):
+        msg = f"--config {path}: [connection] must be a table"
+        raise SettingsError(msg)
+    out: dict[str, Any] = {}
+    for key, value in section.items():
+        if key not in _TOML_KEYS:
+            msg = f"--config {path}: [connection] knows no {key!r}; it knows {', '.join(sorted(_TOML_KEYS))}"
+            raise SettingsError(msg)
+        if not isinstance(value, _TOML_KEYS[key]):
+            msg = f"--config {path}: [connection] {key} has the wrong type"
+            raise SettingsError(msg)
+        out[key] = ",".join(map(str, value)) if isinstance(value, list) else value
+    return out
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key in ("HOSTS", "PORT", "USERNAME", "PASSWORD", "CONNECT_TIMEOUT"):
+        if environ.get(ENV_PREFIX + key):
+            out[key.lower()] = environ[ENV_PREFIX + key]
+    password_file = environ.get(ENV_PREFIX + "PASSWORD_FILE")
+    if password_file:
+        try:
+            out["password"] = Path(password_file).read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            msg = f"{ENV_PREFIX}PASSWORD_FILE {password_file}: {error.strerror}"
+            raise SettingsError(msg) from None
+    tls = {
+        name: environ[ENV_PREFIX + key]
+        for key, name in (
+            ("TLS_CA_FILE", "ca_file"),
+            ("TLS_CERT_FILE", "cert_file"),
+            ("TLS_KEY_FILE", "key_file"),
+        )
+        if environ.get(ENV_PREFIX + key)
+    }
+    if tls:
+        out["tls"] = tls
+    return out
+
+
+def _from_options(given: GivenOptions) -> dict[str, Any]:
+    pairs = {
+        "hosts": given.hosts,
+        "port": given.port,
+        "username": given.username,
+        "tls": given.tls,
+        "connect_timeout": given.connect_timeout_s,
+    }
+    return {key: value for key, value in pairs.items() if value is not None}
+
+
+def _from_cqlshrc(path: str | None) -> dict[str, Any]:
+    chosen = Path(path).expanduser() if path else Path("~/.cassandra/cqlshrc").expanduser()
+    if not path and not chosen.is_file():
+        return {}
+    parser = _ini(chosen, "--cqlshrc")
+    out: dict[str, Any] = {}
+    if parser.has_option("connection", "hostname"):
+        out["hosts"] = parser.get("connection", "hostname")
+    if parser.has_option("connection", "port"):
+        out["port"] = parser.get("connection", "port")
+    out.update(_cqlsh_credentials(parser))
+    if parser.getboolean("connection", "ssl", fallback=False):
+        out["tls"] = {
+            key: value
+            for key, value in {
+                "ca_file": parser.get("ssl", "certfile", fallback=None),
+                "cert_file": parser.get("ssl", "usercert", fallback=None),
+                "key_file": parser.get("ssl", "userkey", fallback=None),
+                "verify": parser.getboolean("ssl", "validate", fallback=True),
+            }.items()
+            if value is not None
+        }
+    return out
+
+
+def _cqlsh_credentials(parser: configparser.ConfigParser) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for key in ("username", "password"):
+        if parser.has_option("authentication", key):
+            out[key] = parser.get("authentication", key)
+    named = parser.get("authentication", "credentials", fallback=None)
+    if named:
+        credentials = _ini(Path(named).expanduser(), "cqlshrc credentials")
+        for section in credentials.sections():
+            for key in ("username", "password"):
+                if credentials.has_option(section, key):
+                    out[key] = credentials.get(section, key)
+    return out
+
+
+def _ini(path: Path, source: str) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with path.open(encoding="utf-8") as lines:
+            parser.read_file(lines)
+    except OSError as error:
+        msg = f"{source} {path}: {error.strerror}"
+        raise SettingsError(msg) from None
+    except (configparser.Error, UnicodeDecodeError):
+        # The parser's own message quotes the line, which may be the password.
+        msg = f"{source} {path} is not an ini file that cqlsh would read"
+        raise SettingsError(msg) from None
+    return parser
+
+
+def _build(merged: Mapping[str, Any]) -> ConnectionSettings:
+    port = _port(merged.get("port", DEFAULT_PORT), "--port")
+    hosts = parse_hosts(str(merged.get("hosts", "127.0.0.1")), port)
+    username, password = merged.get("username"), merged.get("password")
+    if username and password is None:
+        msg = (
+            f"user {username!r} has no password: set {ENV_PREFIX}PASSWORD or {ENV_PREFIX}PASSWORD_FILE, "
+            "or [connection] password in the TOML file"
+        )
+        raise SettingsError(msg)
+    if password is not None and not username:
+        msg = f"a password is set but no user: give --username or {ENV_PREFIX}USERNAME"
+        raise SettingsError(msg)
+    settings = ConnectionSettings(hosts, port, username, password, _tls(merged.get("tls")))
+    if "connect_timeout" in merged:
+        try:
+            settings = replace(settings, connect_timeout_s=float(merged["connect_timeout"]))
+        except ValueError:
+            msg = f"connect timeout {merged['connect_timeout']!r} is not a number of seconds"
+            raise SettingsError(msg) from None
+    return settings
+
+
+def _tls(value: Any) -> TlsSettings | None:
+    if not value:
+        return None
+    if value is True:
+        return TlsSettings()
+    if not isinstance(value, dict):
+        return None
+    unknown = set(value) - _TLS_KEYS
+    if unknown:
+        msg = f"tls knows no {sorted(unknown)[0]!r}; it knows {', '.join(sorted(_TLS_KEYS))}"
+        raise SettingsError(msg)
+    merged: dict[str, Any] = {
+        key: str(Path(entry).expanduser()) if key.endswith("_file") else bool(entry) for key, entry in value.items()
+    }
+    return TlsSettings(**merged)
+
+
+def parse_hosts(text: str, port: int) -> tuple[tuple[str, int], ...]:
+    """Read `A,B:9043,[::1]:9042` into `(host, port)` pairs."""
+    out: list[tuple[str, int]] = []
+    for part in (p.strip() for p in text.split(",")):
+        if not part:
+            continue
+        if part.startswith("["):
+            host, _, rest = part[1:].partition("]")
+            own = rest.removeprefix(":")
+        elif part.count(":") == 1:
+            host, _, own = part.partition(":")
+        else:
+            host, own = part, ""
+        if not host:
+            msg = f"--hosts {text!r}: {part!r} has no host"
+            raise SettingsError(msg)
+        out.append((host, _port(own, f"--hosts {part!r}") if own else port))
+    if not out:
+        msg = "--hosts names no host; give one or more, such as --hosts 10.0.0.1,10.0.0.2"
+        raise SettingsError(msg)
+    return tuple(out)
+
+
+def _port(value: object, source: str) -> int:
+    try:
+        port = int(str(value))
+    except ValueError:
+        port = 0
+    if not 1 <= port <= 65535:
+        msg = f"{source}: {value!r} is not a port; it must be a number from 1 to 65535"
+        raise SettingsError(msg)
+    return port

@@ -1,0 +1,192 @@
+"""Read a suspected row again, past the settle window, before any difference is claimed.
+
+Live traffic makes replicas differ for as long as a write is in flight. A difference is claimed only where it
+outlived the window; a row that kept changing until patience ran out is counted as unsettled, which makes
+the verdict unknown, never divergent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from consistency.errors import ReplicaError
+from consistency.join import Difference, RowName
+from consistency.reader import Clock, ReplicaReader
+from consistency.reading import Reading, RowState
+from consistency.reconcile import persisted
+from consistency.ring import Node
+
+DEFAULT_WINDOW_S = 2.5
+"""A replica drops a write that is older than write_request_timeout (2 s by default)."""
+MAX_ROUNDS = 5
+_QUEUE_LIMIT = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A row that differed when it was read at `seen_at` (monotonic seconds), by replica."""
+
+    reading: Reading
+    name: RowName
+    states: Mapping[Node, RowState | None]
+    seen_at: float
+    rounds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A difference that outlived the window: every replica's full state now; `unread` could not be asked."""
+
+    reading: Reading
+    name: RowName
+    states: Mapping[Node, RowState | None]
+    unread: Mapping[Node, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A row that could not be judged, and why."""
+
+    reading: Reading
+    name: RowName
+    reason: str
+
+
+Outcome = Settled | Unsettled
+Sink = Callable[[Outcome], Awaitable[None]]
+
+
+class Settler:
+    """Takes suspects while the scan goes on and re-reads each after its window; hands outcomes to a sink.
+
+    At most `_QUEUE_LIMIT` suspects wait at once: the scan is held back rather than memory let grow.
+    """
+
+    def __init__(self, reader: ReplicaReader, clock: Clock, sink: Sink, window_s: float, *, readers: int = 32) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._sink = sink
+        self.window_s = window_s
+        self._queue: asyncio.Queue[Suspect | None] = asyncio.Queue(_QUEUE_LIMIT)
+        self._readers = asyncio.Semaphore(readers)
+        self._pending: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+        self.waiting = 0
+
+    async def put(self, reading: Reading, difference: Difference) -> None:
+        """Take one suspect; waits while too many are pending."""
+        self.waiting += 1
+        await self._queue.put(Suspect(reading, difference.name, difference.states, self._clock.monotonic()))
+
+    async def run(self) -> None:
+        """Settle suspects in the order in which they came until `finish` is called and all are done."""
+        try:
+            while (suspect := await self._queue.get()) is not None:
+                await self._wait_for(suspect)
+                await self._readers.acquire()
+                task = asyncio.create_task(self._settle(suspect))
+                self._pending.add(task)
+                task.add_done_callback(self._done)
+                self._raise_if_failed()
+            while self._pending:
+                await asyncio.wait(self._pending)
+            self._raise_if_failed()
+        finally:
+            for task in self._pending:
+                task.cancel()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._pending.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = self._failure or error
+
+    def _raise_if_failed(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    async def finish(self) -> None:
+        """Say that no more suspects will come."""
+        await self._queue.put(None)
+
+    async def _wait_for(self, suspect: Suspect) -> None:
+        left = suspect.seen_at + self.window_s - self._clock.monotonic()
+        if left > 0:
+            await self._clock.sleep(left)
+
+    async def _settle(self, suspect: Suspect) -> None:
+        try:
+            outcome = await self._judge(suspect)
+            while isinstance(outcome, Suspect):
+                await self._wait_for(outcome)
+                outcome = await self._judge(outcome)
+            if outcome is not None:
+                await self._sink(outcome)
+        finally:
+            self.waiting -= 1
+            self._readers.release()
+
+    async def _judge(self, suspect: Suspect) -> Outcome | Suspect | None:
+        """Read every replica again; return what is settled, the same suspect renewed, or None for agreement."""
+        now_states, unread = await self.read_all(suspect.reading.full, suspect.name, list(suspect.states))
+        if len(now_states) < 2:
+            return Unsettled(suspect.reading, suspect.name, next(iter(unread.values()), "no replica answered"))
+        agreed = len(set(now_states.values())) == 1
+        if agreed:
+            return Unsettled(suspect.reading, suspect.name, next(iter(unread.values()))) if unread else None
+        if self._outlived(suspect, now_states):
+            return Settled(suspect.reading.full, suspect.name, now_states, unread)
+        if suspect.rounds + 1 >= MAX_ROUNDS:
+            return Unsettled(suspect.reading, suspect.name, "the row kept changing while it was watched")
+        return replace(
+            suspect,
+            reading=suspect.reading.full,
+            states=now_states,
+            seen_at=self._clock.monotonic(),
+            rounds=suspect.rounds + 1,
+        )
+
+    @staticmethod
+    def _outlived(suspect: Suspect, now_states: Mapping[Node, RowState | None]) -> bool:
+        before = suspect.states
+        if suspect.reading.depth is not suspect.reading.full.depth:
+            # The suspect was seen without values: compare what both readings hold.
+            now_states = {node: _without_values(state) for node, state in now_states.items()}
+        if all(now_states.get(node, state) == state for node, state in before.items()):
+            return True
+        return persisted(before, now_states)
+
+    async def read_all(
+        self, reading: Reading, name: RowName, nodes: list[Node]
+    ) -> tuple[dict[Node, RowState | None], dict[Node, str]]:
+        """Read one row on every node at one instant; nodes that do not answer come back with the reason."""
+        now_s = self._clock.now_us() // 1_000_000
+        answers = await asyncio.gather(
+            *(read_state(self._reader, reading, name, node, now_s) for node in nodes), return_exceptions=True
+        )
+        states: dict[Node, RowState | None] = {}
+        unread: dict[Node, str] = {}
+        for node, answer in zip(nodes, answers, strict=True):
+            if isinstance(answer, ReplicaError):
+                unread[node] = str(answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                states[node] = answer
+        return states, unread
+
+
+def _without_values(state: RowState | None) -> RowState | None:
+    if state is None:
+        return None
+    return RowState(tuple(replace(cell, value=None) for cell in state.cells))
+
+
+async def read_state(reader: ReplicaReader, reading: Reading, name: RowName, node: Node, now_s: int) -> RowState | None:
+    """Return one row's state on one node, None where the node has no such row."""
+    if name.static:
+        raw = await reader.static_row(node, reading, name.key, now_s)
+        return None if raw is None else reading.static_row_state(raw, now_s)
+    raw = await reader.row(node, reading, name.key, now_s)
+    return None if raw is None else reading.row_state(raw, now_s)

@@ -1,0 +1,91 @@
+"""Take a snapshot of the ring from the system tables of one node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from consistency.driver import Connection
+from consistency.errors import ReplicaError, TopologyError
+from consistency.ring import Node, Ring
+
+
+async def read_ring(connection: Connection) -> Ring:
+    """Read nodes, tokens, places and states through the first host that answers."""
+    last: ReplicaError | None = None
+    for address, port in connection.known_hosts():
+        asked = Node("", address, port, "", "", (), "")
+        try:
+            return await _ring_from(connection, asked)
+        except ReplicaError as error:
+            last = error
+    msg = f"no node would describe the ring: {last}"
+    raise TopologyError(msg)
+
+
+async def _ring_from(connection: Connection, asked: Node) -> Ring:
+    local = (await connection.select(asked, "SELECT * FROM system.local"))[0]
+    peers = await connection.select(asked, "SELECT * FROM system.peers_v2")
+    states = await _gossip_states(connection, asked, _release(local))
+    nodes = [_local_node(local, asked, states), *(_peer_node(p, states) for p in peers if _usable(p))]
+    return Ring(local["cluster_name"], local["partitioner"], tuple(sorted(nodes, key=lambda n: n.name)))
+
+
+def _usable(peer: Mapping[str, Any]) -> bool:
+    """A peer without a host id has not finished joining or is a ghost of one; it owns nothing yet."""
+    return peer.get("host_id") is not None and peer.get("data_center") is not None
+
+
+async def _gossip_states(connection: Connection, asked: Node, release: str) -> Mapping[str, str]:
+    """Return each node's gossip state by `address:port` between nodes; empty where the server does not show it."""
+    major = int(release.split(".", maxsplit=1)[0])
+    if major < 5:
+        return {}
+    try:
+        rows = await connection.select(
+            asked, "SELECT address, port, status, status_with_port FROM system_views.gossip_info"
+        )
+    except ReplicaError:
+        return {}
+    return {
+        f"{row['address']}:{row['port']}": (row["status_with_port"] or row["status"] or "UNKNOWN").split(",")[0]
+        for row in rows
+    }
+
+
+def _local_node(row: Mapping[str, Any], asked: Node, states: Mapping[str, str]) -> Node:
+    broadcast = f"{row['broadcast_address']}:{row.get('broadcast_port') or 7000}"
+    return Node(
+        host_id=str(row["host_id"]),
+        address=asked.address,
+        port=asked.port,
+        dc=row["data_center"],
+        rack=row["rack"],
+        tokens=_tokens(row["tokens"]),
+        release=_release(row),
+        state=states.get(broadcast, "NORMAL"),
+        broadcast=broadcast,
+    )
+
+
+def _peer_node(row: Mapping[str, Any], states: Mapping[str, str]) -> Node:
+    broadcast = f"{row['peer']}:{row['peer_port']}"
+    return Node(
+        host_id=str(row["host_id"]),
+        address=str(row["native_address"]),
+        port=int(row["native_port"]),
+        dc=row["data_center"],
+        rack=row["rack"] or "",
+        tokens=_tokens(row["tokens"]),
+        release=_release(row),
+        state=states.get(broadcast, "NORMAL"),
+        broadcast=broadcast,
+    )
+
+
+def _release(row: Mapping[str, Any]) -> str:
+    return str(row["release_version"] or "0.0")
+
+
+def _tokens(raw: Any) -> tuple[int, ...]:
+    return tuple(sorted(int(token) for token in raw or ()))
