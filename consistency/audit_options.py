@@ -91,7 +91,9 @@ def rf_exceeds_nodes(subject: Subject) -> Iterator[Violation]:
     for group in subject.placement.groups:
         if group.rf > len(group.nodes):
             there = counted(len(group.nodes), "token-owning node")
-            detail = f"RF {group.rf} in {group.label} with {there}: every row has {group.placed} at most"
+            detail = (
+                f"RF {group.rf} in {group.label} with {there}: every row has {counted(group.placed, 'replica')} at most"
+            )
             yield subject.violation("rf_exceeds_nodes", detail, _fewer_or_more(subject, group), severity)
 
 
@@ -114,13 +116,15 @@ def dc_without_replicas(subject: Subject) -> Iterator[Violation]:
     if not bare:
         return
     source = next(g.dc for g in placement.groups if g.placed)
-    wanted = dict(subject.mended) | {dc: min(subject.minimum, nodes) for dc, nodes in bare.items()}
+    wanted = dict(subject.mended) | dict.fromkeys(bare, subject.minimum)
+    missing = missing_nodes(subject.ring, wanted)
+    first = f"first add {missing}, then " if missing else ""
     places = " and ".join(f"{dc} ({counted(nodes, 'node')})" for dc, nodes in sorted(bare.items()))
     rebuild = f"nodetool rebuild -ks {shlex.quote(subject.keyspace)} -- {shlex.quote(source)}"
     yield subject.violation(
         "dc_without_replicas",
         f"{places} holds no replica: LOCAL_ONE and LOCAL_QUORUM fail for clients there",
-        f"unless that is meant: {alter_cql(subject.keyspace, wanted)} "
+        f"unless that is meant: {first}{alter_cql(subject.keyspace, wanted)} "
         f"then on every node of {' and '.join(sorted(bare))}: {rebuild}",
         Severity.WARNING,
     )

@@ -33,8 +33,7 @@ def no_quorum(subject: Subject) -> Iterator[Violation]:
         return
     for group in groups:
         level = "QUORUM" if _alone(subject, group) else f"LOCAL_QUORUM in {group.dc}"
-        ranges = ((members, up, share) for members, up, share in subject.placement.live(group))
-        yield from _out_of_reach(subject, level, group.rf, ranges)
+        yield from _out_of_reach(subject, level, group.rf, subject.placement.impaired[group.dc])
     if not all(_alone(subject, group) for group in groups):
         everywhere = ((list(nodes), sum(map(serves, nodes)), share) for nodes, share in subject.placement.shares)
         yield from _out_of_reach(subject, "QUORUM over all data centers", _rf_of_all(subject), everywhere)
@@ -74,7 +73,7 @@ def under_replicated(subject: Subject) -> Iterator[Violation]:
     for group in subject.placement.groups:
         lacking, fewest = 0.0, group.placed
         down: set[Node] = set()
-        for members, up, share in subject.placement.live(group):
+        for members, up, share in subject.placement.impaired[group.dc]:
             if up < len(members):
                 lacking, fewest = lacking + share, min(fewest, up)
                 down.update(n for n in members if not serves(n))
@@ -118,8 +117,10 @@ def rack_skew(subject: Subject) -> Iterator[Violation]:
 
 def _quorum_in_a_rack(subject: Subject, group: Group) -> Iterator[Violation]:
     rf, racks = group.placed, len(group.racks)
+    if rf < 3 or racks >= rf:
+        return
     share = subject.placement.share_within_a_rack(group, rf - quorum(rf) + 1)
-    if rf >= 3 and racks < rf and share:
+    if share:
         detail = (
             f"RF {rf} in {group.dc} lies in {racks} racks ({_sizes(group)}): for {percent(share)} of the ring"
             " the loss of one rack takes the quorum with it"

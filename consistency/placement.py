@@ -113,11 +113,23 @@ class Placement:
                 owned[node] += share
         return owned
 
-    def live(self, group: Group) -> Iterator[tuple[list[Node], int, float]]:
-        """Yield a group's replicas of each arc, how many of them serve, and the arc's part of the ring."""
+    @cached_property
+    def impaired(self) -> Mapping[str, tuple[tuple[list[Node], int, float], ...]]:
+        """By group, the arcs that some replica does not serve or that have fewer replicas than asked for.
+
+        For each: the group's replicas, how many of them serve, and the arc's part of the ring.
+        """
+        down = {node for node in self.ring.nodes if not serves(node)}
+        return {group.dc: tuple(self._impaired(group, down)) for group in self.groups}
+
+    def _impaired(self, group: Group, down: set[Node]) -> Iterator[tuple[list[Node], int, float]]:
+        if not down.intersection(group.nodes) and group.placed == group.rf:
+            return
         for replicas, share in self.shares:
             members = group.members(replicas)
-            yield members, sum(map(serves, members)), share
+            up = sum(node not in down for node in members)
+            if up < group.rf:
+                yield members, up, share
 
     def share_within_a_rack(self, group: Group, at_least: int) -> float:
         """Return the part of the ring that has `at_least` replicas of the group in a single rack."""

@@ -22,9 +22,7 @@ TOKENS = st.one_of(
 )
 
 
-def make_node(
-    number: int, tokens: tuple[int, ...], dc: str = "dc1", rack: str = "r1", state: str = "NORMAL"
-) -> Node:
+def make_node(number: int, tokens: tuple[int, ...], dc: str = "dc1", rack: str = "r1", state: str = "NORMAL") -> Node:
     """Return one node, named by its number."""
     return Node(
         f"host-{number:04}",
@@ -293,3 +291,12 @@ def test_a_ring_of_a_thousand_nodes_is_planned_in_seconds(racks: str) -> None:
     assert all(len(arc.replicas) == 9 for arc in arcs)
     assert seconds < 5
     assert peak_bytes < 300 * 2**20
+
+
+def test_a_node_is_named_by_address_and_port() -> None:
+    """An IPv6 address is bracketed; the ring finds nodes by that name."""
+    node = Node("host", "::1", 9042, "dc1", "r1", (0,), "5.0-beta1")
+    ring = make_ring(node, make_node(1, (5,)))
+    assert ring.by_name["[::1]:9042"] is node
+    assert ring.by_name["10.0.0.2:9042"] is ring.nodes[1]
+    assert node.version == (5, 0)

@@ -127,9 +127,7 @@ def test_merged_joins_what_touches_and_keeps_every_token(ranges: list[TokenRange
     assert all(any(j.covers(piece) for j in joined) for piece in ranges)
 
 
-@pytest.mark.parametrize(
-    "other", [TokenRange(19, 30), TokenRange(10, 20), TokenRange(12, 13), TokenRange(0, 11)]
-)
+@pytest.mark.parametrize("other", [TokenRange(19, 30), TokenRange(10, 20), TokenRange(12, 13), TokenRange(0, 11)])
 def test_merged_refuses_an_overlap(other: TokenRange) -> None:
     """A token that is there twice would be counted twice."""
     with pytest.raises(TopologyError, match="overlap"):
@@ -137,9 +135,7 @@ def test_merged_refuses_an_overlap(other: TokenRange) -> None:
 
 
 @given(disjoint_ranges(), disjoint_ranges())
-def test_intersection_and_difference_make_up_the_whole(
-    left: list[TokenRange], right: list[TokenRange]
-) -> None:
+def test_intersection_and_difference_make_up_the_whole(left: list[TokenRange], right: list[TokenRange]) -> None:
     """Left is (left and right) plus (left without right), and nothing of right is in the difference."""
     common = list(intersections(left, right))
     rest = subtract(left, right)
