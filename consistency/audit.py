@@ -100,7 +100,7 @@ def judge_replication(
             found += _judge(Subject(name, placement, rf_minimum))
         elif replication.strategy not in _NOT_REPLICATED:
             found.append(_unknown_strategy(name, replication))
-    return tuple(sorted(found, key=_gravest_first))
+    return tuple(sorted(found, key=gravest_first))
 
 
 def _judge(subject: Subject) -> Iterator[Violation]:
@@ -114,6 +114,7 @@ def _unknown_strategy(keyspace: str, replication: Replication) -> Violation:
     return Violation("unknown_strategy", keyspace, detail, mend, Severity.WARNING)
 
 
-def _gravest_first(violation: Violation) -> tuple[bool, int, str, str]:
+def gravest_first(violation: Violation) -> tuple[bool, int, str, str]:
+    """Return what sorts violations: errors before warnings, then by kind."""
     grave = violation.severity is Severity.ERROR
     return not grave, KINDS.index(violation.kind), violation.keyspace, violation.detail

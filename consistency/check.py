@@ -12,10 +12,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from consistency import __version__
-from consistency.audit import judge_replication
+from consistency.audit import gravest_first, judge_replication
 from consistency.audit_holdings import judge_holdings
 from consistency.choose import choose
 from consistency.classify import finding, judge_row
+from consistency.errors import UsageError
 from consistency.findings import Finding, FindingsWriter, Header
 from consistency.nonowners import NonOwnerScan
 from consistency.observer import Observer, Silent
@@ -101,13 +102,16 @@ class _Run:
         self._top: list[Finding] = []
         self._scans: dict[str, Scan] = {}
         self._refused: list[TableReport] = []
-        self._drift: str = ""
+        self._arcs_of: dict[str, tuple[Arc, ...]] = {}
 
     async def prepare(self) -> None:
         """Read ring and schema, resolve the scope, open the findings file."""
         self._ring: Ring = await self._reader.ring()
         self._schema: Mapping[str, Keyspace] = await self._reader.schema()
         self._scope: Scope = choose_tables(self._schema, self._options.names, views=self._options.views)
+        if self._options.dc is not None and self._options.dc not in self._ring.datacenters:
+            msg = f"--dc {self._options.dc}: the ring has no such DC; it has {', '.join(self._ring.datacenters)}"
+            raise UsageError(msg)
         header = Header(
             self._run_id,
             self._ring.cluster,
@@ -120,7 +124,7 @@ class _Run:
 
     async def work(self) -> None:
         """Scan every table, settling suspects meanwhile."""
-        tasks = [task for table in self._scope.tables if (task := self._task(table)) is not None]
+        tasks = self._planned()
         self._observer.scan_started(len(tasks))
         settling = asyncio.create_task(self._settler.run())
         try:
@@ -137,33 +141,39 @@ class _Run:
         finally:
             settling.cancel()
 
-    def _task(self, table: Table) -> TableTask | None:
-        """Decide how a table is read; one that cannot be is reported as skipped, with the reason."""
-        options = self._options
+    def _planned(self) -> list[TableTask]:
+        """Decide how each table is read; one that cannot be is reported as skipped, with the reason."""
+        tasks: list[TableTask] = []
+        for table in self._scope.tables:
+            task = self._task(table)
+            if isinstance(task, TableTask):
+                tasks.append(task)
+            else:
+                self._refused.append(not_scanned(table.keyspace, table.name, task))
+        return tasks
+
+    def _task(self, table: Table) -> TableTask | str:
         keyspace = self._schema[table.keyspace]
         if keyspace.replication.transient:
-            return self._skip(table, "transient replication: its transient replicas hold no full copy to compare")
+            return "transient replication: its transient replicas hold no full copy to compare"
         arcs = self._arcs(keyspace)
         if not any(len(arc.replicas) > 1 for arc in arcs):
-            self._skip(table, "one replica: there is nothing to compare it with")
-            return None
-        choice = choose(table, self._reader.capabilities, options.depth, options.route)
+            return "one replica: there is nothing to compare it with"
+        choice = choose(table, self._reader.capabilities, self._options.depth, self._options.route)
         if choice.reading is None or choice.route is None:
-            self._skip(table, choice.refusal)
-            return None
-        nodes = sorted({node for arc in arcs for node in arc.replicas}, key=lambda n: n.name)
+            return choice.refusal
+        nodes = {node for arc in arcs for node in arc.replicas}
         locality = "+".join(sorted({self._reader.locality(node).value for node in nodes}))
         return TableTask(choice.reading, choice.route, arcs, locality)
 
     def _arcs(self, keyspace: Keyspace) -> tuple[Arc, ...]:
-        arcs = self._ring.arcs(keyspace.replication)
-        if self._options.dc is None:
-            return arcs
-        limited = [Arc(tuple(n for n in a.replicas if n.dc == self._options.dc), a.ranges) for a in arcs]
-        return tuple(arc for arc in limited if arc.replicas)
-
-    def _skip(self, table: Table, reason: str) -> None:
-        self._refused.append(not_scanned(table.keyspace, table.name, reason))
+        if keyspace.name not in self._arcs_of:
+            arcs = self._ring.arcs(keyspace.replication)
+            if self._options.dc is not None:
+                kept = [Arc(tuple(n for n in a.replicas if n.dc == self._options.dc), a.ranges) for a in arcs]
+                arcs = tuple(arc for arc in kept if arc.replicas)
+            self._arcs_of[keyspace.name] = arcs
+        return self._arcs_of[keyspace.name]
 
     async def _scan(self, task: TableTask) -> None:
         scan = Scan(task, self._reader, self._clock, self._settler, self._options.scan, self._observer)
@@ -198,10 +208,8 @@ class _Run:
         self._observer.found(found)
 
     async def _look_for_drift(self) -> None:
-        """A ring or a table that changed while it was scanned was not proven to be consistent."""
-        after = await self._reader.ring_now()
-        if after.fingerprint != self._ring.fingerprint:
-            self._drift = "the ring changed during the scan (a node joined, left or moved); run the check again"
+        """Take back what was said of a ring or a table that changed while it was scanned."""
+        moved = (await self._reader.ring_now()).fingerprint != self._ring.fingerprint
         schema = await self._reader.schema()
         for scan in self._scans.values():
             table = scan.task.reading.table
@@ -210,8 +218,8 @@ class _Run:
                 scan.invalidate("the table was dropped during the scan")
             elif now.fingerprint != table.fingerprint:
                 scan.invalidate("the table was altered during the scan; run the check again")
-            elif self._drift:
-                scan.invalidate(self._drift)
+            elif moved:
+                scan.invalidate("the ring changed during the scan (a node joined, left or moved); run the check again")
 
     async def finish(self, *, interrupted: bool) -> Report:
         """Close the findings file and build the report from what was counted."""
@@ -263,7 +271,7 @@ class _Run:
             rf_minimum=self._options.rf_minimum,
             with_nodes=False,
         )
-        return (*found, *self._empty_owners())
+        return tuple(sorted((*found, *self._empty_owners()), key=gravest_first))
 
     def _empty_owners(self) -> tuple[Violation, ...]:
         held: dict[str, dict[tuple[str, Node], int]] = defaultdict(dict)

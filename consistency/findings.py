@@ -188,7 +188,10 @@ class FindingsWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+        elif self._file is not None:
+            self._file.close()
 
     def _line(self, data: Mapping[str, Any]) -> None:
         if self._file is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import re
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,9 +55,9 @@ class Node:
 
     @property
     def version(self) -> tuple[int, int]:
-        """Major and minor of the server's release, such as (5, 0)."""
-        major, minor = self.release.split("-")[0].split(".")[:2]
-        return int(major), int(minor)
+        """Major and minor of the server's release, such as (5, 0); (0, 0) where it is not known yet."""
+        found = re.match(r"(\d+)\.(\d+)", self.release)
+        return (int(found[1]), int(found[2])) if found else (0, 0)
 
     @property
     def owned(self) -> tuple[int, ...]:
@@ -85,11 +86,12 @@ class Replication:
 
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Replication:
-        """Read the `replication` map of system_schema.keyspaces."""
+        """Read the `replication` map of system_schema.keyspaces; other strategies' options are theirs to know."""
         strategy = options.get("class", "").rsplit(".", 1)[-1]
         factors: list[tuple[str, int]] = []
         transient: list[str] = []
-        for name, text in sorted(options.items()):
+        known = strategy in {"NetworkTopologyStrategy", "SimpleStrategy"}
+        for name, text in sorted(options.items()) if known else ():
             if name == "class":
                 continue
             dc = "" if strategy == "SimpleStrategy" and name == "replication_factor" else name

@@ -131,15 +131,14 @@ class Scan:
         self.extra.append(Unread(node.name, ranges, reason))
 
     def rows_by_node(self) -> dict[Node, int]:
-        """Return how many rows each replica holds of the table, for replicas that were read throughout."""
-        if self.ledger is None:
+        """Return how many rows each replica holds of the table; only of a scan that reached all of the plan."""
+        if self.ledger is None or not self.ledger.coverage.complete:
             return {}
-        failed = {node for _, node in self.ledger.failures}
         held: Counter[Node] = Counter()
         for result in self.ledger.results.values():
             for node, digest in result.digests.items():
                 held[node] += digest.rows
-        return {node: rows for node, rows in held.items() if node not in failed}
+        return dict(held)
 
     def report(self, *, divergent: int, unsettled: int) -> TableReport:
         """Return the table's report as it stands; whatever was planned and not reached counts as failed."""

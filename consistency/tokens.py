@@ -6,7 +6,7 @@ whole ring is only ever `TokenRange.full_ring()`, never two equal tokens that ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from consistency.errors import InternalError, TopologyError
@@ -102,32 +102,3 @@ def assert_tiles(pieces: Sequence[TokenRange], wholes: Sequence[TokenRange]) -> 
     if merged(pieces) != merged(wholes):
         msg = f"{len(pieces)} pieces do not tile {len(wholes)} token ranges"
         raise InternalError(msg)
-
-
-def intersections(left: Sequence[TokenRange], right: Sequence[TokenRange]) -> Iterator[TokenRange]:
-    """Yield the tokens in both of two sorted sequences of disjoint ranges."""
-    i = j = 0
-    while i < len(left) and j < len(right):
-        start, end = max(left[i].start, right[j].start), min(left[i].end, right[j].end)
-        if start < end:
-            yield TokenRange(start, end)
-        if left[i].end <= right[j].end:
-            i += 1
-        else:
-            j += 1
-
-
-def subtract(ranges: Sequence[TokenRange], taken: Sequence[TokenRange]) -> tuple[TokenRange, ...]:
-    """Return the tokens of `ranges` that are not in `taken` (both sorted and disjoint)."""
-    out: list[TokenRange] = []
-    for piece in ranges:
-        start = piece.start
-        for hole in taken:
-            if hole.end <= start or hole.start >= piece.end:
-                continue
-            if hole.start > start:
-                out.append(TokenRange(start, hole.start))
-            start = max(start, hole.end)
-        if start < piece.end:
-            out.append(TokenRange(start, piece.end))
-    return tuple(out)

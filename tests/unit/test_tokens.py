@@ -16,9 +16,7 @@ from consistency.tokens import (
     RING_SIZE,
     TokenRange,
     assert_tiles,
-    intersections,
     merged,
-    subtract,
     unwrapped,
 )
 
@@ -132,27 +130,6 @@ def test_merged_refuses_an_overlap(other: TokenRange) -> None:
     """A token that is there twice would be counted twice."""
     with pytest.raises(TopologyError, match="overlap"):
         merged([TokenRange(10, 20), other])
-
-
-@given(disjoint_ranges(), disjoint_ranges())
-def test_intersection_and_difference_make_up_the_whole(left: list[TokenRange], right: list[TokenRange]) -> None:
-    """Left is (left and right) plus (left without right), and nothing of right is in the difference."""
-    common = list(intersections(left, right))
-    rest = subtract(left, right)
-    assert merged([*common, *rest]) == merged(left)
-    assert list(intersections(rest, right)) == []
-    assert width(common) == width(intersections(right, left))
-
-
-@given(disjoint_ranges())
-def test_a_ring_minus_itself_is_empty(ranges: list[TokenRange]) -> None:
-    """The algebra's corner cases."""
-    assert subtract(ranges, ranges) == ()
-    assert subtract(ranges, []) == tuple(ranges)
-    assert subtract([], ranges) == ()
-    assert list(intersections(ranges, ranges)) == ranges
-    holes = subtract([TokenRange.full_ring()], ranges)
-    assert merged([*holes, *ranges]) == (TokenRange.full_ring(),)
 
 
 def test_assert_tiles_notices_a_lost_and_a_doubled_token() -> None:
