@@ -94,13 +94,9 @@ def sandbox() -> None:
 
 
 @sandbox.command()
-@click.option(
-    "--nodes", type=int, default=3, show_default=True, help="How many nodes, in one data centre dc1."
-)
+@click.option("--nodes", type=int, default=3, show_default=True, help="How many nodes, in one data centre dc1.")
 @click.option("--dcs", metavar="DC=N,...", help="Data centres and their nodes, for example dc1=3,dc2=2.")
-@click.option(
-    "--racks", type=int, default=1, show_default=True, help="Racks per data centre, filled in turn."
-)
+@click.option("--racks", type=int, default=1, show_default=True, help="Racks per data centre, filled in turn.")
 @click.option(
     "--cassandra",
     metavar="|".join(VERSIONS),
@@ -115,15 +111,9 @@ def sandbox() -> None:
     help="Whether the nodes accept the consistency level NODE_LOCAL.",
 )
 @dir_option
-@click.option(
-    "--address-base", default="127.0.0.1", show_default=True, help="Address of node 1; the others follow."
-)
-@click.option(
-    "--one-address", is_flag=True, help="All nodes on one address, with ports that count up instead."
-)
-@click.option(
-    "--port", type=int, default=9042, show_default=True, help="CQL port (of node 1 with --one-address)."
-)
+@click.option("--address-base", default="127.0.0.1", show_default=True, help="Address of node 1; the others follow.")
+@click.option("--one-address", is_flag=True, help="All nodes on one address, with ports that count up instead.")
+@click.option("--port", type=int, default=9042, show_default=True, help="CQL port (of node 1 with --one-address).")
 @click.option(
     "--storage-port",
     type=int,
@@ -138,18 +128,10 @@ def sandbox() -> None:
     type=click.Path(path_type=Path),
     help="A Java of your own, 17 for Cassandra 5.0 and 11 for 4.x (also from $CONSISTENCY_JAVA_HOME).",
 )
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A line of cassandra.yaml. Repeatable."
-)
-@click.option(
-    "--jvm-opt", "jvm_opts", multiple=True, metavar="OPT", help="One more option for Java. Repeatable."
-)
-@click.option(
-    "--auth", is_flag=True, help="Ask for passwords and permissions (cassandra/cassandra at first)."
-)
-@click.option(
-    "--timeout", "start_timeout_s", type=float, default=240.0, show_default=True, help="Seconds to wait."
-)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A line of cassandra.yaml. Repeatable.")
+@click.option("--jvm-opt", "jvm_opts", multiple=True, metavar="OPT", help="One more option for Java. Repeatable.")
+@click.option("--auth", is_flag=True, help="Ask for passwords and permissions (cassandra/cassandra at first).")
+@click.option("--timeout", "start_timeout_s", type=float, default=240.0, show_default=True, help="Seconds to wait.")
 @json_option
 @click.pass_context
 def up(ctx: click.Context, /, *, directory: Path, as_json: bool, **given: Any) -> None:
@@ -222,9 +204,7 @@ def start(*, n: int, directory: Path) -> None:
 @sandbox.command()
 @dir_option
 @click.option("--dc", help="Data centre of the new node; that of node 1 by default.")
-@click.option(
-    "--jvm-opt", "jvm_opts", multiple=True, metavar="OPT", help="One more option for Java. Repeatable."
-)
+@click.option("--jvm-opt", "jvm_opts", multiple=True, metavar="OPT", help="One more option for Java. Repeatable.")
 @json_option
 def add(*, directory: Path, dc: str | None, jvm_opts: tuple[str, ...], as_json: bool) -> None:
     """Let one more node join the running cluster.
@@ -315,9 +295,7 @@ def _print_status(current: SandboxStatus, *, as_json: bool) -> None:
     click.echo(f"Cassandra {current.cassandra} in {current.dir}")
     for node in current.nodes:
         pid = f"pid {node.pid}" if node.pid else ""
-        click.echo(
-            f"  node {node.n}  {node.endpoint:<21}  {node.dc} {node.rack}  {node.state:<8}  {pid}".rstrip()
-        )
+        click.echo(f"  node {node.n}  {node.endpoint:<21}  {node.dc} {node.rack}  {node.state:<8}  {pid}".rstrip())
     click.echo(f"--hosts {','.join(current.hosts)} --port {current.port}")
 
 

@@ -68,9 +68,7 @@ LOGBACK_TOOLS = """\
 """
 
 
-def write_config(
-    options: SandboxOptions, place: NodePlace, seeds: Iterable[str], home: Path, *, joins: bool
-) -> None:
+def write_config(options: SandboxOptions, place: NodePlace, seeds: Iterable[str], home: Path, *, joins: bool) -> None:
     """Write the configuration of one node below its directory."""
     conf = home / "conf"
     for directory in (conf, home / "data", home / "logs", home / "tmp"):
@@ -83,9 +81,7 @@ def write_config(
     (conf / "logback-tools.xml").write_text(LOGBACK_TOOLS, encoding="utf-8")
 
 
-def render_yaml(
-    options: SandboxOptions, place: NodePlace, seeds: Iterable[str], data: Path, *, joins: bool
-) -> str:
+def render_yaml(options: SandboxOptions, place: NodePlace, seeds: Iterable[str], data: Path, *, joins: bool) -> str:
     """Render cassandra.yaml for one node; `joins` makes it stream its ranges from the others first."""
     tree = _base(options, place, seeds, data)
     tree["auto_bootstrap"] = "true" if joins else "false"

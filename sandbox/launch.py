@@ -65,22 +65,25 @@ class Launch:
         self.kept[n] = KeptProcess(command, console, home)
         return self.kept[n]
 
-    def wait(self, watches: Mapping[int, LogWatch]) -> None:
+    def wait(self, watches: Mapping[int, LogWatch], *, new_cluster: bool) -> None:
         """Wait until the started nodes take clients, and they and the other running nodes see each other up.
 
         `watches` holds every running node, the started ones among them.
         """
+        # The first user is made when the nodes are up, and until then nobody can log in.
+        awaits_user = new_cluster and self._options.auth
         begun = time.monotonic()
         announced: set[int] = set()
         while True:
             for watch in watches.values():
                 watch.read()
             self._raise_if_dead()
+            awaits_user = awaits_user and not any(watch.made_superuser for watch in watches.values())
             ready = {n for n in self.kept if n in announced or _takes_clients(watches[n])}
             for n in sorted(ready - announced):
                 self._progress(f"node {n} takes clients ({time.monotonic() - begun:.0f} s)")
             announced |= ready
-            if len(announced) == len(self.kept) and not unseen(watches, self.kept):
+            if len(announced) == len(self.kept) and not unseen(watches, self.kept) and not awaits_user:
                 time.sleep(SETTLE_S)
                 return
             if time.monotonic() - begun > self._options.start_timeout_s:
@@ -110,16 +113,11 @@ class Launch:
         silent = sorted(set(self.kept) - announced)
         if silent:
             n = silent[0]
-            reason = failure_reason(
-                system_log(self._options, n), console_log(self._options, n), *self._log_starts[n]
-            )
-            return StartError(
-                f"node {n} took no clients {limit}; last: {reason} (log: {system_log(self._options, n)})"
-            )
+            reason = failure_reason(system_log(self._options, n), console_log(self._options, n), *self._log_starts[n])
+            return StartError(f"node {n} took no clients {limit}; last: {reason} (log: {system_log(self._options, n)})")
         observer, other = unseen(watches, self.kept)[0]
         return StartError(
-            f"node {observer} does not see node {other} up {limit} "
-            f"(log: {system_log(self._options, observer)})"
+            f"node {observer} does not see node {other} up {limit} (log: {system_log(self._options, observer)})"
         )
 
 

@@ -41,8 +41,7 @@ def plan_cluster(options: SandboxOptions) -> tuple[NodePlace, ...]:
     for dc_index, (dc, count) in enumerate(options.dc_counts.items()):
         tokens = interleaved_tokens(count, options.num_tokens, dc_index * DC_OFFSET)
         places.extend(
-            _place(options, len(places) + 1, dc, index, node_tokens)
-            for index, node_tokens in enumerate(tokens)
+            _place(options, len(places) + 1, dc, index, node_tokens) for index, node_tokens in enumerate(tokens)
         )
     return tuple(places)
 
@@ -85,10 +84,7 @@ def _middle_of_widest_gap(tokens: list[int]) -> int:
     if not tokens:
         return 0
     ring = sorted(tokens)
-    gaps = [
-        (after - before) % RING_SIZE or RING_SIZE
-        for before, after in zip(ring, ring[1:] + ring[:1], strict=True)
-    ]
+    gaps = [(after - before) % RING_SIZE or RING_SIZE for before, after in zip(ring, ring[1:] + ring[:1], strict=True)]
     widest = max(range(len(ring)), key=lambda i: (gaps[i], -i))
     return _wrap(ring[widest] + gaps[widest] // 2)
 

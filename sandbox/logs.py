@@ -15,8 +15,10 @@ STARTS = re.compile(r"CassandraDaemon\.java.* - (?:JVM vendor/version|Hostname):
 NORMAL = re.compile(r" - Node [^/\s]*/(\d+\.\d+\.\d+\.\d+:\d+) state (?:jump to )?NORMAL")
 SEEN = re.compile(r" - InetAddress [^/\s]*/(\d+\.\d+\.\d+\.\d+:\d+) is now (UP|DOWN)")
 LISTENS = re.compile(r" - Starting listening for CQL clients on ")
+SUPERUSER = re.compile(r" - Created default superuser role ")
 LOG_HEAD = re.compile(r"^(ERROR|WARN|INFO|DEBUG)\s+\[[^\]]*\] \S+ \S+ \S+ - ")
 EXCEPTION = re.compile(r"^(?:Caused by: |Exception in thread .*? )?[\w.$]*(?:Exception|Error)\b.*")
+JAVA_REFUSES = "Error: Could not create the Java Virtual Machine."
 REASON_LENGTH = 400
 
 
@@ -27,6 +29,7 @@ class LogWatch:
         self.place = place
         self.log = log
         self.listens = False
+        self.made_superuser = False
         self._up: dict[str, bool] = {}
         self._normal: set[str] = set()
         self._offset = 0
@@ -68,6 +71,8 @@ class LogWatch:
             self._normal.add(match[1])
         elif LISTENS.search(line):
             self.listens = True
+        elif SUPERUSER.search(line):
+            self.made_superuser = True
 
     def _forget(self) -> None:
         self._up.clear()
@@ -104,6 +109,8 @@ def _lines(path: Path, start: int) -> list[str]:
 
 def _reason_in(lines: list[str]) -> str:
     """Find the last error, and the root cause below it when one is printed."""
+    if JAVA_REFUSES in lines[1:]:
+        return _shorten(lines[lines.index(JAVA_REFUSES) - 1])  # the line before names the option
     heads = [i for i, line in enumerate(lines) if line.startswith("ERROR")]
     start = heads[-1] if heads else 0
     causes = [line for line in lines[start:] if EXCEPTION.match(line)]

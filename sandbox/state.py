@@ -69,9 +69,7 @@ class SandboxState:
             "nodes": [asdict(record) for record in self.nodes.values()],
         }
         directory = self.options.dir
-        with tempfile.NamedTemporaryFile(
-            "w", dir=directory, prefix=".state-", delete=False, encoding="utf-8"
-        ) as out:
+        with tempfile.NamedTemporaryFile("w", dir=directory, prefix=".state-", delete=False, encoding="utf-8") as out:
             json.dump(plain, out, indent=1)
         Path(out.name).replace(directory / STATE_FILE)
 
@@ -98,6 +96,4 @@ def load_state(directory: Path) -> SandboxState | None:
 def _record(plain: dict[str, Any]) -> NodeRecord:
     place = NodePlace(**{**plain["place"], "tokens": tuple(plain["place"]["tokens"])})
     process = ProcessId(**plain["process"]) if plain["process"] else None
-    return NodeRecord(
-        place, plain["jmx_port"], plain["joins"], plain["joined"], tuple(plain["jvm_opts"]), process
-    )
+    return NodeRecord(place, plain["jmx_port"], plain["joins"], plain["joined"], tuple(plain["jvm_opts"]), process)
