@@ -1,0 +1,95 @@
+"""Kind of damage x table shape x route x depth x locality on a real cluster: exactly the planted rows are found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from consistency.findings import Kind
+from consistency.reading import Depth, Locality, Route
+from consistency.verdict import ExitCode, Verdict
+from tests.support.cluster import RunningCluster, summary
+from tests.support.damage import SHAPES, Planter, as_expected
+
+pytestmark = pytest.mark.cluster
+
+MODES = [
+    (Depth.CONTENT, Route.SERVER, Locality.NODE_LOCAL),
+    (Depth.CONTENT, Route.CLIENT, Locality.NODE_LOCAL),
+    (Depth.VERSIONS, Route.SERVER, Locality.NODE_LOCAL),
+    (Depth.VERSIONS, Route.CLIENT, Locality.NODE_LOCAL),
+    (Depth.CONTENT, Route.SERVER, Locality.TRACED),
+    (Depth.CONTENT, Route.CLIENT, Locality.TRACED),
+    (Depth.VERSIONS, Route.SERVER, Locality.TRACED),
+    (Depth.VERSIONS, Route.CLIENT, Locality.TRACED),
+]
+
+
+@pytest.fixture(scope="module")
+def planted(cluster: RunningCluster) -> Planter:
+    """Every shape with its damage, in one keyspace."""
+    planter = Planter(cluster, cluster.keyspace("matrix"))
+    for build in SHAPES.values():
+        build(planter)
+    return planter
+
+
+@pytest.mark.parametrize(("depth", "route", "locality"), MODES, ids=lambda mode: mode.value)
+def test_exactly_the_planted_rows_are_found(
+    planted: Planter, tmp_path: Path, depth: Depth, route: Route, locality: Locality
+) -> None:
+    """Whatever the shape, the route and the locality, nothing planted is lost and nothing is made up."""
+    report, findings = planted.cluster.findings(
+        tmp_path / "findings.jsonl", "matrix", depth=depth, route=route, locality=locality
+    )
+    refused = {t.table for t in report.tables if t.note}
+    wanted = planted.content if depth is Depth.CONTENT else planted.versions
+    wanted = {item for item in wanted if item[0] not in refused}
+    assert refused == (set() if depth is Depth.CONTENT else {"counters"}), summary(report)
+    found = Counter(map(as_expected, findings))
+    assert set(found) == wanted
+    assert max(found.values()) == 1, "a damaged row gave more than one finding"
+    assert report.exit_code is ExitCode.DIVERGENT
+    assert report.coverage.failed == 0, summary(report)
+    assert {t.locality for t in report.tables if not t.note} == {locality.value}
+    assert {t.route for t in report.tables if not t.note} == {route.value}
+
+
+def test_findings_name_what_every_replica_holds(planted: Planter, tmp_path: Path) -> None:
+    """Each finding has a state for every replica and the write time of every cell it holds, and no value."""
+    _, findings = planted.cluster.findings(tmp_path / "f.jsonl", "matrix.plain")
+    by_key = {finding.key["id"]: finding for finding in findings}
+    cluster, base = planted.cluster, planted.base_us
+    stale = by_key[2]
+    assert {name: view.state.value for name, view in stale.replicas.items()} == {
+        cluster.name(1): "stale",
+        cluster.name(2): "stale",
+        cluster.name(3): "current",
+    }
+    assert stale.replicas[cluster.name(3)].writetimes == {"a": base + 1, "b": base}
+    assert stale.columns == ("a",)
+    missing = by_key[1]
+    assert missing.replicas[cluster.name(1)].state.value == "missing"
+    assert missing.replicas[cluster.name(1)].writetimes == {}
+    assert by_key[1007].facts == (Kind.ZOMBIE_SUSPECT, Kind.MISSING)
+    text = (tmp_path / "f.jsonl").read_text()
+    assert "newer" not in text
+    assert "one only" not in text
+    assert ((tmp_path / "f.jsonl").stat().st_mode & 0o777) == 0o600
+
+
+def test_depth_versions_says_what_it_cannot_see(planted: Planter) -> None:
+    """A tie is not found at depth versions, and the report says that values are out of its sight."""
+    report = planted.cluster.check("matrix.typed_values", depth=Depth.VERSIONS)
+    assert report.verdict is Verdict.CONSISTENT
+    assert any("values" in sentence for sentence in report.tables[0].blind)
+
+
+def test_undamaged_tables_are_consistent_and_complete(planted: Planter) -> None:
+    """Tables whose TTLs run out meanwhile, and empty ones, are consistent by every mode, with full coverage."""
+    for depth, route, locality in MODES:
+        report = planted.cluster.check("matrix.expiring", "matrix.empty", depth=depth, route=route, locality=locality)
+        assert report.exit_code is ExitCode.CONSISTENT, summary(report)
+        assert report.coverage.planned == report.coverage.completed > 0

@@ -1,0 +1,202 @@
+"""A running cluster as the tests use it: write everywhere, or to one replica alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.policies import RoundRobinPolicy
+from cassandra.query import SimpleStatement, dict_factory
+
+from consistency.check import CheckOptions, run_check
+from consistency.findings import Finding, read_findings
+from consistency.reading import Depth, Locality, Route
+from consistency.replicas import ReadLimits
+from consistency.report import Report
+from consistency.session import open_cluster
+from consistency.settings import ConnectionSettings
+from sandbox import Sandbox, SandboxOptions
+
+NODE_LOCAL = 11
+
+
+@dataclass
+class RunningCluster:
+    """Hosts in node order (the first is node 1), a driver session, and the sandbox behind it, if it is ours."""
+
+    hosts: list[str]
+    port: int
+    sandbox: Sandbox | None = None
+    node_local: bool = True
+    _cluster: Any = field(default=None, repr=False)
+    _session: Any = field(default=None, repr=False)
+
+    @property
+    def settings(self) -> ConnectionSettings:
+        """How the tool reaches it."""
+        return ConnectionSettings(tuple((host, self.port) for host in self.hosts))
+
+    @property
+    def session(self) -> Any:
+        """A driver session, opened when first used."""
+        if self._session is None:
+            profile = ExecutionProfile(
+                load_balancing_policy=RoundRobinPolicy(), row_factory=dict_factory, request_timeout=60
+            )
+            self._cluster = Cluster(
+                self.hosts,
+                port=self.port,
+                execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+                schema_metadata_enabled=False,
+                token_metadata_enabled=False,
+            )
+            self._session = self._cluster.connect()
+        return self._session
+
+    def close(self) -> None:
+        """Close the driver session."""
+        if self._cluster is not None:
+            self._cluster.shutdown()
+            self._cluster = self._session = None
+
+    def name(self, n: int) -> str:
+        """`address:port` of node n, as reports write it."""
+        return f"{self.hosts[n - 1]}:{self.port}"
+
+    def ddl(self, *statements: str) -> None:
+        """Change the schema and wait until every node has it."""
+        for statement in statements:
+            self.session.execute(statement)
+        self._await_agreement()
+
+    def _await_agreement(self) -> None:
+        for _ in range(200):
+            versions = set()
+            for host in self._cluster.metadata.all_hosts():
+                if host.is_up:
+                    row = self.session.execute("SELECT schema_version FROM system.local", host=host).one()
+                    versions.add(row["schema_version"])
+            if len(versions) == 1:
+                return
+            time.sleep(0.1)
+        raise AssertionError("the schema did not settle within 20 s")
+
+    def everywhere(self, cql: str, values: Sequence[Any] | None = None) -> Any:
+        """Run a statement at ALL."""
+        return self.session.execute(SimpleStatement(cql, consistency_level=ConsistencyLevel.ALL), values)
+
+    def on(self, n: int, cql: str, values: Sequence[Any] | None = None) -> Any:
+        """Run a statement on node n's own storage alone."""
+        statement = SimpleStatement(cql, consistency_level=NODE_LOCAL)
+        return self.session.execute(statement, values, host=self._host(n))
+
+    def _host(self, n: int) -> Any:
+        for _ in range(100):
+            for host in self._cluster.metadata.all_hosts() if self.session else ():
+                if host.endpoint.address == self.hosts[n - 1] and host.is_up:
+                    return host
+            time.sleep(0.1)
+        msg = f"node {n} is not up"
+        raise AssertionError(msg)
+
+    def load(self, cql: str, rows: Iterable[Sequence[Any]], consistency: int = ConsistencyLevel.ALL) -> None:
+        """Insert many rows."""
+        prepared = self.session.prepare(cql)
+        prepared.consistency_level = consistency
+        execute_concurrent_with_args(self.session, prepared, rows, concurrency=128, results_generator=False)
+
+    def keyspace(self, name: str, rf: int = 3, dc: str = "dc1") -> str:
+        """Make an empty keyspace, dropping one of that name."""
+        self.ddl(
+            f"DROP KEYSPACE IF EXISTS {name}",
+            f"CREATE KEYSPACE {name} WITH replication = {{'class': 'NetworkTopologyStrategy', '{dc}': {rf}}}",
+        )
+        return name
+
+    def check(
+        self,
+        *names: str,
+        findings: Path | None = None,
+        depth: Depth | None = None,
+        route: Route | None = None,
+        locality: Locality | None = None,
+        limits: ReadLimits | None = None,
+        **options: Any,
+    ) -> Report:
+        """Run a check as the library does, with a settle window short enough for a test without traffic."""
+        options.setdefault("settle_window_s", 0.3)
+
+        async def run() -> Report:
+            async with open_cluster(self.settings, limits, locality=locality) as (reader, clock):
+                chosen = CheckOptions(names=names, depth=depth, route=route, findings=findings, **options)
+                return await run_check(reader, clock, chosen)
+
+        return asyncio.run(run())
+
+    def findings(self, path: Path, *names: str, **options: Any) -> tuple[Report, list[Finding]]:
+        """Run a check and return its report with its findings."""
+        report = self.check(*names, findings=path, **options)
+        return report, list(read_findings(path))
+
+    def command(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run `consistency ...` as a user does."""
+        return subprocess.run(
+            [sys.executable, "-m", "consistency", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    @property
+    def host_options(self) -> list[str]:
+        """`--hosts` and `--port` for this cluster."""
+        return ["--hosts", ",".join(self.hosts), "--port", str(self.port)]
+
+
+def from_hosts(text: str) -> Iterator[RunningCluster]:
+    """Use a cluster that is up already."""
+    running = RunningCluster(text.split(","), 9042)
+    yield running
+    running.close()
+
+
+def sandbox_cluster(directory: Path, base: str, **options: Any) -> Iterator[RunningCluster]:
+    """Start a cluster that dies with this process, whatever happens to it."""
+    chosen = SandboxOptions(dir=directory, address_base=base, **options)
+    with Sandbox(chosen) as sandbox:
+        running = RunningCluster(
+            [node.address for node in sandbox.nodes],
+            sandbox.nodes[0].port,
+            sandbox=sandbox,
+            node_local=chosen.node_local,
+        )
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 30.0, what: str = "it") -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            msg = f"{what} did not happen within {seconds:.0f} s"
+            raise AssertionError(msg)
+        time.sleep(0.1)
+
+
+def summary(report: Report) -> str:
+    """Return what an assertion should show."""
+    return json.dumps(report.as_json(), indent=1)[:4000]
