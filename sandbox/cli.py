@@ -71,7 +71,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 @click.group(cls=SandboxGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def sandbox() -> None:
-    r"""Run a real Cassandra cluster on this machine's loopback addresses.
+    """Run a real Cassandra cluster on this machine's loopback addresses.
 
     Nothing but Python packages is needed: Cassandra's jars and a Java runtime are downloaded once, checked
     against the sums that ship with this program, and kept in $CONSISTENCY_CACHE (else
@@ -80,17 +80,18 @@ def sandbox() -> None:
 
     \b
     Examples:
-      sandbox up                                  three nodes of Cassandra 5.0 on 127.0.0.1 to 127.0.0.3
-      sandbox up --dcs dc1=3,dc2=2 --racks 3      two data centres
-      sandbox stop 3 --kill                       node 3 is gone without a word
-      sandbox start 3                             and back, on its own data
-      sandbox nodetool 1 -- status
-      sandbox down --delete                       stop everything, remove the data
+      consistency sandbox up                      three nodes on 127.0.0.1 to 3
+      consistency sandbox up --dcs dc1=3,dc2=2    two data centres
+      consistency sandbox stop 3 --kill           gone without a word
+      consistency sandbox start 3                 and back, on its own data
+      consistency sandbox nodetool 1 -- status
+      consistency sandbox down --delete           stop, and remove the data
 
     \b
     Exit codes:
-      0 done · 2 an option is at fault · 4 could not run · 130 interrupted; nodetool passes its own on
-    """
+      0 done · 2 an option is at fault · 4 could not run · 130 interrupted
+      (nodetool passes its own on)
+    """  # noqa: D301 - \b is click's own mark
 
 
 @sandbox.command()
@@ -111,7 +112,13 @@ def sandbox() -> None:
     help="Whether the nodes accept the consistency level NODE_LOCAL.",
 )
 @dir_option
-@click.option("--address-base", default="127.0.0.1", show_default=True, help="Address of node 1; the others follow.")
+@click.option(
+    "--address-base",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address of node 1; the others follow.",
+)
 @click.option("--one-address", is_flag=True, help="All nodes on one address, with ports that count up instead.")
 @click.option("--port", type=int, default=9042, show_default=True, help="CQL port (of node 1 with --one-address).")
 @click.option(
@@ -122,7 +129,7 @@ def sandbox() -> None:
     help="Port for traffic between nodes, likewise.",
 )
 @click.option("--num-tokens", type=int, default=16, show_default=True, help="Tokens per node.")
-@click.option("--heap", default="1g", show_default=True, help="Heap of each node.")
+@click.option("--heap", metavar="SIZE", default="1g", show_default=True, help="Heap of each node, as 512m or 1g.")
 @click.option(
     "--java-home",
     type=click.Path(path_type=Path),
@@ -131,28 +138,37 @@ def sandbox() -> None:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A line of cassandra.yaml. Repeatable.")
 @click.option("--jvm-opt", "jvm_opts", multiple=True, metavar="OPT", help="One more option for Java. Repeatable.")
 @click.option("--auth", is_flag=True, help="Ask for passwords and permissions (cassandra/cassandra at first).")
-@click.option("--timeout", "start_timeout_s", type=float, default=240.0, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--timeout",
+    "start_timeout_s",
+    metavar="SECONDS",
+    type=float,
+    default=240.0,
+    show_default=True,
+    help="How long to wait for the nodes.",
+)
 @json_option
 @click.pass_context
 def up(ctx: click.Context, /, *, directory: Path, as_json: bool, **given: Any) -> None:
-    r"""Start a cluster, or what of it is not running.
+    """Start a cluster, or what of it is not running.
 
     A new directory gets a new cluster. A directory that holds one gets its stopped nodes started again on
     their own data, and more nodes when --nodes or --dcs asks for more. Options that are left out stay what
     they were.
 
     \b
-    --set takes any key of cassandra.yaml; nested keys are joined by dots, values are YAML:
-      sandbox up --set hinted_handoff_enabled=false --set client_encryption_options.enabled=false
+    --set takes any key of cassandra.yaml; dots reach into sections:
+      consistency sandbox up --set hinted_handoff_enabled=false
+      consistency sandbox up --set client_encryption_options.enabled=false
     --jvm-opt takes what Java takes (write it with an equals sign):
-      sandbox up --nodes 4 --jvm-opt=-Dcassandra.ring_delay_ms=5000
+      consistency sandbox up --nodes 4 --jvm-opt=-Dcassandra.ring_delay_ms=5000
 
     \b
     A second sandbox beside the first:
-      sandbox up --dir other --address-base 127.0.1.1
+      consistency sandbox up --dir other --address-base 127.0.1.1
     Where only 127.0.0.1 exists (macOS, some containers):
-      sandbox up --one-address
-    """
+      consistency sandbox up --one-address
+    """  # noqa: D301 - \b is click's own mark
     explicit = {name: value for name, value in given.items() if _was_given(ctx, name)}
     options = _merge(directory.absolute(), explicit)
     box = Sandbox(options)
@@ -237,13 +253,13 @@ def remove(*, n: int, directory: Path, force: bool) -> None:
 @dir_option
 @click.pass_context
 def nodetool(ctx: click.Context, /, *, n: int, args: tuple[str, ...], directory: Path) -> None:
-    r"""Run Cassandra's nodetool against node N.
+    """Run Cassandra's nodetool against node N.
 
     \b
     Examples:
-      sandbox nodetool 1 -- status
-      sandbox nodetool 2 -- repair --full ks t
-    """
+      consistency sandbox nodetool 1 -- status
+      consistency sandbox nodetool 2 -- repair --full ks t
+    """  # noqa: D301 - \b is click's own mark
     done = Sandbox.attach(directory).nodetool(n, *args, capture=False)
     ctx.exit(done.returncode)
 

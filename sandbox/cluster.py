@@ -165,7 +165,7 @@ class Sandbox:
         state = self._state()
         record = _record(state, n)
         if record.live_process is None:
-            msg = f"node {n} is not running: start it with 'sandbox start {n}'"
+            msg = f"node {n} is not running: start it with 'consistency sandbox start {n}'"
             raise SandboxError(msg)
         runtime = _runtime(state.options, _silent)
         home = node_home(state.options, n)
@@ -203,7 +203,7 @@ class Sandbox:
                 option = "--" + name.replace("_", "-")
                 msg = (
                     f"{option} {asked}: {self.options.dir} holds the data of a sandbox with {option} {held}; "
-                    "name another --dir, or remove that data with 'sandbox down --delete'"
+                    "name another --dir, or remove that data with 'consistency sandbox down --delete'"
                 )
                 raise UsageError(msg)
         if any(record.live_process for record in state.nodes.values()) and any(
@@ -234,7 +234,7 @@ class Sandbox:
             if present.count(dc) > wanted:
                 msg = (
                     f"{dc} has {present.count(dc)} nodes, {wanted} are asked for: "
-                    "take nodes out with 'sandbox remove N'"
+                    "take nodes out with 'consistency sandbox remove N'"
                 )
                 raise UsageError(msg)
             missing.extend([dc] * (wanted - present.count(dc)))
@@ -244,7 +244,7 @@ class Sandbox:
         state = self._state()
         down = [record.n for record in state.nodes.values() if not record.live_process or record.live_process.frozen]
         if down:
-            msg = f"node {down[0]} is not up: a node can join only a cluster that is up ('sandbox up')"
+            msg = f"node {down[0]} is not up: a node can join only a cluster that is up ('consistency sandbox up')"
             raise SandboxError(msg)
         places = [record.place for record in state.nodes.values()]
         place = plan_joining(state.options, state.next_n, dc or places[0].dc, places)
@@ -344,7 +344,9 @@ class Sandbox:
 
 
 def _no_sandbox(directory: Path) -> SandboxError:
-    return SandboxError(f"no sandbox in {directory}: start one with 'sandbox up', or name its directory with --dir")
+    return SandboxError(
+        f"no sandbox in {directory}: start one with 'consistency sandbox up', or name its directory with --dir"
+    )
 
 
 def _runtime(options: SandboxOptions, say: Progress) -> Runtime:
