@@ -167,7 +167,7 @@ class _RawHandler(protocol.ProtocolHandler):  # type: ignore[misc]
         stream_id: int,
         protocol_version: int,
         compressor: Any,
-        allow_beta_protocol_version: bool,
+        allow_beta_protocol_version: bool,  # noqa: FBT001
     ) -> bytes:
         now = (msg.custom_payload or {}).get(_NOW_PAYLOAD)
         wire = _Timed(msg, now) if now is not None else msg
@@ -364,7 +364,8 @@ def _connect_error(settings: ConnectionSettings, error: Exception) -> ConnectErr
     if any(isinstance(r, cassandra.AuthenticationFailed) for r in reasons):
         if settings.username is None:
             return ConnectError(
-                f"{settings.hosts_text} asks for a login: set CONSISTENCY_USERNAME and CONSISTENCY_PASSWORD, or a cqlshrc"
+                f"{settings.hosts_text} asks for a login: set CONSISTENCY_USERNAME and CONSISTENCY_PASSWORD, "
+                "or give a cqlshrc"
             )
         return ConnectError(
             f"{settings.hosts_text} refused the login of user {settings.username!r}: check the password"
@@ -383,27 +384,36 @@ def _first_line(error: object) -> str:
     return text.splitlines()[0][:200]
 
 
+_TRANSLATIONS: tuple[tuple[Any, type[ReplicaError], str], ...] = (
+    ((cassandra.OperationTimedOut, TimeoutError, asyncio.TimeoutError), ReplicaTimeout, "no answer in time"),
+    (cassandra.ReadTimeout, ReplicaTimeout, "the server gave up the read (its read or range timeout)"),
+    (cassandra.Unavailable, ReplicaUnavailable, "the server says the replica is not available"),
+    (
+        (protocol.OverloadedErrorMessage, protocol.IsBootstrappingErrorMessage),
+        ReplicaOverloaded,
+        "the server is overloaded or still starting",
+    ),
+)
+
+
 def translate(node: Node, error: BaseException) -> ReplicaError:
     """Return our error for one of the driver's; the message names the node and never quotes a query."""
     if isinstance(error, ReplicaError):
         return error
     if isinstance(error, NoHostAvailable):
-        inner = list(error.errors.values())
-        if inner and not isinstance(inner[0], NoHostAvailable):
-            return translate(node, inner[0])
-        return ReplicaUnavailable(f"{node}: not reachable")
-    if isinstance(error, cassandra.OperationTimedOut | TimeoutError):
-        return ReplicaTimeout(f"{node}: no answer in time")
-    if isinstance(error, cassandra.ReadTimeout):
-        return ReplicaTimeout(f"{node}: the server gave up the read (its read or range timeout)")
+        inner = next(iter(error.errors.values()), None)
+        return translate(node, inner) if inner is not None else ReplicaUnavailable(f"{node}: not reachable")
+    for theirs, ours, text in _TRANSLATIONS:
+        if isinstance(error, theirs):
+            return ours(f"{node}: {text}")
+    return _refused_or_lost(node, error)
+
+
+def _refused_or_lost(node: Node, error: BaseException) -> ReplicaError:
     if isinstance(error, cassandra.ReadFailure):
         return _read_failure(node, error)
-    if isinstance(error, cassandra.Unavailable):
-        return ReplicaUnavailable(f"{node}: the server says the replica is not available")
     if isinstance(error, cassandra.Unauthorized):
         return ReplicaForbidden(f"{node}: {_first_line(error.args[0] if error.args else error)}")
-    if isinstance(error, protocol.OverloadedErrorMessage | protocol.IsBootstrappingErrorMessage):
-        return ReplicaOverloaded(f"{node}: the server is overloaded or still starting")
     if isinstance(error, cassandra.InvalidRequest | protocol.SyntaxException | cassandra.ConfigurationException):
         return ReplicaRefused(f"{node}: {_first_line(error)}")
     if isinstance(error, ConnectionException | cassandra.DriverException | OSError):

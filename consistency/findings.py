@@ -45,7 +45,7 @@ _SENTENCES = {
     Kind.STALE: "a replica holds an older version of a cell",
     Kind.TIE: "replicas hold different values written at the same time",
     Kind.EXPIRY: "the same value expires at different times",
-    Kind.ZOMBIE_SUSPECT: "a minority holds a row older than gc_grace_seconds: its delete may have been purged elsewhere",
+    Kind.ZOMBIE_SUSPECT: "a minority holds a row older than gc_grace_seconds: its delete may be purged elsewhere",
     Kind.FUTURE_WRITE_TIME: "a write time lies in the future: a client's clock was wrong",
     Kind.NON_OWNER: "a node holds a row whose token range it does not own",
 }
@@ -182,7 +182,7 @@ class FindingsWriter:
         self._partial.replace(self.path)
         self._file = None
 
-    def __enter__(self) -> FindingsWriter:
+    def __enter__(self) -> FindingsWriter:  # noqa: PYI034 - Self is 3.11
         return self
 
     def __exit__(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import bisect
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from consistency.errors import ReplicaError, ReplicaTimeout, TooMuchToScan
+from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
 from consistency.plan import Leaf, TablePlan
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Reading, Route
@@ -29,6 +29,8 @@ class LeafResult:
     now_s: int
     digests: Mapping[Node, Digest]
     errors: Mapping[Node, ReplicaError]
+    fell_back: str = ""
+    """Why the leaf was hashed on the client although the server was asked to, empty where it was not."""
 
     @property
     def rows(self) -> int:
@@ -44,15 +46,22 @@ class LeafResult:
 async def digest_leaf(reader: ReplicaReader, reading: Reading, route: Route, leaf: Leaf, now_s: int) -> LeafResult:
     """Digest one leaf on all its replicas at one instant.
 
-    Where a server cannot finish the digest, all replicas of the leaf are hashed on the client instead: it
-    reads in pages that shrink until the server manages, so a huge partition or a field of tombstones is
-    slow and not unknown.
+    Where a server cannot finish the digest or does not accept it, all replicas of the leaf are hashed on the
+    client instead: it reads in pages that shrink until the server manages, so a huge partition or a field of
+    tombstones is slow and not unknown.
     """
     result = await _digest_all(reader, reading, route, leaf, now_s)
-    too_much = any(isinstance(e, ReplicaTimeout | TooMuchToScan) for e in result.errors.values())
-    if too_much and route is Route.SERVER:
-        return await _digest_all(reader, reading, Route.CLIENT, leaf, now_s)
+    if route is Route.SERVER and (reason := _beyond_the_server(result.errors.values())):
+        return replace(await _digest_all(reader, reading, Route.CLIENT, leaf, now_s), fell_back=reason)
     return result
+
+
+def _beyond_the_server(errors: Iterable[ReplicaError]) -> str:
+    for error in errors:
+        refused = isinstance(error, ReplicaRefused) and not isinstance(error, ReplicaForbidden)
+        if refused or isinstance(error, ReplicaTimeout | TooMuchToScan):
+            return str(error)
+    return ""
 
 
 async def _digest_all(reader: ReplicaReader, reading: Reading, route: Route, leaf: Leaf, now_s: int) -> LeafResult:
@@ -148,6 +157,14 @@ class Ledger:
     def rows(self) -> int:
         """The rows of the table: of each leaf, those of the replica that holds most."""
         return sum(r.rows for r in self.results.values())
+
+    @property
+    def note(self) -> str:
+        """Say how many leaves the server could not digest, empty where it managed them all."""
+        fallen = [r.fell_back for r in self.results.values() if r.fell_back]
+        if not fallen:
+            return ""
+        return f"{len(fallen)} of {len(self.plan.leaves)} leaves were hashed on the client: {fallen[0]}"
 
     def unread(self) -> tuple[Unread, ...]:
         """Name what was not read: ranges by replica and reason, touching ranges joined."""

@@ -39,12 +39,12 @@ class NonOwnerScan:
             try:
                 async for page in self._reader.rows(node, reading, token_range, now_s):
                     for raw in page:
-                        self._report(_finding(reading, raw, arc, node, now_s))
+                        self._report(_finding(reading, raw, node, now_s))
             except ReplicaError as error:
                 scan.fail_extra(node, (token_range,), str(error))
 
 
-def _finding(reading: Reading, raw: RawRow, arc: Arc, node: Node, now_s: int) -> Finding:
+def _finding(reading: Reading, raw: RawRow, node: Node, now_s: int) -> Finding:
     has_row = reading.has_row(raw)
     columns = reading.table.primary_key if has_row else reading.table.partition_key
     key = [part or b"" for part in raw[1 : 1 + len(columns)]]

@@ -54,7 +54,7 @@ Times = int | None | tuple[int | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell, or all cells of a non-frozen column: serialized value, write times in µs, expiry in s since the epoch."""
+    """One cell, or all of a non-frozen column: serialized value, write times in µs, expiry in s since the epoch."""
 
     value: bytes | None
     writetimes: Times = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import xxhash
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from consistency import cql
 from consistency.driver import ALL, LOCAL_ONE, NODE_LOCAL, ONE, Connection, Page, Statement
@@ -52,6 +52,7 @@ class ReadLimits:
     page_bytes: int = 16 * 1024 * 1024
     digest_page_rows: int = 50_000
     timeout_s: float = 30.0
+    probe_timeout_s: float = 5.0
     attempts: int = 4
     down_for_s: float = 10.0
 
@@ -215,6 +216,16 @@ class CqlReader:
         if page.row_count:
             self._row_bytes[reading.table.full_name] = max(1, len(page.body) // page.row_count)
 
+    async def _tell_slow_from_silent(self, node: Node) -> None:
+        """After a timeout, ask the node something easy: one that does not answer that is down, not busy."""
+        easy = Statement("SELECT key FROM system.local", timeout_s=self._limits.probe_timeout_s)
+        try:
+            await self._connection.execute(node, easy)
+        except ReplicaError as error:
+            self._down_until[node] = time.monotonic() + self._limits.down_for_s
+            msg = f"{node}: up but silent: it does not even answer a read of system.local"
+            raise ReplicaUnavailable(msg) from error
+
     async def _ask(self, node: Node, statement: Statement) -> Page:
         """Run a statement so that the answer is this node's own."""
         if self._localities[node] is Locality.NODE_LOCAL:
@@ -265,13 +276,16 @@ class CqlReader:
         attempts = AsyncRetrying(
             retry=retry_if_exception(_passing),
             stop=stop_after_attempt(self._limits.attempts),
-            wait=wait_exponential_jitter(initial=0.2, max=3.0),
+            wait=wait_random_exponential(multiplier=0.2, max=3.0),
             reraise=True,
         )
         try:
             page: Page = await attempts(self._connection.execute, node, statement)
         except ReplicaUnavailable:
             self._down_until[node] = time.monotonic() + self._limits.down_for_s
+            raise
+        except ReplicaTimeout:
+            await self._tell_slow_from_silent(node)
             raise
         self._down_until.pop(node, None)
         return page
@@ -311,7 +325,7 @@ async def _probe(connection: Connection, node: Node, forced: Locality | None) ->
     attempts = AsyncRetrying(
         retry=retry_if_exception(_passing),
         stop=stop_after_attempt(4),
-        wait=wait_exponential_jitter(initial=0.2, max=1.0),
+        wait=wait_random_exponential(multiplier=0.2, max=1.0),
         reraise=True,
     )
     ask = Statement("SELECT key FROM system.local", consistency=NODE_LOCAL, timeout_s=10.0)
@@ -321,7 +335,10 @@ async def _probe(connection: Connection, node: Node, forced: Locality | None) ->
         await attempts(connection.execute, node, ask)
     except ReplicaRefused:
         if forced is Locality.NODE_LOCAL:
-            msg = f"{node} refuses NODE_LOCAL; start it with -Dcassandra.enable_nodelocal_queries=true or use --locality traced"
+            msg = (
+                f"{node} refuses NODE_LOCAL: start it with -Dcassandra.enable_nodelocal_queries=true, "
+                "or use --locality traced"
+            )
             raise ReplicaRefused(msg) from None
         return Locality.TRACED
     except ReplicaError:

@@ -1,4 +1,4 @@
-"""The scan of one table: plan -> digest -> tree -> compare -> descend -> settle -> report. The pipeline, no algorithm."""
+"""The scan of one table: plan -> digest -> tree -> compare -> descend -> settle -> report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ class TableTask:
     route: Route
     arcs: tuple[Arc, ...]
     locality: str
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -56,7 +55,6 @@ class Scan:
     options: ScanOptions
     observer: Observer
     ledger: Ledger | None = None
-    note: str = ""
     extra: list[Unread] = field(default_factory=list)
     started: float = 0.0
     ended: float | None = None
@@ -159,5 +157,5 @@ class Scan:
             unread=(ledger.unread() if ledger else ()) + tuple(self.extra),
             strip=ledger.strip() if ledger else "",
             blind=reading.blind,
-            note=self.note,
+            note=ledger.note if ledger else "",
         )

@@ -276,7 +276,7 @@ def _tls(value: Any) -> TlsSettings | None:
         return None
     unknown = set(value) - _TLS_KEYS
     if unknown:
-        msg = f"tls knows no {sorted(unknown)[0]!r}; it knows {', '.join(sorted(_TLS_KEYS))}"
+        msg = f"tls knows no {min(unknown)!r}; it knows {', '.join(sorted(_TLS_KEYS))}"
         raise SettingsError(msg)
     merged: dict[str, Any] = {
         key: str(Path(entry).expanduser()) if key.endswith("_file") else bool(entry) for key, entry in value.items()

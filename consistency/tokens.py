@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from consistency.errors import InternalError, TopologyError
 
@@ -61,7 +62,7 @@ class TokenRange:
         """
         parts = max(1, min(parts, self.width))
         cuts = [self.start + self.width * i // parts for i in range(parts + 1)]
-        pieces = tuple(TokenRange(a, b) for a, b in zip(cuts, cuts[1:], strict=False))
+        pieces = tuple(TokenRange(a, b) for a, b in pairwise(cuts))
         assert_tiles(pieces, [self])
         return pieces
 

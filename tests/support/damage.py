@@ -122,7 +122,9 @@ def wide(p: Planter) -> None:
 @shape
 def statics(p: Planter) -> None:
     """Static columns, partitions that hold nothing else, and a partition missing as a whole."""
-    p.cluster.ddl(f"CREATE TABLE {p.keyspace}.statics (p int, c int, s text static, n int static, v text, PRIMARY KEY (p, c))")
+    p.cluster.ddl(
+        f"CREATE TABLE {p.keyspace}.statics (p int, c int, s text static, n int static, v text, PRIMARY KEY (p, c))"
+    )
     for i in range(40):
         p.all(f"INSERT INTO $statics (p, s) VALUES ({i}, 'static') @")
         for c in range(i % 4):
@@ -281,9 +283,7 @@ def typed_values(p: Planter) -> None:
 @shape
 def counters(p: Planter) -> None:
     """Counters, one of them static: a total differs because one replica lost a shard."""
-    p.cluster.ddl(
-        f"CREATE TABLE {p.keyspace}.counters (p int, c int, n counter, t counter static, PRIMARY KEY (p, c))"
-    )
+    p.cluster.ddl(f"CREATE TABLE {p.keyspace}.counters (p int, c int, n counter, t counter static, PRIMARY KEY (p, c))")
     for i in range(40):
         p.all(f"UPDATE $counters SET n = n + 1 WHERE p = {i} AND c = 0")
         p.all(f"UPDATE $counters SET t = t + 1 WHERE p = {i}")
