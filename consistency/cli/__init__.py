@@ -1,0 +1,70 @@
+"""The command line: the only place that prints, reads signals and returns exit codes.
+
+group.py       the group: commands loaded when used, errors as one line, exit codes
+connection.py  the options that say how to reach the cluster
+outputs.py     files and pipes the commands write to
+interrupt.py   Ctrl-C and SIGTERM
+check.py, audit.py, explain.py   one command each
+"""
+
+from __future__ import annotations
+
+import click
+
+from consistency import __version__
+from consistency.cli.group import LazyGroup
+
+COMMANDS = {
+    "demo": "sandbox.demo:demo",
+    "check": "consistency.cli.check:check",
+    "audit": "consistency.cli.audit:audit",
+    "explain": "consistency.cli.explain:explain",
+    "repair": "repair.cli:repair",
+    "preflight": "consistency.cli.preflight:preflight",
+    "history": "consistency.cli.history:history",
+    "watch": "consistency.cli.watch:watch",
+    "sandbox": "sandbox.cli:sandbox",
+}
+"""Where each command is; one whose module does not exist is not listed."""
+
+
+@click.group(cls=LazyGroup, commands_at=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="consistency", message="%(prog)s %(version)s")
+def main() -> None:
+    """Prove that an Apache Cassandra cluster holds what it should.
+
+    Reads every replica of every row, says which rows differ, who holds what and who is right, and repairs
+    exactly those rows. 'check', 'audit' and 'explain' never write to a cluster.
+
+    \b
+    Examples:
+      consistency check --hosts 10.0.0.1,10.0.0.2
+      consistency check shop.orders --findings findings.jsonl --json report.json
+      consistency explain findings.jsonl --row 1
+      consistency audit
+
+    \b
+    Exit codes:
+      0    consistent, and everything that was planned was read
+      1    replicas differ, or a rule of replication is broken
+      2    an option, a name or a file cannot be used
+      3    incomplete: no difference was found, but not everything could be read
+      4    could not run
+      5    another run holds the lock
+      130  interrupted
+
+    \b
+    Environment (options win over it, it wins over files):
+      CONSISTENCY_HOSTS, CONSISTENCY_PORT           the nodes to connect to first
+      CONSISTENCY_USERNAME, CONSISTENCY_PASSWORD    the login; a password is never an option
+      CONSISTENCY_PASSWORD_FILE                     a file that holds the password
+      CONSISTENCY_TLS_CA_FILE, _TLS_CERT_FILE, _TLS_KEY_FILE
+                                                    TLS: whom to trust, and our own certificate
+      CONSISTENCY_CONNECT_TIMEOUT                   seconds to wait for a connection
+      CONSISTENCY_CONFIG, CONSISTENCY_CQLSHRC       files: see --config and --cqlshrc
+      CONSISTENCY_DEBUG                             set to 1: a traceback for what should not happen
+      NO_COLOR                                      plain text on a terminal too
+    """  # noqa: D301 - click wants the control character
+
+
+__all__ = ["COMMANDS", "main"]

@@ -1,0 +1,65 @@
+"""`consistency audit`: judge replication and topology, reading the ring and the schema alone."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consistency.cli.connection import Target, connection_options, take_connection
+from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.terminal.console import make_console
+
+if TYPE_CHECKING:
+    from consistency.api import AuditReport
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[KS]...")
+@connection_options
+@click.option(
+    "--json", "json_path", metavar="FILE", help="Write the result as JSON; '-': to stdout, and the text to stderr."
+)
+@click.option(
+    "--rf-min",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Replicas per data centre below which a keyspace breaks the rules.",
+)
+def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, **given: Any) -> int:
+    """Judge the replication of keyspaces and the state of the nodes.
+
+    Judges the keyspaces named, or all that are replicated, Cassandra's own among them: too few replicas,
+    SimpleStrategy, data centres that do not exist, racks that skew the placement, ranges without a live
+    quorum, nodes that are down, joining or leaving. No row is read. Each violation comes with the figures and
+    the command that mends it; warnings do not change the exit code.
+
+    \b
+    Examples:
+      consistency audit --hosts 10.0.0.1
+      consistency audit shop --rf-min 3 --json audit.json
+
+    \b
+    Exit codes:
+      0 no rule is broken · 1 violation · 2 usage · 3 nothing could be judged · 4 could not run
+    """  # noqa: D301 - click wants the control character
+    from consistency.terminal.audit import print_audit  # noqa: PLC0415 - loads the driver
+
+    target = take_connection(given)
+    require_writable("--json", json_path, special=True)
+    report = asyncio.run(_audit(target, names, rf_min))
+    write_json("--json", json_path, report.as_json())
+    print_audit(make_console(sys.stderr if json_path == STDOUT else sys.stdout), report)
+    return int(report.exit_code)
+
+
+async def _audit(target: Target, names: tuple[str, ...], rf_min: int) -> AuditReport:
+    from consistency.api import run_audit  # noqa: PLC0415 - loads the driver
+    from consistency.session import open_cluster  # noqa: PLC0415
+
+    async with open_cluster(target.settings) as (reader, _):
+        return await run_audit(reader, names, rf_minimum=rf_min)

@@ -1,0 +1,223 @@
+"""`consistency check`: compare all replicas of every row, and say what was found and what it rests on."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from consistency.check import CheckOptions, run_check
+from consistency.classify import DEFAULT_MAX_SKEW_S
+from consistency.cli.connection import Target, connection_options, take_connection
+from consistency.cli.interrupt import Interrupt
+from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.values import SECONDS
+from consistency.errors import UsageError
+from consistency.reading import Depth, Locality, Route
+from consistency.report import Report
+from consistency.scan import ScanOptions
+from consistency.settle import DEFAULT_WINDOW_S
+from consistency.terminal.advice import Typed
+from consistency.terminal.console import CalmConsole, make_console
+from consistency.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
+from consistency.terminal.summary import print_report
+from consistency.verdict import ExitCode
+
+_FULL_SPEED_LANES = 4
+_FULL_SPEED_LEAVES = 8
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[KS | KS.TABLE]...")
+@connection_options
+@click.option(
+    "--depth",
+    type=click.Choice([d.value for d in Depth]),
+    help="What is compared: keys and write times ('versions'), or values too ('content'). Default: content, "
+    "except where the servers (before 5.0) can digest versions only.",
+)
+@click.option(
+    "--route",
+    type=click.Choice([r.value for r in Route]),
+    help="Where rows are digested: inside the servers, or here. Default: the servers where they can.",
+)
+@click.option(
+    "--locality",
+    type=click.Choice([x.value for x in Locality]),
+    help="How an answer is known to be one replica's own: consistency level NODE_LOCAL, or a trace of each "
+    "query. Default: node-local on every node that allows it.",
+)
+@click.option("--dc", metavar="DC", help="Compare the replicas of this data centre only.")
+@click.option("--views", is_flag=True, help="Check materialized views too; a view that is named always is.")
+@click.option("--non-owners", is_flag=True, help="Also report rows on nodes that do not own them (needs NODE_LOCAL).")
+@click.option(
+    "--findings", metavar="FILE", help="Write every row that differs to this file: JSON Lines, mode 0600, no values."
+)
+@click.option(
+    "--json", "json_path", metavar="FILE", help="Write the report as JSON; '-': to stdout, and the text to stderr."
+)
+@click.option(
+    "--settle",
+    type=SECONDS,
+    default=DEFAULT_WINDOW_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="A difference must outlive this to be reported; longer than the servers' write timeout.",
+)
+@click.option(
+    "--rf-min",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Replicas per data centre below which a keyspace breaks the rules.",
+)
+@click.option(
+    "--max-clock-skew",
+    type=SECONDS,
+    default=DEFAULT_MAX_SKEW_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="A write time further ahead than this lies in the future.",
+)
+@click.option(
+    "--full-speed",
+    is_flag=True,
+    help="Ask twice as much of the nodes at once (4 queries a node instead of 2): for quiet clusters.",
+)
+@click.option("--quiet", is_flag=True, help="No progress, and no report where all is well: for cron.")
+@click.option(
+    "--show-keys/--hide-keys",
+    default=None,
+    help="Print keys of differing rows. Default: on a terminal only, as logs and mails are read by others.",
+)
+def check(names: tuple[str, ...], **given: Any) -> int:
+    """Compare all replicas of every row.
+
+    Checks the keyspaces and tables named, or all that are not Cassandra's own. Every replica is read alone;
+    a difference is reported once it was read again and is still there, so writes in flight are not reported.
+    What could not be read makes the result 'unknown', never 'consistent'. Nothing is written to the cluster.
+
+    \b
+    Examples:
+      consistency check --hosts 10.0.0.1
+      consistency check shop shop2.orders --findings findings.jsonl
+      consistency check shop --depth versions --dc dc1 --quiet --json /var/lib/consistency/shop.json
+      consistency check shop.orders --json - | jq .verdict
+
+    \b
+    Exit codes:
+      0 consistent and complete · 1 divergence or violation · 2 usage · 3 incomplete
+      4 could not run · 5 locked · 130 interrupted (what was read until then is reported)
+    """  # noqa: D301 - click wants the control character
+    order = _order(names, given)
+    report, console = _run(order)
+    write_json("--json", order.json_path, report.as_json())
+    if not (order.quiet and report.exit_code is ExitCode.CONSISTENT):
+        keys = console.is_terminal if order.show_keys is None else order.show_keys
+        print_report(console, report, order.typed, keys=keys)
+    return int(report.exit_code)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything one invocation asked for."""
+
+    target: Target
+    typed: Typed
+    options: CheckOptions
+    locality: Locality | None
+    full_speed: bool
+    json_path: str | None
+    quiet: bool
+    show_keys: bool | None
+
+
+def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
+    """Turn what was typed into frozen options; what cannot work is refused here, before anything is read."""
+    target = take_connection(given)
+    findings, json_path = given["findings"], given["json_path"]
+    require_writable("--findings", findings)
+    require_writable("--json", json_path, special=True)
+    if findings and json_path and Path(findings).resolve() == Path(json_path).resolve():
+        raise UsageError("--findings and --json name the same file; the report and the rows go to one file each")
+    scan = ScanOptions(max_skew_s=given["max_clock_skew"])
+    if given["full_speed"]:
+        scan = replace(scan, leaves_at_once=_FULL_SPEED_LEAVES)
+    options = CheckOptions(
+        names=names,
+        depth=given["depth"] and Depth(given["depth"]),
+        route=given["route"] and Route(given["route"]),
+        dc=given["dc"],
+        views=given["views"],
+        non_owners=given["non_owners"],
+        findings=Path(findings) if findings else None,
+        settle_window_s=given["settle"],
+        rf_minimum=given["rf_min"],
+        scan=scan,
+    )
+    return Order(
+        target=target,
+        typed=Typed(target.words, _repeated(given), names),
+        options=options,
+        locality=given["locality"] and Locality(given["locality"]),
+        full_speed=given["full_speed"],
+        json_path=json_path,
+        quiet=given["quiet"],
+        show_keys=given["show_keys"],
+    )
+
+
+def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
+    """Return the options that a second run must repeat to ask the same question."""
+    words: list[str] = []
+    for name in ("depth", "route", "locality", "dc"):
+        if given[name] is not None:
+            words += [f"--{name}", str(given[name])]
+    words += [f"--{name.replace('_', '-')}" for name in ("views", "non_owners") if given[name]]
+    return tuple(words)
+
+
+def _run(order: Order) -> tuple[Report, CalmConsole]:
+    """Check with progress on stderr; return the report and the console that the text goes to."""
+    console = make_console(sys.stderr if order.json_path == STDOUT else sys.stdout)
+    progress = _progress(order, make_console(sys.stderr))
+    try:
+        return asyncio.run(_check(order, progress)), console
+    finally:
+        progress.close()
+
+
+def _progress(order: Order, console: CalmConsole) -> Progress:
+    if order.quiet:
+        return NoProgress()
+    return LiveProgress(console) if console.is_terminal else LineProgress(console)
+
+
+async def _check(order: Order, progress: Progress) -> Report:
+    # The driver is loaded by these: not before an option was found to be wrong.
+    from consistency.api import require_dc  # noqa: PLC0415
+    from consistency.replicas import ReadLimits  # noqa: PLC0415
+    from consistency.session import open_cluster  # noqa: PLC0415
+
+    interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), progress.close)
+    interrupt.listen()
+    ticking = asyncio.create_task(_tick(progress))
+    limits = ReadLimits(lanes=_FULL_SPEED_LANES, streams=_FULL_SPEED_LANES) if order.full_speed else ReadLimits()
+    try:
+        async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
+            require_dc(await reader.ring(), order.options.dc)
+            interrupt.begun()
+            return await run_check(reader, clock, order.options, progress.observer, interrupt.stop)
+    finally:
+        ticking.cancel()
+
+
+async def _tick(progress: Progress) -> None:
+    while True:
+        await asyncio.sleep(1)
+        progress.tick()

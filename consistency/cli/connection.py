@@ -1,0 +1,64 @@
+"""The options that say how to reach the cluster; every command that reads one takes them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from consistency.settings import ConnectionSettings, GivenOptions, load_settings
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--hosts",
+        metavar="A,B:PORT,...",
+        help="Nodes to connect to first; the others are found. Default: CONSISTENCY_HOSTS, the files, 127.0.0.1.",
+    ),
+    click.option("--port", type=int, metavar="PORT", help="CQL port of hosts without one of their own (9042)."),
+    click.option(
+        "--config",
+        metavar="FILE",
+        help="TOML file with a [connection] table: hosts, port, username, password, tls, connect_timeout. "
+        "Default: ~/.config/consistency/config.toml where it exists.",
+    ),
+    click.option(
+        "--cqlshrc", metavar="FILE", help="cqlsh's own file: host, login, TLS. Default: ~/.cassandra/cqlshrc."
+    ),
+    click.option(
+        "--username",
+        metavar="USER",
+        help="Role to log in as. The password comes from CONSISTENCY_PASSWORD, CONSISTENCY_PASSWORD_FILE or a file.",
+    ),
+    click.option("--tls/--no-tls", default=None, help="Encrypt the connection, or do not, whatever the files say."),
+)
+
+
+def connection_options(command: CommandT) -> CommandT:
+    """Add the connection options; they arrive as `hosts`, `port`, `config`, `cqlshrc`, `username`, `tls`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How to connect, and the options that said so, to be repeated in commands to come."""
+
+    settings: ConnectionSettings
+    words: tuple[str, ...]
+
+
+def take_connection(given: dict[str, Any]) -> Target:
+    """Take the connection options out of a command's arguments."""
+    values = {name: given.pop(name) for name in ("hosts", "port", "config", "cqlshrc", "username", "tls")}
+    words: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif value is not None:
+            words += [f"--{name}", str(value)]
+    return Target(load_settings(GivenOptions(**values)), tuple(words))

@@ -1,0 +1,149 @@
+"""The group that every command hangs on: loaded when used, one line for an error, the right exit code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn, TextIO
+
+import click
+
+from consistency.errors import ConsistencyError
+from consistency.render import visible
+from consistency.verdict import ExitCode
+
+_EXTRAS = {"sandbox": "sandbox", "demo": "sandbox"}
+"""Which commands need an extra to be installed."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def __init__(self, *args: Any, commands_at: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._commands_at = dict(commands_at or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands whose modules exist, in the order in which they are meant to be read."""
+        present = [name for name, place in self._commands_at.items() if _exists(place.partition(":")[0])]
+        return [*present, *(n for n in super().list_commands(ctx) if n not in self._commands_at)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command, None where there is none of that name."""
+        place = self._commands_at.get(cmd_name)
+        if place is None or not _exists(place.partition(":")[0]):
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = place.partition(":")
+        try:
+            found: click.Command = getattr(importlib.import_module(module), attribute)
+        except ImportError as error:
+            return _stub(cmd_name, _missing(cmd_name, error))
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Resolve a command; for an unknown one say which comes close."""
+        name = args[0] if args else ""
+        if args and not name.startswith("-") and self.get_command(ctx, name) is None:
+            close = difflib.get_close_matches(name, self.list_commands(ctx), n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"there is no command {name!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Run a command and leave with its exit code; whatever goes wrong is one line on stderr."""
+        extra["standalone_mode"] = False
+        for stream in (sys.stdout, sys.stderr):
+            _tolerate_odd_characters(stream)
+        code = _guarded(lambda: super(LazyGroup, self).main(args, prog_name, **extra))
+        sys.exit(_flushed(code))
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
+
+
+def _missing(command: str, error: ImportError) -> str:
+    extra = _EXTRAS.get(command)
+    if extra is None:
+        return f"'{command}' cannot be loaded: {error}"
+    return f"'{command}' needs more packages ({error.name}): pip install 'cassandra-consistency[{extra}]'"
+
+
+def _stub(name: str, message: str) -> click.Command:
+    """Return a command that says why the real one cannot run, whatever its arguments."""
+
+    def refuse(**_: Any) -> NoReturn:
+        raise ConsistencyError(message)
+
+    settings = {"ignore_unknown_options": True, "help_option_names": []}
+    anything = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+    return click.Command(
+        name, context_settings=settings, callback=refuse, params=[anything], help=f"Not here: {message}."
+    )
+
+
+def _guarded(run: Any) -> int:
+    """Run a command; return its exit code, with errors said in one line."""
+    try:
+        result = run()
+    except click.ClickException as error:
+        return _say(_click_message(error), ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted", ExitCode.INTERRUPTED, label="")
+    except ConsistencyError as error:
+        return _say(str(error), error.exit_code)
+    except BrokenPipeError:
+        return ExitCode.COULD_NOT_RUN
+    except Exception as error:  # noqa: BLE001 - the last line of defence: an operator gets a line, not a traceback
+        return _internal(error)
+    return result if isinstance(result, int) else 0
+
+
+def _click_message(error: click.ClickException) -> str:
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{message}; see: {context.command_path} --help" if context is not None else message
+
+
+def _internal(error: Exception) -> int:
+    if os.environ.get("CONSISTENCY_DEBUG"):
+        traceback.print_exception(error)
+    detail = f"{type(error).__name__}: {error}".rstrip(": ")
+    hint = "run with CONSISTENCY_DEBUG=1 for the traceback"
+    return _say(f"{detail[:300]}; {hint}", ExitCode.COULD_NOT_RUN, label="internal error: ")
+
+
+def _say(message: str, code: int, label: str = "error: ") -> int:
+    line = " ".join(visible(part) for part in message.split())
+    with suppress(OSError):  # where nobody listens, the exit code still tells
+        click.echo(f"{label}{line}", err=True)
+    return int(code)
+
+
+def _tolerate_odd_characters(stream: TextIO | Any) -> None:
+    """Write what the terminal's encoding lacks as an escape rather than fail."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def _flushed(code: int) -> int:
+    """Flush stdout now, so that a reader that went away does not turn into a traceback at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a descriptor is wanted
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return code

@@ -1,0 +1,42 @@
+"""Ctrl-C, SIGTERM and SIGHUP: the first ends a run early with a true partial report, the second at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+
+from consistency.verdict import ExitCode
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupt:
+    """Listens within a running event loop. Give `stop` to the work; call `begun` once it looks at it."""
+
+    def __init__(self, on_stop: Callable[[], None], on_abort: Callable[[], None]) -> None:
+        self.stop = asyncio.Event()
+        self._on_stop = on_stop
+        self._on_abort = on_abort
+        self._begun = False
+
+    def listen(self) -> None:
+        """Take the signals over; one that is ignored (nohup) stays ignored."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._received)
+
+    def begun(self) -> None:
+        """Say that the work under way ends itself when `stop` is set."""
+        self._begun = True
+
+    def _received(self) -> None:
+        if self._begun and not self.stop.is_set():
+            self._on_stop()
+            self.stop.set()
+            return
+        # Connecting, or a second Ctrl-C: threads of the driver may wait for a node; leave without them.
+        self._on_abort()
+        os._exit(ExitCode.INTERRUPTED)

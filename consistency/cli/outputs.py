@@ -1,0 +1,76 @@
+"""Files that commands write: refused before the work where they cannot be written, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from consistency.errors import ConsistencyError, UsageError
+
+STDOUT = "-"
+
+
+def require_writable(option: str, path: str | None, *, special: bool = False) -> None:
+    """Raise UsageError where a file could not be written later; `special` also takes pipes and devices."""
+    if path is None or path == STDOUT:
+        return
+    target = Path(path)
+    if target.is_dir():
+        msg = f"{option} {path}: is a directory; name a file"
+        raise UsageError(msg)
+    if _is_special(target):
+        if special:
+            return
+        msg = f"{option} {path}: is not a regular file; name one"
+        raise UsageError(msg)
+    try:
+        handle, probe = tempfile.mkstemp(dir=target.resolve().parent, prefix=".consistency-")
+        os.close(handle)
+        Path(probe).unlink()
+    except OSError as error:
+        msg = f"{option} {path}: {error.strerror}; name a file in a directory that can be written"
+        raise UsageError(msg) from None
+
+
+def write_json(option: str, path: str | None, data: Mapping[str, Any]) -> None:
+    """Write JSON to a file, whole or not at all, or to stdout for `-`; nothing where no path is given."""
+    if path is None:
+        return
+    text = json.dumps(data, indent=2) + "\n"
+    if path == STDOUT:
+        click.echo(text, nl=False)
+        return
+    try:
+        _write(Path(path), text)
+    except OSError as error:
+        msg = f"{option} {path}: {error.strerror}; the report was not written"
+        raise ConsistencyError(msg) from None
+
+
+def _write(path: Path, text: str) -> None:
+    if _is_special(path):  # renaming a file over a pipe or device would replace it
+        path.write_text(text, encoding="utf-8")
+        return
+    target = path.resolve()
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file()

@@ -1,0 +1,69 @@
+"""What to type next, as the words of a command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from consistency.render import visible
+from consistency.report import Report, TableReport
+from consistency.verdict import Verdict
+
+_MOST_NAMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What the operator typed, to be repeated in commands to come: how to connect, what else, and what to check."""
+
+    connection: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def quoted(word: str) -> str:
+    """Return a word as a shell takes it and a terminal may show it."""
+    return visible(shlex.quote(word))
+
+
+def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
+    """Return `(why, words)` for each command that follows from a report."""
+    out: list[tuple[str, list[str]]] = []
+    differing = report.verdict is Verdict.DIVERGENT
+    if differing and report.findings_path:
+        path = quoted(report.findings_path)
+        out.append(("see who holds what", _consistency("explain", path, "--row 1", typed=typed)))
+        out.append(("plan the repair", _consistency("repair plan", path, "-o plan.jsonl", typed=typed)))
+    elif differing:
+        names = _names([t for t in report.tables if t.verdict is Verdict.DIVERGENT], typed)
+        out.append(("write the rows to a file", _check(typed, names, "--findings findings.jsonl")))
+    unread = [t for t in report.tables if not t.coverage.complete]
+    if unread and not differing:
+        out.append(("when every replica can be read, check again", _check(typed, _names(unread, typed))))
+    return out
+
+
+def _consistency(*words: str, typed: Typed) -> list[str]:
+    first, *rest = words
+    return [f"consistency {first}", *rest, *_pairs(typed.connection)]
+
+
+def _check(typed: Typed, names: Sequence[str], *more: str) -> list[str]:
+    return ["consistency check", *(quoted(n) for n in names), *_pairs(typed.options), *more, *_pairs(typed.connection)]
+
+
+def _names(tables: Sequence[TableReport], typed: Typed) -> Sequence[str]:
+    names = [t.full_name for t in tables]
+    return names if len(names) <= _MOST_NAMES else typed.names
+
+
+def _pairs(words: Sequence[str]) -> list[str]:
+    """Keep an option and its value on one line."""
+    out: list[str] = []
+    for word in words:
+        if out and out[-1].startswith("--") and " " not in out[-1] and not word.startswith("--"):
+            out[-1] += f" {quoted(word)}"
+        else:
+            out.append(quoted(word))
+    return out

@@ -1,0 +1,98 @@
+"""Where the text goes: a rich console that is calm on a terminal and plain ASCII everywhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from rich.console import Console
+from rich.text import Text
+
+from consistency.render import visible
+from consistency.verdict import Verdict
+
+MAX_WIDTH = 100
+PLAIN_WIDTH = 80
+
+VERDICT_STYLES: Mapping[Verdict, str] = {
+    Verdict.CONSISTENT: "bold green",
+    Verdict.UNKNOWN: "bold yellow",
+    Verdict.DIVERGENT: "bold red",
+}
+MARKS: Mapping[Verdict, str] = {Verdict.CONSISTENT: "=", Verdict.UNKNOWN: "?", Verdict.DIVERGENT: "x"}
+MARK_STYLES = {"=": "green", "?": "yellow", "x": "red"}
+
+
+class CalmConsole(Console):
+    """A console that reads no markup, and goes silent when nobody reads it any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the command end with its own exit code: `| head` is no reason to lose the verdict."""
+        self.quiet = True
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a descriptor is wanted
+            os.dup2(nowhere.fileno(), self.file.fileno())
+
+
+def make_console(stream: IO[str] | None = None, *, environ: Mapping[str, str] | None = None) -> CalmConsole:
+    """Return a console on `stream` (stdout when none): colour and cursor movement only on a terminal."""
+    stream = sys.stdout if stream is None else stream
+    live = is_live(stream, os.environ if environ is None else environ)
+    console = CalmConsole(
+        file=stream,
+        force_terminal=live,
+        color_system="auto" if live else None,
+        no_color=not live,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        legacy_windows=False,
+        width=None if live else PLAIN_WIDTH,
+    )
+    if live:
+        # One column is left free: some terminals wrap a line that fills the last one.
+        console.width = max(40, min(MAX_WIDTH, console.width - 1))
+    return console
+
+
+def is_live(stream: IO[str], environ: Mapping[str, str]) -> bool:
+    """Whether escape codes may be sent: a terminal that understands them, and nobody asked for none."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "") not in ("", "dumb", "unknown")
+
+
+def safe(text: object) -> str:
+    """Return text from outside as it may be shown: one line, nothing invisible, nothing that moves the cursor."""
+    return visible(str(text))
+
+
+def heading(text: str) -> Text:
+    """Return the title of a section."""
+    return Text(text, style="bold")
+
+
+def indented(
+    console: Console, text: Text | str, *, first: str = "  ", rest: str | None = None, style: str = ""
+) -> None:
+    """Print text wrapped to the console, every line indented."""
+    rest = first if rest is None else rest
+    body = Text(text, style=style) if isinstance(text, str) else text
+    room = max(20, console.width - max(len(first), len(rest)))
+    for number, line in enumerate(body.wrap(console, room)):
+        line.rstrip()
+        console.print(Text(rest if number else first) + line, soft_wrap=True)
+
+
+def command(console: Console, words: Sequence[str]) -> None:
+    r"""Print a command to copy: a long one is continued with ` \`, never wrapped inside a word."""
+    room = console.width - 2
+    lines: list[str] = []
+    for word in words:
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and len(joined) > room - 6:
+            lines.append(f"    {word}")
+        else:
+            lines[-1:] = [joined]
+    for number, line in enumerate(lines):
+        end = " \\" if number + 1 < len(lines) else ""
+        console.print(Text(f"  {line}{end}", style="cyan"), soft_wrap=True)

@@ -1,0 +1,197 @@
+"""Shows a check under way: a few live lines on a terminal, a sparse plain line elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from consistency.observer import Observer, Silent
+from consistency.terminal.console import safe
+from consistency.terminal.figures import counted, short, span
+from consistency.terminal.tally import Lane, Tally
+
+LINE_EVERY_S = 10.0
+_MOST_LANES = 12
+
+
+class Progress(Protocol):
+    """An observer that is shown; `tick` is called about once a second, `close` at the end."""
+
+    @property
+    def observer(self) -> Observer:
+        """Who is told what happens."""
+
+    def tick(self) -> None:
+        """Show the state, where it is time to."""
+
+    def say(self, text: str) -> None:
+        """Show a message that stays."""
+
+    def close(self) -> None:
+        """Leave the screen clean."""
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    observer: Observer = Silent()
+
+    def tick(self) -> None:
+        """Do nothing."""
+
+    def say(self, text: str) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class LineProgress:
+    """Plain lines for logs: at most one every ten seconds."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._tally = Tally(clock)
+        self._said = clock()
+
+    @property
+    def observer(self) -> Observer:
+        """The counts shown."""
+        return self._tally
+
+    def tick(self) -> None:
+        """Print a line where the last one is ten seconds old."""
+        now = self._clock()
+        if now - self._said >= LINE_EVERY_S:
+            self._said = now
+            self.say(line(self._tally))
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def close(self) -> None:
+        """Nothing is left on the screen to clear."""
+
+
+class LiveProgress:
+    """A few lines that are drawn over, and gone at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._tally = Tally()
+        self._console = console
+        self._live = Live(
+            get_renderable=lambda: picture(self._tally, console.width),
+            console=console,
+            refresh_per_second=5,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start()
+
+    @property
+    def observer(self) -> Observer:
+        """The counts shown."""
+        return self._tally
+
+    def tick(self) -> None:
+        """Nothing to do: the picture is drawn by its own thread."""
+
+    def say(self, text: str) -> None:
+        """Print above the live lines."""
+        self._console.print(Text(text))
+
+    def close(self) -> None:
+        """Take the lines away and show the cursor again."""
+        with suppress(OSError):
+            self._live.stop()
+
+
+def line(tally: Tally) -> str:
+    """Return the state as one plain line."""
+    name = safe(tally.table)
+    place = f"{name}, table {tally.begun} of {tally.tables}" if tally.tables > 1 else name
+    rows = sum(lane.rows for lane in list(tally.lanes.values()))
+    parts = [f"{place or 'check'}: {tally.stage}"]
+    if tally.settling_now:
+        parts = [f"{tally.stage}: {counted(tally.waiting, 'row')} left"]
+    elif tally.begun:
+        parts[0] += f" {tally.part:.0%}"
+        parts.append(f"{short(rows / tally.table_seconds)} rows/s")
+    parts.append(counted(tally.findings, "finding"))
+    if tally.failed:
+        parts.append(f"{counted(tally.failed, 'digest')} failed")
+    if tally.seconds_left is not None and not tally.settling_now:
+        parts.append(f"{span(tally.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def picture(tally: Tally, width: int) -> RenderableType:
+    """Return the state as a terminal shows it."""
+    return Group(_title(tally), *_lanes(tally, width), _footer(tally))
+
+
+def _title(tally: Tally) -> Table:
+    left = Text(tally.stage, style="bold")
+    if tally.table and not tally.settling_now:
+        left = Text.assemble((safe(tally.table), "bold"), ("  " + tally.stage, "dim"))
+    right = Text(span(tally.seconds), style="dim")
+    if tally.seconds_left is not None and not tally.settling_now:
+        here = " in this table" if tally.tables > tally.begun else ""
+        right = Text(f"{span(tally.seconds_left)} left{here}", style="dim")
+    grid = Table.grid(expand=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    grid.add_column(no_wrap=True, justify="right")
+    grid.add_row(left, right)
+    return grid
+
+
+def _lanes(tally: Tally, width: int) -> list[RenderableType]:
+    """Draw a bar a replica; of many, those that are furthest behind."""
+    lanes = list(tally.lanes.items())
+    hidden = max(0, len(lanes) - _MOST_LANES)
+    if hidden:
+        lanes = sorted(sorted(lanes, key=lambda pair: pair[1].part)[:_MOST_LANES])
+    if not lanes or tally.settling_now:
+        return []
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
+    grid.add_column(width=max(8, min(40, width - 62)))
+    for _ in range(3):
+        grid.add_column(no_wrap=True, justify="right")
+    grid.add_column(no_wrap=True)
+    for name, lane in lanes:
+        grid.add_row(*_lane(tally, name, lane))
+    return [grid, *([Text(f"and {counted(hidden, 'replica')} further ahead", style="dim")] if hidden else [])]
+
+
+def _lane(tally: Tally, name: str, lane: Lane) -> list[RenderableType]:
+    bar = ProgressBar(
+        total=max(1, lane.planned),
+        completed=lane.done,
+        style="bright_black",
+        complete_style="cyan",
+        finished_style="green",
+    )
+    failed = Text(f"{lane.failed} failed", style="yellow") if lane.failed else Text()
+    rows, rate = f"{short(lane.rows)} rows", f"{short(tally.rate(lane))} rows/s"
+    return [Text(safe(name)), bar, Text(f"{lane.part:.0%}"), Text(rows), Text(rate, style="dim"), failed]
+
+
+def _footer(tally: Tally) -> Text:
+    parts = [(counted(tally.findings, "finding"), "bold red" if tally.findings else "dim")]
+    if tally.settling_now:
+        parts.append((f"{counted(tally.waiting, 'suspected row')} left", "dim"))
+    if tally.tables > 1:
+        parts.append((f"table {max(1, tally.begun)} of {tally.tables}", "dim"))
+    return Text(" · ", style="dim").join(Text(text, style=style) for text, style in parts)

@@ -1,0 +1,60 @@
+"""The ring as a strip of cells: where on it the replicas agree, differ, or were not read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.text import Text
+
+from consistency.report import TableReport
+from consistency.terminal.console import MARK_STYLES
+
+_WEIGHT = {" ": 0, "=": 1, "?": 2, "x": 3}
+_BLOCKS = {" ": " ", "=": "━", "?": "░", "x": "█"}
+"""Shapes that differ without colour too."""
+_MEANING = {"=": "agreed", "?": "not read", "x": "divergent"}
+
+
+def merge(strips: Iterable[str]) -> str:
+    """Lay strips over each other; the gravest mark of each cell shows."""
+    kept = [strip for strip in strips if strip]
+    width = max(map(len, kept), default=0)
+    return "".join(
+        max(cell, key=lambda mark: _WEIGHT.get(mark, 0)) for cell in zip(*(s.ljust(width) for s in kept), strict=True)
+    )
+
+
+def draw(strip: str, *, blocks: bool) -> Text:
+    """Return the strip as coloured blocks, or as its plain characters."""
+    text = Text()
+    for mark in strip:
+        known = mark if mark in _WEIGHT else "?"
+        text.append(_BLOCKS[known] if blocks else known, style=MARK_STYLES.get(known, ""))
+    return text
+
+
+def legend(strip: str, *, blocks: bool) -> Text:
+    """Say what the marks that occur mean."""
+    text = Text()
+    for mark in "=x?":
+        if mark in strip:
+            text.append("  " if text else "")
+            text.append(_BLOCKS[mark] if blocks else mark, style=MARK_STYLES[mark])
+            text.append(f" {_MEANING[mark]}", style="dim")
+    return text
+
+
+def has_problem(strip: str) -> bool:
+    """Whether any cell is not agreed."""
+    return "x" in strip or "?" in strip
+
+
+def chosen_strips(tables: Sequence[TableReport], most: int) -> list[tuple[str, str]]:
+    """Return what to draw as `(title, strip)`: each troubled table, or all in one where they are many or none."""
+    drawn = [t for t in tables if t.strip.strip()]
+    troubled = [t for t in drawn if has_problem(t.strip)]
+    if 0 < len(troubled) <= most:
+        return [(t.full_name, t.strip) for t in troubled]
+    merged = merge(t.strip for t in (troubled or drawn))
+    many = len(troubled or drawn)
+    return [(f"{many:,} tables" if many > 1 else (troubled or drawn)[0].full_name, merged)] if merged else []

@@ -1,0 +1,134 @@
+"""The report of a check on one screen: what is claimed, what it rests on, what is wrong, what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console
+from rich.text import Text
+
+from consistency.report import Report, Severity
+from consistency.terminal import strip
+from consistency.terminal.advice import Typed, next_commands
+from consistency.terminal.console import VERDICT_STYLES, command, heading, indented, safe
+from consistency.terminal.figures import counted, span
+from consistency.terminal.problems import print_findings, print_unread, print_violations
+from consistency.terminal.tables import print_tables
+from consistency.verdict import Verdict
+
+_MOST_STRIPS = 3
+_MOST_VIOLATIONS = 4
+
+
+def print_report(console: Console, report: Report, typed: Typed, *, keys: bool) -> None:
+    """Print the whole summary."""
+    _print_verdict(console, report)
+    console.print()
+    print_tables(console, report.tables)
+    _print_strips(console, report)
+    print_findings(console, report, keys=keys)
+    print_unread(console, report.tables)
+    print_violations(console, report.violations, most=_MOST_VIOLATIONS)
+    _print_left_out(console, report)
+    _print_blind(console, report)
+    _print_next(console, report, typed)
+
+
+def _print_verdict(console: Console, report: Report) -> None:
+    word = report.verdict.value.upper()
+    style = VERDICT_STYLES[report.verdict]
+    if report.interrupted:
+        word, style = f"INTERRUPTED, {report.verdict.value} so far", "bold yellow"
+    indented(console, Text.assemble((word, style), "  ", claim(report)), first="", rest="  ")
+    indented(console, basis(report), style="dim")
+    run = (
+        f"{safe(report.cluster)} · run {report.run_id[:8]} · {span(report.seconds)} · exit code {int(report.exit_code)}"
+    )
+    indented(console, run if _unicode(console) else run.replace(" · ", ", "), style="dim")
+
+
+def claim(report: Report) -> str:
+    """Say in a sentence what the verdict claims."""
+    scanned = [t for t in report.tables if t.depth]
+    rows = sum(t.rows for t in scanned)
+    amount = f"{counted(rows, 'row')} in {counted(len(scanned), 'table')}"
+    if report.verdict is Verdict.DIVERGENT:
+        found = sum(report.findings_by_kind.values())
+        text = f"{counted(found, 'row')} {'is' if found == 1 else 'are'} not the same on all replicas, of {amount}"
+        text += "." if report.coverage.complete else "; not everything was read, so there may be more."
+    elif report.verdict is Verdict.UNKNOWN:
+        text = f"No difference was found in {amount}, but {_gaps(report)}."
+    elif not report.coverage.planned:
+        return "Nothing was compared: no table in scope has replicas to compare."
+    else:
+        text = f"All replicas hold the same {amount}."
+    errors = sum(v.severity is Severity.ERROR for v in report.violations)
+    if errors and report.verdict is not Verdict.DIVERGENT:
+        text += f" {counted(errors, 'rule')} of replication {'is' if errors == 1 else 'are'} broken."
+    return text
+
+
+def _gaps(report: Report) -> str:
+    coverage = report.coverage
+    unsettled = sum(t.unsettled_rows for t in report.tables)
+    skipped = sum(not t.depth for t in report.tables)
+    failed = sum((t.coverage.planned - t.coverage.completed) for t in report.tables if t.depth)
+    parts = []
+    if failed:
+        parts.append(f"{failed:,} of {counted(coverage.planned - skipped, 'digest')} could not be read")
+    if skipped:
+        parts.append(f"{counted(skipped, 'table')} could not be checked")
+    if unsettled:
+        parts.append(f"{counted(unsettled, 'row')} kept changing or could not be read again")
+    return " and ".join(parts) or "the run did not finish"
+
+
+def basis(report: Report) -> str:
+    """Say what was read, and how it is known which replica answered."""
+    coverage = report.coverage
+    text = f"{coverage.completed:,} of {counted(coverage.planned, 'planned digest')} read"
+    ways = Counter(f"{t.depth}, {t.locality}" for t in report.tables if t.depth)
+    if ways:
+        way, _ = ways.most_common(1)[0]
+        text += f" from {counted(len(report.replicas), 'node')}, each from its own replica ({way}"
+        text += ")" if len(ways) == 1 else " and others)"
+    if coverage.failed or coverage.skipped:
+        text += f"; {coverage.failed:,} failed, {coverage.skipped:,} skipped"
+    if report.findings_by_kind:
+        text += "; each difference was read again and was still there"
+    return text + "."
+
+
+def _unicode(console: Console) -> bool:
+    return console.is_terminal and console.encoding.lower().startswith("utf")
+
+
+def _print_strips(console: Console, report: Report) -> None:
+    blocks = _unicode(console)
+    for title, cells in strip.chosen_strips(report.tables, _MOST_STRIPS):
+        console.print(Text.assemble(heading("ring"), "  ", safe(title), "  ", strip.legend(cells, blocks=blocks)))
+        console.print(Text("  ") + strip.draw(cells, blocks=blocks), soft_wrap=True)
+
+
+def _print_left_out(console: Console, report: Report) -> None:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in report.not_checked.items():
+        view = reason.startswith("materialized view")
+        reasons.setdefault("materialized views (--views)" if view else reason, []).append(name)
+    for reason, names in reasons.items():
+        shown = ", ".join(safe(n) for n in names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+        indented(console, f"left out: {shown}: {safe(reason)}", first="", rest="  ", style="dim")
+
+
+def _print_blind(console: Console, report: Report) -> None:
+    blind = dict.fromkeys(sentence for table in report.tables for sentence in table.blind)
+    if blind:
+        console.print(heading("not visible to this check"))
+    for sentence in blind:
+        indented(console, f"- {safe(sentence)}", rest="    ", style="dim")
+
+
+def _print_next(console: Console, report: Report, typed: Typed) -> None:
+    for why, words in next_commands(report, typed):
+        console.print(Text.assemble(heading("next"), "  ", why))
+        command(console, words)

@@ -1,0 +1,103 @@
+"""One line a table: the troubled ones first, the clean ones in one line where they are many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from consistency.report import TableReport
+from consistency.terminal.console import MARK_STYLES, MARKS, heading, indented, safe
+from consistency.terminal.figures import counted, short, span
+from consistency.verdict import Verdict
+
+MOST_LINES = 10
+_EXACT = 9_999_999
+
+
+def print_tables(console: Console, tables: Sequence[TableReport]) -> None:
+    """Print the tables that were scanned, then those that were not, by reason."""
+    scanned = [t for t in tables if t.depth]
+    shown, rest = choose_lines(scanned)
+    if shown:
+        console.print(_grid(shown))
+    for note in _collapsed(rest):
+        console.print(note)
+    _print_not_scanned(console, [t for t in tables if not t.depth])
+
+
+def choose_lines(tables: Sequence[TableReport]) -> tuple[list[TableReport], list[TableReport]]:
+    """Return what gets a line of its own and what is summed up: all where they fit, else the troubled ones first."""
+    if len(tables) <= MOST_LINES:
+        return list(tables), []
+    troubled = [t for t in tables if t.verdict is not Verdict.CONSISTENT or t.note]
+    troubled.sort(key=lambda t: (t.verdict is not Verdict.DIVERGENT, -t.divergent_rows, t.full_name))
+    shown = troubled[:MOST_LINES]
+    return shown, [t for t in tables if t not in shown]
+
+
+def _grid(tables: Sequence[TableReport]) -> Table:
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
+    grid.add_column("", width=1)
+    grid.add_column("table", overflow="fold", min_width=12)
+    grid.add_column("rows", justify="right", no_wrap=True)
+    grid.add_column("differ", justify="right", no_wrap=True)
+    grid.add_column("depth", no_wrap=True)
+    grid.add_column("route", no_wrap=True)
+    grid.add_column("locality", no_wrap=True)
+    grid.add_column("time", justify="right", no_wrap=True)
+    for table in tables:
+        mark = MARKS[table.verdict]
+        style = MARK_STYLES[mark]
+        name = safe(table.full_name)
+        grid.add_row(
+            Text(mark, style=style),
+            Text(name, style="" if mark == "=" else style),
+            _rows(table.rows),
+            Text(_differ(table), style=style),
+            table.depth,
+            table.route,
+            table.locality,
+            span(table.seconds),
+        )
+        if table.note:
+            grid.add_row("", Text(safe(table.note), style="dim"))
+    return grid
+
+
+def _rows(count: int) -> str:
+    return f"{count:,}" if count <= _EXACT else short(count)
+
+
+def _differ(table: TableReport) -> str:
+    if table.divergent_rows:
+        return f"{table.divergent_rows:,}"
+    return "none" if table.verdict is Verdict.CONSISTENT else "unknown"
+
+
+def _collapsed(tables: Sequence[TableReport]) -> list[Text]:
+    out: list[Text] = []
+    for verdict in (Verdict.DIVERGENT, Verdict.UNKNOWN, Verdict.CONSISTENT):
+        some = [t for t in tables if t.verdict is verdict]
+        if some:
+            mark = MARKS[verdict]
+            parts = [f"{counted(len(some), 'more table')} {verdict.value}", f"{short(sum(t.rows for t in some))} rows"]
+            if verdict is Verdict.DIVERGENT:
+                parts.append(f"{sum(t.divergent_rows for t in some):,} differ")
+            parts.append(span(sum(t.seconds for t in some)))
+            out.append(Text.assemble((mark, MARK_STYLES[mark]), " ", ", ".join(parts)))
+    return out
+
+
+def _print_not_scanned(console: Console, tables: Sequence[TableReport]) -> None:
+    by_note: dict[str, list[TableReport]] = {}
+    for table in tables:
+        by_note.setdefault(table.note, []).append(table)
+    if by_note:
+        console.print(heading("not checked"))
+    for note, some in by_note.items():
+        names = ", ".join(safe(t.full_name) for t in some[:3])
+        more = f" and {len(some) - 3:,} more" if len(some) > 3 else ""
+        indented(console, Text.assemble(("? ", "yellow"), f"{names}{more}: {safe(note)}"), rest="    ")
