@@ -34,7 +34,7 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
     if differing and report.findings_path:
         path = quoted(report.findings_path)
         out.append(("see who holds what", _consistency("explain", path, "--row 1", typed=typed)))
-        out.append(("plan the repair", _consistency("repair plan", path, "-o plan.jsonl", typed=typed)))
+        out.append(("plan the repair", plan_command(report.findings_path, typed)))
     elif differing:
         names = _names([t for t in report.tables if t.verdict is Verdict.DIVERGENT], typed)
         out.append(("write the rows to a file", _check(typed, names, "--findings findings.jsonl")))
@@ -42,6 +42,11 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
     if unread and not differing:
         out.append(("when every replica can be read, check again", _check(typed, _names(unread, typed))))
     return out
+
+
+def plan_command(findings: str, typed: Typed) -> list[str]:
+    """Return the command that plans the repair of a findings file."""
+    return _consistency("repair plan", quoted(findings), "-o plan.jsonl", typed=typed)
 
 
 def _consistency(*words: str, typed: Typed) -> list[str]:

@@ -1,0 +1,187 @@
+"""One row on all its replicas: who holds what, cell by cell, who wins and by which rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import xxhash
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from consistency.explain import Chosen, Explanation, decided_by
+from consistency.findings import Kind
+from consistency.reading import Cell, CellColumn, Times, each_time
+from consistency.reconcile import EMPTY
+from consistency.render import to_text
+from consistency.ring import Node
+from consistency.settle import DEFAULT_WINDOW_S
+from consistency.terminal.console import command, heading, indented, safe
+from consistency.terminal.figures import counted, moment, span
+from consistency.terminal.problems import key_text
+
+_LONGEST_VALUE = 300
+_MOST_ALIKE = 12
+
+ValueText = Callable[[CellColumn, Cell], str]
+
+
+def print_row(
+    console: Console, chosen: Chosen, found: Explanation, next_words: Sequence[str], *, show: ValueText
+) -> None:
+    """Print the whole explanation; `show` renders a value or what stands for it."""
+    _print_head(console, chosen, found)
+    for warning in found.warnings:
+        indented(console, Text.assemble(("! ", "yellow"), safe(warning)), rest="    ")
+    console.print()
+    for place, column, contest in found.contested():
+        versions = {node: state.cells[place] for node, state in found.states.items() if state is not None}
+        rule = decided_by(contest, list(versions.values()), multicell=column.column.type.is_multicell)
+        console.print(Text.assemble(heading(safe(column.column.name)), "  ", (f"decided by: {rule}", "dim")))
+        rows = [(safe(n), cell, "wins" if n in contest.current else "loses") for n, cell in versions.items()]
+        console.print(_cells_table("replica", rows, partial(show, column)))
+    _print_alike(console, found, show)
+    _print_replicas(console, found)
+    _print_notes(console, found)
+    if found.differs and next_words:
+        console.print(Text.assemble(heading("next"), "  plan the repair: it reads every row again before it decides"))
+        command(console, next_words)
+
+
+def value_text(column: CellColumn, cell: Cell) -> str:
+    """Return the value as a person reads it, cut where it is very long."""
+    if cell == EMPTY:
+        return "null"
+    text = to_text(column.column.type, cell.value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}... ({len(cell.value or b''):,} bytes)"
+
+
+def stand_in(seed: int, column: CellColumn, cell: Cell) -> str:  # noqa: ARG001 - the signature of ValueText
+    """Return a value's length and four digits that tell equal from unequal; the seed makes them worth nothing else."""
+    if cell == EMPTY:
+        return "null"
+    if cell.value is None:
+        return "-"
+    return f"{len(cell.value):,} B #{xxhash.xxh3_64(cell.value, seed).hexdigest()[:4]}"
+
+
+def _print_head(console: Console, chosen: Chosen, found: Explanation) -> None:
+    if found.differs:
+        kind = found.facts[0]
+        head = Text.assemble((kind.value.replace("_", " ").upper(), "bold red"), "  ", kind.sentence)
+    elif found.unread or not found.states:
+        head = Text.assemble(("UNKNOWN", "bold yellow"), "  not every replica could be read")
+    elif found.gone:
+        head = Text.assemble(("SETTLED", "bold green"), "  no replica has the row any more: it was deleted or expired")
+    else:
+        head = Text.assemble(("SETTLED", "bold green"), "  the row is now the same on every replica")
+    indented(console, head, first="", rest="  ")
+    finding = found.finding
+    static = "  (the partition's static row)" if found.name.static else ""
+    indented(console, f"{safe(f'{finding.keyspace}.{finding.table}')}  {key_text(finding.key)}{static}", rest="    ")
+    facts = [kind.sentence for kind in found.facts[1:]]
+    for sentence in facts:
+        indented(console, f"also: {sentence}", style="dim")
+    was = finding.kind.value.replace("_", " ")
+    hint = "; --row N shows another" if chosen.total > 1 else ""
+    origin = f"row {chosen.number:,} of {chosen.total:,}{hint}; found as '{was}'; token {finding.token}"
+    indented(console, origin, style="dim", rest="    ")
+    indented(console, f"read on {counted(len(found.states), 'replica')} at {moment(found.now_us)}", style="dim")
+
+
+def _cells_table(title: str, rows: Sequence[tuple[str, Cell, str]], show: Callable[[Cell], str]) -> Table:
+    expiring = any(cell.expires is not None for _, cell, _ in rows)
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    grid.add_column("", width=1)
+    grid.add_column(title, overflow="fold")
+    grid.add_column("written (UTC)", no_wrap=True)
+    if expiring:
+        grid.add_column("expires (UTC)", no_wrap=True)
+    grid.add_column("value", overflow="fold")
+    grid.add_column("", no_wrap=True)
+    for name, cell, outcome in rows:
+        style = {"wins": "green", "loses": "red"}.get(outcome, "")
+        expires = [_times_text(cell.expires, _expiry_text)] if expiring else []
+        written = _times_text(cell.writetimes, partial(moment, micros=True))
+        grid.add_row("", name, written, *expires, Text(show(cell)), Text(outcome, style=style))
+    return grid
+
+
+def _times_text(times: Times, one: Callable[[int], str]) -> str:
+    if not isinstance(times, tuple):
+        return "-" if times is None else one(times)
+    newest = max(each_time(times), default=None)
+    if newest is None:
+        return "-"
+    return f"{one(newest)}" if len(times) == 1 else f"{one(newest)} ({len(times)} cells)"
+
+
+def _expiry_text(seconds: int) -> str:
+    return moment(seconds * 1_000_000).removesuffix(" UTC")
+
+
+def _print_alike(console: Console, found: Explanation, show: ValueText) -> None:
+    """Print the columns on which all holders of the row agree."""
+    holders = [node for node, state in found.states.items() if state is not None]
+    if not holders:
+        return
+    contested = {place for place, _, _ in found.contested()}
+    state = found.states[holders[0]]
+    held = [] if state is None else list(zip(found.cells, state.cells, strict=True))
+    alike = [(column, cell) for i, (column, cell) in enumerate(held) if i not in contested and cell != EMPTY]
+    if not alike:
+        return
+    who = f"on {', '.join(safe(n) for n in holders)}" if len(holders) < len(found.states) else "on every replica"
+    if len(alike) > _MOST_ALIKE or contested:
+        names = ", ".join(safe(column.column.name) for column, _ in alike)
+        indented(console, Text.assemble(heading("the same"), f"  {who}: {names}"), first="", rest="  ")
+        return
+    indented(console, Text.assemble(heading("the same"), "  ", who), first="", rest="  ")
+    values = iter([show(column, cell) for column, cell in alike])
+    rows = [(safe(column.column.name), cell, "") for column, cell in alike]
+    console.print(_cells_table("column", rows, lambda _: next(values)))
+
+
+def _print_replicas(console: Console, found: Explanation) -> None:
+    """Say of every node what it lacks, or that it lacks nothing."""
+    lines: list[tuple[str, str, str]] = []
+    for node, state in found.states.items():
+        lacking = [] if state is None else found.lacks(node)
+        if state is None and not found.gone:
+            lines.append(("x", safe(node), "lacks the row"))
+        elif lacking:
+            lines.append(("x", safe(node), f"is behind in {', '.join(safe(n) for n in lacking)}"))
+        elif state is not None:
+            lines.append(("=", safe(node), "is up to date"))
+    for node, state in found.strangers.items():
+        what = "no longer holds the row" if state is None else "holds the row and does not own its token range"
+        lines.append(("=" if state is None else "x", safe(node), what))
+    lines += [("?", safe(node), f"could not be read: {safe(reason)}") for node, reason in found.unread.items()]
+    styles = {"=": "green", "x": "red", "?": "yellow"}
+    if lines:
+        console.print(heading("replicas"))
+    for mark, name, what in lines:
+        indented(console, Text.assemble((f"{mark} ", styles[mark]), f"{name} {what}"), rest="    ")
+
+
+def _print_notes(console: Console, found: Explanation) -> None:
+    notes: list[str] = []
+    newest = found.newest_us
+    age_s = None if newest is None else (found.now_us - newest) / 1e6
+    if found.differs and age_s is not None and 0 <= age_s < DEFAULT_WINDOW_S:
+        notes.append(f"the newest write is {span(age_s)} old and may still be on its way: run this again")
+    if Kind.MISSING in found.facts or any(decided == EMPTY for decided in _losers(found)):
+        notes.append("CQL does not show deletes: what is absent may have been deleted with a newer write time")
+    if Kind.ZOMBIE_SUSPECT in found.facts:
+        notes.append("repair quarantines this row unless --zombies says otherwise")
+    for note in notes:
+        indented(console, f"note: {note}", first="", rest="  ", style="dim")
+
+
+def _losers(found: Explanation) -> list[Cell]:
+    cells: list[Cell] = []
+    for place, _, contest in found.contested():
+        states: Sequence[tuple[Node, Cell]] = [(n, s.cells[place]) for n, s in found.states.items() if s is not None]
+        cells += [cell for node, cell in states if node not in contest.current]
+    return cells
