@@ -115,6 +115,11 @@ class RunningCluster:
         prepared.consistency_level = consistency
         execute_concurrent_with_args(self.session, prepared, rows, concurrency=128, results_generator=False)
 
+    def load_prepared(self, prepared: Any, rows: Iterable[Sequence[Any]]) -> None:
+        """Run a prepared statement at ALL for each row of values."""
+        prepared.consistency_level = ConsistencyLevel.ALL
+        execute_concurrent_with_args(self.session, prepared, rows, concurrency=16, results_generator=False)
+
     def keyspace(self, name: str, rf: int = 3, dc: str = "dc1") -> str:
         """Make an empty keyspace, dropping one of that name."""
         self.ddl(
