@@ -1,0 +1,86 @@
+"""Tell the story of one seed, or run many and name those that fail."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections import Counter
+from multiprocessing import Pool
+
+from tests.simulation.cases import Outcome, run_case
+
+
+def main() -> int:
+    """Run what the command line asks for; 1 where a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("seed", nargs="?", type=int, help="the seed whose story to tell")
+    parser.add_argument("--seeds", type=int, default=0, help="run this many seeds instead")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    options = parser.parse_args()
+    if options.seeds:
+        return many(range(options.first, options.first + options.seeds), options.jobs)
+    if options.seed is None:
+        parser.error("give a seed, or --seeds N")
+    outcome = run_case(options.seed)
+    print("\n".join(story(outcome)))
+    return 1 if outcome.broken else 0
+
+
+def story(outcome: Outcome) -> list[str]:
+    """Tell what happened, line by line."""
+    case, report = outcome.case, outcome.report
+    lines = [f"seed {case.seed}, {outcome.seconds:.2f} virtual seconds", "", "nodes"]
+    lines += [f"  {n} {n.dc}/{n.rack} tokens {list(n.tokens)}" for n in outcome.cluster.ring_before.nodes]
+    lines += ["tables"]
+    for plan in outcome.plans:
+        columns = ", ".join(f"{c.name} {c.type.cql}{' desc' * c.reversed} ({c.kind})" for c in plan.table.columns)
+        lines.append(f"  {plan.table.full_name}: {columns}; {len(plan.leaves)} leaves")
+    lines += ["case", f"  {case.capabilities}", f"  {case.options}", f"  {case.pace}"]
+    lines += [f"  clock {case.clock_skew_s} s ahead, {case.traffic}"]
+    lines += [f"  {fault}" for fault in case.faults]
+    lines += [f"  hit: {', '.join(f'{t.value} {n}' for t, n in outcome.cluster.hit.items())}"] if case.faults else []
+    lines += [f"  stop at {case.stop_at_s}, ring changes {case.ring_changes_at_s}, schema {case.schema_changes_at_s}"]
+    lines += ["damage", *(f"  {text}" for text in outcome.told)]
+    lines += ["rows that differ at the start", *(f"  {row}: {what}" for row, what in outcome.planted.items())]
+    if outcome.traffic:
+        lines.append(f"traffic: {outcome.traffic.writes} writes, {outcome.traffic.dropped} deliveries lost")
+    lines += ["findings", *(f"  {f.kind.value} {f.table} {dict(f.key)} {dict(f.replicas)}" for f in outcome.findings)]
+    for table in report.tables:
+        lines.append(f"{table.full_name}: {table.verdict.value}, {table.depth}/{table.route}, {table.coverage}")
+        lines.append(f"  [{table.strip}] {table.unsettled_rows} unsettled {table.note}")
+        lines += [f"  unread {u.replica}: {len(u.ranges)} ranges, {u.reason}" for u in table.unread]
+    lines.append(f"verdict {report.verdict.value}, exit code {int(report.exit_code)}")
+    lines += ["BROKEN", *(f"  {text}" for text in outcome.broken)] if outcome.broken else ["every promise was kept"]
+    return lines
+
+
+def verdict_of(seed: int) -> tuple[int, str, list[str]]:
+    """Run one seed; what it raises is a broken promise too."""
+    try:
+        outcome = run_case(seed)
+    except Exception:
+        return seed, "raised", [traceback.format_exc()]
+    return seed, outcome.report.verdict.value, outcome.broken
+
+
+def many(seeds: range, jobs: int) -> int:
+    """Run many seeds and print those that fail, with the command that replays each."""
+    started = time.monotonic()
+    verdicts: Counter[str] = Counter()
+    failed = 0
+    with Pool(jobs) as pool:
+        for seed, verdict, broken in pool.imap_unordered(verdict_of, seeds, chunksize=50):
+            verdicts[verdict] += 1
+            if broken:
+                failed += 1
+                print(f"seed {seed}: {broken[0][-600:]}\n  replay: python -m tests.simulation {seed}")
+    seconds = time.monotonic() - started
+    print(f"{len(seeds)} seeds, {failed} failed, {dict(verdicts)}, {len(seeds) / seconds:.0f} seeds/s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Runs the aggregates of the scanner's own digest statements, as cql.py writes them, over simulated rows.
+
+The select list of those statements happens to be valid Python once the functions are there, so that a column
+left out of a statement, or a null that takes a whole sum with it, shows here as it would on a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
+from typing import Any
+
+import xxhash
+
+from consistency import cql
+from consistency.reading import CellColumn, RawRow, Reading
+from consistency.tokens import TokenRange
+from consistency.tree import Digest
+from tests.simulation.storage import token_of
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a column name stands for in one row."""
+
+    value: bytes | None
+    writetime: bytes | None = None
+    ttl: bytes | None = None
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+class Number:
+    """A bigint that may be null: null in, null out."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int | None) -> None:
+        self.value = value
+
+    def __add__(self, other: Number | int) -> Number:
+        right = other.value if isinstance(other, Number) else other
+        return Number(None if self.value is None or right is None else self.value + right)
+
+    def __mul__(self, other: Number | int) -> Number:
+        right = other.value if isinstance(other, Number) else other
+        return Number(None if self.value is None or right is None else self.value * right)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def _number(raw: bytes | None) -> Number:
+    return Number(None if raw is None else int.from_bytes(raw, "big", signed=True))
+
+
+def _token(*arguments: Held) -> Number:
+    parts = [a.value for a in arguments]
+    return Number(None) if None in parts else Number(token_of([part or b"" for part in parts]))
+
+
+def _mask_hash(value: Any, algorithm: str) -> bytes | None:
+    # Collections arrive as Held, their write times as raw bytes wrapped in a Number; repr tells all of it.
+    if isinstance(value, Held) and value.value is None:
+        return None
+    return xxhash.xxh3_128_digest(repr(value).encode())
+
+
+FUNCTIONS = {
+    "token": _token,
+    "writetime": lambda held: _number(held.writetime),
+    "ttl": lambda held: _number(held.ttl),
+    "mask_hash": _mask_hash,
+    "blob_as_varint": lambda raw: Number(int.from_bytes(raw, "big", signed=True)),
+    "sum": lambda number: number,
+}
+
+
+@lru_cache(maxsize=256)
+def _compiled(reading: Reading) -> CodeType:
+    everything = TokenRange.full_ring()
+    if reading.capabilities.hashes:
+        statement = cql.hash_digest(reading, everything, "MD5")
+    else:
+        statement = cql.sum_digest(reading, everything)
+    head, _, rest = statement.partition("SELECT count(*), ")
+    assert not head
+    return compile(f"({rest.rsplit(' FROM ', 1)[0]},)", "<digest statement>", "eval")
+
+
+def server_digest(reading: Reading, raws: Sequence[RawRow]) -> Digest:
+    """Return the digest that the scanner's statement gives over these rows."""
+    code = _compiled(reading)
+    sums: list[int] = []
+    for raw in raws:
+        numbers = eval(code, FUNCTIONS | _names(reading, raw))
+        sums = sums or [0] * len(numbers)
+        sums = [total + (number.value or 0) for total, number in zip(sums, numbers, strict=True)]
+    if reading.capabilities.hashes:
+        return Digest(len(raws), (sum(sums) % 2**160).to_bytes(20, "big"))
+    return Digest(len(raws), b"".join((total % 2**64).to_bytes(8, "big") for total in sums))
+
+
+def _names(reading: Reading, raw: RawRow) -> dict[str, Held]:
+    names = {c.name: Held(part) for c, part in zip(reading.table.primary_key, raw[reading.key_slice], strict=True)}
+    at = reading.static_slice.start
+    for column in reading.statics + reading.regulars:
+        names[column.column.name] = _held(column, raw, at)
+        at += column.width
+    return names
+
+
+def _held(column: CellColumn, raw: RawRow, at: int) -> Held:
+    value = raw[at] if column.value else None
+    at += column.value
+    writetime = raw[at] if column.writetime else None
+    at += column.writetime
+    return Held(value, writetime, raw[at] if column.ttl else None)

@@ -1,0 +1,347 @@
+"""The in-memory cluster as the scanner sees it: the port `ClusterReader` over raw bytes, with faults."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import xxhash
+
+from consistency.errors import (
+    ReplicaError,
+    ReplicaOverloaded,
+    ReplicaRefused,
+    ReplicaTimeout,
+    ReplicaUnavailable,
+    TooMuchToScan,
+)
+from consistency.reading import Capabilities, CellColumn, Locality, RawRow, Reading, Route
+from consistency.ring import Node, Ring
+from consistency.schema import Column, Keyspace, Table
+from consistency.tokens import TokenRange
+from consistency.tree import Digest
+from tests.simulation.aggregates import server_digest
+from tests.simulation.storage import Key, Mutation, Path, Stored, TableStorage, Visible, token_of
+from tests.simulation.values import SCALARS, int_bytes, long_bytes, sized
+from tests.simulation.vclock import EPOCH_S, VirtualLoop
+
+
+class Trouble(str, Enum):
+    """What can be wrong with a node for a while."""
+
+    SLOW = "slow"
+    DOWN = "down"
+    TIMEOUT = "timeout"
+    OVERLOADED = "overloaded"
+    TOO_MUCH = "too much to scan"
+    ERROR = "server error"
+    DISTURBED = "disturbed digest"
+
+
+_ERRORS: Mapping[Trouble, type[ReplicaError]] = {
+    Trouble.DOWN: ReplicaUnavailable,
+    Trouble.TIMEOUT: ReplicaTimeout,
+    Trouble.OVERLOADED: ReplicaOverloaded,
+    Trouble.TOO_MUCH: TooMuchToScan,
+    Trouble.ERROR: ReplicaError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One node's trouble from `start_s` to `end_s` (virtual seconds), hitting each request with a probability."""
+
+    trouble: Trouble
+    node: Node
+    start_s: float
+    end_s: float
+    rate: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.trouble.value} from {self.start_s:.2f} to {self.end_s:.2f} s at rate {self.rate:.2f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast nodes answer and how large their pages are."""
+
+    latency_s: float = 0.002
+    jitter_s: float = 0.004
+    page_rows: int = 7
+
+
+class SimCluster:
+    """Nodes with storage, a ring, a schema, and the port through which the scanner reads them."""
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        ring: Ring,
+        schema: Mapping[str, Keyspace],
+        capabilities: Capabilities,
+        rng: random.Random,
+        pace: Pace | None = None,
+        faults: Sequence[Fault] = (),
+    ) -> None:
+        self._loop = loop
+        self._ring = ring
+        self._schema = dict(schema)
+        self._capabilities = capabilities
+        self._rng = {node: random.Random(rng.getrandbits(64)) for node in ring.nodes}
+        self._pace = pace or Pace()
+        self._faults = tuple(faults)
+        self._stores = {
+            node: {t.full_name: TableStorage(t) for ks in schema.values() for t in ks.tables.values()}
+            for node in ring.nodes
+        }
+        self.skew_s: dict[Node, float] = {}
+        self.hit: Counter[Trouble] = Counter()
+        self.asked: Counter[Node] = Counter()
+        self.described_at: list[float] = []
+        self.digested: set[tuple[Node, str, TokenRange]] = set()
+        self.ring_later: Callable[[], Ring] | None = None
+        self.change_schema: Callable[[dict[str, Keyspace]], dict[str, Keyspace]] | None = None
+
+    @property
+    def ring_before(self) -> Ring:
+        """The ring as the simulation started with it."""
+        return self._ring
+
+    # What happens to the cluster, apart from being read.
+
+    def store(self, node: Node, table: Table) -> TableStorage:
+        """Return what a node holds of a table."""
+        return self._stores[node][table.full_name]
+
+    def replicas(self, table: Table, key: Key) -> tuple[Node, ...]:
+        """Return the owners of a partition."""
+        return self._ring.replicas_of(token_of(key), self._schema[table.keyspace].replication)
+
+    def apply(self, table: Table, mutation: Mutation, nodes: Sequence[Node] | None = None) -> None:
+        """Have a mutation on some replicas now, on all owners where none are named."""
+        for node in self.replicas(table, mutation.key) if nodes is None else nodes:
+            mutation.apply(self.store(node, table))
+
+    # The port.
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def locality(self, node: Node) -> Locality:
+        return Locality.NODE_LOCAL
+
+    async def ring(self) -> Ring:
+        return self._ring
+
+    async def ring_now(self) -> Ring:
+        self.described_at.append(self._loop.now)
+        await asyncio.sleep(0.001)
+        return self.ring_later() if self.ring_later else self._ring
+
+    async def schema(self) -> dict[str, Keyspace]:
+        await asyncio.sleep(0.001)
+        return self.change_schema(dict(self._schema)) if self.change_schema else dict(self._schema)
+
+    async def count(self, node: Node, table: Table, token_range: TokenRange) -> int:
+        await self._serve(node, table, scans=True)
+        now_s = EPOCH_S + int(self._loop.now)
+        return sum(1 for _ in self._visible(node, table, token_range, now_s))
+
+    async def digest(self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int) -> Digest:
+        if route is Route.CLIENT:
+            state, rows = xxhash.xxh3_128(), 0
+            async for page in self.rows(node, reading, token_range, now_s):
+                for raw in page:
+                    state.update(_framed(raw))
+                rows += len(page)
+            self.digested.add((node, reading.table.name, token_range))
+            return Digest(rows, state.digest())
+        disturbed = await self._serve(node, reading.table, scans=True)
+        raws = [self._raw(reading, seen, now) for seen, now in self._seen(node, reading, token_range, now_s)]
+        digest = server_digest(reading, raws)
+        self.digested.add((node, reading.table.name, token_range))
+        return Digest(digest.rows, bytes(len(digest.value))) if disturbed else digest
+
+    async def rows(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        after: tuple[int, bytes, bool, tuple[object, ...]] | None = None
+        while True:
+            await self._serve(node, reading.table, scans=True)
+            size = self._rng[node].randint(1, self._pace.page_rows)
+            page, after = self._page(node, reading, token_range, now_s, after, size)
+            if page:
+                yield page
+            if after is None:
+                return
+
+    async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
+        await self._serve(node, reading.table)
+        split = len(reading.table.partition_key)
+        now = self._now(node, reading, now_s)
+        seen = self.store(node, reading.table).visible_row(key[:split], key[split:], now)
+        return None if seen is None else self._raw(reading, (seen, self._static(node, reading, seen.key, now)), now)
+
+    async def static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
+        await self._serve(node, reading.table)
+        now = self._now(node, reading, now_s)
+        store = self.store(node, reading.table)
+        static = store.visible_static(key, now)
+        if static is None and not store.visible_rows(key, now):
+            return None
+        return (long_bytes(token_of(key)), *key, *_cells(reading.statics, static.cells if static else {}, now))
+
+    # How it is done.
+
+    async def _serve(self, node: Node, table: Table, *, scans: bool = False) -> bool:
+        """Take the time an answer takes, or raise what a faulty node raises; return whether a digest is disturbed."""
+        self.asked[node] += 1
+        rng, now = self._rng[node], self._loop.now
+        delay = self._pace.latency_s + rng.random() * self._pace.jitter_s
+        disturbed = False
+        for fault in self._faults:
+            if fault.node != node or not fault.start_s <= now < fault.end_s or rng.random() >= fault.rate:
+                continue
+            if fault.trouble is Trouble.TOO_MUCH and not scans:
+                continue
+            self.hit[fault.trouble] += 1
+            if fault.trouble is Trouble.SLOW:
+                delay *= 200
+            elif fault.trouble is Trouble.DISTURBED:
+                disturbed = True
+            else:
+                await asyncio.sleep(5.0 + rng.random() if fault.trouble is Trouble.TIMEOUT else delay)
+                msg = f"{node}: {fault.trouble.value}"
+                raise _ERRORS[fault.trouble](msg)
+        await asyncio.sleep(delay)
+        if self.change_schema and table.name not in self.change_schema(dict(self._schema))[table.keyspace].tables:
+            msg = f"{node}: unconfigured table {table.name}"
+            raise ReplicaRefused(msg)
+        return disturbed
+
+    def _now(self, node: Node, reading: Reading, now_s: int) -> int:
+        """Return the instant that TTLs are judged at: ours where the server takes it, else by the server's clock."""
+        if reading.capabilities.timed:
+            return now_s
+        return EPOCH_S + int(self._loop.now + self.skew_s.get(node, 0.0))
+
+    def _visible(
+        self, node: Node, table: Table, token_range: TokenRange, now_s: int, start: tuple[int, bytes] | None = None
+    ) -> Iterator[tuple[int, bytes, Visible]]:
+        """Yield live rows in ring order; a partition with live static cells and no row yields its static row."""
+        store = self.store(node, table)
+        for token, raw_key, key in store.between(token_range.start, token_range.end):
+            if start is not None and (token, raw_key) < start:
+                continue
+            rows = store.visible_rows(key, now_s)
+            if not rows and (static := store.visible_static(key, now_s)) is not None:
+                rows = [static]
+            for row in rows:
+                yield token, raw_key, row
+
+    def _seen(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> Iterator[tuple[tuple[Visible, Visible | None], int]]:
+        now = self._now(node, reading, now_s)
+        for _, _, row in self._visible(node, reading.table, token_range, now):
+            yield (row, self._static(node, reading, row.key, now)), now
+
+    def _static(self, node: Node, reading: Reading, key: Key, now_s: int) -> Visible | None:
+        return self.store(node, reading.table).visible_static(key, now_s) if reading.statics else None
+
+    def _page(
+        self,
+        node: Node,
+        reading: Reading,
+        token_range: TokenRange,
+        now_s: int,
+        after: tuple[int, bytes, bool, tuple[object, ...]] | None,
+        size: int,
+    ) -> tuple[list[RawRow], tuple[int, bytes, bool, tuple[object, ...]] | None]:
+        """Return the rows after a place, as they are now, and the place to go on from; None at the end."""
+        now = self._now(node, reading, now_s)
+        order = self.store(node, reading.table).order
+        page: list[RawRow] = []
+        last = after
+        for token, raw_key, row in self._visible(node, reading.table, token_range, now, after[:2] if after else None):
+            place = (token, raw_key, row.clustering is not None, order(row.clustering or ()))
+            if after is not None and not after < place:
+                continue
+            if len(page) == size:
+                return page, last
+            page.append(self._raw(reading, (row, self._static(node, reading, row.key, now)), now))
+            last = place
+        return page, None
+
+    def _raw(self, reading: Reading, seen: tuple[Visible, Visible | None], now_s: int) -> RawRow:
+        row, static = seen
+        clustering: Sequence[bytes | None] = (
+            row.clustering if row.clustering is not None else [None] * len(reading.table.clustering)
+        )
+        return (
+            long_bytes(token_of(row.key)),
+            *row.key,
+            *clustering,
+            *_cells(reading.statics, static.cells if static else {}, now_s),
+            *_cells(reading.regulars, row.cells if row.clustering is not None else {}, now_s),
+        )
+
+
+def _cells(columns: Sequence[CellColumn], held: Mapping[str, dict[Path, Stored]], now_s: int) -> list[bytes | None]:
+    out: list[bytes | None] = []
+    for column in columns:
+        cells = held.get(column.column.name, {})
+        if column.column.type.is_multicell:
+            out.extend(_collection(column, cells, now_s))
+        else:
+            out.extend(_simple(column, cells.get(None), now_s))
+    return out
+
+
+def _simple(column: CellColumn, cell: Stored | None, now_s: int) -> Iterator[bytes | None]:
+    if column.value:
+        yield cell.value if cell else None
+    if column.writetime:
+        yield long_bytes(cell.ts) if cell else None
+    if column.ttl:
+        yield int_bytes(cell.expires - now_s) if cell and cell.expires is not None else None
+
+
+def _collection(column: CellColumn, cells: dict[Path, Stored], now_s: int) -> Iterator[bytes | None]:
+    """Yield a collection's value, write times and TTLs, in the order of its elements."""
+    paths = sorted(cells, key=path_order(column.column))
+    held = [cells[path] for path in paths]
+    if column.value:
+        yield _collection_value(column.column, paths, held) if held else None
+    if column.writetime:
+        yield sized([long_bytes(cell.ts) for cell in held]) if held else None
+    if column.ttl:
+        ttls = [None if cell.expires is None else int_bytes(cell.expires - now_s) for cell in held]
+        yield sized(ttls) if held else None
+
+
+def path_order(column: Column) -> Callable[[Path], object]:
+    """Return the order of a collection's elements by path."""
+    if column.type.name == "list":
+        return lambda path: path
+    order = SCALARS[column.type.args[0].name].order
+    return lambda path: order(path or b"")
+
+
+def _collection_value(column: Column, paths: Sequence[Path], cells: Sequence[Stored]) -> bytes:
+    kind = column.type.name
+    if kind == "set":
+        return sized(paths)
+    if kind == "list":
+        return sized([cell.value for cell in cells])
+    pairs = [part for path, cell in zip(paths, cells, strict=True) for part in (path, cell.value)]
+    return int_bytes(len(cells)) + sized(pairs)[4:]
+
+
+def _framed(raw: RawRow) -> bytes:
+    return sized(raw)

@@ -1,0 +1,239 @@
+"""What one node holds, with Cassandra's semantics: cells, liveness, TTLs, and tombstones of every reach.
+
+Mutations commute: replicas that got the same ones in any order hold the same. What is deleted is kept as a
+tombstone, which CQL does not show. Source of the rules: Cells.reconcile, Row.Merger, DeletionTime.deletes.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cassandra.metadata import Murmur3Token
+
+from consistency.schema import Table
+from tests.simulation.values import clustering_order
+
+NEVER = -(2**63)
+"""The time of a deletion that did not happen."""
+
+Key = tuple[bytes, ...]
+Path = bytes | None
+CellName = tuple[str, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One cell: its write time in µs, its value (None is a tombstone), its expiry in s since the epoch."""
+
+    ts: int
+    value: bytes | None
+    expires: int | None = None
+
+    def live(self, now_s: int) -> bool:
+        """Whether a read at `now_s` shows it, deletions of the row aside."""
+        return self.value is not None and (self.expires is None or now_s < self.expires)
+
+
+def winner(left: Stored, right: Stored) -> Stored:
+    """Return the cell that Cassandra keeps of two versions."""
+
+    def rank(cell: Stored) -> tuple[Any, ...]:
+        special = cell.value is None or cell.expires is not None
+        return cell.ts, special, cell.value is None, cell.expires or 0, cell.value or b""
+
+    return left if rank(left) >= rank(right) else right
+
+
+@dataclass(slots=True)
+class Row:
+    """One row, or a partition's static row."""
+
+    order: tuple[Any, ...] = ()
+    liveness: Stored | None = None
+    deleted: int = NEVER
+    cells: dict[CellName, Stored] = field(default_factory=dict)
+    complex_deleted: dict[str, int] = field(default_factory=dict)
+
+    def put(self, name: CellName, cell: Stored) -> None:
+        """Merge one cell in."""
+        held = self.cells.get(name)
+        self.cells[name] = cell if held is None else winner(held, cell)
+
+    def put_liveness(self, cell: Stored) -> None:
+        """Merge the mark that an INSERT leaves."""
+        self.liveness = cell if self.liveness is None else winner(self.liveness, cell)
+
+    def live_cells(self, deleted: int, now_s: int) -> dict[str, dict[Path, Stored]]:
+        """Return what a read shows: by column, then by path; `deleted` is the newest deletion from above."""
+        found: dict[str, dict[Path, Stored]] = {}
+        for (name, path), cell in self.cells.items():
+            newest = max(deleted, self.deleted, self.complex_deleted.get(name, NEVER) if path is not None else NEVER)
+            if cell.ts > newest and cell.live(now_s):
+                found.setdefault(name, {})[path] = cell
+        return found
+
+    def is_live(self, deleted: int, now_s: int) -> bool:
+        """Whether the row has a live mark of its own, apart from its cells."""
+        mark = self.liveness
+        return mark is not None and mark.ts > max(deleted, self.deleted) and mark.live(now_s)
+
+
+@dataclass(slots=True)
+class RangeTombstone:
+    """A deletion of the rows from `low` to `high`, both included, in the server's order."""
+
+    low: tuple[Any, ...]
+    high: tuple[Any, ...]
+    ts: int
+
+
+@dataclass(slots=True)
+class Partition:
+    """One partition on one node."""
+
+    key: Key
+    deleted: int = NEVER
+    static: Row = field(default_factory=Row)
+    rows: dict[Key, Row] = field(default_factory=dict)
+    ranges: list[RangeTombstone] = field(default_factory=list)
+
+    def deleted_at(self, row: Row) -> int:
+        """Return the newest deletion that covers the row from above."""
+        return max([self.deleted, *(r.ts for r in self.ranges if not (row.order < r.low or r.high < row.order))])
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """One row as a read shows it: live cells by column and path; `clustering` is None for the static row."""
+
+    key: Key
+    clustering: Key | None
+    cells: dict[str, dict[Path, Stored]]
+
+
+def token_of(key: Sequence[bytes]) -> int:
+    """Return the Murmur3 token of a partition key."""
+    return int(Murmur3Token.hash_fn(partition_bytes(key)))
+
+
+def partition_bytes(key: Sequence[bytes]) -> bytes:
+    """Serialize a partition key as the server does before it hashes it."""
+    if len(key) == 1:
+        return key[0]
+    return b"".join(len(part).to_bytes(2, "big") + part + b"\0" for part in key)
+
+
+Place = tuple[int, bytes, Key]
+
+
+class TableStorage:
+    """One table on one node."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.order: Callable[[Sequence[bytes]], tuple[Any, ...]] = clustering_order(table)
+        self.partitions: dict[Key, Partition] = {}
+        self.places: list[Place] = []
+
+    def partition(self, key: Key) -> Partition:
+        """Return a partition, made where it was not there."""
+        if key not in self.partitions:
+            self.partitions[key] = Partition(key)
+            bisect.insort(self.places, (token_of(key), partition_bytes(key), key))
+        return self.partitions[key]
+
+    def row(self, key: Key, clustering: Key) -> Row:
+        """Return a row, made where it was not there."""
+        rows = self.partition(key).rows
+        if clustering not in rows:
+            rows[clustering] = Row(self.order(clustering))
+        return rows[clustering]
+
+    def between(self, after: int, until: int) -> Iterator[Place]:
+        """Yield the partitions of the tokens in `(after, until]` in ring order."""
+        at = bisect.bisect_right(self.places, after, key=lambda place: place[0])
+        while at < len(self.places) and self.places[at][0] <= until:
+            yield self.places[at]
+            at += 1
+
+    def visible_static(self, key: Key, now_s: int) -> Visible | None:
+        """Return the static row of a partition as a read shows it, None where no static cell lives."""
+        partition = self.partitions.get(key)
+        if partition is None:
+            return None
+        cells = partition.static.live_cells(partition.deleted, now_s)
+        return Visible(key, None, cells) if cells else None
+
+    def visible_row(self, key: Key, clustering: Key, now_s: int) -> Visible | None:
+        """Return one row as a read shows it."""
+        partition = self.partitions.get(key)
+        row = partition.rows.get(clustering) if partition else None
+        if partition is None or row is None:
+            return None
+        deleted = partition.deleted_at(row)
+        cells = row.live_cells(deleted, now_s)
+        return Visible(key, clustering, cells) if cells or row.is_live(deleted, now_s) else None
+
+    def visible_rows(self, key: Key, now_s: int) -> list[Visible]:
+        """Return the live rows of a partition in the server's order."""
+        partition = self.partitions.get(key)
+        if partition is None:
+            return []
+        ordered = sorted(partition.rows, key=lambda clustering: partition.rows[clustering].order)
+        found = (self.visible_row(key, clustering, now_s) for clustering in ordered)
+        return [row for row in found if row is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """An INSERT or UPDATE of one row, or of a partition's static row (`clustering` None).
+
+    `cells` are (column, path, value), a value of None deletes; `replaced` are collections that are assigned as a
+    whole, which deletes what was in them a microsecond before.
+    """
+
+    key: Key
+    clustering: Key | None
+    ts: int
+    cells: tuple[tuple[str, Path, bytes | None], ...] = ()
+    replaced: tuple[str, ...] = ()
+    expires: int | None = None
+    insert: bool = False
+
+    def apply(self, storage: TableStorage) -> None:
+        """Merge it into one node's storage."""
+        partition = storage.partition(self.key)
+        row = partition.static if self.clustering is None else storage.row(self.key, self.clustering)
+        if self.insert:
+            row.put_liveness(Stored(self.ts, b"", self.expires))
+        for name in self.replaced:
+            row.complex_deleted[name] = max(row.complex_deleted.get(name, NEVER), self.ts - 1)
+        for name, path, value in self.cells:
+            row.put((name, path), Stored(self.ts, value, self.expires if value is not None else None))
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """A DELETE of a partition (`low` None), or of the rows from `low` to `high`; one row where they are equal."""
+
+    key: Key
+    ts: int
+    low: Key | None = None
+    high: Key | None = None
+
+    def apply(self, storage: TableStorage) -> None:
+        """Merge it into one node's storage."""
+        partition = storage.partition(self.key)
+        if self.low is None or self.high is None:
+            partition.deleted = max(partition.deleted, self.ts)
+        elif self.low == self.high:
+            row = storage.row(self.key, self.low)
+            row.deleted = max(row.deleted, self.ts)
+        else:
+            partition.ranges.append(RangeTombstone(storage.order(self.low), storage.order(self.high), self.ts))
+
+
+Mutation = Write | Delete
