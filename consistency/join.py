@@ -196,6 +196,10 @@ def _compare_rows(
     some = next(iter(holders.values()))
     if not reading.has_row(some.row):
         return None
+    cells = some.row[reading.regular_slice]
+    if len(holders) == len(cursors) and all(c.row[reading.regular_slice] == cells for c in holders.values()):
+        # Only static cells differ, which every row of the partition repeats.
+        return None
     states: dict[Node, RowState | None] = {
         node: reading.row_state(holders[node].row, now_s) if node in holders else None for node in cursors
     }
