@@ -150,7 +150,10 @@ async def explain(reader: ClusterReader, clock: Clock, chosen: Chosen) -> Explan
     owners = ring.replicas_of(finding.token, keyspace.replication)
     strangers = _strangers(ring, finding, owners)
     nodes = [*owners, *strangers]
-    answers = await asyncio.gather(*(_ask(reader, reading, name, n, n in strangers, now_us) for n in nodes))
+    answers = await asyncio.gather(
+        *(_ask(reader, reading, name, node, now_us) for node in owners),
+        *(_ask_stranger(reader, reading, name, node, now_us) for node in strangers),
+    )
     read = {node: answer for node, answer in zip(nodes, answers, strict=True) if not isinstance(answer, str)}
     return Explanation(
         finding=finding,
@@ -204,20 +207,21 @@ def _strangers(ring: Ring, finding: Finding, owners: Sequence[Node]) -> list[Nod
 
 
 async def _ask(
-    reader: ClusterReader,
-    reading: Reading,
-    name: RowName,
-    node: Node,
-    stranger: bool,
-    now_us: int,  # noqa: FBT001
+    reader: ClusterReader, reading: Reading, name: RowName, node: Node, now_us: int
 ) -> RowState | str | None:
     """Return the row's state on one node, or why it could not be read."""
-    if stranger and reader.locality(node) is not Locality.NODE_LOCAL:
-        return "what a node holds without owning it can be read with NODE_LOCAL only"
     try:
         return await read_state(reader, reading, name, node, now_us // 1_000_000)
     except ReplicaError as error:
         return str(error).removeprefix(f"{node}: ")
+
+
+async def _ask_stranger(
+    reader: ClusterReader, reading: Reading, name: RowName, node: Node, now_us: int
+) -> RowState | str | None:
+    if reader.locality(node) is not Locality.NODE_LOCAL:
+        return "what a node holds without owning it can be read with NODE_LOCAL only"
+    return await _ask(reader, reading, name, node, now_us)
 
 
 def _warnings(ring: Ring, header: Mapping[str, Any]) -> list[str]:

@@ -204,7 +204,11 @@ async def _check(order: Order, progress: Progress) -> Report:
     from consistency.replicas import ReadLimits  # noqa: PLC0415
     from consistency.session import open_cluster  # noqa: PLC0415
 
-    interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), progress.close)
+    def abort() -> None:
+        progress.close()
+        click.echo("interrupted", err=True)
+
+    interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), abort)
     interrupt.listen()
     ticking = asyncio.create_task(_tick(progress))
     limits = ReadLimits(lanes=_FULL_SPEED_LANES, streams=_FULL_SPEED_LANES) if order.full_speed else ReadLimits()

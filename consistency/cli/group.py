@@ -100,7 +100,7 @@ def _guarded(run: Any) -> int:
     try:
         result = run()
     except click.ClickException as error:
-        return _say(_click_message(error), ExitCode.USAGE)
+        return _misused(error)
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", ExitCode.INTERRUPTED, label="")
     except ConsistencyError as error:
@@ -112,10 +112,15 @@ def _guarded(run: Any) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _click_message(error: click.ClickException) -> str:
-    message = error.format_message().rstrip(".")
+def _misused(error: click.ClickException) -> int:
+    """Say what is wrong with the command line; a group without a command gets its help."""
+    message = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later
+        click.echo(message, err=True)
+        return int(ExitCode.USAGE)
     context = getattr(error, "ctx", None)
-    return f"{message}; see: {context.command_path} --help" if context is not None else message
+    hint = f"; see: {context.command_path} --help" if context is not None else ""
+    return _say(message.rstrip(".") + hint, ExitCode.USAGE)
 
 
 def _internal(error: Exception) -> int:

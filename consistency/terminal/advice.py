@@ -33,14 +33,14 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
     differing = report.verdict is Verdict.DIVERGENT
     if differing and report.findings_path:
         path = quoted(report.findings_path)
-        out.append(("see who holds what", _consistency("explain", path, "--row 1", typed=typed)))
-        out.append(("plan the repair", plan_command(report.findings_path, typed)))
+        out.append(("who holds what", _consistency("explain", path, "--row 1", typed=typed)))
+        out.append(("what would be repaired", plan_command(report.findings_path, typed)))
     elif differing:
         names = _names([t for t in report.tables if t.verdict is Verdict.DIVERGENT], typed)
-        out.append(("write the rows to a file", _check(typed, names, "--findings findings.jsonl")))
+        out.append(("write them to a file", _check(typed, names, "--findings findings.jsonl")))
     unread = [t for t in report.tables if not t.coverage.complete]
     if unread and not differing:
-        out.append(("when every replica can be read, check again", _check(typed, _names(unread, typed))))
+        out.append(("once every replica can be read", _check(typed, _names(unread, typed))))
     return out
 
 

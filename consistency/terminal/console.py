@@ -83,8 +83,8 @@ def indented(
         console.print(Text(rest if number else first) + line, soft_wrap=True)
 
 
-def command(console: Console, words: Sequence[str]) -> None:
-    r"""Print a command to copy: a long one is continued with ` \`, never wrapped inside a word."""
+def command(console: Console, words: Sequence[str], why: str = "") -> None:
+    r"""Print a command to copy, with a comment; a long one is continued with ` \`, never wrapped inside a word."""
     room = console.width - 2
     lines: list[str] = []
     for word in words:
@@ -93,6 +93,11 @@ def command(console: Console, words: Sequence[str]) -> None:
             lines.append(f"    {word}")
         else:
             lines[-1:] = [joined]
+    comment = f"  # {why}" if why else ""
+    if comment and len(lines[-1]) + len(comment) > room:
+        console.print(Text(f"  # {why}", style="dim"), soft_wrap=True)
+        comment = ""
     for number, line in enumerate(lines):
-        end = " \\" if number + 1 < len(lines) else ""
-        console.print(Text(f"  {line}{end}", style="cyan"), soft_wrap=True)
+        last = number + 1 == len(lines)
+        end = Text(comment, style="dim") if last else Text(" \\")
+        console.print(Text.assemble(Text(f"  {line}", style="cyan"), end), soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -14,70 +13,91 @@ from consistency.report import Report, Severity, TableReport, Unread, Violation
 from consistency.terminal.console import heading, indented, safe
 from consistency.terminal.figures import counted, moment
 
-MOST_FINDINGS = 4
+MOST_FINDINGS = 3
 MOST_REPLICAS = 6
 MOST_NAMED = 3
-_STATE_WORDS = {
-    State.MISSING: "missing on",
-    State.STALE: "behind on",
-    State.CURRENT: "current on",
-    State.UNREADABLE: "unreadable on",
-}
+_STATE_WORDS = {State.MISSING: "missing on", State.STALE: "behind on"}
 
 
 def print_findings(console: Console, report: Report, *, keys: bool) -> None:
-    """Print how many rows differ by kind, and the first of them."""
+    """Print how many rows differ by kind, and the first of them with their number in the findings file."""
     total = sum(report.findings_by_kind.values())
     if not total:
         return
-    kinds = " · ".join(f"{_kind_text(kind)} {n:,}" for kind, n in report.findings_by_kind.items())
+    kinds = ", ".join(f"{_kind_text(kind)} {n:,}" for kind, n in report.findings_by_kind.items())
     console.print(Text.assemble(heading("findings"), "  ", (kinds, "red")))
-    for finding in report.top[:MOST_FINDINGS]:
-        _print_finding(console, finding, keys=keys)
-    hidden = total - min(MOST_FINDINGS, len(report.top))
-    if hidden:
-        where = f" in {safe(report.findings_path)}" if report.findings_path else ""
-        indented(console, f"and {hidden:,} more{where}", style="dim")
+    shown = choose_findings(report.top)
+    for number in shown:
+        _print_finding(console, number, report.top[number - 1], keys=keys)
+    hints = []
+    if total > len(shown):
+        hints.append(
+            f"{total - len(shown):,} more" + (f" in {safe(report.findings_path)}" if report.findings_path else "")
+        )
     if not keys:
-        indented(console, "keys are hidden here; --show-keys prints them", style="dim")
+        hints.append("keys are hidden here: --show-keys prints them")
+    if hints:
+        indented(console, "; ".join(hints), first="     ", style="dim")
+
+
+def choose_findings(top: Sequence[Finding]) -> list[int]:
+    """Return the numbers (from 1) of the findings to show: one of each kind before a second of any."""
+    seen: dict[Kind, int] = defaultdict(int)
+    ranked: list[tuple[int, int]] = []
+    for number, finding in enumerate(top, start=1):
+        ranked.append((seen[finding.kind], number))
+        seen[finding.kind] += 1
+    return sorted(number for _, number in sorted(ranked)[:MOST_FINDINGS])
 
 
 def _kind_text(kind: str) -> str:
     return safe(kind.replace("_", " "))
 
 
-def _print_finding(console: Console, finding: Finding, *, keys: bool) -> None:
+def _print_finding(console: Console, number: int, finding: Finding, *, keys: bool) -> None:
     row = key_text(finding.key) if keys else f"token {finding.token}"
     name = f"{finding.keyspace}.{finding.table}"
-    what = Text.assemble((_kind_text(finding.kind.value), "red"), "  ", safe(name), "  ", row)
-    indented(console, what, rest="    ")
-    indented(console, states_text(finding), first="    ", style="dim")
+    kind = Text(_kind_text(finding.kind.value), style="red")
+    what = Text.assemble((f"{number:<3}", "dim"), kind, "  ", safe(name), "  ", row)
+    indented(console, what, rest="     ")
+    indented(console, states_text(finding), first="     ", style="dim")
 
 
 def key_text(key: Mapping[str, object]) -> str:
-    """Return a key as `column=value, column=value`, safe to show."""
-    return ", ".join(
-        f"{safe(name)}={safe(json.dumps(value, ensure_ascii=False) if isinstance(value, str) else value)}"
-        for name, value in key.items()
-    )
+    """Return a key as `column=value, column=value`, safe to show; text is quoted so that its ends show."""
+    return ", ".join(f"{safe(name)}={_key_value(value)}" for name, value in key.items())
+
+
+def _key_value(value: object) -> str:
+    return f'"{safe(value)}"' if isinstance(value, str) else safe(value)
 
 
 def states_text(finding: Finding) -> str:
     """Say which replicas hold what, and since when."""
-    by_state: dict[State, list[str]] = defaultdict(list)
-    for name, view in finding.replicas.items():
-        by_state[view.state].append(name)
     if finding.kind is Kind.NON_OWNER:
         parts = [f"held by {_names(list(finding.replicas))}, which does not own its token range"]
     else:
-        order = (State.MISSING, State.STALE, State.CURRENT, State.UNREADABLE)
-        parts = [f"{_STATE_WORDS[state]} {_names(by_state[state])}" for state in order if by_state[state]]
+        parts = _sides(finding)
     if finding.columns and finding.kind is not Kind.MISSING:
         parts.append(f"in {_columns(finding.columns)}")
     newest = newest_us(finding)
     if newest is not None:
         parts.append(f"newest write {moment(newest)}")
     return "; ".join(parts)
+
+
+def _sides(finding: Finding) -> list[str]:
+    """Name the replicas by state; of two sides the smaller one says it all."""
+    by_state: dict[State, list[str]] = defaultdict(list)
+    for name, view in finding.replicas.items():
+        by_state[view.state].append(name)
+    current, unreadable = by_state.pop(State.CURRENT, []), by_state.pop(State.UNREADABLE, [])
+    parts = [f"{_STATE_WORDS[state]} {_names(by_state[state])}" for state in _STATE_WORDS if by_state.get(state)]
+    if len(by_state) == 1 and current and len(current) < sum(map(len, by_state.values())):
+        parts = [f"{'only on' if State.MISSING in by_state else 'current only on'} {_names(current)}"]
+    elif current and not (len(by_state) == 1 and parts):
+        parts.append(f"current on {_names(current)}")
+    return [*parts, *([f"unreadable on {_names(unreadable)}"] if unreadable else [])]
 
 
 def newest_us(finding: Finding) -> int | None:
@@ -145,7 +165,9 @@ def print_violations(console: Console, violations: Sequence[Violation], *, most:
         return
     ordered = sorted(violations, key=lambda v: v.severity is not Severity.ERROR)
     errors = sum(v.severity is Severity.ERROR for v in violations)
-    title = f"{counted(errors, 'violation')}, {counted(len(violations) - errors, 'warning')}"
+    counts = [counted(errors, "violation")] if errors else []
+    counts += [counted(len(violations) - errors, "warning")] if len(violations) > errors else []
+    title = ", ".join(counts)
     console.print(Text.assemble(heading("replication"), "  ", (title, "red" if errors else "yellow")))
     remedied: set[tuple[str, str]] = set()
     for violation in ordered[:most]:

@@ -45,8 +45,8 @@ def print_row(
     _print_replicas(console, found)
     _print_notes(console, found)
     if found.differs and next_words:
-        console.print(Text.assemble(heading("next"), "  plan the repair: it reads every row again before it decides"))
-        command(console, next_words)
+        console.print(heading("next"))
+        command(console, next_words, "plan the repair; it reads every row again")
 
 
 def value_text(column: CellColumn, cell: Cell) -> str:

@@ -16,8 +16,8 @@ from consistency.terminal.problems import print_findings, print_unread, print_vi
 from consistency.terminal.tables import print_tables
 from consistency.verdict import Verdict
 
-_MOST_STRIPS = 3
-_MOST_VIOLATIONS = 4
+_MOST_STRIPS = 2
+_MOST_VIOLATIONS = 3
 
 
 def print_report(console: Console, report: Report, typed: Typed, *, keys: bool) -> None:
@@ -41,10 +41,13 @@ def _print_verdict(console: Console, report: Report) -> None:
         word, style = f"INTERRUPTED, {report.verdict.value} so far", "bold yellow"
     indented(console, Text.assemble((word, style), "  ", claim(report)), first="", rest="  ")
     indented(console, basis(report), style="dim")
-    run = (
-        f"{safe(report.cluster)} · run {report.run_id[:8]} · {span(report.seconds)} · exit code {int(report.exit_code)}"
+    facts = (
+        safe(report.cluster),
+        f"run {report.run_id[:8]}",
+        span(report.seconds),
+        f"exit code {int(report.exit_code)}",
     )
-    indented(console, run if _unicode(console) else run.replace(" · ", ", "), style="dim")
+    indented(console, ", ".join(facts), style="dim")
 
 
 def claim(report: Report) -> str:
@@ -52,10 +55,12 @@ def claim(report: Report) -> str:
     scanned = [t for t in report.tables if t.depth]
     rows = sum(t.rows for t in scanned)
     amount = f"{counted(rows, 'row')} in {counted(len(scanned), 'table')}"
+    if report.coverage.planned and not report.coverage.completed:
+        return f"Nothing was read: {_gaps(report)}."
     if report.verdict is Verdict.DIVERGENT:
         found = sum(report.findings_by_kind.values())
-        text = f"{counted(found, 'row')} {'is' if found == 1 else 'are'} not the same on all replicas, of {amount}"
-        text += "." if report.coverage.complete else "; not everything was read, so there may be more."
+        text = f"{found:,} of {amount} {'is' if found == 1 else 'are'} not the same on all replicas"
+        text += "." if report.coverage.complete else "; not all was read, so there may be more."
     elif report.verdict is Verdict.UNKNOWN:
         text = f"No difference was found in {amount}, but {_gaps(report)}."
     elif not report.coverage.planned:
@@ -88,14 +93,14 @@ def basis(report: Report) -> str:
     coverage = report.coverage
     text = f"{coverage.completed:,} of {counted(coverage.planned, 'planned digest')} read"
     ways = Counter(f"{t.depth}, {t.locality}" for t in report.tables if t.depth)
-    if ways:
+    if ways and coverage.completed:
         way, _ = ways.most_common(1)[0]
-        text += f" from {counted(len(report.replicas), 'node')}, each from its own replica ({way}"
-        text += ")" if len(ways) == 1 else " and others)"
+        others = "" if len(ways) == 1 else " and others"
+        text += f" from {counted(len(report.replicas), 'node')} ({way}{others}), each proven that node's own"
     if coverage.failed or coverage.skipped:
         text += f"; {coverage.failed:,} failed, {coverage.skipped:,} skipped"
     if report.findings_by_kind:
-        text += "; each difference was read again and was still there"
+        text += "; each difference outlived a second reading"
     return text + "."
 
 
@@ -105,8 +110,9 @@ def _unicode(console: Console) -> bool:
 
 def _print_strips(console: Console, report: Report) -> None:
     blocks = _unicode(console)
-    for title, cells in strip.chosen_strips(report.tables, _MOST_STRIPS):
-        console.print(Text.assemble(heading("ring"), "  ", safe(title), "  ", strip.legend(cells, blocks=blocks)))
+    for number, (title, cells) in enumerate(strip.chosen_strips(report.tables, _MOST_STRIPS)):
+        meaning = Text() if number else strip.legend(cells, blocks=blocks)
+        console.print(Text.assemble(heading("ring"), "  ", safe(title), "  ", meaning), overflow="fold")
         console.print(Text("  ") + strip.draw(cells, blocks=blocks), soft_wrap=True)
 
 
@@ -129,6 +135,8 @@ def _print_blind(console: Console, report: Report) -> None:
 
 
 def _print_next(console: Console, report: Report, typed: Typed) -> None:
-    for why, words in next_commands(report, typed):
-        console.print(Text.assemble(heading("next"), "  ", why))
-        command(console, words)
+    commands = next_commands(report, typed)
+    if commands:
+        console.print(heading("next"))
+    for why, words in commands:
+        command(console, words, why)
