@@ -17,6 +17,7 @@ import contextlib
 import io
 import logging
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,7 @@ CONSISTENCY_NAMES: Mapping[int, str] = {**ConsistencyLevel.value_to_name, NODE_L
 
 _NOW_PAYLOAD = "consistency.now_in_seconds"
 _NOW_FLAG = 0x0100
+_POOLS_S = 5.0
 _TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
 
 
@@ -205,6 +207,8 @@ class Connection:
             cluster.shutdown()
             raise _connect_error(settings, error) from error
         raw.client_protocol_handler = _RawHandler
+        for session in (raw, decoded):
+            _await_pools(cluster, session)
         return cls(cluster, raw, decoded)
 
     async def close(self) -> None:
@@ -291,6 +295,16 @@ class Connection:
             msg = f"{node}: the driver does not know this node; is its native transport running?"
             raise ReplicaUnavailable(msg)
         return host
+
+
+def _await_pools(cluster: Any, session: Any) -> None:
+    """Wait until the session can reach every node that is up: the driver returns at the first one."""
+    deadline = time.monotonic() + _POOLS_S
+    while time.monotonic() < deadline:
+        open_pools = session.get_pool_state()
+        if all(host in open_pools or host.is_up is False for host in cluster.metadata.all_hosts()):
+            return
+        time.sleep(0.01)
 
 
 async def _result(node: Node, future: Any, timeout_s: float) -> Any:
