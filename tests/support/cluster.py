@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cassandra import ConsistencyLevel
+from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.policies import RoundRobinPolicy
@@ -28,6 +30,8 @@ from consistency.settings import ConnectionSettings
 from sandbox import Sandbox, SandboxOptions
 
 NODE_LOCAL = 11
+_USER = "cassandra"
+"""The first user of a new cluster; its password is the same word."""
 
 
 @dataclass
@@ -38,13 +42,15 @@ class RunningCluster:
     port: int
     sandbox: Sandbox | None = None
     node_local: bool = True
+    auth: bool = False
     _cluster: Any = field(default=None, repr=False)
     _session: Any = field(default=None, repr=False)
 
     @property
     def settings(self) -> ConnectionSettings:
         """How the tool reaches it."""
-        return ConnectionSettings(tuple((host, self.port) for host in self.hosts))
+        points = tuple((host, self.port) for host in self.hosts)
+        return ConnectionSettings(points, username=_USER if self.auth else None, password=_USER if self.auth else None)
 
     @property
     def session(self) -> Any:
@@ -56,6 +62,7 @@ class RunningCluster:
             self._cluster = Cluster(
                 self.hosts,
                 port=self.port,
+                auth_provider=PlainTextAuthProvider(_USER, _USER) if self.auth else None,
                 execution_profiles={EXEC_PROFILE_DEFAULT: profile},
                 schema_metadata_enabled=False,
                 token_metadata_enabled=False,
@@ -94,6 +101,10 @@ class RunningCluster:
     def everywhere(self, cql: str, values: Sequence[Any] | None = None) -> Any:
         """Run a statement at ALL."""
         return self.session.execute(SimpleStatement(cql, consistency_level=ConsistencyLevel.ALL), values)
+
+    def quorum(self, cql: str, values: Sequence[Any] | None = None) -> Any:
+        """Run a statement at QUORUM."""
+        return self.session.execute(SimpleStatement(cql, consistency_level=ConsistencyLevel.QUORUM), values)
 
     def on(self, n: int, cql: str, values: Sequence[Any] | None = None) -> Any:
         """Run a statement on node n's own storage alone."""
@@ -153,14 +164,22 @@ class RunningCluster:
         report = self.check(*names, findings=path, **options)
         return report, list(read_findings(path))
 
-    def command(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """Run `consistency ...` as a user does."""
+    def command(
+        self, *arguments: str, timeout: float = 300, user: str | None = "cassandra", password: str = "cassandra"
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `consistency ...` on this cluster as a user does, the login in the environment."""
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("CONSISTENCY_")}
+        environ["CONSISTENCY_HOSTS"] = ",".join(self.hosts)
+        environ["CONSISTENCY_PORT"] = str(self.port)
+        if self.auth and user is not None:
+            environ["CONSISTENCY_USERNAME"], environ["CONSISTENCY_PASSWORD"] = user, password
         return subprocess.run(
             [sys.executable, "-m", "consistency", *arguments],
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
+            env=environ,
         )
 
     @property
@@ -178,6 +197,7 @@ def from_hosts(text: str) -> Iterator[RunningCluster]:
 
 def sandbox_cluster(directory: Path, base: str, **options: Any) -> Iterator[RunningCluster]:
     """Start a cluster that dies with this process, whatever happens to it."""
+    options.setdefault("settings", {"hinted_handoff_enabled": "false"})
     chosen = SandboxOptions(dir=directory, address_base=base, **options)
     with Sandbox(chosen) as sandbox:
         running = RunningCluster(
@@ -185,6 +205,7 @@ def sandbox_cluster(directory: Path, base: str, **options: Any) -> Iterator[Runn
             sandbox.nodes[0].port,
             sandbox=sandbox,
             node_local=chosen.node_local,
+            auth=chosen.auth,
         )
         try:
             yield running
