@@ -71,8 +71,9 @@ class LazyGroup(click.Group):
 def _exists(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ImportError:
-        return False
+    except ImportError as error:
+        # Looking for a.b imports a: where a is there and lacks a package of its own, the command is there too.
+        return error.name is not None and error.name not in (module, module.partition(".")[0])
 
 
 def _missing(command: str, error: ImportError) -> str:

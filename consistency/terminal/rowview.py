@@ -153,7 +153,8 @@ def _print_replicas(console: Console, found: Explanation) -> None:
         elif lacking:
             lines.append(("x", safe(node), f"is behind in {', '.join(safe(n) for n in lacking)}"))
         elif state is not None:
-            lines.append(("=", safe(node), "is up to date"))
+            whole = all(held is not None for held in found.states.values())
+            lines.append(("=", safe(node), "is up to date" if whole or found.contested() else "holds the row"))
     for node, state in found.strangers.items():
         what = "no longer holds the row" if state is None else "holds the row and does not own its token range"
         lines.append(("=" if state is None else "x", safe(node), what))

@@ -1,0 +1,488 @@
+"""The commands: every exit code, one line for every error, files written whole or not at all, help for everything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+import consistency
+from consistency.cli import main
+from consistency.cli.group import LazyGroup
+from consistency.errors import ConnectError, LockedError, ReplicaTimeout
+from consistency.report import Report
+from tests.unit.fake_cluster import US, FakeCluster, Version, opener
+
+ESC = "\x1b"
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the machine's own files and variables out."""
+    for name in [n for n in os.environ if n.startswith("CONSISTENCY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+class Shell:
+    """Runs commands against a fake cluster."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.patch = monkeypatch
+        self.cluster = FakeCluster().fill(20)
+
+    def run(self, *words: str) -> Result:
+        """Run one command."""
+        self.patch.setattr("consistency.session.open_cluster", opener(self.cluster))
+        return CliRunner().invoke(main, list(words))
+
+    def check(self, *words: str) -> Result:
+        """Run a check that does not wait for writes to settle."""
+        return self.run("check", "--settle", "0", *words)
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Return a shell with a clean cluster."""
+    return Shell(monkeypatch)
+
+
+def damage(cluster: FakeCluster) -> None:
+    """Take one row from a replica and leave another behind."""
+    del cluster.rows["10.0.0.3:9042"][7]
+    cluster.rows["10.0.0.2:9042"][8] = Version("newer", US + 60_000_000)
+
+
+def one_line(text: str) -> str:
+    """Return the only line of a text."""
+    (line,) = text.strip().splitlines()
+    return line
+
+
+# Exit codes.
+
+
+def test_a_clean_cluster_exits_0(shell: Shell) -> None:
+    """Every replica agrees and everything was read."""
+    result = shell.check()
+    assert result.exit_code == 0
+    assert result.stdout.startswith("CONSISTENT  All replicas hold the same 20 rows in 1 table.")
+
+
+def test_a_difference_exits_1_and_is_named(shell: Shell) -> None:
+    """A row that differs is printed with who holds what."""
+    damage(shell.cluster)
+    result = shell.check("--show-keys")
+    assert result.exit_code == 1
+    assert "2 of 20 rows in 1 table are not the same on all replicas." in result.stdout
+    assert "shop.orders  id=7" in result.stdout
+    assert "missing on 10.0.0.3:9042" in result.stdout
+    assert "current only on 10.0.0.2:9042; in v" in result.stdout
+
+
+def test_a_violation_alone_exits_1(shell: Shell) -> None:
+    """Rows may agree while a rule of replication is broken."""
+    shell.cluster = FakeCluster(factor="2").fill(5)
+    result = shell.check()
+    assert result.exit_code == 1
+    assert "rf_below_minimum" in result.stdout
+
+
+def test_a_replica_that_cannot_be_read_exits_3(shell: Shell) -> None:
+    """What was not read is not consistent."""
+    shell.cluster.broken["10.0.0.2:9042"] = ReplicaTimeout("10.0.0.2:9042: no answer within 30 s")
+    result = shell.check()
+    assert result.exit_code == 3
+    assert "? 10.0.0.2:9042" in result.stdout
+    assert "100% of the ring, in shop.orders" in result.stdout
+    assert "no answer within 30 s" in result.stdout
+
+
+def test_a_difference_beats_incompleteness(shell: Shell) -> None:
+    """Divergence is known even where not everything was read."""
+    damage(shell.cluster)
+    shell.cluster.broken["10.0.0.1:9042"] = ReplicaTimeout("10.0.0.1:9042: no answer")
+    result = shell.check()
+    assert result.exit_code == 1
+    assert "there may be more" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("check", "nosuch"), "there is no keyspace 'nosuch'"),
+        (("check", "shop.order"), "did you mean 'orders'?"),
+        (("check", "--dc", "dcx"), "--dc dcx: the cluster has no such data centre; it has dc1"),
+        (("check", "--settle", "nan"), "'nan' is not a number of seconds"),
+        (("check", "--settle", "-1"), "'-1' is not a number of seconds"),
+        (("check", "--rf-min", "0"), "--rf-min"),
+        (("check", "--depth", "deep"), "--depth"),
+        (("check", "--bogus"), "--bogus"),
+        (("check", "--hosts", ","), "--hosts names no host"),
+        (("check", "--username", "u"), "has no password"),
+        (("check", "--json", "no/such/dir/x.json"), "--json no/such/dir/x.json: No such file or directory"),
+        (("check", "--findings", "no/such/dir/x"), "--findings no/such/dir/x: No such file or directory"),
+        (("check", "--findings", os.devnull), "is not a regular file"),
+        (("check", "--json", "."), "is a directory"),
+        (("check", "--json", "same", "--findings", "same"), "name the same file"),
+        (("audit", "shop.orders"), "an audit judges keyspaces"),
+        (("audit", "sop"), "did you mean 'shop'?"),
+        (("explain", "no-such-file"), "cannot read no-such-file"),
+        (("chek",), "there is no command 'chek'; did you mean 'check'?"),
+    ],
+)
+def test_a_mistake_of_the_operator_exits_2_with_one_line(
+    shell: Shell, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    """The line names what is wrong; nothing is printed on stdout and no file is left."""
+    shell.patch.chdir(tmp_path)
+    result = shell.run(*words)
+    assert result.exit_code == 2
+    assert one_line(result.stderr).startswith("error: ")
+    assert said in result.stderr
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("error", "code"), [(ConnectError("no node answers"), 4), (LockedError("locked"), 5)])
+def test_an_error_of_ours_exits_with_its_own_code(shell: Shell, error: Exception, code: int) -> None:
+    """The exit code is on the class of the error."""
+
+    async def refuse() -> None:
+        raise error
+
+    shell.cluster.on_digest = refuse
+    result = shell.check()
+    assert result.exit_code == code
+    assert one_line(result.stderr) == f"error: {error}"
+
+
+def test_an_unforeseen_error_is_one_line_and_exits_4(shell: Shell) -> None:
+    """An operator gets a line and the way to the traceback."""
+
+    async def fail() -> None:
+        raise RuntimeError("odd\x1b[2J\nsecond line")
+
+    shell.cluster.on_digest = fail
+    result = shell.check()
+    assert result.exit_code == 4
+    line = one_line(result.stderr)
+    assert line.startswith("internal error: RuntimeError: odd\\x1b[2J second line")
+    assert "CONSISTENCY_DEBUG=1" in line
+
+
+def test_the_traceback_is_there_when_asked_for(shell: Shell) -> None:
+    """CONSISTENCY_DEBUG prints it."""
+
+    async def fail() -> None:
+        raise RuntimeError("odd")
+
+    shell.cluster.on_digest = fail
+    shell.patch.setenv("CONSISTENCY_DEBUG", "1")
+    assert "Traceback" in shell.check().stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_exits_130_with_a_true_partial_report(
+    shell: Shell, tmp_path: Path, number: signal.Signals
+) -> None:
+    """What was read until then is reported, the rest counts as failed."""
+    sent: list[int] = []
+
+    async def interrupted() -> None:
+        if not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+        await asyncio.sleep(60)
+
+    shell.cluster.on_digest = interrupted
+    result = shell.check("--json", str(tmp_path / "r.json"))
+    assert result.exit_code == 130
+    assert "INTERRUPTED, unknown so far" in result.stdout
+    assert "interrupted: ending with what was read so far" in result.stderr
+    data = json.loads((tmp_path / "r.json").read_text())
+    assert (data["exit_code"], data["verdict"], data["interrupted"]) == (130, "unknown", True)
+    assert data["coverage"]["failed"] == data["coverage"]["planned"] > 0
+
+
+def run_process(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the real program."""
+    code = "import sys; from consistency.cli import main; sys.argv[0] = 'consistency'; main()"
+    environ = {**os.environ, "COLUMNS": "80"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], check=False, capture_output=True, text=True, timeout=60, env=environ
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--version",), 0),
+        (("--help",), 0),
+        (("check", "-h"), 0),
+        ((), 2),
+        (("chek",), 2),
+        (("check", "--port", "x"), 2),
+        (("check", "--hosts", "127.0.0.1:1"), 4),
+        (("audit", "--hosts", "127.0.0.1:1"), 4),
+    ],
+)
+def test_the_shell_sees_the_exit_code(words: tuple[str, ...], code: int) -> None:
+    """In a process of its own: the code, and never a traceback."""
+    done = run_process(*words)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    if words and code:
+        assert one_line(done.stderr).startswith("error: ")
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    """`| true` must not end in a traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    code = "import sys; from consistency.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+# Files and streams.
+
+
+def test_the_json_report_has_the_promised_fields(shell: Shell, tmp_path: Path) -> None:
+    """Scripts rely on these names."""
+    damage(shell.cluster)
+    path = tmp_path / "r.json"
+    assert shell.check("--json", str(path)).exit_code == 1
+    data = json.loads(path.read_text())
+    assert data["schema"] == 1
+    assert data["verdict"] == "divergent"
+    assert data["exit_code"] == 1
+    assert set(data["coverage"]) == {"planned", "completed", "skipped", "failed"}
+    assert data["findings_by_kind"] == {"missing": 1, "stale": 1}
+    (row,) = data["tables"]
+    promised = {"keyspace", "table", "depth", "route", "locality", "rows", "divergent_rows", "seconds"}
+    assert promised <= set(row)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_on_stdout_is_nothing_but_json(shell: Shell) -> None:
+    """The text goes to stderr."""
+    result = shell.check("--json", "-")
+    assert json.loads(result.stdout)["verdict"] == "consistent"
+    assert "CONSISTENT" in result.stderr
+
+
+def test_an_earlier_report_survives_a_run_that_fails(shell: Shell, tmp_path: Path) -> None:
+    """The file is replaced only by a whole one."""
+    path = tmp_path / "r.json"
+    path.write_text("earlier")
+    assert shell.check("nosuch", "--json", str(path)).exit_code == 2
+    assert path.read_text() == "earlier"
+
+
+def test_a_link_is_followed_and_stays(shell: Shell, tmp_path: Path) -> None:
+    """The report goes where the link points."""
+    target = tmp_path / "real.json"
+    link = tmp_path / "link.json"
+    link.symlink_to(target)
+    shell.check("--json", str(link))
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["schema"] == 1
+
+
+def test_a_device_is_written_to_and_not_replaced(shell: Shell) -> None:
+    """`--json` to a device must not rename a file over it."""
+    assert shell.check("--json", os.devnull).exit_code == 0
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+def test_quiet_prints_nothing_where_all_is_well(shell: Shell) -> None:
+    """Cron mails what is printed."""
+    result = shell.check("--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_quiet_prints_the_report_where_something_is_wrong(shell: Shell) -> None:
+    """And then the report is wanted."""
+    damage(shell.cluster)
+    result = shell.check("--quiet")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("DIVERGENT")
+    assert result.stderr == ""
+
+
+def test_no_escape_codes_without_a_terminal(shell: Shell) -> None:
+    """Neither on stdout nor on stderr."""
+    damage(shell.cluster)
+    assert ESC not in shell.check().output
+
+
+def test_keys_are_printed_only_when_asked_for_without_a_terminal(shell: Shell) -> None:
+    """Logs and mails are read by others."""
+    damage(shell.cluster)
+    hidden = shell.check().stdout
+    assert "id=7" not in hidden
+    assert "--show-keys prints them" in hidden
+    assert "id=7" in shell.check("--show-keys").stdout
+
+
+def test_commands_to_come_repeat_how_to_connect(shell: Shell, tmp_path: Path) -> None:
+    """What is printed can be pasted."""
+    damage(shell.cluster)
+    path = str(tmp_path / "f.jsonl")
+    said = " ".join(shell.check("--hosts", "10.9.9.9", "--no-tls", "--findings", path).stdout.split())
+    assert f"consistency explain {path} --row 1" in said.replace(" \\", "")
+    assert "--hosts 10.9.9.9 --no-tls" in said.replace(" \\", "")
+
+
+def test_full_speed_asks_for_more_at_once(shell: Shell) -> None:
+    """Four queries a node instead of two."""
+    asked: list[Any] = []
+
+    def record(*args: Any, **_: Any) -> Any:
+        asked.append(args[1])
+        return opener(shell.cluster)()
+
+    shell.patch.setattr("consistency.session.open_cluster", record)
+    CliRunner().invoke(main, ["check", "--full-speed"])
+    CliRunner().invoke(main, ["check"])
+    assert [(limits.lanes, limits.streams) for limits in asked] == [(4, 4), (2, 2)]
+
+
+# Audit and explain.
+
+
+def test_an_audit_of_a_sound_cluster_exits_0(shell: Shell) -> None:
+    """Nothing is broken."""
+    result = shell.run("audit")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("IN ORDER  No rule of replication is broken in 1 keyspace on 3 nodes of test.")
+
+
+def test_an_audit_names_each_violation_with_its_remedy(shell: Shell, tmp_path: Path) -> None:
+    """And writes them as JSON."""
+    shell.cluster = FakeCluster(factor="1")
+    path = tmp_path / "a.json"
+    result = shell.run("audit", "shop", "--json", str(path))
+    assert result.exit_code == 1
+    assert "x shop  rf_below_minimum" in result.stdout
+    assert "ALTER KEYSPACE shop" in result.stdout
+    data = json.loads(path.read_text())
+    assert (data["schema"], data["cluster"], data["exit_code"]) == (1, "test", 1)
+    assert set(data["violations"][0]) >= {"kind", "keyspace", "detail", "remedy"}
+
+
+def test_an_audit_of_nothing_exits_3(shell: Shell) -> None:
+    """A keyspace that is not replicated cannot be judged."""
+    result = shell.run("audit", "system")
+    assert result.exit_code == 3
+    assert result.stdout.startswith("UNKNOWN")
+
+
+def test_explain_reads_the_row_of_a_finding_again(shell: Shell, tmp_path: Path) -> None:
+    """It differs, then it does not."""
+    damage(shell.cluster)
+    path = str(tmp_path / "f.jsonl")
+    shell.check("--findings", path)
+    result = shell.run("explain", path, "--row", "1")
+    assert result.exit_code == 1
+    assert "row 1 of 2; --row N shows another" in result.stdout
+    shell.cluster.fill(20)
+    assert shell.run("explain", path, "--row", "1").exit_code == 0
+    result = shell.run("explain", path, "--row", "3")
+    assert (result.exit_code, one_line(result.stderr).startswith("error: --row 3: ")) == (2, True)
+
+
+# Help and the library.
+
+
+def commands(group: click.Group = main, path: str = "consistency") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command of ours with its path."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{path} {name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+
+
+@pytest.mark.parametrize(("path", "command"), [pytest.param(p, c, id=p) for p, c in commands()])
+def test_every_command_and_option_has_help(path: str, command: click.Command) -> None:
+    """The help is the manual."""
+    assert command.help, path
+    for param in command.params:
+        if isinstance(param, click.Option):
+            assert param.help, f"{path} {param.opts[0]}"
+            assert "password" not in param.opts[0], "a command line is visible to every user of the machine"
+
+
+def test_help_is_a_manual() -> None:
+    """Examples, exit codes, environment."""
+    said = CliRunner().invoke(main, ["--help"]).stdout
+    for part in ("Examples:", "Exit codes:", "Environment", "CONSISTENCY_PASSWORD_FILE", "NO_COLOR", "130"):
+        assert part in said
+    assert "\b" not in said
+
+
+def test_version() -> None:
+    """One line."""
+    assert CliRunner().invoke(main, ["--version"]).stdout == f"consistency {consistency.__version__}\n"
+
+
+def test_a_command_whose_module_is_absent_is_not_listed() -> None:
+    """And asking for it is a usage error."""
+    group = LazyGroup("x", commands_at={"gone": "no_such_package.cli:gone"})
+    result = CliRunner().invoke(group, ["gone"])
+    assert group.list_commands(click.Context(group)) == []
+    assert result.exit_code == 2
+    assert "there is no command 'gone'" in result.stderr
+
+
+def test_a_command_that_lacks_packages_says_which_extra() -> None:
+    """The sandbox needs more than a check does; help lists it all the same."""
+    code = "import sys; sys.modules['psutil'] = None; from consistency.cli import main; main()"
+    words = ([sys.executable, "-c", code, *rest] for rest in (["sandbox", "up", "--nodes", "3"], ["--help"]))
+    refused, listed = (subprocess.run(w, capture_output=True, text=True, check=False) for w in words)
+    assert refused.returncode == 4
+    assert one_line(refused.stderr).endswith("pip install 'cassandra-consistency[sandbox]'")
+    assert (listed.returncode, "sandbox" in listed.stdout) == (0, True)
+
+
+def test_the_library_returns_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`from consistency import check, audit`, whatever was imported before."""
+    from consistency import audit, check  # noqa: PLC0415
+
+    cluster = FakeCluster().fill(3)
+    monkeypatch.setattr("consistency.api.open_cluster", opener(cluster))
+    report = check("shop.orders")
+    assert isinstance(report, Report)
+    assert (report.exit_code, report.tables[0].rows) == (0, 3)
+    assert audit("shop").exit_code == 0
+
+
+def test_importing_the_package_does_not_load_the_driver() -> None:
+    """Help must not wait for it."""
+    code = "import sys, consistency, consistency.cli; sys.exit('cassandra' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_submodules_stay_importable_beside_the_functions_of_their_name() -> None:
+    """In a fresh interpreter, in the order that would shadow the function."""
+    code = "from consistency.check import run_check; from consistency import check; assert callable(check)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
