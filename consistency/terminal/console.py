@@ -94,7 +94,7 @@ def command(console: Console, words: Sequence[str], why: str = "") -> None:
         else:
             lines[-1:] = [joined]
     comment = f"  # {why}" if why else ""
-    if comment and len(lines[-1]) + len(comment) > room:
+    if comment and (len(lines) > 1 or len(lines[-1]) + len(comment) > room):
         console.print(Text(f"  # {why}", style="dim"), soft_wrap=True)
         comment = ""
     for number, line in enumerate(lines):

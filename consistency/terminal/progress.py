@@ -120,7 +120,7 @@ class LiveProgress:
 def line(tally: Tally) -> str:
     """Return the state as one plain line."""
     name = safe(tally.table)
-    place = f"{name}, table {tally.begun} of {tally.tables}" if tally.tables > 1 else name
+    place = f"{name}, table {tally.begun} of {tally.tables}" if tally.begun and tally.tables > 1 else name
     rows = sum(lane.rows for lane in list(tally.lanes.values()))
     parts = [f"{place or 'check'}: {tally.stage}"]
     if tally.settling_now:
