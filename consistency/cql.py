@@ -45,10 +45,11 @@ def count_rows(table: Table, token_range: TokenRange) -> str:
     return f"SELECT count(*) FROM {table.quoted} WHERE {_in_range(table, token_range)}"
 
 
-def hash_digest(reading: Reading, token_range: TokenRange, algorithm: str) -> str:
+def hash_digest(reading: Reading, token_range: TokenRange, algorithm: str, *, newest: bool = False) -> str:
     """Count the rows of a range and sum their hashes (Cassandra 5.0: mask_hash).
 
-    The sum does not depend on order or paging, and a range's digest is the sum of its parts'.
+    The sum does not depend on order or paging, and a range's digest is the sum of its parts'. With `newest`
+    the newest write time of each column follows.
     """
     table = reading.table
     parts = [column.quoted for column in table.primary_key]
@@ -59,13 +60,29 @@ def hash_digest(reading: Reading, token_range: TokenRange, algorithm: str) -> st
             parts.extend(_cell(column))
     # A tuple of one would be read as a term in brackets.
     row = f"({', '.join(parts)})" if len(parts) > 1 else parts[0]
-    return (
-        f"SELECT count(*), sum(blob_as_varint(mask_hash({row}, '{algorithm}'))) "
-        f"FROM {table.quoted} WHERE {_in_range(table, token_range)}"
-    )
+    terms = ["count(*)", f"sum(blob_as_varint(mask_hash({row}, '{algorithm}')))"]
+    return _aggregate(table, terms + (newest_terms(reading) if newest else []), token_range)
 
 
-def sum_digest(reading: Reading, token_range: TokenRange) -> str:
+def newest_times(reading: Reading, token_range: TokenRange) -> str:
+    """Read the newest write time of each column in a range."""
+    return _aggregate(reading.table, newest_terms(reading), token_range)
+
+
+def newest_terms(reading: Reading) -> list[str]:
+    """Return the aggregates that tell each column's newest write time; none where no column has one."""
+    return [
+        f"max({'maxwritetime' if column.column.type.is_multicell else 'writetime'}({column.column.quoted}))"
+        for column in reading.statics + reading.regulars
+        if column.writetime
+    ]
+
+
+def _aggregate(table: Table, terms: Sequence[str], token_range: TokenRange) -> str:
+    return f"SELECT {', '.join(terms)} FROM {table.quoted} WHERE {_in_range(table, token_range)}"
+
+
+def sum_digest(reading: Reading, token_range: TokenRange, *, newest: bool = False) -> str:
     """Count the rows of a range and sum write times times tokens, a sum per column (any version, depth versions).
 
     A null drops out of its own sum only, which is why columns are never added inside one.
@@ -80,7 +97,7 @@ def sum_digest(reading: Reading, token_range: TokenRange) -> str:
         sums.append(f"sum({weight})")
     for column in reading.statics + reading.regulars:
         sums.extend(f"sum({text} * {weight})" for text in _cell(column))
-    return f"SELECT count(*), {', '.join(sums)} FROM {table.quoted} WHERE {_in_range(table, token_range)}"
+    return _aggregate(table, ["count(*)", *sums, *(newest_terms(reading) if newest else [])], token_range)
 
 
 def folded_token(table: Table) -> str | None:

@@ -38,6 +38,11 @@ class LeafResult:
         return max((d.rows for d in self.digests.values()), default=0)
 
     @property
+    def newest_us(self) -> int | None:
+        """The newest write time, as the replica tells that was asked for it."""
+        return max((d.newest_us for d in self.digests.values() if d.newest_us is not None), default=None)
+
+    @property
     def differs(self) -> bool:
         """Whether the replicas that were read disagree."""
         return len(agreeing_groups(self.digests)) > 1
@@ -66,7 +71,11 @@ def _beyond_the_server(errors: Iterable[ReplicaError]) -> str:
 
 async def _digest_all(reader: ReplicaReader, reading: Reading, route: Route, leaf: Leaf, now_s: int) -> LeafResult:
     answers = await asyncio.gather(
-        *(reader.digest(node, reading, route, leaf.token_range, now_s) for node in leaf.replicas),
+        *(
+            # Replicas that agree agree on write times too, so one of them tells the newest.
+            reader.digest(node, reading, route, leaf.token_range, now_s, newest=node == leaf.replicas[0])
+            for node in leaf.replicas
+        ),
         return_exceptions=True,
     )
     digests: dict[Node, Digest] = {}

@@ -21,8 +21,13 @@ class ReplicaReader(Protocol):
     Every method raises a ReplicaError where the answer was not had or not proven; it never guesses.
     """
 
-    async def digest(self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int) -> Digest:
-        """Digest the rows of a range; equal rows give equal digests on every node."""
+    async def digest(
+        self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int, *, newest: bool = False
+    ) -> Digest:
+        """Digest the rows of a range; equal rows give equal digests on every node.
+
+        With `newest` the digest also carries the newest write time in the range.
+        """
 
     def rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> AsyncIterator[list[RawRow]]:
         """Stream the rows of a range in ring order, a page at a time."""

@@ -179,7 +179,6 @@ class Reading:
     def blind(self) -> tuple[str, ...]:
         """What this reading cannot see, a sentence each."""
         out = ["deletes that left no live row behind on any replica (tombstones are not visible to CQL)"]
-        out.append("write times in the future on which all replicas agree")
         names = [c.column.name for c in self.statics + self.regulars if not c.writetime and not c.value]
         if self.depth is Depth.VERSIONS:
             out.append("values: different values written at the same time look alike (use --depth content)")

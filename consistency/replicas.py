@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import struct
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,33 +110,36 @@ class CqlReader:
         """Say how answers of this node are known to be its own."""
         return self._localities[node]
 
-    async def digest(self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int) -> Digest:
+    async def digest(
+        self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int, *, newest: bool = False
+    ) -> Digest:
         """Digest a range by the route asked for."""
+        times = len(cql.newest_terms(reading)) if newest else 0
         if route is Route.CLIENT:
-            return await self._client_digest(node, reading, token_range, now_s)
+            digest = await self._client_digest(node, reading, token_range, now_s)
+            if not times:
+                return digest
+            text = cql.newest_times(reading, token_range)
+            return replace(digest, newest_us=_newest(await self._aggregate(node, reading, lambda _: text, now_s)))
         if reading.capabilities.hashes:
-            return await self._hash_digest(node, reading, token_range, now_s)
-        return await self._sum_digest(node, reading, token_range, now_s)
+            row = await self._aggregate(
+                node, reading, lambda name: cql.hash_digest(reading, token_range, name, newest=newest), now_s
+            )
+            total = int.from_bytes(row[1] or b"", "big", signed=True) % 2**160
+            return Digest(_bigint(row[0]), total.to_bytes(20, "big"), _newest(row[2:]))
+        row = await self._aggregate(node, reading, lambda _: cql.sum_digest(reading, token_range, newest=newest), now_s)
+        sums = row[1 : len(row) - times]
+        value = b"".join(_bigint(s).to_bytes(8, "big", signed=True) for s in sums)
+        return Digest(_bigint(row[0]), value, _newest(row[len(row) - times :]))
 
-    async def _hash_digest(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Digest:
+    async def _aggregate(self, node: Node, reading: Reading, text: Callable[[str], str], now_s: int) -> RawRow:
+        """Run an aggregate in one of the node's lanes: `text` is given the lane's spelling of the algorithm."""
         spelling = await self._lanes[node].get()
         try:
-            text = cql.hash_digest(reading, token_range, spelling)
-            page = await self._ask(node, self._digest_statement(reading, text, now_s))
+            page = await self._ask(node, self._digest_statement(reading, text(spelling), now_s))
         finally:
             self._lanes[node].put_nowait(spelling)
-        count, total = page.rows()[0]
-        return Digest(_bigint(count), (int.from_bytes(total or b"", "big", signed=True) % 2**160).to_bytes(20, "big"))
-
-    async def _sum_digest(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Digest:
-        spelling = await self._lanes[node].get()
-        try:
-            text = cql.sum_digest(reading, token_range)
-            page = await self._ask(node, self._digest_statement(reading, text, now_s))
-        finally:
-            self._lanes[node].put_nowait(spelling)
-        count, *sums = page.rows()[0]
-        return Digest(_bigint(count), b"".join(_bigint(s).to_bytes(8, "big", signed=True) for s in sums))
+        return page.rows()[0]
 
     def _digest_statement(self, reading: Reading, text: str, now_s: int) -> Statement:
         limits = self._limits
@@ -308,6 +311,10 @@ def _lanes(count: int) -> asyncio.Queue[str]:
 
 def _now(reading: Reading, now_s: int) -> int | None:
     return now_s if reading.capabilities.timed else None
+
+
+def _newest(cells: Sequence[bytes | None]) -> int | None:
+    return max((_bigint(cell) for cell in cells if cell), default=None)
 
 
 def _bigint(raw: bytes | None) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.descend import differences
 from consistency.errors import InternalError, ReplicaError
+from consistency.future import written_after
 from consistency.leaves import Ledger, digest_leaves
 from consistency.observer import Observer
 from consistency.plan import LEAF_ROWS, Leaf, TablePlan, cut, estimate_rows
@@ -105,7 +106,12 @@ class Scan:
             found = [leaves[i] for i in differing_leaves(trees)]
             differing.extend(leaf for leaf in found if ledger.results[leaf].differs)
         gate = asyncio.Semaphore(self.options.descents_at_once)
-        await asyncio.gather(*(self._descend(ledger, leaf, gate) for leaf in differing))
+        limit_us = self.clock.now_us() + int(self.options.max_skew_s * 1e6)
+        ahead = [r.leaf for r in ledger.results.values() if (r.newest_us or 0) > limit_us]
+        await asyncio.gather(
+            *(self._descend(ledger, leaf, gate) for leaf in differing),
+            *(self._look_ahead(ledger, leaf, limit_us, gate) for leaf in ahead),
+        )
 
     async def _descend(self, ledger: Ledger, leaf: Leaf, gate: asyncio.Semaphore) -> None:
         async with gate:
@@ -116,6 +122,17 @@ class Scan:
                     async for difference in found:
                         await self.settler.put(task.reading, difference)
             except (ReplicaError, InternalError) as error:
+                ledger.fail(leaf, str(error))
+
+    async def _look_ahead(self, ledger: Ledger, leaf: Leaf, limit_us: int, gate: asyncio.Semaphore) -> None:
+        """Report the rows of a leaf that were written in the future and on which its replicas agree."""
+        async with gate:
+            try:
+                found = written_after(self.reader, self.task.reading.full, ledger.results[leaf], limit_us, self.clock)
+                async with aclosing(found):
+                    async for name, state in found:
+                        await self.settler.put_agreed(self.task.reading, name, state, list(leaf.replicas))
+            except ReplicaError as error:
                 ledger.fail(leaf, str(error))
 
     def invalidate(self, reason: str) -> None:

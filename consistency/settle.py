@@ -80,6 +80,12 @@ class Settler:
         self.waiting += 1
         await self._queue.put(Suspect(reading, difference.name, difference.states, self._clock.monotonic()))
 
+    async def put_agreed(self, reading: Reading, name: RowName, state: RowState, nodes: list[Node]) -> None:
+        """Pass on a row that is wrong although its replicas agree, once all of them were seen to hold it."""
+        states, unread = await self.read_all(reading.full, name, nodes)
+        if not unread and set(states.values()) == {state}:
+            await self._sink(Settled(reading.full, name, states))
+
     async def run(self) -> None:
         """Settle suspects in the order in which they came until `finish` is called and all are done."""
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import xxhash
@@ -26,10 +26,14 @@ ReplicaT = TypeVar("ReplicaT", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What one leaf of one replica hashes to: how many rows, and the digest of them all."""
+    """What one leaf of one replica hashes to: how many rows, and the digest of them all.
+
+    `newest_us` is the newest write time in the leaf where it was asked for; equal digests have equal ones.
+    """
 
     rows: int
     value: bytes
+    newest_us: int | None = field(default=None, compare=False)
 
 
 def leaf_hash(token_range: TokenRange, digest: Digest | None, scheme: str) -> bytes:

@@ -93,6 +93,8 @@ def plain(p: Planter) -> None:
     p.expect("plain", "future_write_time", {"id": 1008})
     p.on(3, "UPDATE $plain @ SET a = 'late' WHERE id = 9", 10**13)
     p.expect("plain", "future_write_time", {"id": 9})
+    p.all("INSERT INTO $plain (id, a) VALUES (1010, 'late everywhere') @", 10**13)
+    p.expect("plain", "future_write_time", {"id": 1010})
 
 
 @shape
@@ -141,6 +143,8 @@ def statics(p: Planter) -> None:
     p.expect("statics", "missing", {"p": 7})
     for c in range(3):
         p.expect("statics", "missing", {"p": 7, "c": c})
+    p.all("UPDATE $statics @ SET s = 'late' WHERE p = 1", 10**13)
+    p.expect("statics", "future_write_time", {"p": 1})
     p.on(3, "DELETE FROM $statics @ WHERE p = 6 AND c = 0", 1)
     p.expect("statics", "missing", {"p": 6, "c": 0})
 
@@ -158,8 +162,8 @@ def collections(p: Planter) -> None:
     for text in ids:
         p.all(
             "INSERT INTO $collections (id, m, l, s, fm, fl, u, fu, t, v) VALUES ("
-            f"{text}, {{'a': 1, 'b': 2}}, [1, 2, 3], {{'x', 'y'}}, {{1: 'one'}}, [4, 5], {{street: 'A', tags: {{'t'}}}},"
-            " {street: 'B', tags: {'q'}}, (1, 'one'), [1, 2, 3]) @"
+            f"{text}, {{'a': 1, 'b': 2}}, [1, 2, 3], {{'x', 'y'}}, {{1: 'one'}}, [4, 5],"
+            " {street: 'A', tags: {'t'}}, {street: 'B', tags: {'q'}}, (1, 'one'), [1, 2, 3]) @"
         )
     changes = [
         (1, "m['a'] = 9", 1, "stale", True),
