@@ -60,8 +60,8 @@ class Explanation:
 
     @property
     def differs(self) -> bool:
-        """Whether the owners that were read disagree, or a node holds the row that does not own it."""
-        return len(set(self.states.values())) > 1 or self.held_by_strangers
+        """Whether anything is wrong with the row now, as far as it could be read."""
+        return bool(self.facts)
 
     @property
     def held_by_strangers(self) -> bool:
@@ -83,9 +83,9 @@ class Explanation:
     @cached_property
     def judgement(self) -> Judgement:
         """Every kind that applies now, and each column's contest."""
-        if len(set(self.states.values())) > 1:
-            return judge_row(self.reading, self.states, now_us=self.now_us, max_skew_s=DEFAULT_MAX_SKEW_S)
-        return Judgement((), ())
+        if not any(state is not None for state in self.states.values()):
+            return Judgement((), ())
+        return judge_row(self.reading, self.states, now_us=self.now_us, max_skew_s=DEFAULT_MAX_SKEW_S)
 
     @property
     def facts(self) -> tuple[Kind, ...]:

@@ -95,6 +95,8 @@ def _sides(finding: Finding) -> list[str]:
     parts = [f"{_STATE_WORDS[state]} {_names(by_state[state])}" for state in _STATE_WORDS if by_state.get(state)]
     if len(by_state) == 1 and current and len(current) < sum(map(len, by_state.values())):
         parts = [f"{'only on' if State.MISSING in by_state else 'current only on'} {_names(current)}"]
+    elif current and not by_state:
+        parts.append(f"alike on {counted(len(current), 'replica')}")
     elif current and not (len(by_state) == 1 and parts):
         parts.append(f"current on {_names(current)}")
     return [*parts, *([f"unreadable on {_names(unreadable)}"] if unreadable else [])]

@@ -174,6 +174,8 @@ def _print_notes(console: Console, found: Explanation) -> None:
         notes.append(f"the newest write is {span(age_s)} old and may still be on its way: run this again")
     if Kind.MISSING in found.facts or any(decided == EMPTY for decided in _losers(found)):
         notes.append("CQL does not show deletes: what is absent may have been deleted with a newer write time")
+    if Kind.FUTURE_WRITE_TIME in found.facts and found.newest_us is not None:
+        notes.append(f"nobody can overwrite or delete it with a true write time before {moment(found.newest_us)}")
     if Kind.ZOMBIE_SUSPECT in found.facts:
         notes.append("repair quarantines this row unless --zombies says otherwise")
     for note in notes:

@@ -7,6 +7,7 @@ from collections import Counter
 from rich.console import Console
 from rich.text import Text
 
+from consistency.findings import Kind
 from consistency.report import Report, Severity
 from consistency.terminal import strip
 from consistency.terminal.advice import Typed, next_commands
@@ -16,6 +17,8 @@ from consistency.terminal.problems import print_findings, print_unread, print_vi
 from consistency.terminal.tables import print_tables
 from consistency.verdict import Verdict
 
+_ALIKE = {Kind.FUTURE_WRITE_TIME.value, Kind.NON_OWNER.value}
+"""Kinds that are wrong where all replicas may agree."""
 _MOST_STRIPS = 2
 _MOST_VIOLATIONS = 3
 
@@ -59,7 +62,9 @@ def claim(report: Report) -> str:
         return f"Nothing was read: {_gaps(report)}."
     if report.verdict is Verdict.DIVERGENT:
         found = sum(report.findings_by_kind.values())
-        text = f"{found:,} of {amount} {'is' if found == 1 else 'are'} not the same on all replicas"
+        unlike = not set(report.findings_by_kind) & _ALIKE
+        wrong = "the same on all replicas" if unlike else "as they should be"
+        text = f"{found:,} of {amount} {'is' if found == 1 else 'are'} not {wrong}"
         text += "." if report.coverage.complete else "; not all was read, so there may be more."
     elif report.verdict is Verdict.UNKNOWN:
         text = f"No difference was found in {amount}, but {_gaps(report)}."

@@ -93,11 +93,14 @@ class FakeCluster:
     def locality(self, node: Node) -> Locality:
         return Locality.NODE_LOCAL if self.node_local else Locality.TRACED
 
-    async def digest(self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int) -> Digest:
+    async def digest(
+        self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int, *, newest: bool = False
+    ) -> Digest:
         if self.on_digest is not None:
             await self.on_digest()
         held = self._in(node, token_range)
-        return Digest(len(held), hashlib.sha256(repr(held).encode()).digest())
+        newest_us = max((version.writetime for _, version in held), default=None) if newest else None
+        return Digest(len(held), hashlib.sha256(repr(held).encode()).digest(), newest_us)
 
     async def rows_of(
         self, node: Node, reading: Reading, token_range: TokenRange

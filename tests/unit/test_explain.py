@@ -123,6 +123,20 @@ def test_agreement_without_every_replica_is_unknown(tmp_path: Path) -> None:
     assert "? 10.0.0.3:9042 could not be read: down" in shown(chosen, found)
 
 
+def test_a_write_time_in_the_future_is_wrong_though_all_agree(tmp_path: Path) -> None:
+    """It stays a finding until that time."""
+    cluster = FakeCluster().fill(3)
+    ahead = SystemClock().now_us() + 60 * MINUTE_US
+    for rows in cluster.rows.values():
+        rows[1] = Version("odd", ahead)
+    chosen = found_in(cluster, tmp_path / "f")
+    found = explained(cluster, chosen)
+    assert (found.facts, int(found.exit_code)) == ((Kind.FUTURE_WRITE_TIME,), 1)
+    text = shown(chosen, found)
+    assert "FUTURE WRITE TIME" in text
+    assert "nobody can overwrite or delete it" in text
+
+
 def test_values_are_shown_only_when_asked_for(tmp_path: Path) -> None:
     """Else four digits tell equal from unequal."""
     cluster = damaged(Version("secret", US + MINUTE_US))

@@ -249,7 +249,7 @@ def test_hidden_keys_leave_the_token() -> None:
         (Kind.MISSING, "csm", "missing on 10.0.0.3:9042; behind on 10.0.0.2:9042; current on 10.0.0.1:9042"),
         (Kind.TIE, "cs", "behind on 10.0.0.2:9042"),
         (Kind.MISSING, "cum", "missing on 10.0.0.3:9042; unreadable on 10.0.0.2:9042"),
-        (Kind.FUTURE_WRITE_TIME, "ccc", "current on 10.0.0.1:9042, 10.0.0.2:9042, 10.0.0.3:9042"),
+        (Kind.FUTURE_WRITE_TIME, "ccc", "alike on 3 replicas; in v; newest write"),
         (Kind.NON_OWNER, "c", "held by 10.0.0.1:9042, which does not own its token range"),
     ],
 )
