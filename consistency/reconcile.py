@@ -78,40 +78,45 @@ def contests(states: Mapping[ReplicaT, RowState | None]) -> list[Contest]:
     return [contest({r: s.cells[i] for r, s in present.items()}) for i in range(width)]
 
 
-def persisted(before: Mapping[ReplicaT, RowState | None], after: Mapping[ReplicaT, RowState | None]) -> bool:
+class Persistence(IntEnum):
+    """How a difference that was seen twice may be taken."""
+
+    NONE = 0
+    """No version that one replica kept is still lacking on another: writes were in flight."""
+    ABSENT = 1
+    """What one replica kept, another has nothing of: it was lost there, or a delete is on its way to the first."""
+    PRESENT = 2
+    """Another replica holds an older or a rival version although the kept one had time to arrive: a difference."""
+
+
+def persistence(before: Mapping[ReplicaT, RowState | None], after: Mapping[ReplicaT, RowState | None]) -> Persistence:
     """Say whether a difference seen before is still there, whatever else has been written meanwhile.
 
-    It is when some replica holds a version now that it, or another, held before, and another replica lacked
-    that version both times. A write in flight reaches every replica within the settle window, so it can
-    make two replicas differ once, but never keep one behind the same version twice.
+    It is when some replica kept a version that another lacked both times. A write in flight reaches every
+    replica within the settle window, so it can make two replicas differ once, but never keep one behind the
+    same version twice. A delete can: the version arrived and was deleted again, and the delete has not yet
+    reached the replica that kept it. That leaves nothing behind, so it looks ABSENT, and one more window tells.
     """
     replicas = [r for r in after if r in before]
-    if any(_row_missing_twice(before, after, r, replicas) for r in replicas):
-        return True
-    present = [r for r in replicas if before[r] is not None and after[r] is not None]
-    return any(
-        _cell_behind_twice([(_cells(before[r])[i], _cells(after[r])[i]) for r in present])
-        for i in range(len(_cells(after[present[0]])) if present else 0)
-    )
+    found = [_row_persistence(before, after, r, replicas) for r in replicas]
+    present = [(before[r], after[r]) for r in replicas]
+    both = [(then.cells, now.cells) for then, now in present if then is not None and now is not None]
+    columns = range(len(both[0][0]) if both else 0)
+    found.extend(_cell_persistence([(then[i], now[i]) for then, now in both]) for i in columns)
+    return max(found, default=Persistence.NONE)
 
 
-def _cells(state: RowState | None) -> Sequence[Cell]:
-    return state.cells if state is not None else ()
-
-
-def _row_missing_twice(
+def _row_persistence(
     before: Mapping[ReplicaT, RowState | None],
     after: Mapping[ReplicaT, RowState | None],
     replica: ReplicaT,
     replicas: Sequence[ReplicaT],
-) -> bool:
-    """The replica lacks the row both times, while another kept at least one cell of it untouched.
-
-    One kept cell is asked for because a row that is deleted and written again and again is never kept.
-    """
+) -> Persistence:
+    """The replica lacks the row now and lacked it before, while another kept at least one cell of it untouched."""
     if before[replica] is not None or after[replica] is not None:
-        return False
-    return any(_kept(before[r], after[r]) for r in replicas)
+        return Persistence.NONE
+    kept = any(_kept(before[r], after[r]) for r in replicas)
+    return Persistence.ABSENT if kept else Persistence.NONE
 
 
 def _kept(before: RowState | None, after: RowState | None) -> bool:
@@ -122,14 +127,14 @@ def _kept(before: RowState | None, after: RowState | None) -> bool:
     return any(then == now != EMPTY for then, now in zip(before.cells, after.cells, strict=True))
 
 
-def _cell_behind_twice(history: Sequence[tuple[Cell, Cell]]) -> bool:
-    kept = [then for then, now in history if then == now]
-    for version in kept:
+def _cell_persistence(history: Sequence[tuple[Cell, Cell]]) -> Persistence:
+    found = Persistence.NONE
+    for version in (then for then, now in history if then == now != EMPTY):
         time = rank(version)[0]
         for then, now in history:
-            if rank(then)[0] < time and rank(now)[0] < time:
-                return True
+            older = rank(then)[0] < time and rank(now)[0] < time
             # Without a newer write time to decide, only what stayed as it was on both sides is no write in flight.
-            if then == now and then != version and rank(then)[0] == time:
-                return True
-    return False
+            rival = then == now != version and rank(then)[0] == time
+            if older or rival:
+                found = max(found, Persistence.ABSENT if now == EMPTY else Persistence.PRESENT)
+    return found

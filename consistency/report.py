@@ -143,11 +143,13 @@ class Report:
     @property
     def verdict(self) -> Verdict:
         """The verdict on everything that was planned."""
-        return judge(
+        verdict = judge(
             self.coverage,
             findings=sum(self.findings_by_kind.values()),
             unsettled=sum(t.unsettled_rows for t in self.tables),
         )
+        # What was interrupted did not look again at the ring and the schema it rests on.
+        return Verdict.UNKNOWN if self.interrupted and verdict is Verdict.CONSISTENT else verdict
 
     @property
     def exit_code(self) -> ExitCode:

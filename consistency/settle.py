@@ -15,12 +15,14 @@ from consistency.errors import ReplicaError
 from consistency.join import Difference, RowName
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Reading, RowState
-from consistency.reconcile import persisted
+from consistency.reconcile import Persistence, persistence
 from consistency.ring import Node
 
 DEFAULT_WINDOW_S = 2.5
 """A replica drops a write that is older than write_request_timeout (2 s by default)."""
-MAX_ROUNDS = 5
+MAX_ROUNDS = 6
+_CLOCKS_S = 60.0
+"""How far apart the clocks that stamp writes may be."""
 _QUEUE_LIMIT = 20_000
 
 
@@ -33,6 +35,8 @@ class Suspect:
     states: Mapping[Node, RowState | None]
     seen_at: float
     rounds: int = 0
+    absent_before: bool = False
+    """Whether the difference already outlived a window, as something that one replica has nothing of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,10 @@ class Settler:
         agreed = len(set(now_states.values())) == 1
         if agreed:
             return Unsettled(suspect.reading, suspect.name, next(iter(unread.values()))) if unread else None
-        if self._outlived(suspect, now_states):
+        outlived = self._persistence(suspect, now_states)
+        if outlived is Persistence.PRESENT or (
+            outlived is Persistence.ABSENT and (suspect.absent_before or self._long_ago(now_states))
+        ):
             return Settled(suspect.reading.full, suspect.name, now_states, unread)
         if suspect.rounds + 1 >= MAX_ROUNDS:
             return Unsettled(suspect.reading, suspect.name, "the row kept changing while it was watched")
@@ -151,17 +158,25 @@ class Settler:
             states=now_states,
             seen_at=self._clock.monotonic(),
             rounds=suspect.rounds + 1,
+            absent_before=outlived is Persistence.ABSENT,
         )
 
+    def _long_ago(self, states: Mapping[Node, RowState | None]) -> bool:
+        """Whether the row was written so long ago that its write cannot have been in flight when first seen.
+
+        Then what is absent twice was either lost, or deleted before the first look by a delete that has had
+        a window to arrive everywhere. A younger row is looked at once more.
+        """
+        newest = [state.newest_us for state in states.values() if state is not None]
+        before_us = self._clock.now_us() - int((_CLOCKS_S + 2 * self.window_s) * 1e6)
+        return all(time is not None and time < before_us for time in newest)
+
     @staticmethod
-    def _outlived(suspect: Suspect, now_states: Mapping[Node, RowState | None]) -> bool:
-        before = suspect.states
+    def _persistence(suspect: Suspect, now_states: Mapping[Node, RowState | None]) -> Persistence:
         if suspect.reading.depth is not suspect.reading.full.depth:
             # The suspect was seen without values: compare what both readings hold.
             now_states = {node: _without_values(state) for node, state in now_states.items()}
-        if all(now_states.get(node, state) == state for node, state in before.items()):
-            return True
-        return persisted(before, now_states)
+        return persistence(suspect.states, now_states)
 
     async def read_all(
         self, reading: Reading, name: RowName, nodes: list[Node]
