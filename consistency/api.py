@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consistency.audit import judge_replication
-from consistency.check import CheckOptions, run_check
+from consistency.auditing import judge_replication
+from consistency.checking import CheckOptions, run_check
 from consistency.errors import UsageError
 from consistency.observer import Observer
 from consistency.reader import ClusterReader

@@ -19,7 +19,6 @@ import logging
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cassandra
@@ -42,68 +41,15 @@ from consistency.errors import (
 )
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings
+from consistency.wire import INT, ONE, Page, Statement
 
-NODE_LOCAL = 11
-"""Answer from this node's own storage only (server 4.0+, a JVM property allows it); unnamed in the driver."""
 LOCAL_ONE = ConsistencyLevel.LOCAL_ONE
-QUORUM = ConsistencyLevel.QUORUM
-ONE = ConsistencyLevel.ONE
 ALL = ConsistencyLevel.ALL
-CONSISTENCY_NAMES: Mapping[int, str] = {**ConsistencyLevel.value_to_name, NODE_LOCAL: "NODE_LOCAL"}
 
 _NOW_PAYLOAD = "consistency.now_in_seconds"
 _NOW_FLAG = 0x0100
 _POOLS_S = 5.0
 _TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One request to one node.
-
-    `values` are serialized cells bound in order. `now_s` is the instant (seconds since the epoch) at which
-    TTLs are judged. `timeout_s` bounds the wait for the answer.
-    """
-
-    cql: str
-    values: tuple[bytes | None, ...] = ()
-    consistency: int = ONE
-    page_size: int = 5000
-    paging_state: bytes | None = None
-    now_s: int | None = None
-    trace: bool = False
-    timeout_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page as the server sent it: `body` is its rows, each cell a signed 32-bit length and the bytes."""
-
-    row_count: int
-    column_count: int
-    body: bytes
-    paging_state: bytes | None = None
-    trace_id: bytes | None = None
-
-    def rows(self) -> list[tuple[bytes | None, ...]]:
-        """Return the rows as tuples of cells; a null is None."""
-        body, width = self.body, self.column_count
-        cells: list[bytes | None] = []
-        add = cells.append
-        at = 0
-        read_length = _INT.unpack_from
-        for _ in range(self.row_count * width):
-            length = read_length(body, at)[0]
-            at += 4
-            if length < 0:
-                add(None)
-            else:
-                add(body[at : at + length])
-                at += length
-        return list(zip(*[iter(cells)] * width, strict=True))
-
-
-_INT = struct.Struct(">i")
 
 
 class _RawRows(protocol.ResultMessage):  # type: ignore[misc]
@@ -121,7 +67,7 @@ class _RawRows(protocol.ResultMessage):  # type: ignore[misc]
         columns = self.column_metadata or result_metadata
         self.column_names = [c[2] for c in columns]
         self.column_types = [c[3] for c in columns]
-        count = _INT.unpack(f.read(4))[0]
+        count = INT.unpack(f.read(4))[0]
         self.parsed_rows = [(count, len(columns), f.read())]
 
 
@@ -148,7 +94,7 @@ class _Timed:
     def _flags_offset(self, body: bytearray) -> int:
         """Skip the query (or the two ids of a prepared one) and the consistency level."""
         if isinstance(self._message, protocol.QueryMessage):
-            return 4 + int(_INT.unpack_from(body, 0)[0]) + 2
+            return 4 + int(INT.unpack_from(body, 0)[0]) + 2
         at = 2 + struct.unpack_from(">H", body, 0)[0]
         at += 2 + struct.unpack_from(">H", body, at)[0]
         return int(at) + 2
@@ -279,7 +225,7 @@ class Connection:
     def _submit(self, session: Any, node: Node, bound: Any, statement: Statement) -> Any:
         payload = None
         if statement.now_s is not None:
-            payload = {_NOW_PAYLOAD: _INT.pack(statement.now_s)}
+            payload = {_NOW_PAYLOAD: INT.pack(statement.now_s)}
         return session.execute_async(
             bound,
             trace=statement.trace,

@@ -162,7 +162,9 @@ class FindingsWriter:
         self.counts: Counter[Kind] = Counter()
         self._file: TextIO | None = None
         if path is not None:
-            self._partial = path.with_name(path.name + ".partial")
+            # A pipe or a device is written to as it is: renaming a file over /dev/null would replace it.
+            special = path.exists() and not path.is_file()
+            self._partial = path if special else path.with_name(path.name + ".partial")
             self._file = _open_private(self._partial, "--findings")
             self._line(header.as_json())
 
@@ -179,7 +181,8 @@ class FindingsWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        self._partial.replace(self.path)
+        if self._partial != self.path:
+            self._partial.replace(self.path)
         self._file = None
 
     def __enter__(self) -> FindingsWriter:  # noqa: PYI034 - Self is 3.11
@@ -201,6 +204,8 @@ class FindingsWriter:
 
 def _open_private(path: Path, option: str) -> TextIO:
     try:
+        if path.exists() and not path.is_file():
+            return path.open("w", encoding="ascii")
         with suppress(FileNotFoundError):
             path.unlink()
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

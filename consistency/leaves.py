@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import bisect
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -124,8 +123,8 @@ class Ledger:
     plan: TablePlan
     results: dict[Leaf, LeafResult] = field(default_factory=dict)
     failures: dict[tuple[Leaf, Node], str] = field(default_factory=dict)
-    divergent: set[Leaf] = field(default_factory=set)
-    _ends: list[tuple[int, int]] | None = None
+    divergent: set[int] = field(default_factory=set)
+    """The cells of the strip in which a row differs."""
 
     def record(self, result: LeafResult) -> None:
         """Enter a leaf's result; a later one replaces an earlier one."""
@@ -142,18 +141,7 @@ class Ledger:
 
     def mark_divergent(self, token: int) -> None:
         """Say that a row at this token differs."""
-        leaf = self._leaf_at(token)
-        if leaf is not None:
-            self.divergent.add(leaf)
-
-    def _leaf_at(self, token: int) -> Leaf | None:
-        if self._ends is None:
-            self._ends = sorted((leaf.token_range.end, i) for i, leaf in enumerate(self.plan.leaves))
-        at = bisect.bisect_left(self._ends, (token, -1))
-        if at == len(self._ends):
-            return None
-        leaf = self.plan.leaves[self._ends[at][1]]
-        return leaf if token in leaf.token_range else None
+        self.divergent.add(_strip_cell(token))
 
     @property
     def coverage(self) -> Coverage:
@@ -208,20 +196,16 @@ class Ledger:
         cells = [" "] * STRIP_CELLS
         failed = Counter(leaf for leaf, _ in self.failures)
         for leaf in self.plan.leaves:
-            if leaf in self.divergent:
-                mark = "x"
-            elif leaf not in self.results or failed[leaf]:
-                mark = "?"
-            else:
-                mark = "="
-            first, last = (
-                min(STRIP_CELLS - 1, (t - MIN_TOKEN) * STRIP_CELLS // (RING_SIZE + 1))
-                for t in (leaf.token_range.start + 1, leaf.token_range.end)
-            )
+            mark = "?" if leaf not in self.results or failed[leaf] else "="
+            first, last = _strip_cell(leaf.token_range.start + 1), _strip_cell(leaf.token_range.end)
             for i in range(first, last + 1):
                 if _WEIGHT[mark] > _WEIGHT[cells[i]]:
                     cells[i] = mark
-        return "".join(cells)
+        return "".join("x" if i in self.divergent else cell for i, cell in enumerate(cells))
 
 
-_WEIGHT = {" ": 0, "=": 1, "?": 2, "x": 3}
+_WEIGHT = {" ": 0, "=": 1, "?": 2}
+
+
+def _strip_cell(token: int) -> int:
+    return min(STRIP_CELLS - 1, (token - MIN_TOKEN) * STRIP_CELLS // (RING_SIZE + 1))

@@ -14,7 +14,7 @@ import xxhash
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from consistency import cql
-from consistency.driver import ALL, LOCAL_ONE, NODE_LOCAL, ONE, Connection, Page, Statement
+from consistency.driver import ALL, LOCAL_ONE, Connection
 from consistency.errors import (
     NotProvenLocal,
     ReplicaError,
@@ -32,6 +32,7 @@ from consistency.schema import Keyspace, SchemaRows, Table, build_schema
 from consistency.tokens import TokenRange
 from consistency.topology import read_ring
 from consistency.tree import Digest
+from consistency.wire import NODE_LOCAL, ONE, Page, Statement
 
 _LONG = struct.Struct(">q")
 _TRACE_POLLS = 60

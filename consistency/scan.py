@@ -91,6 +91,7 @@ class Scan:
             async for result in results:
                 ledger.record(result)
                 self.observer.leaf_digested(result)
+                self.observer.settling(self.settler.waiting)
 
     @staticmethod
     def _worth_another_try(ledger: Ledger) -> list[Leaf]:

@@ -60,13 +60,13 @@ class Coverage:
 
 
 def judge(coverage: Coverage, *, findings: int, unsettled: int) -> Verdict:
-    """Return the only verdict these counts allow.
+    """Return the only verdict these counts allow; nothing planned proves nothing.
 
     `findings` are settled differences; `unsettled` are rows that kept changing until patience ran out.
     """
     if findings:
         return Verdict.DIVERGENT
-    if unsettled or not coverage.complete:
+    if unsettled or not coverage.complete or not coverage.planned:
         return Verdict.UNKNOWN
     return Verdict.CONSISTENT
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import click
 
-from consistency.driver import ALL, NODE_LOCAL, Connection, Statement
+from consistency.driver import ALL, Connection
 from consistency.ring import Node, Ring
 from consistency.settings import ConnectionSettings
 from consistency.topology import read_ring
+from consistency.wire import NODE_LOCAL, Statement
 from sandbox.cluster import Sandbox
 from sandbox.demo_story import KEYSPACE, ROWS, SCHEMA, UNSAFE, Damage, batches, damages
 from sandbox.errors import SandboxError, StartError

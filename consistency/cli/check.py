@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from consistency.check import CheckOptions, run_check
+from consistency.checking import CheckOptions, run_check
 from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt

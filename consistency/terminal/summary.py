@@ -58,7 +58,9 @@ def claim(report: Report) -> str:
     scanned = [t for t in report.tables if t.depth]
     rows = sum(t.rows for t in scanned)
     amount = f"{counted(rows, 'row')} in {counted(len(scanned), 'table')}"
-    if report.coverage.planned and not report.coverage.completed:
+    if not report.coverage.planned:
+        return "Nothing was compared: no table in scope has replicas to compare."
+    if not report.coverage.completed:
         return f"Nothing was read: {_gaps(report)}."
     if report.verdict is Verdict.DIVERGENT:
         found = sum(report.findings_by_kind.values())
@@ -68,8 +70,6 @@ def claim(report: Report) -> str:
         text += "." if report.coverage.complete else "; not all was read, so there may be more."
     elif report.verdict is Verdict.UNKNOWN:
         text = f"No difference was found in {amount}, but {_gaps(report)}."
-    elif not report.coverage.planned:
-        return "Nothing was compared: no table in scope has replicas to compare."
     else:
         text = f"All replicas hold the same {amount}."
     errors = sum(v.severity is Severity.ERROR for v in report.violations)

@@ -119,7 +119,9 @@ def test_one_partition_of_300_000_rows(cluster: RunningCluster, tmp_path: Path) 
         + f"INSERT INTO widest.one (p, c, v) VALUES (1, ?, ?) USING TIMESTAMP {base}; " * 100
         + "APPLY BATCH"
     )
-    cluster.load_prepared(insert, ([x for c in range(i, i + 100) for x in (c, f"v{c}")] for i in range(0, 300_000, 100)))
+    cluster.load_prepared(
+        insert, ([x for c in range(i, i + 100) for x in (c, f"v{c}")] for i in range(0, 300_000, 100))
+    )
     report = cluster.check("widest")
     assert report.exit_code is ExitCode.CONSISTENT, summary(report)
     assert report.tables[0].rows == 300_000

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from consistency.check import CheckOptions, run_check
+from consistency.checking import CheckOptions, run_check
 from consistency.findings import Finding
 from consistency.observer import Silent
 from consistency.plan import Leaf, TablePlan

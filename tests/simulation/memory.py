@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import xxhash
@@ -152,7 +152,22 @@ class SimCluster:
         now_s = EPOCH_S + int(self._loop.now)
         return sum(1 for _ in self._visible(node, table, token_range, now_s))
 
-    async def digest(self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int) -> Digest:
+    async def digest(
+        self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int, *, newest: bool = False
+    ) -> Digest:
+        digest = await self._digest(node, reading, route, token_range, now_s)
+        return replace(digest, newest_us=self._newest(node, reading, token_range, now_s)) if newest else digest
+
+    def _newest(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> int | None:
+        times = []
+        for seen, now in self._seen(node, reading, token_range, now_s):
+            raw = self._raw(reading, seen, now)
+            for state in (reading.row_state(raw, now), reading.static_state(raw, now)):
+                if state is not None and state.newest_us is not None:
+                    times.append(state.newest_us)
+        return max(times, default=None)
+
+    async def _digest(self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int) -> Digest:
         if route is Route.CLIENT:
             state, rows = xxhash.xxh3_128(), 0
             async for page in self.rows(node, reading, token_range, now_s):

@@ -20,7 +20,7 @@ from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.policies import RoundRobinPolicy
 from cassandra.query import SimpleStatement, dict_factory
 
-from consistency.check import CheckOptions, run_check
+from consistency.checking import CheckOptions, run_check
 from consistency.findings import Finding, read_findings
 from consistency.reading import Depth, Locality, Route
 from consistency.replicas import ReadLimits

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from consistency.audit import KINDS, judge_holdings, judge_replication, ownership, quorum
 from consistency.audit_subject import percent
+from consistency.auditing import KINDS, judge_holdings, judge_replication, ownership, quorum
 from consistency.errors import UsageError
 from consistency.report import Severity, Violation
 from consistency.ring import MURMUR3, Node, Replication, Ring

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from consistency.check import CheckOptions, run_check
+from consistency.checking import CheckOptions, run_check
 from consistency.clock import SystemClock
 from consistency.errors import ReplicaUnavailable, UsageError
 from consistency.explain import Chosen, Explanation, choose_finding, decided_by, explain

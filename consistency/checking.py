@@ -12,8 +12,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from consistency import __version__
-from consistency.audit import gravest_first, judge_replication
 from consistency.audit_holdings import judge_holdings
+from consistency.auditing import gravest_first, judge_replication
 from consistency.choose import choose
 from consistency.classify import finding, judge_row
 from consistency.errors import UsageError
