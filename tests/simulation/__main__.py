@@ -1,4 +1,5 @@
 """Tell the story of one seed, or run many and name those that fail."""
+# ruff: noqa: T201 - a command that prints
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ def story(outcome: Outcome) -> list[str]:
     lines += [f"  {fault}" for fault in case.faults]
     lines += [f"  hit: {', '.join(f'{t.value} {n}' for t, n in outcome.cluster.hit.items())}"] if case.faults else []
     lines += [f"  stop at {case.stop_at_s}, ring changes {case.ring_changes_at_s}, schema {case.schema_changes_at_s}"]
-    lines += ["damage", *(f"  {text}" for text in outcome.told)]
+    lines += ["damage", *(f"  {text}" for text in outcome.damage.told)]
     lines += ["rows that differ at the start", *(f"  {row}: {what}" for row, what in outcome.planted.items())]
     if outcome.traffic:
         lines.append(f"traffic: {outcome.traffic.writes} writes, {outcome.traffic.dropped} deliveries lost")
@@ -61,7 +62,7 @@ def verdict_of(seed: int) -> tuple[int, str, list[str]]:
     """Run one seed; what it raises is a broken promise too."""
     try:
         outcome = run_case(seed)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it raises is what is looked for
         return seed, "raised", [traceback.format_exc()]
     return seed, outcome.report.verdict.value, outcome.broken
 

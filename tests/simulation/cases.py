@@ -1,4 +1,4 @@
-"""One seed, one case: draw a cluster and its history, run the real check against it, hold the result to the promises."""
+"""One seed, one case: draw a cluster and its history, run the real check on it, hold the result to its promises."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from consistency.ring import Node, Replication, Ring
 from consistency.scan import ScanOptions
 from consistency.schema import Keyspace, Table
 from consistency.verdict import ExitCode, Verdict
-from tests.simulation.histories import Drawing, RowKey, Traffic, TrafficPlan, damage, draw_ring, load
+from tests.simulation.histories import Damage, Drawing, RowKey, Traffic, TrafficPlan, damage, draw_ring, load
 from tests.simulation.memory import Fault, Pace, SimCluster, Trouble, path_order
 from tests.simulation.storage import Key, Visible
 from tests.simulation.values import draw_table, keyspace
@@ -79,7 +79,9 @@ class Outcome:
     findings: list[Finding]
     planted: dict[RowKey, str]
     still: set[RowKey]
-    told: list[str]
+    future: set[RowKey]
+    """Rows on which all replicas agree, with a write time in the future."""
+    damage: Damage
     cluster: SimCluster
     traffic: Traffic | None
     plans: list[TablePlan]
@@ -150,11 +152,11 @@ def run_case(seed: int) -> Outcome:
     schema = {"ks": keyspace("ks", replication, tables)}
     cluster = SimCluster(loop, ring, schema, case.capabilities, rng, case.pace, case.faults)
     drawings = [Drawing(rng, table) for table in tables]
-    told: list[str] = []
+    done = Damage()
     for drawing in drawings:
         load(cluster, drawing)
-        told += damage(cluster, drawing)
-    return run_virtual(loop, _play(case, loop, cluster, drawings, told, rng))
+        damage(cluster, drawing, done)
+    return run_virtual(loop, _play(case, loop, cluster, drawings, done, rng))
 
 
 async def _play(
@@ -162,12 +164,14 @@ async def _play(
     loop: VirtualLoop,
     cluster: SimCluster,
     drawings: Sequence[Drawing],
-    told: list[str],
+    done: Damage,
     rng: random.Random,
 ) -> Outcome:
     tables = [drawing.table for drawing in drawings]
     planted = {row: what for table in tables for row, what in truth(cluster, table, None, EPOCH_S).items()}
-    traffic = _traffic_of(case, loop, cluster, drawings, planted, rng)
+    reading_all = {t.name: Reading(t, Depth.CONTENT, case.capabilities) for t in tables}
+    future = {row for table in tables for row in written_ahead(cluster, reading_all[table.name], case.clock_skew_s)}
+    traffic = _traffic_of(case, loop, cluster, drawings, done, rng)
     _arm_changes(case, loop, cluster)
     clock, watching, stop = SimClock(loop, case.clock_skew_s), Watching(), asyncio.Event()
     writing = asyncio.create_task(traffic.run()) if traffic else None
@@ -179,7 +183,9 @@ async def _play(
         await writing
     later_s = EPOCH_S + int(loop.now) + 1
     still = {row for table in tables for row in truth(cluster, table, None, later_s)}
-    outcome = Outcome(case, report, watching.findings, planted, still, told, cluster, traffic, watching.plans, seconds)
+    outcome = Outcome(
+        case, report, watching.findings, planted, still, future, done, cluster, traffic, watching.plans, seconds
+    )
     outcome.broken = broken_promises(outcome, {table.name: table for table in tables})
     return outcome
 
@@ -189,12 +195,12 @@ def _traffic_of(
     loop: VirtualLoop,
     cluster: SimCluster,
     drawings: Sequence[Drawing],
-    planted: Mapping[RowKey, str],
+    done: Damage,
     rng: random.Random,
 ) -> Traffic | None:
     if case.traffic is None:
         return None
-    spared = frozenset((row[0], row[1]) for row in planted) if case.traffic.only_clean else frozenset()
+    spared = frozenset((row[0], row[1]) for row in done.rows) if case.traffic.only_clean else frozenset()
     return Traffic(loop, cluster, drawings, case.traffic, random.Random(rng.getrandbits(64)), spared)
 
 
@@ -245,6 +251,21 @@ def truth(cluster: SimCluster, table: Table, reading: Reading | None, now_s: int
     return found
 
 
+def written_ahead(cluster: SimCluster, reading: Reading, skew_s: float) -> set[RowKey]:
+    """Return the rows on which all owners agree, with a visible cell written more than a minute ahead."""
+    limit_us = (EPOCH_S + 120 + int(skew_s)) * 1_000_000
+    differing = truth(cluster, reading.table, None, EPOCH_S)
+    found: set[RowKey] = set()
+    for key, clustering in _row_names(cluster, reading.table):
+        row = (reading.table.name, key, clustering)
+        node = cluster.replicas(reading.table, key)[0]
+        shown = _held(cluster, reading, node, key, clustering, EPOCH_S)
+        times = [cell[2] for cells in shown or () for cell in cells if cell[2] is not None]
+        if row not in differing and max(times, default=0) > limit_us:
+            found.add(row)
+    return found
+
+
 def _row_names(cluster: SimCluster, table: Table) -> list[tuple[Key, Key | None]]:
     names: dict[tuple[Key, Key | None], None] = {}
     for node in cluster.ring_before.nodes:
@@ -254,10 +275,19 @@ def _row_names(cluster: SimCluster, table: Table) -> list[tuple[Key, Key | None]
     return list(names)
 
 
-def _shown(columns: Sequence[CellColumn], seen: Visible | None) -> Any:
+def _held(
+    cluster: SimCluster, reading: Reading, node: Node, key: Key, clustering: Key | None, now_s: int
+) -> list[list[tuple[Any, ...]]] | None:
+    store = cluster.store(node, reading.table)
+    if clustering is None:
+        return _shown(reading.statics, store.visible_static(key, now_s))
+    return _shown(reading.regulars, store.visible_row(key, clustering, now_s))
+
+
+def _shown(columns: Sequence[CellColumn], seen: Visible | None) -> list[list[tuple[Any, ...]]] | None:
     if seen is None:
         return None
-    shown: list[Any] = []
+    shown: list[list[tuple[Any, ...]]] = []
     for column in columns:
         cells = seen.cells.get(column.column.name, {})
         paths = sorted(cells, key=path_order(column.column)) if column.column.type.is_multicell else list(cells)
@@ -309,25 +339,31 @@ def _coverage(outcome: Outcome) -> list[str]:
 
 
 def _verdict(outcome: Outcome) -> list[str]:
+    """Hold every `consistent`, of the run and of each table, against what was there to be found."""
     case, report = outcome.case, outcome.report
-    if report.verdict is not Verdict.CONSISTENT:
-        return []
     out = []
-    if report.interrupted or report.exit_code is ExitCode.INTERRUPTED:
-        out.append("an interrupted run says consistent")
+    if report.verdict is Verdict.CONSISTENT:
+        # Violations of replication, such as an RF of 2, make the exit code 1 whatever the verdict.
+        if report.interrupted or report.exit_code not in (ExitCode.CONSISTENT, ExitCode.DIVERGENT):
+            out.append(f"consistent with exit code {int(report.exit_code)}")
+        described = outcome.cluster.described_at
+        for what, at in (("ring", case.ring_changes_at_s), ("schema", case.schema_changes_at_s)):
+            if at is not None and described and described[-1] >= at:
+                out.append(f"consistent, though the {what} changed at {at:.2f} s")
     touched = outcome.traffic.touched if outcome.traffic else set()
-    seeable = _seeable(outcome)
-    missed = [row for row in outcome.planted if row in outcome.still and row not in touched and row in seeable]
-    if missed:
-        out.append(f"consistent, though replicas differed from the start to the end on {missed}")
-    for plan in outcome.plans:
+    lasting = {row for row in outcome.planted if row in outcome.still and row not in touched}
+    missed = (lasting & _seeable(outcome)) | (outcome.future - touched)
+    plans = {plan.table.name: plan for plan in outcome.plans}
+    for table in report.tables:
+        if table.verdict is not Verdict.CONSISTENT:
+            continue
+        hidden = [row for row in missed if row[0] == table.table]
+        if hidden:
+            out.append(f"{table.table} consistent, though from the start to the end something was wrong with {hidden}")
+        plan = plans[table.table]
         unread = [leaf for leaf in plan.leaves if not _was_read(outcome.cluster, plan.table, leaf)]
         if unread:
-            out.append(f"consistent, though {len(unread)} leaves of {plan.table.name} were not read on all replicas")
-    described = outcome.cluster.described_at
-    for what, at in (("ring", case.ring_changes_at_s), ("schema", case.schema_changes_at_s)):
-        if at is not None and described and described[-1] >= at:
-            out.append(f"consistent, though the {what} changed at {at:.2f} s")
+            out.append(f"{table.table} consistent, though {len(unread)} leaves were not read on all replicas")
     return out
 
 
@@ -353,7 +389,7 @@ def _findings(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
     if twice:
         out.append(f"more than one finding on {twice}")
     lossy = outcome.traffic.lossy if outcome.traffic else set()
-    false = [row for row in rows if row not in outcome.planted and row not in lossy]
+    false = [row for row in rows if row not in outcome.damage.rows and row not in lossy]
     if false:
         out.append(f"a finding on rows whose replicas never differed but for writes in flight: {false}")
     if sum(outcome.report.findings_by_kind.values()) != len(rows):
@@ -368,11 +404,12 @@ def _exactness(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
         return []
     planned = {plan.table.name for plan in outcome.plans}
     expected = {row for row in _seeable(outcome) if row in outcome.planted and row[0] in planned}
+    expected |= {row for row in outcome.future if row[0] in planned}
     found = {row_of(finding, tables[finding.table]) for finding in outcome.findings}
     out = []
     if found != expected:
         out.append(f"found too much: {found - expected}; not found: {expected - found}")
-    if outcome.traffic is None and not expected and all(not t.coverage.skipped for t in outcome.report.tables):
-        if outcome.report.verdict is not Verdict.CONSISTENT:
-            out.append(f"nothing differs and nothing went wrong, yet the verdict is {outcome.report.verdict.value}")
+    whole = all(not t.coverage.skipped for t in outcome.report.tables)
+    if outcome.traffic is None and not expected and whole and outcome.report.verdict is not Verdict.CONSISTENT:
+        out.append(f"nothing differs and nothing went wrong, yet the verdict is {outcome.report.verdict.value}")
     return out

@@ -7,8 +7,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from consistency.cqltype import CqlType
 from consistency.ring import MURMUR3, Node, Replication, Ring
-from consistency.schema import Table
+from consistency.schema import Column, Table
 from consistency.tokens import MAX_TOKEN, MIN_TOKEN
 from tests.simulation.memory import SimCluster
 from tests.simulation.storage import Delete, Key, Mutation, Path, Write
@@ -71,35 +72,34 @@ class Drawing:
         return Write(key, clustering or self.clustering(), ts, cells, replaced, expires, insert)
 
     def _cells(
-        self, columns: Sequence[object], ts: int
+        self, columns: Sequence[Column], ts: int
     ) -> tuple[tuple[tuple[str, Path, bytes | None], ...], tuple[str, ...]]:
         cells: list[tuple[str, Path, bytes | None]] = []
         replaced: list[str] = []
         for column in columns:
-            name, cql_type = column.name, column.type  # type: ignore[attr-defined]
+            name, cql_type = column.name, column.type
             if not cql_type.is_multicell:
                 cells.append((name, None, self._value(cql_type)))
                 continue
             if self.rng.random() < 0.3:
                 replaced.append(name)
-            for _ in range(self.rng.randint(0, 3)):
-                cells.append((name, *self._element(cql_type, ts)))
+            cells.extend((name, *self._element(cql_type, ts)) for _ in range(self.rng.randint(0, 3)))
         return tuple({(n, p): (n, p, v) for n, p, v in cells}.values()), tuple(replaced)
 
-    def _value(self, cql_type: object) -> bytes | None:
+    def _value(self, cql_type: CqlType) -> bytes | None:
         if self.rng.random() < 0.1:
             return None
-        if cql_type.is_collection:  # type: ignore[attr-defined]
+        if cql_type.is_collection:
             return bytes([0, 0, 0, 1, 0, 0, 0, 4]) + draw_bytes(self.rng, "int")
-        return draw_bytes(self.rng, cql_type.name)  # type: ignore[attr-defined]
+        return draw_bytes(self.rng, cql_type.name)
 
-    def _element(self, cql_type: object, ts: int) -> tuple[bytes, bytes | None]:
+    def _element(self, cql_type: CqlType, ts: int) -> tuple[bytes, bytes | None]:
         rng = self.rng
         gone = rng.random() < 0.15
-        if cql_type.name == "list":  # type: ignore[attr-defined]
+        if cql_type.name == "list":
             return ts.to_bytes(8, "big") + rng.randbytes(8), None if gone else draw_bytes(rng, "text")
-        path = draw_bytes(rng, cql_type.args[0].name)  # type: ignore[attr-defined]
-        if cql_type.name == "set":  # type: ignore[attr-defined]
+        path = draw_bytes(rng, cql_type.args[0].name)
+        if cql_type.name == "set":
             return path, None if gone else b""
         return path, None if gone else draw_bytes(rng, "int")
 
@@ -140,10 +140,17 @@ def load(cluster: SimCluster, drawing: Drawing) -> None:
             cluster.apply(table, drawing.write(ts, expires=ends))
 
 
-def damage(cluster: SimCluster, drawing: Drawing) -> list[str]:
-    """Have some mutations on some of their replicas only; return what was done, a line each."""
+@dataclass
+class Damage:
+    """What was done to some replicas only, a line each, and every row that it reached."""
+
+    told: list[str] = field(default_factory=list)
+    rows: set[RowKey] = field(default_factory=set)
+
+
+def damage(cluster: SimCluster, drawing: Drawing, done: Damage) -> None:
+    """Have some mutations on some of their replicas only."""
     rng, table = drawing.rng, drawing.table
-    told: list[str] = []
     for _ in range(rng.randint(0, 5)):
         key = rng.choice(drawing.keys)
         owners = cluster.replicas(table, key)
@@ -151,9 +158,9 @@ def damage(cluster: SimCluster, drawing: Drawing) -> list[str]:
             continue
         some = rng.sample(owners, rng.randint(1, len(owners) - 1))
         for mutation, nodes in _damage(rng, drawing, key, owners, some):
+            done.rows |= rows_of(table, mutation, cluster)
             cluster.apply(table, mutation, nodes)
-            told.append(f"{table.name} on {', '.join(map(str, nodes))} only: {mutation}")
-    return told
+            done.told.append(f"{table.name} on {', '.join(map(str, nodes))} only: {mutation}")
 
 
 def _damage(
@@ -173,8 +180,8 @@ def _damage(
             written.key, written.clustering, ts, written.cells, written.replaced, EPOCH_S + 3 * _DAY_S, written.insert
         )
         return [(written, some), (longer, others)]
-    if shape < 0.45:  # a client whose clock is an hour ahead
-        return [(drawing.write(EPOCH_US + 3_600_000_000, key=key), some)]
+    if shape < 0.5:  # a client whose clock is an hour ahead, heard by some or by all
+        return [(drawing.write(EPOCH_US + 3_600_000_000, key=key), owners if shape < 0.45 else some)]
     ends = rng.choice((None, None, EPOCH_S + 5 * _DAY_S))
     return [(drawing.write(ts, key=key, expires=ends), some)]
 

@@ -159,12 +159,10 @@ class SimCluster:
         return replace(digest, newest_us=self._newest(node, reading, token_range, now_s)) if newest else digest
 
     def _newest(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> int | None:
-        times = []
-        for seen, now in self._seen(node, reading, token_range, now_s):
-            raw = self._raw(reading, seen, now)
-            for state in (reading.row_state(raw, now), reading.static_state(raw, now)):
-                if state is not None and state.newest_us is not None:
-                    times.append(state.newest_us)
+        """Return the newest write time that the reading shows of any cell in the range."""
+        shown = {c.column.name for c in reading.statics + reading.regulars if c.writetime}
+        rows = (row for seen, _ in self._seen(node, reading, token_range, now_s) for row in seen if row is not None)
+        times = (c.ts for row in rows for name, cells in row.cells.items() if name in shown for c in cells.values())
         return max(times, default=None)
 
     async def _digest(self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int) -> Digest:
