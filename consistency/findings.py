@@ -178,12 +178,13 @@ class FindingsWriter:
         """Make the file durable under its own name."""
         if self._file is None or self.path is None:
             return
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        file, self._file = self._file, None
+        with file:
+            file.flush()
+            if self._partial != self.path:
+                os.fsync(file.fileno())
         if self._partial != self.path:
             self._partial.replace(self.path)
-        self._file = None
 
     def __enter__(self) -> FindingsWriter:  # noqa: PYI034 - Self is 3.11
         return self

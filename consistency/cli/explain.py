@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consistency.cli.connection import Target, connection_options, take_connection
-from consistency.terminal.advice import Typed, plan_command
+from consistency.terminal.advice import Typed, can_repair, plan_command
 from consistency.terminal.console import make_console
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def explain(findings: Path, row: int, show_values: bool, **given: Any) -> int:
     chosen = choose_finding(findings, row)
     found = asyncio.run(_explain(target, chosen))
     show = value_text if show_values else partial(stand_in, secrets.randbits(64))
-    plan = plan_command(str(findings), Typed(target.words))
+    plan = plan_command(str(findings), Typed(target.words)) if can_repair() else []
     print_row(make_console(sys.stdout), chosen, found, plan, show=show)
     return int(found.exit_code)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from consistency.render import visible
 from consistency.report import Report, TableReport
@@ -34,7 +35,8 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
     if differing and report.findings_path:
         path = quoted(report.findings_path)
         out.append(("who holds what", _consistency("explain", path, "--row 1", typed=typed)))
-        out.append(("what would be repaired", plan_command(report.findings_path, typed)))
+        if can_repair():
+            out.append(("what would be repaired", plan_command(report.findings_path, typed)))
     elif differing:
         names = _names([t for t in report.tables if t.verdict is Verdict.DIVERGENT], typed)
         out.append(("write them to a file", _check(typed, names, "--findings findings.jsonl")))
@@ -42,6 +44,11 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
     if unread and not differing:
         out.append(("once every replica can be read", _check(typed, _names(unread, typed))))
     return out
+
+
+def can_repair() -> bool:
+    """Whether this installation has the repairer: nobody is told to type what is not there."""
+    return find_spec("repair.cli") is not None
 
 
 def plan_command(findings: str, typed: Typed) -> list[str]:

@@ -1,0 +1,87 @@
+"""Where connection settings come from, which source wins, and that no secret leaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from consistency.errors import SettingsError
+from consistency.settings import GivenOptions, load_settings, parse_hosts
+
+TOML = '[connection]\nhosts = ["10.0.0.1", "10.0.0.2:9999"]\nusername = "toml"\npassword = "toml secret"\n'
+
+
+@pytest.fixture(autouse=True)
+def no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No configuration of the machine takes part."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def config(tmp_path: Path, text: str = TOML, mode: int = 0o600) -> str:
+    """Write a TOML file."""
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+def test_options_win_over_environment_over_toml_over_cqlshrc(tmp_path: Path) -> None:
+    """Each source fills only what the ones above it left open."""
+    cqlshrc = tmp_path / "cqlshrc"
+    cqlshrc.write_text("[authentication]\nusername = rc\npassword = rc%secret\n[connection]\nhostname = rc\nport = 1\n")
+    given = GivenOptions(hosts="option", cqlshrc=str(cqlshrc), config=config(tmp_path))
+    environ = {"CONSISTENCY_HOSTS": "env", "CONSISTENCY_PASSWORD": "env secret"}
+    settings = load_settings(given, environ)
+    assert settings.contact_points == (("option", 1),)
+    assert (settings.username, settings.password) == ("toml", "env secret")
+    bare = load_settings(GivenOptions(cqlshrc=str(cqlshrc)), {})
+    assert (bare.username, bare.password, bare.contact_points) == ("rc", "rc%secret", (("rc", 1),))
+
+
+def test_no_secret_is_in_the_text_of_settings(tmp_path: Path) -> None:
+    """Not in repr, which ends up in logs and tracebacks."""
+    settings = load_settings(GivenOptions(config=config(tmp_path)), {})
+    assert settings.password == "toml secret"
+    assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "words"),
+    [
+        (TOML, 0o644, "chmod 600"),
+        ("not toml [", 0o600, "not TOML"),
+        ("[connection]\nhots = 'a'\n", 0o600, "hots"),
+        ("[connection]\nport = 'a'\n", 0o600, "port"),
+        ("[connection]\nusername = 'u'\n", 0o600, "no password"),
+        ("[connection]\npassword = 'p'\n", 0o600, "no user"),
+        ("[connection]\ntls = {ca = 'x'}\n", 0o600, "ca"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_the_entry(tmp_path: Path, text: str, mode: int, words: str) -> None:
+    """An operator's mistake says which file and which entry, and quotes no secret."""
+    with pytest.raises(SettingsError, match=words) as caught:
+        load_settings(GivenOptions(config=config(tmp_path, text, mode)), {})
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "points"),
+    [
+        ("a", (("a", 9042),)),
+        ("a, b:1", (("a", 9042), ("b", 1))),
+        ("[::1]:7,[fe80::2]", (("::1", 7), ("fe80::2", 9042))),
+        ("::1", (("::1", 9042),)),
+    ],
+)
+def test_hosts_may_carry_ports(text: str, points: tuple[tuple[str, int], ...]) -> None:
+    """Names, IPv4 and IPv6, with a port of their own or without."""
+    assert parse_hosts(text, 9042) == points
+
+
+@pytest.mark.parametrize("text", ["", " , ", "a:b", "a:0", "a:70000", ":9042"])
+def test_hosts_that_make_no_sense_are_refused(text: str) -> None:
+    """One line that says what a host looks like."""
+    with pytest.raises(SettingsError):
+        parse_hosts(text, 9042)

@@ -1,0 +1,72 @@
+"""Merkle trees: equal roots stand over equal leaves in equal places, and every difference is found."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consistency.errors import InternalError
+from consistency.tokens import TokenRange
+from consistency.tree import Digest, MerkleTree, agreeing_groups, differing_leaves, leaf_hash
+
+LEAVES = st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=40)
+HERE, THERE = TokenRange(0, 10), TokenRange(10, 20)
+
+
+@given(LEAVES, st.data())
+def test_the_differing_leaves_are_exactly_those_that_differ(leaves: list[bytes], data: st.DataObject) -> None:
+    """Whatever was changed on whichever replica, the descent ends at those leaves and no other."""
+    replicas = {0: list(leaves), 1: list(leaves), 2: list(leaves)}
+    for position in data.draw(st.sets(st.integers(0, len(leaves) - 1))):
+        replicas[data.draw(st.integers(0, 2))][position] = b"changed".ljust(16, b"\0")
+    trees = {name: MerkleTree.build(hashes) for name, hashes in replicas.items()}
+    wanted = [i for i in range(len(leaves)) if len({hashes[i] for hashes in replicas.values()}) > 1]
+    assert differing_leaves(trees) == wanted
+
+
+@given(LEAVES, LEAVES)
+def test_roots_are_equal_only_over_equal_leaves(left: list[bytes], right: list[bytes]) -> None:
+    """A root tells one list of leaves from another."""
+    assert (MerkleTree.build(left).root == MerkleTree.build(right).root) == (left == right)
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16), min_size=2, max_size=20, unique=True), st.data())
+def test_two_swapped_leaves_are_noticed(leaves: list[bytes], data: st.DataObject) -> None:
+    """Order counts: an XOR of the leaves would call these equal."""
+    i, j = data.draw(st.lists(st.integers(0, len(leaves) - 1), min_size=2, max_size=2, unique=True))
+    swapped = list(leaves)
+    swapped[i], swapped[j] = leaves[j], leaves[i]
+    trees = {0: MerkleTree.build(leaves), 1: MerkleTree.build(swapped)}
+    assert differing_leaves(trees) == sorted((i, j))
+
+
+def test_a_leaf_hash_covers_range_count_digest_and_scheme() -> None:
+    """Anything a leaf stands for changes its hash, and an unread leaf equals no read one."""
+    digest = Digest(3, b"\1" * 20)
+    hashes = [
+        leaf_hash(HERE, digest, "content/server"),
+        leaf_hash(THERE, digest, "content/server"),
+        leaf_hash(HERE, Digest(4, b"\1" * 20), "content/server"),
+        leaf_hash(HERE, Digest(3, b"\2" * 20), "content/server"),
+        leaf_hash(HERE, digest, "versions/server"),
+        leaf_hash(HERE, None, "content/server"),
+        leaf_hash(HERE, Digest(0, b""), "content/server"),
+    ]
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_trees_of_different_shapes_are_not_compared() -> None:
+    """Trees that do not cover the same leaves are a fault of ours, not a difference."""
+    trees = {0: MerkleTree.build([b"a"]), 1: MerkleTree.build([b"a", b"b"])}
+    with pytest.raises(InternalError):
+        differing_leaves(trees)
+    with pytest.raises(InternalError):
+        MerkleTree.build([])
+
+
+def test_replicas_are_grouped_by_what_they_agree_on() -> None:
+    """N ways at once, the largest group first; the newest write time takes no part, an unread replica neither."""
+    same, other = Digest(1, b"x", newest_us=5), Digest(1, b"y")
+    groups = agreeing_groups({"a": other, "b": same, "c": Digest(1, b"x"), "d": None})
+    assert groups == [("b", "c"), ("a",)]
