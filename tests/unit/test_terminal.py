@@ -300,7 +300,7 @@ def test_a_long_command_is_continued_and_never_broken_in_a_word() -> None:
 def test_names_in_commands_are_quoted_for_the_shell() -> None:
     """A file may be called anything."""
     shown = report(table_report(divergent_rows=1), findings_path="my file; rm x")
-    (_, first), _ = next_commands(shown, Typed(connection=("--hosts", "a b")))
+    _, first = next_commands(shown, Typed(connection=("--hosts", "a b")))[0]
     assert " ".join(first) == "consistency explain 'my file; rm x' --row 1 --hosts 'a b'"
     assert shown.verdict is Verdict.DIVERGENT
 
