@@ -143,7 +143,7 @@ def sandbox() -> None:
     "start_timeout_s",
     metavar="SECONDS",
     type=float,
-    default=240.0,
+    default=300.0,
     show_default=True,
     help="How long to wait for the nodes.",
 )
@@ -161,7 +161,7 @@ def up(ctx: click.Context, /, *, directory: Path, as_json: bool, **given: Any) -
       consistency sandbox up --set hinted_handoff_enabled=false
       consistency sandbox up --set client_encryption_options.enabled=false
     --jvm-opt takes what Java takes (write it with an equals sign):
-      consistency sandbox up --nodes 4 --jvm-opt=-Dcassandra.ring_delay_ms=5000
+      consistency sandbox up --jvm-opt=-XX:TieredStopAtLevel=1
 
     \b
     A second sandbox beside the first:
@@ -219,19 +219,24 @@ def start(*, n: int, directory: Path) -> None:
 
 @sandbox.command()
 @dir_option
-@click.option("--dc", help="Data centre of the new node; that of node 1 by default.")
+@click.option("--dc", metavar="DC", help="Data centre of the new node; that of node 1 by default.")
+@click.option(
+    "--stream/--no-stream",
+    default=True,
+    show_default=True,
+    help="Whether it takes the rows of its ranges from the others.",
+)
 @click.option("--jvm-opt", "jvm_opts", multiple=True, metavar="OPT", help="One more option for Java. Repeatable.")
 @json_option
-def add(*, directory: Path, dc: str | None, jvm_opts: tuple[str, ...], as_json: bool) -> None:
+def add(*, directory: Path, dc: str | None, stream: bool, jvm_opts: tuple[str, ...], as_json: bool) -> None:
     """Let one more node join the running cluster.
 
-    It waits for Cassandra's own ring delay (30 s) and streams its ranges from the others. A much shorter
-    delay (--jvm-opt=-Dcassandra.ring_delay_ms=1000) lets it join without the data: a way to make
-    under-replicated ranges.
+    It waits for Cassandra's own ring delay (30 s) and streams its ranges from the others. With --no-stream it
+    owns its ranges at once and holds none of their rows: a way to make under-replicated ranges.
     """
     box = Sandbox.attach(directory)
     show = Progress()
-    box.add(dc, jvm_opts, show)
+    box.add(dc, stream=stream, jvm_opts=jvm_opts, progress=show)
     show.done()
     _print_status(box.status(), as_json=as_json)
 

@@ -95,10 +95,21 @@ class Sandbox:
             else:
                 self._resume(self._reconcile(state, say), say)
 
-    def add(self, dc: str | None = None, jvm_opts: Sequence[str] = (), progress: Progress | None = None) -> Node:
-        """Let one more node join the running cluster; it streams its ranges from the others first."""
+    def add(
+        self,
+        dc: str | None = None,
+        *,
+        stream: bool = True,
+        jvm_opts: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> Node:
+        """Let one more node join the running cluster.
+
+        It streams its ranges from the others first; with `stream=False` it owns them at once and holds none of their
+        rows, as after a join that went wrong.
+        """
         with self._locked():
-            record = self._join(dc, tuple(jvm_opts), progress or _silent)
+            record = self._join(dc, progress or _silent, stream=stream, jvm_opts=tuple(jvm_opts))
             return look_at(self._state(), record)
 
     def start(self, n: int, progress: Progress | None = None) -> None:
@@ -152,7 +163,8 @@ class Sandbox:
         with self._locked():
             state = self._state()
             running = [record for record in state.nodes.values() if record.live_process]
-            self._end(state, running, how)
+            # What is about to be removed need not be flushed.
+            self._end(state, running, "kill" if delete else how)
             if delete:
                 _delete(state)
                 (self.options.dir / LOCK_FILE).unlink()
@@ -224,7 +236,7 @@ class Sandbox:
         if stopped:
             self._launch(state, stopped, say)
         for dc in self._missing_dcs(self._state()):
-            self._join(dc, (), say)
+            self._join(dc, say)
 
     def _missing_dcs(self, state: SandboxState) -> list[str]:
         """Return the data centre of each node that the options ask for and the cluster lacks."""
@@ -240,7 +252,9 @@ class Sandbox:
             missing.extend([dc] * (wanted - present.count(dc)))
         return missing
 
-    def _join(self, dc: str | None, jvm_opts: tuple[str, ...], say: Progress) -> NodeRecord:
+    def _join(
+        self, dc: str | None, say: Progress, *, stream: bool = True, jvm_opts: tuple[str, ...] = ()
+    ) -> NodeRecord:
         state = self._state()
         down = [record.n for record in state.nodes.values() if not record.live_process or record.live_process.frozen]
         if down:
@@ -250,7 +264,7 @@ class Sandbox:
         place = plan_joining(state.options, state.next_n, dc or places[0].dc, places)
         taken = [record.jmx_port for record in state.nodes.values()]
         port = free_jmx_port(state.options.dir, place.n, taken)
-        record = NodeRecord(place, port, joins=True, jvm_opts=jvm_opts)
+        record = NodeRecord(place, port, joins=True, streams=stream, jvm_opts=jvm_opts)
         say(f"node {place.n} joins {place.dc}")
         try:
             self._launch(state.with_node(record), [record], say)
@@ -260,9 +274,8 @@ class Sandbox:
             shutil.rmtree(node_home(state.options, place.n) / "data", ignore_errors=True)
             raise
         state = self._state()
-        record = replace(state.nodes[place.n], joined=True)
-        _resized(state.with_node(record)).save()
-        return record
+        _resized(state).save()
+        return state.nodes[place.n]
 
     def _launch(self, state: SandboxState, records: list[NodeRecord], say: Progress) -> None:
         """Start some nodes together; on any failure nothing of them is left running."""
@@ -287,6 +300,9 @@ class Sandbox:
         except BaseException:
             launch.kill()
             raise
+        for record in records:
+            state = state.with_node(replace(state.nodes[record.n], joined=True))
+        state.save()
         if self.options.tied:
             self._kept.update(launch.kept)
         else:
@@ -386,6 +402,7 @@ def _seeds(state: SandboxState, record: NodeRecord) -> list[str]:
 
 
 def _delete(state: SandboxState) -> None:
-    for n in range(1, state.next_n):
-        shutil.rmtree(node_home(state.options, n), ignore_errors=True)
+    # Not only the nodes we know: one that failed to join has left its log.
+    for home in state.options.dir.glob("node[0-9]*"):
+        shutil.rmtree(home, ignore_errors=True)
     (state.options.dir / STATE_FILE).unlink(missing_ok=True)

@@ -30,7 +30,6 @@ AUTH = {"authenticator": "PasswordAuthenticator", "authorizer": "CassandraAuthor
 
 LOGBACK = """\
 <configuration scan="false">
-  <shutdownHook class="ch.qos.logback.core.hook.DefaultShutdownHook"/>
   <appender name="FILE" class="ch.qos.logback.core.rolling.RollingFileAppender">
     <file>${cassandra.logdir}/system.log</file>
     <rollingPolicy class="ch.qos.logback.core.rolling.FixedWindowRollingPolicy">
@@ -68,12 +67,12 @@ LOGBACK_TOOLS = """\
 """
 
 
-def write_config(options: SandboxOptions, place: NodePlace, seeds: Iterable[str], home: Path, *, joins: bool) -> None:
+def write_config(options: SandboxOptions, place: NodePlace, seeds: Iterable[str], home: Path, *, streams: bool) -> None:
     """Write the configuration of one node below its directory."""
     conf = home / "conf"
     for directory in (conf, home / "data", home / "logs", home / "tmp"):
         directory.mkdir(parents=True, exist_ok=True)
-    yaml = render_yaml(options, place, seeds, home / "data", joins=joins)
+    yaml = render_yaml(options, place, seeds, home / "data", streams=streams)
     (conf / "cassandra.yaml").write_text(yaml, encoding="utf-8")
     rack = f"dc={place.dc}\nrack={place.rack}\n"
     (conf / "cassandra-rackdc.properties").write_text(rack, encoding="utf-8")
@@ -81,10 +80,10 @@ def write_config(options: SandboxOptions, place: NodePlace, seeds: Iterable[str]
     (conf / "logback-tools.xml").write_text(LOGBACK_TOOLS, encoding="utf-8")
 
 
-def render_yaml(options: SandboxOptions, place: NodePlace, seeds: Iterable[str], data: Path, *, joins: bool) -> str:
-    """Render cassandra.yaml for one node; `joins` makes it stream its ranges from the others first."""
+def render_yaml(options: SandboxOptions, place: NodePlace, seeds: Iterable[str], data: Path, *, streams: bool) -> str:
+    """Render cassandra.yaml for one node; `streams` makes it stream its ranges from the others first."""
     tree = _base(options, place, seeds, data)
-    tree["auto_bootstrap"] = "true" if joins else "false"
+    tree["auto_bootstrap"] = "true" if streams else "false"
     for key, value, key_4_0, value_4_0 in RENAMED:
         name, text = (key, value) if options.version.has_unit_suffixes else (key_4_0, value_4_0)
         # Cassandra refuses a file that spells one setting in both ways.

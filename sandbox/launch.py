@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 POLL_S = 0.1
 # A node logs that it learns of another's tokens a moment before it uses them.
 SETTLE_S = 0.3
-# Not for a node that joins a cluster with data: with so short a delay it streams nothing.
-FAST_RING_DELAY = "-Dcassandra.ring_delay_ms=1000"
+RING_DELAY = "-Dcassandra.ring_delay_ms="
+FIRST_NODES_DELAY_MS = 1000
+# Also how long a node looks for a first peer: with less, a busy machine can make it give up.
+JOINING_DELAY_MS = 10_000
 
 
 def node_home(options: SandboxOptions, n: int) -> Path:
@@ -57,9 +59,8 @@ class Launch:
         """Write the configuration of a node and start its process."""
         options, n = self._options, record.n
         home = node_home(options, n)
-        write_config(options, record.place, seeds, home, joins=record.joins)
-        extra = [] if record.joins and not record.joined else [FAST_RING_DELAY]
-        command = daemon_command(self._runtime, options, home, record.jmx_port, [*extra, *record.jvm_opts])
+        write_config(options, record.place, seeds, home, streams=record.streams)
+        command = daemon_command(self._runtime, options, home, record.jmx_port, [*ring_delay(record), *record.jvm_opts])
         system, console = system_log(options, n), console_log(options, n)
         self._log_starts[n] = (size_of(system), size_of(console))
         self.kept[n] = KeptProcess(command, console, home)
@@ -119,6 +120,13 @@ class Launch:
         return StartError(
             f"node {observer} does not see node {other} up {limit} (log: {system_log(self._options, observer)})"
         )
+
+
+def ring_delay(record: NodeRecord) -> list[str]:
+    """Shorten the wait for the ring to settle, except before a node streams: then it must know all others."""
+    if record.joined or not record.joins:
+        return [f"{RING_DELAY}{FIRST_NODES_DELAY_MS}"]
+    return [] if record.streams else [f"{RING_DELAY}{JOINING_DELAY_MS}"]
 
 
 def _takes_clients(watch: LogWatch) -> bool:

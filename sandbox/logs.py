@@ -116,7 +116,7 @@ def _reason_in(lines: list[str]) -> str:
     causes = [line for line in lines[start:] if EXCEPTION.match(line)]
     if heads:
         message = LOG_HEAD.sub("", lines[start])
-        cause = next((line for line in reversed(causes) if line.startswith("Caused by: ")), "")
+        cause = next((line for line in reversed(causes) if line.startswith("Caused by: ")), "".join(causes[:1]))
         return _shorten(f"{message} ({cause})" if cause and cause not in message else message)
     return _shorten(causes[-1]) if causes else ""
 

@@ -46,7 +46,7 @@ class SandboxOptions:
     jvm_opts: Sequence[str] = ()
     auth: bool = False
     tied: bool = False
-    start_timeout_s: float = 240.0
+    start_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
         """Refuse what no cluster could be made of."""

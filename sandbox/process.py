@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 KEEPER = Path(__file__).with_name("keeper.py")
 # The start time is derived from the boot time, which moves by a little when the clock is set.
 START_TOLERANCE_S = 2.0
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,15 @@ class ProcessId:
                 return
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for its end; False when it still lives after the timeout."""
-        process = self.find()
-        if process is None:
-            return True
-        try:
-            process.wait(timeout_s)
-        except psutil.TimeoutExpired:
-            return False
+        """Wait for its end; False when it still lives after the timeout.
+
+        A zombie has ended: in a container the first process may never collect it.
+        """
+        deadline = time.monotonic() + timeout_s
+        while self.alive:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
         return True
 
 

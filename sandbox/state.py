@@ -23,8 +23,10 @@ class NodeRecord:
 
     place: NodePlace
     jmx_port: int
+    # Whether it came to a cluster that was there already, and took its share of the data from the others.
     joins: bool = False
-    # A node that joined once has its ring: only its first start waits for it.
+    streams: bool = False
+    # A node that was up once knows the ring: only its first start has to wait for it.
     joined: bool = False
     jvm_opts: tuple[str, ...] = ()
     process: ProcessId | None = None
@@ -96,4 +98,4 @@ def load_state(directory: Path) -> SandboxState | None:
 def _record(plain: dict[str, Any]) -> NodeRecord:
     place = NodePlace(**{**plain["place"], "tokens": tuple(plain["place"]["tokens"])})
     process = ProcessId(**plain["process"]) if plain["process"] else None
-    return NodeRecord(place, plain["jmx_port"], plain["joins"], plain["joined"], tuple(plain["jvm_opts"]), process)
+    return NodeRecord(**{**plain, "place": place, "jvm_opts": tuple(plain["jvm_opts"]), "process": process})

@@ -140,7 +140,8 @@ def test_a_busy_directory_is_refused(stopped: Path) -> None:
 def test_down_can_remove_everything(stopped: Path) -> None:
     """Data, state and directory go; a second time there is nothing to stop."""
     assert run("down", "--dir", stopped).stdout == "nothing was running\n"
-    (stopped / "node1" / "data").mkdir(parents=True)
+    for node in ("node1", "node4"):  # the fourth failed to join and was forgotten
+        (stopped / node / "logs").mkdir(parents=True)
     assert run("down", "--delete", "--dir", stopped).exit_code == 0
     assert not stopped.exists()
 

@@ -12,10 +12,10 @@ from sandbox.layout import plan_cluster
 from sandbox.options import SandboxOptions
 
 
-def render(options: SandboxOptions, *, joins: bool = False) -> list[str]:
+def render(options: SandboxOptions, *, streams: bool = False) -> list[str]:
     """Render node 1 of a cluster into lines."""
     place = plan_cluster(options)[0]
-    return render_yaml(options, place, ["127.0.0.1:7000"], Path("/data"), joins=joins).splitlines()
+    return render_yaml(options, place, ["127.0.0.1:7000"], Path("/data"), streams=streams).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_setting_cannot_be_a_value_and_a_section() -> None:
 def test_only_a_joining_node_streams() -> None:
     """The first nodes have nobody to stream from."""
     assert "auto_bootstrap: false" in render(SandboxOptions())
-    assert "auto_bootstrap: true" in render(SandboxOptions(), joins=True)
+    assert "auto_bootstrap: true" in render(SandboxOptions(), streams=True)
 
 
 def test_passwords_are_asked_for_with_auth_only() -> None:
@@ -69,7 +69,7 @@ def test_everything_of_a_node_lies_below_its_directory(tmp_path: Path) -> None:
     """The rack file and both logging files are written; a quote in the path does no harm."""
     home = tmp_path / "it's here"
     options = SandboxOptions(racks=2)
-    write_config(options, plan_cluster(options)[1], ["127.0.0.1:7000"], home, joins=False)
+    write_config(options, plan_cluster(options)[1], ["127.0.0.1:7000"], home, streams=False)
     assert (home / "conf" / "cassandra-rackdc.properties").read_text() == "dc=dc1\nrack=rack2\n"
     assert (
         f"commitlog_directory: '{tmp_path}/it''s here/data/commitlog'" in (home / "conf" / "cassandra.yaml").read_text()

@@ -85,6 +85,11 @@ def test_logs_that_were_rolled_over_count(log: Path) -> None:
             "Exception encountered during startup (Caused by: java.io.IOException: disk full)",
         ),
         (
+            f"{ERROR}\njava.lang.IllegalStateException: Unable to contact any seeds\n\tat x\n",
+            "",
+            "Exception encountered during startup (java.lang.IllegalStateException: Unable to contact any seeds)",
+        ),
+        (
             "INFO  [main] 2030-01-01 00:00:00,000 X.java:1 - fine\n",
             'Exception in thread "main" java.lang.NoClassDefFoundError: a/B\n\tat y\n',
             'Exception in thread "main" java.lang.NoClassDefFoundError: a/B',
