@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,7 +16,7 @@ from consistency.audit_holdings import judge_holdings
 from consistency.auditing import gravest_first, judge_replication
 from consistency.choose import choose
 from consistency.classify import finding, judge_row
-from consistency.errors import UsageError
+from consistency.errors import ConsistencyError, UsageError
 from consistency.findings import Finding, FindingsWriter, Header
 from consistency.nonowners import NonOwnerScan
 from consistency.observer import Observer, Silent
@@ -126,20 +126,27 @@ class _Run:
         """Scan every table, settling suspects meanwhile."""
         tasks = self._planned()
         self._observer.scan_started(len(tasks))
+        scanning = asyncio.create_task(self._scan_all(tasks))
         settling = asyncio.create_task(self._settler.run())
         try:
-            for task in tasks:
-                if settling.done():
-                    break
-                await self._scan(task)
-            await self._settler.finish()
+            # A settler that failed takes no more suspects: the scan would wait for it for ever.
+            await asyncio.wait({scanning, settling}, return_when=asyncio.FIRST_COMPLETED)
+            if scanning.done():
+                scanning.result()
             while not settling.done():
                 self._observer.settling(self._settler.waiting)
                 await asyncio.wait({settling}, timeout=0.2)
             settling.result()
             await self._look_for_drift()
         finally:
+            scanning.cancel()
             settling.cancel()
+            await asyncio.gather(scanning, settling, return_exceptions=True)
+
+    async def _scan_all(self, tasks: Sequence[TableTask]) -> None:
+        for task in tasks:
+            await self._scan(task)
+        await self._settler.finish()
 
     def _planned(self) -> list[TableTask]:
         """Decide how each table is read; one that cannot be is reported as skipped, with the reason."""
@@ -180,7 +187,9 @@ class _Run:
         self._scans[task.reading.table.full_name] = scan
         await scan.run()
         if self._options.non_owners:
-            await NonOwnerScan(self._reader, self._clock, self._ring, self._report_finding).run(scan)
+            # The arcs name the owners of one DC alone where a DC was named; elsewhere nobody could be judged.
+            nodes = [n for n in self._ring.nodes if self._options.dc in (None, n.dc)]
+            await NonOwnerScan(self._reader, self._clock, nodes, self._report_finding).run(scan)
 
     async def _take(self, outcome: Outcome) -> None:
         """Enter what the settler found out about one row."""
@@ -209,17 +218,29 @@ class _Run:
 
     async def _look_for_drift(self) -> None:
         """Take back what was said of a ring or a table that changed while it was scanned."""
-        moved = (await self._reader.ring_now()).fingerprint != self._ring.fingerprint
-        schema = await self._reader.schema()
+        try:
+            ring, schema = await self._reader.ring_now(), await self._reader.schema()
+        except ConsistencyError as error:
+            for scan in self._scans.values():
+                scan.invalidate(f"whether the ring or the schema changed during the scan could not be read: {error}")
+            return
         for scan in self._scans.values():
-            table = scan.task.reading.table
-            now = schema[table.keyspace].tables.get(table.name) if table.keyspace in schema else None
-            if now is None:
-                scan.invalidate("the table was dropped during the scan")
-            elif now.fingerprint != table.fingerprint:
-                scan.invalidate("the table was altered during the scan; run the check again")
-            elif moved:
-                scan.invalidate("the ring changed during the scan (a node joined, left or moved); run the check again")
+            changed = self._change(scan.task.reading.table, ring, schema)
+            if changed:
+                scan.invalidate(f"{changed} during the scan; run the check again")
+
+    def _change(self, table: Table, ring: Ring, schema: Mapping[str, Keyspace]) -> str:
+        keyspace = schema.get(table.keyspace)
+        now = keyspace.tables.get(table.name) if keyspace else None
+        if keyspace is None or now is None:
+            return "the table was dropped"
+        if now.fingerprint != table.fingerprint:
+            return "the table was altered"
+        if keyspace.replication != self._schema[table.keyspace].replication:
+            return "the keyspace's replication was altered"
+        if ring.fingerprint != self._ring.fingerprint:
+            return "the ring changed (a node joined, left or moved)"
+        return ""
 
     async def finish(self, *, interrupted: bool) -> Report:
         """Close the findings file and build the report from what was counted."""
@@ -246,7 +267,9 @@ class _Run:
 
     def _table_report(self, scan: Scan) -> TableReport:
         name = scan.task.reading.table.full_name
-        return scan.report(divergent=self._divergent[name], unsettled=self._unsettled[name])
+        # After an interrupt some suspects still wait to be judged.
+        unsettled = self._unsettled[name] + self._settler.waiting_of(name)
+        return scan.report(divergent=self._divergent[name], unsettled=unsettled)
 
     def _not_reached(self) -> list[TableReport]:
         known = {*self._scans, *(t.full_name for t in self._refused)}

@@ -85,7 +85,8 @@ def _aggregate(table: Table, terms: Sequence[str], token_range: TokenRange) -> s
 def sum_digest(reading: Reading, token_range: TokenRange, *, newest: bool = False) -> str:
     """Count the rows of a range and sum write times times tokens, a sum per column (any version, depth versions).
 
-    A null drops out of its own sum only, which is why columns are never added inside one.
+    A null drops out of its own sum only, which is why columns are never added inside one. A static column
+    is weighed by its partition's token: the clustering of a partition that holds statics alone is null.
     """
     table = reading.table
     weight = folded_token(table)
@@ -95,8 +96,8 @@ def sum_digest(reading: Reading, token_range: TokenRange, *, newest: bool = Fals
     sums = [f"sum({token_of(table)})"]
     if table.clustering:
         sums.append(f"sum({weight})")
-    for column in reading.statics + reading.regulars:
-        sums.extend(f"sum({text} * {weight})" for text in _cell(column))
+    sums.extend(f"sum({text} * {token_of(table)})" for column in reading.statics for text in _cell(column))
+    sums.extend(f"sum({text} * {weight})" for column in reading.regulars for text in _cell(column))
     return _aggregate(table, ["count(*)", *sums, *(newest_terms(reading) if newest else [])], token_range)
 
 

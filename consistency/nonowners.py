@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from consistency.errors import ReplicaError
 from consistency.findings import Finding, Kind, ReplicaView, State, WriteTime
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Depth, Locality, RawRow, Reading
 from consistency.render import to_json
-from consistency.ring import Arc, Node, Ring
+from consistency.ring import Arc, Node
 from consistency.scan import Scan
 
 
 class NonOwnerScan:
-    """Looks on every node for rows of ranges that other nodes own; needs NODE_LOCAL, which shows them."""
+    """Looks on nodes for rows of ranges that other nodes own; needs NODE_LOCAL, which shows them."""
 
-    def __init__(self, reader: ReplicaReader, clock: Clock, ring: Ring, report: Callable[[Finding], None]) -> None:
+    def __init__(
+        self, reader: ReplicaReader, clock: Clock, nodes: Sequence[Node], report: Callable[[Finding], None]
+    ) -> None:
         self._reader = reader
         self._clock = clock
-        self._ring = ring
+        self._nodes = nodes
         self._report = report
 
     async def run(self, scan: Scan) -> None:
         """Report a finding for each such row; a node that cannot be asked is entered in the table's account."""
         reading = Reading(scan.task.reading.table, Depth.VERSIONS, scan.task.reading.capabilities)
         for arc in scan.task.arcs:
-            for node in self._ring.nodes:
+            for node in self._nodes:
                 if node not in arc.replicas:
                     await self._look(scan, reading, arc, node)
 

@@ -49,9 +49,14 @@ def rank(cell: Cell) -> tuple[int, int, bytes]:
 def contest(versions: Mapping[ReplicaT, Cell]) -> Contest:
     """Compare one column over all replicas."""
     distinct = set(versions.values())
-    winner = max(distinct, key=lambda cell: (cell != EMPTY, rank(cell)))
+    winner = max(distinct, key=lambda cell: (cell != EMPTY, rank(cell), _in_full(cell)))
     rule = max((why(winner, other) for other in distinct), default=Rule.SAME)
     return Contest(winner, rule, frozenset(r for r, cell in versions.items() if cell == winner))
+
+
+def _in_full(cell: Cell) -> tuple[list[int], list[int]]:
+    """Order two collections whose newest elements are equally new, so that everybody names the same winner."""
+    return list(each_time(cell.writetimes)), list(each_time(cell.expires))
 
 
 def why(winner: Cell, other: Cell) -> Rule:
@@ -86,7 +91,10 @@ class Persistence(IntEnum):
     ABSENT = 1
     """What one replica kept, another has nothing of: it was lost there, or a delete is on its way to the first."""
     PRESENT = 2
-    """Another replica holds an older or a rival version although the kept one had time to arrive: a difference."""
+    """Another replica holds an older or a rival version although the kept one had time to arrive: a difference.
+
+    Only of a simple cell: of a collection an element that is not there may have been deleted.
+    """
 
 
 def persistence(before: Mapping[ReplicaT, RowState | None], after: Mapping[ReplicaT, RowState | None]) -> Persistence:
@@ -136,5 +144,6 @@ def _cell_persistence(history: Sequence[tuple[Cell, Cell]]) -> Persistence:
             # Without a newer write time to decide, only what stayed as it was on both sides is no write in flight.
             rival = then == now != version and rank(then)[0] == time
             if older or rival:
-                found = max(found, Persistence.ABSENT if now == EMPTY else Persistence.PRESENT)
+                simple = isinstance(version.writetimes, int) and isinstance(now.writetimes, int)
+                found = max(found, Persistence.PRESENT if simple else Persistence.ABSENT)
     return found

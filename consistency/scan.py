@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.descend import differences
-from consistency.errors import InternalError, ReplicaError
+from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.future import written_after
-from consistency.leaves import Ledger, digest_leaves
+from consistency.leaves import LeafResult, Ledger, digest_leaves
 from consistency.observer import Observer
 from consistency.plan import LEAF_ROWS, Leaf, TablePlan, cut, estimate_rows
 from consistency.reader import Clock, ReplicaReader
@@ -122,7 +122,7 @@ class Scan:
                 async with aclosing(found):
                     async for difference in found:
                         await self.settler.put(task.reading, difference)
-            except (ReplicaError, InternalError) as error:
+            except (ReplicaError, SchemaError, InternalError) as error:
                 ledger.fail(leaf, str(error))
 
     async def _look_ahead(self, ledger: Ledger, leaf: Leaf, limit_us: int, gate: asyncio.Semaphore) -> None:
@@ -135,6 +135,16 @@ class Scan:
                         await self.settler.put_agreed(self.task.reading, name, state, list(leaf.replicas))
             except ReplicaError as error:
                 ledger.fail(leaf, str(error))
+
+    def _fail_unfinished(self, ledger: Ledger) -> None:
+        """Enter the leaves whose digests are known to need a closer look, once there is nobody left to take it."""
+        for result in ledger.results.values():
+            if result.differs or self._is_ahead(result):
+                ledger.fail(result.leaf, "it was not compared row by row before the run ended")
+
+    def _is_ahead(self, result: LeafResult) -> bool:
+        limit_us = self.clock.now_us() + int(self.options.max_skew_s * 1e6)
+        return (result.newest_us or 0) > limit_us
 
     def invalidate(self, reason: str) -> None:
         """Say that nothing of this scan can be believed."""
@@ -159,6 +169,8 @@ class Scan:
     def report(self, *, divergent: int, unsettled: int) -> TableReport:
         """Return the table's report as it stands; whatever was planned and not reached counts as failed."""
         reading, ledger = self.task.reading, self.ledger
+        if ledger and self.ended is None:
+            self._fail_unfinished(ledger)
         coverage = ledger.coverage.closed() if ledger else Coverage(planned=1, failed=1)
         coverage += Coverage(planned=len(self.extra), failed=len(self.extra))
         return TableReport(

@@ -8,6 +8,7 @@ the verdict unknown, never divergent.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -73,33 +74,48 @@ class Settler:
         self._clock = clock
         self._sink = sink
         self.window_s = window_s
-        self._queue: asyncio.Queue[Suspect | None] = asyncio.Queue(_QUEUE_LIMIT)
+        self._queue: asyncio.Queue[Suspect | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_QUEUE_LIMIT)
         self._readers = asyncio.Semaphore(readers)
         self._pending: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
-        self.waiting = 0
+        self._finished = False
+        self._waiting: Counter[str] = Counter()
+
+    @property
+    def waiting(self) -> int:
+        """How many suspects are not judged yet."""
+        return self._waiting.total()
+
+    def waiting_of(self, full_name: str) -> int:
+        """How many of them are rows of one table."""
+        return self._waiting[full_name]
 
     async def put(self, reading: Reading, difference: Difference) -> None:
         """Take one suspect; waits while too many are pending."""
-        self.waiting += 1
-        await self._queue.put(Suspect(reading, difference.name, difference.states, self._clock.monotonic()))
+        suspect = Suspect(reading, difference.name, difference.states, self._clock.monotonic())
+        self._waiting[reading.table.full_name] += 1
+        await self._room.acquire()
+        self._queue.put_nowait(suspect)
 
     async def put_agreed(self, reading: Reading, name: RowName, state: RowState, nodes: list[Node]) -> None:
         """Pass on a row that is wrong although its replicas agree, once all of them were seen to hold it."""
         states, unread = await self.read_all(reading.full, name, nodes)
-        if not unread and set(states.values()) == {state}:
+        if unread:
+            await self._sink(Unsettled(reading, name, next(iter(unread.values()))))
+        elif set(states.values()) == {state}:
             await self._sink(Settled(reading.full, name, states))
 
     async def run(self) -> None:
-        """Settle suspects in the order in which they came until `finish` is called and all are done."""
+        """Settle suspects in the order in which they were seen until `finish` is called and all are done."""
         try:
             while (suspect := await self._queue.get()) is not None:
                 await self._wait_for(suspect)
                 await self._readers.acquire()
+                self._raise_if_failed()
                 task = asyncio.create_task(self._settle(suspect))
                 self._pending.add(task)
                 task.add_done_callback(self._done)
-                self._raise_if_failed()
             while self._pending:
                 await asyncio.wait(self._pending)
             self._raise_if_failed()
@@ -111,6 +127,7 @@ class Settler:
         self._pending.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error
+            self._queue.put_nowait(None)
 
     def _raise_if_failed(self) -> None:
         if self._failure is not None:
@@ -118,7 +135,12 @@ class Settler:
 
     async def finish(self) -> None:
         """Say that no more suspects will come."""
-        await self._queue.put(None)
+        self._finished = True
+        self._close_when_done()
+
+    def _close_when_done(self) -> None:
+        if self._finished and not self.waiting:
+            self._queue.put_nowait(None)
 
     async def _wait_for(self, suspect: Suspect) -> None:
         left = suspect.seen_at + self.window_s - self._clock.monotonic()
@@ -126,16 +148,19 @@ class Settler:
             await self._clock.sleep(left)
 
     async def _settle(self, suspect: Suspect) -> None:
+        """Judge one suspect; one that must be seen again waits in the queue, where it keeps no reader busy."""
         try:
             outcome = await self._judge(suspect)
-            while isinstance(outcome, Suspect):
-                await self._wait_for(outcome)
-                outcome = await self._judge(outcome)
-            if outcome is not None:
-                await self._sink(outcome)
         finally:
-            self.waiting -= 1
             self._readers.release()
+        if isinstance(outcome, Suspect):
+            self._queue.put_nowait(outcome)
+            return
+        if outcome is not None:
+            await self._sink(outcome)
+        self._waiting[suspect.reading.table.full_name] -= 1
+        self._room.release()
+        self._close_when_done()
 
     async def _judge(self, suspect: Suspect) -> Outcome | Suspect | None:
         """Read every replica again; return what is settled, the same suspect renewed, or None for agreement."""
