@@ -3,5 +3,5 @@
     python -m tests.simulation 4711           tell the story of one seed
     python -m tests.simulation --seeds 10000  run many, print the seeds that fail
 
-values -> storage -> memory (the cluster, as the scanner's port sees it) -> histories (what happened to it) -> cases.
+values -> storage -> memory (the cluster, as the port shows it) -> histories -> cases -> promises, against the truth.
 """

@@ -10,7 +10,8 @@ import traceback
 from collections import Counter
 from multiprocessing import Pool
 
-from tests.simulation.cases import Outcome, run_case
+from tests.simulation.cases import run_case
+from tests.simulation.promises import Outcome
 
 
 def main() -> int:

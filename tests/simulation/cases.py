@@ -1,27 +1,24 @@
-"""One seed, one case: draw a cluster and its history, run the real check on it, hold the result to its promises."""
+"""One seed, one case: draw a cluster and its history and run the real check on it."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from consistency.checking import CheckOptions, run_check
 from consistency.findings import Finding
 from consistency.observer import Silent
-from consistency.plan import Leaf, TablePlan
-from consistency.reading import Capabilities, CellColumn, Depth, Reading, Route
-from consistency.report import Report
-from consistency.ring import Node, Replication, Ring
+from consistency.plan import TablePlan
+from consistency.reading import Capabilities, Depth, Reading, Route
+from consistency.ring import Replication, Ring
 from consistency.scan import ScanOptions
 from consistency.schema import Keyspace, Table
-from consistency.verdict import ExitCode, Verdict
-from tests.simulation.histories import Damage, Drawing, RowKey, Traffic, TrafficPlan, damage, draw_ring, load
-from tests.simulation.memory import Fault, Pace, SimCluster, Trouble, path_order
-from tests.simulation.storage import Key, Visible
+from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_ring, load
+from tests.simulation.memory import Fault, Pace, SimCluster, Trouble
+from tests.simulation.promises import Case, Outcome, broken_promises
+from tests.simulation.truth import truth, written_ahead
 from tests.simulation.values import draw_table, keyspace
 from tests.simulation.vclock import EPOCH_S, SimClock, VirtualLoop, run_virtual
 
@@ -31,29 +28,6 @@ CAPABILITIES = (
     Capabilities(hashes=False, collection_times=False, timed=True),
     Capabilities(hashes=False, collection_times=False, timed=False),
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    """Everything that a seed stands for."""
-
-    seed: int
-    capabilities: Capabilities
-    options: CheckOptions
-    pace: Pace
-    traffic: TrafficPlan | None
-    faults: tuple[Fault, ...]
-    stop_at_s: float | None
-    ring_changes_at_s: float | None
-    schema_changes_at_s: float | None
-    clock_skew_s: float
-
-    @property
-    def exact(self) -> bool:
-        """Whether nothing happens that could keep the check from finding everything."""
-        quiet = self.traffic is None or (self.traffic.only_clean and not self.traffic.lost)
-        drifts = self.ring_changes_at_s is not None or self.schema_changes_at_s is not None
-        return quiet and not drifts and not self.faults and self.stop_at_s is None
 
 
 class Watching(Silent):
@@ -68,25 +42,6 @@ class Watching(Silent):
 
     def table_planned(self, table: Table, plan: TablePlan) -> None:
         self.plans.append(plan)
-
-
-@dataclass
-class Outcome:
-    """What came of a case; `broken` are the promises that were not kept, a sentence each."""
-
-    case: Case
-    report: Report
-    findings: list[Finding]
-    planted: dict[RowKey, str]
-    still: set[RowKey]
-    future: set[RowKey]
-    """Rows on which all replicas agree, with a write time in the future."""
-    damage: Damage
-    cluster: SimCluster
-    traffic: Traffic | None
-    plans: list[TablePlan]
-    seconds: float
-    broken: list[str] = field(default_factory=list)
 
 
 def draw_case(seed: int, rng: random.Random, ring: Ring) -> Case:
@@ -231,185 +186,3 @@ def _changed_schema(schema: dict[str, Keyspace], how: int) -> dict[str, Keyspace
         return {"ks": replace(before, tables={**before.tables, name: altered})}
     factors = tuple((dc, rf + 1) for dc, rf in before.replication.factors)
     return {"ks": replace(before, replication=Replication("NetworkTopologyStrategy", factors))}
-
-
-# The truth, from the storage itself.
-
-
-def truth(cluster: SimCluster, table: Table, reading: Reading | None, now_s: int) -> dict[RowKey, str]:
-    """Return the rows on which owners differ as a read shows them, with what each holds; None reads everything."""
-    reading = reading or Reading(table, Depth.CONTENT, Capabilities())
-    found: dict[RowKey, str] = {}
-    for key, clustering in _row_names(cluster, table):
-        held: dict[Node, Any] = {}
-        for node in cluster.replicas(table, key):
-            store = cluster.store(node, table)
-            seen = store.visible_static(key, now_s) if clustering is None else store.visible_row(key, clustering, now_s)
-            held[node] = _shown(reading.statics if clustering is None else reading.regulars, seen)
-        if len({repr(cells) for cells in held.values()}) > 1:
-            found[table.name, key, clustering] = "; ".join(f"{node}: {cells}" for node, cells in held.items())
-    return found
-
-
-def written_ahead(cluster: SimCluster, reading: Reading, skew_s: float) -> set[RowKey]:
-    """Return the rows on which all owners agree, with a visible cell written more than a minute ahead."""
-    limit_us = (EPOCH_S + 120 + int(skew_s)) * 1_000_000
-    differing = truth(cluster, reading.table, None, EPOCH_S)
-    found: set[RowKey] = set()
-    for key, clustering in _row_names(cluster, reading.table):
-        row = (reading.table.name, key, clustering)
-        node = cluster.replicas(reading.table, key)[0]
-        shown = _held(cluster, reading, node, key, clustering, EPOCH_S)
-        times = [cell[2] for cells in shown or () for cell in cells if cell[2] is not None]
-        if row not in differing and max(times, default=0) > limit_us:
-            found.add(row)
-    return found
-
-
-def _row_names(cluster: SimCluster, table: Table) -> list[tuple[Key, Key | None]]:
-    names: dict[tuple[Key, Key | None], None] = {}
-    for node in cluster.ring_before.nodes:
-        for key, partition in cluster.store(node, table).partitions.items():
-            names[key, None] = None
-            names.update(dict.fromkeys((key, clustering) for clustering in partition.rows))
-    return list(names)
-
-
-def _held(
-    cluster: SimCluster, reading: Reading, node: Node, key: Key, clustering: Key | None, now_s: int
-) -> list[list[tuple[Any, ...]]] | None:
-    store = cluster.store(node, reading.table)
-    if clustering is None:
-        return _shown(reading.statics, store.visible_static(key, now_s))
-    return _shown(reading.regulars, store.visible_row(key, clustering, now_s))
-
-
-def _shown(columns: Sequence[CellColumn], seen: Visible | None) -> list[list[tuple[Any, ...]]] | None:
-    if seen is None:
-        return None
-    shown: list[list[tuple[Any, ...]]] = []
-    for column in columns:
-        cells = seen.cells.get(column.column.name, {})
-        paths = sorted(cells, key=path_order(column.column)) if column.column.type.is_multicell else list(cells)
-        named = column.value and column.column.type.name != "list"
-        shown.append(
-            [
-                (
-                    path if named else None,
-                    cells[path].value if column.value else None,
-                    cells[path].ts if column.writetime else None,
-                    cells[path].expires if column.ttl else None,
-                )
-                for path in paths
-                if column.width
-            ]
-        )
-    return shown if any(shown) or seen.clustering is not None else None
-
-
-# The promises.
-
-
-def row_of(finding: Finding, table: Table) -> RowKey:
-    """Return which row a finding is about."""
-    names = [c.name for c in table.partition_key]
-    key = tuple(bytes.fromhex(finding.key_hex[name]) for name in names)
-    clustering = [finding.key_hex.get(c.name) for c in table.clustering]
-    static = bool(table.clustering) and None in clustering
-    return finding.table, key, None if static else tuple(bytes.fromhex(text or "") for text in clustering)
-
-
-def broken_promises(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
-    """Return the promises that were not kept, a sentence each."""
-    out = [*_coverage(outcome), *_verdict(outcome), *_findings(outcome, tables)]
-    if outcome.case.exact:
-        out += _exactness(outcome, tables)
-    return out
-
-
-def _coverage(outcome: Outcome) -> list[str]:
-    out = []
-    report = outcome.report
-    for name, c in [("all", report.coverage), *((t.full_name, t.coverage) for t in report.tables)]:
-        if c.planned != c.completed + c.skipped + c.failed or min(c.planned, c.completed, c.skipped, c.failed) < 0:
-            out.append(f"coverage of {name} does not add up: {c}")
-    if len(report.tables) != len({t.full_name for t in report.tables}) or not report.tables:
-        out.append("a table is reported twice, or none is")
-    return out
-
-
-def _verdict(outcome: Outcome) -> list[str]:
-    """Hold every `consistent`, of the run and of each table, against what was there to be found."""
-    case, report = outcome.case, outcome.report
-    out = []
-    if report.verdict is Verdict.CONSISTENT:
-        # Violations of replication, such as an RF of 2, make the exit code 1 whatever the verdict.
-        if report.interrupted or report.exit_code not in (ExitCode.CONSISTENT, ExitCode.DIVERGENT):
-            out.append(f"consistent with exit code {int(report.exit_code)}")
-        described = outcome.cluster.described_at
-        for what, at in (("ring", case.ring_changes_at_s), ("schema", case.schema_changes_at_s)):
-            if at is not None and described and described[-1] >= at:
-                out.append(f"consistent, though the {what} changed at {at:.2f} s")
-    touched = outcome.traffic.touched if outcome.traffic else set()
-    lasting = {row for row in outcome.planted if row in outcome.still and row not in touched}
-    missed = (lasting & _seeable(outcome)) | (outcome.future - touched)
-    plans = {plan.table.name: plan for plan in outcome.plans}
-    for table in report.tables:
-        if table.verdict is not Verdict.CONSISTENT:
-            continue
-        hidden = [row for row in missed if row[0] == table.table]
-        if hidden:
-            out.append(f"{table.table} consistent, though from the start to the end something was wrong with {hidden}")
-        plan = plans[table.table]
-        unread = [leaf for leaf in plan.leaves if not _was_read(outcome.cluster, plan.table, leaf)]
-        if unread:
-            out.append(f"{table.table} consistent, though {len(unread)} leaves were not read on all replicas")
-    return out
-
-
-def _was_read(cluster: SimCluster, table: Table, leaf: Leaf) -> bool:
-    return all((node, table.name, leaf.token_range) in cluster.digested for node in leaf.replicas)
-
-
-def _seeable(outcome: Outcome) -> set[RowKey]:
-    """Return the rows that differ in what the run's own reading shows."""
-    found: set[RowKey] = set()
-    for plan in outcome.plans:
-        table = plan.table
-        depth = next(t.depth for t in outcome.report.tables if t.table == table.name)
-        reading = Reading(table, Depth(depth), outcome.case.capabilities)
-        found |= set(truth(outcome.cluster, table, reading, EPOCH_S + 3600))
-    return found
-
-
-def _findings(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
-    out = []
-    rows = [row_of(finding, tables[finding.table]) for finding in outcome.findings]
-    twice = [row for row, count in Counter(rows).items() if count > 1]
-    if twice:
-        out.append(f"more than one finding on {twice}")
-    lossy = outcome.traffic.lossy if outcome.traffic else set()
-    false = [row for row in rows if row not in outcome.damage.rows and row not in lossy]
-    if false:
-        out.append(f"a finding on rows whose replicas never differed but for writes in flight: {false}")
-    if sum(outcome.report.findings_by_kind.values()) != len(rows):
-        out.append(f"{len(rows)} findings were told, {outcome.report.findings_by_kind} counted")
-    if rows and outcome.report.verdict is not Verdict.DIVERGENT:
-        out.append(f"{len(rows)} findings and the verdict {outcome.report.verdict.value}")
-    return out
-
-
-def _exactness(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
-    if not outcome.plans:
-        return []
-    planned = {plan.table.name for plan in outcome.plans}
-    expected = {row for row in _seeable(outcome) if row in outcome.planted and row[0] in planned}
-    expected |= {row for row in outcome.future if row[0] in planned}
-    found = {row_of(finding, tables[finding.table]) for finding in outcome.findings}
-    out = []
-    if found != expected:
-        out.append(f"found too much: {found - expected}; not found: {expected - found}")
-    whole = all(not t.coverage.skipped for t in outcome.report.tables)
-    if outcome.traffic is None and not expected and whole and outcome.report.verdict is not Verdict.CONSISTENT:
-        out.append(f"nothing differs and nothing went wrong, yet the verdict is {outcome.report.verdict.value}")
-    return out

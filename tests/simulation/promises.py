@@ -1,0 +1,166 @@
+"""What a check promises, held against what was there to be found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from consistency.checking import CheckOptions
+from consistency.findings import Finding
+from consistency.plan import Leaf, TablePlan
+from consistency.reading import Capabilities, Depth, Reading
+from consistency.report import Report
+from consistency.schema import Table
+from consistency.verdict import ExitCode, Verdict
+from tests.simulation.histories import Damage, RowKey, Traffic, TrafficPlan
+from tests.simulation.memory import Fault, Pace, SimCluster
+from tests.simulation.truth import truth
+from tests.simulation.vclock import EPOCH_S
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that a seed stands for."""
+
+    seed: int
+    capabilities: Capabilities
+    options: CheckOptions
+    pace: Pace
+    traffic: TrafficPlan | None
+    faults: tuple[Fault, ...]
+    stop_at_s: float | None
+    ring_changes_at_s: float | None
+    schema_changes_at_s: float | None
+    clock_skew_s: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing happens that could keep the check from finding everything."""
+        quiet = self.traffic is None or (self.traffic.only_clean and not self.traffic.lost)
+        drifts = self.ring_changes_at_s is not None or self.schema_changes_at_s is not None
+        return quiet and not drifts and not self.faults and self.stop_at_s is None
+
+
+@dataclass
+class Outcome:
+    """What came of a case; `broken` are the promises that were not kept, a sentence each."""
+
+    case: Case
+    report: Report
+    findings: list[Finding]
+    planted: dict[RowKey, str]
+    still: set[RowKey]
+    future: set[RowKey]
+    """Rows on which all replicas agree, with a write time in the future."""
+    damage: Damage
+    cluster: SimCluster
+    traffic: Traffic | None
+    plans: list[TablePlan]
+    seconds: float
+    broken: list[str] = field(default_factory=list)
+
+
+def row_of(finding: Finding, table: Table) -> RowKey:
+    """Return which row a finding is about."""
+    names = [c.name for c in table.partition_key]
+    key = tuple(bytes.fromhex(finding.key_hex[name]) for name in names)
+    clustering = [finding.key_hex.get(c.name) for c in table.clustering]
+    static = bool(table.clustering) and None in clustering
+    return finding.table, key, None if static else tuple(bytes.fromhex(text or "") for text in clustering)
+
+
+def broken_promises(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
+    """Return the promises that were not kept, a sentence each."""
+    out = [*_coverage(outcome), *_verdict(outcome), *_findings(outcome, tables)]
+    if outcome.case.exact:
+        out += _exactness(outcome, tables)
+    return out
+
+
+def _coverage(outcome: Outcome) -> list[str]:
+    out = []
+    report = outcome.report
+    for name, c in [("all", report.coverage), *((t.full_name, t.coverage) for t in report.tables)]:
+        if c.planned != c.completed + c.skipped + c.failed or min(c.planned, c.completed, c.skipped, c.failed) < 0:
+            out.append(f"coverage of {name} does not add up: {c}")
+    if len(report.tables) != len({t.full_name for t in report.tables}) or not report.tables:
+        out.append("a table is reported twice, or none is")
+    return out
+
+
+def _verdict(outcome: Outcome) -> list[str]:
+    """Hold every `consistent`, of the run and of each table, against what was there to be found."""
+    case, report = outcome.case, outcome.report
+    out = []
+    if report.verdict is Verdict.CONSISTENT:
+        # Violations of replication, such as an RF of 2, make the exit code 1 whatever the verdict.
+        if report.interrupted or report.exit_code not in (ExitCode.CONSISTENT, ExitCode.DIVERGENT):
+            out.append(f"consistent with exit code {int(report.exit_code)}")
+        described = outcome.cluster.described_at
+        for what, at in (("ring", case.ring_changes_at_s), ("schema", case.schema_changes_at_s)):
+            if at is not None and described and described[-1] >= at:
+                out.append(f"consistent, though the {what} changed at {at:.2f} s")
+    touched = outcome.traffic.touched if outcome.traffic else set()
+    lasting = {row for row in outcome.planted if row in outcome.still and row not in touched}
+    missed = (lasting & _seeable(outcome)) | (outcome.future - touched)
+    plans = {plan.table.name: plan for plan in outcome.plans}
+    for table in report.tables:
+        if table.verdict is not Verdict.CONSISTENT:
+            continue
+        hidden = [row for row in missed if row[0] == table.table]
+        if hidden:
+            out.append(f"{table.table} consistent, though from the start to the end something was wrong with {hidden}")
+        plan = plans[table.table]
+        unread = [leaf for leaf in plan.leaves if not _was_read(outcome.cluster, plan.table, leaf)]
+        if unread:
+            out.append(f"{table.table} consistent, though {len(unread)} leaves were not read on all replicas")
+    return out
+
+
+def _was_read(cluster: SimCluster, table: Table, leaf: Leaf) -> bool:
+    return all((node, table.name, leaf.token_range) in cluster.digested for node in leaf.replicas)
+
+
+def _seeable(outcome: Outcome) -> set[RowKey]:
+    """Return the rows that differ in what the run's own reading shows."""
+    found: set[RowKey] = set()
+    for plan in outcome.plans:
+        table = plan.table
+        depth = next(t.depth for t in outcome.report.tables if t.table == table.name)
+        reading = Reading(table, Depth(depth), outcome.case.capabilities)
+        found |= set(truth(outcome.cluster, table, reading, EPOCH_S + 3600))
+    return found
+
+
+def _findings(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
+    out = []
+    rows = [row_of(finding, tables[finding.table]) for finding in outcome.findings]
+    twice = [row for row, count in Counter(rows).items() if count > 1]
+    if twice:
+        out.append(f"more than one finding on {twice}")
+    lossy = outcome.traffic.lossy if outcome.traffic else set()
+    false = [row for row in rows if row not in outcome.damage.rows and row not in lossy]
+    if false:
+        out.append(f"a finding on rows whose replicas never differed but for writes in flight: {false}")
+    if sum(outcome.report.findings_by_kind.values()) != len(rows):
+        out.append(f"{len(rows)} findings were told, {outcome.report.findings_by_kind} counted")
+    if rows and outcome.report.verdict is not Verdict.DIVERGENT:
+        out.append(f"{len(rows)} findings and the verdict {outcome.report.verdict.value}")
+    return out
+
+
+def _exactness(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
+    if not outcome.plans:
+        return []
+    planned = {plan.table.name for plan in outcome.plans}
+    expected = {row for row in _seeable(outcome) if row in outcome.planted and row[0] in planned}
+    expected |= {row for row in outcome.future if row[0] in planned}
+    found = {row_of(finding, tables[finding.table]) for finding in outcome.findings}
+    out = []
+    if found != expected:
+        out.append(f"found too much: {found - expected}; not found: {expected - found}")
+    whole = all(not t.coverage.skipped for t in outcome.report.tables)
+    if outcome.traffic is None and not expected and whole and outcome.report.verdict is not Verdict.CONSISTENT:
+        out.append(f"nothing differs and nothing went wrong, yet the verdict is {outcome.report.verdict.value}")
+    return out
