@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -67,8 +68,8 @@ def _run(address_base: str, cassandra: str, *, keep: bool) -> None:
         directory = Path(tempfile.mkdtemp(prefix="consistency-demo-"))
         options = SandboxOptions(dir=directory, address_base=address_base, cassandra=cassandra, tied=not keep)
         sandbox = Sandbox(options)
-        _say("Three Cassandra nodes", f"consistency sandbox up --dir {directory}")
-        stack.callback(_down, sandbox, keep=keep)
+        _say("Three Cassandra nodes", f"consistency sandbox up --dir {directory} --address-base {address_base}")
+        stack.callback(_down, sandbox, directory, keep=keep)
         sandbox.up(lambda line: click.echo(f"    {line}"))
         _Story(sandbox, directory).tell()
         click.echo()
@@ -79,9 +80,11 @@ def _run(address_base: str, cassandra: str, *, keep: bool) -> None:
             )
 
 
-def _down(sandbox: Sandbox, *, keep: bool) -> None:
+def _down(sandbox: Sandbox, directory: Path, *, keep: bool) -> None:
     if not keep:
         sandbox.down(delete=True)
+        shutil.rmtree(directory, ignore_errors=True)
+        click.echo("The nodes are stopped and their files removed. To try commands yourself: consistency demo --keep")
 
 
 def _say(title: str, command: str = "") -> None:
@@ -136,7 +139,7 @@ class _Story:
         self._command(1, "explain", str(findings), "--row", str(row), "--show-values", has_json=False)
 
     def _audit(self) -> None:
-        _say("Does replication keep the rules?")
+        _say("Does replication keep the rules? (A new cluster's own system_auth does not)")
         asyncio.run(self._alter(UNSAFE))
         report = self._command(1, "audit")
         kinds = {(v["keyspace"], v["kind"]) for v in report["violations"]}

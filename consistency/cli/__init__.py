@@ -33,8 +33,8 @@ COMMANDS = {
 def main() -> None:
     """Prove that an Apache Cassandra cluster holds what it should.
 
-    Reads every replica of every row, says which rows differ, who holds what and who is right, and repairs
-    exactly those rows. 'check', 'audit' and 'explain' never write to a cluster.
+    Reads every replica of every row and says which rows differ, who holds what and who is right. 'check',
+    'audit' and 'explain' never write to a cluster.
 
     \b
     Examples:

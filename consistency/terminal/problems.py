@@ -25,7 +25,7 @@ def print_findings(console: Console, report: Report, *, keys: bool) -> None:
     if not total:
         return
     kinds = ", ".join(f"{_kind_text(kind)} {n:,}" for kind, n in report.findings_by_kind.items())
-    console.print(Text.assemble(heading("findings"), "  ", (kinds, "red")))
+    indented(console, Text.assemble(heading("findings"), "  ", (kinds, "red")), first="", rest="  ")
     shown = choose_findings(report.top)
     for number in shown:
         _print_finding(console, number, report.top[number - 1], keys=keys)
@@ -51,7 +51,7 @@ def choose_findings(top: Sequence[Finding]) -> list[int]:
 
 
 def _kind_text(kind: str) -> str:
-    return safe(kind.replace("_", " "))
+    return safe(kind.replace("_", "\N{NO-BREAK SPACE}"))
 
 
 def _print_finding(console: Console, number: int, finding: Finding, *, keys: bool) -> None:

@@ -84,6 +84,9 @@ def _print_head(console: Console, chosen: Chosen, found: Explanation) -> None:
     for sentence in facts:
         indented(console, f"also: {sentence}", style="dim")
     was = finding.kind.value.replace("_", " ")
+    if not found.differs and not found.unread:
+        healed = "it differed when it was found: hints, a read or a repair have mended it since"
+        indented(console, healed, style="dim", rest="    ")
     hint = "; --row N shows another" if chosen.total > 1 else ""
     origin = f"row {chosen.number:,} of {chosen.total:,}{hint}; found as '{was}'; token {finding.token}"
     indented(console, origin, style="dim", rest="    ")

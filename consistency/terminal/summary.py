@@ -101,7 +101,9 @@ def basis(report: Report) -> str:
     if ways and coverage.completed:
         way, _ = ways.most_common(1)[0]
         others = "" if len(ways) == 1 else " and others"
-        text += f" from {counted(len(report.replicas), 'node')} ({way}{others}), each proven that node's own"
+        # Where some of it failed, not every node of the ring answered: then the unread ranges name those.
+        source = f" from {counted(len(report.replicas), 'node')}" if coverage.complete else ""
+        text += f"{source} ({way}{others}), each proven that node's own"
     if coverage.failed or coverage.skipped:
         text += f"; {coverage.failed:,} failed, {coverage.skipped:,} skipped"
     if report.findings_by_kind:
