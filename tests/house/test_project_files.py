@@ -1,0 +1,107 @@
+"""The files around the code agree with it and with each other."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from itertools import chain
+from typing import Any
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from consistency import __version__
+from tests.house.source import ROOT, listed, text_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LOCK = "requirements/dev.txt"
+
+
+def declared() -> list[Requirement]:
+    """Return what is asked for by name: to run, for every extra, and to build."""
+    project = tomllib.loads(text_of("pyproject.toml"))
+    extras: dict[str, list[str]] = project["project"]["optional-dependencies"]
+    lines = [*project["project"]["dependencies"], *project["build-system"]["requires"], *chain(*extras.values())]
+    lines += re.findall(r"^[^#\s].*", text_of("requirements", "build.in"), re.MULTILINE)
+    return [Requirement(line) for line in lines]
+
+
+def locked() -> dict[str, list[tuple[Requirement, str]]]:
+    """Return every pin by package name, with the text that follows it up to the next one."""
+    pins: dict[str, list[tuple[Requirement, str]]] = {}
+    for block in re.split(r"^(?=[a-z0-9])", text_of(LOCK), flags=re.MULTILINE | re.IGNORECASE)[1:]:
+        requirement = Requirement(block.splitlines()[0].rstrip(" \\"))
+        pins.setdefault(canonicalize_name(requirement.name), []).append((requirement, block))
+    return pins
+
+
+def test_the_lock_satisfies_what_is_declared() -> None:
+    """A dependency that was added or raised without `make lock` is found here."""
+    pins = locked()
+    found = [
+        f"{wanted} is pinned as {[str(pin.specifier) for pin, _ in pins.get(canonicalize_name(wanted.name), [])]}"
+        for wanted in declared()
+        if not (mine := pins.get(canonicalize_name(wanted.name)))
+        or not all(wanted.specifier.contains(str(pin.specifier).removeprefix("==")) for pin, _ in mine)
+    ]
+    assert not found, listed(found, "run: make lock")
+
+
+def test_every_pin_has_hashes_and_no_origin() -> None:
+    """The lock says what is installed, never from where."""
+    found = [str(pin) for pins in locked().values() for pin, block in pins if "--hash=sha256:" not in block]
+    found += [
+        line
+        for line in text_of(LOCK).splitlines()
+        if "://" in line or " @ " in line or re.match(r"\s*(?:-[a-z]|--(?!hash=sha256:))", line)
+    ]
+    assert not found, listed(found, "run: make lock")
+
+
+def test_every_dependency_has_a_reason() -> None:
+    """docs/dependencies.md says why each one is here, under its name in backquotes."""
+    page = text_of("docs", "dependencies.md")
+    found = sorted({wanted.name for wanted in declared() if f"`{wanted.name}`" not in page})
+    assert not found, listed(found, "add a line to docs/dependencies.md, or do without:")
+
+
+def test_the_changelog_knows_this_version() -> None:
+    """What users get is written down before they get it."""
+    headings = re.findall(r"^## \[?([^\]\s]+)", text_of("CHANGELOG.md"), re.MULTILINE)
+    assert {"Unreleased", __version__} & set(headings), f"add '## Unreleased' or '## {__version__}' to CHANGELOG.md"
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    """What a reader is told to run is what is run for every change."""
+    assert re.search(r"^\s*(?:\$ )?make test\b", text_of("README.md"), re.MULTILINE), "README.md must say: make test"
+    assert "\nmake test\n" in text_of(".ci", "run"), ".ci/run must run exactly: make test"
+    assert os.access(ROOT / ".ci" / "run", os.X_OK), ".ci/run must be executable"
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    """A page that names a chore names one that is there."""
+    targets = set(re.findall(r"^([a-z][a-z-]*):", text_of("Makefile"), re.MULTILINE))
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    found = [
+        f"{page.relative_to(ROOT)}: make {name}"
+        for page in pages
+        for name in re.findall(r"(?:`|^\s+(?:\$ )?)make ([a-z][a-z-]*)", page.read_text("utf-8"), re.MULTILINE)
+        if name not in targets
+    ]
+    assert not found, listed(found, "the Makefile has no such target:")
+
+
+def test_the_compose_file_describes_three_nodes_that_allow_node_local() -> None:
+    """Every Cassandra of docker-compose.yml can be checked, and is waited for by its health."""
+    compose: dict[str, Any] = yaml.safe_load(text_of("docker-compose.yml"))
+    nodes = {name: s for name, s in compose["services"].items() if str(s.get("image", "")).startswith("cassandra:")}
+    assert len(nodes) >= 3
+    for name, service in nodes.items():
+        assert "-Dcassandra.enable_nodelocal_queries=true" in service["environment"]["JVM_EXTRA_OPTS"], name
+        assert service["healthcheck"]["test"], name
