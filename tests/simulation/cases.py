@@ -56,7 +56,7 @@ def draw_case(seed: int, rng: random.Random, ring: Ring) -> Case:
         route=rng.choice((None, None, Route.SERVER, Route.CLIENT)),
         scan=ScanOptions(leaf_rows=rng.choice((2, 10, 20_000)), leaves_at_once=rng.randint(1, 6)),
     )
-    moment = rng.choice((None, None, None, rng.uniform(0.0, 8.0))) if not quiet else None
+    moment = rng.choice((None, None, None, None, rng.uniform(0.0, 8.0), rng.uniform(0.0, 0.3))) if not quiet else None
     change = rng.choice(("ring", "schema", "", "", "", "", "", ""))
     return Case(
         seed=seed,
