@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from consistency.join import Difference, join_rows
+from consistency.join import Difference, JoinTally, join_rows
 from consistency.leaves import LeafResult, digest_leaf
 from consistency.plan import Leaf
 from consistency.reader import Clock, ReplicaReader
@@ -18,26 +18,27 @@ _PARTS = 8
 
 
 async def differences(
-    reader: ReplicaReader, reading: Reading, route: Route, result: LeafResult, clock: Clock
+    reader: ReplicaReader, reading: Reading, route: Route, result: LeafResult, clock: Clock, tally: JoinTally
 ) -> AsyncGenerator[Difference, None]:
     """Yield the rows of a differing leaf on which its replicas differ.
 
-    A leaf whose digests differ and whose rows do not yields nothing: a hash was disturbed, or a write was
-    under way. Raises a ReplicaError where a replica stops answering; what was yielded before stands.
+    A leaf whose digests differ and whose rows are read equal, byte by byte, yields nothing: a hash was
+    disturbed, or a write was under way. `tally` counts the rows that were read. Raises a ReplicaError where a
+    replica stops answering; what was yielded before stands.
     """
     pending = [result]
     while pending:
         current = pending.pop()
         nodes = tuple(current.digests)
         if current.rows <= READ_ROWS or current.leaf.token_range.width == 1 or route is Route.CLIENT:
-            async for difference in _read(reader, reading, current.leaf, nodes, clock):
+            async for difference in _read(reader, reading, current.leaf, nodes, clock, tally):
                 yield difference
             continue
         children = await _split(reader, reading, route, current, nodes, clock)
         differing = [child for child in children if child.differs]
         if len(differing) > _PARTS // 2:
             # Full of differences: another level of digests would only read everything once more.
-            async for difference in _read(reader, reading, current.leaf, nodes, clock):
+            async for difference in _read(reader, reading, current.leaf, nodes, clock, tally):
                 yield difference
         else:
             pending.extend(reversed(differing))
@@ -62,12 +63,12 @@ async def _split(
 
 
 async def _read(
-    reader: ReplicaReader, reading: Reading, leaf: Leaf, nodes: Sequence[Node], clock: Clock
+    reader: ReplicaReader, reading: Reading, leaf: Leaf, nodes: Sequence[Node], clock: Clock, tally: JoinTally
 ) -> AsyncGenerator[Difference, None]:
     now_s = clock.now_us() // 1_000_000
     streams = {node: reader.rows(node, reading, leaf.token_range, now_s) for node in nodes}
     try:
-        async with aclosing(join_rows(reading, streams, now_s)) as joined:
+        async with aclosing(join_rows(reading, streams, now_s, tally)) as joined:
             async for difference in joined:
                 yield difference
     finally:

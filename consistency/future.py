@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from consistency.join import RowName
+from consistency.join import RowName, named_key
 from consistency.leaves import LeafResult
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import RawRow, Reading, RowState
@@ -28,11 +28,7 @@ async def written_after(
                 last_partition = partition
                 static = reading.static_state(raw, now_s)
                 if static is not None and (static.newest_us or 0) > limit_us:
-                    yield RowName(token, _key(partition), static=True), static
+                    yield RowName(token, named_key(partition), static=True), static
             state = reading.row_state(raw, now_s)
             if reading.has_row(raw) and (state.newest_us or 0) > limit_us:
-                yield RowName(token, _key(raw[reading.key_slice])), state
-
-
-def _key(cells: RawRow) -> tuple[bytes, ...]:
-    return tuple(cell or b"" for cell in cells)
+                yield RowName(token, named_key(raw[reading.key_slice])), state

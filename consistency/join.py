@@ -37,16 +37,25 @@ class Difference:
     states: Mapping[Node, RowState | None]
 
 
+@dataclass(slots=True)
+class JoinTally:
+    """How many distinct rows a join has seen; a static row that differs counts as one."""
+
+    rows: int = 0
+
+
 async def join_rows(
     reading: Reading,
     streams: Mapping[Node, AsyncIterator[list[RawRow]]],
     now_s: int,
+    tally: JoinTally | None = None,
 ) -> AsyncGenerator[Difference, None]:
     """Yield every row on which the replicas differ, in ring order.
 
     Raises InternalError where a replica's rows do not come in the order of Cassandra's comparators as we
     know them: then no pairing can be trusted, and the range is unknown.
     """
+    tally = tally if tally is not None else JoinTally()
     order = _Order(reading)
     cursors = {node: _Cursor(stream, order) for node, stream in streams.items()}
     judged: tuple[int, bytes] | None = None
@@ -56,7 +65,8 @@ async def join_rows(
         live = [c for c in cursors.values() if not c.done]
         if not live:
             return
-        if len(live) == len(cursors) and _skip_equal(list(cursors.values())):
+        if len(live) == len(cursors) and (skipped := _skip_equal(list(cursors.values()))):
+            tally.rows += skipped
             continue
         lowest = min(c.sort_key for c in live)
         partition = lowest[:2]
@@ -64,11 +74,13 @@ async def join_rows(
             judged = partition
             difference = _compare_statics(reading, cursors, partition, now_s)
             if difference:
+                tally.rows += 1
                 yield difference
         holders = {node: c for node, c in cursors.items() if not c.done and c.sort_key == lowest}
         difference = _compare_rows(reading, cursors, holders, now_s)
         if difference:
             yield difference
+        tally.rows += lowest[2] != _STATIC_ONLY or not reading.statics
         for cursor in holders.values():
             cursor.step()
 
@@ -204,9 +216,18 @@ def _compare_rows(
         node: reading.row_state(holders[node].row, now_s) if node in holders else None for node in cursors
     }
     if len(set(states.values())) == 1:
+        if any(c.row[reading.regular_slice] != cells for c in holders.values()):
+            raise InternalError("two rows differ in a way that cannot be named; the range cannot be compared")
         return None
-    key = tuple(part or b"" for part in some.row[reading.key_slice])
-    return Difference(RowName(some.sort_key[0], key), states)
+    return Difference(RowName(some.sort_key[0], named_key(some.row[reading.key_slice])), states)
+
+
+def named_key(cells: Sequence[bytes | None]) -> Key:
+    """Return a primary key by which the row can be asked for, or raise InternalError where CQL has none."""
+    key = tuple(part for part in cells if part is not None)
+    if len(key) != len(cells):
+        raise InternalError("a row lacks a clustering column (COMPACT STORAGE) and cannot be asked for in CQL")
+    return key
 
 
 def _compare_statics(
@@ -219,7 +240,7 @@ def _compare_statics(
         row = _row_in(cursor, partition, reading)
         states[node] = None if row is None else reading.static_state(row, now_s)
         if row is not None:
-            key = tuple(part or b"" for part in row[reading.partition_slice])
+            key = named_key(row[reading.partition_slice])
     if len(set(states.values())) == 1:
         return None
     return Difference(RowName(partition[0], key, static=True), states)

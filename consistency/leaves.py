@@ -123,6 +123,8 @@ class Ledger:
     plan: TablePlan
     results: dict[Leaf, LeafResult] = field(default_factory=dict)
     failures: dict[tuple[Leaf, Node], str] = field(default_factory=dict)
+    joined: dict[Leaf, int] = field(default_factory=dict)
+    """How many distinct rows the leaves hold whose rows were read."""
     divergent: set[int] = field(default_factory=set)
     """The cells of the strip in which a row differs."""
 
@@ -152,8 +154,8 @@ class Ledger:
 
     @property
     def rows(self) -> int:
-        """The rows of the table: of each leaf, those of the replica that holds most."""
-        return sum(r.rows for r in self.results.values())
+        """The rows of the table: of each leaf, those of the replica that holds most, or all that a join saw."""
+        return sum(max(r.rows, self.joined.get(leaf, 0)) for leaf, r in self.results.items())
 
     @property
     def note(self) -> str:

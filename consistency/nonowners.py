@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from consistency.errors import ReplicaError
+from consistency.errors import InternalError, ReplicaError
 from consistency.findings import Finding, Kind, ReplicaView, State, WriteTime
+from consistency.join import named_key
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Depth, Locality, RawRow, Reading
 from consistency.render import to_json
@@ -42,14 +43,14 @@ class NonOwnerScan:
                 async for page in self._reader.rows(node, reading, token_range, now_s):
                     for raw in page:
                         self._report(_finding(reading, raw, node, now_s))
-            except ReplicaError as error:
+            except (ReplicaError, InternalError) as error:
                 scan.fail_extra(node, (token_range,), str(error))
 
 
 def _finding(reading: Reading, raw: RawRow, node: Node, now_s: int) -> Finding:
     has_row = reading.has_row(raw)
     columns = reading.table.primary_key if has_row else reading.table.partition_key
-    key = [part or b"" for part in raw[1 : 1 + len(columns)]]
+    key = named_key(raw[1 : 1 + len(columns)])
     cells = reading.regulars if has_row else reading.statics
     state = reading.row_state(raw, now_s) if has_row else reading.static_state(raw, now_s)
     times: dict[str, WriteTime] = {}

@@ -154,8 +154,11 @@ class Reading:
         return slice(start, start + sum(c.width for c in self.regulars))
 
     def has_row(self, raw: RawRow) -> bool:
-        """Whether the raw row is a row of the table, not a partition that holds statics only."""
-        return not self.table.clustering or raw[self.key_slice.stop - 1] is not None
+        """Whether the raw row is a row of the table, not a partition that holds statics only.
+
+        A row of a COMPACT STORAGE table may lack its last clustering columns, and is a row all the same.
+        """
+        return not self.table.statics or raw[self.partition_slice.stop] is not None
 
     def row_state(self, raw: RawRow, now_s: int | None) -> RowState:
         """Return the regular cells of a raw row; `now_s` is the instant its TTLs count from."""

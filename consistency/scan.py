@@ -12,6 +12,7 @@ from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.descend import differences
 from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.future import written_after
+from consistency.join import JoinTally
 from consistency.leaves import LeafResult, Ledger, digest_leaves
 from consistency.observer import Observer
 from consistency.plan import LEAF_ROWS, Leaf, TablePlan, cut, estimate_rows
@@ -116,12 +117,13 @@ class Scan:
 
     async def _descend(self, ledger: Ledger, leaf: Leaf, gate: asyncio.Semaphore) -> None:
         async with gate:
-            task = self.task
+            task, tally = self.task, JoinTally()
             try:
-                found = differences(self.reader, task.reading, task.route, ledger.results[leaf], self.clock)
+                found = differences(self.reader, task.reading, task.route, ledger.results[leaf], self.clock, tally)
                 async with aclosing(found):
                     async for difference in found:
                         await self.settler.put(task.reading, difference)
+                ledger.joined[leaf] = tally.rows
             except (ReplicaError, SchemaError, InternalError) as error:
                 ledger.fail(leaf, str(error))
 
@@ -133,7 +135,7 @@ class Scan:
                 async with aclosing(found):
                     async for name, state in found:
                         await self.settler.put_agreed(self.task.reading, name, state, list(leaf.replicas))
-            except ReplicaError as error:
+            except (ReplicaError, InternalError) as error:
                 ledger.fail(leaf, str(error))
 
     def _fail_unfinished(self, ledger: Ledger) -> None:

@@ -159,7 +159,7 @@ def _tables(keyspace: str, rows: SchemaRows) -> tuple[dict[str, Table], dict[str
     described += [(r, r["view_name"], r["base_table_name"]) for r in _in(keyspace, rows.views)]
     for row, name, base in described:
         try:
-            built = _columns(name, columns.get(name, []), udts, masked)
+            built = _columns(name, _visible(row, columns.get(name, [])), udts, masked)
         except Exception as error:  # noqa: BLE001 - one odd table must not hide the others; it becomes unknown
             unreadable[name] = f"{type(error).__name__}: {error}"
             continue
@@ -169,6 +169,18 @@ def _tables(keyspace: str, rows: SchemaRows) -> tuple[dict[str, Table], dict[str
 
 def _in(keyspace: str, rows: Rows) -> Iterable[Mapping[str, Any]]:
     return (r for r in rows if r["keyspace_name"] == keyspace)
+
+
+def _visible(table: Mapping[str, Any], rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the columns as CQL shows them: a static COMPACT STORAGE table has two more behind the scenes.
+
+    Such a table has neither flag; its columns are stored as statics beside a hidden `column1` and `value`.
+    """
+    flags = table.get("flags")
+    if flags is None or {"compound", "dense"} & set(flags):
+        return rows
+    kept = [r for r in rows if r["kind"] in {"partition_key", "static"}]
+    return [{**r, "kind": "regular"} if r["kind"] == "static" else r for r in kept]
 
 
 def _columns(

@@ -62,6 +62,7 @@ class LazyGroup(click.Group):
     ) -> NoReturn:
         """Run a command and leave with its exit code; whatever goes wrong is one line on stderr."""
         extra["standalone_mode"] = False
+        _replace_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             _tolerate_odd_characters(stream)
         code = _guarded(lambda: super(LazyGroup, self).main(args, prog_name, **extra))
@@ -137,6 +138,13 @@ def _say(message: str, code: int, label: str = "error: ") -> int:
     with suppress(OSError):  # where nobody listens, the exit code still tells
         click.echo(f"{label}{line}", err=True)
     return int(code)
+
+
+def _replace_closed_streams() -> None:
+    """Give output that was closed by the caller (`>&-`) somewhere to go: the exit code is still wanted."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - it lasts as long as the process
 
 
 def _tolerate_odd_characters(stream: TextIO | Any) -> None:

@@ -112,3 +112,17 @@ def test_a_million_cells_of_equal_rows_are_passed_over_at_once() -> None:
     """Equal replicas are compared a chunk at a time: a hundred thousand rows take well under a second."""
     rows = raw_rows({p: (None, dict.fromkeys(range(100), 0)) for p in range(1000)})
     assert joined([rows, list(rows), list(rows)], [5000, 5000, 5000]) == []
+
+
+def test_a_row_that_cql_cannot_name_makes_the_range_unknown() -> None:
+    """A COMPACT STORAGE row may lack a clustering column: it is a row, and it is never passed over."""
+    table = Table("ks", "t", "id", tuple(c for c in TABLE.columns if c.kind != "static"))
+    reading = Reading(table, Depth.CONTENT, Capabilities())
+    row = (struct.pack(">q", 1), number(1), None, number(5), struct.pack(">q", 9), None)
+
+    async def run() -> list[Difference]:
+        streams = {node: pages(rows, 5) for node, rows in zip(NODES, ([row], []), strict=False)}
+        return [difference async for difference in join_rows(reading, streams, 1000)]
+
+    with pytest.raises(InternalError, match="COMPACT STORAGE"):
+        asyncio.run(run())
