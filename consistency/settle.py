@@ -36,8 +36,8 @@ class Suspect:
     states: Mapping[Node, RowState | None]
     seen_at: float
     rounds: int = 0
-    absent_before: bool = False
-    """Whether the difference already outlived a window, as something that one replica has nothing of."""
+    absent_windows: int = 0
+    """How many windows the difference has outlived already, as something that one replica has nothing of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +171,8 @@ class Settler:
         if agreed:
             return Unsettled(suspect.reading, suspect.name, next(iter(unread.values()))) if unread else None
         outlived = self._persistence(suspect, now_states)
-        if outlived is Persistence.PRESENT or (
-            outlived is Persistence.ABSENT and (suspect.absent_before or self._long_ago(now_states))
-        ):
+        absent_windows = suspect.absent_windows + 1 if outlived is Persistence.ABSENT else 0
+        if outlived is Persistence.PRESENT or absent_windows >= self._windows_to_outlive(now_states):
             return Settled(suspect.reading.full, suspect.name, now_states, unread)
         if suspect.rounds + 1 >= MAX_ROUNDS:
             return Unsettled(suspect.reading, suspect.name, "the row kept changing while it was watched")
@@ -183,18 +182,21 @@ class Settler:
             states=now_states,
             seen_at=self._clock.monotonic(),
             rounds=suspect.rounds + 1,
-            absent_before=outlived is Persistence.ABSENT,
+            absent_windows=absent_windows,
         )
 
-    def _long_ago(self, states: Mapping[Node, RowState | None]) -> bool:
-        """Whether the row was written so long ago that its write cannot have been in flight when first seen.
+    def _windows_to_outlive(self, states: Mapping[Node, RowState | None]) -> int:
+        """Return how many windows something must be absent for before it was lost and not deleted.
 
-        Then what is absent twice was either lost, or deleted before the first look by a delete that has had
-        a window to arrive everywhere. A younger row is looked at once more.
+        One where the row was written so long ago that its write was not in flight when it was first seen: a
+        delete from before then has had a window to arrive everywhere. Two for a younger row. A row that shows
+        no write time looks the same when it is deleted and inserted anew, so it is looked at again and again.
         """
         newest = [state.newest_us for state in states.values() if state is not None]
         before_us = self._clock.now_us() - int((_CLOCKS_S + 2 * self.window_s) * 1e6)
-        return all(time is not None and time < before_us for time in newest)
+        if any(time is None for time in newest):
+            return MAX_ROUNDS - 1
+        return 1 if all(time is not None and time < before_us for time in newest) else 2
 
     @staticmethod
     def _persistence(suspect: Suspect, now_states: Mapping[Node, RowState | None]) -> Persistence:
