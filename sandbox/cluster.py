@@ -21,7 +21,7 @@ from sandbox.logs import LogWatch
 from sandbox.machine import check_listening, check_memory, free_jmx_port
 from sandbox.naming import provide_naming
 from sandbox.options import FIXED_BY_DATA, TAKEN_UP_AT_START, SandboxOptions
-from sandbox.state import STATE_FILE, NodeRecord, SandboxState, load_state
+from sandbox.state import STATE_FILE, NodeRecord, SandboxState, load_state, resized, seeds
 from sandbox.status import Node, SandboxStatus, hosts_of, look_at, status_of
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Sandbox:
                 msg = f"node {n} was not removed: {lines[0].strip() if lines else 'nodetool failed'}"
                 raise SandboxError(msg)
             self._end(state, [record], "term")
-            _resized(self._state().without_node(n)).save()
+            resized(self._state().without_node(n)).save()
             shutil.rmtree(node_home(state.options, n), ignore_errors=True)
 
     def down(self, *, how: Literal["term", "kill"] = "term", delete: bool = False) -> int:
@@ -274,7 +274,7 @@ class Sandbox:
             shutil.rmtree(node_home(state.options, place.n) / "data", ignore_errors=True)
             raise
         state = self._state()
-        _resized(state).save()
+        resized(state).save()
         return state.nodes[place.n]
 
     def _launch(self, state: SandboxState, records: list[NodeRecord], say: Progress) -> None:
@@ -293,7 +293,7 @@ class Sandbox:
         say(f"starting {_names(records)} of Cassandra {state.options.version.release}")
         try:
             for record in records:
-                kept = launch.start(record, _seeds(state, record))
+                kept = launch.start(record, seeds(state, record))
                 state = state.with_node(replace(record, process=kept.id))
                 state.save()
             launch.wait(watches, new_cluster=not state.formed)
@@ -381,24 +381,9 @@ def _record(state: SandboxState, n: int) -> NodeRecord:
     return record
 
 
-def _resized(state: SandboxState) -> SandboxState:
-    """Make the options say how many nodes there are now."""
-    present = [record.place.dc for record in state.nodes.values()]
-    counts = {dc: present.count(dc) for dc in dict.fromkeys(present)}
-    named = {} if set(counts) == {"dc1"} and not state.options.dcs else counts
-    return replace(state, options=replace(state.options, nodes=len(present), dcs=named))
-
-
 def _names(records: Sequence[NodeRecord]) -> str:
     numbers = ", ".join(str(record.n) for record in records)
     return f"{'node' if len(records) == 1 else 'nodes'} {numbers}"
-
-
-def _seeds(state: SandboxState, record: NodeRecord) -> list[str]:
-    """Every node that was there from the start is a seed; one that joins must not name itself."""
-    others = [other for other in state.nodes.values() if other.n != record.n]
-    seeds = [other for other in others if not other.joins] or others
-    return [other.place.endpoint for other in ([] if record.joins else [record]) + seeds]
 
 
 def _delete(state: SandboxState) -> None:

@@ -99,3 +99,18 @@ def _record(plain: dict[str, Any]) -> NodeRecord:
     place = NodePlace(**{**plain["place"], "tokens": tuple(plain["place"]["tokens"])})
     process = ProcessId(**plain["process"]) if plain["process"] else None
     return NodeRecord(**{**plain, "place": place, "jvm_opts": tuple(plain["jvm_opts"]), "process": process})
+
+
+def resized(state: SandboxState) -> SandboxState:
+    """Make the options say how many nodes there are now."""
+    present = [record.place.dc for record in state.nodes.values()]
+    counts = {dc: present.count(dc) for dc in dict.fromkeys(present)}
+    named = {} if set(counts) == {"dc1"} and not state.options.dcs else counts
+    return replace(state, options=replace(state.options, nodes=len(present), dcs=named))
+
+
+def seeds(state: SandboxState, record: NodeRecord) -> list[str]:
+    """Every node that was there from the start is a seed; one that joins must not name itself."""
+    others = [other for other in state.nodes.values() if other.n != record.n]
+    seeds = [other for other in others if not other.joins] or others
+    return [other.place.endpoint for other in ([] if record.joins else [record]) + seeds]

@@ -282,9 +282,9 @@ def test_a_ring_of_a_thousand_nodes_is_planned_in_seconds(racks: str) -> None:
     ]
     ring = make_ring(*nodes)
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     arcs = ring.arcs(network(dc1=3, dc2=3, dc3=3))
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert sum(len(arc.ranges) for arc in arcs) > 10_000
