@@ -195,9 +195,14 @@ def test_the_traceback_is_there_when_asked_for(shell: Shell) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_exits_130_with_a_true_partial_report(
-    shell: Shell, tmp_path: Path, number: signal.Signals
+    shell: Shell, tmp_path: Path, number: signal.Signals, request: pytest.FixtureRequest
 ) -> None:
-    """What was read until then is reported, the rest counts as failed."""
+    """What was read until then is reported, the rest counts as failed.
+
+    The handler is set first: a test run in the background of a shell is started with SIGINT ignored.
+    """
+    former = signal.signal(number, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(number, former))
     sent: list[int] = []
 
     async def interrupted() -> None:
