@@ -16,10 +16,7 @@ _SCOPE = re.compile(rf"{_NAME}(?:\.{_NAME})?")
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The tables to check, the keyspaces to judge, and what was left out with the reason.
-
-    `missing` are names that were asked for and do not exist; the rest is checked all the same.
-    """
+    """The tables to check, the keyspaces to judge, and what was left out or cannot be read, with the reason."""
 
     tables: tuple[Table, ...]
     keyspaces: tuple[str, ...]

@@ -1,0 +1,166 @@
+"""Digests of leaves and the account that is kept of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consistency.errors import (
+    ReplicaError,
+    ReplicaForbidden,
+    ReplicaOverloaded,
+    ReplicaRefused,
+    ReplicaTimeout,
+    TooMuchToScan,
+)
+from consistency.leaves import LeafResult, Ledger, digest_leaf, digest_leaves
+from consistency.plan import Leaf, TablePlan
+from consistency.reading import Capabilities, Depth, Reading, Route
+from consistency.ring import Node
+from consistency.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
+from consistency.tree import Digest
+from tests.simulation.scenario import ROWS, make_nodes
+from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual
+
+A, B, C = NODES = make_nodes(("dc1",) * 3)
+READING = Reading(ROWS, Depth.CONTENT, Capabilities())
+RANGES = TokenRange.full_ring().split(8)
+LEAVES = tuple(Leaf(r, NODES) for r in RANGES)
+PLAN = TablePlan(ROWS, (LEAVES[:3], LEAVES[3:]), 100)
+SAME = Digest(5, b"same")
+
+
+class Scripted:
+    """Answers digests from a script: (node, route) to an error; counts how many are asked at once."""
+
+    def __init__(self, script: dict[tuple[Node, Route], Exception] | None = None) -> None:
+        self.script = script or {}
+        self.asked: list[tuple[Node, Route, int]] = []
+        self.running = self.most = 0
+
+    async def digest(
+        self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int, *, newest: bool = False
+    ) -> Digest:
+        """Answer or raise."""
+        self.asked.append((node, route, now_s))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(1.0)
+        self.running -= 1
+        if (node, route) in self.script:
+            raise self.script[node, route]
+        return SAME
+
+
+def digested(reader: Scripted, route: Route = Route.SERVER) -> LeafResult:
+    """Digest one leaf."""
+    return run_virtual(VirtualLoop(), digest_leaf(reader, READING, route, LEAVES[0], 7))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [ReplicaTimeout("t"), TooMuchToScan("m"), ReplicaRefused("r")])
+def test_what_a_server_cannot_digest_is_hashed_on_the_client_on_all_replicas(error: ReplicaError) -> None:
+    """One replica's trouble moves all of the leaf's replicas: digests of two routes are never compared."""
+    reader = Scripted({(B, Route.SERVER): error})
+    result = digested(reader)
+    assert not result.errors
+    assert result.fell_back == str(error)
+    assert [(n, r) for n, r, _ in reader.asked[3:]] == [(n, Route.CLIENT) for n in NODES]
+    assert {now_s for _, _, now_s in reader.asked} == {7}
+
+
+@pytest.mark.parametrize("error", [ReplicaOverloaded("o"), ReplicaForbidden("f"), ReplicaError("e")])
+def test_other_errors_are_entered_as_they_are(error: ReplicaError) -> None:
+    """Asking for more would not help an overloaded node, nor a missing permission."""
+    result = digested(Scripted({(B, Route.SERVER): error}))
+    assert result.errors == {B: error}
+    assert set(result.digests) == {A, C}
+    assert not result.differs
+
+
+def test_an_error_of_our_own_is_not_swallowed() -> None:
+    """Only what a replica did is accounted; a bug comes out."""
+    with pytest.raises(ZeroDivisionError):
+        digested(Scripted({(B, Route.SERVER): ZeroDivisionError()}))
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 20])
+def test_leaves_are_digested_so_many_at_once(at_once: int) -> None:
+    """No more under way than asked for, and every leaf comes back exactly once."""
+    reader, loop = Scripted(), VirtualLoop()
+
+    async def main() -> list[Leaf]:
+        results = digest_leaves(reader, READING, Route.SERVER, LEAVES, SimClock(loop), at_once=at_once)  # type: ignore[arg-type]
+        return [result.leaf async for result in results]
+
+    assert sorted(run_virtual(loop, main()), key=LEAVES.index) == list(LEAVES)
+    assert reader.most == min(at_once, len(LEAVES)) * len(NODES)
+
+
+def result_of(leaf: Leaf, *failed: Node, rows: int = 5) -> LeafResult:
+    """Make a result with errors on some nodes."""
+    errors = {node: ReplicaTimeout(f"{node}: too slow") for node in failed}
+    return LeafResult(leaf, 0, {n: Digest(rows, b"d") for n in NODES if n not in failed}, errors)
+
+
+EVENTS = st.lists(st.tuples(st.sampled_from(LEAVES), st.sets(st.sampled_from(NODES)), st.booleans()), max_size=30)
+
+
+@given(EVENTS)
+def test_the_account_always_adds_up(events: list[tuple[Leaf, set[Node], bool]]) -> None:
+    """Whatever is recorded, recorded again or failed afterwards: planned is the sum once the account is closed."""
+    ledger = Ledger(PLAN)
+    for leaf, failed, fails_later in events:
+        ledger.record(result_of(leaf, *failed))
+        if fails_later:
+            ledger.fail(leaf, "its rows could not be compared")
+    closed = ledger.coverage.closed()
+    assert closed.planned == 24 == closed.completed + closed.skipped + closed.failed
+    unread = {(u.replica, t) for u in ledger.unread() for t in u.ranges}
+    assert sum(r.width for _, r in unread) == sum(
+        leaf.token_range.width
+        for leaf in LEAVES
+        for node in NODES
+        if leaf not in ledger.results or (leaf, node) in ledger.failures
+    )
+    assert closed.complete == (not unread)
+
+
+def test_a_later_result_replaces_an_earlier_one() -> None:
+    """A leaf that failed and was read at the second try is complete."""
+    ledger = Ledger(PLAN)
+    ledger.record(result_of(LEAVES[0], B))
+    assert ledger.coverage.failed == 1
+    ledger.record(result_of(LEAVES[0]))
+    assert (ledger.coverage.failed, ledger.coverage.completed) == (0, 3)
+
+
+def test_unread_ranges_that_touch_are_joined_by_reason() -> None:
+    """A node that was down for the whole table is one line, not thousands."""
+    ledger = Ledger(PLAN)
+    for leaf in LEAVES:
+        ledger.record(result_of(leaf, B))
+    (unread,) = ledger.unread()
+    assert (unread.replica, unread.ranges) == (B.name, (TokenRange.full_ring(),))
+    assert unread.reason == f"{B.name}: too slow"
+
+
+def test_the_strip_draws_the_ring() -> None:
+    """64 cells: agreed, not read, divergent where a row differs, blank where nothing was planned."""
+    ledger = Ledger(TablePlan(ROWS, (LEAVES[:4],), 0))
+    for leaf in LEAVES[:4]:
+        ledger.record(result_of(leaf, *([B] if leaf is LEAVES[1] else [])))
+    ledger.mark_divergent(MIN_TOKEN + 1)
+    assert ledger.strip() == "x" + "=" * 7 + "?" * 8 + "=" * 16 + " " * 32
+    ledger.mark_divergent(MAX_TOKEN)
+    assert ledger.strip()[-1] == "x"
+
+
+def test_rows_are_those_of_the_replica_that_holds_most() -> None:
+    """A replica that lost rows does not make the table smaller."""
+    ledger = Ledger(PLAN)
+    ledger.record(LeafResult(LEAVES[0], 0, {A: Digest(3, b""), B: Digest(9, b"x")}, {}))
+    ledger.record(result_of(LEAVES[1], rows=4))
+    assert ledger.rows == 13
