@@ -30,9 +30,9 @@ def truth(cluster: SimCluster, table: Table, reading: Reading | None, now_s: int
 
 
 def written_ahead(cluster: SimCluster, reading: Reading, skew_s: float) -> set[RowKey]:
-    """Return the rows on which all owners agree, with a visible cell written more than a minute ahead."""
+    """Return the rows on which all owners agree, as the reading shows them, with a cell written more than a minute ahead."""
     limit_us = (EPOCH_S + 120 + int(skew_s)) * 1_000_000
-    differing = truth(cluster, reading.table, None, EPOCH_S)
+    differing = truth(cluster, reading.table, reading, EPOCH_S)
     found: set[RowKey] = set()
     for key, clustering in _row_names(cluster, reading.table):
         row = (reading.table.name, key, clustering)
