@@ -20,8 +20,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
 from consistency.driver import ALL, Connection
-from consistency.ring import Ring
+from consistency.errors import ReplicaError
+from consistency.ring import Node, Ring
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings
 from consistency.tokens import TokenRange
@@ -126,9 +129,14 @@ async def _write(connection: Connection, ring: Ring, rows: int) -> None:
 
     async def writer() -> None:
         for i, text in pending:
-            await connection.execute(ring.nodes[i % len(ring.nodes)], Statement(text, consistency=ALL))
+            await _insert(connection, ring.nodes[i % len(ring.nodes)], Statement(text, consistency=ALL))
 
-    await asyncio.gather(*(writer() for _ in range(16)))
+    await asyncio.gather(*(writer() for _ in range(8)))
+
+
+@retry(retry=retry_if_exception_type(ReplicaError), stop=stop_after_attempt(8), wait=wait_random_exponential(max=5.0))
+async def _insert(connection: Connection, node: Node, statement: Statement) -> None:
+    await connection.execute(node, statement)
 
 
 def _batches(rows: int) -> Iterator[str]:

@@ -347,6 +347,7 @@ def _first_line(error: object) -> str:
 _TRANSLATIONS: tuple[tuple[Any, type[ReplicaError], str], ...] = (
     ((cassandra.OperationTimedOut, TimeoutError, asyncio.TimeoutError), ReplicaTimeout, "no answer in time"),
     (cassandra.ReadTimeout, ReplicaTimeout, "the server gave up the read (its read or range timeout)"),
+    (cassandra.WriteTimeout, ReplicaTimeout, "the server gave up the write (its write timeout)"),
     (cassandra.Unavailable, ReplicaUnavailable, "the server says the replica is not available"),
     (
         (protocol.OverloadedErrorMessage, protocol.IsBootstrappingErrorMessage),

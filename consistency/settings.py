@@ -7,6 +7,7 @@ user of the machine. A TOML file that holds a password must not be readable by o
 from __future__ import annotations
 
 import configparser
+import math
 import os
 import ssl
 import stat
@@ -25,6 +26,7 @@ else:
 
 DEFAULT_PORT = 9042
 ENV_PREFIX = "CONSISTENCY_"
+DEFAULT_CONFIG = "~/.config/consistency/config.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +96,27 @@ def load_settings(given: GivenOptions, environ: Mapping[str, str] | None = None)
     """Merge all sources into one value; SettingsError names the source and the entry at fault."""
     environ = os.environ if environ is None else environ
     merged: dict[str, Any] = {}
-    merged.update(_from_cqlshrc(given.cqlshrc or environ.get(ENV_PREFIX + "CQLSHRC")))
-    config = load_config(given.config or environ.get(ENV_PREFIX + "CONFIG"))
-    merged.update(_from_toml(config.get("connection", {}), given.config))
-    merged.update(_from_environ(environ))
-    merged.update(_from_options(given))
+    _lay_over(merged, _from_cqlshrc(given.cqlshrc or environ.get(ENV_PREFIX + "CQLSHRC")))
+    path = given.config or environ.get(ENV_PREFIX + "CONFIG")
+    _lay_over(merged, _from_toml(load_config(path).get("connection", {}), path or DEFAULT_CONFIG))
+    _lay_over(merged, _from_environ(environ))
+    _lay_over(merged, _from_options(given))
     return _build(merged)
 
 
+def _lay_over(merged: dict[str, Any], found: Mapping[str, Any]) -> None:
+    """Let one source win over those before it: entry by entry, the files of TLS too; `tls = true` keeps them."""
+    before = merged.get("tls")
+    merged.update(found)
+    if isinstance(before, dict) and isinstance(found.get("tls"), dict):
+        merged["tls"] = {**before, **found["tls"]}
+    elif isinstance(before, dict) and found.get("tls") is True:
+        merged["tls"] = before
+
+
 def load_config(path: str | None) -> dict[str, Any]:
-    """Read the TOML file, or `~/.config/consistency/config.toml` where it exists and none was named."""
-    chosen = Path(path).expanduser() if path else Path("~/.config/consistency/config.toml").expanduser()
+    """Read the TOML file, or the one in its usual place where it exists and none was named."""
+    chosen = Path(path or DEFAULT_CONFIG).expanduser()
     if not path and not chosen.is_file():
         return {}
     try:
@@ -133,10 +145,10 @@ _TOML_KEYS = {
     "connect_timeout": (int, float),
     "tls": (bool, dict),
 }
-_TLS_KEYS = {"ca_file", "cert_file", "key_file", "verify", "check_hostname"}
+_TLS_KEYS = {"ca_file": str, "cert_file": str, "key_file": str, "verify": bool, "check_hostname": bool}
 
 
-def _from_toml(section: object, path: str | None) -> dict[str, Any]:
+def _from_toml(section: object, path: str) -> dict[str, Any]:
     if not isinstance(section, dict):
         msg = f"--config {path}: [connection] must be a table"
         raise SettingsError(msg)
@@ -259,29 +271,37 @@ def _build(merged: Mapping[str, Any]) -> ConnectionSettings:
         raise SettingsError(msg)
     settings = ConnectionSettings(hosts, port, username, password, _tls(merged.get("tls")))
     if "connect_timeout" in merged:
-        try:
-            settings = replace(settings, connect_timeout_s=float(merged["connect_timeout"]))
-        except ValueError:
-            msg = f"connect timeout {merged['connect_timeout']!r} is not a number of seconds"
-            raise SettingsError(msg) from None
+        settings = replace(settings, connect_timeout_s=_seconds(merged["connect_timeout"]))
     return settings
 
 
+def _seconds(value: object) -> float:
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        msg = f"connect timeout {value!r} is not a number of seconds above 0"
+        raise SettingsError(msg)
+    return seconds
+
+
 def _tls(value: Any) -> TlsSettings | None:
-    if not value:
+    if value is None or value is False:
         return None
     if value is True:
         return TlsSettings()
-    if not isinstance(value, dict):
-        return None
-    unknown = set(value) - _TLS_KEYS
-    if unknown:
-        msg = f"tls knows no {min(unknown)!r}; it knows {', '.join(sorted(_TLS_KEYS))}"
-        raise SettingsError(msg)
-    merged: dict[str, Any] = {
-        key: str(Path(entry).expanduser()) if key.endswith("_file") else bool(entry) for key, entry in value.items()
-    }
-    return TlsSettings(**merged)
+    entries: dict[str, Any] = {}
+    for key, entry in value.items():
+        if key not in _TLS_KEYS:
+            msg = f"tls knows no {key!r}; it knows {', '.join(sorted(_TLS_KEYS))}"
+            raise SettingsError(msg)
+        if not isinstance(entry, _TLS_KEYS[key]):
+            wanted = "true or false, without quotes" if _TLS_KEYS[key] is bool else "a path in quotes"
+            msg = f"tls {key} must be {wanted}"
+            raise SettingsError(msg)
+        entries[key] = str(Path(entry).expanduser()) if isinstance(entry, str) else entry
+    return TlsSettings(**entries)
 
 
 def parse_hosts(text: str, port: int) -> tuple[tuple[str, int], ...]:
@@ -291,8 +311,10 @@ def parse_hosts(text: str, port: int) -> tuple[tuple[str, int], ...]:
         if not part:
             continue
         if part.startswith("["):
-            host, _, rest = part[1:].partition("]")
+            host, end, rest = part[1:].partition("]")
             own = rest.removeprefix(":")
+            if not end:
+                host = ""
         elif part.count(":") == 1:
             host, _, own = part.partition(":")
         else:

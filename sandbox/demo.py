@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from consistency.driver import ALL, Connection
+from consistency.errors import ConsistencyError, ReplicaError
 from consistency.ring import Node, Ring
 from consistency.settings import ConnectionSettings
 from consistency.topology import read_ring
@@ -30,7 +32,7 @@ from sandbox.demo_story import KEYSPACE, ROWS, SCHEMA, UNSAFE, Damage, batches, 
 from sandbox.errors import SandboxError, StartError
 from sandbox.options import SandboxOptions
 
-_WRITERS = 16
+_WRITERS = 8
 
 
 class StoryError(SandboxError):
@@ -57,6 +59,10 @@ def demo(address_base: str, cassandra: str, keep: bool) -> None:  # noqa: FBT001
     except SandboxError as error:
         click.echo(f"error: {error}", err=True)
         raise SystemExit(error.exit_code) from None
+    except ConsistencyError as error:
+        # Whatever a single replica's trouble is called in a check, here the story could not be told.
+        click.echo(f"error: {error}; is the machine too busy for three nodes?", err=True)
+        raise SystemExit(StoryError.exit_code) from None
     except KeyboardInterrupt:
         click.echo("interrupted; the cluster is stopped", err=True)
         raise SystemExit(130) from None
@@ -201,7 +207,7 @@ class _Writer:
 
     async def schema(self, statement: str) -> None:
         """Change the schema through node 1 and wait until all nodes agree on it."""
-        await self._connection.execute(self._node(1), Statement(statement))
+        await self._run(self._node(1), Statement(statement, timeout_s=60.0))
         for _ in range(200):
             versions = {
                 str((await self._connection.select(node, "SELECT schema_version FROM system.local"))[0])
@@ -214,7 +220,17 @@ class _Writer:
 
     async def on(self, n: int, statement: str) -> None:
         """Write on one node's own storage alone."""
-        await self._connection.execute(self._node(n), Statement(statement, consistency=NODE_LOCAL))
+        await self._run(self._node(n), Statement(statement, consistency=NODE_LOCAL))
+
+    async def _run(self, node: Node, statement: Statement) -> None:
+        """Run a statement, again where a busy machine was too slow: each has its own write time, or IF NOT EXISTS."""
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(ReplicaError),
+            stop=stop_after_attempt(8),
+            wait=wait_random_exponential(multiplier=0.5, max=5.0),
+            reraise=True,
+        )
+        await attempts(self._connection.execute, node, statement)
 
     async def load(self, statements: Iterable[str]) -> None:
         """Write at ALL, several statements at a time, through all nodes by turns."""
@@ -223,7 +239,7 @@ class _Writer:
         async def writer() -> None:
             for i, statement in pending:
                 node = self._ring.nodes[i % len(self._ring.nodes)]
-                await self._connection.execute(node, Statement(statement, consistency=ALL))
+                await self._run(node, Statement(statement, consistency=ALL))
 
         await asyncio.gather(*(writer() for _ in range(_WRITERS)))
 

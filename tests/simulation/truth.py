@@ -30,7 +30,7 @@ def truth(cluster: SimCluster, table: Table, reading: Reading | None, now_s: int
 
 
 def written_ahead(cluster: SimCluster, reading: Reading, skew_s: float) -> set[RowKey]:
-    """Return the rows on which all owners agree, as the reading shows them, with a cell written more than a minute ahead."""
+    """Return the rows that the reading shows alike on all owners, with a cell written more than a minute ahead."""
     limit_us = (EPOCH_S + 120 + int(skew_s)) * 1_000_000
     differing = truth(cluster, reading.table, reading, EPOCH_S)
     found: set[RowKey] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -80,8 +81,60 @@ def test_hosts_may_carry_ports(text: str, points: tuple[tuple[str, int], ...]) -
     assert parse_hosts(text, 9042) == points
 
 
-@pytest.mark.parametrize("text", ["", " , ", "a:b", "a:0", "a:70000", ":9042"])
+@pytest.mark.parametrize("text", ["", " , ", "a:b", "a:0", "a:70000", ":9042", "[::1", "[::1]x"])
 def test_hosts_that_make_no_sense_are_refused(text: str) -> None:
     """One line that says what a host looks like."""
     with pytest.raises(SettingsError):
         parse_hosts(text, 9042)
+
+
+def test_asking_for_tls_keeps_the_files_that_other_sources_name(tmp_path: Path) -> None:
+    """--tls switches TLS on; the authority named in the environment or the TOML file still is the one to trust."""
+    environ = {"CONSISTENCY_TLS_CA_FILE": "/ca.pem"}
+    for given, env in (
+        (GivenOptions(tls=True), environ),
+        (GivenOptions(tls=True, config=config(tmp_path, "[connection]\ntls = {ca_file = '/ca.pem'}\n")), {}),
+    ):
+        settings = load_settings(given, env)
+        assert settings.tls is not None
+        assert settings.tls.ca_file == "/ca.pem"
+    assert load_settings(GivenOptions(tls=False), environ).tls is None
+
+
+def test_the_environment_adds_to_the_tls_files_of_the_toml_file(tmp_path: Path) -> None:
+    """Each entry comes from the weightiest source that names it, not the whole table from one."""
+    toml = config(tmp_path, "[connection]\ntls = {ca_file = '/toml.pem', cert_file = '/cert.pem'}\n")
+    tls = load_settings(GivenOptions(config=toml), {"CONSISTENCY_TLS_CA_FILE": "/env.pem"}).tls
+    assert tls is not None
+    assert (tls.ca_file, tls.cert_file) == ("/env.pem", "/cert.pem")
+
+
+@pytest.mark.parametrize("entry", ["verify = 'false'", "ca_file = true", "check_hostname = 1"])
+def test_a_tls_entry_of_the_wrong_type_is_refused(tmp_path: Path, entry: str) -> None:
+    """The text 'false' is not false: taking it for true, or true for a file, would hide a mistake."""
+    with pytest.raises(SettingsError, match=entry.split(" ", maxsplit=1)[0]):
+        load_settings(GivenOptions(config=config(tmp_path, f"[connection]\ntls = {{{entry}}}\n")), {})
+
+
+def test_a_file_named_by_the_environment_is_named_in_the_message(tmp_path: Path) -> None:
+    """The message names the file, not None."""
+    path = config(tmp_path, "[connection]\nhots = 'a'\n")
+    with pytest.raises(SettingsError, match=re.escape(path)):
+        load_settings(GivenOptions(), {"CONSISTENCY_CONFIG": path})
+
+
+@pytest.mark.parametrize("text", ["nan", "-1", "0", "soon"])
+def test_a_connect_timeout_must_be_a_time(text: str) -> None:
+    """A number of seconds above zero."""
+    with pytest.raises(SettingsError, match="timeout"):
+        load_settings(GivenOptions(), {"CONSISTENCY_CONNECT_TIMEOUT": text})
+
+
+def test_a_password_file_is_read_without_its_line_end(tmp_path: Path) -> None:
+    """Editors end files with a newline, passwords do not; spaces are the password's own."""
+    path = tmp_path / "password"
+    path.write_text(" pass word \n")
+    environ = {"CONSISTENCY_USERNAME": "u", "CONSISTENCY_PASSWORD_FILE": str(path)}
+    assert load_settings(GivenOptions(), environ).password == " pass word "
+    with pytest.raises(SettingsError, match="PASSWORD_FILE"):
+        load_settings(GivenOptions(), {**environ, "CONSISTENCY_PASSWORD_FILE": str(tmp_path / "none")})
