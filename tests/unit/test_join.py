@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import struct
 from collections.abc import AsyncIterator, Sequence
 
@@ -14,8 +15,15 @@ from consistency.cqltype import parse_type
 from consistency.errors import InternalError
 from consistency.join import Difference, join_rows
 from consistency.reading import Capabilities, Depth, RawRow, Reading
-from consistency.ring import Node
+from consistency.ring import MURMUR3, Node, Replication, Ring
 from consistency.schema import Column, Table
+from consistency.tokens import TokenRange
+from tests.simulation.histories import Damage, Drawing, RowKey, damage, load
+from tests.simulation.memory import Pace, SimCluster
+from tests.simulation.scenario import make_nodes
+from tests.simulation.truth import truth
+from tests.simulation.values import draw_table, keyspace
+from tests.simulation.vclock import EPOCH_S, VirtualLoop, run_virtual
 
 NODES = [Node(str(i), f"127.0.0.{i}", 9042, "dc1", "r1", (i,), "5.0.8") for i in (1, 2, 3)]
 
@@ -126,3 +134,31 @@ def test_a_row_that_cql_cannot_name_makes_the_range_unknown() -> None:
 
     with pytest.raises(InternalError, match="COMPACT STORAGE"):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize("depth", list(Depth))
+def test_the_join_agrees_with_the_storage_on_tables_of_every_shape(depth: Depth) -> None:
+    """Clustering of several types in either direction, statics, collections, pages of any size: the same rows."""
+    for seed in range(120):
+        rng = random.Random(seed)
+        table = draw_table(rng, "t")
+        nodes = make_nodes(("dc1",) * 3)
+        schema = {"ks": keyspace("ks", Replication("NetworkTopologyStrategy", (("dc1", 3),)), [table])}
+        loop = VirtualLoop()
+        cluster = SimCluster(loop, Ring("c", MURMUR3, nodes), schema, Capabilities(), rng, Pace(page_rows=5))
+        drawing = Drawing(rng, table)
+        load(cluster, drawing)
+        damage(cluster, drawing, Damage())
+        reading = Reading(table, depth, Capabilities())
+        found = run_virtual(loop, _names(cluster, reading, nodes))
+        assert len(found) == len(set(found)), seed
+        assert set(found) == set(truth(cluster, table, reading, EPOCH_S)), seed
+
+
+async def _names(cluster: SimCluster, reading: Reading, nodes: Sequence[Node]) -> list[RowKey]:
+    streams = {node: cluster.rows(node, reading, TokenRange.full_ring(), EPOCH_S) for node in nodes}
+    width = len(reading.table.partition_key)
+    return [
+        (reading.table.name, d.name.key[:width], None if d.name.static else d.name.key[width:])
+        async for d in join_rows(reading, streams, EPOCH_S)
+    ]
