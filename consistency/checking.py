@@ -124,7 +124,7 @@ class _Run:
 
     async def work(self) -> None:
         """Scan every table, settling suspects meanwhile."""
-        tasks = self._planned()
+        tasks = await self._planned()
         self._observer.scan_started(len(tasks))
         scanning = asyncio.create_task(self._scan_all(tasks))
         settling = asyncio.create_task(self._settler.run())
@@ -148,16 +148,24 @@ class _Run:
             await self._scan(task)
         await self._settler.finish()
 
-    def _planned(self) -> list[TableTask]:
+    async def _planned(self) -> list[TableTask]:
         """Decide how each table is read; one that cannot be is reported as skipped, with the reason."""
         tasks: list[TableTask] = []
         for table in self._scope.tables:
-            task = self._task(table)
+            task = await self._masked(table) or self._task(table)
             if isinstance(task, TableTask):
                 tasks.append(task)
             else:
                 self._refused.append(not_scanned(table.keyspace, table.name, task))
         return tasks
+
+    async def _masked(self, table: Table) -> str:
+        """Say why a table with masked columns cannot be compared: a role without UNMASK reads and hashes the mask."""
+        hidden = [c.name for c in table.columns if c.masked]
+        if not hidden or await self._reader.sees_masked(table):
+            return ""
+        grant = f"GRANT UNMASK ON TABLE {table.quoted} TO our role"
+        return f"{', '.join(hidden)} masked for our role, so differences would not be seen; run: {grant}"
 
     def _task(self, table: Table) -> TableTask | str:
         keyspace = self._schema[table.keyspace]

@@ -167,9 +167,10 @@ class Connection:
         return int(self._cluster.protocol_version)
 
     @property
-    def authenticated(self) -> bool:
-        """Whether credentials were given."""
-        return self._cluster.auth_provider is not None
+    def username(self) -> str | None:
+        """The role that was logged in with, None without a login."""
+        provider = self._cluster.auth_provider
+        return None if provider is None else str(provider.username)
 
     async def execute(self, node: Node, statement: Statement) -> Page:
         """Run one statement with `node` as its coordinator and return its page undecoded."""

@@ -65,6 +65,9 @@ class ClusterReader(ReplicaReader, Protocol):
     def capabilities(self) -> Capabilities:
         """What every node can do."""
 
+    async def sees_masked(self, table: Table) -> bool:
+        """Whether our role reads the masked columns of a table as they are stored."""
+
     async def ring(self) -> Ring:
         """Return the snapshot taken when the reader was opened."""
 

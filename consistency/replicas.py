@@ -14,6 +14,7 @@ import xxhash
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from consistency import cql
+from consistency.cqltype import quote_identifier
 from consistency.driver import ALL, LOCAL_ONE, Connection
 from consistency.errors import (
     NotProvenLocal,
@@ -101,6 +102,25 @@ class CqlReader:
     async def ring_now(self) -> Ring:
         """Take a new snapshot."""
         return await read_ring(self._connection)
+
+    async def sees_masked(self, table: Table) -> bool:
+        """Whether our role holds UNMASK on a table, or is a superuser; without a login nothing is masked.
+
+        Where the server will not say, the answer is no: a mask that is hashed hides every difference behind it.
+        """
+        role = self._connection.username
+        if role is None:
+            return True
+        node = next(n for n in self._ring.nodes if n.up)
+        name = quote_identifier(role)
+        try:
+            roles = await self._connection.select(node, f"LIST ROLES OF {name}")
+            if any(row["super"] for row in roles):
+                return True
+            granted = await self._connection.select(node, f"LIST UNMASK PERMISSION ON TABLE {table.quoted} OF {name}")
+        except ReplicaError:
+            return False
+        return bool(granted)
 
     async def schema(self) -> dict[str, Keyspace]:
         """Read every keyspace through a node that is up."""

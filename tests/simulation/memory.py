@@ -135,6 +135,10 @@ class SimCluster:
     def locality(self, node: Node) -> Locality:
         return Locality.NODE_LOCAL
 
+    async def sees_masked(self, table: Table) -> bool:
+        """Nothing is masked here."""
+        return True
+
     async def ring(self) -> Ring:
         return self._ring
 

@@ -78,6 +78,10 @@ class FakeCluster:
     def capabilities(self) -> Capabilities:
         return Capabilities()
 
+    async def sees_masked(self, table: Table) -> bool:
+        """Nothing is masked here."""
+        return True
+
     async def ring(self) -> Ring:
         return self._ring
 
