@@ -106,6 +106,9 @@ def run_case(seed: int) -> Outcome:
     case = draw_case(seed, rng, ring)
     schema = {"ks": keyspace("ks", replication, tables)}
     cluster = SimCluster(loop, ring, schema, case.capabilities, rng, case.pace, case.faults)
+    if not case.capabilities.timed:
+        # Then TTLs run by the servers' own clocks, which are never quite alike.
+        cluster.skew_s = {node: rng.uniform(-0.3, 0.3) for node in ring.nodes}
     drawings = [Drawing(rng, table) for table in tables]
     done = Damage()
     for drawing in drawings:
