@@ -87,7 +87,7 @@ class RunningCluster:
         self._await_agreement()
 
     def _await_agreement(self) -> None:
-        for _ in range(200):
+        for _ in range(1200):
             versions = set()
             for host in self._cluster.metadata.all_hosts():
                 if host.is_up:
@@ -96,7 +96,7 @@ class RunningCluster:
             if len(versions) == 1:
                 return
             time.sleep(0.1)
-        raise AssertionError("the schema did not settle within 20 s")
+        raise AssertionError("the schema did not settle within 120 s")
 
     def everywhere(self, cql: str, values: Sequence[Any] | None = None) -> Any:
         """Run a statement at ALL."""
