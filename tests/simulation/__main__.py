@@ -78,7 +78,7 @@ def many(seeds: range, jobs: int) -> int:
             verdicts[verdict] += 1
             if broken:
                 failed += 1
-                print(f"seed {seed}: {broken[0][-600:]}\n  replay: python -m tests.simulation {seed}")
+                print(f"seed {seed}: {broken[0][-600:]}\n  replay: python -m tests.simulation {seed}", flush=True)
     seconds = time.monotonic() - started
     print(f"{len(seeds)} seeds, {failed} failed, {dict(verdicts)}, {len(seeds) / seconds:.0f} seeds/s")
     return 1 if failed else 0

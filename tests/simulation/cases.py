@@ -66,8 +66,8 @@ def draw_case(seed: int, rng: random.Random, ring: Ring) -> Case:
         traffic=traffic,
         faults=tuple(_faults(rng, ring)) if faulty else (),
         stop_at_s=moment,
-        ring_changes_at_s=rng.uniform(0.0, 6.0) if change == "ring" and not quiet else None,
-        schema_changes_at_s=rng.uniform(0.0, 6.0) if change == "schema" and not quiet else None,
+        ring_changes_at_s=rng.uniform(0.01, 6.0) if change == "ring" and not quiet else None,
+        schema_changes_at_s=rng.uniform(0.01, 6.0) if change == "schema" and not quiet else None,
         clock_skew_s=rng.choice((0.0, 0.0, 1.5)),
     )
 
