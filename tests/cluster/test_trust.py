@@ -75,9 +75,13 @@ def _may_create(cluster: RunningCluster) -> bool:
 def tables(own_cluster: RunningCluster) -> RunningCluster:
     """Two tables with a role that may read only one, a keyspace of RF 1."""
     cluster = own_cluster
+    # First of all: until they are repaired, the new replicas of system_auth know of no user's rights.
+    cluster.ddl("ALTER KEYSPACE system_auth WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}")
+    for n in (1, 2, 3):
+        assert cluster.sandbox is not None
+        cluster.sandbox.nodetool(n, "repair", "--full", "system_auth")
     eventually(lambda: _may_create(cluster), 90, "the first user's becoming a superuser on every node")
     cluster.ddl(
-        "ALTER KEYSPACE system_auth WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}",
         "CREATE KEYSPACE trust WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}",
         "CREATE KEYSPACE alone WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}",
         "CREATE TABLE trust.open (id int PRIMARY KEY, v text)",
@@ -88,9 +92,6 @@ def tables(own_cluster: RunningCluster) -> RunningCluster:
     )
     for table in ("trust.open", "trust.closed", "alone.t"):
         cluster.load(f"INSERT INTO {table} (id, v) VALUES (?, ?)", ((i, "v") for i in range(200)))
-    for n in (1, 2, 3):
-        assert cluster.sandbox is not None
-        cluster.sandbox.nodetool(n, "repair", "--full", "system_auth")
     return cluster
 
 
