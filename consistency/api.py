@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from consistency.access import ReadLimits
 from consistency.auditing import judge_replication
 from consistency.checking import CheckOptions, run_check
 from consistency.errors import UsageError
 from consistency.observer import Observer
 from consistency.reader import ClusterReader
 from consistency.reading import Locality
-from consistency.replicas import ReadLimits
 from consistency.report import Report, Severity, Violation
 from consistency.ring import Ring
 from consistency.schema import Keyspace

@@ -13,7 +13,7 @@ from consistency.descend import differences
 from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.future import written_after
 from consistency.join import JoinTally
-from consistency.leaves import LeafResult, Ledger, digest_leaves
+from consistency.leaves import Ledger, digest_leaves
 from consistency.observer import Observer
 from consistency.plan import LEAF_ROWS, Leaf, TablePlan, cut, estimate_rows
 from consistency.reader import Clock, ReplicaReader
@@ -108,7 +108,7 @@ class Scan:
             found = [leaves[i] for i in differing_leaves(trees)]
             differing.extend(leaf for leaf in found if ledger.results[leaf].differs)
         gate = asyncio.Semaphore(self.options.descents_at_once)
-        limit_us = self.clock.now_us() + int(self.options.max_skew_s * 1e6)
+        limit_us = self._future_us()
         ahead = [r.leaf for r in ledger.results.values() if (r.newest_us or 0) > limit_us]
         await asyncio.gather(
             *(self._descend(ledger, leaf, gate) for leaf in differing),
@@ -141,12 +141,12 @@ class Scan:
     def _fail_unfinished(self, ledger: Ledger) -> None:
         """Enter the leaves whose digests are known to need a closer look, once there is nobody left to take it."""
         for result in ledger.results.values():
-            if result.differs or self._is_ahead(result):
+            if result.differs or (result.newest_us or 0) > self._future_us():
                 ledger.fail(result.leaf, "it was not compared row by row before the run ended")
 
-    def _is_ahead(self, result: LeafResult) -> bool:
-        limit_us = self.clock.now_us() + int(self.options.max_skew_s * 1e6)
-        return (result.newest_us or 0) > limit_us
+    def _future_us(self) -> int:
+        """The write time from which on a write lies in the future."""
+        return self.clock.now_us() + int(self.options.max_skew_s * 1e6)
 
     def invalidate(self, reason: str) -> None:
         """Say that nothing of this scan can be believed."""

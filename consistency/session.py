@@ -6,11 +6,12 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from consistency.access import ReadLimits
 from consistency.clock import SystemClock
 from consistency.driver import Connection
 from consistency.errors import ReplicaError
 from consistency.reading import Locality
-from consistency.replicas import CqlReader, ReadLimits
+from consistency.replicas import CqlReader
 from consistency.ring import Node, Ring
 from consistency.settings import ConnectionSettings
 

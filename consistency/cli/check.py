@@ -200,8 +200,8 @@ def _progress(order: Order, console: CalmConsole) -> Progress:
 
 async def _check(order: Order, progress: Progress) -> Report:
     # The driver is loaded by these: not before an option was found to be wrong.
+    from consistency.access import ReadLimits  # noqa: PLC0415
     from consistency.api import require_dc  # noqa: PLC0415
-    from consistency.replicas import ReadLimits  # noqa: PLC0415
     from consistency.session import open_cluster  # noqa: PLC0415
 
     def abort() -> None:

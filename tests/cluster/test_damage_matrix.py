@@ -12,19 +12,9 @@ from consistency.reading import Depth, Locality, Route
 from consistency.verdict import ExitCode, Verdict
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import SHAPES, Planter, as_expected
+from tests.support.modes import MODES
 
 pytestmark = pytest.mark.cluster
-
-MODES = [
-    (Depth.CONTENT, Route.SERVER, Locality.NODE_LOCAL),
-    (Depth.CONTENT, Route.CLIENT, Locality.NODE_LOCAL),
-    (Depth.VERSIONS, Route.SERVER, Locality.NODE_LOCAL),
-    (Depth.VERSIONS, Route.CLIENT, Locality.NODE_LOCAL),
-    (Depth.CONTENT, Route.SERVER, Locality.TRACED),
-    (Depth.CONTENT, Route.CLIENT, Locality.TRACED),
-    (Depth.VERSIONS, Route.SERVER, Locality.TRACED),
-    (Depth.VERSIONS, Route.CLIENT, Locality.TRACED),
-]
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from consistency.access import ReadLimits
 from consistency.reading import Depth, Reading, Route
-from consistency.replicas import ReadLimits
 from consistency.session import open_cluster
 from consistency.tokens import TokenRange
 from tests.support.cluster import RunningCluster

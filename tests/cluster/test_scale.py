@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from consistency.findings import Kind
-from consistency.reading import Depth, Locality, Route
+from consistency.reading import Depth, Route
 from consistency.verdict import ExitCode
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import as_expected, expected
+from tests.support.modes import MODES
 
 pytestmark = pytest.mark.cluster
 
@@ -42,18 +43,6 @@ def big(cluster: RunningCluster) -> tuple[RunningCluster, int]:
     base_us = time.time_ns() // 1000 - 3_600_000_000
     load_in_batches(cluster, "scale.big", ROWS // _PER_BATCH, base_us)
     return cluster, base_us
-
-
-MODES = [
-    (Depth.CONTENT, Route.SERVER, Locality.NODE_LOCAL),
-    (Depth.CONTENT, Route.CLIENT, Locality.NODE_LOCAL),
-    (Depth.VERSIONS, Route.SERVER, Locality.NODE_LOCAL),
-    (Depth.VERSIONS, Route.CLIENT, Locality.NODE_LOCAL),
-    (Depth.CONTENT, Route.SERVER, Locality.TRACED),
-    (Depth.CONTENT, Route.CLIENT, Locality.TRACED),
-    (Depth.VERSIONS, Route.SERVER, Locality.TRACED),
-    (Depth.VERSIONS, Route.CLIENT, Locality.TRACED),
-]
 
 
 def test_a_clean_table_is_consistent_by_every_mode(big: tuple[RunningCluster, int]) -> None:

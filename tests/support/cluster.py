@@ -20,10 +20,10 @@ from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.policies import RoundRobinPolicy
 from cassandra.query import SimpleStatement, dict_factory
 
+from consistency.access import ReadLimits
 from consistency.checking import CheckOptions, run_check
 from consistency.findings import Finding, read_findings
 from consistency.reading import Depth, Locality, Route
-from consistency.replicas import ReadLimits
 from consistency.report import Report
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings

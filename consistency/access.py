@@ -1,0 +1,175 @@
+"""Statements to one pinned node: proven to be answered by itself, tried again within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from consistency.driver import ALL, LOCAL_ONE, Connection
+from consistency.errors import (
+    NotProvenLocal,
+    ReplicaError,
+    ReplicaOverloaded,
+    ReplicaRefused,
+    ReplicaTimeout,
+    ReplicaUnavailable,
+)
+from consistency.locality import TraceEvent, proves_local
+from consistency.reading import Locality, RawRow
+from consistency.ring import Node
+from consistency.wire import NODE_LOCAL, ONE, Page, Statement
+
+_TRACE_POLLS = 60
+_LOCAL_ATTEMPTS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """How hard the cluster is asked.
+
+    `lanes`: digest queries at once per node (at most one per spelling of the algorithm). `streams`: row
+    reads at once per node. Page sizes are in rows; `page_bytes` bounds the memory one page takes.
+    """
+
+    lanes: int = 2
+    streams: int = 2
+    page_rows: int = 5_000
+    page_bytes: int = 16 * 1024 * 1024
+    digest_page_rows: int = 50_000
+    timeout_s: float = 30.0
+    probe_timeout_s: float = 5.0
+    attempts: int = 4
+    down_for_s: float = 10.0
+
+
+class PinnedAccess:
+    """Asks nodes one by one, each in the way that shows its answers to be its own."""
+
+    def __init__(self, connection: Connection, localities: Mapping[Node, Locality], limits: ReadLimits) -> None:
+        self.connection = connection
+        self.limits = limits
+        self._localities = localities
+        self._down_until: dict[Node, float] = {}
+
+    def locality(self, node: Node) -> Locality:
+        """Say how answers of this node are known to be its own."""
+        return self._localities[node]
+
+    async def _tell_slow_from_silent(self, node: Node) -> None:
+        """After a timeout, ask the node something easy: one that does not answer that is down, not busy."""
+        easy = Statement("SELECT key FROM system.local", timeout_s=self.limits.probe_timeout_s)
+        try:
+            await self.connection.execute(node, easy)
+        except ReplicaError as error:
+            self._down_until[node] = time.monotonic() + self.limits.down_for_s
+            msg = f"{node}: up but silent: it does not even answer a read of system.local"
+            raise ReplicaUnavailable(msg) from error
+
+    async def ask(self, node: Node, statement: Statement) -> Page:
+        """Run a statement so that the answer is this node's own."""
+        if self._localities[node] is Locality.NODE_LOCAL:
+            return await self.retrying(node, replace(statement, consistency=NODE_LOCAL))
+        return await self._proven(node, replace(statement, consistency=LOCAL_ONE, trace=True))
+
+    async def _proven(self, node: Node, statement: Statement) -> Page:
+        for attempt in range(_LOCAL_ATTEMPTS):
+            page = await self.retrying(node, statement)
+            events = await self._trace(node, page.trace_id)
+            if events is not None and proves_local(events, node.broadcast):
+                return page
+            await asyncio.sleep(min(0.02 * (attempt + 1), 0.5))
+        msg = f"{node}: {_LOCAL_ATTEMPTS} reads in turn were not shown to be its own; allow NODE_LOCAL on the servers"
+        raise NotProvenLocal(msg)
+
+    async def _trace(self, node: Node, trace_id: bytes | None) -> list[TraceEvent] | None:
+        """Return a finished trace's events, or None where it did not finish in time.
+
+        The coordinator writes its events in order and the duration last, so a trace that has its duration
+        has all of the coordinator's events. Reading at ALL finds them whichever replica holds them.
+        """
+        if trace_id is None:
+            return None
+        session = Statement("SELECT duration FROM system_traces.sessions WHERE session_id = ?", (trace_id,), ALL)
+        events = Statement(
+            "SELECT activity, source, source_port FROM system_traces.events WHERE session_id = ?",
+            (trace_id,),
+            ALL,
+        )
+        for poll in range(_TRACE_POLLS):
+            await asyncio.sleep(min(0.005 * (poll + 1), 0.1))
+            try:
+                found = (await self.connection.execute(node, session)).rows()
+                if found and found[0][0] is not None:
+                    return [_event(row) for row in (await self.connection.execute(node, events)).rows()]
+            except ReplicaUnavailable:
+                session, events = replace(session, consistency=ONE), replace(events, consistency=ONE)
+            except ReplicaError:
+                continue
+        return None
+
+    async def retrying(self, node: Node, statement: Statement) -> Page:
+        """Run a statement, trying again while the node is overloaded or away, then fail fast for a while."""
+        if self._down_until.get(node, 0.0) > time.monotonic():
+            msg = f"{node}: down, last tried a moment ago"
+            raise ReplicaUnavailable(msg)
+        attempts = AsyncRetrying(
+            retry=retry_if_exception(_passing),
+            stop=stop_after_attempt(self.limits.attempts),
+            wait=wait_random_exponential(multiplier=0.2, max=3.0),
+            reraise=True,
+        )
+        try:
+            page: Page = await attempts(self.connection.execute, node, statement)
+        except ReplicaUnavailable:
+            self._down_until[node] = time.monotonic() + self.limits.down_for_s
+            raise
+        except ReplicaTimeout:
+            await self._tell_slow_from_silent(node)
+            raise
+        self._down_until.pop(node, None)
+        return page
+
+
+async def probe(connection: Connection, node: Node, forced: Locality | None) -> Locality | None:
+    """Find out how a node can be read; None where it does not answer."""
+    attempts = AsyncRetrying(
+        retry=retry_if_exception(_passing),
+        stop=stop_after_attempt(4),
+        wait=wait_random_exponential(multiplier=0.2, max=1.0),
+        reraise=True,
+    )
+    ask = Statement("SELECT key FROM system.local", consistency=NODE_LOCAL, timeout_s=10.0)
+    try:
+        if forced is Locality.TRACED:
+            ask = replace(ask, consistency=ONE)
+        await attempts(connection.execute, node, ask)
+    except ReplicaRefused:
+        if forced is Locality.NODE_LOCAL:
+            msg = (
+                f"{node} refuses NODE_LOCAL: start it with -Dcassandra.enable_nodelocal_queries=true, "
+                "or use --locality traced"
+            )
+            raise ReplicaRefused(msg) from None
+        return Locality.TRACED
+    except ReplicaError:
+        return None
+    return forced or Locality.NODE_LOCAL
+
+
+def _passing(error: BaseException) -> bool:
+    """Whether asking again may help: overload, a lost connection, or an error inside the server.
+
+    The last is what a disturbed mask_hash looks like when it does not merely give a wrong hash.
+    """
+    return isinstance(error, ReplicaOverloaded | ReplicaUnavailable) or type(error) is ReplicaError
+
+
+def _event(row: RawRow) -> TraceEvent:
+    activity, source, port = row
+    address = str(ipaddress.ip_address(source or b""))
+    return TraceEvent((activity or b"").decode("utf-8", "replace"), f"{address}:{int.from_bytes(port or b'', 'big')}")
