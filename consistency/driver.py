@@ -45,6 +45,7 @@ from consistency.wire import INT, ONE, Page, Statement
 
 LOCAL_ONE = ConsistencyLevel.LOCAL_ONE
 ALL = ConsistencyLevel.ALL
+QUORUM = ConsistencyLevel.QUORUM
 
 _NOW_PAYLOAD = "consistency.now_in_seconds"
 _NOW_FLAG = 0x0100

@@ -1,0 +1,96 @@
+"""Take a copy of a row apart into atoms: the cells that Cassandra reconciles one by one.
+
+A simple or frozen column is one atom. Of a non-frozen map, set or user type every entry, element or field
+is. A list's elements have cell paths that CQL does not show: they can be told apart, but not addressed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from consistency.cqlbytes import split_map, split_sequence, split_tuple
+from consistency.reading import Cell, CellColumn, RowState, Times, each_time
+
+Path = bytes | None
+AtomName = tuple[int, Path]
+"""The column's place in a state, and the element within it (None for a simple column)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """One cell on one replica."""
+
+    value: bytes
+    writetime: int | None
+    expires: int | None
+
+    @property
+    def rank(self) -> tuple[int, int, bytes]:
+        """What Cassandra orders versions of a cell by: write time, expiry (none lowest), value."""
+        return (
+            -(2**63) if self.writetime is None else self.writetime,
+            -1 if self.expires is None else self.expires,
+            self.value,
+        )
+
+
+def atoms(columns: tuple[CellColumn, ...], state: RowState | None) -> dict[AtomName, Atom]:
+    """Return every live cell of one copy."""
+    found: dict[AtomName, Atom] = {}
+    for place, (column, cell) in enumerate(zip(columns, state.cells if state else (), strict=False)):
+        if cell.value is None:
+            continue
+        if column.column.type.is_multicell:
+            found.update({(place, path): atom for path, atom in _elements(column, cell).items()})
+        else:
+            found[place, None] = Atom(cell.value, _one(cell.writetimes), _one(cell.expires))
+    return found
+
+
+def winners(copies: Mapping[object, Mapping[AtomName, Atom]]) -> dict[AtomName, Atom]:
+    """Return the newest version of every atom that any copy holds."""
+    won: dict[AtomName, Atom] = {}
+    for held in copies.values():
+        for name, atom in held.items():
+            if name not in won or atom.rank > won[name].rank:
+                won[name] = atom
+    return won
+
+
+def _elements(column: CellColumn, cell: Cell) -> dict[Path, Atom]:
+    kind = column.column.type.name
+    raw = cell.value or b""
+    if kind == "map":
+        parts = split_map(raw)
+        pairs = list(zip(parts[::2], parts[1::2], strict=True))
+    elif kind == "set":
+        pairs = [(element, b"") for element in split_sequence(raw)]
+    elif kind == "list":
+        pairs = [(None, element) for element in split_sequence(raw)]
+    else:
+        fields = split_tuple(raw, len(column.column.type.args))
+        pairs = [(i.to_bytes(2, "big"), part) for i, part in enumerate(fields)]
+    times, expiries = _aligned(cell.writetimes, len(pairs)), _aligned(cell.expires, len(pairs))
+    found: dict[Path, Atom] = {}
+    for (path, value), time, expiry in zip(pairs, times, expiries, strict=True):
+        if value is None:
+            continue
+        if kind == "list":
+            # A stand-in for the hidden cell path: equal elements written at one time are the same to us.
+            found[(time or 0).to_bytes(8, "big", signed=True) + value] = Atom(value, time, expiry)
+        else:
+            found[path or b""] = Atom(value, time, expiry)
+    return found
+
+
+def _aligned(times: Times, count: int) -> list[int | None]:
+    """Return one time an element; all unknown where the server tells none, or not one for each."""
+    if not isinstance(times, tuple) or len(times) > count:
+        return [None] * count
+    return [time for time, _ in zip_longest(times, range(count))]
+
+
+def _one(times: Times) -> int | None:
+    return times if isinstance(times, int) else max(each_time(times), default=None)

@@ -1,0 +1,227 @@
+"""Decide what to do with one row: pure, exhaustive, and free to abstain.
+
+The order of the rules is the safety argument. First what forbids any decision (a view, too few replicas),
+then what needs none (agreement), then what must wait or be left to a person (future and unsettled write
+times, zombies), and only then Cassandra's own merge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from consistency.reconcile import Rule as Why
+from consistency.reconcile import contests
+from repair.atoms import Atom, AtomName, atoms
+from repair.evidence import Evidence
+from repair.policy import Policy, Require, Zombies
+
+
+class Rule(str, Enum):
+    """By which rule a row is decided."""
+
+    VIEW = "view"
+    NOT_OWNED = "not-owned"
+    TOO_FEW = "too-few-replicas"
+    AGREED = "already-agreed"
+    GONE = "gone"
+    WAITS = "waits-for-node"
+    FUTURE = "future-write-time"
+    SETTLING = "settling"
+    ZOMBIE = "zombie-suspect"
+    COUNTER = "counter"
+    LAST_WRITE = "last-write-wins"
+    TIE = "tie"
+    EXPIRY = "expiry"
+    OUT_OF_REACH = "out-of-reach"
+
+    @property
+    def sentence(self) -> str:
+        """Say what the rule means, for people."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Rule.VIEW: "a materialized view is never written directly: repair its table",
+    Rule.NOT_OWNED: "the owners agree; a node holds it that does not own it: nodetool cleanup removes it there",
+    Rule.TOO_FEW: "too few of its replicas can be read: nothing is decided about it",
+    Rule.AGREED: "all replicas hold the same by now",
+    Rule.GONE: "no replica has the row any more",
+    Rule.WAITS: "the replicas that can be read agree; it waits for the others",
+    Rule.FUTURE: "a write time lies in the future: which write is the newest cannot be known",
+    Rule.SETTLING: "its newest write is too young: it may still be on its way; plan again later",
+    Rule.ZOMBIE: "a minority holds cells older than gc_grace_seconds, or of unknown age: their delete may be purged",
+    Rule.COUNTER: "only the servers can merge counters",
+    Rule.LAST_WRITE: "the newest write of each cell wins, deletes included",
+    Rule.TIE: "at one write time the greater value wins, as in Cassandra",
+    Rule.EXPIRY: "at one write time the later expiry wins, as in Cassandra",
+    Rule.OUT_OF_REACH: "only the servers could merge it, which needs all replicas up and read_repair = 'BLOCKING'",
+}
+
+
+class Action(str, Enum):
+    """What is done with a row."""
+
+    NONE = "none"
+    RECONCILE = "reconcile"
+    WRITE_BACK = "write-back"
+    PURGE = "purge"
+
+    @property
+    def sentence(self) -> str:
+        """Say how it is done."""
+        return _HOW[self]
+
+
+_HOW = {
+    Action.NONE: "left alone",
+    Action.RECONCILE: "a read of the row at all its replicas makes the servers merge it, tombstones included",
+    Action.WRITE_BACK: "each winning cell is written to the replicas behind, with its own write time and expiry",
+    Action.PURGE: "the suspect cells are deleted at their own write time",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do with one row, and by which rule; `suspects` are the cells that may be zombies."""
+
+    rule: Rule
+    action: Action = Action.NONE
+    sentence: str = ""
+    at_all: bool = True
+    """Whether a reconcile reads at ALL; at QUORUM where exactly a quorum is up."""
+    suspects: frozenset[AtomName] = frozenset()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do for this row."""
+        return self.rule in (Rule.AGREED, Rule.GONE)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the row could not be judged, for want of replicas."""
+        return self.rule in (Rule.TOO_FEW, Rule.WAITS)
+
+
+def decide(evidence: Evidence, policy: Policy) -> Decision:
+    """Return the one decision for this evidence."""
+    return _forbidden(evidence, policy) or _settled(evidence, policy) or _merge(evidence, policy)
+
+
+def _forbidden(evidence: Evidence, policy: Policy) -> Decision | None:
+    if evidence.table.view_of:
+        return _left(Rule.VIEW)
+    needed = len(evidence.owners) if policy.require is Require.ALL else evidence.quorum
+    if len(evidence.states) < max(needed, 1):
+        return _left(Rule.TOO_FEW, f"{len(evidence.states)} of {len(evidence.owners)} read, {needed} needed")
+    return None
+
+
+def _settled(evidence: Evidence, policy: Policy) -> Decision | None:
+    """Return the decision where nothing differs, or where time must pass."""
+    if evidence.agreed:
+        if evidence.unread:
+            return _left(Rule.WAITS, ", ".join(sorted(n.name for n in evidence.unread)))
+        gone = not any(state is not None for state in evidence.states.values())
+        return Decision(Rule.GONE if gone else Rule.AGREED, sentence=(Rule.GONE if gone else Rule.AGREED).sentence)
+    newest = evidence.newest_us
+    if newest is not None and newest > evidence.now_us + policy.max_skew_s * 1e6:
+        return _left(Rule.FUTURE)
+    if newest is not None and newest > evidence.now_us - policy.settle_s * 1e6:
+        return _left(Rule.SETTLING)
+    return None
+
+
+def _merge(evidence: Evidence, policy: Policy) -> Decision:
+    suspects = zombie_suspects(evidence)
+    if suspects is not None:
+        if policy.zombies is Zombies.QUARANTINE:
+            return Decision(Rule.ZOMBIE, sentence=Rule.ZOMBIE.sentence, suspects=suspects)
+        if policy.zombies is Zombies.PURGE:
+            return _purge(evidence, suspects)
+        return _act(evidence, Rule.ZOMBIE)
+    if evidence.table.is_counter:
+        return _act(evidence, Rule.COUNTER)
+    return _act(evidence, _rule(evidence))
+
+
+def _rule(evidence: Evidence) -> Rule:
+    if any(state is None for state in evidence.states.values()):
+        return Rule.LAST_WRITE
+    worst = max((c.rule for c in contests(evidence.states)), default=Why.NEWER)
+    return {Why.TIE: Rule.TIE, Why.EXPIRY: Rule.EXPIRY}.get(worst, Rule.LAST_WRITE)
+
+
+def zombie_suspects(evidence: Evidence) -> frozenset[AtomName] | None:
+    """Return the cells that a minority holds and whose delete may be purged elsewhere; None where there is no doubt.
+
+    The empty set means a row that has nothing but its key: its age cannot be known.
+    """
+    copies = {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
+    minority = len(evidence.owners) // 2
+    grace_us = evidence.now_us - evidence.table.gc_grace_seconds * 1_000_000
+    found: set[AtomName] = set()
+    for name in {name for held in copies.values() for name in held}:
+        holders = [held[name] for held in copies.values() if name in held]
+        if len(holders) <= minority and len(holders) < len(copies) and _old(holders, grace_us):
+            found.add(name)
+    if found:
+        return frozenset(found)
+    present = [node for node, state in evidence.states.items() if state is not None]
+    bare = len(present) <= minority and not any(copies[node] for node in present)
+    return frozenset() if bare and len(present) < len(copies) else None
+
+
+def _old(holders: list[Atom], grace_us: int) -> bool:
+    return all(atom.writetime is None or atom.writetime < grace_us for atom in holders)
+
+
+def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
+    """Purge only what can be named exactly: known write times, addressable cells."""
+    copies = [atoms(evidence.columns, state) for state in evidence.states.values()]
+    timeless = any(held[name].writetime is None for held in copies for name in suspects if name in held)
+    listed = any(evidence.columns[place].column.type.name == "list" and path is not None for place, path in suspects)
+    whole = whole_row(evidence, suspects)
+    if not suspects or timeless or evidence.table.is_counter or (listed and not whole):
+        return Decision(
+            Rule.ZOMBIE, sentence="its write time or cell cannot be named in CQL: delete it yourself", suspects=suspects
+        )
+    return Decision(Rule.ZOMBIE, Action.PURGE, Action.PURGE.sentence, not evidence.unread, suspects)
+
+
+def whole_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
+    """Whether the suspects are all there is of a row that the other replicas lack."""
+    copies = {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
+    everything = {name for held in copies.values() for name in held}
+    lacking = any(state is None for state in evidence.states.values())
+    return lacking and everything == set(suspects) and not evidence.name.static
+
+
+def _act(evidence: Evidence, rule: Rule) -> Decision:
+    """Prefer the servers' own merge, which knows the tombstones; else write cells back; else leave it."""
+    blocking = evidence.table.read_repair == "BLOCKING"
+    if blocking and (not evidence.unread or len(evidence.states) == evidence.quorum):
+        return Decision(rule, Action.RECONCILE, rule.sentence, not evidence.unread)
+    if can_write_back(evidence):
+        return Decision(rule, Action.WRITE_BACK, rule.sentence, not evidence.unread)
+    return _left(Rule.OUT_OF_REACH)
+
+
+def can_write_back(evidence: Evidence) -> bool:
+    """Whether every cell can be written as it stands: time and expiry known, value as stored, cell addressable."""
+    table = evidence.table
+    if table.is_counter or not evidence.reading.capabilities.timed:
+        return False
+    if any(c.column.masked for c in evidence.columns):
+        return False  # what we read may be the mask, not the value
+    held = [atoms(evidence.columns, state) for state in evidence.states.values()]
+    if any(state is not None and not cells for state, cells in zip(evidence.states.values(), held, strict=True)):
+        return False  # a row of keys alone: its write time is not to be had
+    differing = {n for cells in held for n, atom in cells.items() if any(other.get(n) != atom for other in held)}
+    if any(evidence.columns[place].column.type.name == "list" for place, path in differing if path is not None):
+        return False
+    return bool(differing) and all(cells[n].writetime is not None for cells in held for n in differing if n in cells)
+
+
+def _left(rule: Rule, detail: str = "") -> Decision:
+    return Decision(rule, sentence=f"{rule.sentence} ({detail})" if detail else rule.sentence)

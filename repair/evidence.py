@@ -1,0 +1,176 @@
+"""Evidence: what every owning replica holds of one row, read now, without side effects.
+
+Each replica is asked alone (NODE_LOCAL, or traced LOCAL_ONE), so no read can trigger the server's read
+repair and bring back what must stay dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from consistency.errors import ReplicaError, UsageError
+from consistency.join import RowName
+from consistency.reader import Clock, ClusterReader
+from consistency.reading import Cell, CellColumn, Depth, Reading, RowState, Times
+from consistency.ring import Node, Ring
+from consistency.schema import Keyspace, Table
+from consistency.settle import read_state
+
+States = Mapping[Node, RowState | None]
+
+
+@dataclass(frozen=True, slots=True)
+class RowRef:
+    """Which row: table, token and the serialized key, column by column, as the findings file has it."""
+
+    keyspace: str
+    table: str
+    token: int
+    key_hex: Mapping[str, str]
+
+    @property
+    def full_name(self) -> str:
+        """`keyspace.table`."""
+        return f"{self.keyspace}.{self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One row on all its owners at one instant; `unread` are owners that did not answer, with the reason."""
+
+    reading: Reading
+    name: RowName
+    owners: tuple[Node, ...]
+    states: States
+    unread: Mapping[Node, str] = field(default_factory=dict)
+    now_us: int = 0
+
+    @property
+    def table(self) -> Table:
+        """The table read."""
+        return self.reading.table
+
+    @property
+    def columns(self) -> tuple[CellColumn, ...]:
+        """The columns in the order of every state's cells."""
+        return self.reading.statics if self.name.static else self.reading.regulars
+
+    @property
+    def quorum(self) -> int:
+        """How many replicas make a quorum over all data centres."""
+        return len(self.owners) // 2 + 1
+
+    @property
+    def agreed(self) -> bool:
+        """Whether all replicas that were read hold the same."""
+        return len(set(self.states.values())) <= 1
+
+    @property
+    def newest_us(self) -> int | None:
+        """The newest write time of any copy."""
+        held = (s.newest_us for s in self.states.values() if s is not None)
+        return max((t for t in held if t is not None), default=None)
+
+    def by_dc(self) -> dict[str, tuple[int, int]]:
+        """Return, by data centre, how many of its replicas were read and how many there are."""
+        out: dict[str, tuple[int, int]] = {}
+        for node in self.owners:
+            read, total = out.get(node.dc, (0, 0))
+            out[node.dc] = (read + (node in self.states), total + 1)
+        return out
+
+    def seen(self, salt: str) -> dict[str, str]:
+        """Return a keyed digest of each copy by host id: tells changed from unchanged, holds no value."""
+        return {node.host_id: state_digest(state, salt) for node, state in self.states.items()}
+
+
+class EvidenceReader:
+    """Reads rows by reference, against one snapshot of ring and schema."""
+
+    def __init__(self, reader: ClusterReader, clock: Clock, ring: Ring, schema: Mapping[str, Keyspace]) -> None:
+        self._reader = reader
+        self._clock = clock
+        self.ring = ring
+        self._schema = schema
+
+    @classmethod
+    async def open(cls, reader: ClusterReader, clock: Clock) -> EvidenceReader:
+        """Take the snapshot."""
+        return cls(reader, clock, await reader.ring(), await reader.schema())
+
+    def table(self, ref: RowRef) -> Table:
+        """Return the row's table as it is now."""
+        keyspace = self._schema.get(ref.keyspace)
+        table = keyspace.tables.get(ref.table) if keyspace else None
+        if keyspace is None or table is None or not keyspace.replication.replicated:
+            msg = f"cluster {self.ring.cluster!r} has no replicated table {ref.full_name}; run the check again"
+            raise UsageError(msg)
+        return table
+
+    async def read(self, ref: RowRef) -> Evidence:
+        """Read the row on every owner at one instant."""
+        table = self.table(ref)
+        name = row_name(table, ref)
+        reading = Reading(table, Depth.CONTENT, self._reader.capabilities)
+        owners = self.ring.replicas_of(ref.token, self._schema[ref.keyspace].replication)
+        now_us = self._clock.now_us()
+        answers = await asyncio.gather(*(self._ask(reading, name, node, now_us) for node in owners))
+        pairs = list(zip(owners, answers, strict=True))
+        return Evidence(
+            reading,
+            name,
+            owners,
+            {node: answer for node, answer in pairs if not isinstance(answer, str)},
+            {node: answer for node, answer in pairs if isinstance(answer, str)},
+            now_us,
+        )
+
+    async def _ask(self, reading: Reading, name: RowName, node: Node, now_us: int) -> RowState | str | None:
+        try:
+            return await read_state(self._reader, reading, name, node, now_us // 1_000_000)
+        except ReplicaError as error:
+            return str(error).removeprefix(f"{node}: ")
+
+
+def row_name(table: Table, ref: RowRef) -> RowName:
+    """Address the row by the server's own bytes; a key without clustering columns names the static row."""
+    partition = [c.name for c in table.partition_key]
+    static = bool(table.clustering) and set(ref.key_hex) == set(partition)
+    wanted = partition if static else [c.name for c in table.primary_key]
+    if set(ref.key_hex) != set(wanted):
+        msg = f"{table.full_name} has another primary key than when it was checked; run the check again"
+        raise UsageError(msg)
+    return RowName(ref.token, tuple(bytes.fromhex(ref.key_hex[n]) for n in wanted), static)
+
+
+def state_digest(state: RowState | None, salt: str) -> str:
+    """Digest one copy."""
+    text = json.dumps(state_json(state), separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), key=salt.encode(), digest_size=16).hexdigest()
+
+
+def state_json(state: RowState | None) -> list[Any] | None:
+    """Return one copy as JSON: values in hex, write times, expiries."""
+    if state is None:
+        return None
+    return [[None if c.value is None else c.value.hex(), _list(c.writetimes), _list(c.expires)] for c in state.cells]
+
+
+def state_from_json(data: list[Any] | None) -> RowState | None:
+    """Read what `state_json` wrote."""
+    if data is None:
+        return None
+    return RowState(tuple(Cell(None if v is None else bytes.fromhex(v), _times(w), _times(e)) for v, w, e in data))
+
+
+def _list(times: Times) -> Any:
+    return list(times) if isinstance(times, tuple) else times
+
+
+def _times(data: Any) -> Times:
+    return tuple(data) if isinstance(data, list) else data

@@ -1,0 +1,52 @@
+"""What the operator allows a repair to do; it travels in the plan, so that apply decides as plan did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from consistency.classify import DEFAULT_MAX_SKEW_S
+from consistency.settle import DEFAULT_WINDOW_S
+
+
+class Zombies(str, Enum):
+    """What to do with rows whose delete may have been purged elsewhere."""
+
+    QUARANTINE = "quarantine"
+    RESTORE = "restore"
+    PURGE = "purge"
+
+
+class Require(str, Enum):
+    """How many of a row's replicas must be readable before anything is decided about it."""
+
+    QUORUM = "quorum"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The operator's choices, with defaults that cannot bring anything back or take anything away."""
+
+    zombies: Zombies = Zombies.QUARANTINE
+    require: Require = Require.QUORUM
+    max_skew_s: float = DEFAULT_MAX_SKEW_S
+    settle_s: float = DEFAULT_WINDOW_S
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "zombies": self.zombies.value,
+            "require": self.require.value,
+            "max_skew_s": self.max_skew_s,
+            "settle_s": self.settle_s,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Policy:
+        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        return cls(
+            Zombies(data["zombies"]), Require(data["require"]), float(data["max_skew_s"]), float(data["settle_s"])
+        )

@@ -1,0 +1,205 @@
+"""The decision: every rule, their order, and the laws that hold whatever the evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consistency.cqltype import parse_type
+from consistency.join import RowName
+from consistency.reading import Capabilities, Cell, Depth, Reading, RowState
+from consistency.ring import Node
+from consistency.schema import Column, Table
+from repair.atoms import Atom, atoms, winners
+from repair.decide import Action, Decision, Rule, can_write_back, decide, zombie_suspects
+from repair.evidence import Evidence
+from repair.policy import Policy, Require, Zombies
+
+NOW_US = 1_800_000_000_000_000
+GRACE_S = 864_000
+YOUNG_US = NOW_US - 3_600_000_000
+OLD_US = NOW_US - (GRACE_S + 60) * 1_000_000
+
+NODES = tuple(Node(f"host{i}", f"10.0.0.{i}", 9042, f"dc{i % 2}", "r", (i,), "5.0.8") for i in range(5))
+
+
+def table(regulars: str = "text", **options: object) -> Table:
+    """Return a table with one regular column of a type, or none."""
+    columns = [Column("id", "partition_key", 0, parse_type("int", {}))]
+    if regulars:
+        columns.append(Column("v", "regular", -1, parse_type(regulars, {})))
+    return replace(Table("ks", "t", "1", tuple(columns)), **options)  # type: ignore[arg-type]
+
+
+def cell(value: str | None = "v", at: int | None = YOUNG_US, expires: int | None = None) -> RowState:
+    """Return a row of one simple cell."""
+    return RowState((Cell(value.encode() if value is not None else None, at if value is not None else None, expires),))
+
+
+BARE = RowState(())
+
+
+def evidence(
+    *states: RowState | str | None, of: Table | None = None, capabilities: Capabilities | None = None
+) -> Evidence:
+    """Return evidence with a copy a replica; a string is why it could not be read."""
+    reading = Reading(of or table(), Depth.CONTENT, capabilities or Capabilities())
+    owners = NODES[: len(states)]
+    pairs = list(zip(owners, states, strict=True))
+    return Evidence(
+        reading,
+        RowName(7, (b"\0\0\0\1",)),
+        owners,
+        {node: s for node, s in pairs if not isinstance(s, str)},
+        {node: s for node, s in pairs if isinstance(s, str)},
+        NOW_US,
+    )
+
+
+DEFAULT = Policy()
+OLD = cell(at=OLD_US)
+CASES = [
+    ("view", evidence(cell(), None, None, of=table(view_of="base")), DEFAULT, Rule.VIEW, Action.NONE),
+    ("one of three", evidence(cell(), "down", "down"), DEFAULT, Rule.TOO_FEW, Action.NONE),
+    ("all asked for", evidence(cell(), None, "down"), Policy(require=Require.ALL), Rule.TOO_FEW, Action.NONE),
+    ("agreed", evidence(cell(), cell(), cell()), DEFAULT, Rule.AGREED, Action.NONE),
+    ("agreed in the future", evidence(*[cell(at=NOW_US * 2)] * 3), DEFAULT, Rule.AGREED, Action.NONE),
+    ("gone", evidence(None, None, None), DEFAULT, Rule.GONE, Action.NONE),
+    ("waits", evidence(cell(), cell(), "down"), DEFAULT, Rule.WAITS, Action.NONE),
+    ("future", evidence(cell(), cell(at=NOW_US + 10**9), cell()), DEFAULT, Rule.FUTURE, Action.NONE),
+    ("settling", evidence(cell(), cell(at=NOW_US - 10**6), cell()), DEFAULT, Rule.SETTLING, Action.NONE),
+    ("zombie", evidence(OLD, None, None), DEFAULT, Rule.ZOMBIE, Action.NONE),
+    ("zombie purged", evidence(OLD, None, None), Policy(Zombies.PURGE), Rule.ZOMBIE, Action.PURGE),
+    ("zombie restored", evidence(OLD, None, None), Policy(Zombies.RESTORE), Rule.ZOMBIE, Action.RECONCILE),
+    ("zombie of two", evidence(OLD, None), DEFAULT, Rule.ZOMBIE, Action.NONE),
+    ("zombie, one down", evidence(OLD, None, "down"), DEFAULT, Rule.ZOMBIE, Action.NONE),
+    ("zombie cell", evidence(OLD, cell(None), cell(None)), DEFAULT, Rule.ZOMBIE, Action.NONE),
+    ("old majority", evidence(OLD, OLD, None), DEFAULT, Rule.LAST_WRITE, Action.RECONCILE),
+    ("young minority", evidence(cell(), None, None), DEFAULT, Rule.LAST_WRITE, Action.RECONCILE),
+    ("old loser", evidence(OLD, cell(), cell()), DEFAULT, Rule.LAST_WRITE, Action.RECONCILE),
+    ("keys only", evidence(BARE, None, None, of=table("")), DEFAULT, Rule.ZOMBIE, Action.NONE),
+    ("keys purged", evidence(BARE, None, None, of=table("")), Policy(Zombies.PURGE), Rule.ZOMBIE, Action.NONE),
+    ("keys, majority", evidence(BARE, BARE, None, of=table("")), DEFAULT, Rule.LAST_WRITE, Action.RECONCILE),
+    ("counter", evidence(cell(), cell("w"), cell(), of=table(is_counter=True)), DEFAULT, Rule.COUNTER,
+     Action.RECONCILE),
+    ("newer", evidence(cell(), cell("w", YOUNG_US + 1), cell()), DEFAULT, Rule.LAST_WRITE, Action.RECONCILE),
+    ("tie", evidence(cell(), cell("w"), cell()), DEFAULT, Rule.TIE, Action.RECONCILE),
+    ("expiry", evidence(cell(), cell(expires=2 * 10**9), cell()), DEFAULT, Rule.EXPIRY, Action.RECONCILE),
+    ("no read repair", evidence(cell(), None, cell(), of=table(read_repair="NONE")), DEFAULT, Rule.LAST_WRITE,
+     Action.WRITE_BACK),
+    ("quorum up", evidence(cell(), None, "down"), DEFAULT, Rule.LAST_WRITE, Action.RECONCILE),
+    ("four of five", evidence(cell(), None, cell(), cell(), "down"), DEFAULT, Rule.LAST_WRITE, Action.WRITE_BACK),
+    ("counter out of reach", evidence(cell(), None, cell(), of=table(is_counter=True, read_repair="NONE")), DEFAULT,
+     Rule.OUT_OF_REACH, Action.NONE),
+    ("keys out of reach", evidence(BARE, None, BARE, of=table("", read_repair="NONE")), DEFAULT, Rule.OUT_OF_REACH,
+     Action.NONE),
+    ("expiry unknown", evidence(cell(), None, cell(), of=table(read_repair="NONE"),
+     capabilities=Capabilities(timed=False)), DEFAULT, Rule.OUT_OF_REACH, Action.NONE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("held", "policy", "rule", "action"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_each_rule(held: Evidence, policy: Policy, rule: Rule, action: Action) -> None:
+    """Each situation has its rule and its action."""
+    decision = decide(held, policy)
+    assert (decision.rule, decision.action) == (rule, action)
+    assert decision.sentence
+
+
+def test_a_quorum_is_read_where_a_node_is_down() -> None:
+    """With exactly a quorum up, the servers' merge reads that quorum; else all."""
+    assert not decide(evidence(cell(), None, "down"), DEFAULT).at_all
+    assert decide(evidence(cell(), None, cell()), DEFAULT).at_all
+
+
+def test_every_rule_but_one_is_reached_by_a_case() -> None:
+    """The table above covers the rules; `not-owned` is the planner's, which knows the finding's kind."""
+    assert {decide(held, policy).rule for _, held, policy, *_ in CASES} == set(Rule) - {Rule.NOT_OWNED}
+
+
+def test_masked_and_list_columns_are_never_written_back() -> None:
+    """A mask is not the value, and a list's elements cannot be addressed."""
+    masked = table(read_repair="NONE")
+    masked = replace(masked, columns=(masked.columns[0], replace(masked.columns[1], masked=True)))
+    assert decide(evidence(cell(), None, cell(), of=masked), DEFAULT).rule is Rule.OUT_OF_REACH
+    one = RowState((Cell(b"\0\0\0\1\0\0\0\1x", (YOUNG_US,)),))
+    lists = table("list<text>", read_repair="NONE")
+    assert decide(evidence(one, None, one, of=lists), DEFAULT).rule is Rule.OUT_OF_REACH
+
+
+def test_one_old_element_of_a_map_is_suspect() -> None:
+    """A map's elements are judged one by one; the element is what would be purged."""
+
+    def held(*pairs: tuple[bytes, int]) -> RowState:
+        parts = b"".join(b"\0\0\0\1" + key + b"\0\0\0\1v" for key, _ in pairs)
+        return RowState((Cell(len(pairs).to_bytes(4, "big") + parts, tuple(at for _, at in pairs)),))
+
+    maps = table("map<text, text>")
+    found = evidence(held((b"a", OLD_US), (b"b", YOUNG_US)), held((b"b", YOUNG_US)), held((b"b", YOUNG_US)), of=maps)
+    assert zombie_suspects(found) == {(0, b"a")}
+    assert decide(found, Policy(Zombies.PURGE)).suspects == {(0, b"a")}
+
+
+times = st.one_of(
+    st.integers(OLD_US - 5, OLD_US + 5), st.integers(YOUNG_US - 3, YOUNG_US + 3), st.just(NOW_US), st.just(NOW_US * 2)
+)
+copies = st.one_of(
+    st.none(),
+    st.just("down"),
+    st.builds(cell, st.one_of(st.none(), st.sampled_from(["a", "b"])), times, st.sampled_from([None, 2 * 10**9])),
+)
+cases = st.builds(
+    lambda states, repair, counter: evidence(*states, of=table(read_repair=repair, is_counter=counter)),
+    st.lists(copies, min_size=1, max_size=5),
+    st.sampled_from(["BLOCKING", "NONE"]),
+    st.booleans(),
+)
+policies = st.builds(Policy, st.sampled_from(list(Zombies)), st.sampled_from(list(Require)))
+
+
+@settings(max_examples=2000, deadline=None)
+@given(cases, policies)
+def test_laws(held: Evidence, policy: Policy) -> None:
+    """Nothing is done without a quorum, on agreement, or in doubt of age; purge only where it was asked for."""
+    decision = decide(held, policy)
+    acts = decision.action is not Action.NONE
+    if len(held.states) < held.quorum or (policy.require is Require.ALL and held.unread):
+        assert not acts
+    if held.agreed:
+        assert not acts
+    newest = held.newest_us
+    if newest is not None and newest > NOW_US - policy.settle_s * 1e6:
+        assert not acts
+    if zombie_suspects(held) is not None and policy.zombies is Zombies.QUARANTINE:
+        assert not acts, "a covered cell could have come back"
+    if decision.action is Action.PURGE:
+        assert policy.zombies is Zombies.PURGE
+        assert decision.suspects <= (zombie_suspects(held) or frozenset())
+    if decision.action is Action.WRITE_BACK:
+        assert can_write_back(held)
+    if decision.action is Action.RECONCILE:
+        assert held.table.read_repair == "BLOCKING"
+    assert acts or decision.sentence
+
+
+@settings(max_examples=1000, deadline=None)
+@given(cases)
+def test_winners_never_lower_a_write_time(held: Evidence) -> None:
+    """The winner of a cell is at least as new as every copy of it, and is one of them."""
+    taken = {node: atoms(held.columns, state) for node, state in held.states.items()}
+    won = winners(dict(taken.items()))
+    for cells in taken.values():
+        for name, atom in cells.items():
+            assert won[name].rank >= atom.rank
+    everything: set[Atom] = {atom for cells in taken.values() for atom in cells.values()}
+    assert set(won.values()) <= everything
+
+
+def test_a_decision_that_acts_is_not_done() -> None:
+    """`done` is for agreement alone."""
+    assert Decision(Rule.AGREED).done
+    assert not Decision(Rule.ZOMBIE).done
+    assert Decision(Rule.WAITS).unknown
