@@ -1,0 +1,142 @@
+"""Make a plan: read evidence for every row of a findings file, decide, and keep what apply needs."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from consistency import __version__
+from consistency.errors import UsageError
+from consistency.findings import Finding, Kind, read_findings, read_header
+from consistency.reader import Clock, ClusterReader
+from consistency.schema import Table
+from repair.decide import Action, Decision, Rule, decide
+from repair.evidence import EvidenceReader, RowRef
+from repair.planfile import Plan, PlannedRow
+from repair.policy import Policy
+
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What to plan: the policy, the rules to act by (all when none are named), and at most how many rows to act on."""
+
+    policy: Policy = field(default_factory=Policy)
+    only: frozenset[Rule] = frozenset()
+    max_rows: int | None = None
+
+
+Progress = Callable[[int, int], None]
+
+
+async def make_plan(
+    reader: ClusterReader, clock: Clock, findings: Path, options: PlanOptions, progress: Progress | None = None
+) -> Plan:
+    """Read every finding's row anew and decide; nothing is written to the cluster."""
+    header = read_header(findings)
+    rows = _distinct(read_findings(findings))
+    evidence = await EvidenceReader.open(reader, clock)
+    _require_same_cluster(header, evidence, findings)
+    salt = secrets.token_hex(16)
+    planned = await _plan_rows(evidence, rows, options, salt, progress)
+    tables = {row.ref.full_name: evidence.table(row.ref) for row in planned}
+    return Plan(
+        run_id=secrets.token_hex(8),
+        findings_run_id=str(header.get("run_id", "")),
+        created_at=dt.datetime.fromtimestamp(clock.now_us() // 1_000_000, dt.timezone.utc).isoformat(),
+        tool=__version__,
+        cluster=evidence.ring.cluster,
+        ring=evidence.ring.fingerprint,
+        tables={name: table.fingerprint for name, table in tables.items()},
+        policy=options.policy,
+        salt=salt,
+        rows=tuple(_within(planned, options.max_rows)),
+        warnings=tuple(_warnings(tables)),
+    )
+
+
+def _require_same_cluster(header: Mapping[str, Any], evidence: EvidenceReader, path: Path) -> None:
+    if header.get("cluster") != evidence.ring.cluster:
+        msg = f"{path} is of cluster {header.get('cluster')!r}, this is {evidence.ring.cluster!r}; check this one first"
+        raise UsageError(msg)
+    if header.get("ring") != evidence.ring.fingerprint:
+        msg = f"the ring has changed since {path} was written: other nodes own the rows now; run the check again"
+        raise UsageError(msg)
+
+
+def _distinct(findings: Iterable[Finding]) -> list[tuple[RowRef, bool]]:
+    """Return each row once, with whether only a node that does not own it was found to hold it."""
+    rows: dict[tuple[Any, ...], tuple[RowRef, bool]] = {}
+    for found in findings:
+        ref = RowRef(found.keyspace, found.table, found.token, found.key_hex)
+        name = (found.keyspace, found.table, tuple(sorted(found.key_hex.items())))
+        stray = found.kind is Kind.NON_OWNER
+        rows[name] = (ref, stray and rows.get(name, (ref, True))[1])
+    return list(rows.values())
+
+
+async def _plan_rows(
+    evidence: EvidenceReader,
+    rows: list[tuple[RowRef, bool]],
+    options: PlanOptions,
+    salt: str,
+    progress: Progress | None,
+) -> list[PlannedRow]:
+    gate, done = asyncio.Semaphore(_AT_ONCE), 0
+
+    async def one(ref: RowRef, stray: bool) -> PlannedRow:  # noqa: FBT001
+        nonlocal done
+        async with gate:
+            row = await plan_row(evidence, ref, options, salt, stray=stray)
+        done += 1
+        if progress:
+            progress(done, len(rows))
+        return row
+
+    return list(await asyncio.gather(*(one(ref, stray) for ref, stray in rows)))
+
+
+async def plan_row(
+    evidence: EvidenceReader, ref: RowRef, options: PlanOptions, salt: str, *, stray: bool = False
+) -> PlannedRow:
+    """Read one row and decide."""
+    seen = await evidence.read(ref)
+    decision = decide(seen, options.policy)
+    if stray and decision.done:
+        decision = Decision(Rule.NOT_OWNED, sentence=Rule.NOT_OWNED.sentence)
+    if options.only and decision.rule not in options.only and decision.action is not Action.NONE:
+        decision = replace(decision, action=Action.NONE, sentence="not asked for: --only names other rules")
+    return PlannedRow(
+        ref,
+        decision.rule,
+        decision.action,
+        decision.sentence,
+        seen.seen(salt),
+        tuple(sorted(node.name for node in seen.unread)),
+        seen.by_dc(),
+    )
+
+
+def _within(rows: list[PlannedRow], limit: int | None) -> Iterable[PlannedRow]:
+    """Act on the first rows only, where there is a limit; the others stay in the plan as left alone."""
+    acting = 0
+    for row in rows:
+        acting += row.action is not Action.NONE
+        if limit is not None and acting > limit and row.action is not Action.NONE:
+            yield replace(row, action=Action.NONE, sentence=f"beyond --max-rows {limit}")
+        else:
+            yield row
+
+
+def _warnings(tables: Mapping[str, Table]) -> Iterable[str]:
+    for name, table in sorted(tables.items()):
+        if table.compaction == "TimeWindowCompactionStrategy":
+            yield f"{name} uses TimeWindowCompactionStrategy: old rows that are repaired land in the newest window"
+        if any(column.masked for column in table.columns):
+            yield f"{name} has masked columns: without UNMASK a difference in them cannot be seen"
