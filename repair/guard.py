@@ -1,0 +1,55 @@
+"""What must hold at the moment of writing: the same cluster, ring and tables as planned, and one schema."""
+
+from __future__ import annotations
+
+import asyncio
+
+from consistency.errors import ConsistencyError
+from consistency.reader import Clock, ClusterReader
+from repair.planfile import Plan
+from repair.writer import RowWriter
+
+_EVERY_S = 2.0
+
+
+class PlanRefused(ConsistencyError):
+    """The cluster is not as it was planned for; nothing more is written."""
+
+
+class Guard:
+    """Checks before the first row and, at most every two seconds, before the next."""
+
+    def __init__(self, plan: Plan, reader: ClusterReader, writer: RowWriter, clock: Clock) -> None:
+        self._plan = plan
+        self._reader = reader
+        self._writer = writer
+        self._clock = clock
+        self._checked_at: float | None = None
+        self._checking = asyncio.Lock()
+
+    async def check(self) -> None:
+        """Raise PlanRefused, with one line that says why, where the plan no longer fits."""
+        async with self._checking:
+            now = self._clock.monotonic()
+            if self._checked_at is not None and now - self._checked_at < _EVERY_S:
+                return
+            await self._check()
+            self._checked_at = now
+
+    async def _check(self) -> None:
+        ring = await self._reader.ring_now()
+        if ring.cluster != self._plan.cluster:
+            msg = f"the plan is for cluster {self._plan.cluster!r}, this is {ring.cluster!r}"
+            raise PlanRefused(msg)
+        if ring.fingerprint != self._plan.ring:
+            raise PlanRefused("the ring has changed since the plan was made: run the check again")
+        up = tuple(node for node in (await self._reader.ring()).nodes if node.up)
+        if len(await self._writer.schema_versions(up)) > 1:
+            raise PlanRefused("the nodes disagree on the schema: see nodetool describecluster, then resume")
+        schema = await self._reader.schema()
+        for name, fingerprint in self._plan.tables.items():
+            keyspace, _, table = name.partition(".")
+            found = schema[keyspace].tables.get(table) if keyspace in schema else None
+            if found is None or found.fingerprint != fingerprint:
+                msg = f"{name} has changed since the plan was made: run the check again"
+                raise PlanRefused(msg)

@@ -1,0 +1,214 @@
+"""The journal: what apply is about to do, with every replica's pre-image, and what came of it.
+
+JSON Lines, mode 0600, each line fsynced before anything follows from it. The first line holds the whole
+plan, so that resume and undo need no other file. A kill can cut the last line short: it is dropped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from consistency.errors import LockedError, UsageError
+from consistency.reading import RowState
+from repair.evidence import state_from_json, state_json
+from repair.planfile import Plan, parse_plan
+
+SCHEMA_VERSION = 1
+
+Copies = Mapping[str, RowState | None]
+"""Each replica's copy by host id."""
+
+
+class Result(str, Enum):
+    """What came of one row."""
+
+    VERIFIED = "verified"
+    LEFT = "left-alone"
+    SKIPPED = "skipped"
+    DIVERGENT = "still-divergent"
+    WAITING = "waits-for-node"
+    UNKNOWN = "unknown"
+    UNDONE = "undone"
+    NOT_UNDONE = "not-undone"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the journal knows of one row: pre-image once acted on, outcome once verified, copies after it."""
+
+    before: Copies | None = None
+    result: Result | None = None
+    reason: str = ""
+    after: Copies | None = None
+    undo: Result | None = None
+    undo_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A journal as read: the plan, and an entry for every row that something was written about."""
+
+    plan: Plan
+    entries: Mapping[int, Entry] = field(default_factory=dict)
+    length: int = 0
+    """Bytes up to the end of the last whole line."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of the plan has an outcome."""
+        return all(self.entries.get(n, Entry()).result is not None for n in range(len(self.plan.rows)))
+
+
+class Journal:
+    """An open journal; one process at a time."""
+
+    def __init__(self, handle: int, path: Path) -> None:
+        self._handle = handle
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, plan: Plan) -> Journal:
+        """Begin a journal; a file that is there already is never overwritten."""
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        except FileExistsError:
+            msg = f"--journal {path} exists: go on with it by 'repair resume {path}', or name a new file"
+            raise UsageError(msg) from None
+        except OSError as error:
+            msg = f"--journal {path}: {error.strerror}; name a file in a directory that can be written"
+            raise UsageError(msg) from None
+        journal = cls(handle, path)
+        journal._lock()
+        journal._line({"schema": SCHEMA_VERSION, "type": "repair-journal", "plan": plan.text()})
+        _sync_directory(path)
+        return journal
+
+    @classmethod
+    def reopen(cls, path: Path) -> tuple[Journal, Record]:
+        """Go on with a journal, after its last whole line."""
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND)
+        except OSError as error:
+            msg = f"cannot write to {path}: {error.strerror}"
+            raise UsageError(msg) from None
+        journal = cls(handle, path)
+        journal._lock()
+        record = read_journal(path)
+        os.ftruncate(handle, record.length)
+        return journal, record
+
+    def intent(self, number: int, before: Copies) -> None:
+        """Say what is about to be done to a row, before it is."""
+        self._line({"intent": number, "before": _copies_json(before)})
+
+    def outcome(self, number: int, result: Result, reason: str, after: Copies | None = None) -> None:
+        """Say what came of a row."""
+        line: dict[str, Any] = {"outcome": number, "result": result.value, "reason": reason}
+        if after is not None:
+            line["after"] = _copies_json(after)
+        self._line(line)
+
+    def undone(self, number: int, result: Result, reason: str) -> None:
+        """Say what came of undoing a row."""
+        self._line({"undo": number, "result": result.value, "reason": reason})
+
+    def close(self) -> None:
+        """Close the file, which frees it for others."""
+        os.close(self._handle)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._handle)
+            msg = f"another run writes to {self.path}"
+            raise LockedError(msg) from None
+
+    def _line(self, data: Mapping[str, Any]) -> None:
+        raw = (json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n").encode()
+        while raw:
+            raw = raw[os.write(self._handle, raw) :]
+        os.fsync(self._handle)
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the file's name durable as well."""
+    with suppress(OSError):
+        handle = os.open(path.resolve().parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def read_journal(path: Path) -> Record:
+    """Read a journal, or say in one line why it is none; a last line cut short is left out."""
+    try:
+        mode = path.stat().st_mode
+        raw = path.read_bytes()
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise UsageError(msg) from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        msg = f"{path} holds values and others may read or write it (mode {mode & 0o777:04o}); run: chmod 600 {path}"
+        raise UsageError(msg)
+    return parse_journal(raw, str(path))
+
+
+def parse_journal(raw: bytes, name: str) -> Record:
+    """Read a journal's bytes up to the last whole line."""
+    whole = raw[: raw.rfind(b"\n") + 1]
+    first, *lines = whole.split(b"\n")[:-1] or [b""]
+    try:
+        header = json.loads(first)
+        if header["type"] != "repair-journal":
+            raise ValueError(header["type"])
+    except (KeyError, ValueError, TypeError):
+        msg = f"{name} is not a repair journal: line 1 is not its header"
+        raise UsageError(msg) from None
+    if header.get("schema") != SCHEMA_VERSION:
+        msg = f"{name} has schema {header.get('schema')!r}; this version reads {SCHEMA_VERSION}"
+        raise UsageError(msg)
+    plan = parse_plan(str(header["plan"]).encode(), f"the plan in {name}")
+    entries: dict[int, Entry] = {}
+    for number, line in enumerate(lines, start=2):
+        try:
+            _take(json.loads(line), entries)
+        except (KeyError, ValueError, TypeError, AttributeError):
+            msg = f"{name} line {number} is damaged; nothing after it can be trusted"
+            raise UsageError(msg) from None
+    return Record(plan, entries, len(whole))
+
+
+def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> None:
+    if "intent" in data:
+        # A second intent comes from a resume: the first one's pre-image is the true one.
+        entries.setdefault(int(data["intent"]), Entry(_copies(data["before"])))
+    elif "outcome" in data:
+        number = int(data["outcome"])
+        before = entries.get(number, Entry()).before
+        after = _copies(data["after"]) if "after" in data else None
+        entries[number] = Entry(before, Result(data["result"]), str(data["reason"]), after)
+    else:
+        number = int(data["undo"])
+        held = entries.get(number, Entry())
+        entries[number] = Entry(
+            held.before, held.result, held.reason, held.after, Result(data["result"]), str(data["reason"])
+        )
+
+
+def _copies_json(copies: Copies) -> dict[str, Any]:
+    return {host: state_json(state) for host, state in copies.items()}
+
+
+def _copies(data: Mapping[str, Any]) -> Copies:
+    return {str(host): state_from_json(state) for host, state in data.items()}

@@ -1,0 +1,52 @@
+"""The port through which rows are written, and its one implementation over CQL."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from consistency.driver import ALL, QUORUM, Connection
+from consistency.ring import Node
+from consistency.wire import NODE_LOCAL, Statement
+from repair.statements import Write
+
+_TIMEOUT_S = 30.0
+
+
+class RowWriter(Protocol):
+    """Runs statements; each raises a ReplicaError where it was not acknowledged."""
+
+    async def through(self, node: Node, write: Write, *, at_all: bool) -> None:
+        """Run a statement with `node` as coordinator, at ALL or at QUORUM."""
+
+    async def on(self, node: Node, write: Write) -> None:
+        """Run a write on one node's own storage alone (NODE_LOCAL)."""
+
+    async def schema_versions(self, nodes: tuple[Node, ...]) -> set[str]:
+        """Return the schema versions that these nodes are at; one where they agree."""
+
+
+class CqlWriter:
+    """Writes over the connection that the reader reads from."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def through(self, node: Node, write: Write, *, at_all: bool) -> None:
+        """Run a statement through a coordinator."""
+        await self._run(node, write, ALL if at_all else QUORUM)
+
+    async def on(self, node: Node, write: Write) -> None:
+        """Run a write on one node alone."""
+        await self._run(node, write, NODE_LOCAL)
+
+    async def _run(self, node: Node, write: Write, consistency: int) -> None:
+        statement = Statement(write.cql, write.values, consistency, now_s=write.now_s, timeout_s=_TIMEOUT_S)
+        await self._connection.execute(node, statement)
+
+    async def schema_versions(self, nodes: tuple[Node, ...]) -> set[str]:
+        """Ask each node."""
+        found: set[str] = set()
+        for node in nodes:
+            rows = await self._connection.select(node, "SELECT schema_version FROM system.local")
+            found.add(str(rows[0]["schema_version"]))
+        return found

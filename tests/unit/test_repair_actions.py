@@ -1,0 +1,96 @@
+"""What is sent for a decision: to which node, at which write time, and what is never sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from consistency.reading import Locality, RowState
+from consistency.ring import Node
+from repair.actions import Actor
+from repair.decide import Action, Decision, Rule
+from repair.evidence import Evidence
+from repair.statements import Write, merging_read
+from tests.unit.test_repair_decide import NODES, YOUNG_US, cell, evidence, table
+
+
+class Recorder:
+    """A reader of one locality and a writer that keeps what it is given."""
+
+    def __init__(self, locality: Locality) -> None:
+        self._locality = locality
+        self.sent: list[tuple[str, str, bytes | None]] = []
+
+    def locality(self, node: Node) -> Locality:
+        return self._locality
+
+    async def on(self, node: Node, write: Write) -> None:
+        self.sent.append((node.name, write.cql, write.values[0]))
+
+    async def through(self, node: Node, write: Write, *, at_all: bool) -> None:
+        self.sent.append(("ALL" if at_all else "QUORUM", write.cql, write.values[0]))
+
+
+def act(decision: Decision, before: Evidence, after: Sequence[RowState | None], locality: Locality) -> Recorder:
+    """Carry out a decision; the row then reads as `after`."""
+    recorder = Recorder(locality)
+
+    async def again() -> Evidence:
+        return evidence(*after, of=before.table)
+
+    asyncio.run(Actor(recorder, recorder).act(decision, before, again))  # type: ignore[arg-type]
+    return recorder
+
+
+WRITE_BACK = Decision(Rule.LAST_WRITE, Action.WRITE_BACK)
+TIME = YOUNG_US.to_bytes(8, "big")
+
+
+def test_only_the_lagging_replica_is_written_to() -> None:
+    """The winner goes to the replica behind, with its own write time, and nowhere else."""
+    before = evidence(cell(), None, cell(), of=table(read_repair="NONE"))
+    sent = act(WRITE_BACK, before, [cell(), cell(), cell()], Locality.NODE_LOCAL).sent
+    assert [(node, time) for node, _, time in sent] == [(NODES[1].name, TIME)]
+    assert sent[0][1].startswith("UPDATE ks.t USING TIMESTAMP ? AND TTL ? SET v = ?")
+
+
+def test_a_hidden_delete_is_passed_on_at_the_cells_own_time() -> None:
+    """A replica that does not show what was written to it knows a delete: the others get it, no newer than the cell."""
+    before = evidence(cell(), None, cell(), of=table(read_repair="NONE"))
+    sent = act(WRITE_BACK, before, [cell(), None, cell()], Locality.NODE_LOCAL).sent
+    assert [(node, time) for node, cql, time in sent if cql.startswith("DELETE FROM ks.t USING TIMESTAMP ?")] == [
+        (NODES[0].name, TIME),
+        (NODES[2].name, TIME),
+    ]
+
+
+@pytest.mark.parametrize(("at_all", "deletes"), [(True, True), (False, False)])
+def test_absence_after_a_quorum_write_is_no_proof_of_a_delete(at_all: bool, deletes: bool) -> None:
+    """Without NODE_LOCAL, only a write at ALL shows that the replica had the cell and hid it."""
+    before = evidence(cell(), None, cell(), of=table(read_repair="NONE"))
+    decision = Decision(Rule.LAST_WRITE, Action.WRITE_BACK, at_all=at_all)
+    sent = act(decision, before, [cell(), None, cell()], Locality.TRACED).sent
+    assert any(cql.startswith("DELETE") for _, cql, _ in sent) is deletes
+
+
+def test_a_purge_goes_to_the_holder_at_the_suspects_own_time() -> None:
+    """Nothing newer can be deleted by it."""
+    before = evidence(cell(), None, None)
+    decision = Decision(Rule.ZOMBIE, Action.PURGE, suspects=frozenset({(0, None)}))
+    assert act(decision, before, [None] * 3, Locality.NODE_LOCAL).sent == [
+        (NODES[0].name, "DELETE FROM ks.t USING TIMESTAMP ? WHERE id = ?", TIME)
+    ]
+
+
+def test_a_quarantined_row_is_not_even_read() -> None:
+    """A read at ALL would bring it back."""
+    before = evidence(cell(), None, None)
+    assert act(Decision(Rule.ZOMBIE), before, [None] * 3, Locality.NODE_LOCAL).sent == []
+
+
+def test_the_merging_read_names_no_static_column() -> None:
+    """A row's read leaves the static row out of it."""
+    text = merging_read(evidence(cell(), None, None)).cql
+    assert text == "SELECT v FROM ks.t WHERE id = ?"

@@ -1,0 +1,126 @@
+"""Plan files are believed only as written; a journal cut anywhere reads as what had happened until then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from consistency.errors import LockedError, UsageError
+from consistency.reading import Cell, RowState
+from repair.decide import Action, Rule
+from repair.evidence import RowRef, state_from_json, state_json
+from repair.journal import Journal, Result, parse_journal, read_journal
+from repair.planfile import Plan, PlannedRow, parse_plan, read_plan, write_plan
+from repair.policy import Policy, Zombies
+
+STATE = RowState((Cell(b"\xff", 5, 9), Cell(None), Cell(b"", (1, None), (None, 7))))
+
+
+def plan_of(rows: int = 3) -> Plan:
+    """Return a plan."""
+    made = tuple(
+        PlannedRow(
+            RowRef("ks", "t", n, {"id": f"{n:08x}"}), Rule.TIE, Action.RECONCILE, "why", {"h": "d"}, (), {"dc1": (3, 3)}
+        )
+        for n in range(rows)
+    )
+    return Plan("run", "check", "2026", "0.1", "c", "ring", {"ks.t": "fp"}, Policy(Zombies.PURGE), "salt", made)
+
+
+def test_a_plan_reads_back_as_it_was(tmp_path: Path) -> None:
+    """What is written is read; the file is for its owner alone."""
+    path = tmp_path / "plan"
+    write_plan(path, plan_of())
+    assert read_plan(path) == plan_of()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_every_cut_and_every_changed_byte_is_refused() -> None:
+    """No truncation and no single changed byte of a plan is accepted."""
+    raw = plan_of().text().encode()
+    for end in range(len(raw)):
+        with pytest.raises(UsageError):
+            parse_plan(raw[:end], "plan")
+    for at in range(len(raw)):
+        with pytest.raises(UsageError):
+            parse_plan(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :], "plan")
+
+
+def test_a_plan_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    """A plan is an order to write: nobody else may have touched it."""
+    path = tmp_path / "plan"
+    write_plan(path, plan_of())
+    path.chmod(0o620)
+    with pytest.raises(UsageError, match="0620"):
+        read_plan(path)
+
+
+def test_a_filtered_plan_is_a_plan() -> None:
+    """`only` keeps the rows asked for, and the file of it is whole."""
+    smaller = plan_of().only(lambda row: row.ref.token == 1)
+    assert [row.ref.token for row in parse_plan(smaller.text().encode(), "plan").rows] == [1]
+
+
+def test_states_survive_json() -> None:
+    """Values, write times and expiries come back exactly; so does the absence of a row."""
+    assert state_from_json(json.loads(json.dumps(state_json(STATE)))) == STATE
+    assert state_from_json(state_json(None)) is None
+
+
+def test_a_journal_cut_anywhere_is_what_had_happened(tmp_path: Path) -> None:
+    """At every cut point only whole lines count: an intent is never lost once its write may have begun."""
+    path = tmp_path / "journal"
+    journal = Journal.create(path, plan_of())
+    journal.intent(0, {"h": STATE, "g": None})
+    journal.outcome(0, Result.VERIFIED, "", {"h": STATE})
+    journal.intent(1, {"h": None})
+    journal.close()
+    raw = path.read_bytes()
+    first = raw.index(b"\n") + 1
+    for end in range(first, len(raw) + 1):
+        record = parse_journal(raw[:end], "journal")
+        whole = raw[:end].count(b"\n") - 1
+        zero, one = record.entries.get(0), record.entries.get(1)
+        assert (zero is not None) == (whole >= 1)
+        assert (zero is not None and zero.result is Result.VERIFIED) == (whole >= 2)
+        assert (one is not None) == (whole >= 3)
+        assert not record.complete
+        assert zero is None or zero.before == {"h": STATE, "g": None}
+    for end in range(first):
+        with pytest.raises(UsageError):
+            parse_journal(raw[:end], "journal")
+
+
+def test_a_reopened_journal_drops_the_torn_line(tmp_path: Path) -> None:
+    """What follows a torn line is written after the last whole one; the first pre-image stays."""
+    path = tmp_path / "journal"
+    journal = Journal.create(path, plan_of())
+    journal.intent(0, {"h": STATE})
+    journal.close()
+    with path.open("ab") as file:
+        file.write(b'{"outcome":0,"resu')
+    journal, record = Journal.reopen(path)
+    assert record.entries[0].result is None
+    with pytest.raises(LockedError):
+        Journal.reopen(path)
+    journal.intent(0, {"h": None})
+    journal.outcome(0, Result.SKIPPED, "changed")
+    journal.close()
+    entry = read_journal(path).entries[0]
+    assert entry.before == {"h": STATE}
+    assert entry.result is Result.SKIPPED
+
+
+def test_a_journal_is_never_overwritten(tmp_path: Path) -> None:
+    """A second apply must name another file; a damaged middle line is refused, not skipped."""
+    path = tmp_path / "journal"
+    journal = Journal.create(path, plan_of())
+    journal.outcome(0, Result.VERIFIED, "")
+    journal.close()
+    with pytest.raises(UsageError, match="resume"):
+        Journal.create(path, plan_of())
+    raw = path.read_bytes()
+    with pytest.raises(UsageError, match="line 2"):
+        parse_journal(raw[:-5] + b"x\n" + raw[-20:], "journal")
