@@ -1,0 +1,264 @@
+"""`consistency repair`: plan, apply, resume, undo, show."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consistency.classify import DEFAULT_MAX_SKEW_S
+from consistency.cli.connection import Target, connection_options, take_connection
+from consistency.cli.group import LazyGroup
+from consistency.cli.interrupt import Interrupt
+from consistency.cli.outputs import require_writable
+from consistency.cli.values import SECONDS
+from consistency.errors import UsageError
+from consistency.settle import DEFAULT_WINDOW_S
+from consistency.terminal.console import make_console
+from repair.decide import Action, Rule
+from repair.policy import Policy, Require, Zombies
+
+if TYPE_CHECKING:
+    from repair.applying import Tally
+    from repair.journal import Entry, Journal
+    from repair.planfile import Plan
+
+_INTERRUPTED = 130
+
+_yes = click.option("--yes", is_flag=True, help="Do not ask; needed where no one is at the terminal.")
+_show_keys = click.option("--show-keys", is_flag=True, help="List the rows with their keys, as hex of the raw bytes.")
+
+
+@click.group(cls=LazyGroup)
+def repair() -> None:
+    """Repair exactly the rows that a check found to differ.
+
+    'plan' reads each row anew on every replica and decides; 'apply' does what the plan says, proves it row by
+    row, and keeps a journal. Nothing newer is ever overwritten, and nothing is deleted on our own judgement.
+
+    \b
+    Examples:
+      consistency repair plan findings.jsonl -o plan.jsonl --hosts 10.0.0.1
+      consistency repair apply plan.jsonl --journal journal.jsonl --hosts 10.0.0.1
+      consistency repair resume journal.jsonl --hosts 10.0.0.1
+      consistency repair undo journal.jsonl --hosts 10.0.0.1
+      consistency repair show plan.jsonl
+    """  # noqa: D301 - click wants the control character
+
+
+@repair.command()
+@click.argument("findings", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, metavar="PLAN", help="Where the plan goes; mode 0600.")
+@click.option(
+    "--zombies",
+    type=click.Choice([z.value for z in Zombies]),
+    default=Zombies.QUARANTINE.value,
+    show_default=True,
+    help="What to do with rows that a minority holds and that are older than gc_grace_seconds.",
+)
+@click.option(
+    "--require",
+    type=click.Choice([r.value for r in Require]),
+    default=Require.QUORUM.value,
+    show_default=True,
+    help="How many replicas of a row must be readable before anything is decided about it.",
+)
+@click.option("--only", multiple=True, type=click.Choice([r.value for r in Rule]), help="Act by this rule alone.")
+@click.option("--max-rows", type=click.IntRange(min=0), metavar="N", help="Act on no more rows than this.")
+@click.option("--max-clock-skew", type=SECONDS, default=DEFAULT_MAX_SKEW_S, show_default=True, metavar="SECONDS",
+              help="A write time further ahead than this lies in the future.")  # fmt: skip
+@click.option("--settle", type=SECONDS, default=DEFAULT_WINDOW_S, show_default=True, metavar="SECONDS",
+              help="A row written to more recently than this is not judged.")  # fmt: skip
+@_show_keys
+@connection_options
+def plan(findings: Path, output: str, **given: Any) -> int:
+    """Decide what to do with each row of a findings file; nothing is written to the cluster.
+
+    \b
+    Exit codes:
+      0 every row agrees or will be acted on · 1 some rows are left alone · 2 usage
+      3 some rows wait for replicas that cannot be read · 4 could not run
+    """  # noqa: D301
+    from repair.planfile import write_plan  # noqa: PLC0415 - what reads a cluster is loaded when it is needed
+    from repair.planner import PlanOptions  # noqa: PLC0415
+    from repair.run import run_plan  # noqa: PLC0415
+    from repair.show import print_plan  # noqa: PLC0415
+
+    target = take_connection(given)
+    require_writable("--output", output)
+    policy = Policy(Zombies(given["zombies"]), Require(given["require"]), given["max_clock_skew"], given["settle"])
+    options = PlanOptions(policy, frozenset(map(Rule, given["only"])), given["max_rows"])
+    made = asyncio.run(run_plan(target.settings, findings, options))
+    write_plan(Path(output), made)
+    console = make_console(sys.stdout)
+    print_plan(console, made, keys=given["show_keys"])
+    return _plan_exit(made)
+
+
+def _plan_exit(made: Plan) -> int:
+    left = [row for row in made.rows if row.action is Action.NONE and row.rule not in (Rule.AGREED, Rule.GONE)]
+    if not left:
+        return 0
+    return 3 if all(row.rule in (Rule.TOO_FEW, Rule.WAITS) for row in left) else 1
+
+
+@repair.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--journal", required=True, metavar="FILE", help="A new file for the journal; mode 0600, holds values.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Begin at most N rows a second.")
+@_yes
+@connection_options
+def apply(plan: Path, journal: str, rate: float | None, yes: bool, **given: Any) -> int:  # noqa: FBT001
+    """Carry out a plan, exactly as 'repair show' prints it.
+
+    Each row is read again first and left alone if anything about it has changed; after the write every
+    replica is read again to prove the outcome.
+
+    \b
+    Exit codes:
+      0 every row is verified · 1 something is left alone, was skipped or still differs · 2 usage
+      3 something could not be verified · 4 could not run · 5 locked · 130 interrupted
+    """  # noqa: D301
+    from repair.planfile import read_plan  # noqa: PLC0415
+    from repair.run import begin  # noqa: PLC0415
+
+    target = take_connection(given)
+    made = read_plan(plan)
+    if Path(journal).exists():
+        msg = f"--journal {journal} exists: go on with it by 'repair resume {journal}', or name a new file"
+        raise UsageError(msg)
+    require_writable("--journal", journal)
+    _confirm(f"Act on {len(made.to_do)} rows of cluster {made.cluster!r}?", yes=yes)
+    return _apply(target, made, begin(Path(journal), made), rate)
+
+
+@repair.command()
+@click.argument("journal", type=click.Path(path_type=Path))
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Begin at most N rows a second.")
+@_yes
+@connection_options
+def resume(journal: Path, rate: float | None, yes: bool, **given: Any) -> int:  # noqa: FBT001
+    """Go on with an apply that was killed or interrupted; rows that have an outcome are not touched.
+
+    \b
+    Exit codes: as apply
+    """  # noqa: D301
+    from repair.journal import read_journal  # noqa: PLC0415
+    from repair.run import go_on  # noqa: PLC0415
+
+    target = take_connection(given)
+    record = read_journal(journal)
+    open_rows = len(record.plan.rows) - sum(e.result is not None for e in record.entries.values())
+    _confirm(f"Go on with {open_rows} rows of cluster {record.plan.cluster!r}?", yes=yes)
+    return _apply(target, record.plan, go_on(journal), rate)
+
+
+@repair.command()
+@click.argument("journal", type=click.Path(path_type=Path))
+@_yes
+@connection_options
+def undo(journal: Path, yes: bool, **given: Any) -> int:  # noqa: FBT001
+    """Take back what an apply did, by an explicit new write of what most replicas held before.
+
+    Old write times, counter totals and rows that were written to since cannot be brought back; each is named.
+
+    \b
+    Exit codes:
+      0 every row is undone · 1 some could not be · 2 usage · 4 could not run · 5 locked
+    """  # noqa: D301
+    from repair.applying import exit_code  # noqa: PLC0415
+    from repair.journal import read_journal  # noqa: PLC0415
+    from repair.run import run_undo  # noqa: PLC0415
+    from repair.show import print_tally  # noqa: PLC0415
+
+    target = take_connection(given)
+    record = read_journal(journal)
+    acted = sum(e.before is not None and e.undo is None for e in record.entries.values())
+    _confirm(f"Write {acted} rows of cluster {record.plan.cluster!r} anew?", yes=yes)
+    began = time.monotonic()
+    tally = asyncio.run(run_undo(target.settings, journal))
+    print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
+    return exit_code(tally.results)
+
+
+@repair.command()
+@click.argument("file", metavar="PLAN|JOURNAL", type=click.Path(path_type=Path))
+@_show_keys
+@connection_options
+def show(file: Path, show_keys: bool, **given: Any) -> int:  # noqa: FBT001
+    """Print a plan, or what a journal says happened. No cluster is contacted.
+
+    \b
+    Exit codes: of a journal as apply's; of a plan 0 · 2 the file cannot be used
+    """  # noqa: D301
+    from repair.applying import exit_code  # noqa: PLC0415
+    from repair.journal import read_journal  # noqa: PLC0415
+    from repair.planfile import read_plan  # noqa: PLC0415
+    from repair.show import print_plan, print_record  # noqa: PLC0415
+
+    take_connection(given)
+    console = make_console(sys.stdout)
+    if not _is_journal(file):
+        print_plan(console, read_plan(file), keys=show_keys)
+        return 0
+    record = read_journal(file)
+    print_record(console, record, keys=show_keys)
+    return exit_code(e.result for e in record.entries.values() if e.result) if record.complete else 3
+
+
+def _is_journal(file: Path) -> bool:
+    try:
+        with file.open("rb") as lines:
+            return b'"repair-journal"' in lines.read(200)
+    except OSError as error:
+        msg = f"cannot read {file}: {error.strerror}"
+        raise UsageError(msg) from None
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("no one is at the terminal to confirm; read the plan with 'repair show', then give --yes")
+    click.confirm(question, abort=True)
+
+
+def _apply(
+    target: Target, made: Plan, opened: Callable[[], tuple[Journal, dict[int, Entry]]], rate: float | None
+) -> int:
+    from repair.applying import exit_code  # noqa: PLC0415
+    from repair.show import print_tally  # noqa: PLC0415
+
+    began = time.monotonic()
+    tally = asyncio.run(_run(target, made, opened, rate))
+    print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
+    if tally.interrupted:
+        return _INTERRUPTED
+    return exit_code(tally.results)
+
+
+async def _run(
+    target: Target, made: Plan, opened: Callable[[], tuple[Journal, dict[int, Entry]]], rate: float | None
+) -> Tally:
+    from repair.applying import ApplyOptions  # noqa: PLC0415
+    from repair.progress import Ticker  # noqa: PLC0415
+    from repair.run import run_apply  # noqa: PLC0415
+
+    interrupt = Interrupt(
+        lambda: click.echo("interrupted: ending after the rows under way", err=True),
+        lambda: click.echo("interrupted", err=True),
+    )
+    interrupt.listen()
+    interrupt.begun()
+    ticker = Ticker(make_console(sys.stderr))
+    try:
+        return await run_apply(
+            target.settings, made, opened, ApplyOptions(rate), stop=interrupt.stop, progress=ticker.tick
+        )
+    finally:
+        ticker.close()

@@ -1,0 +1,121 @@
+"""The repair on one page: plan, apply, resume; undo is in undo.py. Also the library's plain functions.
+
+from repair import plan, apply
+made = plan("findings.jsonl", hosts="10.0.0.1")
+outcome = apply(made.only(lambda row: row.rule is Rule.LAST_WRITE), "journal.jsonl", hosts="10.0.0.1")
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from consistency.reader import Clock, ClusterReader
+from consistency.session import open_connected
+from consistency.settings import ConnectionSettings, GivenOptions, load_settings
+from repair.actions import Actor
+from repair.applying import Applier, ApplyOptions, Tally
+from repair.evidence import EvidenceReader
+from repair.guard import Guard
+from repair.journal import Entry, Journal
+from repair.planfile import Plan
+from repair.planner import PlanOptions, make_plan
+from repair.undo import Undoer
+from repair.writer import CqlWriter, RowWriter
+
+
+async def run_plan(
+    settings: ConnectionSettings,
+    findings: Path,
+    options: PlanOptions,
+    progress: Callable[[int, int], None] | None = None,
+) -> Plan:
+    """Connect, read evidence, decide."""
+    async with open_connected(settings) as (_, reader, clock):
+        return await make_plan(reader, clock, findings, options, progress)
+
+
+async def run_apply(
+    settings: ConnectionSettings,
+    plan: Plan,
+    open_journal: Callable[[], tuple[Journal, dict[int, Entry]]],
+    options: ApplyOptions,
+    *,
+    stop: asyncio.Event | None = None,
+    progress: Callable[[Tally], None] | None = None,
+) -> Tally:
+    """Connect, guard, then act on every row that has no outcome in the journal yet."""
+    async with open_connected(settings) as (connection, reader, clock):
+        writer = CqlWriter(connection)
+        await Guard(plan, reader, writer, clock).check()  # refuse before a journal is begun
+        journal, entries = open_journal()
+        try:
+            applier = await _applier(plan, reader, writer, clock, journal)
+            return await applier.run(entries, options, stop or asyncio.Event(), progress or (lambda _: None))
+        finally:
+            journal.close()
+
+
+async def _applier(plan: Plan, reader: ClusterReader, writer: RowWriter, clock: Clock, journal: Journal) -> Applier:
+    evidence = await EvidenceReader.open(reader, clock)
+    return Applier(plan, evidence, Actor(reader, writer), Guard(plan, reader, writer, clock), clock, journal)
+
+
+async def run_undo(settings: ConnectionSettings, path: Path, progress: Callable[[Tally], None] | None = None) -> Tally:
+    """Connect, guard, then take back what a journal says was done."""
+    async with open_connected(settings) as (connection, reader, clock):
+        writer = CqlWriter(connection)
+        journal, record = Journal.reopen(path)
+        try:
+            guard = Guard(record.plan, reader, writer, clock)
+            undoer = Undoer(await EvidenceReader.open(reader, clock), writer, guard, clock)
+            return await undoer.run(record, journal, progress or (lambda _: None))
+        finally:
+            journal.close()
+
+
+def begin(path: Path, plan: Plan) -> Callable[[], tuple[Journal, dict[int, Entry]]]:
+    """Return what opens a new journal."""
+    return lambda: (Journal.create(path, plan), {})
+
+
+def go_on(path: Path) -> Callable[[], tuple[Journal, dict[int, Entry]]]:
+    """Return what opens a journal that was begun before."""
+
+    def reopen() -> tuple[Journal, dict[int, Entry]]:
+        journal, record = Journal.reopen(path)
+        return journal, dict(record.entries)
+
+    return reopen
+
+
+def plan(
+    findings: str | Path,
+    *,
+    hosts: str | None = None,
+    settings: ConnectionSettings | None = None,
+    options: PlanOptions | None = None,
+) -> Plan:
+    """Plan the repair of a findings file; nothing is written to the cluster."""
+    return asyncio.run(run_plan(_settings(settings, hosts), Path(findings), options or PlanOptions()))
+
+
+def apply(
+    plan: Plan,
+    journal: str | Path,
+    *,
+    hosts: str | None = None,
+    settings: ConnectionSettings | None = None,
+    options: ApplyOptions | None = None,
+) -> Tally:
+    """Apply a plan, which may have been filtered with `plan.only(...)`; the journal must be a new file."""
+    opened = begin(Path(journal), plan)
+    return asyncio.run(run_apply(_settings(settings, hosts), plan, opened, options or ApplyOptions()))
+
+
+def _settings(settings: ConnectionSettings | None, hosts: str | None) -> ConnectionSettings:
+    return settings or load_settings(GivenOptions(hosts=hosts))
+
+
+__all__ = ["apply", "begin", "go_on", "plan", "run_apply", "run_plan", "run_undo"]

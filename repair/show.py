@@ -1,0 +1,120 @@
+"""Print plans and outcomes: rules, counts, what is left alone and why. Keys only where they are asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from consistency.terminal.console import heading, indented, safe
+from repair.applying import Tally
+from repair.decide import Action, Rule
+from repair.journal import Entry, Record, Result
+from repair.planfile import Plan, PlannedRow
+
+_MOST_KEYS = 50
+_STYLES = {Result.VERIFIED: "green", Result.DIVERGENT: "red", Result.UNKNOWN: "yellow", Result.WAITING: "yellow"}
+
+
+def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
+    """Print what apply would do with this plan."""
+    left = [row for row in plan.rows if row.action is Action.NONE and row.rule not in (Rule.AGREED, Rule.GONE)]
+    console.print(
+        Text.assemble(
+            Text("repair plan ", style="bold"), safe(plan.run_id), f"  cluster {safe(plan.cluster)}",
+            f"  {len(plan.rows)} rows, {len(plan.to_do)} to act on, {len(left)} left alone",
+        ),
+        soft_wrap=True,
+    )  # fmt: skip
+    console.print(_grid(plan))
+    policy = plan.policy
+    indented(console, f"policy: --zombies {policy.zombies.value} --require {policy.require.value}", style="dim")
+    for action in (a for a in Action if a is not Action.NONE and any(r.action is a for r in plan.rows)):
+        indented(console, f"{action.value}: {action.sentence}", style="dim")
+    for warning in plan.warnings:
+        indented(console, f"warning: {safe(warning)}", style="yellow")
+    _print_left(console, left)
+    if keys:
+        _print_keys(console, plan.rows)
+
+
+def _grid(plan: Plan) -> Table:
+    grid = _table("table", "rule", "action")
+    grid.add_column("rows", justify="right")
+    counts = Counter((row.ref.full_name, row.rule, row.action) for row in plan.rows)
+    for (table, rule, action), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
+        style = "dim" if action is Action.NONE else ""
+        grid.add_row(safe(table), Text(rule.value, style=style), Text(action.value, style=style), str(count))
+    return grid
+
+
+def _table(*columns: str) -> Table:
+    grid = Table(box=None, pad_edge=True, padding=(0, 1), header_style="dim", show_edge=False)
+    for column in columns:
+        grid.add_column(column, overflow="fold")
+    return grid
+
+
+def _print_left(console: Console, left: Sequence[PlannedRow]) -> None:
+    if not left:
+        return
+    console.print(heading("left alone"))
+    why = Counter((row.rule, row.sentence) for row in left)
+    for (rule, sentence), count in why.most_common():
+        indented(console, f"{count} {rule.value}: {safe(sentence)}", rest="    ")
+    short = {dc for row in left for dc, (read, total) in row.dcs.items() if read < total}
+    for dc in sorted(short):
+        worst = min((row.dcs[dc] for row in left if dc in row.dcs), key=lambda pair: pair[0])
+        indented(console, f"{safe(dc)}: {worst[0]} of {worst[1]} replicas could be read", style="dim")
+
+
+def _print_keys(console: Console, rows: Iterable[PlannedRow]) -> None:
+    for number, row in enumerate(rows):
+        if number == _MOST_KEYS:
+            indented(console, "... more rows are in the plan", style="dim")
+            return
+        key = " ".join(f"{safe(name)}=0x{raw}" for name, raw in row.ref.key_hex.items())
+        indented(console, f"{safe(row.ref.full_name)} {key}  {row.rule.value} -> {row.action.value}", rest="      ")
+
+
+def print_tally(console: Console, tally: Tally, seconds: float) -> None:
+    """Print what came of an apply."""
+    rate = f", {tally.done / seconds:.0f} rows/s" if seconds > 0 else ""
+    console.print(f"{tally.done} of {tally.total} rows done in {seconds:.1f} s{rate}")
+    _print_results(console, tally.results, tally.reasons)
+
+
+def _print_results(console: Console, results: Counter[Result], reasons: Counter[tuple[Result, str]]) -> None:
+    for result, count in results.most_common():
+        indented(console, Text(f"{count} {result.value}", style=_STYLES.get(result, "")))
+        for (about, reason), times in reasons.most_common():
+            if about is result and reason:
+                indented(console, f"{times}: {safe(reason)}", first="    ", rest="      ", style="dim")
+
+
+def print_record(console: Console, record: Record, *, keys: bool = False) -> None:
+    """Print what a journal says happened."""
+    print_plan(console, record.plan, keys=keys)
+    results: Counter[Result] = Counter()
+    reasons: Counter[tuple[Result, str]] = Counter()
+    for entry in record.entries.values():
+        _count(entry, results, reasons)
+    state = "complete" if record.complete else "not complete: go on with 'repair resume'"
+    console.print(heading(f"journal: {state}"))
+    begun = sum(entry.result is None for entry in record.entries.values())
+    if begun:
+        indented(console, f"{begun} begun, outcome not known", style="yellow")
+    _print_results(console, results, reasons)
+
+
+def _count(entry: Entry, results: Counter[Result], reasons: Counter[tuple[Result, str]]) -> None:
+    if entry.result is not None:
+        results[entry.result] += 1
+        if entry.result is not Result.VERIFIED:
+            reasons[entry.result, entry.reason] += 1
+    if entry.undo is not None:
+        results[entry.undo] += 1
+        reasons[entry.undo, entry.undo_reason] += 1
