@@ -1,6 +1,7 @@
 """Fixtures of the real cluster: started once from pip packages, or one that is already up.
 
 CONSISTENCY_TEST_HOSTS=127.0.0.1,... uses a running NODE_LOCAL cluster instead of starting one;
+CONSISTENCY_TEST_SANDBOX=DIR says that it is the sandbox in DIR, so that tests may stop its nodes;
 CONSISTENCY_TEST_CASSANDRA=4.1 starts another version.
 """
 
@@ -20,7 +21,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
     """Three nodes that allow NODE_LOCAL, one DC, RF 3 possible."""
     hosts = os.environ.get("CONSISTENCY_TEST_HOSTS")
     if hosts:
-        yield from from_hosts(hosts)
+        yield from from_hosts(hosts, os.environ.get("CONSISTENCY_TEST_SANDBOX"))
     else:
         yield from sandbox_cluster(tmp_path_factory.mktemp("cluster"), "127.0.31.1")
 

@@ -18,7 +18,7 @@ def truth(cluster: SimCluster, table: Table, reading: Reading | None, now_s: int
     """Return the rows on which owners differ as a read shows them, with what each holds; None reads everything."""
     reading = reading or Reading(table, Depth.CONTENT, Capabilities())
     found: dict[RowKey, str] = {}
-    for key, clustering in _row_names(cluster, table):
+    for key, clustering in row_names(cluster, table):
         held: dict[Node, Any] = {}
         for node in cluster.replicas(table, key):
             store = cluster.store(node, table)
@@ -34,7 +34,7 @@ def written_ahead(cluster: SimCluster, reading: Reading, skew_s: float) -> set[R
     limit_us = (EPOCH_S + 120 + int(skew_s)) * 1_000_000
     differing = truth(cluster, reading.table, reading, EPOCH_S)
     found: set[RowKey] = set()
-    for key, clustering in _row_names(cluster, reading.table):
+    for key, clustering in row_names(cluster, reading.table):
         row = (reading.table.name, key, clustering)
         node = cluster.replicas(reading.table, key)[0]
         shown = _held(cluster, reading, node, key, clustering, EPOCH_S)
@@ -44,7 +44,8 @@ def written_ahead(cluster: SimCluster, reading: Reading, skew_s: float) -> set[R
     return found
 
 
-def _row_names(cluster: SimCluster, table: Table) -> list[tuple[Key, Key | None]]:
+def row_names(cluster: SimCluster, table: Table) -> list[tuple[Key, Key | None]]:
+    """Return every row that any node has ever heard of; without a clustering key, a partition's static row."""
     names: dict[tuple[Key, Key | None], None] = {}
     for node in cluster.ring_before.nodes:
         for key, partition in cluster.store(node, table).partitions.items():

@@ -188,9 +188,9 @@ class RunningCluster:
         return ["--hosts", ",".join(self.hosts), "--port", str(self.port)]
 
 
-def from_hosts(text: str) -> Iterator[RunningCluster]:
-    """Use a cluster that is up already."""
-    running = RunningCluster(text.split(","), 9042)
+def from_hosts(text: str, sandbox: str | None = None) -> Iterator[RunningCluster]:
+    """Use a cluster that is up already; `sandbox` is its directory where it is one of ours."""
+    running = RunningCluster(text.split(","), 9042, sandbox=Sandbox.attach(sandbox) if sandbox else None)
     yield running
     running.close()
 

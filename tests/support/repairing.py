@@ -1,0 +1,76 @@
+"""Check, plan and apply as the library does, and what every replica holds of a table, byte for byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from consistency.report import Report
+from repair.applying import Tally
+from repair.decide import Rule
+from repair.journal import Result
+from repair.planfile import Plan
+from repair.planner import PlanOptions
+from repair.policy import Policy, Require, Zombies
+from repair.run import apply, plan
+from tests.support.cluster import RunningCluster
+
+Dump = dict[int, dict[str, str]]
+"""By node: each row's key with everything that CQL shows of it."""
+
+
+class Repairing:
+    """One repair of some tables, its files in a directory of its own."""
+
+    def __init__(self, cluster: RunningCluster, directory: Path, *names: str) -> None:
+        self.cluster = cluster
+        self.directory = directory
+        self.names = names
+        self._runs = 0
+
+    def check(self) -> Report:
+        """Check, and leave the findings in the file that `plan` reads."""
+        return self.cluster.check(*self.names, findings=self.directory / "findings.jsonl")
+
+    def plan(self, zombies: Zombies = Zombies.QUARANTINE, require: Require = Require.QUORUM, **options: Any) -> Plan:
+        """Plan from the findings of the last check."""
+        policy = Policy(zombies, require, settle_s=0.3)
+        return plan(
+            self.directory / "findings.jsonl",
+            settings=self.cluster.settings,
+            options=PlanOptions(policy, **options),
+        )
+
+    def apply(self, made: Plan) -> Tally:
+        """Apply with a new journal."""
+        self._runs += 1
+        return apply(made, self.journal, settings=self.cluster.settings)
+
+    @property
+    def journal(self) -> Path:
+        """The journal of the last apply."""
+        return self.directory / f"journal-{self._runs}.jsonl"
+
+    def repaired(self, **policy: Any) -> tuple[Plan, Tally]:
+        """Check, plan and apply."""
+        self.check()
+        made = self.plan(**policy)
+        return made, self.apply(made)
+
+
+def rules(made: Plan) -> set[Rule]:
+    """Return the rules of a plan."""
+    return {row.rule for row in made.rows}
+
+
+def results(tally: Tally) -> dict[Result, int]:
+    """Return the counts that are not zero."""
+    return {result: count for result, count in tally.results.items() if count}
+
+
+def dump(cluster: RunningCluster, table: str, key: str, *cells: str, nodes: tuple[int, ...] = (1, 2, 3)) -> Dump:
+    """Read every replica alone: each row's values, write times and whether it expires."""
+    times = ", ".join(f"writetime({cell}) AS w_{cell}" for cell in cells)
+    select = f"SELECT {key}, {', '.join(cells)}, {times} FROM {table}"
+    names = [name.strip() for name in key.split(",")]
+    return {n: {str([row[k] for k in names]): str(row) for row in cluster.on(n, select)} for n in nodes}
