@@ -17,20 +17,24 @@ from consistency.auditing import gravest_first, judge_replication
 from consistency.choose import choose
 from consistency.classify import finding, judge_row
 from consistency.errors import ConsistencyError, UsageError
-from consistency.findings import Finding, FindingsWriter, Header
+from consistency.findings import Finding, FindingsWriter, Header, Kind
 from consistency.nonowners import NonOwnerScan
 from consistency.observer import Observer, Silent
 from consistency.reader import Clock, ClusterReader
 from consistency.reading import Depth, Route
+from consistency.recording import Recorder, RunFacts
 from consistency.report import Report, TableReport, Violation
 from consistency.ring import Arc, Node, Ring
 from consistency.scan import Scan, ScanOptions, TableTask
 from consistency.schema import Keyspace, Table
 from consistency.scope import Scope, choose_tables
 from consistency.settle import DEFAULT_WINDOW_S, Outcome, Settled, Settler
+from consistency.slices import scan_slice
 from consistency.verdict import Coverage
 
 _TOP_FINDINGS = 20
+_DRIFT_S = 10.0
+"""How long an interrupted run waits for the ring and the schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,13 @@ class CheckOptions:
     findings: Path | None = None
     settle_window_s: float = DEFAULT_WINDOW_S
     rf_minimum: int = 3
+    run_time_s: float | None = None
+    """Begin no further range after this long; the ranges read longest ago come first."""
     scan: ScanOptions = field(default_factory=ScanOptions)
+
+    def __post_init__(self) -> None:
+        if self.non_owners and self.run_time_s is not None:
+            raise UsageError("--non-owners reads whole tables and cannot be cut into slices: leave out --run-time")
 
 
 async def run_check(
@@ -55,12 +65,14 @@ async def run_check(
     options: CheckOptions,
     observer: Observer | None = None,
     stop: asyncio.Event | None = None,
+    recorder: Recorder | None = None,
 ) -> Report:
     """Check the tables in scope and return the report; setting `stop` ends early with a true partial one.
 
     UsageError where a name does not exist; nothing else that concerns a single table or replica is raised.
+    `recorder` writes down for later runs what was read and found.
     """
-    run = _Run(reader, clock, options, observer or Silent())
+    run = _Run(reader, clock, options, observer or Silent(), recorder)
     await run.prepare()
     return await run.finish(interrupted=await _interruptible(run.work(), stop))
 
@@ -89,13 +101,22 @@ async def _interruptible(work: Coroutine[None, None, None], stop: asyncio.Event 
 class _Run:
     """The parts of one check and what they have counted so far."""
 
-    def __init__(self, reader: ClusterReader, clock: Clock, options: CheckOptions, observer: Observer) -> None:
+    def __init__(
+        self,
+        reader: ClusterReader,
+        clock: Clock,
+        options: CheckOptions,
+        observer: Observer,
+        recorder: Recorder | None,
+    ) -> None:
         self._reader = reader
         self._clock = clock
         self._options = options
         self._observer = observer
+        self._recorder = recorder
         self._run_id = str(uuid.uuid4())
-        self._started_at = datetime.fromtimestamp(clock.now_us() / 1e6, tz=timezone.utc).isoformat(timespec="seconds")
+        self._started_us = clock.now_us()
+        self._started_at = datetime.fromtimestamp(self._started_us / 1e6, tz=timezone.utc).isoformat(timespec="seconds")
         self._started = clock.monotonic()
         self._divergent: Counter[str] = Counter()
         self._unsettled: Counter[str] = Counter()
@@ -120,6 +141,9 @@ class _Run:
             f"consistency {__version__}",
         )
         self._writer = FindingsWriter(self._options.findings, header)
+        if self._recorder is not None:
+            tables, names, dc = self._scope.tables, self._options.names, self._options.dc
+            self._recorder.begin(RunFacts(self._run_id, self._started_us, self._ring, self._schema, tables, names, dc))
         self._settler = Settler(self._reader, self._clock, self._take, self._options.settle_window_s)
 
     async def work(self) -> None:
@@ -144,8 +168,12 @@ class _Run:
             await asyncio.gather(scanning, settling, return_exceptions=True)
 
     async def _scan_all(self, tasks: Sequence[TableTask]) -> None:
-        for task in tasks:
-            await self._scan(task)
+        if self._options.run_time_s is None:
+            for task in tasks:
+                await self._scan(self._begin(task))
+        else:
+            deadline = self._started + self._options.run_time_s
+            await scan_slice([self._begin(task) for task in tasks], self._recorder, self._clock, deadline)
         await self._settler.finish()
 
     async def _planned(self) -> list[TableTask]:
@@ -190,9 +218,12 @@ class _Run:
             self._arcs_of[keyspace.name] = arcs
         return self._arcs_of[keyspace.name]
 
-    async def _scan(self, task: TableTask) -> None:
+    def _begin(self, task: TableTask) -> Scan:
         scan = Scan(task, self._reader, self._clock, self._settler, self._options.scan, self._observer)
         self._scans[task.reading.table.full_name] = scan
+        return scan
+
+    async def _scan(self, scan: Scan) -> None:
         await scan.run()
         if self._options.non_owners:
             # The arcs name the owners of one DC alone where a DC was named; elsewhere nobody could be judged.
@@ -204,6 +235,9 @@ class _Run:
         table = outcome.reading.table
         if not isinstance(outcome, Settled):
             self._unsettled[table.full_name] += 1
+            ledger = self._scans[table.full_name].ledger
+            if ledger is not None:
+                ledger.unjudged.add(ledger.leaf_of(outcome.name.token))
             return
         judgement = judge_row(
             outcome.reading,
@@ -220,15 +254,19 @@ class _Run:
         scan = self._scans[full_name]
         if scan.ledger is not None:
             scan.ledger.mark_divergent(found.token)
+            if found.kind is not Kind.NON_OWNER:  # the owners may agree all the same
+                scan.ledger.unlike.add(scan.ledger.leaf_of(found.token))
+        if self._recorder is not None:
+            self._recorder.found(found, scan.task.reading.depth)
         if len(self._top) < _TOP_FINDINGS:
             self._top.append(found)
         self._observer.found(found)
 
-    async def _look_for_drift(self) -> None:
+    async def _look_for_drift(self, limit_s: float | None = None) -> None:
         """Take back what was said of a ring or a table that changed while it was scanned."""
         try:
-            ring, schema = await self._reader.ring_now(), await self._reader.schema()
-        except ConsistencyError as error:
+            ring, schema = await asyncio.wait_for(self._described_now(), limit_s)
+        except (ConsistencyError, asyncio.TimeoutError) as error:
             for scan in self._scans.values():
                 scan.invalidate(f"whether the ring or the schema changed during the scan could not be read: {error}")
             return
@@ -236,6 +274,9 @@ class _Run:
             changed = self._change(scan.task.reading.table, ring, schema)
             if changed:
                 scan.invalidate(f"{changed} during the scan; run the check again")
+
+    async def _described_now(self) -> tuple[Ring, Mapping[str, Keyspace]]:
+        return await self._reader.ring_now(), await self._reader.schema()
 
     def _change(self, table: Table, ring: Ring, schema: Mapping[str, Keyspace]) -> str:
         keyspace = schema.get(table.keyspace)
@@ -253,12 +294,15 @@ class _Run:
     async def finish(self, *, interrupted: bool) -> Report:
         """Close the findings file and build the report from what was counted."""
         self._writer.close()
+        if interrupted and self._recorder is not None:
+            # What was read before the interrupt counts later only where nothing changed under it.
+            await self._look_for_drift(_DRIFT_S)
         tables = [*self._refused, *self._not_reached(), *self._unreadable()]
         tables += [self._table_report(scan) for scan in self._scans.values()]
         tables.sort(key=lambda t: (t.keyspace, t.table))
-        for report in tables:
-            self._observer.table_done(report)
-        return Report(
+        for table in tables:
+            self._observer.table_done(table)
+        report = Report(
             run_id=self._run_id,
             cluster=self._ring.cluster,
             started_at=self._started_at,
@@ -271,7 +315,20 @@ class _Run:
             replicas=tuple(node.name for node in self._ring.nodes),
             findings_path=None if self._options.findings is None else str(self._options.findings),
             interrupted=interrupted,
+            run_time_s=self._options.run_time_s,
         )
+        self._record(report)
+        return report
+
+    def _record(self, report: Report) -> None:
+        if self._recorder is None:
+            return
+        for name, scan in self._scans.items():
+            if scan.ledger is not None:
+                ranges = scan.ledger.ranges_read(waiting=self._settler.waiting_of(name) > 0)
+                strays = self._options.non_owners and not report.interrupted and not scan.extra
+                self._recorder.table_read(scan.task.reading.table, scan.task.reading.depth, ranges, strays=strays)
+        self._recorder.end(report)
 
     def _table_report(self, scan: Scan) -> TableReport:
         name = scan.task.reading.table.full_name

@@ -12,6 +12,8 @@ from consistency.tokens import TokenRange
 from consistency.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 
 SCHEMA_VERSION = 1
+PUT_OFF = "left for the next run: the time that this one was given was over"
+"""Why ranges were not read that nothing is wrong with."""
 
 
 class Severity(str, Enum):
@@ -63,9 +65,9 @@ class Unread:
 class TableReport:
     """What was learned about one table.
 
-    `strip` has a letter for each 1/64 of the ring: `=` agreed, `x` divergent, `?` not read, ` ` not planned.
-    `blind` says, a sentence each, what this depth cannot see on this table. `note` says why a table was
-    not checked at all.
+    `ranges` were planned and `ranges_read` were reached. `strip` has a letter for each 1/64 of the ring: `=`
+    agreed, `x` divergent, `?` not read, ` ` not planned. `blind` says, a sentence each, what this depth cannot
+    see on this table. `note` says why a table was not checked at all.
     """
 
     keyspace: str
@@ -82,11 +84,18 @@ class TableReport:
     strip: str = ""
     blind: tuple[str, ...] = ()
     note: str = ""
+    ranges: int = 0
+    ranges_read: int = 0
 
     @property
     def full_name(self) -> str:
         """`keyspace.table`."""
         return f"{self.keyspace}.{self.table}"
+
+    @property
+    def put_off(self) -> bool:
+        """Whether nothing is missing but what was left for the next run on purpose."""
+        return bool(self.depth) and self.coverage.skipped > 0 and not self.coverage.failed
 
     @property
     def verdict(self) -> Verdict:
@@ -107,6 +116,8 @@ class TableReport:
             "unsettled_rows": self.unsettled_rows,
             "seconds": round(self.seconds, 3),
             "coverage": coverage_json(self.coverage),
+            "ranges": self.ranges,
+            "ranges_read": self.ranges_read,
             "unread": [u.as_json() for u in self.unread],
             "strip": self.strip,
             "cannot_see": list(self.blind),
@@ -119,7 +130,8 @@ class Report:
     """The whole result of one check.
 
     `not_checked` maps `keyspace.table` to the reason it was left out on purpose (a view); those are not
-    part of the coverage. `top` holds the first findings, for the summary; the file holds them all.
+    part of the coverage. `top` holds the first findings, for the summary; the file holds them all. `run_time_s`
+    is the time after which no further range was begun, None where there was no limit.
     """
 
     run_id: str
@@ -134,6 +146,7 @@ class Report:
     replicas: Sequence[str] = ()
     findings_path: str | None = None
     interrupted: bool = False
+    run_time_s: float | None = None
 
     @property
     def coverage(self) -> Coverage:
@@ -168,6 +181,7 @@ class Report:
             "verdict": self.verdict.value,
             "exit_code": int(self.exit_code),
             "interrupted": self.interrupted,
+            "run_time": self.run_time_s,
             "coverage": coverage_json(self.coverage),
             "tables": [t.as_json() for t in self.tables],
             "violations": [v.as_json() for v in self.violations],

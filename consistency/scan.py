@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -63,13 +63,17 @@ class Scan:
 
     async def run(self) -> None:
         """Scan the table. What could not be read is in the account, not raised."""
-        self.started = self.clock.monotonic()
-        ledger = self.ledger = Ledger(await self._plan())
+        ledger = await self.plan()
         self.observer.table_planned(self.task.reading.table, ledger.plan)
-        await self._digest(ledger, ledger.plan.leaves)
-        await self._digest(ledger, self._worth_another_try(ledger))
-        await self._compare(ledger)
-        self.ended = self.clock.monotonic()
+        await self.digest(ledger, ledger.plan.leaves)
+        await self.digest(ledger, self._worth_another_try(ledger))
+        await self.compare(ledger)
+
+    async def plan(self) -> Ledger:
+        """Cut the table into leaves and open its account."""
+        self.started = self.clock.monotonic()
+        self.ledger = Ledger(await self._plan())
+        return self.ledger
 
     async def _plan(self) -> TablePlan:
         table, arcs = self.task.reading.table, self.task.arcs
@@ -79,7 +83,8 @@ class Scan:
             rows = 0
         return cut(table, arcs, rows, leaf_rows=self.options.leaf_rows)
 
-    async def _digest(self, ledger: Ledger, leaves: Sequence[Leaf]) -> None:
+    async def digest(self, ledger: Ledger, leaves: Iterable[Leaf]) -> None:
+        """Digest leaves on all their replicas."""
         results = digest_leaves(
             self.reader,
             self.task.reading,
@@ -101,7 +106,8 @@ class Scan:
         answered = {node for result in ledger.results.values() for node in result.digests}
         return [leaf for leaf in ledger.plan.leaves if leaf in failed and answered.issuperset(leaf.replicas)]
 
-    async def _compare(self, ledger: Ledger) -> None:
+    async def compare(self, ledger: Ledger) -> None:
+        """Find the rows that differ in what was digested; the scan ends with it."""
         scheme = f"{self.task.reading.depth.value}/{self.task.route.value}"
         differing: list[Leaf] = []
         for leaves, trees in ledger.trees(scheme):
@@ -114,6 +120,7 @@ class Scan:
             *(self._descend(ledger, leaf, gate) for leaf in differing),
             *(self._look_ahead(ledger, leaf, limit_us, gate) for leaf in ahead),
         )
+        self.ended = self.clock.monotonic()
 
     async def _descend(self, ledger: Ledger, leaf: Leaf, gate: asyncio.Semaphore) -> None:
         async with gate:
@@ -190,4 +197,6 @@ class Scan:
             strip=ledger.strip() if ledger else "",
             blind=reading.blind,
             note=ledger.note if ledger else "",
+            ranges=len(ledger.plan.leaves) if ledger else 0,
+            ranges_read=len(ledger.results) if ledger else 0,
         )

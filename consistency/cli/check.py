@@ -14,6 +14,7 @@ from consistency.checking import CheckOptions, run_check
 from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
+from consistency.cli.ledger import WRITTEN, ledger_option, recording, take_ledger
 from consistency.cli.outputs import STDOUT, require_writable, write_json
 from consistency.cli.values import SECONDS
 from consistency.errors import UsageError
@@ -59,6 +60,14 @@ _FULL_SPEED_LEAVES = 8
 )
 @click.option(
     "--json", "json_path", metavar="FILE", help="Write the report as JSON; '-': to stdout, and the text to stderr."
+)
+@ledger_option(WRITTEN)
+@click.option(
+    "--run-time",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="Begin no further range after this long. The ranges read longest ago come first, and the next run with "
+    "the same ledger goes on from there.",
 )
 @click.option(
     "--settle",
@@ -108,6 +117,7 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       consistency check shop shop2.orders --findings findings.jsonl
       consistency check shop --depth versions --dc dc1 --quiet --json /var/lib/consistency/shop.json
       consistency check shop.orders --json - | jq .verdict
+      consistency check --ledger /var/lib/consistency/ledger --run-time 3600
 
     \b
     Exit codes:
@@ -115,12 +125,14 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       4 could not run · 5 locked · 130 interrupted (what was read until then is reported)
     """  # noqa: D301 - click wants the control character
     order = _order(names, given)
-    report, console = _run(order)
+    report, recorded, console = _run(order)
     write_json("--json", order.json_path, report.as_json())
     if not (order.quiet and report.exit_code is ExitCode.CONSISTENT):
         keys = console.is_terminal if order.show_keys is None else order.show_keys
         print_report(console, report, order.typed, keys=keys)
-    return int(report.exit_code)
+    # A run that the ledger does not know of must not pass for one that it does.
+    unrecorded = report.exit_code is ExitCode.CONSISTENT and not recorded
+    return int(ExitCode.COULD_NOT_RUN if unrecorded else report.exit_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +145,19 @@ class Order:
     locality: Locality | None
     full_speed: bool
     json_path: str | None
+    ledger: Path | None
     quiet: bool
     show_keys: bool | None
 
 
 def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
     """Turn what was typed into frozen options; what cannot work is refused here, before anything is read."""
+    words = _repeated(given)
+    ledger = take_ledger(given, written=True)
     target = take_connection(given)
     findings, json_path = given["findings"], given["json_path"]
+    if given["run_time"] is not None and ledger is None:
+        raise UsageError("--run-time needs --ledger FILE: without it each run would begin with the same ranges")
     require_writable("--findings", findings)
     require_writable("--json", json_path, special=True)
     if findings and json_path and Path(findings).resolve() == Path(json_path).resolve():
@@ -158,15 +175,17 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         findings=Path(findings) if findings else None,
         settle_window_s=given["settle"],
         rf_minimum=given["rf_min"],
+        run_time_s=given["run_time"],
         scan=scan,
     )
     return Order(
         target=target,
-        typed=Typed(target.words, _repeated(given), names),
+        typed=Typed(target.words, words, names),
         options=options,
         locality=given["locality"] and Locality(given["locality"]),
         full_speed=given["full_speed"],
         json_path=json_path,
+        ledger=ledger,
         quiet=given["quiet"],
         show_keys=given["show_keys"],
     )
@@ -175,19 +194,20 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
 def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
     """Return the options that a second run must repeat to ask the same question."""
     words: list[str] = []
-    for name in ("depth", "route", "locality", "dc"):
+    for name in ("depth", "route", "locality", "dc", "ledger"):
         if given[name] is not None:
             words += [f"--{name}", str(given[name])]
     words += [f"--{name.replace('_', '-')}" for name in ("views", "non_owners") if given[name]]
     return tuple(words)
 
 
-def _run(order: Order) -> tuple[Report, CalmConsole]:
-    """Check with progress on stderr; return the report and the console that the text goes to."""
+def _run(order: Order) -> tuple[Report, bool, CalmConsole]:
+    """Check with progress on stderr; return the report, whether it was recorded as asked, and where the text goes."""
     console = make_console(sys.stderr if order.json_path == STDOUT else sys.stdout)
     progress = _progress(order, make_console(sys.stderr))
     try:
-        return asyncio.run(_check(order, progress)), console
+        report, recorded = asyncio.run(_check(order, progress))
+        return report, recorded, console
     finally:
         progress.close()
 
@@ -198,7 +218,7 @@ def _progress(order: Order, console: CalmConsole) -> Progress:
     return LiveProgress(console) if console.is_terminal else LineProgress(console)
 
 
-async def _check(order: Order, progress: Progress) -> Report:
+async def _check(order: Order, progress: Progress) -> tuple[Report, bool]:
     # The driver is loaded by these: not before an option was found to be wrong.
     from consistency.access import ReadLimits  # noqa: PLC0415
     from consistency.api import require_dc  # noqa: PLC0415
@@ -214,9 +234,12 @@ async def _check(order: Order, progress: Progress) -> Report:
     limits = ReadLimits(lanes=_FULL_SPEED_LANES, streams=_FULL_SPEED_LANES) if order.full_speed else ReadLimits()
     try:
         async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
-            require_dc(await reader.ring(), order.options.dc)
-            interrupt.begun()
-            return await run_check(reader, clock, order.options, progress.observer, interrupt.stop)
+            ring = await reader.ring()
+            require_dc(ring, order.options.dc)
+            with recording(ring, order.ledger) as recorder:
+                interrupt.begun()
+                report = await run_check(reader, clock, order.options, progress.observer, interrupt.stop, recorder)
+            return report, recorder is None or not recorder.problem
     finally:
         ticking.cancel()
 

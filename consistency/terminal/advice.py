@@ -40,7 +40,7 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
     elif differing:
         names = _names([t for t in report.tables if t.verdict is Verdict.DIVERGENT], typed)
         out.append(("write them to a file", _check(typed, names, "--findings findings.jsonl")))
-    unread = [t for t in report.tables if not t.coverage.complete]
+    unread = [t for t in report.tables if not t.coverage.complete and not t.put_off]
     if unread and not differing:
         out.append(("once every replica can be read", _check(typed, _names(unread, typed))))
     return out

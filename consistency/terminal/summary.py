@@ -44,6 +44,8 @@ def _print_verdict(console: Console, report: Report) -> None:
         word, style = f"INTERRUPTED, {report.verdict.value} so far", "bold yellow"
     indented(console, Text.assemble((word, style), "  ", claim(report)), first="", rest="  ")
     indented(console, basis(report), style="dim")
+    if slice_text(report):
+        indented(console, slice_text(report), style="dim")
     facts = (
         safe(report.cluster),
         f"run {report.run_id[:8]}",
@@ -51,6 +53,15 @@ def _print_verdict(console: Console, report: Report) -> None:
         f"exit code {int(report.exit_code)}",
     )
     indented(console, ", ".join(facts), style="dim")
+
+
+def slice_text(report: Report) -> str:
+    """Say how far a run of bounded time came; nothing where it had no limit."""
+    if report.run_time_s is None:
+        return ""
+    read, planned = sum(t.ranges_read for t in report.tables), sum(t.ranges for t in report.tables)
+    onward = "." if read == planned else "; the next run with this ledger goes on from there."
+    return f"{read:,} of {counted(planned, 'range')} this time, oldest first{onward}"
 
 
 def claim(report: Report) -> str:
@@ -82,8 +93,11 @@ def _gaps(report: Report) -> str:
     coverage = report.coverage
     unsettled = sum(t.unsettled_rows for t in report.tables)
     skipped = sum(not t.depth for t in report.tables)
-    failed = sum((t.coverage.planned - t.coverage.completed) for t in report.tables if t.depth)
+    put_off = sum(t.ranges - t.ranges_read for t in report.tables if t.put_off)
+    failed = sum(t.coverage.failed for t in report.tables if t.depth)
     parts = []
+    if put_off:
+        parts.append(f"{counted(put_off, 'range')} {'is' if put_off == 1 else 'are'} left for the next run")
     if failed:
         parts.append(f"{failed:,} of {counted(coverage.planned - skipped, 'digest')} could not be read")
     if skipped:
