@@ -5,7 +5,7 @@ connection.py  the options that say how to reach the cluster
 outputs.py     files and pipes the commands write to
 ledger.py      the ledger, and the lock of one run at a time
 interrupt.py   Ctrl-C and SIGTERM
-check.py, audit.py, explain.py   one command each
+check.py, audit.py, explain.py, history.py, ...   one command each
 """
 
 from __future__ import annotations

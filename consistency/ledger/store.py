@@ -64,7 +64,7 @@ class Store:
                 f"there is no ledger {path}, so nothing counts as checked; begin one: consistency check --ledger {path}"
             )
             raise LedgerError(msg)
-        _require_usable(path)
+        _require_usable(path, create=create)
         try:
             return cls(path, _opened(path))
         except sqlite3.DatabaseError as error:
@@ -74,7 +74,7 @@ class Store:
             note = f"the ledger {path} is damaged ({error}): moved to {_move_aside(path)}; everything is unchecked"
         if not create:
             raise LedgerError(note)
-        _require_usable(path)
+        _require_usable(path, create=create)
         return cls(path, _opened(path), note)
 
     @contextmanager
@@ -94,7 +94,7 @@ class Store:
         self.db.close()
 
 
-def _require_usable(path: Path) -> None:
+def _require_usable(path: Path, *, create: bool) -> None:
     """Create the file private, or make sure that it can be ours."""
     try:
         with suppress(FileExistsError):
@@ -107,6 +107,9 @@ def _require_usable(path: Path) -> None:
         with path.open("r+b"):
             pass
     except OSError as error:
+        if not create:
+            msg = f"the ledger {path} cannot be read ({error.strerror}), so nothing counts as checked"
+            raise LedgerError(msg) from None
         msg = f"--ledger {path}: {error.strerror}; name a file in a directory that can be written"
         raise UsageError(msg) from None
 
