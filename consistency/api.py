@@ -30,6 +30,8 @@ from consistency.schema import Keyspace
 from consistency.scope import parse_name
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings, GivenOptions, load_settings
+from consistency.takedown import Preflight
+from consistency.takedown_facts import PreflightOptions, open_look, run_preflight
 from consistency.verdict import ExitCode
 
 AUDIT_SCHEMA_VERSION = 1
@@ -112,6 +114,22 @@ def audit(
     async def run() -> AuditReport:
         async with open_cluster(_settings(settings, hosts)) as (reader, _):
             return await run_audit(reader, keyspaces, rf_minimum=rf_minimum)
+
+    return asyncio.run(run())
+
+
+def preflight(
+    node: str,
+    *,
+    hosts: str | None = None,
+    settings: ConnectionSettings | None = None,
+    options: PreflightOptions | None = None,
+) -> Preflight:
+    """Say whether a node (`address:port`, address or host id) may go down now; `answer` and `line` tell."""
+
+    async def run() -> Preflight:
+        async with open_look(_settings(settings, hosts)) as look:
+            return await run_preflight(look, node, options or PreflightOptions())
 
     return asyncio.run(run())
 

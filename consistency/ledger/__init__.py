@@ -26,7 +26,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-from consistency.ledger.past import Past, PastRun, TableAge
+from consistency.ledger.past import Behind, Past, PastRun, TableAge
 from consistency.ledger.recorder import RunRecorder
 from consistency.ledger.store import Store
 
@@ -77,4 +77,4 @@ def open_ledger(path: Path, *, create: bool = True) -> LedgerFile:
     return LedgerFile(Store.open(path, create=create))
 
 
-__all__ = ["LedgerFile", "Past", "PastRun", "RunRecorder", "TableAge", "open_ledger"]
+__all__ = ["Behind", "LedgerFile", "Past", "PastRun", "RunRecorder", "TableAge", "open_ledger"]
