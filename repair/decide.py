@@ -111,10 +111,21 @@ def decide(evidence: Evidence, policy: Policy) -> Decision:
 def _forbidden(evidence: Evidence, policy: Policy) -> Decision | None:
     if evidence.table.view_of:
         return _left(Rule.VIEW)
-    needed = len(evidence.owners) if policy.require is Require.ALL else evidence.quorum
-    if len(evidence.states) < max(needed, 1):
-        return _left(Rule.TOO_FEW, f"{len(evidence.states)} of {len(evidence.owners)} read, {needed} needed")
-    return None
+    short = too_few(evidence, policy.require)
+    return _left(Rule.TOO_FEW, short) if short else None
+
+
+def too_few(evidence: Evidence, require: Require) -> str:
+    """Say which replicas are too few to decide by; empty where they are enough."""
+    read, owners = len(evidence.states), len(evidence.owners)
+    needed = owners if require is Require.ALL else evidence.quorum
+    if read < max(needed, 1):
+        return f"{read} of {owners} read, {needed} needed"
+    if require is Require.EACH_QUORUM:
+        for dc, (there, total) in evidence.by_dc().items():
+            if there < total // 2 + 1:
+                return f"{there} of {total} read in {dc}, {total // 2 + 1} needed"
+    return ""
 
 
 def _settled(evidence: Evidence, policy: Policy) -> Decision | None:

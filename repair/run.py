@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from consistency.reader import Clock, ClusterReader
-from consistency.session import open_connected
+from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings, GivenOptions, load_settings
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions, Tally
 from repair.evidence import EvidenceReader
 from repair.guard import Guard
 from repair.journal import Entry, Journal
+from repair.pace import Pace
 from repair.planfile import Plan
 from repair.planner import PlanOptions, make_plan
 from repair.undo import Undoer
@@ -32,7 +33,7 @@ async def run_plan(
     progress: Callable[[int, int], None] | None = None,
 ) -> Plan:
     """Connect, read evidence, decide."""
-    async with open_connected(settings) as (_, reader, clock):
+    async with open_cluster(settings) as (reader, clock):
         return await make_plan(reader, clock, findings, options, progress)
 
 
@@ -46,8 +47,8 @@ async def run_apply(
     progress: Callable[[Tally], None] | None = None,
 ) -> Tally:
     """Connect, guard, then act on every row that has no outcome in the journal yet."""
-    async with open_connected(settings) as (connection, reader, clock):
-        writer = CqlWriter(connection)
+    async with open_cluster(settings) as (reader, clock):
+        writer = CqlWriter(reader.access)
         await Guard(plan, reader, writer, clock).check()  # refuse before a journal is begun
         journal, entries = open_journal()
         try:
@@ -62,15 +63,23 @@ async def _applier(plan: Plan, reader: ClusterReader, writer: RowWriter, clock: 
     return Applier(plan, evidence, Actor(reader, writer), Guard(plan, reader, writer, clock), clock, journal)
 
 
-async def run_undo(settings: ConnectionSettings, path: Path, progress: Callable[[Tally], None] | None = None) -> Tally:
-    """Connect, guard, then take back what a journal says was done."""
-    async with open_connected(settings) as (connection, reader, clock):
-        writer = CqlWriter(connection)
+async def run_undo(
+    settings: ConnectionSettings,
+    path: Path,
+    options: ApplyOptions | None = None,
+    *,
+    stop: asyncio.Event | None = None,
+    progress: Callable[[Tally], None] | None = None,
+) -> Tally:
+    """Connect, guard, then take back what a journal says was done, row by row."""
+    async with open_cluster(settings) as (reader, clock):
+        writer = CqlWriter(reader.access)
         journal, record = Journal.reopen(path)
         try:
             guard = Guard(record.plan, reader, writer, clock)
             undoer = Undoer(await EvidenceReader.open(reader, clock), writer, guard, clock)
-            return await undoer.run(record, journal, progress or (lambda _: None))
+            pace = Pace(clock, (options or ApplyOptions()).rate)
+            return await undoer.run(record, journal, pace, stop or asyncio.Event(), progress or (lambda _: None))
         finally:
             journal.close()
 
