@@ -112,7 +112,8 @@ class Applier:
         row = self._plan.rows[number]
         after: Copies | None = None
         if row.action is Action.NONE:
-            result, reason = _left(row)
+            result = untouched(row)
+            reason = row.rule.sentence if result is Result.VERIFIED else f"{row.rule.value}: {row.sentence}"
         else:
             await self._guard.check()
             evidence = await self._evidence.read(row.ref)
@@ -223,11 +224,12 @@ def _redo(row: PlannedRow, before: Copies, evidence: Evidence, decision: Decisio
     return None, f"it would be decided otherwise now: {decision.rule.value}"
 
 
-def _left(row: PlannedRow) -> tuple[Result, str]:
+def untouched(row: PlannedRow) -> Result:
+    """Return what comes of a row that nothing is done with."""
     decision = Decision(row.rule)
     if decision.done:
-        return Result.VERIFIED, row.rule.sentence
-    return (Result.WAITING if decision.unknown else Result.LEFT), f"{row.rule.value}: {row.sentence}"
+        return Result.VERIFIED
+    return Result.WAITING if decision.unknown else Result.LEFT
 
 
 def copies(evidence: Evidence) -> Copies:

@@ -48,7 +48,7 @@ _SENTENCES = {
     Rule.AGREED: "all replicas hold the same by now",
     Rule.GONE: "no replica has the row any more",
     Rule.WAITS: "the replicas that can be read agree; it waits for the others",
-    Rule.FUTURE: "a write time lies in the future: which write is the newest cannot be known",
+    Rule.FUTURE: "a write time lies in the future: it would win over every write until then; correct it by hand",
     Rule.SETTLING: "its newest write is too young: it may still be on its way; plan again later",
     Rule.ZOMBIE: "a minority holds cells older than gc_grace_seconds, or of unknown age: their delete may be purged",
     Rule.COUNTER: "only the servers can merge counters",
@@ -130,14 +130,14 @@ def too_few(evidence: Evidence, require: Require) -> str:
 
 def _settled(evidence: Evidence, policy: Policy) -> Decision | None:
     """Return the decision where nothing differs, or where time must pass."""
+    newest = evidence.newest_us
+    if newest is not None and newest > evidence.now_us + policy.max_skew_s * 1e6:
+        return _left(Rule.FUTURE)  # wrong also where all agree: it hides every write until then
     if evidence.agreed:
         if evidence.unread:
             return _left(Rule.WAITS, ", ".join(sorted(n.name for n in evidence.unread)))
         gone = not any(state is not None for state in evidence.states.values())
         return Decision(Rule.GONE if gone else Rule.AGREED, sentence=(Rule.GONE if gone else Rule.AGREED).sentence)
-    newest = evidence.newest_us
-    if newest is not None and newest > evidence.now_us + policy.max_skew_s * 1e6:
-        return _left(Rule.FUTURE)
     if newest is not None and newest > evidence.now_us - policy.settle_s * 1e6:
         return _left(Rule.SETTLING)
     return None

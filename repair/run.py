@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from consistency.reader import Clock, ClusterReader
+from consistency.replicas import CqlReader
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings, GivenOptions, load_settings
 from repair.actions import Actor
@@ -24,6 +25,9 @@ from repair.planfile import Plan
 from repair.planner import PlanOptions, make_plan
 from repair.undo import Undoer
 from repair.writer import CqlWriter, RowWriter
+
+OpenJournal = Callable[[], tuple[Journal, dict[int, Entry]]]
+"""Opens a journal, with what it knows already."""
 
 
 async def run_plan(
@@ -40,7 +44,7 @@ async def run_plan(
 async def run_apply(
     settings: ConnectionSettings,
     plan: Plan,
-    open_journal: Callable[[], tuple[Journal, dict[int, Entry]]],
+    open_journal: OpenJournal,
     options: ApplyOptions,
     *,
     stop: asyncio.Event | None = None,
@@ -48,14 +52,29 @@ async def run_apply(
 ) -> Tally:
     """Connect, guard, then act on every row that has no outcome in the journal yet."""
     async with open_cluster(settings) as (reader, clock):
-        writer = CqlWriter(reader.access)
-        await Guard(plan, reader, writer, clock).check()  # refuse before a journal is begun
-        journal, entries = open_journal()
-        try:
-            applier = await _applier(plan, reader, writer, clock, journal)
-            return await applier.run(entries, options, stop or asyncio.Event(), progress or (lambda _: None))
-        finally:
-            journal.close()
+        return await apply_with(
+            reader, clock, plan, open_journal, options, stop or asyncio.Event(), progress or (lambda _: None)
+        )
+
+
+async def apply_with(
+    reader: CqlReader,
+    clock: Clock,
+    plan: Plan,
+    open_journal: OpenJournal,
+    options: ApplyOptions,
+    stop: asyncio.Event,
+    progress: Callable[[Tally], None],
+) -> Tally:
+    """Apply over a connection that is open already."""
+    writer = CqlWriter(reader.access)
+    await Guard(plan, reader, writer, clock).check()  # refuse before a journal is begun
+    journal, entries = open_journal()
+    try:
+        applier = await _applier(plan, reader, writer, clock, journal)
+        return await applier.run(entries, options, stop, progress)
+    finally:
+        journal.close()
 
 
 async def _applier(plan: Plan, reader: ClusterReader, writer: RowWriter, clock: Clock, journal: Journal) -> Applier:
@@ -84,12 +103,12 @@ async def run_undo(
             journal.close()
 
 
-def begin(path: Path, plan: Plan) -> Callable[[], tuple[Journal, dict[int, Entry]]]:
+def begin(path: Path, plan: Plan) -> OpenJournal:
     """Return what opens a new journal."""
     return lambda: (Journal.create(path, plan), {})
 
 
-def go_on(path: Path) -> Callable[[], tuple[Journal, dict[int, Entry]]]:
+def go_on(path: Path) -> OpenJournal:
     """Return what opens a journal that was begun before."""
 
     def reopen() -> tuple[Journal, dict[int, Entry]]:
