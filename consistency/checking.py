@@ -16,6 +16,7 @@ from consistency.audit_holdings import judge_holdings
 from consistency.auditing import gravest_first, judge_replication
 from consistency.choose import choose
 from consistency.classify import finding, judge_row
+from consistency.drift import change
 from consistency.errors import ConsistencyError, UsageError
 from consistency.findings import Finding, FindingsWriter, Header, Kind
 from consistency.nonowners import NonOwnerScan
@@ -23,14 +24,13 @@ from consistency.observer import Observer, Silent
 from consistency.reader import Clock, ClusterReader
 from consistency.reading import Depth, Route
 from consistency.recording import Recorder, RunFacts
-from consistency.report import Report, TableReport, Violation
-from consistency.ring import Arc, Node, Ring
+from consistency.report import Report, TableReport, Violation, not_scanned
+from consistency.ring import Arc, Node, Ring, around
 from consistency.scan import Scan, ScanOptions, TableTask
 from consistency.schema import Keyspace, Table
 from consistency.scope import Scope, choose_tables
 from consistency.settle import DEFAULT_WINDOW_S, Outcome, Settled, Settler
 from consistency.slices import scan_slice
-from consistency.verdict import Coverage
 
 _TOP_FINDINGS = 20
 _DRIFT_S = 10.0
@@ -53,6 +53,8 @@ class CheckOptions:
     run_time_s: float | None = None
     """Begin no further range after this long; the ranges read longest ago come first."""
     scan: ScanOptions = field(default_factory=ScanOptions)
+    only_tokens: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """By `keyspace.table`: the tokens of the partitions to check, for tables of which no more is wanted."""
 
     def __post_init__(self) -> None:
         if self.non_owners and self.run_time_s is not None:
@@ -200,6 +202,8 @@ class _Run:
         if keyspace.replication.transient:
             return "transient replication: its transient replicas hold no full copy to compare"
         arcs = self._arcs(keyspace)
+        if table.full_name in self._options.only_tokens:
+            arcs = around(arcs, self._options.only_tokens[table.full_name])
         if not any(len(arc.replicas) > 1 for arc in arcs):
             return "one replica: there is nothing to compare it with"
         choice = choose(table, self._reader.capabilities, self._options.depth, self._options.route)
@@ -271,25 +275,12 @@ class _Run:
                 scan.invalidate(f"whether the ring or the schema changed during the scan could not be read: {error}")
             return
         for scan in self._scans.values():
-            changed = self._change(scan.task.reading.table, ring, schema)
+            changed = change(scan.task.reading.table, (self._ring, self._schema), (ring, schema))
             if changed:
                 scan.invalidate(f"{changed} during the scan; run the check again")
 
     async def _described_now(self) -> tuple[Ring, Mapping[str, Keyspace]]:
         return await self._reader.ring_now(), await self._reader.schema()
-
-    def _change(self, table: Table, ring: Ring, schema: Mapping[str, Keyspace]) -> str:
-        keyspace = schema.get(table.keyspace)
-        now = keyspace.tables.get(table.name) if keyspace else None
-        if keyspace is None or now is None:
-            return "the table was dropped"
-        if now.fingerprint != table.fingerprint:
-            return "the table was altered"
-        if keyspace.replication != self._schema[table.keyspace].replication:
-            return "the keyspace's replication was altered"
-        if ring.fingerprint != self._ring.fingerprint:
-            return "the ring changed (a node joined, left or moved)"
-        return ""
 
     async def finish(self, *, interrupted: bool) -> Report:
         """Close the findings file and build the report from what was counted."""
@@ -372,21 +363,3 @@ class _Run:
             for keyspace, rows in held.items()
             for violation in judge_holdings(self._ring, self._schema[keyspace], rows)
         )
-
-
-def not_scanned(keyspace: str, table: str, note: str, *, failed: bool = False) -> TableReport:
-    """Return the report of a table that was not scanned at all: it counts against the coverage."""
-    coverage = Coverage(planned=1, failed=1) if failed else Coverage(planned=1, skipped=1)
-    return TableReport(
-        keyspace=keyspace,
-        table=table,
-        depth="",
-        route="",
-        locality="",
-        rows=0,
-        divergent_rows=0,
-        unsettled_rows=0,
-        seconds=0.0,
-        coverage=coverage,
-        note=note,
-    )

@@ -7,7 +7,8 @@
 `open_ledger(path)`       begins or opens a file; `ledger.note` is a line where a damaged one was moved aside
 `ledger.recorder()`       a Recorder for one `run_check`; `problem` is a line where the file could not be written.
                           With `CheckOptions.run_time_s` the run begins with the ranges read longest ago.
-`ledger.past(cluster)`    frozen answers: runs, ages of tables against gc_grace_seconds, rows that differ
+`ledger.past()`           frozen answers: runs, ages of tables against gc_grace_seconds, rows that differ
+`ledger.repaired(...)`    rows that were repaired: found again, they came back
 
 What is kept, and what makes it void:
 
@@ -15,7 +16,7 @@ What is kept, and what makes it void:
                replicas with all of them agreeing (`clean`), as the start of that read. Void where other nodes own
                the range or the table was altered. A run limited to one DC has spans of its own, never clean for all.
     findings   each row that differs, by a keyed hash of its key: new, still there, came back, gone. It is gone
-               once its range was read completely, at no lesser depth, and it was not found.
+               once its range was read completely, at no lesser depth, and it was not found; or repaired.
     runs       when, how long, verdict, exit code, coverage, findings by kind. Without an end it was killed.
 
 store.py the file · known.py cluster and tables · spans.py ranges · recorder.py one run in · past.py answers out
@@ -23,11 +24,12 @@ store.py the file · known.py cluster and tables · spans.py ranges · recorder.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
 from consistency.ledger.past import Behind, Past, PastRun, TableAge
-from consistency.ledger.recorder import RunRecorder
+from consistency.ledger.recorder import RunRecorder, mark_repaired
 from consistency.ledger.store import Store
 
 
@@ -54,6 +56,13 @@ class LedgerFile:
     def past(self) -> Past:
         """Return what reads the runs before."""
         return Past(self._store)
+
+    def repaired(self, run_id: str, rows: Iterable[tuple[str, str, Mapping[str, str]]]) -> int:
+        """Note that rows (keyspace, table, key as hex) which a run found agree now, proven; return how many it knew.
+
+        Where a later run finds one of them again, it came back.
+        """
+        return mark_repaired(self._store, run_id, rows)
 
     def close(self) -> None:
         """Close the file."""

@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 
 from consistency.errors import LedgerError
 from consistency.ledger.known import load_spans
-from consistency.ledger.recorder import DEPTH_RANKS, OPEN_STATES
+from consistency.ledger.recorder import DEPTH_RANKS, OPEN_LIST, OPEN_STATES
 from consistency.ledger.spans import age
 from consistency.ledger.store import Store
 from consistency.verdict import Coverage
-
-_MARKS = ", ".join(f"'{state}'" for state in OPEN_STATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +117,7 @@ class Past:
         found = age([load_spans(self._db, row["id"], rank, "") for rank in DEPTH_RANKS.values()])
         counts = self._db.execute("SELECT state, count(*) FROM findings WHERE tbl = ? GROUP BY state", (row["id"],))
         back = self._db.execute(
-            f"SELECT count(*) FROM findings WHERE tbl = ? AND times_back > 0 AND state IN ({_MARKS})", (row["id"],)
+            f"SELECT count(*) FROM findings WHERE tbl = ? AND times_back > 0 AND state IN ({OPEN_LIST})", (row["id"],)
         )
         return TableAge(
             keyspace=row["keyspace"],
@@ -136,7 +134,7 @@ class Past:
         """Yield the rows that differed when last read and that some replica was behind on; not stray copies."""
         rows = self._rows(
             "SELECT keyspace, name, token, names, last_us FROM findings f JOIN tables t ON t.id = f.tbl"
-            f" JOIN replica_sets s ON s.id = f.behind WHERE cluster = ? AND state IN ({_MARKS})"
+            f" JOIN replica_sets s ON s.id = f.behind WHERE cluster = ? AND state IN ({OPEN_LIST})"
             " AND names <> '' AND kind <> 'non_owner'",
             (cluster,),
         )

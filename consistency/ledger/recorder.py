@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from consistency.errors import LedgerError
 from consistency.findings import Finding, Kind, State
 from consistency.ledger.known import KnownTables, insert_spans, known_cluster, load_spans
 from consistency.ledger.spans import Span, last_tried, overlay, owners_id
@@ -28,6 +29,7 @@ KEPT_S = 400 * 86_400
 
 DEPTH_RANKS = {Depth.VERSIONS: 0, Depth.CONTENT: 1}
 OPEN_STATES = ("new", "still there", "came back")
+OPEN_LIST = ", ".join(f"'{state}'" for state in OPEN_STATES)
 
 _REMEMBER = """
 INSERT INTO findings VALUES (:tbl, :hash, :kind, :depth, :token, :behind, 'new', 0, :now, :now, :run)
@@ -38,9 +40,9 @@ ON CONFLICT (tbl, hash) DO UPDATE SET
   kind = excluded.kind, depth = excluded.depth, token = excluded.token, behind = excluded.behind,
   last_us = excluded.last_us, run = excluded.run
 """
-_FORGET = """
+_FORGET = f"""
 UPDATE findings SET state = 'gone' WHERE tbl = ? AND token > ? AND token <= ? AND depth <= ? AND run <> ?
-  AND state IN ('new', 'still there', 'came back') AND (kind <> 'non_owner' OR ?)
+  AND state IN ({OPEN_LIST}) AND (kind <> 'non_owner' OR ?)
 """
 
 
@@ -184,10 +186,33 @@ class RunRecorder:
             _prune(db, self._now_us - KEPT_S * 1_000_000)
 
 
-def row_hash(secret: bytes, key_hex: Any, stray: str = "") -> bytes:
+def mark_repaired(store: Store, run_id: str, rows: Iterable[tuple[str, str, Mapping[str, str]]]) -> int:
+    """Enter rows (keyspace, table, key as hex) that a run found and that agree now; return how many were known."""
+    try:
+        return _mark_repaired(store, run_id, rows)
+    except sqlite3.Error as error:
+        msg = f"the ledger {store.path} could not be written ({error}): it does not know what was repaired"
+        raise LedgerError(msg) from None
+
+
+def _mark_repaired(store: Store, run_id: str, rows: Iterable[tuple[str, str, Mapping[str, str]]]) -> int:
+    secret = bytes(store.db.execute("SELECT key FROM secret").fetchone()[0])
+    found = store.db.execute(
+        "SELECT keyspace, name, t.id FROM tables t JOIN runs r USING (cluster) WHERE r.id = ?", (run_id,)
+    )
+    tables = {(keyspace, name): number for keyspace, name, number in found}
+    known = ((tables[k, t], row_hash(secret, key)) for k, t, key in rows if (k, t) in tables)
+    with store.transaction() as db:
+        marked = db.executemany(
+            f"UPDATE findings SET state = 'repaired' WHERE tbl = ? AND hash = ? AND state IN ({OPEN_LIST})", known
+        )
+        return max(0, marked.rowcount)
+
+
+def row_hash(secret: bytes, key_hex: Mapping[str, str], stray: str = "") -> bytes:
     """Return a row's identity: a hash of its key under the ledger's own secret, so that it tells nobody the key."""
     hashed = hashlib.blake2b(key=secret, digest_size=16)
-    for name, text in key_hex.items():
+    for name, text in sorted(key_hex.items()):
         hashed.update(f"{len(name)}:{name}{len(text)}:{text}".encode())
     hashed.update(f"|{stray}".encode())
     return hashed.digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,53 @@ def rules(made: Plan) -> set[Rule]:
 def results(tally: Tally) -> dict[Result, int]:
     """Return the counts that are not zero."""
     return {result: count for result, count in tally.results.items() if count}
+
+
+def everything(cluster: RunningCluster, keyspace: str, table: str, nodes: tuple[int, ...] = (1, 2, 3)) -> Dump:
+    """Read every replica alone: all that CQL shows of each row, and of each partition's statics, by key."""
+    columns = list(
+        cluster.session.execute(
+            "SELECT column_name, kind, type FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s",
+            (keyspace, table),
+        )
+    )
+    by_kind: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for column in columns:
+        by_kind[column["kind"]].append(column)
+    partition = [quoted(c["column_name"]) for c in by_kind["partition_key"]]
+    keys = partition + [quoted(c["column_name"]) for c in by_kind["clustering"]]
+    out: Dump = {}
+    for n in nodes:
+        out[n] = _rows(cluster, n, keyspace, table, "", keys, by_kind["regular"])
+        if by_kind["static"]:
+            out[n] |= _rows(cluster, n, keyspace, table, "DISTINCT ", partition, by_kind["static"])
+    return out
+
+
+def tables_of(cluster: RunningCluster, keyspace: str) -> list[str]:
+    """Return the tables of a keyspace."""
+    found = cluster.session.execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", (keyspace,))
+    return [row["table_name"] for row in found]
+
+
+def _rows(
+    cluster: RunningCluster,
+    n: int,
+    keyspace: str,
+    table: str,
+    distinct: str,
+    keys: list[str],
+    columns: list[dict[str, str]],
+) -> dict[str, str]:
+    names = [quoted(c["column_name"]) for c in columns]
+    times = [f"writetime({quoted(c['column_name'])})" for c in columns if c["type"] != "counter"]
+    rows = cluster.on(n, f"SELECT {distinct}{', '.join(keys + names + times)} FROM {keyspace}.{quoted(table)}")
+    return {str(list(row.values())[: len(keys)]): str(list(row.values())) for row in rows}
+
+
+def quoted(name: str) -> str:
+    """Quote an identifier."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def dump(cluster: RunningCluster, table: str, key: str, *cells: str, nodes: tuple[int, ...] = (1, 2, 3)) -> Dump:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import stat
 import time
@@ -24,6 +25,12 @@ from consistency.scan import ScanOptions
 from consistency.schema import Table
 from consistency.tokens import MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.verdict import Coverage, Verdict
+from repair.decide import Action, Rule
+from repair.evidence import RowRef
+from repair.journal import Journal, Result
+from repair.planfile import Plan, PlannedRow
+from repair.policy import Policy
+from repair.remember import remember
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import LONG_AGO_US, ROWS, Scenario, make_nodes, row
@@ -129,6 +136,42 @@ def test_a_row_is_new_still_there_gone_and_comes_back(ledger: LedgerFile) -> Non
     assert [r.states["came back"] for r in runs] == [0, 0, 0, 1, 0, 0]
     assert [r.states["gone"] for r in runs] == [0, 0, 1, 0, 0, 2]
     assert runs[4].findings_by_kind == {"missing": 2}
+
+
+def test_a_row_that_was_repaired_and_differs_again_came_back(ledger: LedgerFile, tmp_path: Path) -> None:
+    """The journal of the repair tells; what was not proven, or is not known of the check, is no repair."""
+    report = night(ledger, 1, lose(1), lose(2))
+    plan = plan_of(report.run_id, 1, 2)
+
+    async def repair() -> None:
+        journal = Journal.create(tmp_path / "j", plan)
+        await journal.outcome(0, Result.VERIFIED, "")
+        await journal.outcome(1, Result.DIVERGENT, "")
+        journal.close()
+
+    asyncio.run(repair())
+    assert remember(ledger.path, tmp_path / "j") == 1
+    assert states(ledger) == {"new": 1, "repaired": 1}
+    assert remember(ledger.path, tmp_path / "j") == 0
+    assert ledger.repaired("no such run", [("ks", "t", {"p0": "00000002", "c0": "00000032"})]) == 0
+    assert table(ledger).differing == 1
+    night(ledger, 2, lose(1), lose(2))
+    assert states(ledger) == {"came back": 1, "still there": 1}
+
+
+def plan_of(run_id: str, *keys: int) -> Plan:
+    """Return the plan to repair what `lose` damaged."""
+    rows = tuple(
+        PlannedRow(
+            RowRef("ks", "t", token_of((int_bytes(k),)), {"p0": int_bytes(k).hex(), "c0": int_bytes(50).hex()}),
+            Rule.LAST_WRITE,
+            Action.RECONCILE,
+            "why",
+            {},
+        )
+        for k in keys
+    )
+    return Plan("plan", run_id, "2026", "0.1", "simulated", "ring", {"ks.t": "fp"}, Policy(), "salt", rows)
 
 
 def test_a_range_with_a_row_that_differs_keeps_its_age_and_the_others_are_young(ledger: LedgerFile) -> None:
