@@ -32,6 +32,29 @@ def select_row(reading: Reading) -> str:
     return f"SELECT {_columns(reading)} FROM {reading.table.quoted} WHERE {_equals(reading.table.primary_key)}"
 
 
+def select_rows_of_partition(reading: Reading) -> str:
+    """Read rows of one partition: its key is bound, then the list of clustering keys."""
+    table = reading.table
+    clustering = _names(table.clustering)
+    wanted = f"({clustering}) IN ?" if len(table.clustering) > 1 else f"{clustering} IN ?"
+    where = f"{_equals(table.partition_key)} AND {wanted}"
+    return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {where}"
+
+
+def select_row_of_partitions(reading: Reading) -> str:
+    """Read the rows of one clustering key in several partitions.
+
+    Bound are the partition key but for its last column, the list of its last columns, and the clustering key.
+    """
+    table = reading.table
+    *first, last = table.partition_key
+    parts = [_equals(first)] if first else []
+    parts.append(f"{last.quoted} IN ?")
+    if table.clustering:
+        parts.append(_equals(table.clustering))
+    return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {' AND '.join(parts)}"
+
+
 def select_static(reading: Reading) -> str:
     """Read one partition's static row by its bound partition key."""
     table = reading.table

@@ -18,10 +18,16 @@ from consistency.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange, asse
 
 LEAF_ROWS = 20_000
 """Rows a leaf aims at: below 5,000 the queries cost more than the rows, far above a page no longer pays."""
+_LEAST_LEAF_ROWS = 1_000
 MAX_LEAVES = 65_536
 _SAMPLE_ROWS = 500
 _FIRST_SHARE = 1 / 8192
 _GROWTH = 8
+
+
+def leaf_rows_at(rate: float | None) -> int:
+    """Return the rows a leaf aims at where a node is to be read at `rate` rows a second: a second's worth at most."""
+    return LEAF_ROWS if rate is None else max(_LEAST_LEAF_ROWS, min(LEAF_ROWS, round(rate)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
@@ -34,6 +34,9 @@ class ReplicaReader(Protocol):
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row by primary key."""
+
+    async def rows_by_key(self, node: Node, reading: Reading, keys: Sequence[Key], now_s: int) -> Mapping[Key, RawRow]:
+        """Read several rows by primary key, in as few requests as that takes; a row that is not there is left out."""
 
     async def static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one partition's static cells by partition key: token, partition key, static cells."""

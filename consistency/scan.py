@@ -31,7 +31,7 @@ class ScanOptions:
     """How a scan is run; times in seconds."""
 
     leaf_rows: int = LEAF_ROWS
-    leaves_at_once: int = 4
+    leaves_at_once: int = 8
     descents_at_once: int = 3
     max_skew_s: float = DEFAULT_MAX_SKEW_S
 

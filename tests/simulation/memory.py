@@ -199,6 +199,14 @@ class SimCluster:
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         await self._serve(node, reading.table)
+        return self._row(node, reading, key, now_s)
+
+    async def rows_by_key(self, node: Node, reading: Reading, keys: Sequence[Key], now_s: int) -> dict[Key, RawRow]:
+        await self._serve(node, reading.table)
+        found = ((key, self._row(node, reading, key, now_s)) for key in keys)
+        return {key: row for key, row in found if row is not None}
+
+    def _row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         split = len(reading.table.partition_key)
         now = self._now(node, reading, now_s)
         seen = self.store(node, reading.table).visible_row(key[:split], key[split:], now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,6 +116,12 @@ class FakeCluster:
         number = int.from_bytes(key[0], "big")
         version = self.rows[node.name].get(number)
         return None if version is None else self._raw(reading, number, version)
+
+    async def rows_by_key(
+        self, node: Node, reading: Reading, keys: Sequence[tuple[bytes, ...]], now_s: int
+    ) -> dict[tuple[bytes, ...], RawRow]:
+        found = [(key, await self.row(node, reading, key, now_s)) for key in keys]
+        return {key: row for key, row in found if row is not None}
 
     async def static_row(self, node: Node, reading: Reading, key: tuple[bytes, ...], now_s: int) -> RawRow | None:
         self._answer(node)
