@@ -96,6 +96,7 @@ class Bed:
             num_tokens=num_tokens,
             settings={"hinted_handoff_enabled": "false"},
         )
+        self.num_tokens = num_tokens
         self.sandbox = Sandbox(options)
 
     @cached_property
@@ -109,7 +110,7 @@ class Bed:
         return ["--hosts", ",".join(self.sandbox.hosts), "--port", str(self.sandbox.nodes[0].port)]
 
     def ensure(self, *shapes: Shape) -> None:
-        """Have these tables, loaded, flushed and compacted; one that is there already is taken as it is."""
+        """Have these tables, loaded and flushed; one that is there already is taken as it is."""
         asyncio.run(self._ensure(shapes))
 
     async def _ensure(self, shapes: tuple[Shape, ...]) -> None:
@@ -127,10 +128,16 @@ class Bed:
             await asyncio.sleep(2.0)  # the schema reaches the other nodes by gossip
         started = time.perf_counter()
         await load(connection, nodes, shape)
-        for node in self.sandbox.nodes:
-            self.sandbox.nodetool(node.n, "flush", KEYSPACE)
-            self.sandbox.nodetool(node.n, "compact", KEYSPACE, shape.name)
+        self.settle()
         print(f"loaded {shape.rows:,} rows of {shape.full_name} in {time.perf_counter() - started:.0f} s", flush=True)
+
+    def settle(self) -> None:
+        """Flush every node and wait until it has compacted what it wants to: the rest is measured in peace."""
+        for node in self.sandbox.nodes:
+            self.sandbox.nodetool(node.n, "flush")
+        for node in self.sandbox.nodes:
+            while "pending tasks: 0" not in self.sandbox.nodetool(node.n, "compactionstats").stdout:
+                time.sleep(1.0)
 
     def drop(self, *shapes: Shape) -> None:
         """Remove tables, so that they are loaded anew."""
@@ -160,18 +167,29 @@ async def load(connection: Connection, nodes: tuple[Node, ...], shape: Shape) ->
     await asyncio.gather(*(writer() for _ in range(_WRITERS)))
 
 
-async def damage(connection: Connection, nodes: tuple[Node, ...], shape: Shape, rows: int) -> None:
-    """Make `rows` rows, spread evenly, newer on one replica alone."""
+def damage(bed: Bed, shape: Shape, rows: int) -> None:
+    """Make `rows` rows, spread evenly, newer on one replica alone, each node in its turn."""
+
+    async def run() -> None:
+        async with open_connected(bed.settings) as (connection, reader, _):
+            await _damage(connection, (await reader.ring()).nodes, shape, rows)
+
+    asyncio.run(run())
+
+
+async def _damage(connection: Connection, nodes: tuple[Node, ...], shape: Shape, rows: int) -> None:
     timestamp_us = time.time_ns() // 1000 - _AN_HOUR_US // 2
     cql = f"UPDATE {shape.full_name} USING TIMESTAMP {timestamp_us} SET b = ? WHERE p = ? AND c = ?"
-    step = shape.rows // rows
-    pending = iter(range(0, step * rows, step))
+    step = shape.rows // max(1, rows)
+    pending = iter(range(rows))
 
     async def writer() -> None:
-        for i in pending:
+        for number in pending:
+            # Not the same place in every partition: rows are damaged anywhere.
+            i = number * step + number * 7 % step
             p, c = divmod(i, shape.per_partition)
             values = (_LONG.pack(-i), _INT.pack(p), _INT.pack(c))
-            node = nodes[i // step % len(nodes)]
+            node = nodes[number % len(nodes)]
             await execute(connection, node, Statement(cql, values, consistency=NODE_LOCAL))
 
     await asyncio.gather(*(writer() for _ in range(_WRITERS)))

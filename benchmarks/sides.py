@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 
 from benchmarks.bed import KEYSPACE, Bed, Shape
 from benchmarks.rounds import Sample, Side, command, timed
+from consistency.cql import count_rows
 from consistency.ring import Node
-from consistency.session import open_cluster
+from consistency.session import open_connected
 from consistency.tokens import TokenRange
+from consistency.wire import NODE_LOCAL, Statement
 
 FLOOR_RANGES = 24
 _FLOOR_AT_ONCE = 4
@@ -19,6 +22,11 @@ def check(bed: Bed, shape: Shape, *options: str, accept: tuple[int, ...] = (0,))
     """Return `consistency check` of one table, run as a command."""
     words = [sys.executable, "-m", "consistency", "check", shape.full_name, *options, *bed.target]
     return lambda: command(words, accept=accept)
+
+
+def start(words: list[str]) -> subprocess.Popen[bytes]:
+    """Start a command that runs beside others."""
+    return subprocess.Popen(words)
 
 
 def preview(bed: Bed, shape: Shape, *, clean: bool = True) -> Side:
@@ -47,17 +55,17 @@ def nodetool(bed: Bed, *words: str, says: str = "") -> Sample:
 
 
 def floor(bed: Bed, shape: Shape) -> Side:
-    """Return `count(*)` of every replica by token range: what it costs the servers to read the rows at all."""
+    """Return `count(*)` of every replica by token range, each from its own storage: reading the rows at all."""
 
     async def run() -> None:
-        async with open_cluster(bed.settings) as (reader, _):
+        async with open_connected(bed.settings) as (connection, reader, _):
             ring, schema = await reader.ring(), await reader.schema()
             table = schema[KEYSPACE].tables[shape.name]
             gates = {node: asyncio.Semaphore(_FLOOR_AT_ONCE) for node in ring.nodes}
 
-            async def count(node: Node, piece: TokenRange) -> int:
+            async def count(node: Node, piece: TokenRange) -> None:
                 async with gates[node]:
-                    return await reader.count(node, table, piece)
+                    await connection.execute(node, Statement(count_rows(table, piece), consistency=NODE_LOCAL))
 
             ranges = TokenRange.full_ring().split(FLOOR_RANGES)
             await asyncio.gather(*(count(node, piece) for piece in ranges for node in ring.nodes))

@@ -1,6 +1,6 @@
 """A steady foreground load, in a process of its own: what an application feels while something else runs.
 
-    python -m benchmarks.traffic --hosts 127.0.40.1,127.0.40.2 --port 9042 --seconds 20
+    python -m benchmarks.traffic --hosts 127.0.40.1,127.0.40.2 --port 9042 --seconds 20 --json f.json
 
 Reads and writes by turns at QUORUM, at a fixed rate. A request's latency counts from when it was due and not
 from when it could be sent, so that a stall is felt by every request that it held up.
@@ -14,6 +14,7 @@ import json
 import random
 import struct
 import time
+from pathlib import Path
 
 from benchmarks.bed import KEYSPACE
 from consistency.driver import QUORUM, Connection
@@ -82,16 +83,17 @@ async def _request(connection: Connection, node: Node, i: int, *, write: bool) -
 
 
 def main() -> None:
-    """Drive the load and print its percentiles as JSON."""
+    """Drive the load and write its percentiles as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.traffic", description=__doc__)
     parser.add_argument("--hosts", required=True, help="addresses, separated by commas")
     parser.add_argument("--port", type=int, default=9042, help="the native port")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long")
     parser.add_argument("--rate", type=float, default=150.0, help="requests a second")
+    parser.add_argument("--json", required=True, help="write the percentiles here")
     options = parser.parse_args()
     points = tuple((host, options.port) for host in options.hosts.split(","))
     figures = asyncio.run(drive(ConnectionSettings(points), options.seconds, options.rate))
-    print(json.dumps(figures))
+    Path(options.json).write_text(json.dumps(figures), encoding="utf-8")
 
 
 if __name__ == "__main__":
