@@ -26,7 +26,7 @@ import cassandra
 from cassandra import ConsistencyLevel, protocol
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
-from cassandra.connection import ConnectionException, DefaultEndPoint, EndPoint
+from cassandra.connection import ConnectionException, DefaultEndPoint
 from cassandra.policies import ConstantReconnectionPolicy, FallthroughRetryPolicy, RoundRobinPolicy
 from cassandra.query import BoundStatement, SimpleStatement, dict_factory
 
@@ -296,7 +296,7 @@ def _cluster(settings: ConnectionSettings) -> Any:
         request_timeout=30.0,
     )
     return Cluster(
-        contact_points=[_endpoint(host, port) for host, port in settings.contact_points],
+        contact_points=[DefaultEndPoint(host, port) for host, port in settings.contact_points],
         port=settings.port,
         auth_provider=_auth(settings),
         ssl_context=settings.ssl_context(),
@@ -310,10 +310,6 @@ def _cluster(settings: ConnectionSettings) -> Any:
         prepare_on_all_hosts=False,
         reprepare_on_up=False,
     )
-
-
-def _endpoint(host: str, port: int) -> EndPoint:
-    return DefaultEndPoint(host, port)
 
 
 def _auth(settings: ConnectionSettings) -> Any:
