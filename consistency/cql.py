@@ -74,8 +74,20 @@ def hash_digest(reading: Reading, token_range: TokenRange, algorithm: str, *, ne
     The sum does not depend on order or paging, and a range's digest is the sum of its parts'. With `newest`
     the newest write time of each column follows.
     """
+    terms = ["count(*)", f"sum(blob_as_varint({_row_hash(reading, algorithm)}))"]
+    return _aggregate(reading.table, terms + (newest_terms(reading) if newest else []), token_range)
+
+
+def hash_rows(reading: Reading, token_range: TokenRange, algorithm: str) -> str:
+    """Read each row's token, primary key and hash (Cassandra 5.0), in ring order."""
     table = reading.table
-    parts = [column.quoted for column in table.primary_key]
+    columns = f"{token_of(table)}, {_names(table.primary_key)}, {_row_hash(reading, algorithm)}"
+    return f"SELECT {columns} FROM {table.quoted} WHERE {_in_range(table, token_range)}"
+
+
+def _row_hash(reading: Reading, algorithm: str) -> str:
+    """Return the hash of all that is read of a row."""
+    parts = [column.quoted for column in reading.table.primary_key]
     for column in reading.statics + reading.regulars:
         if column.column.type.is_multicell:
             parts.extend(f"mask_hash({text}, '{algorithm}')" for text in _cell(column))
@@ -83,8 +95,7 @@ def hash_digest(reading: Reading, token_range: TokenRange, algorithm: str, *, ne
             parts.extend(_cell(column))
     # A tuple of one would be read as a term in brackets.
     row = f"({', '.join(parts)})" if len(parts) > 1 else parts[0]
-    terms = ["count(*)", f"sum(blob_as_varint(mask_hash({row}, '{algorithm}')))"]
-    return _aggregate(table, terms + (newest_terms(reading) if newest else []), token_range)
+    return f"mask_hash({row}, '{algorithm}')"
 
 
 def newest_times(reading: Reading, token_range: TokenRange) -> str:

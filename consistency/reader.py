@@ -32,6 +32,11 @@ class ReplicaReader(Protocol):
     def rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> AsyncIterator[list[RawRow]]:
         """Stream the rows of a range in ring order, a page at a time."""
 
+    def row_hashes(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncIterator[list[RawRow]]:
+        """Stream token, primary key and hash of the rows of a range in ring order (where servers can hash)."""
+
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row by primary key."""
 

@@ -161,7 +161,8 @@ class CqlReader:
         """Hash a range's rows as the bytes they arrive in; where pages are cut does not matter."""
         state = xxhash.xxh3_128()
         rows = 0
-        async for page in self._pages(node, reading, token_range, now_s):
+        async for page in self._pages(node, reading, cql.select_rows(reading, token_range), now_s):
+            self._row_bytes[reading.table.full_name] = max(1, len(page.body) // page.row_count)
             state.update(page.body)
             rows += page.row_count
         return Digest(rows, state.digest())
@@ -170,15 +171,25 @@ class CqlReader:
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
     ) -> AsyncGenerator[list[RawRow], None]:
         """Stream a range's rows."""
-        async for page in self._pages(node, reading, token_range, now_s):
+        async for page in self._pages(node, reading, cql.select_rows(reading, token_range), now_s):
+            self._row_bytes[reading.table.full_name] = max(1, len(page.body) // page.row_count)
             yield page.rows()
 
-    async def _pages(
+    async def row_hashes(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
-    ) -> AsyncGenerator[Page, None]:
-        """Page through a range; a page that is too much for the server is asked again at half the size."""
+    ) -> AsyncGenerator[list[RawRow], None]:
+        """Stream the hashes of a range's rows, in a lane of its own from the first page to the last."""
+        spelling = await self._lanes[node].get()
+        try:
+            async for page in self._pages(node, reading, cql.hash_rows(reading, token_range, spelling), now_s):
+                yield page.rows()
+        finally:
+            self._lanes[node].put_nowait(spelling)
+
+    async def _pages(self, node: Node, reading: Reading, text: str, now_s: int) -> AsyncGenerator[Page, None]:
+        """Page through a range; a page that is too much for the server is asked again at a quarter of the size."""
         statement = Statement(
-            cql.select_rows(reading, token_range),
+            text,
             page_size=self._page_rows(reading),
             now_s=_now(reading, now_s),
             timeout_s=self._limits.timeout_s,
@@ -194,8 +205,6 @@ class CqlReader:
                     statement = replace(statement, page_size=max(10, statement.page_size // 4))
                     continue
             if page.row_count:
-                seen = max(1, len(page.body) // page.row_count)
-                self._row_bytes[reading.table.full_name] = seen
                 yield page
             if page.paging_state is None:
                 return

@@ -111,6 +111,13 @@ class FakeCluster:
     ) -> AsyncGenerator[list[RawRow], None]:
         yield [self._raw(reading, i, version) for i, version in self._in(node, token_range)]
 
+    async def row_hashes(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        held = [(self._raw(reading, i, version), version) for i, version in self._in(node, token_range)]
+        width = reading.key_slice.stop
+        yield [(*raw[:width], hashlib.sha256(repr(version).encode()).digest()) for raw, version in held]
+
     async def row(self, node: Node, reading: Reading, key: tuple[bytes, ...], now_s: int) -> RawRow | None:
         self._answer(node)
         number = int.from_bytes(key[0], "big")
