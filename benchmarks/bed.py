@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import string
 import struct
 import time
@@ -28,6 +29,7 @@ from sandbox import Sandbox, SandboxOptions
 KEYSPACE = "bench"
 _WRITERS = 24
 _AN_HOUR_US = 3_600_000_000
+_PENDING_COMPACTIONS = re.compile(r"pending tasks:?\s+[1-9]")
 _INT = struct.Struct(">i")
 _LONG = struct.Struct(">q")
 
@@ -136,7 +138,7 @@ class Bed:
         for node in self.sandbox.nodes:
             self.sandbox.nodetool(node.n, "flush")
         for node in self.sandbox.nodes:
-            while "pending tasks: 0" not in self.sandbox.nodetool(node.n, "compactionstats").stdout:
+            while _PENDING_COMPACTIONS.search(self.sandbox.nodetool(node.n, "compactionstats").stdout):
                 time.sleep(1.0)
 
     def drop(self, *shapes: Shape) -> None:

@@ -75,8 +75,10 @@ class Scan:
             self._compare(ledger, gate)
             await asyncio.gather(*(task for tasks in self._looks.values() for task in tasks))
         finally:
-            for task in (task for tasks in self._looks.values() for task in tasks):
+            looks = [task for tasks in self._looks.values() for task in tasks]
+            for task in looks:
                 task.cancel()
+            await asyncio.gather(*looks, return_exceptions=True)
         self.ended = self.clock.monotonic()
 
     async def _plan(self) -> TablePlan:

@@ -22,7 +22,7 @@ from consistency.reader import Clock
 from consistency.ring import Node
 
 DEFAULT_GUARD = 1.3
-_LOOK_EVERY_S = 0.1
+_LOOK_EVERY_S, _GLANCE_EVERY_S = 0.1, 1.0
 _FIRST_COUNT_S, _COUNT_EVERY_S = 0.2, 1.0
 _PAUSE_POLL_S = 0.5
 _RECENT = 10
@@ -139,7 +139,7 @@ class Throttle:
                 place.recent.append(await self._watched.small_read(node))
             if len(place.recent) == _RECENT:
                 _adapt(place, guard)
-            await self._clock.sleep(_LOOK_EVERY_S)
+            await self._clock.sleep(_LOOK_EVERY_S if self._rests() else _GLANCE_EVERY_S)
 
     async def _watch_traffic(self, node: Node) -> None:
         """Learn how many requests a second come from others; where that cannot be seen, take it for many."""
