@@ -47,6 +47,11 @@ class Politeness:
     guard: float | None = DEFAULT_GUARD
     pause_file: Path | None = None
 
+    @property
+    def paused(self) -> bool:
+        """Whether the pause file exists."""
+        return self.pause_file is not None and self.pause_file.exists()
+
 
 class NodeWatch(Protocol):
     """What can be seen of a node from outside; both raise a ReplicaError where the node does not say."""
@@ -117,8 +122,7 @@ class Throttle:
         return None in seen or sum(s for s in seen if s is not None) > _TRAFFIC_PER_S * len(seen)
 
     async def _unpaused(self) -> None:
-        path = self._options.pause_file
-        while path is not None and path.exists():
+        while self._options.paused:
             await self._clock.sleep(_PAUSE_POLL_S)
 
     async def watch(self) -> None:

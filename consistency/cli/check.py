@@ -205,7 +205,7 @@ async def _check(order: Order, progress: Progress) -> Report:
 
     interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), abort)
     interrupt.listen()
-    ticking = asyncio.create_task(_tick(progress, order.politeness.pause_file))
+    ticking = asyncio.create_task(_tick(progress, order.politeness))
     limits = ReadLimits(politeness=order.politeness)
     try:
         async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
@@ -216,11 +216,11 @@ async def _check(order: Order, progress: Progress) -> Report:
         ticking.cancel()
 
 
-async def _tick(progress: Progress, pause_file: Path | None) -> None:
+async def _tick(progress: Progress, politeness: Politeness) -> None:
     paused = False
     while True:
         await asyncio.sleep(1)
         progress.tick()
-        if pause_file is not None and pause_file.exists() is not paused:
+        if politeness.paused is not paused:
             paused = not paused
-            progress.say(f"paused while {pause_file} exists" if paused else "going on")
+            progress.say(f"paused while {politeness.pause_file} exists" if paused else "going on")
