@@ -388,6 +388,22 @@ def test_politeness_that_makes_no_sense_is_refused(shell: Shell, words: list[str
     assert said in result.output
 
 
+def test_a_paused_check_says_so_and_that_it_goes_on(shell: Shell, tmp_path: Path) -> None:
+    """Whoever forgot the file is told why nothing moves."""
+    pause = tmp_path / "pause"
+    pause.touch()
+
+    async def slow() -> None:
+        await asyncio.sleep(1.5)
+        pause.unlink(missing_ok=True)
+        await asyncio.sleep(1.0)
+
+    shell.cluster.on_digest = slow
+    said = "".join(shell.check("--pause-file", str(pause)).stderr.split())
+    assert f"pausedwhile{pause}exists" in said
+    assert "goingon" in said
+
+
 # Audit and explain.
 
 
