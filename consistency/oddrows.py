@@ -17,7 +17,7 @@ from consistency.reading import RawRow, Reading, Route
 from consistency.ring import Node
 from consistency.rowread import read_states
 
-_BATCH = 500
+_BATCH = 2_000
 
 
 def can_hash_rows(reading: Reading, route: Route) -> bool:
