@@ -231,7 +231,7 @@ class _Run:
     async def _look_for_drift(self) -> None:
         """Take back what was said of a ring or a table that changed while it was scanned."""
         try:
-            ring, schema = await self._reader.ring_now(), await self._reader.schema()
+            ring, schema = await asyncio.gather(self._reader.ring_now(), self._reader.schema())
         except ConsistencyError as error:
             for scan in self._scans.values():
                 scan.invalidate(f"whether the ring or the schema changed during the scan could not be read: {error}")
