@@ -280,7 +280,7 @@ class _Run:
                 scan.invalidate(f"{changed} during the scan; run the check again")
 
     async def _described_now(self) -> tuple[Ring, Mapping[str, Keyspace]]:
-        return await self._reader.ring_now(), await self._reader.schema()
+        return await asyncio.gather(self._reader.ring_now(), self._reader.schema())
 
     async def finish(self, *, interrupted: bool) -> Report:
         """Close the findings file and build the report from what was counted."""

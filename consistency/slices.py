@@ -40,6 +40,14 @@ async def scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: Cl
 
     A range that was begun is finished; the others are entered as left for the next run.
     """
+    try:
+        await _scan_slice(scans, recorder, clock, deadline)
+    finally:
+        for scan in scans:
+            await scan.close()
+
+
+async def _scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: Clock, deadline: float) -> None:
     for turn in oldest_first([await _planned(scan, recorder) for scan in scans]):
         ledger = turn.scan.ledger
         if ledger is not None and clock.monotonic() < deadline:

@@ -45,8 +45,8 @@ class Actor:
                 if held.get(name) != atom:
                     await self._put(decision, evidence, node, name, atom)
         after = await again()
-        for node in await self._propagate_deletes(decision, evidence, won, after):
-            await self._propagate_row_delete(decision, evidence, won, node, again)
+        if await self._propagate_deletes(decision, evidence, won, after):
+            await self._settle_row(decision, evidence, won, again)
 
     async def _put(self, decision: Decision, evidence: Evidence, node: Node, name: AtomName, atom: Atom) -> None:
         place, path = name
@@ -56,47 +56,46 @@ class Actor:
 
     async def _propagate_deletes(
         self, decision: Decision, before: Evidence, won: Mapping[AtomName, Atom], after: Evidence
-    ) -> list[Node]:
-        """Delete what a replica's tombstones cover on the replicas that do not know of them.
+    ) -> bool:
+        """Delete what a replica's tombstones cover on the replicas that do not know of them; return whether any do.
 
         A cell that was written to a replica and cannot be seen there is covered by a tombstone at least as new as
         the cell. Deleting it elsewhere at the cell's own write time takes away exactly what that tombstone covers.
-        Returns the replicas that hide the whole row.
         """
         copies = _copies(after)
-        hiding = []
+        hidden = False
         for node, held in copies.items():
             shadowed = {n: a for n, a in won.items() if n not in held and not _expired(a, after)}
             if not shadowed or not self._acknowledged(decision, node):
                 continue
+            hidden = True
             for other, theirs in copies.items():
                 same = {n: a for n, a in shadowed.items() if theirs.get(n) == a}
                 for write in _cell_deletes(before, same) if other != node else ():
                     await self._send(decision, other, write)
-            if after.states[node] is None and not before.name.static:
-                hiding.append(node)
-        return hiding
+        return hidden
 
-    async def _propagate_row_delete(
-        self, decision: Decision, before: Evidence, won: Mapping[AtomName, Atom], node: Node, again: ReadAgain
+    async def _settle_row(
+        self, decision: Decision, before: Evidence, won: Mapping[AtomName, Atom], again: ReadAgain
     ) -> None:
-        """Tell a delete of the row from deletes of all its cells, where others still show the bare row.
+        """Where some replicas show the bare row by now and others none, find out whether the row itself was deleted.
 
-        A row marker is written to the replica that hides the row, at the newest cell's write time. Where it does not
-        show either, the row itself was deleted there at that time or later; else the row lives on without its cells.
+        A row marker is written to those that show none, at the newest cell's write time. Where it does not show
+        either, the row was deleted there at that time or later, and is deleted where it is bare; else it lives on.
         """
-        seen = await again()
-        if not any(_is_bare(seen, n) for n in seen.states if n != node):
-            return
         newest = max((a.writetime for a in won.values() if a.writetime is not None), default=None)
-        if newest is None:
-            return
-        await self._send(decision, node, write_marker(before, newest))
         now = await again()
-        if now.states.get(node, _UNREAD) is None:
-            for other in now.states:
-                if _is_bare(now, other):
-                    await self._send(decision, other, delete_row(before, newest))
+        bare = [node for node in now.states if _is_bare(now, node)]
+        absent = [node for node, state in now.states.items() if state is None]
+        if newest is None or before.name.static or not bare or not absent:
+            return
+        for node in absent:
+            await self._send(decision, node, write_marker(before, newest))
+        now = await again()
+        if any(now.states.get(node, _UNREAD) is None for node in absent):
+            for node in now.states:
+                if _is_bare(now, node):
+                    await self._send(decision, node, delete_row(before, newest))
 
     def _acknowledged(self, decision: Decision, node: Node) -> bool:
         """Whether this node itself took what was written: of a write at QUORUM it may simply not have it yet."""

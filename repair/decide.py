@@ -226,8 +226,9 @@ def can_write_back(evidence: Evidence) -> bool:
     if any(c.column.masked for c in evidence.columns):
         return False  # what we read may be the mask, not the value
     held = [atoms(evidence.columns, state) for state in evidence.states.values()]
-    if any(state is not None and not cells for state, cells in zip(evidence.states.values(), held, strict=True)):
-        return False  # a row of keys alone: its write time is not to be had
+    bare = any(state is not None and not cells for state, cells in zip(evidence.states.values(), held, strict=True))
+    if bare and any(state is None for state in evidence.states.values()):
+        return False  # a row of keys alone, where another replica has none: its write time is not to be had
     differing = {n for cells in held for n, atom in cells.items() if any(other.get(n) != atom for other in held)}
     if any(evidence.columns[place].column.type.name == "list" for place, path in differing if path is not None):
         return False

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from consistency.reader import Clock, ClusterReader
+from consistency.reading import Locality
 from consistency.replicas import CqlReader
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings, GivenOptions, load_settings
@@ -35,9 +36,11 @@ async def run_plan(
     findings: Path,
     options: PlanOptions,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    locality: Locality | None = None,
 ) -> Plan:
-    """Connect, read evidence, decide."""
-    async with open_cluster(settings) as (reader, clock):
+    """Connect, read evidence, decide; `locality` forces how replicas are read."""
+    async with open_cluster(settings, locality=locality) as (reader, clock):
         return await make_plan(reader, clock, findings, options, progress)
 
 
@@ -49,9 +52,10 @@ async def run_apply(
     *,
     stop: asyncio.Event | None = None,
     progress: Callable[[Tally], None] | None = None,
+    locality: Locality | None = None,
 ) -> Tally:
     """Connect, guard, then act on every row that has no outcome in the journal yet."""
-    async with open_cluster(settings) as (reader, clock):
+    async with open_cluster(settings, locality=locality) as (reader, clock):
         return await apply_with(
             reader, clock, plan, open_journal, options, stop or asyncio.Event(), progress or (lambda _: None)
         )
@@ -124,9 +128,11 @@ def plan(
     hosts: str | None = None,
     settings: ConnectionSettings | None = None,
     options: PlanOptions | None = None,
+    locality: Locality | None = None,
 ) -> Plan:
     """Plan the repair of a findings file; nothing is written to the cluster."""
-    return asyncio.run(run_plan(_settings(settings, hosts), Path(findings), options or PlanOptions()))
+    chosen = options or PlanOptions()
+    return asyncio.run(run_plan(_settings(settings, hosts), Path(findings), chosen, locality=locality))
 
 
 def apply(
@@ -136,10 +142,12 @@ def apply(
     hosts: str | None = None,
     settings: ConnectionSettings | None = None,
     options: ApplyOptions | None = None,
+    locality: Locality | None = None,
 ) -> Tally:
     """Apply a plan, which may have been filtered with `plan.only(...)`; the journal must be a new file."""
     opened = begin(Path(journal), plan)
-    return asyncio.run(run_apply(_settings(settings, hosts), plan, opened, options or ApplyOptions()))
+    chosen = options or ApplyOptions()
+    return asyncio.run(run_apply(_settings(settings, hosts), plan, opened, chosen, locality=locality))
 
 
 def _settings(settings: ConnectionSettings | None, hosts: str | None) -> ConnectionSettings:

@@ -18,8 +18,10 @@ from consistency.cli.connection import Target, connection_options, take_connecti
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.ledger import WRITTEN, ledger_option, recording, take_ledger
 from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.politeness import politeness_options, take_politeness
 from consistency.cli.values import SECONDS
 from consistency.errors import UsageError
+from consistency.plan import leaf_rows_at
 from consistency.reading import Depth, Locality, Route
 from consistency.report import Report
 from consistency.scan import ScanOptions
@@ -28,10 +30,8 @@ from consistency.terminal.advice import Typed
 from consistency.terminal.console import CalmConsole, make_console
 from consistency.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
 from consistency.terminal.summary import print_report
+from consistency.throttle import Politeness
 from consistency.verdict import ExitCode
-
-_FULL_SPEED_LANES = 4
-_FULL_SPEED_LEAVES = 8
 
 
 @click.command()
@@ -95,11 +95,7 @@ _FULL_SPEED_LEAVES = 8
     metavar="SECONDS",
     help="A write time further ahead than this lies in the future.",
 )
-@click.option(
-    "--full-speed",
-    is_flag=True,
-    help="Ask twice as much of the nodes at once (4 queries a node instead of 2): for quiet clusters.",
-)
+@politeness_options
 @click.option(
     "--repair",
     is_flag=True,
@@ -169,7 +165,7 @@ class Order:
     typed: Typed
     options: CheckOptions
     locality: Locality | None
-    full_speed: bool
+    politeness: Politeness
     json_path: str | None
     ledger: Path | None
     quiet: bool
@@ -190,9 +186,8 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
     require_writable("--json", json_path, special=True)
     if findings and json_path and Path(findings).resolve() == Path(json_path).resolve():
         raise UsageError("--findings and --json name the same file; the report and the rows go to one file each")
-    scan = ScanOptions(max_skew_s=given["max_clock_skew"])
-    if given["full_speed"]:
-        scan = replace(scan, leaves_at_once=_FULL_SPEED_LEAVES)
+    politeness = take_politeness(given)
+    scan = ScanOptions(max_skew_s=given["max_clock_skew"], leaf_rows=leaf_rows_at(politeness.rate))
     options = CheckOptions(
         names=names,
         depth=given["depth"] and Depth(given["depth"]),
@@ -215,7 +210,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         typed=Typed(target.words, words, names),
         options=options,
         locality=given["locality"] and Locality(given["locality"]),
-        full_speed=given["full_speed"],
+        politeness=politeness,
         json_path=json_path,
         ledger=ledger,
         quiet=given["quiet"],
@@ -276,8 +271,8 @@ async def _check(order: Order, progress: Progress) -> tuple[Report, bool]:
 
     interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), abort)
     interrupt.listen()
-    ticking = asyncio.create_task(_tick(progress))
-    limits = ReadLimits(lanes=_FULL_SPEED_LANES, streams=_FULL_SPEED_LANES) if order.full_speed else ReadLimits()
+    ticking = asyncio.create_task(_tick(progress, order.politeness))
+    limits = ReadLimits(politeness=order.politeness)
     try:
         async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
             ring = await reader.ring()
@@ -290,7 +285,11 @@ async def _check(order: Order, progress: Progress) -> tuple[Report, bool]:
         ticking.cancel()
 
 
-async def _tick(progress: Progress) -> None:
+async def _tick(progress: Progress, politeness: Politeness) -> None:
+    paused = False
     while True:
         await asyncio.sleep(1)
         progress.tick()
+        if politeness.paused is not paused:
+            paused = not paused
+            progress.say(f"paused while {politeness.pause_file} exists" if paused else "going on")

@@ -6,8 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from consistency.reading import Locality
 from consistency.report import Report
-from repair.applying import Tally
+from repair.applying import ApplyOptions, Tally
 from repair.decide import Rule
 from repair.journal import Result
 from repair.planfile import Plan
@@ -23,15 +24,16 @@ Dump = dict[int, dict[str, str]]
 class Repairing:
     """One repair of some tables, its files in a directory of its own."""
 
-    def __init__(self, cluster: RunningCluster, directory: Path, *names: str) -> None:
+    def __init__(self, cluster: RunningCluster, directory: Path, *names: str, locality: Locality | None = None) -> None:
         self.cluster = cluster
+        self.locality = locality
         self.directory = directory
         self.names = names
         self._runs = 0
 
     def check(self) -> Report:
         """Check, and leave the findings in the file that `plan` reads."""
-        return self.cluster.check(*self.names, findings=self.directory / "findings.jsonl")
+        return self.cluster.check(*self.names, findings=self.directory / "findings.jsonl", locality=self.locality)
 
     def plan(self, zombies: Zombies = Zombies.QUARANTINE, require: Require = Require.QUORUM, **options: Any) -> Plan:
         """Plan from the findings of the last check."""
@@ -40,12 +42,13 @@ class Repairing:
             self.directory / "findings.jsonl",
             settings=self.cluster.settings,
             options=PlanOptions(policy, **options),
+            locality=self.locality,
         )
 
-    def apply(self, made: Plan) -> Tally:
+    def apply(self, made: Plan, options: ApplyOptions | None = None) -> Tally:
         """Apply with a new journal."""
         self._runs += 1
-        return apply(made, self.journal, settings=self.cluster.settings)
+        return apply(made, self.journal, settings=self.cluster.settings, options=options, locality=self.locality)
 
     @property
     def journal(self) -> Path:
