@@ -66,6 +66,7 @@ class StandIns:
         environ["CONSISTENCY_HOSTS"] = ",".join(self._cluster.hosts)
         environ["PATH"] = f"{self._directory}:{environ['PATH']}"
         environ["PYTHONPATH"] = self._root
+        environ["WAIT"] = "120"
         return subprocess.run(
             ["sh", "-c", script, "script", *arguments],
             capture_output=True,
