@@ -40,8 +40,9 @@ class TableAge:
     """How long ago a table's ranges were clean.
 
     `oldest_us`: the oldest of the ranges' last clean passes, None where none ever was. `never`: the part of the
-    ring that never was, from 0 to 1. `states` counts rows that differed when last read; `came_back` those of them
-    that had agreed, or been repaired, in between.
+    ring that never was, from 0 to 1. `tried_us`: when the range was read that was read longest ago, clean or not,
+    0 where a part never was: what goes round for ever begins with the least. `states` counts rows that differed
+    when last read; `came_back` those of them that had agreed, or been repaired, in between.
     """
 
     keyspace: str
@@ -50,6 +51,7 @@ class TableAge:
     oldest_us: int | None
     never: float
     ranges: int
+    tried_us: int = 0
     states: Mapping[str, int] = field(default_factory=dict)
     came_back: int = 0
 
@@ -126,6 +128,7 @@ class Past:
             oldest_us=found.oldest_us,
             never=found.never,
             ranges=found.ranges,
+            tried_us=found.tried_us,
             states=dict(counts),
             came_back=int(back.fetchone()[0]),
         )

@@ -28,11 +28,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """The oldest clean pass of a table's ranges (None where none was ever clean), and the part never clean."""
+    """The oldest clean pass of a table's ranges (None where none was ever clean), and the part never clean.
+
+    `tried_us` is when the range was read that was read longest ago, clean or not; 0 where a part never was.
+    """
 
     oldest_us: int | None
     never: float
     ranges: int
+    tried_us: int
 
 
 def owners_id(replicas: Iterable[Node]) -> int:
@@ -95,36 +99,37 @@ def last_tried(known: Sequence[Span], ranges: Sequence[TokenRange]) -> list[int]
 
 
 def age(layers: Sequence[Sequence[Span]]) -> Age:
-    """Judge a table by several readings of it: a range is as young as its youngest clean pass in any of them."""
+    """Judge a table by several readings of it: a range is as young as its youngest pass in any of them."""
     oldest: int | None = None
-    clean = ranges = 0
-    for start, end, clean_us in _youngest(layers):
+    tried: int | None = None
+    clean = read = ranges = 0
+    for start, end, clean_us, tried_us in _youngest(layers):
+        read += end - start
+        tried = tried_us if tried is None else min(tried, tried_us)
         if clean_us:
             clean += end - start
             ranges += 1
             oldest = clean_us if oldest is None else min(oldest, clean_us)
     # In whole tokens, then in parts: something that was never clean is never rounded to nothing.
     missing = RING_SIZE - clean
-    return Age(oldest, max(missing / RING_SIZE, 1e-9) if missing > 0 else 0.0, ranges)
+    never = max(missing / RING_SIZE, 1e-9) if missing > 0 else 0.0
+    return Age(oldest, never, ranges, (tried or 0) if read == RING_SIZE else 0)
 
 
-def _youngest(layers: Sequence[Sequence[Span]]) -> Iterator[tuple[int, int, int]]:
-    """Yield `(start, end, clean_us)` between all boundaries, with the youngest time of any layer."""
-    if len(layers) == 1:
-        yield from ((s.start, s.end, s.clean_us) for s in layers[0])
-        return
+def _youngest(layers: Sequence[Sequence[Span]]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield `(start, end, clean_us, tried_us)` between all boundaries, with the youngest times of any layer."""
     events = sorted(
         event
         for layer, spans in enumerate(layers)
         for s in spans
-        for event in ((s.start, 1, layer, s.clean_us), (s.end, 0, layer, 0))
+        for event in ((s.start, 1, layer, s.clean_us, s.tried_us), (s.end, 0, layer, 0, 0))
     )
-    held = [0] * len(layers)
+    held = [(0, 0)] * len(layers)
     before = 0
-    for place, _, layer, clean_us in events:
-        if place > before and any(held):
-            yield before, place, max(held)
-        held[layer] = clean_us
+    for place, _, layer, clean_us, tried_us in events:
+        if place > before and any(tried for _, tried in held):
+            yield before, place, max(clean for clean, _ in held), max(tried for _, tried in held)
+        held[layer] = clean_us, tried_us
         before = place
 
 

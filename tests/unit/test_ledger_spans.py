@@ -100,10 +100,13 @@ def test_an_age_is_that_of_the_oldest_of_the_youngest(one: list[Span], other: li
 def test_the_whole_ring_clean_leaves_nothing_never_clean() -> None:
     """And a single token that is missing shows."""
     whole = [Span(MIN_TOKEN, 0, 1, 5, 5), Span(0, MAX_TOKEN, 1, 6, 6)]
-    assert age([whole]) == Age(5, 0.0, 2)
-    assert age([whole, []]) == Age(5, 0.0, 2)
-    assert age([[]]) == Age(None, 1.0, 0)
-    assert age([[Span(MIN_TOKEN, MAX_TOKEN - 1, 1, 5, 5)]]).never > 0
+    assert age([whole]) == Age(5, 0.0, 2, 5)
+    assert age([whole, []]) == Age(5, 0.0, 2, 5)
+    assert age([[]]) == Age(None, 1.0, 0, 0)
+    almost = age([[Span(MIN_TOKEN, MAX_TOKEN - 1, 1, 5, 5)]])
+    assert almost.never > 0
+    assert almost.tried_us == 0
+    assert age([whole, [Span(MIN_TOKEN, 0, 1, 9, 0)]]) == Age(5, 0.0, 2, 6)
     assert RING_SIZE == MAX_TOKEN - MIN_TOKEN
 
 
