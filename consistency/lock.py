@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from consistency.errors import LockedError
+from consistency.errors import LockedError, UsageError
 from consistency.render import visible
 from consistency.ring import Ring
 
@@ -33,7 +33,7 @@ def one_run(ring: Ring, ledger: Path | None = None) -> Iterator[None]:
             yield
             return
         msg = f"the lock {path} cannot be made: {error.strerror}; put the ledger where files can be written"
-        raise LockedError(msg) from None
+        raise UsageError(msg) from None
     try:
         _take(handle, ring)
         yield

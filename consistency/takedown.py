@@ -18,7 +18,7 @@ from consistency.audit_nodes import ON_THE_MOVE
 from consistency.errors import UsageError
 from consistency.ledger import Behind
 from consistency.placement import Placement, quorum, serves
-from consistency.ring import Node, Ring
+from consistency.ring import Node, Replication, Ring
 from consistency.schema import SYSTEM_KEYSPACES, Keyspace
 from consistency.verdict import ExitCode
 
@@ -145,11 +145,12 @@ def find_node(ring: Ring, text: str) -> Node:
 def judge(facts: Facts, node: Node, known: Known, *, keyspaces: Sequence[str] = (), settled: bool = False) -> Preflight:
     """Judge whether `node` may go down; `settled` takes it as given that no node joins, leaves or moves."""
     scope = _scope(facts, keyspaces)
+    placements = _placements(facts, scope)
     found = [
         *_moves(facts, settled=settled),
         *_schema_versions(facts),
-        *(reason for name in scope for reason in _keyspace(facts, facts.schema[name], node)),
-        *_behind(facts, node, known, scope),
+        *(reason for name in scope for reason in _keyspace(facts.schema[name], placements.get(name), node)),
+        *_behind(facts, node, known, placements),
         *_already_down(node),
         *_others_down(facts, node),
         *_hints(facts, node),
@@ -170,6 +171,17 @@ def _scope(facts: Facts, wanted: Sequence[str]) -> tuple[str, ...]:
     own = {"system_auth"} if facts.logins else set()
     names = [name for name in sorted(facts.schema) if name not in SYSTEM_KEYSPACES or name in own]
     return tuple(name for name in names if facts.schema[name].replication.strategy not in {"LocalStrategy", ""})
+
+
+def _placements(facts: Facts, scope: Iterable[str]) -> dict[str, Placement]:
+    """Place each keyspace's replicas; keyspaces that are replicated alike share the work."""
+    alike: dict[Replication, Placement] = {}
+    found: dict[str, Placement] = {}
+    for name in scope:
+        replication = facts.schema[name].replication
+        if replication.replicated:
+            found[name] = alike.setdefault(replication, Placement(facts.ring, replication))
+    return found
 
 
 def _moves(facts: Facts, *, settled: bool) -> Iterator[Reason]:
@@ -203,9 +215,9 @@ def _schema_versions(facts: Facts) -> Iterator[Reason]:
         yield Reason("schema_unread", Answer.UNKNOWN, f"{_named(silent)} would not tell its schema version")
 
 
-def _keyspace(facts: Facts, keyspace: Keyspace, node: Node) -> Iterator[Reason]:
+def _keyspace(keyspace: Keyspace, placement: Placement | None, node: Node) -> Iterator[Reason]:
     replication = keyspace.replication
-    if not replication.replicated:
+    if placement is None:
         detail = f"{keyspace.name}: {replication.strategy} places replicas in a way that is not known here"
         yield Reason("unknown_strategy", Answer.UNKNOWN, detail, keyspace.name)
         return
@@ -213,7 +225,6 @@ def _keyspace(facts: Facts, keyspace: Keyspace, node: Node) -> Iterator[Reason]:
         detail = f"{keyspace.name}: transient replicas count for some requests only, which is not judged here"
         yield Reason("transient_replication", Answer.UNKNOWN, detail, keyspace.name)
         return
-    placement = Placement(facts.ring, replication)
     losses: dict[str, _Loss] = {}
     for replicas, share in placement.shares:
         for level, members, rf in _levels(placement, replicas, node) if node in replicas else ():
@@ -256,14 +267,12 @@ def _levels(placement: Placement, replicas: Sequence[Node], node: Node) -> Itera
             yield "LOCAL_QUORUM", group.members(replicas), group.rf
 
 
-def _behind(facts: Facts, node: Node, known: Known, scope: Iterable[str]) -> Iterator[Reason]:
+def _behind(facts: Facts, node: Node, known: Known, placements: Mapping[str, Placement]) -> Iterator[Reason]:
     """A quorum of the others must hold a current copy of each row among them, however it is chosen."""
     if known.note:
         yield Reason("divergence_not_known", Answer.YES, known.note)
     lost: Counter[str] = Counter()
     harmless: Counter[str] = Counter()
-    replicated = [name for name in scope if facts.schema[name].replication.replicated]
-    placements = {name: Placement(facts.ring, facts.schema[name].replication) for name in replicated}
     for row in known.behind:
         placement = placements.get(row.keyspace)
         replicas = facts.ring.replicas_of(row.token, placement.replication) if placement else ()

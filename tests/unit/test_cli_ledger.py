@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consistency.cli import main
-from consistency.errors import LockedError
+from consistency.errors import LockedError, UsageError
 from consistency.ledger import open_ledger
 from consistency.lock import lock_path, one_run
 from consistency.ring import MURMUR3, Ring
@@ -204,3 +204,11 @@ def test_without_a_state_directory_a_check_still_runs(
     (home / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "file"))
     assert check().exit_code == 0
+
+
+def test_a_ledger_beside_which_no_lock_can_be_made_is_refused(tmp_path: Path) -> None:
+    """Two runs at once would write to it."""
+    ledger = tmp_path / "l"
+    lock_path(RING, ledger).mkdir()
+    with pytest.raises(UsageError, match="cannot be made"), one_run(RING, ledger):
+        pass
