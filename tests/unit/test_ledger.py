@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -352,6 +354,36 @@ def test_a_run_that_was_killed_has_no_end_and_no_clean_pass(ledger: LedgerFile) 
     (run,) = past.runs(cluster)
     assert (run.ended, run.verdict) == (False, "")
     assert table(ledger).never == 1.0
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
+    """Killed while it writes, again and again: the next run finds a whole file, and no pass that was not finished."""
+    program = (
+        "import pathlib, sys\n"
+        "from tests.unit import test_ledger as t\n"
+        "with t.open_ledger(pathlib.Path(sys.argv[1])) as ledger:\n"
+        "    print('open', flush=True)\n"
+        "    while True:\n"
+        "        recorder = ledger.recorder()\n"
+        "        recorder.begin(t.facts())\n"
+        "        for number in range(5_000):\n"
+        "            recorder.found(t.finding(number), t.Depth.CONTENT)\n"
+    )
+    path = tmp_path / "l"
+    for milliseconds in (0, 20, 90, 250):
+        words = [sys.executable, "-c", program, str(path)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as writing:
+            assert writing.stdout is not None
+            assert writing.stdout.readline() == "open\n"
+            time.sleep(milliseconds / 1000)
+            writing.kill()
+        with open_ledger(path) as ledger:
+            assert ledger.note == ""
+            for cluster, _ in ledger.past().clusters():
+                assert not any(run.ended for run in ledger.past().runs(cluster))
+                assert [t.never for t in ledger.past().tables(cluster)] == [1.0]
+    with open_ledger(path) as ledger:
+        assert states(ledger)
 
 
 def finding(number: int) -> Finding:
