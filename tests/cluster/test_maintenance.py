@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -12,6 +13,8 @@ import pytest
 from cassandra import OperationTimedOut, Unavailable, WriteTimeout
 from cassandra.cluster import NoHostAvailable
 
+from consistency.takedown import Facts
+from consistency.takedown_facts import open_look
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster
 from tests.support.pages import blocks
 from tests.support.stand_ins import StandIns
@@ -63,6 +66,23 @@ def settled(cluster: RunningCluster, live: int) -> None:
     eventually(
         lambda: sandbox.nodetool(up, "status").stdout.count("UN  ") == live, 60, f"{live} nodes being up for node {up}"
     )
+
+
+def test_the_facts_are_what_the_servers_say(cluster: RunningCluster) -> None:
+    """States, schema versions, hints and logins of a quiet cluster without hints and without logins."""
+
+    async def look() -> Facts:
+        async with open_look(cluster.settings) as looking:
+            return await looking()
+
+    facts = asyncio.run(look())
+    assert len(facts.ring.nodes) == len(facts.versions) == 3
+    assert len(set(facts.versions.values()) - {None}) == 1
+    assert facts.gossip is not None
+    assert sorted(facts.gossip) == sorted(node.broadcast for node in facts.ring.nodes)
+    assert set(facts.gossip.values()) == {"NORMAL"}
+    assert list(facts.hints.values()) == [False] * 3
+    assert not facts.logins
 
 
 def test_preflight_says_no_exactly_when_taking_the_node_down_loses_quorum(cluster: RunningCluster) -> None:
