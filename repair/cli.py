@@ -98,7 +98,7 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     from repair.planner import PlanOptions  # noqa: PLC0415
     from repair.progress import Ticker  # noqa: PLC0415
     from repair.run import run_plan  # noqa: PLC0415
-    from repair.show import print_plan  # noqa: PLC0415
+    from repair.show import print_next, print_plan  # noqa: PLC0415
 
     target = take_connection(given)
     require_writable("--output", output)
@@ -112,6 +112,8 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     write_plan(Path(output), made)
     console = make_console(sys.stdout)
     print_plan(console, made, keys=given["show_keys"])
+    if made.to_do:
+        print_next(console, "carry it out", ["apply", output, "--journal journal.jsonl"], target.words)
     return _plan_exit(made)
 
 
@@ -150,7 +152,7 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
         raise UsageError(msg)
     require_writable("--journal", journal)
     _confirm(f"Act on {len(made.to_do)} rows of cluster {made.cluster!r}?", yes=given["yes"])
-    return _apply(target, made, begin(Path(journal), made), _options(given))
+    return _apply(target, journal, begin(Path(journal), made), _options(given), made)
 
 
 @repair.command()
@@ -172,7 +174,7 @@ def resume(journal: Path, **given: Any) -> int:
     record = read_journal(journal)
     open_rows = len(record.plan.rows) - sum(e.result is not None for e in record.entries.values())
     _confirm(f"Go on with {open_rows} rows of cluster {record.plan.cluster!r}?", yes=given["yes"])
-    return _apply(target, record.plan, go_on(journal), _options(given))
+    return _apply(target, str(journal), go_on(journal), _options(given), record.plan)
 
 
 @repair.command()
@@ -197,9 +199,10 @@ def undo(journal: Path, **given: Any) -> int:
     record = read_journal(journal)
     acted = sum(e.before is not None and e.undo is None for e in record.entries.values())
     _confirm(f"Write {acted} rows of cluster {record.plan.cluster!r} anew?", yes=given["yes"])
-    return _carried_out(
+    _, code = _carried_out(
         lambda ticker, stop: run_undo(target.settings, journal, _options(given), stop=stop, progress=ticker.undone)
     )
+    return code
 
 
 @repair.command()
@@ -250,23 +253,27 @@ def _options(given: dict[str, Any]) -> ApplyOptions:
     return ApplyOptions(rate=None if given["full_speed"] else given["rate"])
 
 
-def _apply(target: Target, made: Plan, opened: OpenJournal, options: ApplyOptions) -> int:
+def _apply(target: Target, journal: str, opened: OpenJournal, options: ApplyOptions, made: Plan) -> int:
     from repair.run import run_apply  # noqa: PLC0415
+    from repair.show import print_next  # noqa: PLC0415
 
-    return _carried_out(
+    tally, code = _carried_out(
         lambda ticker, stop: run_apply(target.settings, made, opened, options, stop=stop, progress=ticker.applied)
     )
+    if tally.done < tally.total:
+        print_next(make_console(sys.stdout), "go on", ["resume", journal], target.words)
+    return code
 
 
-def _carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> int:
-    """Run an apply or an undo with progress and Ctrl-C; print what came of it and return the exit code."""
+def _carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> tuple[Tally, int]:
+    """Run an apply or an undo with progress and Ctrl-C; print what came of it, and return it with the exit code."""
     from repair.outcomes import exit_code  # noqa: PLC0415
     from repair.show import print_tally  # noqa: PLC0415
 
     began = time.monotonic()
     tally = asyncio.run(_listening(work))
     print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
-    return _INTERRUPTED if tally.interrupted else exit_code(tally.results)
+    return tally, _INTERRUPTED if tally.interrupted else exit_code(tally.results)
 
 
 async def _listening(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> Tally:

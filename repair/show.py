@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from consistency.terminal.console import heading, indented, safe
+from consistency.terminal.advice import quoted
+from consistency.terminal.console import command, heading, indented, safe
 from repair.decide import Action, Rule
 from repair.journal import Entry, Record, Result
 from repair.outcomes import Tally
@@ -39,6 +40,14 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
     _print_left(console, left)
     if keys:
         _print_keys(console, plan.rows)
+
+
+def print_next(console: Console, why: str, words: Sequence[str], connection: Sequence[str]) -> None:
+    """Print the command that follows."""
+    console.print(heading("next"))
+    first, *rest = words
+    more = [quoted(word) if " " not in word else word for word in rest]
+    command(console, [f"consistency repair {first}", *more, *map(quoted, connection)], why)
 
 
 def _grid(plan: Plan) -> Table:
