@@ -20,7 +20,7 @@ from consistency.cli.values import SECONDS
 from consistency.errors import UsageError
 from consistency.settle import DEFAULT_WINDOW_S
 from consistency.terminal.console import make_console
-from repair.decide import Action, Rule
+from repair.decide import ACTING, Action, Rule
 from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies
 
@@ -78,7 +78,9 @@ def repair() -> None:
     show_default=True,
     help="How many replicas of a row must be readable before anything is decided about it.",
 )
-@click.option("--only", multiple=True, type=click.Choice([r.value for r in Rule]), help="Act by this rule alone.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(sorted(r.value for r in ACTING)), help="Act by this rule alone."
+)
 @click.option("--max-rows", type=click.IntRange(min=0), metavar="N", help="Act on no more rows than this.")
 @click.option("--max-clock-skew", type=SECONDS, default=DEFAULT_MAX_SKEW_S, show_default=True, metavar="SECONDS",
               help="A write time further ahead than this lies in the future.")  # fmt: skip
@@ -144,6 +146,7 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
     """  # noqa: D301
     from repair.planfile import read_plan  # noqa: PLC0415
     from repair.run import begin  # noqa: PLC0415
+    from repair.show import what_is_done  # noqa: PLC0415
 
     target = take_connection(given)
     made = read_plan(plan)
@@ -151,7 +154,7 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
         msg = f"--journal {journal} exists: go on with it by 'repair resume {journal}', or name a new file"
         raise UsageError(msg)
     require_writable("--journal", journal)
-    _confirm(f"Act on {len(made.to_do)} rows of cluster {made.cluster!r}?", yes=given["yes"])
+    _confirm(f"{what_is_done(made)} in cluster {made.cluster!r}?", yes=given["yes"])
     return _apply(target, journal, begin(Path(journal), made), _options(given), made)
 
 
@@ -179,14 +182,16 @@ def resume(journal: Path, **given: Any) -> int:
 
 @repair.command()
 @click.argument("journal", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Say how many rows would be written, deleted or left, and write nothing.")
 @_rate
 @_full_speed
 @_yes
 @connection_options
 def undo(journal: Path, **given: Any) -> int:
-    """Take back what an apply did, by an explicit new write of what most replicas held before.
+    """Take back what an apply did, by an explicit new write of what a majority of replicas held before.
 
-    Old write times, counter totals and rows that were written to since cannot be brought back; each is named.
+    That can delete: a row that most replicas did not have is deleted again. Old write times, counter totals, rows of
+    which no majority held one version, and rows that were written to since cannot be brought back; each is named.
 
     \b
     Exit codes:
@@ -194,11 +199,15 @@ def undo(journal: Path, **given: Any) -> int:
     """  # noqa: D301
     from repair.journal import read_journal  # noqa: PLC0415
     from repair.run import run_undo  # noqa: PLC0415
+    from repair.show import print_preview  # noqa: PLC0415
 
     target = take_connection(given)
     record = read_journal(journal)
-    acted = sum(e.before is not None and e.undo is None for e in record.entries.values())
-    _confirm(f"Write {acted} rows of cluster {record.plan.cluster!r} anew?", yes=given["yes"])
+    console = make_console(sys.stdout)
+    print_preview(console, record)
+    if given["dry_run"]:
+        return 0
+    _confirm(f"Undo them in cluster {record.plan.cluster!r}?", yes=given["yes"])
     _, code = _carried_out(
         lambda ticker, stop: run_undo(target.settings, journal, _options(given), stop=stop, progress=ticker.undone)
     )
@@ -243,8 +252,10 @@ def _confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("no one is at the terminal to confirm; read the plan with 'repair show', then give --yes")
-    click.confirm(question, abort=True)
+        msg = f"no one is at the terminal to answer: {question} Give --yes once you know"
+        raise UsageError(msg)
+    if not click.confirm(question):
+        raise UsageError("not confirmed: nothing was written")
 
 
 def _options(given: dict[str, Any]) -> ApplyOptions:
