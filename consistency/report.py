@@ -129,8 +129,9 @@ class TableReport:
 class RepairSummary:
     """What came of repairing what a check found; the rows add up.
 
-    `results` counts rows by outcome. `remaining` are known to differ still or were left alone, `unknown` wait for
-    replicas. `checked_again` is the verdict of a second check of every partition that was written to.
+    `results` counts rows by outcome, `left` those that are not verified by reason. `remaining` are known to differ
+    still or were left alone, `unknown` wait for replicas. `checked_again` is the verdict of a second check of every
+    partition that was written to.
     """
 
     plan: str | None = None
@@ -138,6 +139,7 @@ class RepairSummary:
     rows: int = 0
     acted_on: int = 0
     results: Mapping[str, int] = field(default_factory=dict)
+    left: Mapping[str, int] = field(default_factory=dict)
     remaining: int = 0
     unknown: int = 0
     checked_again: Verdict | None = None
@@ -152,6 +154,7 @@ class RepairSummary:
             "rows": self.rows,
             "acted_on": self.acted_on,
             "results": dict(self.results),
+            "left": dict(self.left),
             "remaining": self.remaining,
             "unknown": self.unknown,
             "checked_again": self.checked_again.value if self.checked_again else None,

@@ -199,8 +199,8 @@ def _moves(facts: Facts, *, settled: bool) -> Iterator[Reason]:
             yield Reason("state_unknown", Answer.UNKNOWN, detail)
     if facts.gossip is None and not settled:
         detail = (
-            "whether a node joins, leaves or moves is not shown (before 5.0, or our role may not read system_views): "
-            "see nodetool status, then give --assume-settled"
+            "whether a node joins, leaves or moves is not shown: before 5.0 see nodetool status and give "
+            "--assume-settled, later GRANT SELECT ON KEYSPACE system_views to our role"
         )
         yield Reason("moves_not_shown", Answer.UNKNOWN, detail)
 

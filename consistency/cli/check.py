@@ -99,7 +99,8 @@ from consistency.verdict import ExitCode
 @click.option(
     "--repair",
     is_flag=True,
-    help="Then repair what was found, as [repair] in the configuration file allows, and check what was touched again.",
+    help="Then repair what was found, as the [repair] table of the configuration file allows (it must be there), and "
+    "check what was written to again.",
 )
 @click.option(
     "--max-rows",
@@ -149,7 +150,8 @@ def check(names: tuple[str, ...], **given: Any) -> int:
             order.target.settings, report, order.options, order.repair, quiet=order.quiet, ledger=order.ledger
         )
     write_json("--json", order.json_path, report.as_json())
-    if not (order.quiet and report.exit_code is ExitCode.CONSISTENT):
+    repaired = report.repair is not None and report.repair.acted_on
+    if not (order.quiet and report.exit_code is ExitCode.CONSISTENT and not repaired):
         keys = console.is_terminal if order.show_keys is None else order.show_keys
         print_report(console, report, order.typed, keys=keys)
     # A run that the ledger does not know of must not pass for one that it does.

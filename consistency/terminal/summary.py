@@ -28,8 +28,11 @@ def print_report(console: Console, report: Report, typed: Typed, *, keys: bool) 
     _print_verdict(console, report)
     console.print()
     print_tables(console, report.tables)
-    _print_strips(console, report)
-    print_findings(console, report, keys=keys)
+    if report.repair is not None and report.repair.rows:
+        _print_repair(console, report.repair)
+    else:
+        _print_strips(console, report)
+        print_findings(console, report, keys=keys)
     print_unread(console, report.tables)
     print_violations(console, report.violations, most=_MOST_VIOLATIONS)
     _print_left_out(console, report)
@@ -105,6 +108,16 @@ def _repaired(report: Report, repair: RepairSummary, amount: str) -> str:
     elif repair.unchecked or repair.checked_again is Verdict.UNKNOWN:
         text += " The partitions written to could not all be checked again."
     return text if report.coverage.complete else f"{text} Not all was read, so there may be more."
+
+
+def _print_repair(console: Console, repair: RepairSummary) -> None:
+    """Print what came of the repair; the rows that were found before it are in its files."""
+    title = Text.assemble(heading("repair"), f"  {counted(repair.acted_on, 'row')} written to")
+    console.print(title)
+    if repair.left:
+        indented(console, "left, each still a finding:")
+    for reason, count in repair.left.items():
+        indented(console, f"{count:,} {safe(reason)}", first="    ", rest="      ")
 
 
 def _gaps(report: Report) -> str:
