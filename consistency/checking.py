@@ -16,8 +16,10 @@ from consistency.audit_holdings import judge_holdings
 from consistency.auditing import gravest_first, judge_replication
 from consistency.choose import choose
 from consistency.classify import finding, judge_row
+from consistency.diagnose import CauseCounter
 from consistency.errors import ConsistencyError, UsageError
-from consistency.findings import Finding, FindingsWriter, Header
+from consistency.findings import Finding, FindingsWriter, Header, to_blame
+from consistency.hollow import hollow_replicas
 from consistency.nonowners import NonOwnerScan
 from consistency.observer import Observer, Silent
 from consistency.reader import Clock, ClusterReader
@@ -100,6 +102,7 @@ class _Run:
         self._divergent: Counter[str] = Counter()
         self._unsettled: Counter[str] = Counter()
         self._top: list[Finding] = []
+        self._causes = CauseCounter()
         self._scans: dict[str, Scan] = {}
         self._refused: list[TableReport] = []
         self._arcs_of: dict[str, tuple[Arc, ...]] = {}
@@ -219,7 +222,8 @@ class _Run:
         self._divergent[full_name] += 1
         scan = self._scans[full_name]
         if scan.ledger is not None:
-            scan.ledger.mark_divergent(found.token)
+            scan.ledger.mark_divergent(found.token, to_blame(found))
+        self._causes.add(found)
         if len(self._top) < _TOP_FINDINGS:
             self._top.append(found)
         self._observer.found(found)
@@ -271,6 +275,10 @@ class _Run:
             replicas=tuple(node.name for node in self._ring.nodes),
             findings_path=None if self._options.findings is None else str(self._options.findings),
             interrupted=interrupted,
+            likely_causes=self._causes.causes(
+                hollow_replicas(s.ledger.results.values() for s in self._scans.values() if s.ledger)
+            ),
+            places={node.name: node.dc for node in self._ring.nodes},
         )
 
     def _table_report(self, scan: Scan) -> TableReport:

@@ -127,6 +127,12 @@ class Finding:
         )
 
 
+def to_blame(finding: Finding) -> tuple[str, ...]:
+    """Name the replicas that are wrong about a row: those behind in it, else all that hold it."""
+    behind = [n for n, view in finding.replicas.items() if view.state in (State.MISSING, State.STALE)]
+    return tuple(behind or (n for n, view in finding.replicas.items() if view.state is State.CURRENT))
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """The first line of a findings file: which run, which cluster, which ring."""
