@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from consistency.diagnose import newest_of
-from consistency.findings import Finding, Kind, ReplicaView, State, WriteTime
+from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.page.collect import Numbered
 from consistency.render import visible
+from consistency.standing import newest_time, standings
 from consistency.terminal.problems import key_text
 
 _EXACT = 2**53
 """Beyond it a number is no longer exact in a browser, and goes as text."""
 _STATES = tuple(State)
 _KINDS = tuple(Kind)
-AHEAD, BEHIND, SAME_TIME = "a", "b", "t"
-"""How a cell of a column that differs stands to the others: newest, older or absent, written at the same time."""
 
 
 class _Names:
@@ -63,36 +62,15 @@ def payload(rows: Iterable[Numbered], *, keys: bool) -> dict[str, Any]:
 def _replica(finding: Finding, name: str, view: ReplicaView, replicas: _Names, columns: _Names) -> list[Any]:
     """Return `[replica, state, [[column, newest, cells, mark], ...]]`."""
     cells = [
-        [columns.place(column), _number(_newest(times)), len(times) if isinstance(times, list) else 1, mark]
-        for column, times, mark in _marked(finding, view)
+        [
+            columns.place(column),
+            _number(newest_time(times)),
+            len(times) if isinstance(times, list) else 1,
+            standing.value,
+        ]
+        for column, times, standing in standings(finding, view)
     ]
     return [replicas.place(name), _STATES.index(view.state), cells]
-
-
-def _marked(finding: Finding, view: ReplicaView) -> Iterable[tuple[str, WriteTime, str]]:
-    if view.state in (State.MISSING, State.UNREADABLE):
-        return
-    held = [v for v in finding.replicas.values() if v.state in (State.CURRENT, State.STALE)]
-    for column in dict.fromkeys((*finding.columns, *view.writetimes)):
-        times = view.writetimes.get(column)
-        yield column, times, _mark(finding, column, times, [v.writetimes.get(column) for v in held])
-
-
-def _mark(finding: Finding, column: str, mine: WriteTime, all_times: Sequence[WriteTime]) -> str:
-    """Say how a cell stands; equal write times tell something only where no replica lacks the row."""
-    if column not in finding.columns:
-        return ""
-    if any(times != mine for times in all_times):
-        best = max(all_times, key=lambda times: (_newest(times) or 0, str(times)))
-        return AHEAD if mine == best else BEHIND
-    missing = any(view.state is State.MISSING for view in finding.replicas.values())
-    return "" if missing or len(all_times) < 2 else SAME_TIME
-
-
-def _newest(times: WriteTime) -> int | None:
-    if isinstance(times, list):
-        return max((t for t in times if t is not None), default=None)
-    return times
 
 
 def _number(value: int | None) -> int | str | None:

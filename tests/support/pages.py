@@ -17,6 +17,7 @@ NODES = tuple(f"10.0.0.{i}:9042" for i in range(1, 7))
 PLACES = {name: "dc1" if i < 3 else "dc2" for i, name in enumerate(NODES)}
 HOSTILE = "</script><script>alert(1)</script>\u2028\u202e<img src=x onerror=alert(1)>\x1b[2J\"'&שלום"
 CANARY = "canary-key-4711"
+CANARY_HEX = CANARY.encode().hex()
 NIGHT_US = int(datetime(2026, 7, 14, 2, 10, tzinfo=timezone.utc).timestamp()) * 1_000_000
 _CELLS = 64
 
@@ -84,11 +85,16 @@ def _finding(rng: random.Random, number: int, names: tuple[str, ...]) -> Finding
         views = {bad: views[bad]}
     columns = () if kind is Kind.NON_OWNER else ("state", "total") if kind is not Kind.STALE else ("state",)
     key = {"customer": rng.randrange(10**6), "day": "2026-07-14", "id": f"{CANARY}-{number}"}
-    return Finding(kind, "shop", rng.choice(names), token, key, {"id": CANARY}, views, columns, (kind,))
+    return Finding(kind, "shop", rng.choice(names), token, key, {"id": CANARY_HEX}, views, columns, (kind,))
 
 
 def _view(kind: Kind, bad: bool, time_us: int, rng: random.Random) -> ReplicaView:
-    times: dict[str, WriteTime] = {"state": time_us, "total": time_us, "tags": [time_us - 5, None, time_us], "note": 1}
+    times: dict[str, WriteTime] = {
+        "state": time_us,
+        "total": time_us,
+        "tags": [time_us - 5, None, time_us],
+        "note": time_us - 900_000_000,
+    }
     if not bad:
         return ReplicaView(State.MISSING if kind is Kind.ZOMBIE_SUSPECT else State.CURRENT, times)
     if kind is Kind.MISSING:
