@@ -61,6 +61,7 @@ def render_page(report: Report, found: Collector, typed: Typed, *, keys: bool) -
             tracks=tracks(report, found.behind),
             ring_size=SIZE,
             most_behind=max(found.behind.values(), default=1),
+            sure=report.coverage.complete and not (report.interrupted or any(t.unsettled_rows for t in report.tables)),
             histories=histories(found.rows),
             gaps=_gaps(report.tables),
             violations=sorted(report.violations, key=lambda v: v.severity is not Severity.ERROR),
