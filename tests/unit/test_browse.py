@@ -181,6 +181,10 @@ def test_a_filter_narrows_as_it_is_typed_and_escape_clears_it(file: Path) -> Non
         numbers = shown(app)
         assert 0 < len(numbers) < 60
         assert f"{len(numbers)} of 60 rows" in head(app)
+        await pilot.press("slash", *"zzz", "enter", "space", "a", "down", "pagedown", "end")
+        await pilot.pause()
+        assert shown(app) == []
+        assert "0 of 60 rows, 0 marked" in head(app)
         await pilot.press("escape")
         await pilot.pause()
         assert len(shown(app)) == 60

@@ -258,3 +258,29 @@ def test_an_outage_is_drawn_closer_where_it_towers() -> None:
     assert closer.first.startswith("2026-07-14 02:1")
     assert max(closer.bars) < sum(closer.bars) // 4
     assert histories(found.rows[:10]) == ()
+
+
+# What it looks like.
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of `#rrggbb`, as WCAG defines it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_what_is_behind_it(hostile: str, scheme: str) -> None:
+    """Every colour of text has a contrast of 4.5 to 1 on every surface it stands on, light and dark."""
+    (css,) = [body for tag, _, body in Page(hostile).bodies if tag == "style"]
+    light, dark = re.findall(r":root \{(.*?)\}", css, re.DOTALL)[:2]
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", light))
+    if scheme == "dark":
+        colours |= dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", dark))
+    pairs = [(text, surface) for text in ("text", "dim") for surface in ("back", "card", "elsewhere")]
+    for state in ("agreed", "divergent", "unread"):
+        pairs += [(f"{state}-text", surface) for surface in ("card", "back", f"{state}-soft")]
+    for text, surface in pairs:
+        low, high = sorted((luminance(colours[text]), luminance(colours[surface])))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, surface)
