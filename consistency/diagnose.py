@@ -4,7 +4,7 @@ A sentence ends in a question where it guesses. Evidence that is thin says nothi
 
 - no group of fewer than `FEWEST_ROWS` rows is spoken of;
 - a replica is named where it is behind in `MOSTLY` of the differing rows that it should hold, within the time
-  that is named (or, of hollow ranges, where they hold `NEARLY_ALL` of the rows it lacks);
+  that is named (or where `NEARLY_ALL` of these rows are all that some ranges hold);
 - a time is named where at most `MOST_RUNS` stretches of it hold `NEARLY_ALL` of a replica's rows;
 - rows whose write times CQL does not show count for no time.
 
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from consistency.cause import Cause, CauseKind
 from consistency.findings import Finding, Kind, State
-from consistency.hollow import Hollow
+from consistency.hollow import Hollow, Owned, RangeTally
 from consistency.render import visible
 from consistency.timeline import EVERY_ROW, Moment, Timeline, runs
 from consistency.when import window_text, year_text
@@ -37,14 +37,17 @@ _NANOSECONDS = 10**17
 
 
 class CauseCounter:
-    """Counts findings as they come, in memory that does not grow with them; `causes` says what they amount to."""
+    """Counts findings as they come, in memory that does not grow with them; `causes` says what they amount to.
 
-    def __init__(self) -> None:
+    `tokens` are those of the ring: the ends of the ranges that nodes stream as a whole.
+    """
+
+    def __init__(self, tokens: Sequence[int] = ()) -> None:
         self._timeline = Timeline()
+        self._ranges = RangeTally(tokens)
         self._kinds: Counter[Kind] = Counter()
         self._should_hold: Counter[str] = Counter()
         self._behind: Counter[str] = Counter()
-        self._missing: Counter[str] = Counter()
         self._holders: dict[Kind, Counter[str]] = {Kind.ZOMBIE_SUSPECT: Counter(), Kind.NON_OWNER: Counter()}
         self._whole_ms = 0
         self._furthest_us = 0
@@ -74,13 +77,14 @@ class CauseCounter:
             if view.state is not State.CURRENT:
                 behind.append(name)
                 self._behind[name] += 1
-                self._missing[name] += view.state is State.MISSING
+                if view.state is State.MISSING:
+                    self._ranges.add(name, f"{finding.keyspace}.{finding.table}", finding.token)
         if newest is not None:
             self._timeline.add(newest, read, behind)
 
-    def causes(self, hollow: Sequence[Hollow] = ()) -> tuple[Cause, ...]:
+    def causes(self, owned: Owned | None = None) -> tuple[Cause, ...]:
         """Return what probably happened, what explains most rows first; empty where the evidence is thin."""
-        found = self._hollow_causes(hollow)
+        found = self._hollow_causes(self._ranges.hollow(owned or Owned()))
         explained = {name for cause in found for name in cause.replicas}
         for name in sorted(self._behind):
             if name not in explained and (cause := self._replica_cause(name)):
@@ -103,17 +107,15 @@ class CauseCounter:
         return out
 
     def _explains(self, hollow: Hollow) -> bool:
-        lacking = hollow.rows - hollow.held
-        missing = self._missing[hollow.replica]
-        return min(lacking, missing) >= FEWEST_ROWS and lacking >= NEARLY_ALL * missing
+        return hollow.lacking >= FEWEST_ROWS and hollow.lacking >= NEARLY_ALL * self._behind[hollow.replica]
 
     def _empty_cause(self, hollow: Hollow) -> Cause:
-        text = f"{visible(hollow.replica)} holds {_of(hollow.held, hollow.rows)} rows that it owns: did it join without"
+        text = f"{visible(hollow.replica)} lacks {_of(hollow)} in all ranges that it owns: did it join without"
         text += " streaming (auto_bootstrap: false), or lose its data files"
         stretches = self._stretches(hollow.replica)
         if len(stretches) == 1:
             text += f", or was it down while they were written ({window_text(stretches[0])})"
-        return Cause(CauseKind.HOLDS_NOTHING, f"{text}?", hollow.rows - hollow.held, (hollow.replica,))
+        return Cause(CauseKind.HOLDS_NOTHING, f"{text}?", hollow.lacking, (hollow.replica,))
 
     # One replica that is behind.
 
@@ -214,7 +216,7 @@ class CauseCounter:
             return None
         name, held, count = found
         text = (
-            f"{visible(name)} holds {_of(held, count)} zombie suspects: was it down longer than gc_grace_seconds, or"
+            f"{visible(name)} holds {held:,} of {count:,} zombie suspects: was it down longer than gc_grace_seconds, or"
             " restored from an old copy, so that it missed their deletes?"
         )
         return Cause(CauseKind.OLD_COPY, text, held, (name,))
@@ -242,20 +244,20 @@ class CauseCounter:
 def _joined_cause(hollow: Hollow) -> Cause:
     where = f"{hollow.ranges:,} token range{'' if hollow.ranges == 1 else 's'}"
     text = (
-        f"{visible(hollow.replica)} holds {_of(hollow.held, hollow.rows)} rows in {where}, where nearly all that it"
-        " lacks lies: did it gain them without streaming (auto_bootstrap: false, a move, a raised replication factor)?"
+        f"{visible(hollow.replica)} lacks {_of(hollow)} in {where}, and no others: did it gain these ranges without"
+        " streaming (auto_bootstrap: false, a move, a raised replication factor)?"
     )
-    return Cause(CauseKind.JOINED_WITHOUT_STREAMING, text, hollow.rows - hollow.held, (hollow.replica,))
+    return Cause(CauseKind.JOINED_WITHOUT_STREAMING, text, hollow.lacking, (hollow.replica,))
 
 
 def _raised_cause(hollow: Sequence[Hollow]) -> Cause:
     names = tuple(h.replica for h in hollow)
-    rows, held = sum(h.rows for h in hollow), sum(h.held for h in hollow)
+    each = "; ".join(f"{_of(h)}" for h in hollow[:MOST_RUNS])
     text = (
-        f"{_names(names)} hold {_of(held, rows)} copies in ranges that each of them owns: was the replication factor"
+        f"{_names(names)} lack nearly all rows of some ranges and none of others ({each}): was the replication factor"
         " raised without nodetool repair --full?"
     )
-    return Cause(CauseKind.REPLICATION_RAISED, text, rows - held, names)
+    return Cause(CauseKind.REPLICATION_RAISED, text, sum(h.lacking for h in hollow), names)
 
 
 def newest_of(finding: Finding) -> int | None:
@@ -277,8 +279,8 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(shown) + more
 
 
-def _of(part: int, whole: int) -> str:
-    return f"{part or 'none'} of {whole:,}" if part < 1000 else f"{part:,} of {whole:,}"
+def _of(hollow: Hollow) -> str:
+    return f"{hollow.lacking:,} of about {hollow.rows:,} rows"
 
 
 def _share(part: int, whole: int) -> str:

@@ -52,7 +52,7 @@ class Browser(App[int]):
         self._output = output
         self._choice = Choice()
         self._marked: set[int] = set()
-        self._unwritten = False
+        self._saved: frozenset[int] = frozenset()
         self._written = 0
         self._warned = False
 
@@ -136,10 +136,8 @@ class Browser(App[int]):
 
     @on(RowList.Toggled)
     def _toggled(self) -> None:
-        row = self._list.current
-        if row is not None:
-            self._mark({row.number} - self._marked, {row.number} & self._marked)
-            self._list.action_move(1)
+        self._warned = False
+        self._say()
 
     def action_mark_all(self) -> None:
         """Mark every row that is shown."""
@@ -152,7 +150,6 @@ class Browser(App[int]):
     def _mark(self, more: set[int], fewer: set[int]) -> None:
         self._marked |= more
         self._marked -= fewer
-        self._unwritten = bool(self._marked)
         self._warned = False
         self._list.refresh()
         self._say()
@@ -167,7 +164,7 @@ class Browser(App[int]):
         except UsageError as error:
             self.notify(str(error), severity="error", markup=False)
             return
-        self._unwritten = False
+        self._saved = frozenset(self._marked)
         self.notify(f"{counted(self._written, 'row')} written to {visible(str(self._output))}", markup=False)
 
     def action_ask(self) -> None:
@@ -194,7 +191,7 @@ class Browser(App[int]):
 
     def action_leave(self) -> None:
         """Quit; marks that were not written are said first."""
-        if self._unwritten and not self._warned:
+        if self._marked - self._saved and not self._warned:
             self._warned = True
             text = f"{counted(len(self._marked), 'marked row')} not written: w writes, q again leaves"
             self.notify(text, severity="warning")

@@ -24,7 +24,7 @@ _LABEL = 400
 
 
 class RowList(ScrollView, can_focus=True):
-    """Rows with their marks; posts `Moved` when the cursor is on another one, `Toggled` for the space key."""
+    """Rows with their marks; posts `Moved` when the cursor is on another one, `Toggled` when a mark changed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
@@ -42,7 +42,7 @@ class RowList(ScrollView, can_focus=True):
         """The cursor is on another row, or on none."""
 
     class Toggled(Message):
-        """The row under the cursor is to be marked, or no longer."""
+        """A row was marked, or is so no longer."""
 
     def __init__(self, marked: set[int], *, with_table: bool) -> None:
         super().__init__(id="rows")
@@ -128,5 +128,11 @@ class RowList(ScrollView, can_focus=True):
         self.cursor = max(0, len(self._rows) - 1) if to < 0 else to
 
     def action_mark(self) -> None:
-        """Ask for the row to be marked, or no longer."""
+        """Mark the row, or take its mark, at once: a key pressed right after finds it done."""
+        row = self.current
+        if row is None:
+            return
+        self._marked ^= {row.number}
+        self.refresh()
+        self.action_move(1)
         self.post_message(self.Toggled())

@@ -221,6 +221,7 @@ def test_marked_rows_are_written_and_nothing_else(file: Path) -> None:
 
     async def keys(pilot: Any, app: Browser) -> None:
         await pilot.press("space", "down", "space")
+        assert app._marked == {1, 3}, "a key pressed right after finds the marks there"
         await pilot.pause()
         assert ", 2 marked" in head(app)
         await pilot.press("slash", *"stale", "enter", "a")
@@ -257,7 +258,10 @@ def test_a_disk_that_refuses_is_said(file: Path, tmp_path: Path) -> None:
     async def keys(pilot: Any, app: Browser) -> None:
         await pilot.press("space", "w")
         await pilot.pause()
-        assert app._unwritten
+        assert app._saved == frozenset()
+        await pilot.press("q")
+        await pilot.pause()
+        assert app._exit is False
 
     play(file, keys, output=tmp_path / "no" / "such" / "file")
 

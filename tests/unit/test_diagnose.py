@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tracemalloc
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
@@ -12,14 +13,10 @@ import pytest
 from consistency.cause import Cause, CauseKind
 from consistency.diagnose import FEWEST_ROWS, CauseCounter, newest_of
 from consistency.findings import Finding, Kind, ReplicaView, State, to_blame
-from consistency.hollow import Hollow, hollow_replicas
-from consistency.leaves import LeafResult
-from consistency.plan import Leaf
+from consistency.hollow import Owned, RangeTally
 from consistency.timeline import EVERY_ROW, MOST_ENTRIES, Moment, Timeline, runs
-from consistency.tokens import TokenRange
-from consistency.tree import Digest
+from consistency.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE
 from consistency.when import window_text, year_text
-from tests.unit.fake_cluster import nodes
 
 A, B, C = (f"10.0.0.{i}:9042" for i in (1, 2, 3))
 SECOND = 1_000_000
@@ -38,12 +35,12 @@ def row(states: str, time_us: int | None, kind: Kind = Kind.MISSING) -> Finding:
     return Finding(kind, "ks", "t", 1, {"id": "canary"}, {"id": "63616e617279"}, views, columns=("v",))
 
 
-def causes(findings: Iterable[Finding], hollow: Sequence[Hollow] = ()) -> tuple[Cause, ...]:
+def causes(findings: Iterable[Finding]) -> tuple[Cause, ...]:
     """Return what these findings amount to."""
     counter = CauseCounter()
     for finding in findings:
         counter.add(finding)
-    return counter.causes(hollow)
+    return counter.causes()
 
 
 def spread(count: int, start_us: int, width_us: int) -> list[int]:
@@ -193,44 +190,67 @@ def test_rows_of_non_owners_point_at_cleanup() -> None:
     assert (cause.kind, cause.replicas) == (CauseKind.NO_CLEANUP, (C,))
 
 
+TOKENS = [MIN_TOKEN + RING_SIZE * i // 8 for i in range(1, 9)]
+"""A ring of eight ranges."""
+
+
+def counted_at(states: str, tokens: Iterable[int], times: Sequence[int]) -> CauseCounter:
+    """Count a row at each token, written at the times in turn."""
+    counter = CauseCounter(TOKENS)
+    for i, token in enumerate(tokens):
+        counter.add(replace(row(states, times[i % len(times)]), token=token))
+    return counter
+
+
+def tokens_in(ranges: Iterable[int], each: int = 25) -> list[int]:
+    """Return tokens spread over some of the eight ranges."""
+    width = RING_SIZE // 8
+    return [MIN_TOKEN + r * width + (i + 1) * width // (each + 1) for r in ranges for i in range(each)]
+
+
 def test_a_replica_that_lacks_whole_ranges_did_not_stream_them() -> None:
-    """Where nearly all that it lacks lies in ranges of which it holds nothing, that is the cause, not a time."""
-    rows = [row("ccm", t) for t in spread(100, NIGHT, HOUR // 4)]
-    (cause,) = causes(rows, [Hollow(C, 3, 98, 0, everywhere=False)])
-    assert cause.kind is CauseKind.JOINED_WITHOUT_STREAMING
-    assert f"{C} holds none of 98 rows in 3 token ranges" in cause.sentence
-    (outage,) = causes(rows, [Hollow(C, 1, 30, 0, everywhere=False)])
+    """Where all that it lacks is all that some ranges hold, that is the cause; where they hold more, a time is."""
+    counter = counted_at("ccm", tokens_in([1, 2, 5]), [NIGHT])
+    (cause,) = counter.causes(Owned({"ks.t": 200}, {C: 1.0}))
+    assert cause == Cause(
+        CauseKind.JOINED_WITHOUT_STREAMING,
+        f"{C} lacks 75 of about 75 rows in 2 token ranges, and no others: did it gain these ranges without streaming"
+        " (auto_bootstrap: false, a move, a raised replication factor)?",
+        75,
+        (C,),
+    )
+    (outage,) = counter.causes(Owned({"ks.t": 2_000}, {C: 1.0}))
     assert outage.kind is CauseKind.MISSED_WRITES
 
 
 def test_several_replicas_with_hollow_ranges_point_at_a_raised_factor() -> None:
     """One joins, all gain ranges when the factor is raised."""
-    rows = [row("cmm", t) for t in spread(100, NIGHT, 5000 * HOUR)]
-    (cause,) = causes(rows, [Hollow(B, 2, 100, 0, everywhere=False), Hollow(C, 2, 100, 0, everywhere=False)])
-    assert (cause.kind, cause.replicas) == (CauseKind.REPLICATION_RAISED, (B, C))
+    counter = counted_at("ccm", tokens_in([1, 2]), spread(50, NIGHT, 5000 * HOUR))
+    for token in tokens_in([4, 5]):
+        counter.add(replace(row("cmc", NIGHT), token=token))
+    (cause,) = counter.causes(Owned({"ks.t": 200}, {B: 1.0, C: 1.0}))
+    assert (cause.kind, cause.replicas, cause.rows) == (CauseKind.REPLICATION_RAISED, (B, C), 100)
 
 
 def test_an_empty_replica_is_told_from_one_that_was_down() -> None:
-    """Of a replica that holds nothing at all both are possible, and where the rows are of one time both are asked."""
-    hollow = [Hollow(C, 4, 100, 0, everywhere=True)]
-    (short,) = causes((row("ccm", t) for t in spread(100, NIGHT, HOUR // 4)), hollow)
-    (long,) = causes((row("ccm", t) for t in spread(100, NIGHT, 5000 * HOUR)), hollow)
+    """Of a replica that lacks all it owns both are possible, and where the rows are of one time both are asked."""
+    owned = Owned({"ks.t": 200}, {C: 0.5})
+    everything = tokens_in([0, 1, 2, 3])
+    (short,) = counted_at("ccm", everything, spread(100, NIGHT, HOUR // 4)).causes(owned)
+    (long,) = counted_at("ccm", everything, spread(100, NIGHT, 5000 * HOUR)).causes(owned)
     assert short.kind is long.kind is CauseKind.HOLDS_NOTHING
     assert "was it down while they were written (2026-07-14 02:10" in short.sentence
     assert "was it down" not in long.sentence
 
 
-def test_hollow_ranges_come_from_the_digests() -> None:
-    """A leaf counts where others hold enough rows, touching leaves are one range; a full one clears 'everywhere'."""
-    a, b = nodes(2)
-
-    def leaf(start: int, mine: int, theirs: int) -> LeafResult:
-        digests = {a: Digest(theirs, b""), b: Digest(mine, b"")}
-        return LeafResult(Leaf(TokenRange(start, start + 10), (a, b)), 0, digests, {})
-
-    empty = [leaf(0, 0, 500), leaf(10, 1, 500), leaf(40, 0, 100), leaf(60, 0, 3)]
-    assert hollow_replicas([empty]) == (Hollow(b.name, 2, 1100, 1, everywhere=True),)
-    assert hollow_replicas([empty, [leaf(80, 90, 100)]]) == (Hollow(b.name, 2, 1100, 1, everywhere=False),)
+def test_the_ranges_of_a_ring_hold_every_token() -> None:
+    """The first and the last token there is, and those on a border, fall into a range; no ring at all is one."""
+    for tokens in (TOKENS, [5], [], [MAX_TOKEN], [MIN_TOKEN, 0]):
+        tally = RangeTally(tokens)
+        for token in (MIN_TOKEN + 1, 0, 5, MAX_TOKEN):
+            tally.add(C, "ks.t", token)
+        assert tally.hollow(Owned({"ks.t": 0}, {})) == ()
+    assert RangeTally([]).hollow(Owned()) == ()
 
 
 # What a sentence holds, and what counting costs.
