@@ -87,6 +87,19 @@ def test_a_report_says_what_probably_happened() -> None:
     assert set(report.tables[0].tracks["10.0.0.1:9042"]) == {"="}
 
 
+def test_a_factor_raised_without_repair_is_told_from_an_outage() -> None:
+    """Rows that lie where two replicas would be, of three, are no node's outage: all lack whole ranges."""
+    scenario = Scenario()
+    before = Replication("NetworkTopologyStrategy", (("dc1", 2),))
+    for i in range(240):
+        written = row(i, 1, LONG_AGO_US + i * 1000, v0=int_bytes(1))
+        owners = scenario.cluster.ring_before.replicas_of(token_of(written.key), before)
+        scenario.apply(written, on=[scenario.nodes.index(node) + 1 for node in owners])
+    (cause,) = scenario.check().likely_causes
+    assert (cause.kind, cause.rows) == (CauseKind.REPLICATION_RAISED, 240)
+    assert cause.replicas == tuple(node.name for node in scenario.nodes)
+
+
 def test_a_static_difference_is_one_finding_of_the_partition() -> None:
     """However many rows the partition has, its static cells are compared once; the key is the partition's."""
     scenario = Scenario()
