@@ -25,12 +25,12 @@ def base_us() -> int:
     return time.time_ns() // 1000 - 10 * 24 * 60 * MINUTE_US
 
 
-def table(cluster: RunningCluster, keyspace: str, base_us: int, rf: int = 3) -> str:
-    """Make a table with 500 rows on all its replicas, written over 500 minutes."""
+def table(cluster: RunningCluster, keyspace: str, base_us: int, rf: int = 3, rows: int = 100) -> str:
+    """Make a table with rows on all its replicas, written a minute apart."""
     name = f"{cluster.keyspace(keyspace, rf)}.t"
     cluster.ddl(f"CREATE TABLE {name} (id int PRIMARY KEY, v text)")
     insert = f"INSERT INTO {name} (id, v) VALUES (?, ?) USING TIMESTAMP ?"
-    cluster.load(insert, [(i, f"value {i}", base_us + i * MINUTE_US) for i in range(500)])
+    cluster.load(insert, [(i, f"value {i}", base_us + i * MINUTE_US) for i in range(rows)])
     return name
 
 
@@ -69,7 +69,7 @@ def test_an_outage_is_named_shown_and_repaired_in_part(cluster: RunningCluster, 
 
 def test_a_raised_factor_without_repair_is_told_from_an_outage(cluster: RunningCluster, base_us: int) -> None:
     """Every node lacks all of some ranges and nothing of the others."""
-    name = table(cluster, "raised", base_us, rf=2)
+    name = table(cluster, "raised", base_us, rf=2, rows=500)
     keyspace = name.partition(".")[0]
     cluster.ddl(f"ALTER KEYSPACE {keyspace} WITH replication = {{'class': 'NetworkTopologyStrategy', 'dc1': 3}}")
     report = cluster.check("raised")
