@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from consistency.cause import Cause
 from consistency.findings import Finding
 from consistency.tokens import TokenRange
 from consistency.verdict import Coverage, ExitCode, Verdict, exit_code, judge
@@ -67,7 +68,8 @@ class TableReport:
 
     `ranges` were planned and `ranges_read` were reached. `strip` has a letter for each 1/64 of the ring: `=`
     agreed, `x` divergent, `?` not read, ` ` not planned. `blind` says, a sentence each, what this depth cannot
-    see on this table. `note` says why a table was not checked at all.
+    see on this table. `note` says why a table was not checked at all. `tracks` holds the strip of each replica's
+    own ranges: `x` where it is behind.
     """
 
     keyspace: str
@@ -86,6 +88,7 @@ class TableReport:
     note: str = ""
     ranges: int = 0
     ranges_read: int = 0
+    tracks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -166,8 +169,9 @@ class Report:
     """The whole result of one check.
 
     `not_checked` maps `keyspace.table` to the reason it was left out on purpose (a view); those are not
-    part of the coverage. `top` holds the first findings, for the summary; the file holds them all. `run_time_s`
-    is the time after which no further range was begun, None where there was no limit.
+    part of the coverage. `top` holds the first findings, for the summary; the file holds them all. `places`
+    maps each replica to its data centre. `run_time_s` is the time after which no further range was begun, None
+    where there was no limit.
     """
 
     run_id: str
@@ -183,6 +187,8 @@ class Report:
     findings_path: str | None = None
     interrupted: bool = False
     run_time_s: float | None = None
+    likely_causes: tuple[Cause, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
     repair: RepairSummary | None = None
 
     @property
@@ -225,6 +231,7 @@ class Report:
             "tables": [t.as_json() for t in self.tables],
             "violations": [v.as_json() for v in self.violations],
             "findings_by_kind": dict(self.findings_by_kind),
+            "likely_causes": [cause.as_json() for cause in self.likely_causes],
             "not_checked": dict(self.not_checked),
             "replicas": list(self.replicas),
             "findings": self.findings_path,

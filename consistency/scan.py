@@ -222,4 +222,5 @@ class Scan:
             note=ledger.note if ledger else "",
             ranges=len(ledger.plan.leaves) if ledger else 0,
             ranges_read=len(ledger.results) if ledger else 0,
+            tracks=ledger.tracks() if ledger else {},
         )

@@ -21,6 +21,7 @@ _ALIKE = {Kind.FUTURE_WRITE_TIME.value, Kind.NON_OWNER.value}
 """Kinds that are wrong where all replicas may agree."""
 _MOST_STRIPS = 2
 _MOST_VIOLATIONS = 3
+_MOST_CAUSES = 2
 
 
 def print_report(console: Console, report: Report, typed: Typed, *, keys: bool) -> None:
@@ -33,6 +34,7 @@ def print_report(console: Console, report: Report, typed: Typed, *, keys: bool) 
     else:
         _print_strips(console, report)
         print_findings(console, report, keys=keys)
+    _print_causes(console, report)
     print_unread(console, report.tables)
     print_violations(console, report.violations, most=_MOST_VIOLATIONS)
     _print_left_out(console, report)
@@ -166,6 +168,16 @@ def _print_strips(console: Console, report: Report) -> None:
         meaning = Text() if number else strip.legend(cells, blocks=blocks)
         console.print(Text.assemble(heading("ring"), "  ", safe(title), "  ", meaning), overflow="fold")
         console.print(Text("  ") + strip.draw(cells, blocks=blocks), soft_wrap=True)
+
+
+def _print_causes(console: Console, report: Report) -> None:
+    causes = report.likely_causes
+    if causes:
+        console.print(heading("likely cause" if len(causes) == 1 else "likely causes"))
+    for cause in causes[:_MOST_CAUSES]:
+        indented(console, f"- {cause.sentence}", rest="    ")
+    if len(causes) > _MOST_CAUSES:
+        indented(console, f"and {len(causes) - _MOST_CAUSES:,} more, in the report as JSON (--json)", style="dim")
 
 
 def _print_left_out(console: Console, report: Report) -> None:

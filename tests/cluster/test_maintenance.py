@@ -16,7 +16,7 @@ from cassandra.cluster import NoHostAvailable
 from consistency.takedown import Facts
 from consistency.takedown_facts import open_look
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster
-from tests.support.pages import blocks
+from tests.support.how_to import blocks
 from tests.support.stand_ins import StandIns
 
 pytestmark = pytest.mark.cluster

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from consistency.cli import main
-from tests.support.pages import HOW_TO, blocks, commands
+from tests.support.how_to import HOW_TO, blocks, commands
 
 PAGES = sorted(path.name for path in HOW_TO.glob("*.md"))
 
