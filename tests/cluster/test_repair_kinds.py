@@ -15,7 +15,7 @@ from consistency.verdict import ExitCode
 from repair.applying import ApplyOptions
 from repair.decide import Action, Rule
 from repair.journal import Result
-from repair.planfile import Plan
+from repair.planfile import Plan, write_plan
 from repair.policy import Zombies
 from tests.support.cluster import RunningCluster, eventually, summary
 from tests.support.damage import SHAPES, Planter
@@ -199,6 +199,28 @@ def test_undo_takes_no_quorum_write_back(cluster: RunningCluster, tmp_path: Path
         assert "no majority" in " ".join(ran.stdout.split())
     rows = {row["id"]: (row["a"], row["b"]) for row in cluster.on(1, "SELECT id, a, b FROM votes.t")}
     assert rows == {0: ("a0", "b0"), 1: ("a1", "b2"), 2: ("v3", "b0")}
+
+
+def test_one_repair_at_a_time(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """A second apply meanwhile ends with exit code 5, names who holds the lock, and writes nothing."""
+    table(cluster, "alone")
+    for i in range(30):
+        cluster.on(1, f"INSERT INTO alone.t (id, v) VALUES ({i}, 'v') USING TIMESTAMP {base_us}")
+    repairing = Repairing(cluster, tmp_path, "alone")
+    repairing.check()
+    made = repairing.plan()
+    write_plan(tmp_path / "plan.jsonl", made)
+    first = threading.Thread(target=lambda: repairing.apply(made, ApplyOptions(rate=3.0)))
+    first.start()
+    eventually(lambda: repairing.journal.exists() and b'"outcome"' in repairing.journal.read_bytes(), what="the first")
+    second = str(tmp_path / "second.jsonl")
+    ran = cluster.command(
+        "repair", "apply", str(tmp_path / "plan.jsonl"), "--journal", second, "--yes", *cluster.host_options
+    )
+    first.join()
+    assert ran.returncode == 5, ran.stderr
+    assert "another repair on cluster" in ran.stderr
+    assert not Path(second).exists()
 
 
 @pytest.mark.parametrize("read_repair", ["BLOCKING", "NONE"])
