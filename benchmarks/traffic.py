@@ -17,12 +17,12 @@ import time
 from pathlib import Path
 
 from benchmarks.bed import KEYSPACE
-from consistency.driver import QUORUM, Connection
+from consistency.driver import Connection
 from consistency.errors import ReplicaError
 from consistency.ring import Node
 from consistency.session import open_connected
 from consistency.settings import ConnectionSettings
-from consistency.wire import Statement
+from consistency.wire import QUORUM, Statement
 
 TABLE = f"{KEYSPACE}.traffic"
 DDL = f"CREATE TABLE IF NOT EXISTS {TABLE} (id int PRIMARY KEY, v text)"

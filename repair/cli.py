@@ -17,7 +17,7 @@ from consistency.cli.group import LazyGroup
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.ledger import ledger_option, take_ledger
 from consistency.cli.outputs import require_writable
-from consistency.cli.values import SECONDS
+from consistency.cli.values import PER_SECOND, SECONDS
 from consistency.errors import UsageError
 from consistency.settle import DEFAULT_WINDOW_S
 from consistency.terminal.console import make_console
@@ -42,7 +42,7 @@ _REMEMBERED = (
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask; needed where no one is at the terminal.")
 _rate = click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), default=DEFAULT_RATE, show_default=True, metavar="N",
+    "--rate", type=PER_SECOND, default=DEFAULT_RATE, show_default=True, metavar="N",
     help="Begin at most N rows a second.",
 )  # fmt: skip
 _full_speed = click.option("--full-speed", is_flag=True, help="Begin rows as fast as they go: for quiet clusters.")
@@ -113,7 +113,7 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     options = PlanOptions(policy, frozenset(map(Rule, given["only"])), given["max_rows"])
     ticker = Ticker(make_console(sys.stderr))
     try:
-        made = asyncio.run(run_plan(target.settings, findings, options, ticker.planned))
+        made = asyncio.run(_planning(run_plan(target.settings, findings, options, ticker.planned)))
     finally:
         ticker.close()
     write_plan(Path(output), made)
@@ -122,6 +122,12 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     if made.to_do:
         print_next(console, "carry it out", ["apply", output, "--journal journal.jsonl"], target.words)
     return _plan_exit(made)
+
+
+async def _planning(work: Coroutine[Any, Any, Plan]) -> Plan:
+    """Plan, and leave with one line at the first signal: nothing was written that would have to be finished."""
+    Interrupt(lambda: None, lambda: click.echo("interrupted: there is no plan", err=True)).listen()
+    return await work
 
 
 def _plan_exit(made: Plan) -> int:

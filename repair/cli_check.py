@@ -12,6 +12,7 @@ import click
 
 from consistency.cli.interrupt import Interrupt
 from consistency.errors import ConsistencyError
+from consistency.report import RepairSummary
 from consistency.settings import load_config
 from consistency.terminal.console import make_console
 from repair.config import NightlyPolicy, nightly_policy
@@ -41,7 +42,14 @@ def repair_found(
     ledger: Path | None = None,
 ) -> Report:
     """Repair within bounds, with progress and Ctrl-C; return the report with what came of it."""
-    report = asyncio.run(_listening(settings, found, checked, policy, quiet=quiet))
+    try:
+        report = asyncio.run(_listening(settings, found, checked, policy, quiet=quiet))
+    except ConsistencyError as error:
+        # What the check found must be told all the same, and none of it is known to be repaired.
+        click.echo(f"error: the repair ended early: {error}", err=True)
+        rows = sum(found.findings_by_kind.values())
+        left = {f"the repair ended early: {error}": rows}
+        return replace(found, repair=RepairSummary(rows=rows, remaining=rows, left=left))
     if report.repair is not None and report.repair.journal is not None:
         note_repaired(ledger, Path(report.repair.journal))
     return report

@@ -41,6 +41,7 @@ class NightlyPolicy:
         return self.directory / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{os.getpid()}.findings.jsonl"
 
 
+_MOST = 10**9
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "zombies": (str,),
     "require": (str,),
@@ -71,8 +72,8 @@ def nightly_policy(config: Mapping[str, Any], path: str | None = None) -> Nightl
         if not isinstance(value, _KINDS[key]) or isinstance(value, bool):
             msg = f"{source} {key} has the wrong type"
             raise SettingsError(msg)
-        if isinstance(value, int | float) and value < 0:
-            msg = f"{source} {key} must not be negative"
+        if isinstance(value, int | float) and not 0 <= value <= _MOST:
+            msg = f"{source} {key} must be a number from 0 to {_MOST:,}"
             raise SettingsError(msg)
     default = NightlyPolicy()
     policy = Policy(
@@ -90,8 +91,18 @@ def nightly_policy(config: Mapping[str, Any], path: str | None = None) -> Nightl
         max_rows=section.get("max_rows", default.max_rows),
         max_seconds=float(section.get("max_seconds", default.max_seconds)),
         rate=float(section.get("rate", default.rate)),
-        directory=Path(section["directory"]).expanduser() if "directory" in section else default.directory,
+        directory=_directory(source, section["directory"]) if "directory" in section else default.directory,
     )
+
+
+def _directory(source: str, text: str) -> Path:
+    try:
+        if "\0" in text:
+            raise ValueError(text)
+        return Path(text).expanduser()
+    except (RuntimeError, ValueError):
+        msg = f"{source} directory is not a path that can be used; name a directory that can be written"
+        raise SettingsError(msg) from None
 
 
 def _one(source: str, key: str, value: object, kind: Any) -> Any:

@@ -50,7 +50,10 @@ class Undoer:
             if stop.is_set():
                 tally.interrupted = True
                 break
-            await pace.wait()
+            await pace.wait(stop)
+            if stop.is_set():
+                tally.interrupted = True
+                break
             await self._guard.check()
             result, reason = await self._row(number, record.plan.rows[number], entry, journal)
             await journal.undone(number, result, reason)

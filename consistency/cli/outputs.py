@@ -31,7 +31,7 @@ def require_writable(option: str, path: str | None, *, special: bool = False) ->
         msg = f"{option} {path}: is not a regular file; name one"
         raise UsageError(msg)
     try:
-        handle, probe = tempfile.mkstemp(dir=target.resolve().parent, prefix=".consistency-")
+        handle, probe = tempfile.mkstemp(dir=Path(os.path.realpath(target)).parent, prefix=".consistency-")
         os.close(handle)
         Path(probe).unlink()
     except OSError as error:
