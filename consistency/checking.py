@@ -46,6 +46,8 @@ class CheckOptions:
     findings: Path | None = None
     settle_window_s: float = DEFAULT_WINDOW_S
     rf_minimum: int = 3
+    run_id: str | None = None
+    """The name the report gives itself; one is drawn where none is given."""
     scan: ScanOptions = field(default_factory=ScanOptions)
 
 
@@ -94,7 +96,7 @@ class _Run:
         self._clock = clock
         self._options = options
         self._observer = observer
-        self._run_id = str(uuid.uuid4())
+        self._run_id = options.run_id or str(uuid.uuid4())
         self._started_at = datetime.fromtimestamp(clock.now_us() / 1e6, tz=timezone.utc).isoformat(timespec="seconds")
         self._started = clock.monotonic()
         self._divergent: Counter[str] = Counter()

@@ -53,3 +53,40 @@ class Silent:
 
     def table_done(self, report: TableReport) -> None:
         """Do nothing."""
+
+
+class Several:
+    """Tells several observers, in their order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def scan_started(self, tables: int) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.scan_started(tables)
+
+    def table_planned(self, table: Table, plan: TablePlan) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.table_planned(table, plan)
+
+    def leaf_digested(self, result: LeafResult) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.leaf_digested(result)
+
+    def found(self, finding: Finding) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.found(finding)
+
+    def settling(self, waiting: int) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.settling(waiting)
+
+    def table_done(self, report: TableReport) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.table_done(report)

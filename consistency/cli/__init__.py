@@ -3,6 +3,8 @@
 group.py       the group: commands loaded when used, errors as one line, exit codes
 connection.py  the options that say how to reach the cluster
 outputs.py     files and pipes the commands write to
+telemetry.py   the metrics file and the event log
+plugin.py      --nagios: one line and an exit code for every end
 interrupt.py   Ctrl-C and SIGTERM
 check.py, audit.py, explain.py   one command each
 """
@@ -62,6 +64,7 @@ def main() -> None:
                                                     TLS: whom to trust, and our own certificate
       CONSISTENCY_CONNECT_TIMEOUT                   seconds to wait for a connection
       CONSISTENCY_CONFIG, CONSISTENCY_CQLSHRC       files: see --config and --cqlshrc
+      CONSISTENCY_LOG                               json or console: see --log-format
       CONSISTENCY_DEBUG                             set to 1: a traceback for what should not happen
       NO_COLOR                                      plain text on a terminal too
     """  # noqa: D301 - click wants the control character

@@ -14,15 +14,19 @@ from consistency.checking import CheckOptions, run_check
 from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
-from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.outputs import STDOUT, require_distinct, require_writable, write_json
+from consistency.cli.plugin import PluginCommand, leave
+from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import SECONDS
 from consistency.errors import UsageError
+from consistency.observer import Several
 from consistency.reading import Depth, Locality, Route
 from consistency.report import Report
 from consistency.scan import ScanOptions
 from consistency.settle import DEFAULT_WINDOW_S
 from consistency.terminal.advice import Typed
 from consistency.terminal.console import CalmConsole, make_console
+from consistency.terminal.plugin import judge_for_plugin
 from consistency.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
 from consistency.terminal.summary import print_report
 from consistency.verdict import ExitCode
@@ -31,7 +35,7 @@ _FULL_SPEED_LANES = 4
 _FULL_SPEED_LEAVES = 8
 
 
-@click.command()
+@click.command(cls=PluginCommand)
 @click.argument("names", nargs=-1, metavar="[KS | KS.TABLE]...")
 @connection_options
 @click.option(
@@ -95,6 +99,13 @@ _FULL_SPEED_LEAVES = 8
     default=None,
     help="Print keys of differing rows. Default: on a terminal only, as logs and mails are read by others.",
 )
+@telemetry_options
+@click.option(
+    "--nagios",
+    is_flag=True,
+    help="Print one line with figures and leave with 0 OK, 1 WARNING, 2 CRITICAL (divergence or violation) or "
+    "3 UNKNOWN (incomplete, or could not run): for Nagios, Icinga and their like.",
+)
 def check(names: tuple[str, ...], **given: Any) -> int:
     """Compare all replicas of every row.
 
@@ -108,18 +119,27 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       consistency check shop shop2.orders --findings findings.jsonl
       consistency check shop --depth versions --dc dc1 --quiet --json /var/lib/consistency/shop.json
       consistency check shop.orders --json - | jq .verdict
+      consistency check --quiet --metrics /var/lib/node_exporter/consistency.prom --log-file check.log
+      consistency check shop --nagios
 
     \b
     Exit codes:
       0 consistent and complete · 1 divergence or violation · 2 usage · 3 incomplete
       4 could not run · 5 locked · 130 interrupted (what was read until then is reported)
+      With --nagios: 0 OK · 1 WARNING · 2 CRITICAL · 3 UNKNOWN
     """  # noqa: D301 - click wants the control character
-    order = _order(names, given)
-    report, console = _run(order)
-    write_json("--json", order.json_path, report.as_json())
-    if not (order.quiet and report.exit_code is ExitCode.CONSISTENT):
-        keys = console.is_terminal if order.show_keys is None else order.show_keys
-        print_report(console, report, order.typed, keys=keys)
+    paths = {f"--{name.replace('_', '-')}": given[name] for name in ("findings", "metrics", "log_file")}
+    require_distinct({**paths, "--json": given["json_path"]})
+    telemetry = Telemetry("check", given)
+    with telemetry.recorded():
+        order = _order(names, given, telemetry.run_id)
+        report, console = _run(order, telemetry)
+        write_json("--json", order.json_path, report.as_json())
+        if order.nagios:
+            return leave(judge_for_plugin(report))
+        if not (order.quiet and report.exit_code is ExitCode.CONSISTENT):
+            keys = console.is_terminal if order.show_keys is None else order.show_keys
+            print_report(console, report, order.typed, keys=keys)
     return int(report.exit_code)
 
 
@@ -135,16 +155,17 @@ class Order:
     json_path: str | None
     quiet: bool
     show_keys: bool | None
+    nagios: bool
 
 
-def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
+def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
     """Turn what was typed into frozen options; what cannot work is refused here, before anything is read."""
     target = take_connection(given)
     findings, json_path = given["findings"], given["json_path"]
     require_writable("--findings", findings)
     require_writable("--json", json_path, special=True)
-    if findings and json_path and Path(findings).resolve() == Path(json_path).resolve():
-        raise UsageError("--findings and --json name the same file; the report and the rows go to one file each")
+    if given["nagios"] and json_path == STDOUT:
+        raise UsageError("--nagios and --json - both write to stdout; give --json a file")
     scan = ScanOptions(max_skew_s=given["max_clock_skew"])
     if given["full_speed"]:
         scan = replace(scan, leaves_at_once=_FULL_SPEED_LEAVES)
@@ -158,6 +179,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         findings=Path(findings) if findings else None,
         settle_window_s=given["settle"],
         rf_minimum=given["rf_min"],
+        run_id=run_id,
         scan=scan,
     )
     return Order(
@@ -169,6 +191,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         json_path=json_path,
         quiet=given["quiet"],
         show_keys=given["show_keys"],
+        nagios=given["nagios"],
     )
 
 
@@ -182,41 +205,51 @@ def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _run(order: Order) -> tuple[Report, CalmConsole]:
+def _run(order: Order, telemetry: Telemetry) -> tuple[Report, CalmConsole]:
     """Check with progress on stderr; return the report and the console that the text goes to."""
     console = make_console(sys.stderr if order.json_path == STDOUT else sys.stdout)
-    progress = _progress(order, make_console(sys.stderr))
+    progress = _progress(order, make_console(sys.stderr), telemetry)
     try:
-        return asyncio.run(_check(order, progress)), console
+        report = asyncio.run(_check(order, progress, telemetry))
     finally:
         progress.close()
+    telemetry.reported(report)
+    return report, console
 
 
-def _progress(order: Order, console: CalmConsole) -> Progress:
-    if order.quiet:
+def _progress(order: Order, console: CalmConsole, telemetry: Telemetry) -> Progress:
+    if order.quiet or order.nagios or telemetry.log_on_stderr:  # a log on stderr is the progress
         return NoProgress()
     return LiveProgress(console) if console.is_terminal else LineProgress(console)
 
 
-async def _check(order: Order, progress: Progress) -> Report:
+async def _check(order: Order, progress: Progress, telemetry: Telemetry) -> Report:
     # The driver is loaded by these: not before an option was found to be wrong.
     from consistency.access import ReadLimits  # noqa: PLC0415
     from consistency.api import require_dc  # noqa: PLC0415
     from consistency.session import open_cluster  # noqa: PLC0415
 
+    def stop() -> None:
+        telemetry.stopping()
+        progress.say("interrupted: ending with what was read so far")
+
     def abort() -> None:
         progress.close()
         click.echo("interrupted", err=True)
+        telemetry.aborted()
 
-    interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), abort)
+    interrupt = Interrupt(stop, abort)
     interrupt.listen()
     ticking = asyncio.create_task(_tick(progress))
     limits = ReadLimits(lanes=_FULL_SPEED_LANES, streams=_FULL_SPEED_LANES) if order.full_speed else ReadLimits()
     try:
         async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
-            require_dc(await reader.ring(), order.options.dc)
+            ring = await reader.ring()
+            require_dc(ring, order.options.dc)
+            telemetry.connected(len(ring.nodes))
             interrupt.begun()
-            return await run_check(reader, clock, order.options, progress.observer, interrupt.stop)
+            observer = Several(progress.observer, telemetry.observer)
+            return await run_check(reader, clock, order.options, observer, interrupt.stop)
     finally:
         ticking.cancel()
 

@@ -39,6 +39,27 @@ def require_writable(option: str, path: str | None, *, special: bool = False) ->
         raise UsageError(msg) from None
 
 
+def require_distinct(named: Mapping[str, str | None]) -> None:
+    """Raise UsageError where two options name the same file: one would overwrite the other."""
+    seen: dict[Path, str] = {}
+    for option, path in named.items():
+        if path is None or path == STDOUT or _is_special(Path(path)):
+            continue
+        first = seen.setdefault(Path(path).resolve(), option)
+        if first != option:
+            msg = f"{first} and {option} name the same file; give each a file of its own"
+            raise UsageError(msg)
+
+
+def write_public(option: str, path: str, text: str) -> None:
+    """Write a file that others read (mode 0644), whole or not at all."""
+    try:
+        _write(Path(path), text, mode=0o644)
+    except OSError as error:
+        msg = f"{option} {path}: {error.strerror}; it was not written"
+        raise ConsistencyError(msg) from None
+
+
 def write_json(option: str, path: str | None, data: Mapping[str, Any]) -> None:
     """Write JSON to a file, whole or not at all, or to stdout for `-`; nothing where no path is given."""
     if path is None:
@@ -54,7 +75,7 @@ def write_json(option: str, path: str | None, data: Mapping[str, Any]) -> None:
         raise ConsistencyError(msg) from None
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, mode: int | None = None) -> None:
     if _is_special(path):  # renaming a file over a pipe or device would replace it
         path.write_text(text, encoding="utf-8")
         return
@@ -62,6 +83,8 @@ def _write(path: Path, text: str) -> None:
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with beside.open("w", encoding="utf-8") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)  # whatever the umask says
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
