@@ -40,41 +40,57 @@ LEVELS: Mapping[str, int] = {
 }
 
 
+class LogSink:
+    """Where lines go and how they look: shared by the runs that log to one stream.
+
+    `lost` is why the last of the lines that are lost could not be written, empty where none is lost.
+    """
+
+    def __init__(
+        self, stream: IO[str], log_format: LogFormat = LogFormat.JSON, level: str = "info", *, colors: bool = False
+    ) -> None:
+        self.lost = ""
+        self.level = LEVELS[level]
+        self.renderer: Any = structlog.processors.JSONRenderer()
+        if log_format is LogFormat.CONSOLE:
+            self.renderer = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=16)
+        self._stream = stream
+
+    def info(self, line: str) -> None:
+        """Write a finished line now, so that one who follows the file sees it; structlog's last step."""
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self.lost = getattr(error, "strerror", None) or str(error)
+
+    debug = warning = error = info
+
+    def close(self) -> None:
+        """Close the stream; what it could not keep is lost too."""
+        try:
+            self._stream.close()
+        except OSError as error:
+            self.lost = error.strerror or str(error)
+
+
 class EventLog:
     """An Observer that writes what it is told; a stream that fails loses lines, never the run."""
 
-    def __init__(
-        self,
-        stream: IO[str],
-        run_id: str,
-        log_format: LogFormat = LogFormat.JSON,
-        level: str = "info",
-        *,
-        colors: bool = False,
-    ) -> None:
-        self._lines = _Lines(stream)
-        self._level = LEVELS[level]
+    def __init__(self, sink: LogSink, run_id: str) -> None:
+        self.sink = sink
         self._table: Table | None = None
         self._waiting = 0
         self._seq = 0
         self._logger = structlog.wrap_logger(
-            self._lines,
-            processors=[
-                self._numbered,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                _renderer(log_format, colors=colors),
-            ],
+            sink,
+            processors=[self._numbered, structlog.processors.TimeStamper(fmt="iso", utc=True), sink.renderer],
             wrapper_class=structlog.BoundLogger,
         ).bind(run_id=run_id)
 
-    @property
-    def lost(self) -> str:
-        """Why the last of the lines that are lost could not be written, empty where none is lost."""
-        return self._lines.lost
-
-    def close(self) -> None:
-        """Close the stream."""
-        self._lines.close()
+    def of_run(self, run_id: str) -> EventLog:
+        """Return a log to the same stream for a run of its own, numbered from 1."""
+        return EventLog(self.sink, run_id)
 
     def emit(self, event: str, /, **fields: object) -> None:
         """Write one event of the list at its usual level."""
@@ -86,7 +102,7 @@ class EventLog:
         if kind is None or not set(fields) <= set(kind.fields):
             msg = f"the event {event!r} or one of its fields is not in the list of events"
             raise InternalError(msg)
-        if level >= self._level:
+        if level >= self.sink.level:
             name = logging.getLevelName(level).lower()
             getattr(self._logger, name)(event, level=name, **fields)
 
@@ -146,34 +162,3 @@ class EventLog:
     def _numbered(self, _: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         self._seq += 1
         return {"seq": self._seq, **fields}
-
-
-class _Lines:
-    """Where structlog hands its finished lines to, one method a level."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self.lost = ""
-        self._stream = stream
-
-    def info(self, line: str) -> None:
-        """Write a line now, so that one who follows the file sees it."""
-        try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
-        except (OSError, ValueError) as error:
-            self.lost = getattr(error, "strerror", None) or str(error)
-
-    debug = warning = error = info
-
-    def close(self) -> None:
-        """Close the stream; what it could not keep is lost too."""
-        try:
-            self._stream.close()
-        except OSError as error:
-            self.lost = error.strerror or str(error)
-
-
-def _renderer(log_format: LogFormat, *, colors: bool) -> Any:
-    if log_format is LogFormat.CONSOLE:
-        return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=16)
-    return structlog.processors.JSONRenderer()

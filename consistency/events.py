@@ -110,6 +110,17 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "The run ended without a report, or could not hand it over; the line on stderr says why.",
             ("error", "exit_code", "seconds"),
         ),
+        "watch.started": Event(logging.INFO, "A watch began.", ("version", "address")),
+        "watch.round": Event(
+            logging.INFO,
+            "Every table in scope was visited once more.",
+            ("round", "tables", "divergent_rows", "seconds"),
+        ),
+        "watch.stopped": Event(logging.INFO, "A signal ended the watch.", ("rounds",)),
+        "hook.delivered": Event(logging.INFO, "A hook was told of a divergence.", ("hook", "attempts")),
+        "hook.failed": Event(
+            logging.ERROR, "A hook could not be told of a divergence, however often it was tried.", ("hook", "error")
+        ),
     }
 )
 

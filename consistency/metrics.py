@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from consistency.errors import UsageError
@@ -62,7 +62,14 @@ _HELP: dict[str, str] = {
         "Age of the range whose last clean pass is longest ago, +Inf where one never had any. Near gc_grace_seconds: "
         "check and repair this table first, purged deletes may come back after it."
     ),
-    "consistency_gc_grace_seconds": ("How long the table keeps tombstones: every range wants a clean pass within it."),
+    "consistency_gc_grace_seconds": "How long the table keeps tombstones: every range wants a clean pass within it.",
+    "consistency_watch_rounds_total": (
+        "Rounds over all tables that the watch completed. Still for longer than --period: the tables take longer than "
+        "that, raise it."
+    ),
+    "consistency_hook_failures_total": (
+        "Divergences that the watch could not tell to a hook. Above 0: try the command or the address by hand."
+    ),
 }
 HELP: Mapping[str, str] = MappingProxyType(_HELP)
 """Every metric of a run and what to do about it."""
@@ -81,6 +88,8 @@ LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """The labels of those that have any."""
 
+Family = GaugeMetricFamily | CounterMetricFamily
+
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _OWN_LABELS = frozenset(label for labels in LABELS.values() for label in labels)
 
@@ -96,9 +105,20 @@ class CleanPass:
     gc_grace_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class WatchFigures:
+    """What only a watch counts."""
+
+    rounds: int
+    hook_failures: int
+
+
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended: `report` is None where it could not run, `clean_passes` is empty where nobody keeps them."""
+    """How a run ended: `report` is None where it could not run, `clean_passes` is empty where nobody keeps them.
+
+    Of a watch it is the latest visit, and `report` what is known of every table.
+    """
 
     ended_at_s: float
     seconds: float
@@ -106,6 +126,7 @@ class RunOutcome:
     report: Report | None = None
     clean_passes: tuple[CleanPass, ...] = ()
     extra_labels: Mapping[str, str] = field(default_factory=dict)
+    watch: WatchFigures | None = None
 
 
 def render(outcome: RunOutcome) -> str:
@@ -121,12 +142,12 @@ class OutcomeCollector(Collector):
     def __init__(self, outcome: Callable[[], RunOutcome]) -> None:
         self._outcome = outcome
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Family]:
         """Yield the metrics that there are figures for."""
         return families(self._outcome())
 
 
-def families(outcome: RunOutcome) -> Iterator[GaugeMetricFamily]:
+def families(outcome: RunOutcome) -> Iterator[Family]:
     """Yield every metric of a run that has a figure."""
     sheet = _Sheet(outcome.extra_labels)
     sheet.put("consistency_last_run_timestamp_seconds", outcome.ended_at_s)
@@ -140,6 +161,9 @@ def families(outcome: RunOutcome) -> Iterator[GaugeMetricFamily]:
     for clean in outcome.clean_passes:
         sheet.put("consistency_oldest_clean_pass_age_seconds", clean.oldest_age_s, clean.keyspace, clean.table)
         sheet.put("consistency_gc_grace_seconds", clean.gc_grace_s, clean.keyspace, clean.table)
+    if outcome.watch is not None:
+        sheet.put("consistency_watch_rounds_total", outcome.watch.rounds)
+        sheet.put("consistency_hook_failures_total", outcome.watch.hook_failures)
     return iter(sheet.families.values())
 
 
@@ -163,12 +187,13 @@ class _Sheet:
 
     def __init__(self, extra: Mapping[str, str]) -> None:
         self._extra = extra
-        self.families: dict[str, GaugeMetricFamily] = {}
+        self.families: dict[str, Family] = {}
 
     def put(self, name: str, value: float, *labels: str) -> None:
         """Enter one figure."""
         if name not in self.families:
-            self.families[name] = GaugeMetricFamily(name, HELP[name], labels=[*LABELS.get(name, ()), *self._extra])
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            self.families[name] = kind(name, HELP[name], labels=[*LABELS.get(name, ()), *self._extra])
         self.families[name].add_metric([*labels, *self._extra.values()], float(value))
 
 

@@ -17,7 +17,7 @@ from consistency import __version__
 from consistency.cli.group import exit_code_of
 from consistency.cli.outputs import STDOUT, require_writable, write_public
 from consistency.errors import ConsistencyError, SettingsError, UsageError
-from consistency.eventlog import LEVELS, EventLog, LogFormat
+from consistency.eventlog import LEVELS, EventLog, LogFormat, LogSink
 from consistency.metrics import RunOutcome, parse_labels, render
 from consistency.observer import Observer, Silent
 from consistency.report import Report
@@ -41,25 +41,23 @@ _LOG_OPTIONS = (
         help="Leave out events below this level.",
     ),
 )
-_METRICS_OPTIONS = (
-    click.option(
-        "--metrics",
-        metavar="FILE",
-        help="Write metrics for node_exporter's textfile collector, also where the run failed; name it *.prom.",
-    ),
-    click.option(
-        "--metrics-label",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="Put this label on every metric, such as cluster=prod; may be repeated. Two files in one directory "
-        "need one that tells them apart.",
-    ),
+_METRICS_OPTION = click.option(
+    "--metrics",
+    metavar="FILE",
+    help="Write metrics for node_exporter's textfile collector, also where the run failed; name it *.prom.",
+)
+metrics_label_option = click.option(
+    "--metrics-label",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Put this label on every metric, such as cluster=prod; may be repeated. Two files in one directory need "
+    "one that tells them apart.",
 )
 
 
 def telemetry_options(command: CommandT) -> CommandT:
     """Add the options for metrics and logs to a command that runs once."""
-    return _added(command, (*_METRICS_OPTIONS, *_LOG_OPTIONS))
+    return _added(command, (_METRICS_OPTION, metrics_label_option, *_LOG_OPTIONS))
 
 
 def log_options(command: CommandT) -> CommandT:
@@ -73,12 +71,12 @@ def _added(command: CommandT, options: tuple[Callable[[CommandT], CommandT], ...
     return command
 
 
-def open_log(
-    given: dict[str, Any], run_id: str, environ: Mapping[str, str] | None = None
-) -> tuple[EventLog | None, bool]:
+def open_log(given: dict[str, Any], run_id: str, default: LogFormat | None = None) -> tuple[EventLog | None, bool]:
     """Take the log options out of a command's arguments; return the log, and whether it goes to stderr."""
     path, level = given.pop("log_file"), given.pop("log_level")
-    named = given.pop("log_format") or _format_of(os.environ if environ is None else environ)
+    named = given.pop("log_format") or _format_of(os.environ)
+    if named is None and path is None:
+        named = default
     if named is None and path is None:
         return None, False
     stream: IO[str] = sys.stderr
@@ -86,7 +84,8 @@ def open_log(
         stream = _append_to(path)
     chosen = LogFormat(named or LogFormat.JSON)
     on_stderr = stream is sys.stderr
-    return EventLog(stream, run_id, chosen, level, colors=on_stderr and stream.isatty()), on_stderr
+    sink = LogSink(stream, chosen, level, colors=on_stderr and stream.isatty())
+    return EventLog(sink, run_id), on_stderr
 
 
 def _format_of(environ: Mapping[str, str]) -> str | None:
@@ -168,9 +167,9 @@ class Telemetry:
             if error is not None:
                 self._log.failed(error, int(code), seconds)
             if not self.log_on_stderr:
-                self._log.close()
-            if self._log.lost:
-                click.echo(f"warning: events of the log are lost: {self._log.lost}", err=True)
+                self._log.sink.close()
+            if self._log.sink.lost:
+                click.echo(f"warning: events of the log are lost: {self._log.sink.lost}", err=True)
         if self._path is None:
             return
         outcome = RunOutcome(time.time(), seconds, int(code), self.report, extra_labels=self._labels)

@@ -19,7 +19,7 @@ import pytest
 import consistency
 from consistency.cqltype import NATIVE, parse_type
 from consistency.errors import InternalError, ReplicaTimeout
-from consistency.eventlog import EventLog, LogFormat
+from consistency.eventlog import EventLog, LogFormat, LogSink
 from consistency.events import COMMON_FIELDS, EVENTS
 from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.metrics import RunOutcome, render
@@ -96,7 +96,7 @@ def test_no_log_metric_or_plugin_line_holds_a_value(name: str, log_format: LogFo
     secret = " ".join(sorted(traces(name, CANARIES[name])))
     found = canary_finding(name)
     stream, plan = io.StringIO(), planned()
-    log = EventLog(stream, "run", log_format, "debug")
+    log = EventLog(LogSink(stream, log_format, "debug"), "run")
     bad = replace(result(plan.leaves[0]), errors={plan.leaves[0].replicas[0]: ReplicaTimeout(secret)}, fell_back=secret)
     unread = (Unread("10.0.0.1:9042", (TokenRange.full_ring(),), secret),)
     shown = report(
@@ -124,7 +124,7 @@ def test_a_whole_check_of_canaries_logs_none(shell: Shell, tmp_path: Path) -> No
     """Rows that differ in text keys and values, read by the real check, logged at every level."""
     secret, scenario = b"canary-text", Scenario(make_table("t", ("text",), ("text",), (), ("text", "blob")))
     stream = io.StringIO()
-    scenario.watching = Several(scenario.watching, EventLog(stream, "run", level="debug"))  # type: ignore[assignment]
+    scenario.watching = Several(scenario.watching, EventLog(LogSink(stream, level="debug"), "run"))  # type: ignore[assignment]
     write = replace(row(1, 1, v0=secret, v1=secret), key=(secret,), clustering=(secret,))
     scenario.apply(write)
     scenario.apply(replace(write, ts=write.ts + 1), on=[1])
@@ -140,7 +140,7 @@ def test_events_are_numbered_without_gaps_and_dated() -> None:
     """Whatever the level leaves out, the numbers that are written are 1, 2, 3, ..."""
     for level in ("debug", "info", "warning"):
         stream, plan = io.StringIO(), planned()
-        log = EventLog(stream, "run-7", level=level)
+        log = EventLog(LogSink(stream, level=level), "run-7")
         log.scan_started(1)
         log.table_planned(plan.table, plan)
         log.leaf_digested(result(plan.leaves[0], failed=2))
@@ -158,7 +158,7 @@ def test_events_are_numbered_without_gaps_and_dated() -> None:
 def test_a_table_that_is_not_consistent_is_a_warning() -> None:
     """So that a filter by level finds it."""
     stream = io.StringIO()
-    log = EventLog(stream, "run")
+    log = EventLog(LogSink(stream), "run")
     log.table_done(table_report())
     log.table_done(table_report(unsettled_rows=1))
     log.ended(report(table_report(divergent_rows=1)))
@@ -167,7 +167,7 @@ def test_a_table_that_is_not_consistent_is_a_warning() -> None:
 
 def test_an_event_or_field_that_is_not_listed_is_refused() -> None:
     """The list is the whole truth: nothing is logged beside it."""
-    log = EventLog(io.StringIO(), "run")
+    log = EventLog(LogSink(io.StringIO()), "run")
     with pytest.raises(InternalError, match="not in the list"):
         log.emit("row.value", value=1)
     with pytest.raises(InternalError, match="not in the list"):
@@ -191,9 +191,9 @@ def test_a_stream_that_fails_loses_lines_and_not_the_run() -> None:
         def write(self, _: str) -> int:
             raise OSError(28, "No space left on device")
 
-    log = EventLog(Full(), "run")
+    log = EventLog(LogSink(Full()), "run")
     log.scan_started(1)
-    assert log.lost == "No space left on device"
+    assert log.sink.lost == "No space left on device"
 
 
 def test_several_observers_are_told_everything() -> None:

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from consistency.errors import UsageError
-from consistency.metrics import HELP, LABELS, CleanPass, RunOutcome, parse_labels, render
+from consistency.metrics import HELP, LABELS, CleanPass, RunOutcome, WatchFigures, parse_labels, render
 from consistency.report import Report, Severity, Violation
 from consistency.verdict import Coverage
 from tests.unit.conftest import Shell
@@ -115,12 +115,16 @@ def test_clean_passes_are_told_where_somebody_keeps_them() -> None:
 
 def test_every_metric_of_the_list_can_be_told() -> None:
     """What HELP promises is what a full outcome gives, with the labels it promises and a HELP that says what to do."""
-    full = outcome(report(table_report()), clean_passes=(CleanPass("shop", "orders", 1.0, 2),))
+    passes = (CleanPass("shop", "orders", 1.0, 2),)
+    full = outcome(report(table_report()), clean_passes=passes, watch=WatchFigures(3, 1))
     told = list(text_string_to_metric_families(render(full)))
-    assert {family.name for family in told} == set(HELP)
+    assert {sample.name for family in told for sample in family.samples} == set(HELP)
     for family in told:
-        assert family.documentation == HELP[family.name]
-        assert {tuple(sample.labels) for sample in family.samples} == {LABELS.get(family.name, ())}
+        (name,) = {sample.name for sample in family.samples}
+        assert family.documentation == HELP[name]
+        assert family.type == ("counter" if name.endswith("_total") else "gauge")
+        assert {tuple(sample.labels) for sample in family.samples} == {LABELS.get(name, ())}
+    assert figures(full)["consistency_watch_rounds_total",] == 3
 
 
 def test_names_of_any_kind_survive_the_text_format() -> None:
