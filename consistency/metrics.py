@@ -39,7 +39,8 @@ _HELP: dict[str, str] = {
         "could not be read."
     ),
     "consistency_divergent_rows": (
-        "Rows whose replicas differ; 0 only where all of the table was read. Above 0: consistency explain, then repair."
+        "Rows whose replicas differ; 0 only where all of the table was read. Above 0: 'consistency explain', then "
+        "'consistency repair'."
     ),
     "consistency_unsettled_rows": (
         "Rows that kept changing until patience ran out. Above 0 in every run: raise --settle or check at a quiet hour."
@@ -49,7 +50,7 @@ _HELP: dict[str, str] = {
         "you looked; future_write_time: find the client whose clock is wrong."
     ),
     "consistency_replication_violations": (
-        "Rules of replication that are broken. Above 0: consistency audit names each with the command that mends it."
+        "Rules of replication that are broken. Above 0: 'consistency audit' names each with the command that mends it."
     ),
     "consistency_digests_planned": (
         "Digests that the last run planned, one a range and replica: what the other figures are out of."

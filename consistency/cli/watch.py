@@ -20,7 +20,7 @@ from consistency.cli.connection import Target, connection_options, take_connecti
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.telemetry import log_options, metrics_label_option, open_log
 from consistency.cli.values import SECONDS
-from consistency.errors import SettingsError
+from consistency.errors import SettingsError, UsageError
 from consistency.eventlog import EventLog, LogFormat
 from consistency.hooks import CommandHook, Hook, WebHook
 from consistency.metrics import parse_labels
@@ -62,7 +62,7 @@ _POLITE = ScanOptions(leaves_at_once=1, descents_at_once=1)
 )
 @click.option(
     "--findings-dir",
-    type=click.Path(path_type=Path, file_okay=False, exists=True, writable=True),
+    type=click.Path(path_type=Path),
     metavar="DIR",
     help="Keep each table's latest findings here, as KEYSPACE.TABLE.jsonl, mode 0600, no values.",
 )
@@ -105,6 +105,7 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
       0 ended by a signal · 2 usage · 4 could not run
     """  # noqa: D301 - click wants the control character
     target = take_connection(given)
+    _require_folder(given["findings_dir"])
     hooks = _hooks(given["hook"], given["webhook"])
     board = Board(parse_labels(given["metrics_label"]))
     default = LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON
@@ -124,6 +125,12 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
     )
     asyncio.run(_watch(target, options, board, log, hooks, given["listen"]))
     return 0
+
+
+def _require_folder(folder: Path | None) -> None:
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        msg = f"--findings-dir {folder}: is no directory that can be written; make it first"
+        raise UsageError(msg)
 
 
 def _hooks(command: str | None, url: str | None) -> list[Hook]:
