@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from consistency.checking import not_scanned
-from consistency.metrics import RunOutcome, WatchFigures
+from consistency.metrics import CleanPass, RunOutcome, WatchFigures
 from consistency.report import Report, TableReport, Violation
 from consistency.scope import Scope
 from consistency.verdict import ExitCode
@@ -27,8 +27,11 @@ class Visit:
 class Board:
     """The latest visit of every table in scope. `outcome` is replaced as a whole, so any thread may read it."""
 
-    def __init__(self, extra_labels: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, extra_labels: Mapping[str, str] | None = None, clean_passes: Callable[[], tuple[CleanPass, ...]] = tuple
+    ) -> None:
         self._extra_labels = dict(extra_labels or {})
+        self._clean_passes = clean_passes
         self._visits: dict[str, Visit] = {}
         self._violations: dict[str, tuple[Violation, ...]] = {}
         self._scope: Scope | None = None
@@ -88,6 +91,7 @@ class Board:
             seconds,
             code,
             self._report(),
+            self._clean_passes(),
             extra_labels=self._extra_labels,
             watch=WatchFigures(self._rounds, self._hook_failures),
         )

@@ -18,7 +18,7 @@ from consistency.cli.group import exit_code_of
 from consistency.cli.outputs import STDOUT, require_writable, write_public
 from consistency.errors import ConsistencyError, SettingsError, UsageError
 from consistency.eventlog import LEVELS, EventLog, LogFormat, LogSink
-from consistency.metrics import RunOutcome, parse_labels, render
+from consistency.metrics import CleanPass, RunOutcome, parse_labels, render
 from consistency.observer import Observer, Silent
 from consistency.report import Report
 from consistency.settings import ENV_PREFIX
@@ -107,11 +107,15 @@ def _append_to(path: str) -> IO[str]:
 
 
 class Telemetry:
-    """The metrics file and the log of one invocation; `run_id` is the report's too."""
+    """The metrics file and the log of one invocation; `run_id` is the report's too.
+
+    `clean_passes` is asked at the end, however the run ended: the ages grow while nothing runs.
+    """
 
     def __init__(self, command: str, given: dict[str, Any]) -> None:
         self.run_id = str(uuid.uuid4())
         self.report: Report | None = None
+        self.clean_passes: Callable[[], tuple[CleanPass, ...]] = tuple
         self._started = time.monotonic()
         self._ended = False
         self._path = given.pop("metrics")
@@ -172,7 +176,7 @@ class Telemetry:
                 click.echo(f"warning: events of the log are lost: {self._log.sink.lost}", err=True)
         if self._path is None:
             return
-        outcome = RunOutcome(time.time(), seconds, int(code), self.report, extra_labels=self._labels)
+        outcome = RunOutcome(time.time(), seconds, int(code), self.report, self.clean_passes(), self._labels)
         try:
             write_public("--metrics", self._path, render(outcome))
         except ConsistencyError as unwritten:

@@ -35,7 +35,7 @@ def damage(cluster: RunningCluster, keyspace: str, row: int = 7) -> None:
 
 
 def test_files_and_plugin_line_tell_the_story_of_three_runs(cluster: RunningCluster, tmp_path: Path) -> None:
-    """Clean, divergent, and a run that cannot run: each in metrics, log, exit code and plugin line, without a canary."""
+    """Clean, divergent, could not run: each in metrics, log, exit code and plugin line, and never a canary."""
     fill(cluster, "nights")
     prom, log, findings = tmp_path / "c.prom", tmp_path / "c.log", tmp_path / "f.jsonl"
     files = ["--metrics", str(prom), "--log-file", str(log), "--log-level", "debug", "--findings", str(findings)]

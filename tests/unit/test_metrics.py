@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from consistency.errors import UsageError
+from consistency.cli.telemetry import Telemetry
+from consistency.errors import ConnectError, UsageError
 from consistency.metrics import HELP, LABELS, CleanPass, RunOutcome, WatchFigures, parse_labels, render
 from consistency.report import Report, Severity, Violation
 from consistency.verdict import Coverage
@@ -184,6 +185,19 @@ def test_a_check_that_did_not_run_overwrites_the_clean_file(
     assert found["consistency_last_run_exit_code",] == code
     assert found["consistency_verdict", "consistent"] == 0
     assert ("consistency_divergent_rows", "shop", "orders") not in found
+
+
+def test_clean_passes_are_told_of_a_run_that_failed_too(shell: Shell, tmp_path: Path) -> None:
+    """Their ages grow while nothing runs."""
+    path = tmp_path / "consistency.prom"
+    given = {"metrics": str(path), "metrics_label": (), "log_format": None, "log_file": None, "log_level": "info"}
+    telemetry = Telemetry("check", given)
+    telemetry.clean_passes = lambda: (CleanPass("shop", "orders", 9.0, 864_000),)
+    with pytest.raises(ConnectError), telemetry.recorded():
+        raise ConnectError("no node answers")
+    told = figures(path.read_text())
+    assert told["consistency_oldest_clean_pass_age_seconds", "shop", "orders"] == 9
+    assert told["consistency_last_run_exit_code",] == 4
 
 
 def test_an_unforeseen_error_is_told_too(shell: Shell, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from consistency.checking import CheckOptions
 from consistency.errors import ConnectError, ReplicaTimeout, UsageError
 from consistency.eventlog import EventLog, LogSink
 from consistency.hooks import HookFailed
-from consistency.metrics import render
+from consistency.metrics import CleanPass, render
 from consistency.ring import Replication
 from consistency.schema import Keyspace
 from consistency.serving import Server
@@ -221,6 +221,18 @@ def test_the_board_keeps_no_rows() -> None:
     assert bench.board.outcome is not None
     assert bench.board.outcome.report is not None
     assert bench.board.outcome.report.top == ()
+
+
+def test_ages_of_clean_passes_are_told_where_somebody_keeps_them() -> None:
+    """Asked anew at every visit, also at one that failed."""
+    bench, ages = Bench(("orders",)), [10.0]
+    bench.board = Board(clean_passes=lambda: (CleanPass("shop", "orders", ages[0], 864_000),))
+    bench.at(12, lambda: (ages.append(ages.pop() + 100), setattr(bench, "refuse", True)))
+    name, seen = ("consistency_oldest_clean_pass_age_seconds", "shop", "orders"), []
+    bench.at(5, lambda: seen.append(bench.told[name]))
+    bench.run(25, period_s=10)
+    assert [*seen, bench.told[name]] == [10, 110]
+    assert bench.told["consistency_last_run_exit_code",] == 4
 
 
 def test_the_next_table_is_the_one_that_waits_longest() -> None:
