@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import structlog
 
-from consistency.errors import InternalError
+from consistency.errors import ConnectError, InternalError, LockedError, SettingsError, TopologyError
 from consistency.events import (
     EVENTS,
     finding_fields,
@@ -38,6 +38,10 @@ LEVELS: Mapping[str, int] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+
+
+_BEFORE_ANY_ROW = (ConnectError, LockedError, SettingsError, TopologyError)
+"""Errors whose message cannot quote a key or a value: of connecting, of the settings, of the ring."""
 
 
 class LogSink:
@@ -156,8 +160,10 @@ class EventLog:
         )
 
     def failed(self, error: BaseException, exit_code: int, seconds: float) -> None:
-        """Log that there is no report, by the error's type alone: a message may quote anything."""
-        self.emit("run.failed", error=type(error).__name__, exit_code=exit_code, seconds=round(seconds, 3))
+        """Log that there is no report, by the error's type; in words only what is raised before any row is read."""
+        reason = str(error) if isinstance(error, _BEFORE_ANY_ROW) else ""
+        seconds = round(seconds, 3)
+        self.emit("run.failed", error=type(error).__name__, reason=reason, exit_code=exit_code, seconds=seconds)
 
     def _numbered(self, _: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         self._seq += 1

@@ -107,8 +107,9 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         ),
         "run.failed": Event(
             logging.ERROR,
-            "The run ended without a report, or could not hand it over; the line on stderr says why.",
-            ("error", "exit_code", "seconds"),
+            "The run ended without a report, or could not hand it over. The reason is in words where no row was read "
+            "yet; else the line on stderr says it.",
+            ("error", "reason", "exit_code", "seconds"),
         ),
         "watch.started": Event(logging.INFO, "A watch began.", ("version", "address")),
         "watch.round": Event(

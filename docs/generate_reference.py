@@ -160,8 +160,8 @@ comes to mean something else raises it.
 appends them to a file, `CONSISTENCY_LOG` asks for them without an option, `--log-level` leaves out the lower
 ones. Nothing is logged unless one of these asks for it.
 
-No event holds a key, a token of a row, a value, or the text of an error (its type alone): those are in the
-report and the findings file, which are kept from others.
+No event holds a key, a token of a row, a value, or the text of an error once rows are read (its type alone):
+those are in the report and the findings file, which are kept from others.
 """.splitlines()
 
 PAGES: Mapping[str, Callable[[], str]] = {"cli.md": render, "metrics.md": render_metrics, "events.md": render_events}

@@ -18,7 +18,7 @@ import pytest
 
 import consistency
 from consistency.cqltype import NATIVE, parse_type
-from consistency.errors import InternalError, ReplicaTimeout
+from consistency.errors import ConnectError, InternalError, ReplicaTimeout
 from consistency.eventlog import EventLog, LogFormat, LogSink
 from consistency.events import COMMON_FIELDS, EVENTS
 from consistency.findings import Finding, Kind, ReplicaView, State
@@ -274,8 +274,22 @@ def test_a_run_that_fails_says_so_by_type_alone(shell: Shell, tmp_path: Path) ->
     path = tmp_path / "check.log"
     assert shell.check("--log-file", str(path)).exit_code == 4
     last = logged(path.read_text())[-1]
-    assert (last["event"], last["error"], last["exit_code"]) == ("run.failed", "RuntimeError", 4)
+    assert (last["event"], last["error"], last["reason"], last["exit_code"]) == ("run.failed", "RuntimeError", "", 4)
     assert "canary" not in path.read_text()
+
+
+def test_what_fails_before_any_row_is_read_is_told_in_words() -> None:
+    """Of a watch nobody sees a line on stderr; a replica's error or one of ours inside may quote, and is not told."""
+    stream = io.StringIO()
+    log = EventLog(LogSink(stream), "run")
+    for error in (
+        ConnectError("no node answers"),
+        ReplicaTimeout("secret"),
+        InternalError("secret"),
+        ValueError("secret"),
+    ):
+        log.failed(error, 4, 1.0)
+    assert [event["reason"] for event in logged(stream.getvalue())] == ["no node answers", "", "", ""]
 
 
 @pytest.mark.parametrize(
