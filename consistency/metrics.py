@@ -65,8 +65,8 @@ _HELP: dict[str, str] = {
     ),
     "consistency_gc_grace_seconds": "How long the table keeps tombstones: every range wants a clean pass within it.",
     "consistency_watch_rounds_total": (
-        "Rounds over all tables that the watch completed. Still for longer than --period: the tables take longer than "
-        "that, raise it."
+        "Rounds over all tables that the watch completed, visits that failed among them. Still for longer than "
+        "--period: the tables take longer than that, raise it."
     ),
     "consistency_hook_failures_total": (
         "Divergences that the watch could not tell to a hook. Above 0: try the command or the address by hand."
@@ -202,7 +202,7 @@ def _enter_report(sheet: _Sheet, report: Report) -> None:
     for table in report.tables:
         if table.divergent_rows or _read_whole(table, report):
             sheet.put("consistency_divergent_rows", table.divergent_rows, table.keyspace, table.table)
-        if table.coverage.completed:
+        if table.unsettled_rows or _read_whole(table, report):
             sheet.put("consistency_unsettled_rows", table.unsettled_rows, table.keyspace, table.table)
     whole = bool(report.tables) and all(_read_whole(table, report) for table in report.tables)
     for kind in Kind:

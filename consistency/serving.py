@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
@@ -48,6 +49,11 @@ class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
     outcome: Callable[[], RunOutcome | None]
     healthy: Callable[[], bool]
+
+    def server_bind(self) -> None:
+        """Bind without asking DNS for a name of the address: nobody wants it, and it may take long."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "", self.server_address[1]
 
     def handle_error(self, *_: Any) -> None:
         """Say nothing of a client that went away."""

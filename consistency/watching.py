@@ -101,6 +101,8 @@ class Watch:
             if isinstance(error, UsageError) and not self._visited:
                 raise
             seconds = time.monotonic() - began
+            if table is None and self._scope:  # nobody was asked what there is: it was this one's turn all the same
+                table = self._choose(self._scope, self._visited)
             if log is not None:
                 log.failed(error, error.exit_code, seconds)
             self._board.failed(table.full_name if table else None, str(error), seconds, error.exit_code)

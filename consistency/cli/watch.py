@@ -109,7 +109,7 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
     hooks = _hooks(given["hook"], given["webhook"])
     board = Board(parse_labels(given["metrics_label"]))
     default = LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON
-    log, _ = open_log(given, str(uuid.uuid4()), default)
+    log, on_stderr = open_log(given, str(uuid.uuid4()), default)
     options = WatchOptions(
         check=CheckOptions(
             names=names,
@@ -123,7 +123,11 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
         period_s=given["period"],
         findings_dir=given["findings_dir"],
     )
-    asyncio.run(_watch(target, options, board, log, hooks, given["listen"]))
+    try:
+        asyncio.run(_watch(target, options, board, log, hooks, given["listen"]))
+    finally:
+        if log is not None and not on_stderr:
+            log.sink.close()
     return 0
 
 

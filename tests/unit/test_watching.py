@@ -168,11 +168,13 @@ def test_a_cluster_that_does_not_answer_is_tried_again_within_a_minute_and_nothi
     bench.at(5, lambda: setattr(bench, "refuse", True))
     bench.at(3_700, lambda: setattr(bench, "refuse", False))
     codes: list[float] = []
-    bench.at(3_650, lambda: codes.append(bench.told["consistency_last_run_exit_code",]))
+    for name in (("consistency_last_run_exit_code",), ("consistency_verdict", "unknown")):
+        bench.at(3_650, lambda name=name: codes.append(bench.told[name]))
     bench.run(3_750, period_s=3_600)
-    assert codes == [4]
+    assert codes == [4, 1]
     assert [round(at) for at in bench.opened] == [0, 3600, 3660, 3720]
     assert bench.told["consistency_last_run_exit_code",] == 0
+    assert bench.told["consistency_verdict", "consistent"] == 1
 
 
 def test_a_table_that_cannot_be_read_is_unknown_and_does_not_keep_the_others_waiting() -> None:
