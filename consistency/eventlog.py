@@ -150,7 +150,7 @@ class EventLog:
             exit_code=int(report.exit_code),
             interrupted=report.interrupted,
             tables=len(report.tables),
-            divergent_rows=sum(report.findings_by_kind.values()),
+            divergent_rows=0 if report.mended else sum(report.findings_by_kind.values()),
             violations=len(report.violations),
             planned=coverage.planned,
             completed=coverage.completed,

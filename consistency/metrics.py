@@ -39,8 +39,8 @@ _HELP: dict[str, str] = {
         "could not be read."
     ),
     "consistency_divergent_rows": (
-        "Rows whose replicas differ; 0 only where all of the table was read. Above 0: 'consistency explain', then "
-        "'consistency repair'."
+        "Rows whose replicas differ, after --repair too unless it left none; 0 only where all of the table was read. "
+        "Above 0: 'consistency explain', then 'consistency repair'."
     ),
     "consistency_unsettled_rows": (
         "Rows that kept changing until patience ran out. Above 0 in every run: raise --settle or check at a quiet hour."
@@ -200,13 +200,14 @@ class _Sheet:
 
 def _enter_report(sheet: _Sheet, report: Report) -> None:
     for table in report.tables:
-        if table.divergent_rows or _read_whole(table, report):
-            sheet.put("consistency_divergent_rows", table.divergent_rows, table.keyspace, table.table)
+        divergent = 0 if report.mended else table.divergent_rows
+        if divergent or _read_whole(table, report):
+            sheet.put("consistency_divergent_rows", divergent, table.keyspace, table.table)
         if table.unsettled_rows or _read_whole(table, report):
             sheet.put("consistency_unsettled_rows", table.unsettled_rows, table.keyspace, table.table)
     whole = bool(report.tables) and all(_read_whole(table, report) for table in report.tables)
     for kind in Kind:
-        count = report.findings_by_kind.get(kind.value, 0)
+        count = 0 if report.mended else report.findings_by_kind.get(kind.value, 0)
         if count or whole:
             sheet.put("consistency_findings", count, kind.value)
     for severity in Severity:

@@ -15,6 +15,7 @@ from repair.decide import Action, Decision, Rule, decide, zombie_suspects
 from repair.evidence import Evidence, EvidenceReader, state_digest
 from repair.guard import Guard
 from repair.journal import Copies, Entry, Journal, Result
+from repair.pace import DEFAULT_RATE, Pace
 from repair.planfile import Plan, PlannedRow
 
 _VERIFY_AFTER_S = (0.0, 0.1, 0.5, 1.5)
@@ -22,10 +23,14 @@ _VERIFY_AFTER_S = (0.0, 0.1, 0.5, 1.5)
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """How hard to write: rows begun a second (None: as fast as they go), rows under way at once."""
+    """How hard to write: rows begun a second (None: as fast as they go), rows under way at once.
 
-    rate: float | None = None
+    `until` is the clock's monotonic time in seconds after which no more rows are begun.
+    """
+
+    rate: float | None = DEFAULT_RATE
     at_once: int = 16
+    until: float | None = None
 
 
 @dataclass
@@ -36,6 +41,7 @@ class Tally:
     results: Counter[Result] = field(default_factory=Counter)
     reasons: Counter[tuple[Result, str]] = field(default_factory=Counter)
     interrupted: bool = False
+    out_of_time: bool = False
 
     def add(self, result: Result, reason: str) -> None:
         """Count one row."""
@@ -61,6 +67,7 @@ class Applier:
         self._guard = guard
         self._clock = clock
         self._journal = journal
+        self._acting = Counter((row.ref.full_name, row.ref.token) for row in plan.to_do)
 
     async def run(
         self,
@@ -76,12 +83,15 @@ class Applier:
                 tally.add(entry.result, entry.reason)
         open_rows = [n for n in range(len(self._plan.rows)) if entries.get(n, Entry()).result is None]
         partitions = iter(_by_partition(self._plan, open_rows))
-        pace = _Pace(self._clock, options.rate)
+        pace = Pace(self._clock, options.rate)
 
         async def lane() -> None:
             for number in (number for partition in partitions for number in partition):
                 if stop.is_set():
                     tally.interrupted = True
+                    return
+                if options.until is not None and self._clock.monotonic() > options.until:
+                    tally.out_of_time = True
                     return
                 if self._plan.rows[number].action is not Action.NONE:
                     await pace.wait()
@@ -102,12 +112,13 @@ class Applier:
         row = self._plan.rows[number]
         after: Copies | None = None
         if row.action is Action.NONE:
-            result, reason = _left(row)
+            result = untouched(row)
+            reason = row.rule.sentence if result is Result.VERIFIED else f"{row.rule.value}: {row.sentence}"
         else:
             await self._guard.check()
             evidence = await self._evidence.read(row.ref)
             result, reason, after = await self._repair(number, row, entry, evidence)
-        self._journal.outcome(number, result, reason, after)
+        await self._journal.outcome(number, result, reason, after)
         return result, reason
 
     async def _repair(
@@ -120,13 +131,22 @@ class Applier:
         if decision is None:
             return Result.SKIPPED, refusal, None
         if entry.before is None:
-            self._journal.intent(number, copies(evidence))
+            await self._journal.intent(number, copies(evidence))
         failure = ""
         try:
             await self._actor.act(decision, evidence, lambda: self._evidence.read(row.ref))
         except ReplicaError as error:
             failure = str(error)  # it may have been done all the same: the replicas tell
         return await self._verify(row, evidence, failure)
+
+    def _hidden_by_us(self, row: PlannedRow, decision: Decision) -> bool:
+        """Whether a row looks like a zombie only because merging others of its partition spread their delete.
+
+        A merge of the row itself then brings back what is newer than that delete, and nothing else.
+        """
+        if row.action is not Action.RECONCILE or decision.rule is not Rule.ZOMBIE or row.rule is Rule.ZOMBIE:
+            return False
+        return self._acting[row.ref.full_name, row.ref.token] > 1
 
     def _still_right(self, row: PlannedRow, entry: Entry, evidence: Evidence) -> tuple[Decision | None, str]:
         """Return the decision to carry out, or None and why the row must be left as it is now."""
@@ -137,6 +157,8 @@ class Applier:
             unread = set(row.seen) - {node.host_id for node in evidence.states}
             return None, "a replica that was read for the plan does not answer" if unread else _CHANGED
         if (decision.rule, decision.action) != (row.rule, row.action):
+            if self._hidden_by_us(row, decision):
+                return Decision(row.rule, Action.RECONCILE, row.sentence, at_all=not evidence.unread), ""
             return None, f"it would be decided otherwise now: {decision.rule.value}"
         return decision, ""
 
@@ -202,32 +224,17 @@ def _redo(row: PlannedRow, before: Copies, evidence: Evidence, decision: Decisio
     return None, f"it would be decided otherwise now: {decision.rule.value}"
 
 
-def _left(row: PlannedRow) -> tuple[Result, str]:
+def untouched(row: PlannedRow) -> Result:
+    """Return what comes of a row that nothing is done with."""
     decision = Decision(row.rule)
     if decision.done:
-        return Result.VERIFIED, row.rule.sentence
-    return (Result.WAITING if decision.unknown else Result.LEFT), f"{row.rule.value}: {row.sentence}"
+        return Result.VERIFIED
+    return Result.WAITING if decision.unknown else Result.LEFT
 
 
 def copies(evidence: Evidence) -> Copies:
     """Return each replica's copy by host id."""
     return {node.host_id: state for node, state in evidence.states.items()}
-
-
-class _Pace:
-    """Begins rows evenly, at most so many a second."""
-
-    def __init__(self, clock: Clock, rate: float | None) -> None:
-        self._clock = clock
-        self._every_s = 1 / rate if rate else 0.0
-        self._next = clock.monotonic()
-
-    async def wait(self) -> None:
-        """Wait for this row's turn."""
-        at = max(self._next, self._clock.monotonic())
-        self._next = at + self._every_s
-        if at > self._clock.monotonic():
-            await self._clock.sleep(at - self._clock.monotonic())
 
 
 def exit_code(results: Iterable[Result]) -> int:

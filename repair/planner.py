@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -83,23 +83,28 @@ def _distinct(findings: Iterable[Finding]) -> list[tuple[RowRef, bool]]:
 
 async def _plan_rows(
     evidence: EvidenceReader,
-    rows: list[tuple[RowRef, bool]],
+    rows: Sequence[tuple[RowRef, bool]],
     options: PlanOptions,
     salt: str,
     progress: Progress | None,
 ) -> list[PlannedRow]:
-    gate, done = asyncio.Semaphore(_AT_ONCE), 0
+    """Read and decide many rows at once, in the order of the findings."""
+    planned: dict[int, PlannedRow] = {}
+    waiting = iter(enumerate(rows))
 
-    async def one(ref: RowRef, stray: bool) -> PlannedRow:  # noqa: FBT001
-        nonlocal done
-        async with gate:
-            row = await plan_row(evidence, ref, options, salt, stray=stray)
-        done += 1
-        if progress:
-            progress(done, len(rows))
-        return row
+    async def lane() -> None:
+        for number, (ref, stray) in waiting:
+            planned[number] = await plan_row(evidence, ref, options, salt, stray=stray)
+            if progress:
+                progress(len(planned), len(rows))
 
-    return list(await asyncio.gather(*(one(ref, stray) for ref, stray in rows)))
+    lanes = [asyncio.create_task(lane()) for _ in range(_AT_ONCE)]
+    try:
+        await asyncio.gather(*lanes)
+    finally:
+        for task in lanes:
+            task.cancel()
+    return [planned[number] for number in range(len(rows))]
 
 
 async def plan_row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +13,17 @@ import click
 
 from consistency.checking import CheckOptions, run_check
 from consistency.classify import DEFAULT_MAX_SKEW_S
+from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.outputs import STDOUT, require_distinct, require_writable, write_json
 from consistency.cli.plugin import PluginCommand, leave
+from consistency.cli.politeness import politeness_options, take_politeness
 from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import SECONDS
 from consistency.errors import UsageError
 from consistency.observer import Several
+from consistency.plan import leaf_rows_at
 from consistency.reading import Depth, Locality, Route
 from consistency.report import Report
 from consistency.scan import ScanOptions
@@ -29,10 +33,8 @@ from consistency.terminal.console import CalmConsole, make_console
 from consistency.terminal.plugin import judge_for_plugin
 from consistency.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
 from consistency.terminal.summary import print_report
+from consistency.throttle import Politeness
 from consistency.verdict import ExitCode
-
-_FULL_SPEED_LANES = 4
-_FULL_SPEED_LEAVES = 8
 
 
 @click.command(cls=PluginCommand)
@@ -88,10 +90,23 @@ _FULL_SPEED_LEAVES = 8
     metavar="SECONDS",
     help="A write time further ahead than this lies in the future.",
 )
+@politeness_options
 @click.option(
-    "--full-speed",
+    "--repair",
     is_flag=True,
-    help="Ask twice as much of the nodes at once (4 queries a node instead of 2): for quiet clusters.",
+    help="Then repair what was found, as [repair] in the configuration file allows, and check what was touched again.",
+)
+@click.option(
+    "--max-rows",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="With --repair: act on no more rows than this. Default: [repair] max_rows, else 1000.",
+)
+@click.option(
+    "--repair-time",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="With --repair: begin no more rows after this. Default: [repair] max_seconds, else 3600.",
 )
 @click.option("--quiet", is_flag=True, help="No progress, and no report where all is well: for cron.")
 @click.option(
@@ -111,7 +126,8 @@ def check(names: tuple[str, ...], **given: Any) -> int:
 
     Checks the keyspaces and tables named, or all that are not Cassandra's own. Every replica is read alone;
     a difference is reported once it was read again and is still there, so writes in flight are not reported.
-    What could not be read makes the result 'unknown', never 'consistent'. Nothing is written to the cluster.
+    What could not be read makes the result 'unknown', never 'consistent'. Nothing is written to the cluster,
+    unless --repair asks for it: then exit code 0 means that all is consistent now.
 
     \b
     Examples:
@@ -119,6 +135,7 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       consistency check shop shop2.orders --findings findings.jsonl
       consistency check shop --depth versions --dc dc1 --quiet --json /var/lib/consistency/shop.json
       consistency check shop.orders --json - | jq .verdict
+      consistency check shop --repair --max-rows 500 --quiet
       consistency check --quiet --metrics /var/lib/node_exporter/consistency.prom --log-file check.log
       consistency check shop --nagios
 
@@ -134,6 +151,12 @@ def check(names: tuple[str, ...], **given: Any) -> int:
     with telemetry.recorded():
         order = _order(names, given, telemetry.run_id)
         report, console = _run(order, telemetry)
+        if order.repair is not None and not report.interrupted:
+            repairer = importlib.import_module(REPAIRER)
+            report = repairer.repair_found(
+                order.target.settings, report, order.options, order.repair, quiet=order.quiet
+            )
+        telemetry.reported(report)
         write_json("--json", order.json_path, report.as_json())
         if order.nagios:
             return leave(judge_for_plugin(report))
@@ -151,11 +174,13 @@ class Order:
     typed: Typed
     options: CheckOptions
     locality: Locality | None
-    full_speed: bool
+    politeness: Politeness
     json_path: str | None
     quiet: bool
     show_keys: bool | None
     nagios: bool
+    repair: Any = None
+    """What may be repaired afterwards; None for nothing."""
 
 
 def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
@@ -166,9 +191,8 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
     require_writable("--json", json_path, special=True)
     if given["nagios"] and json_path == STDOUT:
         raise UsageError("--nagios and --json - both write to stdout; give --json a file")
-    scan = ScanOptions(max_skew_s=given["max_clock_skew"])
-    if given["full_speed"]:
-        scan = replace(scan, leaves_at_once=_FULL_SPEED_LEAVES)
+    politeness = take_politeness(given)
+    scan = ScanOptions(max_skew_s=given["max_clock_skew"], leaf_rows=leaf_rows_at(politeness.rate))
     options = CheckOptions(
         names=names,
         depth=given["depth"] and Depth(given["depth"]),
@@ -182,17 +206,35 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
         run_id=run_id,
         scan=scan,
     )
+    repair = _repair_policy(given, target.config)
+    if repair is not None and options.findings is None:
+        options = replace(options, findings=repair.new_findings())
     return Order(
+        repair=repair,
         target=target,
         typed=Typed(target.words, _repeated(given), names),
         options=options,
         locality=given["locality"] and Locality(given["locality"]),
-        full_speed=given["full_speed"],
+        politeness=politeness,
         json_path=json_path,
-        quiet=given["quiet"],
+        quiet=given["quiet"] or given["nagios"],
         show_keys=given["show_keys"],
         nagios=given["nagios"],
     )
+
+
+def _repair_policy(given: dict[str, Any], config: str | None) -> Any:
+    """Return what may be repaired, or None; bounds of a repair without one are a mistake."""
+    if not given["repair"]:
+        for option in ("max_rows", "repair_time"):
+            if given[option] is not None:
+                msg = f"--{option.replace('_', '-')} bounds a repair: it needs --repair"
+                raise UsageError(msg)
+        return None
+    if given["dc"] is not None:
+        raise UsageError("--repair judges all replicas of a row: it cannot be limited by --dc")
+    repairer = importlib.import_module(REPAIRER)
+    return repairer.nightly(config, max_rows=given["max_rows"], max_seconds=given["repair_time"])
 
 
 def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
@@ -213,12 +255,12 @@ def _run(order: Order, telemetry: Telemetry) -> tuple[Report, CalmConsole]:
         report = asyncio.run(_check(order, progress, telemetry))
     finally:
         progress.close()
-    telemetry.reported(report)
+    telemetry.report = report
     return report, console
 
 
 def _progress(order: Order, console: CalmConsole, telemetry: Telemetry) -> Progress:
-    if order.quiet or order.nagios or telemetry.log_on_stderr:  # a log on stderr is the progress
+    if order.quiet or telemetry.log_on_stderr:  # a log on stderr is the progress
         return NoProgress()
     return LiveProgress(console) if console.is_terminal else LineProgress(console)
 
@@ -240,8 +282,8 @@ async def _check(order: Order, progress: Progress, telemetry: Telemetry) -> Repo
 
     interrupt = Interrupt(stop, abort)
     interrupt.listen()
-    ticking = asyncio.create_task(_tick(progress))
-    limits = ReadLimits(lanes=_FULL_SPEED_LANES, streams=_FULL_SPEED_LANES) if order.full_speed else ReadLimits()
+    ticking = asyncio.create_task(_tick(progress, order.politeness))
+    limits = ReadLimits(politeness=order.politeness)
     try:
         async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
             ring = await reader.ring()
@@ -254,7 +296,11 @@ async def _check(order: Order, progress: Progress, telemetry: Telemetry) -> Repo
         ticking.cancel()
 
 
-async def _tick(progress: Progress) -> None:
+async def _tick(progress: Progress, politeness: Politeness) -> None:
+    paused = False
     while True:
         await asyncio.sleep(1)
         progress.tick()
+        if politeness.paused is not paused:
+            paused = not paused
+            progress.say(f"paused while {politeness.pause_file} exists" if paused else "going on")

@@ -116,6 +116,7 @@ class Telemetry:
         self.run_id = str(uuid.uuid4())
         self.report: Report | None = None
         self.clean_passes: Callable[[], tuple[CleanPass, ...]] = tuple
+        self._exit_code: int | None = None
         self._started = time.monotonic()
         self._ended = False
         self._path = given.pop("metrics")
@@ -142,9 +143,10 @@ class Telemetry:
         if self._log is not None:
             self._log.emit("run.stopping")
 
-    def reported(self, report: Report) -> None:
-        """Note the report: from now on it counts, whatever happens to its printing."""
+    def reported(self, report: Report, exit_code: int | None = None) -> None:
+        """Note the final report, and the exit code where it is not the report's own."""
         self.report = report
+        self._exit_code = exit_code
         if self._log is not None:
             self._log.ended(report)
 
@@ -160,7 +162,8 @@ class Telemetry:
         except BaseException as error:
             self._end(exit_code_of(error), error)
             raise
-        self._end(ExitCode.COULD_NOT_RUN if self.report is None else self.report.exit_code)
+        own = ExitCode.COULD_NOT_RUN if self.report is None else self.report.exit_code
+        self._end(own if self._exit_code is None else self._exit_code)
 
     def _end(self, code: int, error: BaseException | None = None) -> None:
         if self._ended:

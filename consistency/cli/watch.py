@@ -18,22 +18,24 @@ from consistency.board import Board
 from consistency.checking import CheckOptions
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
+from consistency.cli.politeness import politeness_options, take_politeness
 from consistency.cli.telemetry import log_options, metrics_label_option, open_log
 from consistency.cli.values import SECONDS
 from consistency.errors import SettingsError, UsageError
 from consistency.eventlog import EventLog, LogFormat
 from consistency.hooks import CommandHook, Hook, WebHook
 from consistency.metrics import parse_labels
+from consistency.plan import leaf_rows_at
 from consistency.reading import Depth
 from consistency.scan import ScanOptions
 from consistency.serving import DEFAULT_LISTEN, Server
 from consistency.settings import ENV_PREFIX
 from consistency.settle import DEFAULT_WINDOW_S
-from consistency.watching import DEFAULT_PERIOD_S, Watch, WatchOptions
+from consistency.throttle import Politeness
+from consistency.watching import DEFAULT_PERIOD_S, Open, Watch, WatchOptions
 
 _HEARTBEAT_S = 1.0
 _DEAD_AFTER_S = 30.0
-_POLITE = ScanOptions(leaves_at_once=1, descents_at_once=1)
 
 
 @click.command()
@@ -85,6 +87,7 @@ _POLITE = ScanOptions(leaves_at_once=1, descents_at_once=1)
     metavar="N",
     help="Replicas per data centre below which a keyspace breaks the rules.",
 )
+@politeness_options
 @metrics_label_option
 @log_options
 def watch(names: tuple[str, ...], **given: Any) -> int:
@@ -106,6 +109,7 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
     """  # noqa: D301 - click wants the control character
     target = take_connection(given)
     _require_folder(given["findings_dir"])
+    politeness = take_politeness(given)
     hooks = _hooks(given["hook"], given["webhook"])
     board = Board(parse_labels(given["metrics_label"]))
     default = LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON
@@ -118,13 +122,13 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
             views=given["views"],
             settle_window_s=given["settle"],
             rf_minimum=given["rf_min"],
-            scan=_POLITE,
+            scan=ScanOptions(leaves_at_once=1, descents_at_once=1, leaf_rows=leaf_rows_at(politeness.rate)),
         ),
         period_s=given["period"],
         findings_dir=given["findings_dir"],
     )
     try:
-        asyncio.run(_watch(target, options, board, log, hooks, given["listen"]))
+        asyncio.run(_watch(lambda: _opened(target, politeness), options, board, log, hooks, given["listen"]))
     finally:
         if log is not None and not on_stderr:
             log.sink.close()
@@ -160,7 +164,7 @@ def _secret() -> str | None:
 
 
 async def _watch(
-    target: Target, options: WatchOptions, board: Board, log: EventLog | None, hooks: list[Hook], listen: str
+    opened: Open, options: WatchOptions, board: Board, log: EventLog | None, hooks: list[Hook], listen: str
 ) -> None:
     pulse = _Pulse()
     server = Server(listen, lambda: board.outcome, pulse.beating)
@@ -169,7 +173,7 @@ async def _watch(
     interrupt.begun()
     if log is not None:
         log.emit("watch.started", version=__version__, address=server.address)
-    going = Watch(lambda: _opened(target), options, board, log, hooks)
+    going = Watch(opened, options, board, log, hooks)
     beating = asyncio.create_task(pulse.beat())
     try:
         await going.run(interrupt.stop)
@@ -180,11 +184,11 @@ async def _watch(
         server.close()
 
 
-def _opened(target: Target) -> AbstractAsyncContextManager[Any]:
+def _opened(target: Target, politeness: Politeness) -> AbstractAsyncContextManager[Any]:
     from consistency.access import ReadLimits  # noqa: PLC0415 - loads the driver
     from consistency.session import open_cluster  # noqa: PLC0415
 
-    return open_cluster(target.settings, ReadLimits(lanes=1, streams=1))
+    return open_cluster(target.settings, ReadLimits(lanes=1, streams=1, politeness=politeness))
 
 
 class _Pulse:

@@ -39,7 +39,10 @@ def judge_for_plugin(report: Report) -> PluginResult:
     divergent = sum(report.findings_by_kind.values())
     coverage = report.coverage
     texts = []
-    if divergent:
+    if report.mended:
+        texts.append(f"{counted(divergent, 'row')} differed and were repaired")
+        divergent = 0
+    elif divergent:
         where = _names(t.full_name for t in report.tables if t.divergent_rows)
         texts.append(f"replicas differ in {counted(divergent, 'row')} of {where}")
     if errors:
@@ -56,7 +59,7 @@ def judge_for_plugin(report: Report) -> PluginResult:
     state = _state(report, errors, warnings)
     if state is PluginState.OK:
         rows = counted(sum(t.rows for t in report.tables), "row")
-        texts = [f"all replicas hold the same {rows} in {counted(len(report.tables), 'table')}"]
+        texts += [f"all replicas hold the same {rows} in {counted(len(report.tables), 'table')}"]
     figures = [
         f"divergent_rows={divergent};;0;0",
         f"violations={errors};;0;0",

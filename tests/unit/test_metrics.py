@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from consistency.cli.telemetry import Telemetry
 from consistency.errors import ConnectError, UsageError
 from consistency.metrics import HELP, LABELS, CleanPass, RunOutcome, WatchFigures, parse_labels, render
-from consistency.report import Report, Severity, Violation
-from consistency.verdict import Coverage
+from consistency.report import RepairSummary, Report, Severity, Violation
+from consistency.verdict import Coverage, Verdict
 from tests.unit.conftest import Shell
 from tests.unit.test_terminal import HOSTILE, PART, report, table_report
 
@@ -92,6 +92,28 @@ def test_what_was_found_in_part_is_told() -> None:
     assert found["consistency_findings", "missing"] == 3
     assert ("consistency_findings", "stale") not in found
     assert found["consistency_digests", "failed"] == 3
+
+
+REPAIRED = RepairSummary("plan", "journal", 3, 3, {"done": 3}, checked_again=Verdict.CONSISTENT)
+
+
+@pytest.mark.parametrize(
+    ("repair", "rows"),
+    [
+        (REPAIRED, 0),
+        (RepairSummary(), 3),
+        (replace(REPAIRED, remaining=1), 3),
+        (replace(REPAIRED, unknown=1), 3),
+        (replace(REPAIRED, unchecked=True), 3),
+        (replace(REPAIRED, interrupted=True), 3),
+        (replace(REPAIRED, checked_again=Verdict.DIVERGENT), 3),
+        (replace(REPAIRED, checked_again=Verdict.UNKNOWN), 3),
+    ],
+)
+def test_only_a_repair_that_left_nothing_ends_a_divergence(repair: RepairSummary, rows: int) -> None:
+    """What was left alone, waits, or was not seen to agree again still counts."""
+    found = figures(outcome(report(table_report(divergent_rows=3), repair=repair)))
+    assert found["consistency_divergent_rows", "shop", "orders"] == found["consistency_findings", "missing"] == rows
 
 
 def test_violations_are_told_by_severity() -> None:

@@ -13,15 +13,17 @@ from dataclasses import replace
 import pytest
 
 from consistency.errors import ReplicaTimeout
-from consistency.report import Report, Severity, Violation
+from consistency.report import RepairSummary, Report, Severity, Violation
 from consistency.terminal.plugin import PluginState, judge_for_plugin
-from consistency.verdict import Coverage
+from consistency.verdict import Coverage, Verdict
 from tests.unit.conftest import Shell
 from tests.unit.fake_cluster import US, FakeCluster, Version
 from tests.unit.test_terminal import HOSTILE, PART, report, table_report
 
 ERROR = Violation("rf_below_minimum", "shop", "2", "ALTER")
 WARNING = replace(ERROR, severity=Severity.WARNING)
+REPAIRED = RepairSummary(rows=2, acted_on=2, checked_again=Verdict.CONSISTENT)
+PARTLY = replace(REPAIRED, remaining=1)
 LINE = re.compile(
     r"CONSISTENCY (?P<state>OK|WARNING|CRITICAL|UNKNOWN) - (?P<text>[^|\n]+)"
     r"(?: \| (?P<figures>[a-z_]+=\d+(?:\.\d+)?s?(?:;[\d.]*){0,4}(?: [a-z_]+=\d+(?:\.\d+)?s?(?:;[\d.]*){0,4})*))?"
@@ -42,6 +44,12 @@ LINE = re.compile(
         (report(table_report(), interrupted=True), PluginState.UNKNOWN, "interrupted"),
         (report(table_report(coverage=Coverage(planned=1, skipped=1))), PluginState.UNKNOWN, "0 of 1 digest read"),
         (report(), PluginState.UNKNOWN, "0 of 0 digests read"),
+        (
+            report(table_report(divergent_rows=2), repair=REPAIRED),
+            PluginState.OK,
+            "2 rows differed and were repaired; all",
+        ),
+        (report(table_report(divergent_rows=2), repair=PARTLY), PluginState.CRITICAL, "replicas differ in 2 rows"),
     ],
 )
 def test_the_state_says_what_the_report_says(shown: Report, state: PluginState, said: str) -> None:

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from consistency.findings import Kind
 from consistency.reading import Depth, Locality, Route
-from consistency.report import SCHEMA_VERSION, Severity
+from consistency.report import SCHEMA_VERSION, RepairSummary, Severity
 from consistency.verdict import Verdict
 from tests.house.source import text_of
 from tests.simulation.cases import run_case
@@ -48,7 +48,10 @@ def test_every_field_of_a_report_is_described() -> None:
     """A field that is added is added to the schema, and none is described that is not there."""
     whole = worst().as_json()
     assert set(whole) == set(SCHEMA["properties"]) == set(SCHEMA["required"])
-    for name, part in (("table", whole["tables"][1]), ("violation", whole["violations"][0])):
+    repair = RepairSummary("p", "j", 2, 1, {"done": 1}, 1, 0, Verdict.CONSISTENT).as_json()
+    VALIDATOR.validate({**whole, "repair": repair, "replicas": []})
+    parts = {"table": whole["tables"][1], "violation": whole["violations"][0], "repair": repair}
+    for name, part in parts.items():
         assert set(part) == set(SCHEMA["$defs"][name]["properties"]) == set(SCHEMA["$defs"][name]["required"])
 
 
