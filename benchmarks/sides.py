@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from dataclasses import replace
+
+import psutil
 
 from benchmarks.bed import KEYSPACE, Bed, Shape
 from benchmarks.rounds import Sample, Side, command, timed
@@ -22,6 +25,21 @@ def check(bed: Bed, shape: Shape, *options: str, accept: tuple[int, ...] = (0,))
     """Return `consistency check` of one table, run as a command."""
     words = [sys.executable, "-m", "consistency", "check", shape.full_name, *options, *bed.target]
     return lambda: command(words, accept=accept)
+
+
+def with_servers(bed: Bed, side: Side) -> Side:
+    """Add to a side's figures the processor time that the nodes spent meanwhile, whoever else runs."""
+    processes = [psutil.Process(node.pid) for node in bed.sandbox.nodes if node.pid is not None]
+
+    def spent() -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+    def run() -> Sample:
+        before = spent()
+        sample = side()
+        return replace(sample, facts={**sample.facts, "servers_cpu_s": spent() - before})
+
+    return run
 
 
 def start(words: list[str]) -> subprocess.Popen[bytes]:

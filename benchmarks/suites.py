@@ -73,15 +73,13 @@ def speed(bed: Bed, sizes: Sizes) -> Iterator[Row]:
         (Shape("large", sizes.large_rows, row_bytes=2_000, per_partition=10), (Target(VERSIONS, PREVIEW, 0.7),)),
     ):
         bed.ensure(shape)
-        figures = by_turns(
-            {
-                FLOOR: sides.floor(bed, shape),
-                CONTENT: sides.check(bed, shape, "--depth", "content"),
-                VERSIONS: sides.check(bed, shape, "--depth", "versions"),
-                PREVIEW: sides.preview(bed, shape),
-            },
-            sizes.rounds,
-        )
+        runs = {
+            FLOOR: sides.floor(bed, shape),
+            CONTENT: sides.check(bed, shape, "--depth", "content"),
+            VERSIONS: sides.check(bed, shape, "--depth", "versions"),
+            PREVIEW: sides.preview(bed, shape),
+        }
+        figures = by_turns({name: sides.with_servers(bed, run) for name, run in runs.items()}, sizes.rounds)
         yield Row("speed", f"{shape.rows:,} rows of {shape.row_bytes:,} bytes", shape.rows, figures, targets)
 
 

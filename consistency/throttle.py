@@ -24,7 +24,7 @@ from consistency.ring import Node
 DEFAULT_GUARD = 1.3
 _LOOK_EVERY_S, _GLANCE_EVERY_S = 0.1, 1.0
 _FIRST_COUNT_S, _COUNT_EVERY_S = 0.2, 1.0
-_PAUSE_POLL_S = 0.5
+_POLL_S, _PAUSE_POLL_S = 0.05, 0.5
 _RECENT = 10
 """Looks that tell how a node fares now: about a second."""
 _TRAFFIC_PER_S = 5.0
@@ -76,7 +76,7 @@ class _Place:
 
     share: float = _GREATEST_SHARE
     free_at: float = 0.0
-    one_by_one: asyncio.Lock = field(default_factory=asyncio.Lock)
+    taken: bool = False
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     usual: float | None = None
     per_second: float | None = None
@@ -94,19 +94,32 @@ class Throttle:
     @asynccontextmanager
     async def turn(self, node: Node) -> AsyncGenerator[Turn, None]:
         """Wait until the node may be asked, then time what is done with it."""
-        await self._unpaused()
         place = self._places[node]
-        if self._options.rate is None and not self._rests():
-            yield Turn()
-            return
-        async with place.one_by_one:
-            await self._unpaused()
-            await self._clock.sleep(max(0.0, place.free_at - self._clock.monotonic()))
-            turn, started = Turn(), self._clock.monotonic()
-            try:
-                yield turn
-            finally:
+        alone = await self._admitted(place)
+        turn, started = Turn(), self._clock.monotonic()
+        try:
+            yield turn
+        finally:
+            if alone:
+                place.taken = False
                 place.free_at = self._rested_at(place, turn, started)
+
+    async def _admitted(self, place: _Place) -> bool:
+        """Wait until a node may be asked; return whether it is asked nothing else meanwhile."""
+        while True:
+            if self._options.paused:
+                wait_s = _PAUSE_POLL_S
+            elif self._options.rate is None and not self._rests():
+                return False
+            elif place.taken:
+                wait_s = _POLL_S
+            elif (left_s := place.free_at - self._clock.monotonic()) > 0:
+                # Whoever else works may be gone before the rest is over.
+                wait_s = min(left_s, _POLL_S)
+            else:
+                place.taken = True
+                return True
+            await self._clock.sleep(wait_s)
 
     def _rested_at(self, place: _Place, turn: Turn, started: float) -> float:
         now = self._clock.monotonic()
@@ -120,10 +133,6 @@ class Throttle:
             return False
         seen = [place.per_second for place in self._places.values()]
         return None in seen or sum(s for s in seen if s is not None) > _TRAFFIC_PER_S * len(seen)
-
-    async def _unpaused(self) -> None:
-        while self._options.paused:
-            await self._clock.sleep(_PAUSE_POLL_S)
 
     async def watch(self) -> None:
         """Look at every node again and again, for ever; returns at once where nothing is guarded."""

@@ -25,8 +25,9 @@ from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies
 
 if TYPE_CHECKING:
-    from repair.applying import ApplyOptions, Tally
+    from repair.applying import ApplyOptions
     from repair.journal import Entry, Journal
+    from repair.outcomes import Tally
     from repair.planfile import Plan
     from repair.progress import Ticker
 
@@ -211,8 +212,8 @@ def show(file: Path, show_keys: bool, **given: Any) -> int:  # noqa: FBT001
     \b
     Exit codes: of a journal as apply's; of a plan 0 · 2 the file cannot be used
     """  # noqa: D301
-    from repair.applying import exit_code  # noqa: PLC0415
     from repair.journal import read_journal  # noqa: PLC0415
+    from repair.outcomes import exit_code  # noqa: PLC0415
     from repair.planfile import read_plan  # noqa: PLC0415
     from repair.show import print_plan, print_record  # noqa: PLC0415
 
@@ -259,7 +260,7 @@ def _apply(target: Target, made: Plan, opened: OpenJournal, options: ApplyOption
 
 def _carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> int:
     """Run an apply or an undo with progress and Ctrl-C; print what came of it and return the exit code."""
-    from repair.applying import exit_code  # noqa: PLC0415
+    from repair.outcomes import exit_code  # noqa: PLC0415
     from repair.show import print_tally  # noqa: PLC0415
 
     began = time.monotonic()

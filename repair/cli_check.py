@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from consistency.checking import CheckOptions
     from consistency.report import Report
     from consistency.settings import ConnectionSettings
-    from repair.applying import Tally
+    from repair.outcomes import Tally
     from repair.planfile import Plan
 
 

@@ -18,9 +18,10 @@ from consistency.replicas import CqlReader
 from consistency.report import RepairSummary, Report
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings
-from repair.applying import ApplyOptions, Tally, untouched
+from repair.applying import ApplyOptions
 from repair.config import NightlyPolicy
 from repair.journal import Entry, Result, read_journal
+from repair.outcomes import Tally, untouched
 from repair.planfile import Plan, write_plan
 from repair.planner import PlanOptions, make_plan
 from repair.run import apply_with, begin

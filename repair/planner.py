@@ -16,11 +16,12 @@ from consistency.findings import Finding, Kind, read_findings, read_header
 from consistency.reader import Clock, ClusterReader
 from consistency.schema import Table
 from repair.decide import Action, Decision, Rule, decide
-from repair.evidence import EvidenceReader, RowRef
+from repair.evidence import Evidence, EvidenceReader, RowRef
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy
 
-_AT_ONCE = 32
+_AT_ONCE = 8
+_BATCH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,14 @@ async def _plan_rows(
 ) -> list[PlannedRow]:
     """Read and decide many rows at once, in the order of the findings."""
     planned: dict[int, PlannedRow] = {}
-    waiting = iter(enumerate(rows))
+    # Rows that lie together on the ring have the same owners, which are asked for many of them at once.
+    order = sorted(range(len(rows)), key=lambda n: (rows[n][0].full_name, rows[n][0].token))
+    batches = iter([order[at : at + _BATCH] for at in range(0, len(order), _BATCH)])
 
     async def lane() -> None:
-        for number, (ref, stray) in waiting:
-            planned[number] = await plan_row(evidence, ref, options, salt, stray=stray)
+        for batch in batches:
+            made = await plan_batch(evidence, [rows[n] for n in batch], options, salt)
+            planned.update(zip(batch, made, strict=True))
             if progress:
                 progress(len(planned), len(rows))
 
@@ -107,11 +111,15 @@ async def _plan_rows(
     return [planned[number] for number in range(len(rows))]
 
 
-async def plan_row(
-    evidence: EvidenceReader, ref: RowRef, options: PlanOptions, salt: str, *, stray: bool = False
-) -> PlannedRow:
-    """Read one row and decide."""
-    seen = await evidence.read(ref)
+async def plan_batch(
+    evidence: EvidenceReader, rows: Sequence[tuple[RowRef, bool]], options: PlanOptions, salt: str
+) -> list[PlannedRow]:
+    """Read some rows and decide each; of a stray one only a node that does not own it was found to hold it."""
+    seen = await evidence.read_many([ref for ref, _ in rows])
+    return [_planned(ref, found, options, salt, stray=stray) for (ref, stray), found in zip(rows, seen, strict=True)]
+
+
+def _planned(ref: RowRef, seen: Evidence, options: PlanOptions, salt: str, *, stray: bool) -> PlannedRow:
     decision = decide(seen, options.policy)
     if stray and decision.done:
         decision = Decision(Rule.NOT_OWNED, sentence=Rule.NOT_OWNED.sentence)

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from consistency.terminal.figures import span
-from repair.applying import Tally
 from repair.journal import Result
+from repair.outcomes import Tally
 
 _LINE_EVERY_S = 10.0
 

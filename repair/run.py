@@ -17,10 +17,11 @@ from consistency.replicas import CqlReader
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings, GivenOptions, load_settings
 from repair.actions import Actor
-from repair.applying import Applier, ApplyOptions, Tally
+from repair.applying import Applier, ApplyOptions
 from repair.evidence import EvidenceReader
 from repair.guard import Guard
 from repair.journal import Entry, Journal
+from repair.outcomes import Tally
 from repair.pace import Pace
 from repair.planfile import Plan
 from repair.planner import PlanOptions, make_plan

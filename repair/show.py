@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from consistency.terminal.console import heading, indented, safe
-from repair.applying import Tally
 from repair.decide import Action, Rule
 from repair.journal import Entry, Record, Result
+from repair.outcomes import Tally
 from repair.planfile import Plan, PlannedRow
 
 _MOST_KEYS = 50

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from consistency.errors import ReplicaError
 from consistency.reader import Clock
 from consistency.reading import Cell, RowState
-from repair.applying import Tally, copies
 from repair.decide import Action
 from repair.evidence import Evidence, EvidenceReader
 from repair.guard import Guard
 from repair.journal import Copies, Entry, Journal, Record, Result
+from repair.outcomes import Tally, copies
 from repair.pace import Pace
 from repair.planfile import PlannedRow
 from repair.statements import Assigned, Write, delete_row, put_cells, put_row

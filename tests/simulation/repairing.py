@@ -14,14 +14,15 @@ from consistency.reading import Capabilities
 from consistency.ring import Node
 from consistency.schema import Table
 from repair.actions import Actor
-from repair.applying import Applier, ApplyOptions, Tally
+from repair.applying import Applier, ApplyOptions
 from repair.evidence import EvidenceReader, RowRef
 from repair.guard import Guard
 from repair.journal import SCHEMA_VERSION, Copies, Record, Result, intent_line, line, outcome_line, parse_journal
 from repair.journal import undone_line as undone
+from repair.outcomes import Tally
 from repair.pace import Pace
 from repair.planfile import Plan
-from repair.planner import PlanOptions, plan_row
+from repair.planner import PlanOptions, plan_batch
 from repair.policy import Policy, Require, Zombies
 from repair.undo import Undoer
 from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_ring, load
@@ -196,7 +197,7 @@ class _Play:
 
     async def _planned(self, evidence: EvidenceReader, rows: list[Row]) -> Plan:
         options = PlanOptions(self._case.policy)
-        planned = [await plan_row(evidence, _ref(self._table, row), options, "salt") for row in rows]
+        planned = await plan_batch(evidence, [(_ref(self._table, row), False) for row in rows], options, "salt")
         ring, name = await self._cluster.ring(), self._table.full_name
         tables = {name: self._table.fingerprint}
         return Plan("r", "f", "", "", ring.cluster, ring.fingerprint, tables, self._case.policy, "salt", tuple(planned))

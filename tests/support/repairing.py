@@ -8,9 +8,10 @@ from typing import Any
 
 from consistency.reading import Locality
 from consistency.report import Report
-from repair.applying import ApplyOptions, Tally
+from repair.applying import ApplyOptions
 from repair.decide import Rule
 from repair.journal import Result
+from repair.outcomes import Tally
 from repair.planfile import Plan
 from repair.planner import PlanOptions
 from repair.policy import Policy, Require, Zombies

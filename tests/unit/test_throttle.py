@@ -26,6 +26,7 @@ class Watched:
         self._loop = loop
         self.per_second = per_second
         self.seconds = seconds
+        self.offset = 0
         self.refusal: ReplicaError | None = None
 
     async def small_read(self, node: Node) -> float:
@@ -35,7 +36,7 @@ class Watched:
     async def others_requests(self, node: Node) -> int:
         if self.refusal:
             raise self.refusal
-        return int(self._loop.now * self.per_second)
+        return self.offset + int(self._loop.now * self.per_second)
 
 
 Story = Callable[[Throttle, Watched], Awaitable[Any]]
@@ -81,6 +82,18 @@ def test_a_cluster_that_nobody_works_with_is_read_in_all_lanes_at_once() -> None
 def test_a_node_rests_while_others_work_with_the_cluster() -> None:
     """One at a time, and at most a quarter of the time."""
     assert told(lambda throttle, _: work(throttle, 0.1), per_second=50) == pytest.approx(7.7)
+
+
+def test_a_rest_ends_when_the_others_are_gone() -> None:
+    """Whoever waits for his turn then gets it at once, and beside the others that wait."""
+
+    async def story(throttle: Throttle, watched: Watched) -> float:
+        await work(throttle, 10.0, turns=1)  # thirty seconds of rest
+        watched.per_second = 0.0
+        watched.offset = int(asyncio.get_running_loop().time() * 50)
+        return await work(throttle, 1.0)
+
+    assert told(story, per_second=50) == pytest.approx(5.0 + 1.5, abs=1.0)
 
 
 def test_full_speed_never_rests() -> None:
