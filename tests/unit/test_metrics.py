@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
+import signal
+import socket
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -232,6 +237,46 @@ def test_an_unforeseen_error_is_told_too(shell: Shell, tmp_path: Path) -> None:
     path = tmp_path / "consistency.prom"
     assert shell.check("--metrics", str(path)).exit_code == 4
     assert figures(path.read_text())["consistency_last_run_exit_code",] == 4
+
+
+def test_an_interrupted_run_is_told(shell: Shell, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """130, unknown, and no zero for what was not read."""
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, former))
+    sent: list[int] = []
+
+    async def interrupted() -> None:
+        if not sent:
+            sent.append(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60)
+
+    shell.cluster.on_digest = interrupted
+    path = tmp_path / "consistency.prom"
+    assert shell.check("--metrics", str(path)).exit_code == 130
+    found = figures(path.read_text())
+    assert found["consistency_last_run_exit_code",] == 130
+    assert found["consistency_verdict", "unknown"] == 1
+    assert ("consistency_divergent_rows", "shop", "orders") not in found
+
+
+def test_a_run_that_is_stopped_while_it_connects_is_told(tmp_path: Path) -> None:
+    """It leaves at once, without waiting for the node, and not without a word."""
+    path = tmp_path / "consistency.prom"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CONSISTENCY_")}
+    environ |= {"HOME": str(tmp_path), "CONSISTENCY_CONNECT_TIMEOUT": "50"}
+    code = "from consistency.cli import main; main()"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        words = [sys.executable, "-c", code, "check", "--hosts", host, "--metrics", str(path)]
+        with subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environ) as process:
+            silent.settimeout(30)
+            connection, _ = silent.accept()  # the driver waits for an answer now
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == 130
+            connection.close()
+    found = figures(path.read_text())
+    assert (found["consistency_last_run_exit_code",], found["consistency_verdict", "unknown"]) == (130, 1)
 
 
 def test_a_report_that_could_not_be_written_is_told_with_its_figures(shell: Shell, tmp_path: Path) -> None:
