@@ -6,7 +6,7 @@ outputs.py     files and pipes the commands write to
 telemetry.py   the metrics file and the event log
 plugin.py      --nagios: one line and an exit code for every end
 interrupt.py   Ctrl-C and SIGTERM
-check.py, audit.py, explain.py, watch.py   one command each
+check.py, audit.py, explain.py, browse.py, watch.py   one command each
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ COMMANDS = {
     "check": "consistency.cli.check:check",
     "audit": "consistency.cli.audit:audit",
     "explain": "consistency.cli.explain:explain",
+    "browse": "consistency.cli.browse:browse",
     "repair": "repair.cli:repair",
     "preflight": "consistency.cli.preflight:preflight",
     "history": "consistency.cli.history:history",
@@ -46,6 +47,7 @@ def main() -> None:
       consistency check --hosts 10.0.0.1,10.0.0.2
       consistency check shop.orders --findings findings.jsonl --json report.json
       consistency explain findings.jsonl --row 1
+      consistency browse findings.jsonl
       consistency audit
 
     \b

@@ -16,13 +16,14 @@ from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
-from consistency.cli.outputs import STDOUT, require_distinct, require_writable, write_json
+from consistency.cli.outputs import STDOUT, require_different, require_writable, write_json, write_private
 from consistency.cli.plugin import PluginCommand, leave
 from consistency.cli.politeness import politeness_options, take_politeness
 from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import SECONDS
 from consistency.errors import UsageError
 from consistency.observer import Several
+from consistency.page.collect import Collector
 from consistency.plan import leaf_rows_at
 from consistency.reading import Depth, Locality, Route
 from consistency.report import Report
@@ -67,6 +68,12 @@ from consistency.verdict import ExitCode
     "--json", "json_path", metavar="FILE", help="Write the report as JSON; '-': to stdout, and the text to stderr."
 )
 @click.option(
+    "--html",
+    "html_path",
+    metavar="FILE",
+    help="Write the report as one HTML page that needs nothing else, mode 0600; it holds keys only with --show-keys.",
+)
+@click.option(
     "--settle",
     type=SECONDS,
     default=DEFAULT_WINDOW_S,
@@ -94,7 +101,8 @@ from consistency.verdict import ExitCode
 @click.option(
     "--repair",
     is_flag=True,
-    help="Then repair what was found, as [repair] in the configuration file allows, and check what was touched again.",
+    help="Then repair what was found, as the [repair] table of the configuration file allows (it must be there), and "
+    "check what was written to again.",
 )
 @click.option(
     "--max-rows",
@@ -112,7 +120,7 @@ from consistency.verdict import ExitCode
 @click.option(
     "--show-keys/--hide-keys",
     default=None,
-    help="Print keys of differing rows. Default: on a terminal only, as logs and mails are read by others.",
+    help="Print keys of differing rows. Default: on a terminal only, as logs, mails and pages are read by others.",
 )
 @telemetry_options
 @click.option(
@@ -135,6 +143,7 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       consistency check shop shop2.orders --findings findings.jsonl
       consistency check shop --depth versions --dc dc1 --quiet --json /var/lib/consistency/shop.json
       consistency check shop.orders --json - | jq .verdict
+      consistency check shop --findings findings.jsonl --html report.html
       consistency check shop --repair --max-rows 500 --quiet
       consistency check --quiet --metrics /var/lib/node_exporter/consistency.prom --log-file check.log
       consistency check shop --nagios
@@ -146,11 +155,12 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       With --nagios: 0 OK · 1 WARNING · 2 CRITICAL · 3 UNKNOWN
     """  # noqa: D301 - click wants the control character
     paths = {f"--{name.replace('_', '-')}": given[name] for name in ("findings", "metrics", "log_file")}
-    require_distinct({**paths, "--json": given["json_path"]})
+    require_different({**paths, "--json": given["json_path"], "--html": given["html_path"]})
     telemetry = Telemetry("check", given)
     with telemetry.recorded():
         order = _order(names, given, telemetry.run_id)
-        report, console = _run(order, telemetry)
+        page = Collector() if order.html_path else None
+        report, console = _run(order, page, telemetry)
         if order.repair is not None and not report.interrupted:
             repairer = importlib.import_module(REPAIRER)
             report = repairer.repair_found(
@@ -158,9 +168,15 @@ def check(names: tuple[str, ...], **given: Any) -> int:
             )
         telemetry.reported(report)
         write_json("--json", order.json_path, report.as_json())
+        if page is not None:
+            from consistency.page.render import render_page  # noqa: PLC0415 - loads the templates' engine
+
+            text = render_page(report, page, order.typed, keys=order.show_keys is True)
+            write_private("--html", order.html_path, text)
         if order.nagios:
             return leave(judge_for_plugin(report))
-        if not (order.quiet and report.exit_code is ExitCode.CONSISTENT):
+        repaired = report.repair is not None and report.repair.acted_on
+        if not (order.quiet and report.exit_code is ExitCode.CONSISTENT and not repaired):
             keys = console.is_terminal if order.show_keys is None else order.show_keys
             print_report(console, report, order.typed, keys=keys)
     return int(report.exit_code)
@@ -176,6 +192,7 @@ class Order:
     locality: Locality | None
     politeness: Politeness
     json_path: str | None
+    html_path: str | None
     quiet: bool
     show_keys: bool | None
     nagios: bool
@@ -186,11 +203,14 @@ class Order:
 def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
     """Turn what was typed into frozen options; what cannot work is refused here, before anything is read."""
     target = take_connection(given)
-    findings, json_path = given["findings"], given["json_path"]
+    findings, json_path, html_path = given["findings"], given["json_path"], given["html_path"]
     require_writable("--findings", findings)
     require_writable("--json", json_path, special=True)
     if given["nagios"] and json_path == STDOUT:
         raise UsageError("--nagios and --json - both write to stdout; give --json a file")
+    if html_path == STDOUT:
+        raise UsageError("--html -: name a file; the page is opened in a browser")
+    require_writable("--html", html_path)
     politeness = take_politeness(given)
     scan = ScanOptions(max_skew_s=given["max_clock_skew"], leaf_rows=leaf_rows_at(politeness.rate))
     options = CheckOptions(
@@ -217,6 +237,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
         locality=given["locality"] and Locality(given["locality"]),
         politeness=politeness,
         json_path=json_path,
+        html_path=html_path,
         quiet=given["quiet"] or given["nagios"],
         show_keys=given["show_keys"],
         nagios=given["nagios"],
@@ -247,12 +268,12 @@ def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _run(order: Order, telemetry: Telemetry) -> tuple[Report, CalmConsole]:
+def _run(order: Order, page: Collector | None, telemetry: Telemetry) -> tuple[Report, CalmConsole]:
     """Check with progress on stderr; return the report and the console that the text goes to."""
     console = make_console(sys.stderr if order.json_path == STDOUT else sys.stdout)
     progress = _progress(order, make_console(sys.stderr), telemetry)
     try:
-        report = asyncio.run(_check(order, progress, telemetry))
+        report = asyncio.run(_check(order, progress, page, telemetry))
     finally:
         progress.close()
     telemetry.report = report
@@ -265,7 +286,7 @@ def _progress(order: Order, console: CalmConsole, telemetry: Telemetry) -> Progr
     return LiveProgress(console) if console.is_terminal else LineProgress(console)
 
 
-async def _check(order: Order, progress: Progress, telemetry: Telemetry) -> Report:
+async def _check(order: Order, progress: Progress, page: Collector | None, telemetry: Telemetry) -> Report:
     # The driver is loaded by these: not before an option was found to be wrong.
     from consistency.access import ReadLimits  # noqa: PLC0415
     from consistency.api import require_dc  # noqa: PLC0415
@@ -283,6 +304,7 @@ async def _check(order: Order, progress: Progress, telemetry: Telemetry) -> Repo
     interrupt = Interrupt(stop, abort)
     interrupt.listen()
     ticking = asyncio.create_task(_tick(progress, order.politeness))
+    observer = Several(progress.observer, telemetry.observer, *([] if page is None else [page]))
     limits = ReadLimits(politeness=order.politeness)
     try:
         async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
@@ -290,7 +312,6 @@ async def _check(order: Order, progress: Progress, telemetry: Telemetry) -> Repo
             require_dc(ring, order.options.dc)
             telemetry.connected(len(ring.nodes))
             interrupt.begun()
-            observer = Several(progress.observer, telemetry.observer)
             return await run_check(reader, clock, order.options, observer, interrupt.stop)
     finally:
         ticking.cancel()

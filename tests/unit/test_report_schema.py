@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from consistency.cause import Cause, CauseKind
 from consistency.findings import Kind
 from consistency.reading import Depth, Locality, Route
 from consistency.report import SCHEMA_VERSION, RepairSummary, Severity
@@ -50,7 +51,9 @@ def test_every_field_of_a_report_is_described() -> None:
     assert set(whole) == set(SCHEMA["properties"]) == set(SCHEMA["required"])
     repair = RepairSummary("p", "j", 2, 1, {"done": 1}, 1, 0, Verdict.CONSISTENT).as_json()
     VALIDATOR.validate({**whole, "repair": repair, "replicas": []})
-    parts = {"table": whole["tables"][1], "violation": whole["violations"][0], "repair": repair}
+    cause = Cause(next(iter(CauseKind)), "node 3 was down", 2, ("10.0.0.3:9042",)).as_json()
+    VALIDATOR.validate({**whole, "likely_causes": [cause], "replicas": []})
+    parts = {"cause": cause, "table": whole["tables"][1], "violation": whole["violations"][0], "repair": repair}
     for name, part in parts.items():
         assert set(part) == set(SCHEMA["$defs"][name]["properties"]) == set(SCHEMA["$defs"][name]["required"])
 
