@@ -99,7 +99,7 @@ def test_what_was_found_in_part_is_told() -> None:
     assert found["consistency_digests", "failed"] == 3
 
 
-REPAIRED = RepairSummary("plan", "journal", 3, 3, {"done": 3}, checked_again=Verdict.CONSISTENT)
+REPAIRED = RepairSummary(rows=3, acted_on=3, results={"done": 3}, checked_again=Verdict.CONSISTENT)
 
 
 @pytest.mark.parametrize(

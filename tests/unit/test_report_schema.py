@@ -49,7 +49,9 @@ def test_every_field_of_a_report_is_described() -> None:
     """A field that is added is added to the schema, and none is described that is not there."""
     whole = worst().as_json()
     assert set(whole) == set(SCHEMA["properties"]) == set(SCHEMA["required"])
-    repair = RepairSummary("p", "j", 2, 1, {"done": 1}, 1, 0, Verdict.CONSISTENT).as_json()
+    repair = RepairSummary(
+        plan="p", journal="j", rows=2, acted_on=1, results={"done": 1}, remaining=1, checked_again=Verdict.CONSISTENT
+    ).as_json()
     VALIDATOR.validate({**whole, "repair": repair, "replicas": []})
     cause = Cause(next(iter(CauseKind)), "node 3 was down", 2, ("10.0.0.3:9042",)).as_json()
     VALIDATOR.validate({**whole, "likely_causes": [cause], "replicas": []})
