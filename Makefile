@@ -40,7 +40,7 @@ format: $(BUILT) ## let ruff mend what it can
 bench: $(BUILT) ## the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: $(BUILT) ## render docs/reference/cli.md from the commands
+docs: $(BUILT) ## render the pages of docs/reference from the code
 	$(BIN)/python docs/generate_reference.py
 
 sandbox-up: $(BUILT) ## three nodes of Cassandra on loopback, until sandbox-down

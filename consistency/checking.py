@@ -54,6 +54,8 @@ class CheckOptions:
     rf_minimum: int = 3
     run_time_s: float | None = None
     """Begin no further range after this long; the ranges read longest ago come first."""
+    run_id: str | None = None
+    """The name the report gives itself; one is drawn where none is given."""
     scan: ScanOptions = field(default_factory=ScanOptions)
     only_tokens: Mapping[str, frozenset[int]] = field(default_factory=dict)
     """By `keyspace.table`: the tokens of the partitions to check, for tables of which no more is wanted."""
@@ -118,7 +120,7 @@ class _Run:
         self._options = options
         self._observer = observer
         self._recorder = recorder
-        self._run_id = str(uuid.uuid4())
+        self._run_id = options.run_id or str(uuid.uuid4())
         self._started_us = clock.now_us()
         self._started_at = datetime.fromtimestamp(self._started_us / 1e6, tz=timezone.utc).isoformat(timespec="seconds")
         self._started = clock.monotonic()

@@ -55,38 +55,38 @@ class Silent:
         """Do nothing."""
 
 
-class Both:
-    """Tells two observers, in turn."""
+class Several:
+    """Tells several observers, in their order."""
 
-    def __init__(self, first: Observer, second: Observer) -> None:
-        self._each = (first, second)
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
 
     def scan_started(self, tables: int) -> None:
         """Pass it on."""
-        for each in self._each:
-            each.scan_started(tables)
+        for observer in self._observers:
+            observer.scan_started(tables)
 
     def table_planned(self, table: Table, plan: TablePlan) -> None:
         """Pass it on."""
-        for each in self._each:
-            each.table_planned(table, plan)
+        for observer in self._observers:
+            observer.table_planned(table, plan)
 
     def leaf_digested(self, result: LeafResult) -> None:
         """Pass it on."""
-        for each in self._each:
-            each.leaf_digested(result)
+        for observer in self._observers:
+            observer.leaf_digested(result)
 
     def found(self, finding: Finding) -> None:
         """Pass it on."""
-        for each in self._each:
-            each.found(finding)
+        for observer in self._observers:
+            observer.found(finding)
 
     def settling(self, waiting: int) -> None:
         """Pass it on."""
-        for each in self._each:
-            each.settling(waiting)
+        for observer in self._observers:
+            observer.settling(waiting)
 
     def table_done(self, report: TableReport) -> None:
         """Pass it on."""
-        for each in self._each:
-            each.table_done(report)
+        for observer in self._observers:
+            observer.table_done(report)

@@ -149,6 +149,12 @@ class RepairSummary:
     unchecked: bool = False
     interrupted: bool = False
 
+    @property
+    def left_nothing(self) -> bool:
+        """Whether every row that was found is the same everywhere now, and was seen to be."""
+        undone = self.remaining or self.unknown or self.unchecked or self.interrupted
+        return not undone and self.checked_again in {None, Verdict.CONSISTENT}
+
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
@@ -207,6 +213,11 @@ class Report:
         verdict = judge(self.coverage, findings=findings, unsettled=unsettled)
         # What was interrupted did not look again at the ring and the schema it rests on.
         return Verdict.UNKNOWN if self.interrupted and verdict is Verdict.CONSISTENT else verdict
+
+    @property
+    def mended(self) -> bool:
+        """Whether rows differed, and a repair left none that does."""
+        return self.repair is not None and self.repair.rows > 0 and self.repair.left_nothing
 
     @property
     def exit_code(self) -> ExitCode:

@@ -2,7 +2,8 @@
 
 CONSISTENCY_TEST_HOSTS=127.0.0.1,... uses a running NODE_LOCAL cluster instead of starting one;
 CONSISTENCY_TEST_SANDBOX=DIR says that it is the sandbox in DIR, so that tests may stop its nodes;
-CONSISTENCY_TEST_CASSANDRA=4.1 starts another version.
+CONSISTENCY_TEST_CASSANDRA=4.1 starts another version; CONSISTENCY_TEST_CLUSTER=containers starts Cassandra's
+official image by a Docker engine instead.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import RunningCluster, from_hosts, sandbox_cluster
+from tests.support.containers import container_cluster
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +24,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
     hosts = os.environ.get("CONSISTENCY_TEST_HOSTS")
     if hosts:
         yield from from_hosts(hosts, os.environ.get("CONSISTENCY_TEST_SANDBOX"))
+    elif os.environ.get("CONSISTENCY_TEST_CLUSTER") == "containers":
+        yield from container_cluster()
     else:
         yield from sandbox_cluster(tmp_path_factory.mktemp("cluster"), "127.0.31.1")
 

@@ -4,8 +4,10 @@ group.py       the group: commands loaded when used, errors as one line, exit co
 connection.py  the options that say how to reach the cluster
 outputs.py     files and pipes the commands write to
 ledger.py      the ledger, and the lock of one run at a time
+telemetry.py   the metrics file and the event log
+plugin.py      --nagios: one line and an exit code for every end
 interrupt.py   Ctrl-C and SIGTERM
-check.py, audit.py, explain.py, browse.py, history.py, ...   one command each
+check.py, audit.py, explain.py, browse.py, history.py, watch.py, ...   one command each
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def main() -> None:
     """Prove that an Apache Cassandra cluster holds what it should.
 
     Reads every replica of every row and says which rows differ, who holds what and who is right. 'check',
-    'audit' and 'explain' never write to a cluster.
+    'watch', 'audit' and 'explain' never write to a cluster.
 
     \b
     Examples:
@@ -69,6 +71,8 @@ def main() -> None:
       CONSISTENCY_CONNECT_TIMEOUT                   seconds to wait for a connection
       CONSISTENCY_CONFIG, CONSISTENCY_CQLSHRC       files: see --config and --cqlshrc
       CONSISTENCY_LEDGER                            what runs remember: see 'check --ledger'
+      CONSISTENCY_LOG                               json or console: see --log-format
+      CONSISTENCY_WEBHOOK_SECRET, _SECRET_FILE      what 'watch --webhook' signs with
       CONSISTENCY_DEBUG                             set to 1: a traceback for what should not happen
       NO_COLOR                                      plain text on a terminal too
     """  # noqa: D301 - click wants the control character

@@ -16,12 +16,14 @@ from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
-from consistency.cli.ledger import WRITTEN, ledger_option, recording, take_ledger
+from consistency.cli.ledger import WRITTEN, clean_passes, ledger_option, recording, take_ledger
 from consistency.cli.outputs import STDOUT, require_different, require_writable, write_json, write_private
+from consistency.cli.plugin import PluginCommand, leave
 from consistency.cli.politeness import politeness_options, take_politeness
+from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import SECONDS
 from consistency.errors import UsageError
-from consistency.observer import Both
+from consistency.observer import Several
 from consistency.page.collect import Collector
 from consistency.plan import leaf_rows_at
 from consistency.reading import Depth, Locality, Route
@@ -30,13 +32,14 @@ from consistency.scan import ScanOptions
 from consistency.settle import DEFAULT_WINDOW_S
 from consistency.terminal.advice import Typed
 from consistency.terminal.console import CalmConsole, make_console
+from consistency.terminal.plugin import judge_for_plugin
 from consistency.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
 from consistency.terminal.summary import print_report
 from consistency.throttle import Politeness
 from consistency.verdict import ExitCode
 
 
-@click.command()
+@click.command(cls=PluginCommand)
 @click.argument("names", nargs=-1, metavar="[KS | KS.TABLE]...")
 @connection_options
 @click.option(
@@ -128,6 +131,13 @@ from consistency.verdict import ExitCode
     default=None,
     help="Print keys of differing rows. Default: on a terminal only, as logs, mails and pages are read by others.",
 )
+@telemetry_options
+@click.option(
+    "--nagios",
+    is_flag=True,
+    help="Print one line with figures and leave with 0 OK, 1 WARNING, 2 CRITICAL (divergence or violation) or "
+    "3 UNKNOWN (incomplete, or could not run): for Nagios, Icinga and their like.",
+)
 def check(names: tuple[str, ...], **given: Any) -> int:
     """Compare all replicas of every row.
 
@@ -145,33 +155,49 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       consistency check shop --findings findings.jsonl --html report.html
       consistency check --ledger /var/lib/consistency/ledger --run-time 3600
       consistency check shop --repair --max-rows 500 --quiet
+      consistency check --quiet --metrics /var/lib/node_exporter/consistency.prom --log-file check.log
+      consistency check shop --nagios
 
     \b
     Exit codes:
       0 consistent and complete · 1 divergence or violation · 2 usage · 3 incomplete
       4 could not run · 5 locked · 130 interrupted (what was read until then is reported)
+      With --nagios: 0 OK · 1 WARNING · 2 CRITICAL · 3 UNKNOWN
     """  # noqa: D301 - click wants the control character
-    order = _order(names, given)
-    page = Collector() if order.html_path else None
-    report, recorded, console = _run(order, page)
-    if order.repair is not None and not report.interrupted:
-        repairer = importlib.import_module(REPAIRER)
-        report = repairer.repair_found(
-            order.target.settings, report, order.options, order.repair, quiet=order.quiet, ledger=order.ledger
-        )
+    paths = {f"--{name.replace('_', '-')}": given[name] for name in ("findings", "metrics", "log_file")}
+    require_different({**paths, "--json": given["json_path"], "--html": given["html_path"]})
+    telemetry = Telemetry("check", given)
+    with telemetry.recorded():
+        order = _order(names, given, telemetry.run_id)
+        page = Collector() if order.html_path else None
+        report, recorded, console = _run(order, page, telemetry)
+        if order.repair is not None and not report.interrupted:
+            repairer = importlib.import_module(REPAIRER)
+            report = repairer.repair_found(
+                order.target.settings, report, order.options, order.repair, quiet=order.quiet, ledger=order.ledger
+            )
+        # A run that the ledger does not know of must not pass for one that it does.
+        unrecorded = report.exit_code is ExitCode.CONSISTENT and not recorded
+        code = ExitCode.COULD_NOT_RUN if unrecorded else report.exit_code
+        telemetry.reported(report, code)
+        _show(order, report, page, console)
+    return leave(judge_for_plugin(report)) if order.nagios and not unrecorded else int(code)
+
+
+def _show(order: Order, report: Report, page: Collector | None, console: CalmConsole) -> None:
+    """Write and print the report in every form that was asked for."""
     write_json("--json", order.json_path, report.as_json())
     if page is not None:
         from consistency.page.render import render_page  # noqa: PLC0415 - loads the templates' engine
 
         text = render_page(report, page, order.typed, keys=order.show_keys is True)
         write_private("--html", order.html_path, text)
+    if order.nagios:
+        return
     repaired = report.repair is not None and report.repair.acted_on
     if not (order.quiet and report.exit_code is ExitCode.CONSISTENT and not repaired):
         keys = console.is_terminal if order.show_keys is None else order.show_keys
         print_report(console, report, order.typed, keys=keys)
-    # A run that the ledger does not know of must not pass for one that it does.
-    unrecorded = report.exit_code is ExitCode.CONSISTENT and not recorded
-    return int(ExitCode.COULD_NOT_RUN if unrecorded else report.exit_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +214,12 @@ class Order:
     html_path: str | None
     quiet: bool
     show_keys: bool | None
+    nagios: bool
     repair: Any = None
     """What may be repaired afterwards; None for nothing."""
 
 
-def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
+def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
     """Turn what was typed into frozen options; what cannot work is refused here, before anything is read."""
     words = _repeated(given)
     ledger = take_ledger(given, written=True)
@@ -202,10 +229,11 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         raise UsageError("--run-time needs --ledger FILE: without it each run would begin with the same ranges")
     require_writable("--findings", findings)
     require_writable("--json", json_path, special=True)
+    if given["nagios"] and json_path == STDOUT:
+        raise UsageError("--nagios and --json - both write to stdout; give --json a file")
     if html_path == STDOUT:
         raise UsageError("--html -: name a file; the page is opened in a browser")
     require_writable("--html", html_path)
-    require_different({"--findings": findings, "--json": json_path, "--html": html_path})
     politeness = take_politeness(given)
     scan = ScanOptions(max_skew_s=given["max_clock_skew"], leaf_rows=leaf_rows_at(politeness.rate))
     options = CheckOptions(
@@ -219,6 +247,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         settle_window_s=given["settle"],
         rf_minimum=given["rf_min"],
         run_time_s=given["run_time"],
+        run_id=run_id,
         scan=scan,
     )
     repair = _repair_policy(given, target.config)
@@ -234,8 +263,9 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         json_path=json_path,
         ledger=ledger,
         html_path=html_path,
-        quiet=given["quiet"],
+        quiet=given["quiet"] or given["nagios"],
         show_keys=given["show_keys"],
+        nagios=given["nagios"],
     )
 
 
@@ -263,43 +293,51 @@ def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _run(order: Order, page: Collector | None) -> tuple[Report, bool, CalmConsole]:
+def _run(order: Order, page: Collector | None, telemetry: Telemetry) -> tuple[Report, bool, CalmConsole]:
     """Check with progress on stderr; return the report, whether it was recorded as asked, and where the text goes."""
     console = make_console(sys.stderr if order.json_path == STDOUT else sys.stdout)
-    progress = _progress(order, make_console(sys.stderr))
+    progress = _progress(order, make_console(sys.stderr), telemetry)
     try:
-        report, recorded = asyncio.run(_check(order, progress, page))
-        return report, recorded, console
+        report, recorded = asyncio.run(_check(order, progress, page, telemetry))
     finally:
         progress.close()
+    telemetry.report = report
+    return report, recorded, console
 
 
-def _progress(order: Order, console: CalmConsole) -> Progress:
-    if order.quiet:
+def _progress(order: Order, console: CalmConsole, telemetry: Telemetry) -> Progress:
+    if order.quiet or telemetry.log_on_stderr:  # a log on stderr is the progress
         return NoProgress()
     return LiveProgress(console) if console.is_terminal else LineProgress(console)
 
 
-async def _check(order: Order, progress: Progress, page: Collector | None) -> tuple[Report, bool]:
+async def _check(order: Order, progress: Progress, page: Collector | None, telemetry: Telemetry) -> tuple[Report, bool]:
     # The driver is loaded by these: not before an option was found to be wrong.
     from consistency.access import ReadLimits  # noqa: PLC0415
     from consistency.api import require_dc  # noqa: PLC0415
     from consistency.session import open_cluster  # noqa: PLC0415
 
+    def stop() -> None:
+        telemetry.stopping()
+        progress.say("interrupted: ending with what was read so far")
+
     def abort() -> None:
         progress.close()
         click.echo("interrupted", err=True)
+        telemetry.aborted()
 
-    interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), abort)
+    interrupt = Interrupt(stop, abort)
     interrupt.listen()
     ticking = asyncio.create_task(_tick(progress, order.politeness))
-    observer = progress.observer if page is None else Both(progress.observer, page)
+    observer = Several(progress.observer, telemetry.observer, *([] if page is None else [page]))
     limits = ReadLimits(politeness=order.politeness)
     try:
         async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
             ring = await reader.ring()
             require_dc(ring, order.options.dc)
             with recording(ring, order.ledger) as recorder:
+                telemetry.connected(len(ring.nodes))
+                telemetry.clean_passes = lambda: clean_passes(order.ledger, ring)
                 interrupt.begun()
                 report = await run_check(reader, clock, order.options, observer, interrupt.stop, recorder)
             return report, recorder is None or not recorder.problem

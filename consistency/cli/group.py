@@ -114,6 +114,15 @@ def _guarded(run: Any) -> int:
     return result if isinstance(result, int) else 0
 
 
+def exit_code_of(error: BaseException) -> int:
+    """Return the exit code that the group leaves with for an error."""
+    if isinstance(error, ConsistencyError):
+        return int(error.exit_code)
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return int(ExitCode.INTERRUPTED)
+    return int(ExitCode.USAGE if isinstance(error, click.ClickException) else ExitCode.COULD_NOT_RUN)
+
+
 def _misused(error: click.ClickException) -> int:
     """Say what is wrong with the command line; a group without a command gets its help."""
     message = error.format_message()

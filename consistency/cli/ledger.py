@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ import click
 from consistency.cli.outputs import require_writable
 from consistency.ledger import RunRecorder, open_ledger
 from consistency.lock import one_run
+from consistency.metrics import CleanPass
 from consistency.ring import Ring
 from consistency.settings import load_ledger_path
 
@@ -49,6 +52,25 @@ def recording(ring: Ring, path: Path | None) -> Iterator[RunRecorder | None]:
             recorder = ledger.recorder()
             yield recorder
             _warn(recorder.problem)
+
+
+def clean_passes(path: Path | None, ring: Ring) -> tuple[CleanPass, ...]:
+    """Return the age of every table's oldest clean pass, for the metrics; endless where a range never had one."""
+    if path is None or not path.is_file():
+        return ()
+    now_us = time.time_ns() // 1000
+    with open_ledger(path) as ledger:
+        past = ledger.past()
+        number = past.of_nodes(ring.cluster, [node.host_id for node in ring.nodes])
+        return tuple(
+            CleanPass(
+                table.keyspace,
+                table.table,
+                math.inf if table.oldest_us is None or table.never else (now_us - table.oldest_us) / 1e6,
+                table.gc_grace_s,
+            )
+            for table in (past.tables(number) if number is not None else ())
+        )
 
 
 def _warn(text: str) -> None:

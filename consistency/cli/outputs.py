@@ -43,12 +43,21 @@ def require_different(paths: Mapping[str, str | None]) -> None:
     """Raise UsageError where two options name the same file."""
     seen: dict[Path, str] = {}
     for option, path in paths.items():
-        if path is None or path == STDOUT:
+        if path is None or path == STDOUT or _is_special(Path(path)):
             continue
         first = seen.setdefault(Path(path).resolve(), option)
         if first != option:
             msg = f"{first} and {option} name the same file; each goes to one of its own"
             raise UsageError(msg)
+
+
+def write_public(option: str, path: str, text: str) -> None:
+    """Write a file that others read (mode 0644), whole or not at all."""
+    try:
+        _write(Path(path), text, mode=0o644)
+    except OSError as error:
+        msg = f"{option} {path}: {error.strerror}; it was not written"
+        raise ConsistencyError(msg) from None
 
 
 def write_json(option: str, path: str | None, data: Mapping[str, Any]) -> None:
@@ -71,13 +80,13 @@ def write_private(option: str, path: str | None, text: str) -> None:
     if path is None:
         return
     try:
-        _write(Path(path), text, private=True)
+        _write(Path(path), text, mode=0o600)
     except OSError as error:
         msg = f"{option} {path}: {error.strerror}; the file was not written"
         raise ConsistencyError(msg) from None
 
 
-def _write(path: Path, text: str, *, private: bool = False) -> None:
+def _write(path: Path, text: str, *, mode: int | None = None) -> None:
     if _is_special(path):  # renaming a file over a pipe or device would replace it
         path.write_text(text, encoding="utf-8")
         return
@@ -87,8 +96,10 @@ def _write(path: Path, text: str, *, private: bool = False) -> None:
         with suppress(FileNotFoundError):
             beside.unlink()
         # O_EXCL: a file that somebody laid there to read along is not written to.
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)  # whatever the umask says
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

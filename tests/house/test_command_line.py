@@ -8,6 +8,7 @@ from functools import cache
 from types import ModuleType
 
 import click
+import pytest
 
 from consistency.verdict import ExitCode
 from tests.house.source import ROOT, listed, text_of
@@ -74,6 +75,7 @@ def test_every_exit_code_is_documented() -> None:
     assert not found, listed(found, "not in README.md or docs/reference/; run: make docs")
 
 
-def test_the_reference_is_what_the_commands_say() -> None:
-    """The page is rendered, never edited."""
-    assert text_of("docs", "reference", "cli.md") == reference().render(), "run: make docs"
+@pytest.mark.parametrize("page", sorted(reference().PAGES))
+def test_the_reference_is_what_the_code_says(page: str) -> None:
+    """The pages are rendered, never edited."""
+    assert text_of("docs", "reference", page) == reference().PAGES[page](), "run: make docs"

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 import consistency
 from consistency.cli import main
@@ -23,43 +23,13 @@ from consistency.cli.group import LazyGroup
 from consistency.errors import ConnectError, LockedError, ReplicaTimeout
 from consistency.report import Report
 from consistency.throttle import DEFAULT_GUARD, Politeness
+from tests.unit.conftest import Shell
 from tests.unit.fake_cluster import US, FakeCluster, Version, opener
 
 ESC = "\x1b"
 
 
-@pytest.fixture(autouse=True)
-def no_settings_of_this_machine(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Keep the machine's own files and variables out, and the locks of runs in a place of their own."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-    for name in [n for n in os.environ if n.startswith("CONSISTENCY_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-
-
-class Shell:
-    """Runs commands against a fake cluster."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.patch = monkeypatch
-        self.cluster = FakeCluster().fill(20)
-
-    def run(self, *words: str) -> Result:
-        """Run one command."""
-        self.patch.setattr("consistency.session.open_cluster", opener(self.cluster))
-        return CliRunner().invoke(main, list(words))
-
-    def check(self, *words: str) -> Result:
-        """Run a check that does not wait for writes to settle."""
-        return self.run("check", "--settle", "0", *words)
-
-
-@pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """Return a shell with a clean cluster."""
-    return Shell(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_settings_of_this_machine")
 
 
 def damage(cluster: FakeCluster) -> None:

@@ -34,7 +34,7 @@ def test_a_command_is_timed_whole_and_must_succeed() -> None:
     """Wall time, processor time and peak memory of the process; another exit status than expected is an error."""
     sample = command([sys.executable, "-c", "sum(range(3_000_000)); bytearray(50_000_000)"])
     assert sample.wall_s > sample.cpu_s / 4 > 0
-    assert 50 < sample.peak_mb < 200
+    assert sample.peak_mb > 50  # and as much as the process that began it had, before it was replaced
     assert command([sys.executable, "-c", "raise SystemExit(1)"], accept=(1,)).wall_s > 0
     with pytest.raises(RuntimeError, match="ended with 3"):
         command([sys.executable, "-c", "raise SystemExit(3)"])

@@ -1,0 +1,128 @@
+"""What a watch knows of every table at this moment, as one outcome: what was not visited yet is unknown."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from consistency.metrics import CleanPass, RunOutcome, WatchFigures
+from consistency.report import Report, TableReport, Violation, not_scanned
+from consistency.scope import Scope
+from consistency.verdict import ExitCode
+
+_NOT_YET = "not visited yet by this watch"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What is kept of one visit of one table: figures, never rows."""
+
+    table: TableReport
+    findings_by_kind: Mapping[str, int] = field(default_factory=dict)
+
+
+class Board:
+    """The latest visit of every table in scope. `outcome` is replaced as a whole, so any thread may read it."""
+
+    def __init__(
+        self, extra_labels: Mapping[str, str] | None = None, clean_passes: Callable[[], tuple[CleanPass, ...]] = tuple
+    ) -> None:
+        self._extra_labels = dict(extra_labels or {})
+        self._clean_passes = clean_passes
+        self._visits: dict[str, Visit] = {}
+        self._violations: dict[str, tuple[Violation, ...]] = {}
+        self._scope: Scope | None = None
+        self._cluster = ""
+        self._started_at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+        self._rounds = 0
+        self._hook_failures = 0
+        self._last = (0.0, 0.0, int(ExitCode.INCOMPLETE))
+        self.outcome: RunOutcome | None = None
+
+    @property
+    def divergent_rows(self) -> int:
+        """The rows that differ, by the latest visit of each table."""
+        return sum(visit.table.divergent_rows for visit in self._visits.values())
+
+    def in_scope(self, scope: Scope) -> None:
+        """Note which tables there are; what was dropped is forgotten."""
+        self._scope = scope
+        names = {table.full_name for table in scope.tables}
+        self._visits = {name: visit for name, visit in self._visits.items() if name in names}
+        self._violations = {name: found for name, found in self._violations.items() if name in scope.keyspaces}
+
+    def visited(self, report: Report, seconds: float) -> None:
+        """Enter the report of a visit."""
+        self._cluster = report.cluster
+        for table in report.tables:
+            self._visits[table.full_name] = Visit(table, dict(report.findings_by_kind))
+            own = (v for v in report.violations if v.keyspace in ("", table.keyspace))
+            self._violations[table.keyspace] = tuple(own)
+        self._enter(seconds, report.exit_code)
+
+    def failed(self, full_name: str | None, reason: str, seconds: float, exit_code: int) -> None:
+        """Enter a visit that could not be made: of that table nothing is known any more."""
+        if full_name is not None:
+            keyspace, _, table = full_name.partition(".")
+            self._visits[full_name] = Visit(not_scanned(keyspace, table, reason, failed=True))
+        self._enter(seconds, exit_code)
+
+    def round_done(self, rounds: int) -> None:
+        """Note how many rounds are complete."""
+        self._rounds = rounds
+        self._publish()
+
+    def hook_failed(self) -> None:
+        """Count a hook that could not be told."""
+        self._hook_failures += 1
+        self._publish()
+
+    def _enter(self, seconds: float, exit_code: int) -> None:
+        self._last = (time.time(), seconds, int(exit_code))
+        self._publish()
+
+    def _publish(self) -> None:
+        ended_at, seconds, code = self._last
+        self.outcome = RunOutcome(
+            ended_at,
+            seconds,
+            code,
+            self._report(),
+            self._clean_passes(),
+            extra_labels=self._extra_labels,
+            watch=WatchFigures(self._rounds, self._hook_failures),
+        )
+
+    def _report(self) -> Report | None:
+        if self._scope is None:
+            return None
+        tables = [
+            self._visits[t.full_name].table if t.full_name in self._visits else _unseen(t.keyspace, t.name, _NOT_YET)
+            for t in self._scope.tables
+        ]
+        for name, reason in self._scope.unreadable.items():
+            keyspace, _, table = name.partition(".")
+            tables.append(_unseen(keyspace, table, reason))
+        kinds: Counter[str] = Counter()
+        for visit in self._visits.values():
+            kinds.update(visit.findings_by_kind)
+        return Report(
+            run_id="",
+            cluster=self._cluster,
+            started_at=self._started_at,
+            seconds=0.0,
+            tables=tuple(tables),
+            violations=_distinct(self._violations.values()),
+            findings_by_kind=dict(kinds),
+            not_checked=self._scope.not_checked,
+        )
+
+
+def _unseen(keyspace: str, table: str, reason: str) -> TableReport:
+    return not_scanned(keyspace, table, reason, failed=True)
+
+
+def _distinct(groups: Iterable[tuple[Violation, ...]]) -> tuple[Violation, ...]:
+    return tuple(dict.fromkeys(v for group in groups for v in group))

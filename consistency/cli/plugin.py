@@ -1,0 +1,46 @@
+"""A command that can be a monitoring plugin: with --nagios every end of it is one line and an exit code 0 to 3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from consistency.terminal.plugin import PluginResult, could_not_run, refused
+
+FLAG = "--nagios"
+
+
+class PluginCommand(click.Command):
+    """A command with the option --nagios; without it, this is any command."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the arguments; a plugin that was called wrongly is UNKNOWN, where exit code 2 would say CRITICAL."""
+        asked = FLAG in args
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            if not asked:
+                raise
+            result = refused(error.format_message())
+        leave(result)
+        raise click.exceptions.Exit(int(result.state))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what it could not do is UNKNOWN."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.params.get("nagios"):
+                return leave(could_not_run(error))
+            raise
+
+
+def leave(result: PluginResult) -> int:
+    """Print the line; return the exit code."""
+    click.echo(result.line)
+    return int(result.state)

@@ -1,0 +1,170 @@
+"""Logs a run as events, one line each, by listening to it as an Observer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, MutableMapping
+from enum import Enum
+from typing import IO, Any
+
+import structlog
+
+from consistency.errors import ConnectError, InternalError, LockedError, SettingsError, TopologyError
+from consistency.events import (
+    EVENTS,
+    finding_fields,
+    leaf_fields,
+    level_of,
+    plan_fields,
+    table_fields,
+)
+from consistency.findings import Finding
+from consistency.leaves import LeafResult
+from consistency.plan import TablePlan
+from consistency.report import Report, TableReport
+from consistency.schema import Table
+
+
+class LogFormat(str, Enum):
+    """How a line looks."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+LEVELS: Mapping[str, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+_BEFORE_ANY_ROW = (ConnectError, LockedError, SettingsError, TopologyError)
+"""Errors whose message cannot quote a key or a value: of connecting, of the settings, of the ring."""
+
+
+class LogSink:
+    """Where lines go and how they look: shared by the runs that log to one stream.
+
+    `lost` is why the last of the lines that are lost could not be written, empty where none is lost.
+    """
+
+    def __init__(
+        self, stream: IO[str], log_format: LogFormat = LogFormat.JSON, level: str = "info", *, colors: bool = False
+    ) -> None:
+        self.lost = ""
+        self.level = LEVELS[level]
+        self.renderer: Any = structlog.processors.JSONRenderer()
+        if log_format is LogFormat.CONSOLE:
+            self.renderer = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=16)
+        self._stream = stream
+
+    def info(self, line: str) -> None:
+        """Write a finished line now, so that one who follows the file sees it; structlog's last step."""
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self.lost = getattr(error, "strerror", None) or str(error)
+
+    debug = warning = error = info
+
+    def close(self) -> None:
+        """Close the stream; what it could not keep is lost too."""
+        try:
+            self._stream.close()
+        except OSError as error:
+            self.lost = error.strerror or str(error)
+
+
+class EventLog:
+    """An Observer that writes what it is told; a stream that fails loses lines, never the run."""
+
+    def __init__(self, sink: LogSink, run_id: str) -> None:
+        self.sink = sink
+        self._table: Table | None = None
+        self._waiting = 0
+        self._seq = 0
+        self._logger = structlog.wrap_logger(
+            sink,
+            processors=[self._numbered, structlog.processors.TimeStamper(fmt="iso", utc=True), sink.renderer],
+            wrapper_class=structlog.BoundLogger,
+        ).bind(run_id=run_id)
+
+    def of_run(self, run_id: str) -> EventLog:
+        """Return a log to the same stream for a run of its own, numbered from 1."""
+        return EventLog(self.sink, run_id)
+
+    def emit(self, event: str, /, **fields: object) -> None:
+        """Write one event of the list at its usual level."""
+        self.emit_at(EVENTS[event].level if event in EVENTS else logging.ERROR, event, **fields)
+
+    def emit_at(self, level: int, event: str, /, **fields: object) -> None:
+        """Write one event of the list; InternalError where it, or a field, is not on it."""
+        kind = EVENTS.get(event)
+        if kind is None or not set(fields) <= set(kind.fields):
+            msg = f"the event {event!r} or one of its fields is not in the list of events"
+            raise InternalError(msg)
+        if level >= self.sink.level:
+            name = logging.getLevelName(level).lower()
+            getattr(self._logger, name)(event, level=name, **fields)
+
+    def scan_started(self, tables: int) -> None:
+        """Log how many tables there are."""
+        self.emit("scan.started", tables=tables)
+
+    def table_planned(self, table: Table, plan: TablePlan) -> None:
+        """Log a table's plan."""
+        self._table = table
+        self.emit("table.planned", **plan_fields(table, plan))
+
+    def leaf_digested(self, result: LeafResult) -> None:
+        """Log a leaf, and each replica that could not digest it."""
+        where = leaf_fields(self._table, result)
+        self.emit("leaf.digested", **where, rows=result.rows, digests=len(result.digests), differs=result.differs)
+        for node, error in result.errors.items():
+            self.emit("leaf.failed", **where, replica=node.name, error=type(error).__name__)
+
+    def found(self, finding: Finding) -> None:
+        """Log that a row differs, not which."""
+        self.emit("row.found", **finding_fields(finding))
+
+    def settling(self, waiting: int) -> None:
+        """Log how many rows wait, where that changed."""
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self.emit("rows.settling", waiting=waiting)
+
+    def table_done(self, report: TableReport) -> None:
+        """Log a table's figures."""
+        self.emit_at(level_of(report.verdict), "table.done", **table_fields(report))
+
+    def ended(self, report: Report) -> None:
+        """Log what a report comes to."""
+        coverage = report.coverage
+        self.emit_at(
+            logging.WARNING if report.exit_code else logging.INFO,
+            "run.ended",
+            verdict=report.verdict.value,
+            exit_code=int(report.exit_code),
+            interrupted=report.interrupted,
+            tables=len(report.tables),
+            divergent_rows=0 if report.mended else sum(report.findings_by_kind.values()),
+            violations=len(report.violations),
+            planned=coverage.planned,
+            completed=coverage.completed,
+            skipped=coverage.skipped,
+            failed=coverage.failed,
+            seconds=round(report.seconds, 3),
+        )
+
+    def failed(self, error: BaseException, exit_code: int, seconds: float) -> None:
+        """Log that there is no report, by the error's type; in words only what is raised before any row is read."""
+        reason = str(error) if isinstance(error, _BEFORE_ANY_ROW) else ""
+        seconds = round(seconds, 3)
+        self.emit("run.failed", error=type(error).__name__, reason=reason, exit_code=exit_code, seconds=seconds)
+
+    def _numbered(self, _: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        self._seq += 1
+        return {"seq": self._seq, **fields}

@@ -1,0 +1,227 @@
+"""What a run tells Prometheus: few gauges, labelled by keyspace and table at most, none without a fact behind it.
+
+A figure that is not known is left out: zero divergent rows are claimed only of a table that was read whole.
+The rules in deploy/prometheus and the dashboard in deploy/grafana use these names and no others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from consistency.errors import UsageError
+from consistency.findings import Kind
+from consistency.report import Report, Severity, TableReport
+from consistency.verdict import Verdict
+
+METRICS_VERSION = 1
+"""Raised when a metric is renamed, removed or comes to mean something else; new ones may come without."""
+
+_HELP: dict[str, str] = {
+    "consistency_last_run_timestamp_seconds": (
+        "When the last run ended, well or not. Alert when it is older than two of your intervals: look at the timer."
+    ),
+    "consistency_last_run_exit_code": (
+        "Exit code of the last run: 0 clean, 1 divergent, 2 usage, 3 incomplete, 4 could not run, 5 locked, "
+        "130 interrupted. 2 or 4 for two runs: run the command by hand and read its one line."
+    ),
+    "consistency_last_run_duration_seconds": (
+        "How long the last run took. Near your interval: check fewer tables a run, or use --full-speed."
+    ),
+    "consistency_verdict": (
+        "1 for the verdict of the last run, 0 for the others. divergent: explain and repair; unknown: see what "
+        "could not be read."
+    ),
+    "consistency_divergent_rows": (
+        "Rows whose replicas differ, after --repair too unless it left none; 0 only where all of the table was read. "
+        "Above 0: 'consistency explain', then 'consistency repair'."
+    ),
+    "consistency_unsettled_rows": (
+        "Rows that kept changing until patience ran out. Above 0 in every run: raise --settle or check at a quiet hour."
+    ),
+    "consistency_findings": (
+        "Rows that differ by kind; 0 only where everything was read. zombie_suspect: do not run nodetool repair before "
+        "you looked; future_write_time: find the client whose clock is wrong."
+    ),
+    "consistency_replication_violations": (
+        "Rules of replication that are broken. Above 0: 'consistency audit' names each with the command that mends it."
+    ),
+    "consistency_digests_planned": (
+        "Digests that the last run planned, one a range and replica: what the other figures are out of."
+    ),
+    "consistency_digests": (
+        "How the planned digests ended: completed, skipped or failed. Failed above 0: the report names replica and "
+        "reason, bring it back and run again."
+    ),
+    "consistency_oldest_clean_pass_age_seconds": (
+        "Age of the range whose last clean pass is longest ago, +Inf where one never had any. Near gc_grace_seconds: "
+        "check and repair this table first, purged deletes may come back after it."
+    ),
+    "consistency_gc_grace_seconds": "How long the table keeps tombstones: every range wants a clean pass within it.",
+    "consistency_watch_rounds_total": (
+        "Rounds over all tables that the watch completed, visits that failed among them. Still for longer than "
+        "--period: the tables take longer than that, raise it."
+    ),
+    "consistency_hook_failures_total": (
+        "Divergences that the watch could not tell to a hook. Above 0: try the command or the address by hand."
+    ),
+}
+HELP: Mapping[str, str] = MappingProxyType(_HELP)
+"""Every metric of a run and what to do about it."""
+
+LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "consistency_verdict": ("verdict",),
+        "consistency_divergent_rows": ("keyspace", "table"),
+        "consistency_unsettled_rows": ("keyspace", "table"),
+        "consistency_findings": ("kind",),
+        "consistency_replication_violations": ("severity",),
+        "consistency_digests": ("outcome",),
+        "consistency_oldest_clean_pass_age_seconds": ("keyspace", "table"),
+        "consistency_gc_grace_seconds": ("keyspace", "table"),
+    }
+)
+"""The labels of those that have any."""
+
+Family = GaugeMetricFamily | CounterMetricFamily
+
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_OWN_LABELS = frozenset(label for labels in LABELS.values() for label in labels)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanPass:
+    """How long ago the least recently clean range of a table was clean, beside how long that may be."""
+
+    keyspace: str
+    table: str
+    oldest_age_s: float
+    """`math.inf` where a range never had a clean pass."""
+    gc_grace_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchFigures:
+    """What only a watch counts."""
+
+    rounds: int
+    hook_failures: int
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended: `report` is None where it could not run, `clean_passes` is empty where nobody keeps them.
+
+    Of a watch it is the latest visit, and `report` what is known of every table.
+    """
+
+    ended_at_s: float
+    seconds: float
+    exit_code: int
+    report: Report | None = None
+    clean_passes: tuple[CleanPass, ...] = ()
+    extra_labels: Mapping[str, str] = field(default_factory=dict)
+    watch: WatchFigures | None = None
+
+
+def render(outcome: RunOutcome) -> str:
+    """Return the text that node_exporter's textfile collector reads."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(OutcomeCollector(lambda: outcome))
+    return generate_latest(registry).decode("utf-8")
+
+
+class OutcomeCollector(Collector):
+    """The outcome of the moment, as prometheus_client asks for it."""
+
+    def __init__(self, outcome: Callable[[], RunOutcome]) -> None:
+        self._outcome = outcome
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the metrics that there are figures for."""
+        return families(self._outcome())
+
+
+def families(outcome: RunOutcome) -> Iterator[Family]:
+    """Yield every metric of a run that has a figure."""
+    sheet = _Sheet(outcome.extra_labels)
+    sheet.put("consistency_last_run_timestamp_seconds", outcome.ended_at_s)
+    sheet.put("consistency_last_run_exit_code", outcome.exit_code)
+    sheet.put("consistency_last_run_duration_seconds", outcome.seconds)
+    verdict = outcome.report.verdict if outcome.report else Verdict.UNKNOWN
+    for each in Verdict:
+        sheet.put("consistency_verdict", each is verdict, each.value)
+    if outcome.report is not None:
+        _enter_report(sheet, outcome.report)
+    for clean in outcome.clean_passes:
+        sheet.put("consistency_oldest_clean_pass_age_seconds", clean.oldest_age_s, clean.keyspace, clean.table)
+        sheet.put("consistency_gc_grace_seconds", clean.gc_grace_s, clean.keyspace, clean.table)
+    if outcome.watch is not None:
+        sheet.put("consistency_watch_rounds_total", outcome.watch.rounds)
+        sheet.put("consistency_hook_failures_total", outcome.watch.hook_failures)
+    return iter(sheet.families.values())
+
+
+def parse_labels(words: tuple[str, ...]) -> dict[str, str]:
+    """Read `NAME=VALUE` pairs that are put on every metric, such as `cluster=prod`."""
+    labels: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not value or not _LABEL.fullmatch(name) or name.startswith("__"):
+            msg = f"--metrics-label {word!r} is not NAME=VALUE, such as cluster=prod"
+            raise UsageError(msg)
+        if name in _OWN_LABELS or name in labels:
+            msg = f"--metrics-label {name} is taken; choose another name, such as cluster"
+            raise UsageError(msg)
+        labels[name] = value
+    return labels
+
+
+class _Sheet:
+    """The metrics being filled in, in the order in which they came up."""
+
+    def __init__(self, extra: Mapping[str, str]) -> None:
+        self._extra = extra
+        self.families: dict[str, Family] = {}
+
+    def put(self, name: str, value: float, *labels: str) -> None:
+        """Enter one figure."""
+        if name not in self.families:
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            self.families[name] = kind(name, HELP[name], labels=[*LABELS.get(name, ()), *self._extra])
+        self.families[name].add_metric([*labels, *self._extra.values()], float(value))
+
+
+def _enter_report(sheet: _Sheet, report: Report) -> None:
+    for table in report.tables:
+        divergent = 0 if report.mended else table.divergent_rows
+        if divergent or _read_whole(table, report):
+            sheet.put("consistency_divergent_rows", divergent, table.keyspace, table.table)
+        if table.unsettled_rows or _read_whole(table, report):
+            sheet.put("consistency_unsettled_rows", table.unsettled_rows, table.keyspace, table.table)
+    whole = bool(report.tables) and all(_read_whole(table, report) for table in report.tables)
+    for kind in Kind:
+        count = 0 if report.mended else report.findings_by_kind.get(kind.value, 0)
+        if count or whole:
+            sheet.put("consistency_findings", count, kind.value)
+    for severity in Severity:
+        broken = sum(v.severity is severity for v in report.violations)
+        sheet.put("consistency_replication_violations", broken, severity.value)
+    coverage = report.coverage
+    sheet.put("consistency_digests_planned", coverage.planned)
+    sheet.put("consistency_digests", coverage.completed, "completed")
+    sheet.put("consistency_digests", coverage.skipped, "skipped")
+    sheet.put("consistency_digests", coverage.failed, "failed")
+
+
+def _read_whole(table: TableReport, report: Report) -> bool:
+    """Whether a zero may be claimed: all was read and settled, and the run came to its end."""
+    return (
+        bool(table.coverage.planned) and table.coverage.complete and not table.unsettled_rows and not report.interrupted
+    )

@@ -1,0 +1,103 @@
+"""One line and an exit code for Nagios, Icinga and what else runs their plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from consistency.errors import ConsistencyError, InternalError
+from consistency.render import visible
+from consistency.report import Report, Severity
+from consistency.terminal.figures import counted
+from consistency.verdict import Verdict
+
+_MOST_TABLES = 3
+
+
+class PluginState(IntEnum):
+    """What a plugin's exit code says."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PluginResult:
+    """The line to print and the code to leave with."""
+
+    state: PluginState
+    line: str
+
+
+def judge_for_plugin(report: Report) -> PluginResult:
+    """Return the state that a report means: damage before ignorance before warnings."""
+    errors = sum(v.severity is Severity.ERROR for v in report.violations)
+    warnings = len(report.violations) - errors
+    divergent = sum(report.findings_by_kind.values())
+    coverage = report.coverage
+    texts = []
+    if report.mended:
+        texts.append(f"{counted(divergent, 'row')} differed and were repaired")
+        divergent = 0
+    elif divergent:
+        where = _names(t.full_name for t in report.tables if t.divergent_rows)
+        texts.append(f"replicas differ in {counted(divergent, 'row')} of {where}")
+    if errors:
+        texts.append(f"{counted(errors, 'violation')} of replication, run: consistency audit")
+    if report.verdict is not Verdict.CONSISTENT and not (coverage.complete and coverage.planned):
+        texts.append(f"{coverage.completed:,} of {counted(coverage.planned, 'digest')} read")
+    unsettled = sum(t.unsettled_rows for t in report.tables)
+    if unsettled:
+        texts.append(f"{counted(unsettled, 'row')} kept changing")
+    if report.interrupted:
+        texts.append("interrupted")
+    if warnings:
+        texts.append(f"{counted(warnings, 'warning')} about replication")
+    state = _state(report, errors, warnings)
+    if state is PluginState.OK:
+        rows = counted(sum(t.rows for t in report.tables), "row")
+        texts += [f"all replicas hold the same {rows} in {counted(len(report.tables), 'table')}"]
+    figures = [
+        f"divergent_rows={divergent};;0;0",
+        f"violations={errors};;0;0",
+        f"warnings={warnings};0;;0",
+        f"digests_failed={coverage.failed};;;0;{coverage.planned}",
+        f"digests_skipped={coverage.skipped};;;0;{coverage.planned}",
+        f"duration={report.seconds:.1f}s;;;0",
+    ]
+    return PluginResult(state, _line(state, "; ".join(texts)) + " | " + " ".join(figures))
+
+
+def could_not_run(error: BaseException) -> PluginResult:
+    """Return UNKNOWN with the reason; of an error that is not ours only its type, as it may quote anything."""
+    ours = isinstance(error, ConsistencyError) and not isinstance(error, InternalError)
+    reason = str(error) if ours else f"{type(error).__name__}; run with CONSISTENCY_DEBUG=1 for the traceback"
+    return refused(reason)
+
+
+def refused(reason: str) -> PluginResult:
+    """Return UNKNOWN with a reason in words."""
+    return PluginResult(PluginState.UNKNOWN, _line(PluginState.UNKNOWN, f"could not run: {reason}"))
+
+
+def _state(report: Report, errors: int, warnings: int) -> PluginState:
+    if report.verdict is Verdict.DIVERGENT or errors:
+        return PluginState.CRITICAL
+    if report.verdict is not Verdict.CONSISTENT:
+        return PluginState.UNKNOWN
+    return PluginState.WARNING if warnings else PluginState.OK
+
+
+def _names(names: Iterable[str]) -> str:
+    known = sorted(names)
+    more = f" and {len(known) - _MOST_TABLES} more" if len(known) > _MOST_TABLES else ""
+    return ", ".join(known[:_MOST_TABLES]) + more
+
+
+def _line(state: PluginState, text: str) -> str:
+    """Return `CONSISTENCY STATE - text`; a bar would begin the figures, a line break the long output."""
+    plain = " ".join(visible(part) for part in text.split()).replace("|", "/")
+    return f"CONSISTENCY {state.name} - {plain}"

@@ -1,0 +1,173 @@
+"""Hooks: told what was found and never which rows, signed, tried again within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consistency.errors import UsageError
+from consistency.hooks import CommandHook, HookBusy, HookFailed, WebHook, deliver, message_of, signature
+from tests.unit.test_terminal import finding, report, table_report
+
+MESSAGE = message_of(report(table_report(divergent_rows=2), table_report("items"), top=(finding(),)), 1_800_000_000.0)
+
+
+class Receiver:
+    """A web server that answers with the codes it is given, in turn, the last one for ever."""
+
+    def __init__(self) -> None:
+        self.codes = [200]
+        self.heard: list[tuple[dict[str, str], bytes]] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.heard.append((dict(self.headers), body))
+                code = receiver.codes.pop(0) if len(receiver.codes) > 1 else receiver.codes[0]
+                self.send_response(code)
+                if code == 302:
+                    self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook?token=secret"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Return a web server that is gone after the test."""
+    server = Receiver()
+    yield server
+    server.close()
+
+
+def tell(hook: Any, attempts: int = 3) -> int:
+    """Deliver the message without long waits."""
+    return asyncio.run(deliver(hook, MESSAGE, attempts=attempts, longest_wait_s=0.01))
+
+
+def test_the_message_names_tables_and_never_keys() -> None:
+    """Only tables that differ, with figures and the way to the rows."""
+    data = json.loads(MESSAGE)
+    assert data["tables"] == [{"keyspace": "shop", "table": "orders", "divergent_rows": 2}]
+    assert (data["schema"], data["event"], data["verdict"]) == (1, "divergence", "divergent")
+    assert data["findings_by_kind"] == {"missing": 2}
+    assert "id" not in MESSAGE.decode().replace("run_id", "").replace("divergen", "")
+
+
+def test_a_webhook_is_signed_over_time_and_body(receiver: Receiver) -> None:
+    """The receiver computes the same from the shared secret; another secret or body gives another signature."""
+    assert tell(WebHook.parse(receiver.url, "s3cret")) == 1
+    ((headers, body),) = receiver.heard
+    assert body == MESSAGE
+    stamp = headers["X-Consistency-Timestamp"]
+    assert headers["X-Consistency-Signature"] == signature("s3cret", stamp, body)
+    others = {signature("other", stamp, body), signature("s3cret", "0", body), signature("s3cret", stamp, body + b" ")}
+    assert headers["X-Consistency-Signature"] not in others
+
+
+def test_a_busy_webhook_is_tried_again(receiver: Receiver) -> None:
+    """5xx, 429: until it takes it."""
+    receiver.codes = [503, 429, 200]
+    assert tell(WebHook.parse(receiver.url, "s")) == 3
+
+
+def test_a_webhook_that_stays_busy_is_given_up(receiver: Receiver) -> None:
+    """After so many attempts and no more."""
+    receiver.codes = [500]
+    with pytest.raises(HookBusy, match="answered 500"):
+        tell(WebHook.parse(receiver.url, "s"))
+    assert len(receiver.heard) == 3
+
+
+@pytest.mark.parametrize("code", [302, 401, 404])
+def test_a_refusal_is_not_tried_again_and_no_redirect_is_followed(receiver: Receiver, code: int) -> None:
+    """The message names the code, not the address: it may hold a secret."""
+    receiver.codes = [code]
+    with pytest.raises(HookFailed, match=f"answered {code}") as caught:
+        tell(WebHook.parse(receiver.url, "s"))
+    assert len(receiver.heard) == 1
+    assert "secret" not in str(caught.value)
+
+
+def test_nobody_listening_is_tried_again(receiver: Receiver) -> None:
+    """And told as a failure in the end."""
+    url = receiver.url
+    receiver.server.server_close()
+    with pytest.raises(HookBusy, match="cannot be reached"):
+        tell(WebHook.parse(url, "s"), attempts=2)
+
+
+@pytest.mark.parametrize("url", ["", "ftp://x/y", "file:///etc/passwd", "http://", "alerts.example"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    """Only http and https."""
+    with pytest.raises(UsageError, match="no http or https address"):
+        WebHook.parse(url, "s")
+
+
+def test_a_webhook_without_a_secret_is_refused() -> None:
+    """An unsigned one could be sent by anyone."""
+    with pytest.raises(UsageError, match="CONSISTENCY_WEBHOOK_SECRET"):
+        WebHook.parse("https://alerts.example", None)
+
+
+def test_the_address_and_the_secret_are_not_in_the_hooks_repr() -> None:
+    """A traceback shows neither."""
+    assert "secret" not in repr(WebHook.parse("https://alerts.example/?t=secret", "secret word"))
+
+
+def test_a_command_gets_the_message_on_stdin(tmp_path: Path) -> None:
+    """Without a shell: its arguments are what they are."""
+    path = tmp_path / "told; rm x"
+    code = "import sys; open(sys.argv[1], 'wb').write(sys.stdin.buffer.read())"
+    assert tell(CommandHook((sys.executable, "-c", code, str(path)))) == 1
+    assert path.read_bytes() == MESSAGE
+
+
+def test_a_command_that_fails_is_tried_again_and_given_up(tmp_path: Path) -> None:
+    """With its exit code."""
+    path = tmp_path / "tries"
+    code = "import sys; open(sys.argv[1], 'a').write('x'); sys.exit(3)"
+    with pytest.raises(HookBusy, match="exit code 3"):
+        tell(CommandHook((sys.executable, "-c", code, str(path))))
+    assert path.read_text() == "xxx"
+
+
+def test_a_command_that_hangs_is_ended() -> None:
+    """Within its time."""
+    hook = CommandHook((sys.executable, "-c", "import time; time.sleep(60)"), timeout_s=0.3)
+    with pytest.raises(HookBusy, match="did not end"):
+        tell(hook, attempts=1)
+
+
+def test_a_command_that_does_not_exist_is_not_tried_again() -> None:
+    """It will not exist the next time either."""
+    with pytest.raises(HookFailed, match="No such file"):
+        tell(CommandHook(("/no/such/command",)))
+
+
+@pytest.mark.parametrize("text", ["", "  ", "'open"])
+def test_a_command_line_that_is_none_is_refused(text: str) -> None:
+    """Before the watch starts."""
+    with pytest.raises(UsageError, match="--hook"):
+        CommandHook.parse(text)
