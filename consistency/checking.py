@@ -269,7 +269,8 @@ class _Run:
             top=tuple(self._top),
             not_checked=self._scope.not_checked,
             replicas=tuple(node.name for node in self._ring.nodes),
-            findings_path=None if self._options.findings is None else str(self._options.findings),
+            findings_path=str(self._options.findings) if self._options.findings and not self._writer.error else None,
+            findings_error=self._writer.error,
             interrupted=interrupted,
         )
 

@@ -14,11 +14,7 @@ from consistency import cql
 from consistency.access import PinnedAccess, ReadLimits, probe
 from consistency.cqltype import quote_identifier
 from consistency.driver import Connection
-from consistency.errors import (
-    ReplicaError,
-    ReplicaTimeout,
-    TooMuchToScan,
-)
+from consistency.errors import ReplicaError, ReplicaTimeout, SchemaError, TooMuchToScan
 from consistency.reader import Key
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Ring
@@ -85,7 +81,7 @@ class CqlReader:
         role = self._connection.username
         if role is None:
             return True
-        node = next(n for n in self._ring.nodes if n.up)
+        node = next((n for n in self._ring.nodes if n.up), self._ring.nodes[0])
         name = quote_identifier(role)
         try:
             roles = await self._connection.select(node, f"LIST ROLES OF {name}")
@@ -97,9 +93,15 @@ class CqlReader:
         return bool(granted)
 
     async def schema(self) -> dict[str, Keyspace]:
-        """Read every keyspace through a node that is up."""
-        node = next(n for n in self._ring.nodes if n.up)
-        return build_schema(await _schema_rows(self._connection, node))
+        """Read every keyspace through the first node that answers, those last seen up before the others."""
+        last: ReplicaError | None = None
+        for node in sorted(self._ring.nodes, key=lambda n: not (n.up and self._access.answers(n))):
+            try:
+                return build_schema(await _schema_rows(self._connection, node))
+            except ReplicaError as error:
+                last = error
+        msg = f"no node would describe the schema: {last}"
+        raise SchemaError(msg)
 
     def locality(self, node: Node) -> Locality:
         """Say how answers of this node are known to be its own."""

@@ -16,8 +16,9 @@ from consistency.cli.connection import Target, connection_options, take_connecti
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.outputs import STDOUT, require_writable, write_json
 from consistency.cli.values import SECONDS
-from consistency.errors import UsageError
+from consistency.errors import ConsistencyError, UsageError
 from consistency.reading import Depth, Locality, Route
+from consistency.render import visible
 from consistency.report import Report
 from consistency.scan import ScanOptions
 from consistency.settle import DEFAULT_WINDOW_S
@@ -116,11 +117,19 @@ def check(names: tuple[str, ...], **given: Any) -> int:
     """  # noqa: D301 - click wants the control character
     order = _order(names, given)
     report, console = _run(order)
-    write_json("--json", order.json_path, report.as_json())
+    lost = [f"--findings {order.options.findings}: {report.findings_error}"] if report.findings_error else []
+    try:
+        write_json("--json", order.json_path, report.as_json())
+    except ConsistencyError as error:
+        lost.append(str(error).partition(";")[0])
     if not (order.quiet and report.exit_code is ExitCode.CONSISTENT):
         keys = console.is_terminal if order.show_keys is None else order.show_keys
         print_report(console, report, order.typed, keys=keys)
-    return int(report.exit_code)
+    if not lost:
+        return int(report.exit_code)
+    click.echo(f"error: {visible('; '.join(lost))}: not written; make room and check again", err=True)
+    found = report.exit_code in (ExitCode.DIVERGENT, ExitCode.INTERRUPTED)
+    return int(report.exit_code if found else ExitCode.COULD_NOT_RUN)
 
 
 @dataclass(frozen=True, slots=True)

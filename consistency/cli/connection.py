@@ -22,7 +22,7 @@ _OPTIONS = (
     click.option(
         "--config",
         metavar="FILE",
-        help="TOML file with a [connection] table: hosts, port, username, password, tls, connect_timeout. "
+        help="TOML file with a [connection] table: hosts, port, username, password, tls, connect_timeout, protocol. "
         "Default: ~/.config/consistency/config.toml where it exists.",
     ),
     click.option(
