@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast lint format bench docs sandbox-up sandbox-down lock clean
+.PHONY: help demo test test-fast soak lint format bench docs sandbox-up sandbox-down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,15 @@ test: $(BUILT) ## every test; starts a real Cassandra cluster
 
 test-fast: $(BUILT) ## the tests that need no Cassandra
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
+
+soak: $(BUILT) ## the long variants, an hour and more; figures at the end of each part
+	CONSISTENCY_SEEDS=100000 $(BIN)/python -m pytest tests/unit/test_simulation.py $(ARGS)
+	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/cluster/test_faults.py $(ARGS)
+	CONSISTENCY_LOAD_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_load.py $(ARGS)
+	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/cluster/test_odd_data.py $(ARGS)
+	CONSISTENCY_SOAK=1 CONSISTENCY_TEST_VNODES=1 $(BIN)/python -m pytest tests/cluster/test_topology.py $(ARGS)
+	CONSISTENCY_TEST_VNODES=256 $(BIN)/python -m pytest tests/cluster/test_topology.py $(ARGS)
+	CONSISTENCY_SOAK_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_lanes.py $(ARGS)
 
 lint: $(BUILT) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -116,8 +116,7 @@ class CqlReader:
             digest = await self._client_digest(node, reading, token_range, now_s)
             if not times:
                 return digest
-            text = cql.newest_times(reading, token_range)
-            return replace(digest, newest_us=_newest(await self._aggregate(node, reading, lambda _: text, now_s)))
+            return replace(digest, newest_us=await self._newest_time(node, reading, token_range, now_s))
         if reading.capabilities.hashes:
             row = await self._aggregate(
                 node, reading, lambda name: cql.hash_digest(reading, token_range, name, newest=newest), now_s
@@ -128,6 +127,17 @@ class CqlReader:
         sums = row[1 : len(row) - times]
         value = b"".join(_bigint(s).to_bytes(8, "big", signed=True) for s in sums)
         return Digest(_bigint(row[0]), value, _newest(row[len(row) - times :]))
+
+    async def _newest_time(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> int | None:
+        """Ask the server for the newest write time of a range, or look for it here where that is too much for it."""
+        text = cql.newest_times(reading, token_range)
+        try:
+            return _newest(await self._aggregate(node, reading, lambda _: text, now_s))
+        except (ReplicaTimeout, TooMuchToScan):
+            newest: int | None = None
+            async for rows in self.rows(node, reading, token_range, now_s):
+                newest = max((t for t in (newest, *map(reading.newest_us, rows)) if t is not None), default=None)
+            return newest
 
     async def _aggregate(self, node: Node, reading: Reading, text: Callable[[str], str], now_s: int) -> RawRow:
         """Run an aggregate in one of the node's lanes: `text` is given the lane's spelling of the algorithm."""

@@ -25,6 +25,9 @@ from consistency.tokens import TokenRange
 from consistency.tree import differing_leaves
 from consistency.verdict import Coverage
 
+SECOND_TRY_AFTER_S = 10.5
+"""How long replicas that failed are left alone at the end: a node known to be down is not asked for 10 s."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
@@ -67,7 +70,9 @@ class Scan:
         ledger = self.ledger = Ledger(await self._plan())
         self.observer.table_planned(self.task.reading.table, ledger.plan)
         await self._digest(ledger, ledger.plan.leaves)
-        await self._digest(ledger, self._worth_another_try(ledger))
+        if again := self._worth_another_try(ledger):
+            await self.clock.sleep(SECOND_TRY_AFTER_S)
+            await self._digest(ledger, again)
         await self._compare(ledger)
         self.ended = self.clock.monotonic()
 

@@ -65,7 +65,7 @@ def guarded_cluster(tmp_path_factory: pytest.TempPathFactory, authority: Authori
         **authority.node_settings([f"127.0.33.{n}" for n in range(1, 6)], optional=True, client_auth=False),
     }
     directory = tmp_path_factory.mktemp("guarded")
-    clusters = sandbox_cluster(directory, "127.0.33.1", auth=True, settings=settings)
+    clusters = sandbox_cluster(directory, "127.0.33.1", auth=True, settings=settings, heap="512m")
     cluster: RunningCluster = next(clusters)
     try:
         # First of all: until they are repaired, the new replicas of system_auth know of no user's rights.

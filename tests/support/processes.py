@@ -1,4 +1,4 @@
-"""`consistency check` as a process of its own: to be signalled, killed, starved of disk, and measured."""
+"""`consistency check` as a process of its own: to be signalled, killed and measured."""
 
 from __future__ import annotations
 
@@ -23,16 +23,13 @@ class Checker:
         *arguments: str,
         command: str = "check",
         environ: Mapping[str, str] | None = None,
-        file_blocks: int | None = None,
     ) -> None:
         self._out, self._err = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115 - closed with us
         self._kept: dict[IO[str], str] = {}
         self.memory_mb = 0.0
         self.code: int | None = None
-        # The program ignores the signal that comes with it, as Python does: a write fails.
-        limits = [] if file_blocks is None else ["sh", "-c", f'ulimit -f {file_blocks}; exec "$@"', "sh"]
         self.process = subprocess.Popen(
-            [*limits, sys.executable, "-m", "consistency", command, *arguments],
+            [sys.executable, "-m", "consistency", command, *arguments],
             env={**cluster.environ(), **(environ or {})},
             stdout=self._out,
             stderr=self._err,
