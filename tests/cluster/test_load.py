@@ -29,7 +29,7 @@ from tests.support.figures import Figures
 
 pytestmark = pytest.mark.cluster
 
-SECONDS = float(os.environ.get("CONSISTENCY_LOAD_SECONDS", "40"))
+SECONDS = float(os.environ.get("CONSISTENCY_LOAD_SECONDS", "25"))
 ROWS = 20_000
 LIVE = 4_000
 """The rows that writers write to; what is planted is elsewhere."""

@@ -1,7 +1,8 @@
 """Wide and odd data: the check neither runs out of memory nor of time, and finds exactly what is planted.
 
 Each test runs `consistency check` as a process of its own and notes the most memory it held. The sizes are those
-of a test that is run often; CONSISTENCY_SOAK=1 makes them those in docs/reliability.md.
+of a test that is run often; CONSISTENCY_SOAK=1 makes them those in docs/reliability.md, and adds the slowest to fill.
+A partition of 300,000 rows (test_scale) and 5,000 tombstones (test_faults) are checked every time.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ import pytest
 from consistency.findings import Finding, read_findings
 from tests.support.cluster import RunningCluster
 from tests.support.damage import Expected, as_expected, expected
-from tests.support.figures import FIGURES, LONG
+from tests.support.figures import FIGURES, LONG, SOAK
 from tests.support.processes import Checker
 
 pytestmark = pytest.mark.cluster
 
 MEMORY_MB = 400
 """What a check may hold at most, whatever the data; an idle one holds about 60."""
-WIDE_ROWS = 2_000_000 if LONG else 200_000
-TABLES = 500 if LONG else 60
-TOMBSTONES = 300_000 if LONG else 120_000
-DIVERGENT = 200_000 if LONG else 10_000
+WIDE_ROWS = 2_000_000
+TABLES = 500 if LONG else 30
+TOMBSTONES = 300_000
+DIVERGENT = 200_000 if LONG else 5_000
 COLUMNS = 200
 _BATCH = 100
 
@@ -93,6 +94,7 @@ def hundreds(count: int) -> list[range]:
     return [range(i, i + _BATCH) for i in range(0, count, _BATCH)]
 
 
+@SOAK
 def test_one_partition_of_very_many_rows(odd: RunningCluster, tmp_path: Path) -> None:
     """Everything in one partition, which no token range can split: digested whole, read by pages, its damage found."""
     base = past_us()
@@ -159,6 +161,7 @@ def test_very_many_tables(cluster: RunningCluster, tmp_path: Path) -> None:
     cluster.ddl("DROP KEYSPACE many")
 
 
+@SOAK
 def test_a_range_full_of_tombstones(odd: RunningCluster, tmp_path: Path) -> None:
     """More tombstones in one partition than a server reads at once: read in smaller pages, and the damage found."""
     base = past_us()

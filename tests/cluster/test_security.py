@@ -124,8 +124,8 @@ def test_nodes_that_ask_for_a_client_certificate(authority: Authority, tmp_path:
         without = cluster.environ() | {"CONSISTENCY_TLS_CA_FILE": str(authority.ca_file)}
         theirs = without | {"CONSISTENCY_TLS_CERT_FILE": str(certificate), "CONSISTENCY_TLS_KEY_FILE": str(key)}
         admitted = run("audit", "system_traces", environ=theirs)
-        assert admitted.returncode in (0, 1), admitted.stdout + admitted.stderr
-        assert "system_traces" in admitted.stdout
+        assert admitted.returncode == 0, admitted.stdout + admitted.stderr
+        assert "1 keyspace on 1 node" in admitted.stdout
         for environ in (without, cluster.environ()):
             refused = run("audit", environ=environ)
             assert refused.returncode == 4, refused.stdout + refused.stderr
@@ -254,7 +254,7 @@ def test_hostile_names_and_values_break_neither_cql_nor_the_terminal(
     assert not _hostile(done.stdout + done.stderr)
     rows = range(1, len(found) + 1)
     explained = [cluster.command("explain", str(findings), "--row", str(n)) for n in rows]
-    assert [e.returncode for e in explained] == [0] * len(found), explained[0].stderr
+    assert {e.returncode for e in explained} == {1}, explained[0].stderr  # each row still differs
     assert not _hostile("".join(e.stdout + e.stderr for e in explained))
     shown = _on_a_terminal(cluster, "check", "hostile", "--settle", "0.3")
     assert not _hostile(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", ""))

@@ -47,6 +47,8 @@ class RunningCluster:
     auth: bool = False
     ports: tuple[int, ...] = ()
     """The nodes' CQL ports where they differ."""
+    protocol: int | None = None
+    """The native protocol that the tool is made to speak."""
     _cluster: Any = field(default=None, repr=False)
     _session: Any = field(default=None, repr=False)
 
@@ -58,9 +60,8 @@ class RunningCluster:
     @property
     def settings(self) -> ConnectionSettings:
         """How the tool reaches it."""
-        return ConnectionSettings(
-            self.points, username=_USER if self.auth else None, password=_USER if self.auth else None
-        )
+        user = _USER if self.auth else None
+        return ConnectionSettings(self.points, username=user, password=user, protocol=self.protocol)
 
     @property
     def session(self) -> Any:
