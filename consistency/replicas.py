@@ -27,6 +27,7 @@ from consistency.wire import ONE, Page, Statement
 _LONG = struct.Struct(">q")
 _SAMPLED_ROWS = 10
 _UNKNOWN_ROW_BYTES = 4096
+_LARGE_ROW_BYTES = 256 * 1024
 
 
 class CqlReader:
@@ -152,7 +153,7 @@ class CqlReader:
     def _digest_statement(self, reading: Reading, text: str, now_s: int) -> Statement:
         limits = self._limits
         row_bytes = self._stored_bytes.get(reading.table.full_name, _UNKNOWN_ROW_BYTES)
-        page = max(100, min(limits.digest_page_rows, limits.page_bytes // row_bytes))
+        page = max(1, min(limits.digest_page_rows, limits.page_bytes // row_bytes))
         return Statement(text, page_size=page, now_s=_now(reading, now_s), timeout_s=limits.timeout_s)
 
     async def _client_digest(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Digest:
@@ -174,7 +175,8 @@ class CqlReader:
     async def _pages(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
     ) -> AsyncGenerator[Page, None]:
-        """Page through a range; a page that is too much for the server is asked again at half the size."""
+        """Page through a range; a page that is too much for the server is asked again at a quarter of the size."""
+        await self._learn_row_size(node, reading)
         statement = Statement(
             cql.select_rows(reading, token_range),
             page_size=self._page_rows(reading),
@@ -186,9 +188,9 @@ class CqlReader:
                 try:
                     page = await self._access.ask(node, statement)
                 except (ReplicaTimeout, TooMuchToScan):
-                    if statement.page_size <= 10:
+                    if statement.page_size == 1:
                         raise
-                    statement = replace(statement, page_size=max(10, statement.page_size // 4))
+                    statement = replace(statement, page_size=max(1, statement.page_size // 4))
                     continue
             if page.row_count:
                 seen = max(1, len(page.body) // page.row_count)
@@ -199,8 +201,9 @@ class CqlReader:
             statement = replace(statement, paging_state=page.paging_state)
 
     def _page_rows(self, reading: Reading) -> int:
-        row_bytes = self._row_bytes.get(reading.table.full_name, 1024)
-        return max(10, min(self._limits.page_rows, self._limits.page_bytes // 4 // row_bytes))
+        name = reading.table.full_name
+        row_bytes = self._row_bytes.get(name) or self._stored_bytes.get(name, _UNKNOWN_ROW_BYTES)
+        return max(1, min(self._limits.page_rows, self._limits.page_bytes // 4 // row_bytes))
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row."""
@@ -229,12 +232,17 @@ class CqlReader:
         if name in self._stored_bytes:
             return
         self._stored_bytes[name] = _UNKNOWN_ROW_BYTES
-        text = cql.select_rows(reading.full, TokenRange.full_ring()) + f" LIMIT {_SAMPLED_ROWS}"
-        try:
-            page = await self._access.retrying(node, Statement(text, consistency=ONE, page_size=_SAMPLED_ROWS))
-        except ReplicaError:
-            return
-        self._stored_bytes[name] = max(1, len(page.body) // page.row_count) if page.row_count else 1
+        text = cql.select_rows(reading.full, TokenRange.full_ring())
+        # One row first: ten of the largest would be a hundred megabytes.
+        for count in (1, _SAMPLED_ROWS):
+            sample = Statement(f"{text} LIMIT {count}", consistency=ONE, page_size=count)
+            try:
+                page = await self._access.retrying(node, sample)
+            except ReplicaError:
+                return
+            self._stored_bytes[name] = max(1, len(page.body) // page.row_count) if page.row_count else 1
+            if page.row_count < count or self._stored_bytes[name] > _LARGE_ROW_BYTES:
+                return
 
 
 def _lanes(count: int) -> asyncio.Queue[str]:

@@ -148,9 +148,7 @@ def test_a_table_of_two_hundred_columns(odd: RunningCluster, tmp_path: Path) -> 
 def test_very_many_tables(cluster: RunningCluster, tmp_path: Path) -> None:
     """A keyspace of hundreds of small tables: each is in the report, and the one that differs is found."""
     cluster.keyspace("many")
-    for i in range(TABLES):
-        cluster.session.execute(f"CREATE TABLE many.t{i:03d} (id int PRIMARY KEY, v text)", timeout=60)
-    cluster.ddl()
+    cluster.tables(f"CREATE TABLE many.t{i:03d} (id int PRIMARY KEY, v text)" for i in range(TABLES))
     for i in range(TABLES):
         cluster.everywhere(f"INSERT INTO many.t{i:03d} (id, v) VALUES (1, 'v')")
     cluster.on(3, f"DELETE FROM many.t{TABLES - 1:03d} WHERE id = 1")

@@ -16,6 +16,7 @@ from cassandra import ConsistencyLevel
 
 from consistency.errors import ConsistencyError
 from consistency.findings import read_findings
+from consistency.scan import ScanOptions
 from consistency.verdict import ExitCode, Verdict
 from repair import apply, plan
 from repair.planner import PlanOptions
@@ -143,7 +144,7 @@ def test_a_ring_change_spoils_the_check_under_way_and_the_repair_after_it(
     box = cluster.sandbox
     assert box is not None
     joining = Moment(lambda: box.add("dc2", stream=False), leaf=2)
-    meanwhile = cluster.check("moved", observer=joining)
+    meanwhile = cluster.check("moved", observer=joining, scan=ScanOptions(leaf_rows=50))
     assert joining.done
     assert meanwhile.verdict is not Verdict.CONSISTENT
     assert meanwhile.coverage.completed == 0

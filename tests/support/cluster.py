@@ -98,6 +98,15 @@ class RunningCluster:
             self.session.execute(statement)
         self._await_agreement()
 
+    def tables(self, statements: Iterable[str]) -> None:
+        """Make many tables, all through the first node, and wait once until every node has them."""
+        session, patience = self.session, self._cluster.max_schema_agreement_wait
+        self._cluster.max_schema_agreement_wait = 0
+        for statement in statements:
+            session.execute(statement, host=self._host(1), timeout=120)
+        self._cluster.max_schema_agreement_wait = patience
+        self._await_agreement()
+
     def _await_agreement(self) -> None:
         for _ in range(1200):
             versions = set()
@@ -136,12 +145,24 @@ class RunningCluster:
         """Insert many rows."""
         prepared = self.session.prepare(cql)
         prepared.consistency_level = consistency
-        execute_concurrent_with_args(self.session, prepared, rows, concurrency=128, results_generator=False)
+        self._write(prepared, rows, 128)
 
     def load_prepared(self, prepared: Any, rows: Iterable[Sequence[Any]]) -> None:
         """Run a prepared statement at ALL for each row of values."""
         prepared.consistency_level = ConsistencyLevel.ALL
-        execute_concurrent_with_args(self.session, prepared, rows, concurrency=16, results_generator=False)
+        self._write(prepared, rows, 16)
+
+    def _write(self, prepared: Any, rows: Iterable[Sequence[Any]], at_once: int) -> None:
+        """Write rows; those that a busy machine gave up on are written again."""
+        left = list(rows)
+        for attempt in range(4):
+            results = execute_concurrent_with_args(
+                self.session, prepared, left, concurrency=at_once, raise_on_first_error=attempt == 3
+            )
+            left = [row for row, result in zip(left, results, strict=True) if not result.success]
+            if not left:
+                return
+            at_once = max(4, at_once // 4)
 
     def keyspace(self, name: str, rf: int = 3, dc: str = "dc1", **factors: int) -> str:
         """Make an empty keyspace, dropping one of that name; `factors` name the replicas of several DCs."""

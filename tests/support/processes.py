@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import IO
 
@@ -39,16 +40,22 @@ class Checker:
         """Wait for the end and return the exit code, negative for a signal; AssertionError where it hangs."""
         deadline = time.monotonic() + seconds
         while self.code is None:
-            pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
-            if pid:
-                self.code = self.process.returncode = os.waitstatus_to_exitcode(status)
-                self.memory_mb = usage.ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
-                return self.code
+            self.code = self.process.poll()
+            self.memory_mb = max(self.memory_mb, self._peak_mb())
             if time.monotonic() > deadline:
                 msg = f"it did not end within {seconds:.0f} s:\n{self.stderr}"
                 raise AssertionError(msg)
             time.sleep(0.02)
         return self.code
+
+    def _peak_mb(self) -> float:
+        """Return the most memory it held so far. What the system keeps for the parent counts the parent's too."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        except OSError:  # it has ended, or the system has no such files
+            return 0.0
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        return int(found[1]) / 1024 if found else 0.0
 
     @property
     def stdout(self) -> str:
