@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast soak lint format bench docs sandbox-up sandbox-down lock clean
+.PHONY: help demo test test-fast soak mutants lint format bench docs sandbox-up sandbox-down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ soak: $(BUILT) ## the long variants, an hour and more; figures at the end of eac
 	CONSISTENCY_SOAK=1 CONSISTENCY_TEST_VNODES=1 $(BIN)/python -m pytest tests/cluster/test_topology.py $(ARGS)
 	CONSISTENCY_TEST_VNODES=256 $(BIN)/python -m pytest tests/cluster/test_topology.py $(ARGS)
 	CONSISTENCY_SOAK_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_lanes.py $(ARGS)
+
+mutants: $(BUILT) ## break the program in some thirty places, one by one: the suite must notice each
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(BUILT) ## ruff and mypy
 	$(BIN)/ruff check .

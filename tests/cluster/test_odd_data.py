@@ -48,13 +48,13 @@ class Checked:
         """The findings, as the planter names them."""
         return set(map(as_expected, self.findings))
 
-    def note(self, what: str) -> None:
+    def note(self, what: str, memory_mb: int = MEMORY_MB) -> None:
         """Keep the figures, and hold the run to its bounds."""
         coverage = self.report["coverage"]
         assert coverage["planned"] == coverage["completed"], json.dumps(self.report)[:3000]
         assert len(self.findings) == len(self.found)
         FIGURES.add(what, f"{self.seconds:.0f} s, {self.memory_mb:.0f} MB, {len(self.findings):,} findings")
-        assert self.memory_mb < MEMORY_MB
+        assert self.memory_mb < memory_mb
 
 
 def check(cluster: RunningCluster, directory: Path, name: str, *options: str) -> Checked:
@@ -125,7 +125,8 @@ def test_rows_of_eight_megabytes(odd: RunningCluster, tmp_path: Path) -> None:
     for route in ("server", "client"):
         done = check(odd, tmp_path, "odd.heavy", "--route", route)
         assert done.found == {expected("heavy", "tie", {"id": 4})}, done.report
-        done.note(f"10 rows of 8 MB, route {route}")
+        # A page is one row, and a few of each replica are under way, in the driver's buffers too.
+        done.note(f"10 rows of 8 MB, route {route}", memory_mb=700)
     odd.ddl("DROP TABLE odd.heavy")
 
 

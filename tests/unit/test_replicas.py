@@ -110,3 +110,13 @@ def test_the_schema_is_read_from_whoever_answers() -> None:
     server.down = {node.name for node in nodes()}
     with pytest.raises(SchemaError, match="no node would describe the schema"):
         asyncio.run(reader_of(server).schema())
+
+
+def test_a_client_digest_is_of_the_bytes_that_came() -> None:
+    """Other bytes, another digest; the same bytes in other pages, the same one."""
+    reading = Reading(table(), Depth.CONTENT, Capabilities())
+
+    def digest(server: Server) -> bytes:
+        return asyncio.run(reader_of(server).digest(nodes()[0], reading, Route.CLIENT, EVERYTHING, 1)).value
+
+    assert digest(Server(8, 100, 100)) == digest(Server(8, 100, 3)) != digest(Server(8, 101, 100))
