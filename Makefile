@@ -72,7 +72,7 @@ clean: ## remove what was built, and the virtual environment
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment holds exactly what the lock names: it is made anew when the lock or pyproject.toml changes.
-# The lock is complete, so pip need not resolve: it trips over extras of which the index has a newer release (pip 24.0).
+# The lock is complete, so pip need not resolve: it trips over extras of which the index has a newer release (pip 23.2).
 $(BUILT): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
 	  || { echo "$(PYTHON) is missing or older than Python 3.10; name a newer one: make PYTHON=python3.11 ..." >&2; exit 1; }
