@@ -1,175 +1,110 @@
-"""Time a check against the floor and against nodetool's preview, alternating, on one real cluster.
+"""Measure the tool on a real cluster of three nodes, and render docs/benchmarks.md.
 
-    python -m benchmarks --rows 200000 --rounds 5 --json figures.json
-
-The floor is `count(*)` of every replica by token range, in the servers. Each side runs as a user runs it: the
-check and nodetool as commands, start-up included.
+python -m benchmarks                                   everything, about two hours on two processors
+python -m benchmarks speed repair --rounds 5           two suites
+python -m benchmarks --rows 100000 --large-rows 20000  smaller tables
+python -m benchmarks --page-only                       the page anew from the figures of before
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
-import statistics
-import subprocess
-import sys
+import os
+import platform
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+import psutil
 
-from consistency.driver import ALL, Connection
-from consistency.errors import ReplicaError
-from consistency.ring import Node, Ring
-from consistency.session import open_cluster
-from consistency.settings import ConnectionSettings
-from consistency.tokens import TokenRange
-from consistency.wire import Statement
-from sandbox import Sandbox, SandboxOptions
+from benchmarks.bed import Bed
+from benchmarks.page import read_raw, render, table, write_raw
+from benchmarks.suites import SUITES, Row, Sizes
 
-_PER_BATCH = 100
-_RANGES = 24
+_FIGURES = Path("docs/benchmarks/figures.json")
 
 
 def main() -> None:
-    """Run the benchmark and print its table."""
+    """Run the suites, keep every figure, print the tables and render the page."""
     options = _arguments()
-    with tempfile.TemporaryDirectory(prefix="consistency-bench-") as directory:
-        chosen = SandboxOptions(dir=Path(directory) / "sandbox", address_base=options.address_base)
-        with Sandbox(chosen) as sandbox:
-            settings = ConnectionSettings(tuple((n.address, n.port) for n in sandbox.nodes))
-            asyncio.run(_load(settings, options.rows))
-            for node in sandbox.nodes:
-                sandbox.nodetool(node.n, "flush")
-            sides = _sides(sandbox, settings)
-            figures = _measure(sides, options.rounds)
-    _print(figures, options.rows)
-    if options.json:
-        Path(options.json).write_text(
-            json.dumps({"rows": options.rows, "seconds": figures}, indent=1), encoding="utf-8"
-        )
+    if not options.page_only:
+        _measure(options)
+    if options.json == _FIGURES or options.page_only:
+        render(*read_raw(options.json))
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rows", type=int, default=200_000, help="rows of about 100 bytes, on each of 3 replicas")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each side runs, by turns")
+    sizes = Sizes()
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"which ones: {', '.join(SUITES)}; default: all")
+    parser.add_argument("--rows", type=int, default=sizes.rows, help="rows of about 100 bytes on each replica")
+    parser.add_argument("--large-rows", type=int, default=sizes.large_rows, help="rows of about 2,000 bytes")
+    parser.add_argument("--growth", type=_numbers, default=sizes.growth, help="sizes, separated by commas")
+    parser.add_argument("--divergent", type=_numbers, default=sizes.divergent, help="divergent rows, with commas")
+    parser.add_argument("--findings", type=int, default=sizes.findings, help="the most divergent rows")
+    parser.add_argument("--rounds", type=int, default=sizes.rounds, help="how often each side runs, by turns")
+    parser.add_argument("--seconds", type=float, default=sizes.seconds, help="how long each foreground load lasts")
+    parser.add_argument("--dir", type=Path, help="keep the cluster and its data here, and use what is there already")
     parser.add_argument("--address-base", default="127.0.40.1", help="address of the first node")
-    parser.add_argument("--json", help="write the raw figures here")
-    return parser.parse_args()
+    parser.add_argument(
+        "--json", type=Path, default=_FIGURES, help="the raw figures; the page is rendered from its own"
+    )
+    parser.add_argument("--page-only", action="store_true", help="measure nothing, render the page anew")
+    options = parser.parse_args()
+    unknown = [name for name in options.suites if name not in SUITES]
+    if unknown:
+        parser.error(f"no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
+    return options
 
 
-def _sides(sandbox: Sandbox, settings: ConnectionSettings) -> dict[str, Callable[[], None]]:
-    hosts = ["--hosts", ",".join(sandbox.hosts), "--port", str(sandbox.nodes[0].port)]
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part.replace("_", "")) for part in text.split(","))
 
-    def check(depth: str) -> Callable[[], None]:
-        command = [sys.executable, "-m", "consistency", "check", "bench", "--depth", depth, "--full-speed", *hosts]
-        return lambda: _run(command)
 
+def _measure(options: argparse.Namespace) -> None:
+    sizes = Sizes(
+        rows=options.rows,
+        large_rows=options.large_rows,
+        growth=options.growth,
+        divergent=options.divergent,
+        findings=options.findings,
+        rounds=options.rounds,
+        seconds=options.seconds,
+    )
+    chosen = [name for name in SUITES if name in (options.suites or SUITES)]
+    with tempfile.TemporaryDirectory(prefix="consistency-bench-") as temporary:
+        base = (options.dir or Path(temporary)).absolute()
+        plain = Bed(base / "sandbox", options.address_base)
+        beds = [(plain, [name for name in chosen if name != "planning"])]
+        if "vnodes" in chosen:
+            beds.append((Bed(base / "vnodes", options.address_base, num_tokens=256), ["vnodes"]))
+        done: dict[str, list[Row]] = defaultdict(list)
+        if "planning" in chosen:
+            _run(plain, ["planning"], sizes, options.json, done)
+        for bed, suites in beds:
+            if suites:
+                with bed.sandbox:
+                    _run(bed, suites, sizes, options.json, done)
+
+
+def _run(bed: Bed, suites: list[str], sizes: Sizes, path: Path, done: dict[str, list[Row]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name in suites:
+        for row in SUITES[name](bed, sizes):
+            done[name].append(row)
+            print("\n".join(table(row)), flush=True)
+            write_raw(path, done[name], _machine(bed))
+
+
+def _machine(bed: Bed) -> dict[str, object]:
     return {
-        "floor: count(*) of every replica": lambda: asyncio.run(_floor(settings)),
-        "check, depth content": check("content"),
-        "check, depth versions": check("versions"),
-        "nodetool repair --preview --full": lambda: _preview(sandbox),
+        "processors": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "python": platform.python_version(),
+        "cassandra": bed.sandbox.options.version.release,
     }
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        msg = f"{' '.join(command[2:5])} ended with {done.returncode}: {done.stdout}{done.stderr}"
-        raise RuntimeError(msg)
-
-
-def _preview(sandbox: Sandbox) -> None:
-    done = sandbox.nodetool(1, "repair", "--preview", "--full", "bench")
-    if done.returncode != 0 or "in sync" not in done.stdout:
-        msg = f"nodetool preview ended with {done.returncode}: {done.stdout[-500:]}"
-        raise RuntimeError(msg)
-
-
-async def _floor(settings: ConnectionSettings) -> None:
-    async with open_cluster(settings) as (reader, _):
-        ring, schema = await reader.ring(), await reader.schema()
-        table = schema["bench"].tables["t"]
-        gates = {node: asyncio.Semaphore(4) for node in ring.nodes}
-
-        async def count(node: Any, piece: TokenRange) -> int:
-            async with gates[node]:
-                return await reader.count(node, table, piece)
-
-        ranges = TokenRange.full_ring().split(_RANGES)
-        await asyncio.gather(*(count(node, piece) for piece in ranges for node in ring.nodes))
-
-
-async def _load(settings: ConnectionSettings, rows: int) -> None:
-    async with open_cluster(settings) as (reader, _):
-        ring = await reader.ring()
-        connection = await Connection.open(settings)
-        try:
-            await _write(connection, ring, rows)
-        finally:
-            await connection.close()
-
-
-async def _write(connection: Connection, ring: Ring, rows: int) -> None:
-    await connection.execute(
-        ring.nodes[0],
-        Statement("CREATE KEYSPACE bench WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}"),
-    )
-    await connection.execute(
-        ring.nodes[0], Statement("CREATE TABLE bench.t (p int, c int, a text, b bigint, d text, PRIMARY KEY (p, c))")
-    )
-    await asyncio.sleep(2.0)  # the schema reaches the other nodes by gossip
-    pending = iter(enumerate(_batches(rows)))
-
-    async def writer() -> None:
-        for i, text in pending:
-            await _insert(connection, ring.nodes[i % len(ring.nodes)], Statement(text, consistency=ALL))
-
-    await asyncio.gather(*(writer() for _ in range(8)))
-
-
-@retry(retry=retry_if_exception_type(ReplicaError), stop=stop_after_attempt(8), wait=wait_random_exponential(max=5.0))
-async def _insert(connection: Connection, node: Node, statement: Statement) -> None:
-    await connection.execute(node, statement)
-
-
-def _batches(rows: int) -> Iterator[str]:
-    for p in range(rows // _PER_BATCH):
-        inserts = (
-            f"INSERT INTO bench.t (p, c, a, b, d) VALUES ({p}, {c}, 'name-{p * _PER_BATCH + c:030d}', {c * 7},"
-            f" 'value-{p * _PER_BATCH + c:030d}')"
-            for c in range(_PER_BATCH)
-        )
-        yield f"BEGIN UNLOGGED BATCH {'; '.join(inserts)}; APPLY BATCH"
-
-
-def _measure(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    for run in sides.values():
-        run()  # a cold JVM takes two to three times as long
-    figures: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, run in sides.items():
-            started = time.perf_counter()
-            run()
-            figures[name].append(time.perf_counter() - started)
-    return figures
-
-
-def _print(figures: dict[str, list[float]], rows: int) -> None:
-    medians = {name: statistics.median(seconds) for name, seconds in figures.items()}
-    floor, peer = (medians[name] for name in (next(iter(medians)), list(medians)[-1]))
-    print(f"{rows:,} rows on 3 replicas, {len(next(iter(figures.values())))} rounds by turns, seconds of wall time")
-    print(f"{'work':<36}{'median':>8}{'min':>8}{'max':>8}{'x floor':>9}{'x nodetool':>12}")
-    for name, seconds in figures.items():
-        median = medians[name]
-        low, high = min(seconds), max(seconds)
-        print(f"{name:<36}{median:>8.2f}{low:>8.2f}{high:>8.2f}{median / floor:>9.2f}{median / peer:>12.2f}")
 
 
 if __name__ == "__main__":

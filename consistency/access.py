@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -22,6 +22,7 @@ from consistency.errors import (
 from consistency.locality import TraceEvent, proves_local
 from consistency.reading import Locality, RawRow
 from consistency.ring import Node
+from consistency.throttle import Politeness
 from consistency.wire import NODE_LOCAL, ONE, Page, Statement
 
 _TRACE_POLLS = 60
@@ -33,11 +34,12 @@ class ReadLimits:
     """How hard the cluster is asked.
 
     `lanes`: digest queries at once per node (at most one per spelling of the algorithm). `streams`: row
-    reads at once per node. Page sizes are in rows; `page_bytes` bounds the memory one page takes.
+    reads at once per node. Of both, `politeness` allows less while others work with the cluster. Page sizes are
+    in rows; `page_bytes` bounds the memory one page takes.
     """
 
-    lanes: int = 2
-    streams: int = 2
+    lanes: int = 4
+    streams: int = 4
     page_rows: int = 5_000
     page_bytes: int = 16 * 1024 * 1024
     digest_page_rows: int = 50_000
@@ -45,6 +47,7 @@ class ReadLimits:
     probe_timeout_s: float = 5.0
     attempts: int = 4
     down_for_s: float = 10.0
+    politeness: Politeness = field(default_factory=Politeness)
 
 
 class PinnedAccess:

@@ -32,6 +32,29 @@ def select_row(reading: Reading) -> str:
     return f"SELECT {_columns(reading)} FROM {reading.table.quoted} WHERE {_equals(reading.table.primary_key)}"
 
 
+def select_rows_of_partition(reading: Reading) -> str:
+    """Read rows of one partition: its key is bound, then the list of clustering keys."""
+    table = reading.table
+    clustering = _names(table.clustering)
+    wanted = f"({clustering}) IN ?" if len(table.clustering) > 1 else f"{clustering} IN ?"
+    where = f"{_equals(table.partition_key)} AND {wanted}"
+    return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {where}"
+
+
+def select_row_of_partitions(reading: Reading) -> str:
+    """Read the rows of one clustering key in several partitions.
+
+    Bound are the partition key but for its last column, the list of its last columns, and the clustering key.
+    """
+    table = reading.table
+    *first, last = table.partition_key
+    parts = [_equals(first)] if first else []
+    parts.append(f"{last.quoted} IN ?")
+    if table.clustering:
+        parts.append(_equals(table.clustering))
+    return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {' AND '.join(parts)}"
+
+
 def select_static(reading: Reading) -> str:
     """Read one partition's static row by its bound partition key."""
     table = reading.table
@@ -51,8 +74,20 @@ def hash_digest(reading: Reading, token_range: TokenRange, algorithm: str, *, ne
     The sum does not depend on order or paging, and a range's digest is the sum of its parts'. With `newest`
     the newest write time of each column follows.
     """
+    terms = ["count(*)", f"sum(blob_as_varint({_row_hash(reading, algorithm)}))"]
+    return _aggregate(reading.table, terms + (newest_terms(reading) if newest else []), token_range)
+
+
+def hash_rows(reading: Reading, token_range: TokenRange, algorithm: str) -> str:
+    """Read each row's token, primary key and hash (Cassandra 5.0), in ring order."""
     table = reading.table
-    parts = [column.quoted for column in table.primary_key]
+    columns = f"{token_of(table)}, {_names(table.primary_key)}, {_row_hash(reading, algorithm)}"
+    return f"SELECT {columns} FROM {table.quoted} WHERE {_in_range(table, token_range)}"
+
+
+def _row_hash(reading: Reading, algorithm: str) -> str:
+    """Return the hash of all that is read of a row."""
+    parts = [column.quoted for column in reading.table.primary_key]
     for column in reading.statics + reading.regulars:
         if column.column.type.is_multicell:
             parts.extend(f"mask_hash({text}, '{algorithm}')" for text in _cell(column))
@@ -60,8 +95,7 @@ def hash_digest(reading: Reading, token_range: TokenRange, algorithm: str, *, ne
             parts.extend(_cell(column))
     # A tuple of one would be read as a term in brackets.
     row = f"({', '.join(parts)})" if len(parts) > 1 else parts[0]
-    terms = ["count(*)", f"sum(blob_as_varint(mask_hash({row}, '{algorithm}')))"]
-    return _aggregate(table, terms + (newest_terms(reading) if newest else []), token_range)
+    return f"mask_hash({row}, '{algorithm}')"
 
 
 def newest_times(reading: Reading, token_range: TokenRange) -> str:

@@ -16,6 +16,7 @@ import asyncio
 import io
 import logging
 import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ import cassandra
 from cassandra import ConsistencyLevel, protocol
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, ResponseFuture
-from cassandra.connection import ConnectionException, DefaultEndPoint, EndPoint
+from cassandra.connection import ConnectionException, DefaultEndPoint
 from cassandra.policies import ConstantReconnectionPolicy, FallthroughRetryPolicy, RoundRobinPolicy
 from cassandra.query import BoundStatement, PreparedStatement, SimpleStatement, dict_factory
 
@@ -140,6 +141,8 @@ class Connection:
         self._cluster = cluster
         self._raw = raw
         self._decoded = decoded
+        self.answered: Counter[tuple[str, int]] = Counter()
+        """How many requests of ours each node has answered."""
         self._prepared: dict[str, Any] = {}
 
     @classmethod
@@ -183,7 +186,7 @@ class Connection:
         """Run one statement with `node` as its coordinator and return its page undecoded."""
         bound = await self._bound(node, statement)
         future = self._submit(self._raw, node, bound, statement)
-        result = await _result(node, future, statement.timeout_s)
+        result = await self._answer(node, future, statement.timeout_s)
         rows = result.current_rows
         count, width, body = rows[0] if rows else (0, 0, b"")
         traces = future.get_query_trace_ids() if statement.trace else []
@@ -198,11 +201,17 @@ class Connection:
         state: bytes | None = None
         while True:
             plain = Statement(cql, paging_state=state, timeout_s=timeout_s)
-            result = await _result(node, self._submit(self._decoded, node, statement, plain), timeout_s)
+            result = await self._answer(node, self._submit(self._decoded, node, statement, plain), timeout_s)
             rows.extend(result.current_rows)
             state = result.paging_state
             if state is None:
                 return rows
+
+    async def _answer(self, node: Node, future: Any, timeout_s: float) -> Any:
+        try:
+            return await _result(node, future, timeout_s)
+        finally:
+            self.answered[node.address, node.port] += 1
 
     def known_hosts(self) -> tuple[tuple[str, int], ...]:
         """Return `(address, port)` of every host the driver knows, the connected ones first."""
@@ -281,7 +290,7 @@ def _cluster(settings: ConnectionSettings) -> Any:
         request_timeout=30.0,
     )
     return Cluster(
-        contact_points=[_endpoint(host, port) for host, port in settings.contact_points],
+        contact_points=[DefaultEndPoint(host, port) for host, port in settings.contact_points],
         port=settings.port,
         auth_provider=_auth(settings),
         ssl_context=settings.ssl_context(),
@@ -296,10 +305,6 @@ def _cluster(settings: ConnectionSettings) -> Any:
         prepare_on_all_hosts=False,
         reprepare_on_up=False,
     )
-
-
-def _endpoint(host: str, port: int) -> EndPoint:
-    return DefaultEndPoint(host, port)
 
 
 def _auth(settings: ConnectionSettings) -> Any:

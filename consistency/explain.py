@@ -19,8 +19,8 @@ from consistency.reader import Clock, ClusterReader
 from consistency.reading import Cell, CellColumn, Depth, Locality, Reading, Route, RowState
 from consistency.reconcile import EMPTY, Contest, Rule
 from consistency.ring import Node, Ring
+from consistency.rowread import read_state
 from consistency.schema import Keyspace, Table
-from consistency.settle import read_state
 from consistency.verdict import ExitCode
 
 States = Mapping[Node, RowState | None]

@@ -16,12 +16,18 @@ from consistency.ring import Arc, Node
 from consistency.schema import Table
 from consistency.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles
 
-LEAF_ROWS = 20_000
-"""Rows a leaf aims at: below 5,000 the queries cost more than the rows, far above a page no longer pays."""
+LEAF_ROWS = 40_000
+"""Rows a leaf aims at: half as many cost the servers a tenth more, twice as many are more than a page."""
+_LEAST_LEAF_ROWS = 1_000
 MAX_LEAVES = 65_536
 _SAMPLE_ROWS = 500
 _FIRST_SHARE = 1 / 8192
 _GROWTH = 8
+
+
+def leaf_rows_at(rate: float | None) -> int:
+    """Return the rows a leaf aims at where a node is to be read at `rate` rows a second: a second's worth at most."""
+    return LEAF_ROWS if rate is None else max(_LEAST_LEAF_ROWS, min(LEAF_ROWS, round(rate)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,8 @@ class TablePlan:
 
 async def estimate_rows(reader: ReplicaReader, table: Table, arcs: Sequence[Arc]) -> int:
     """Estimate a table's rows from a growing slice of the ring, read from a replica that is up."""
+    if all(token_range.width == 1 for arc in arcs for token_range in arc.ranges):
+        return sum(len(arc.ranges) for arc in arcs)  # single partitions: there is nothing to extrapolate from
     share = _FIRST_SHARE
     while True:
         width = min(RING_SIZE, int(RING_SIZE * share))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
@@ -32,8 +32,16 @@ class ReplicaReader(Protocol):
     def rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> AsyncIterator[list[RawRow]]:
         """Stream the rows of a range in ring order, a page at a time."""
 
+    def row_hashes(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncIterator[list[RawRow]]:
+        """Stream token, primary key and hash of the rows of a range in ring order (where servers can hash)."""
+
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row by primary key."""
+
+    async def rows_by_key(self, node: Node, reading: Reading, keys: Sequence[Key], now_s: int) -> Mapping[Key, RawRow]:
+        """Read several rows by primary key, in as few requests as that takes; a row that is not there is left out."""
 
     async def static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one partition's static cells by partition key: token, partition key, static cells."""

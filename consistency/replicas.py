@@ -12,13 +12,17 @@ import xxhash
 
 from consistency import cql
 from consistency.access import PinnedAccess, ReadLimits, probe
+from consistency.batches import Batch, batches
+from consistency.clock import SystemClock
 from consistency.cqltype import quote_identifier
 from consistency.driver import Connection
 from consistency.errors import ReplicaError, ReplicaTimeout, SchemaError, TooMuchToScan
+from consistency.nodewatch import CqlNodeWatch
 from consistency.reader import Key
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Ring
 from consistency.schema import Keyspace, SchemaRows, Table, build_schema
+from consistency.throttle import Throttle
 from consistency.tokens import TokenRange
 from consistency.topology import read_ring
 from consistency.tree import Digest
@@ -36,9 +40,10 @@ class CqlReader:
     def __init__(
         self, connection: Connection, ring: Ring, localities: Mapping[Node, Locality], limits: ReadLimits
     ) -> None:
+        self.throttle = Throttle(ring.nodes, limits.politeness, SystemClock(), CqlNodeWatch(connection))
         self._connection = connection
         self._ring = ring
-        self._access = PinnedAccess(connection, localities, limits)
+        self.access = PinnedAccess(connection, localities, limits)
         self._limits = limits
         self._lanes = {node: _lanes(limits.lanes) for node in ring.nodes}
         self._streams = {node: asyncio.Semaphore(limits.streams) for node in ring.nodes}
@@ -96,7 +101,7 @@ class CqlReader:
     async def schema(self) -> dict[str, Keyspace]:
         """Read every keyspace through the first node that answers, those last seen up before the others."""
         last: ReplicaError | None = None
-        for node in sorted(self._ring.nodes, key=lambda n: not (n.up and self._access.answers(n))):
+        for node in sorted(self._ring.nodes, key=lambda n: not (n.up and self.access.answers(n))):
             try:
                 return build_schema(await _schema_rows(self._connection, node))
             except ReplicaError as error:
@@ -106,7 +111,7 @@ class CqlReader:
 
     def locality(self, node: Node) -> Locality:
         """Say how answers of this node are known to be its own."""
-        return self._access.locality(node)
+        return self.access.locality(node)
 
     async def digest(
         self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int, *, newest: bool = False
@@ -117,7 +122,8 @@ class CqlReader:
             digest = await self._client_digest(node, reading, token_range, now_s)
             if not times:
                 return digest
-            return replace(digest, newest_us=await self._newest_time(node, reading, token_range, now_s))
+            newest_us = await self._newest_time(node, reading, token_range, now_s, digest.rows)
+            return replace(digest, newest_us=newest_us)
         if reading.capabilities.hashes:
             row = await self._aggregate(
                 node, reading, lambda name: cql.hash_digest(reading, token_range, name, newest=newest), now_s
@@ -129,26 +135,36 @@ class CqlReader:
         value = b"".join(_bigint(s).to_bytes(8, "big", signed=True) for s in sums)
         return Digest(_bigint(row[0]), value, _newest(row[len(row) - times :]))
 
-    async def _newest_time(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> int | None:
+    async def _newest_time(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, count: int
+    ) -> int | None:
         """Ask the server for the newest write time of a range, or look for it here where that is too much for it."""
         text = cql.newest_times(reading, token_range)
         try:
-            return _newest(await self._aggregate(node, reading, lambda _: text, now_s))
+            return _newest(await self._aggregate(node, reading, lambda _: text, now_s, rows=count))
         except (ReplicaTimeout, TooMuchToScan):
             newest: int | None = None
             async for rows in self.rows(node, reading, token_range, now_s):
                 newest = max((t for t in (newest, *map(reading.newest_us, rows)) if t is not None), default=None)
             return newest
 
-    async def _aggregate(self, node: Node, reading: Reading, text: Callable[[str], str], now_s: int) -> RawRow:
-        """Run an aggregate in one of the node's lanes: `text` is given the lane's spelling of the algorithm."""
+    async def _aggregate(
+        self, node: Node, reading: Reading, text: Callable[[str], str], now_s: int, *, rows: int | None = None
+    ) -> RawRow:
+        """Run an aggregate in one of the node's lanes: `text` is given the lane's spelling of the algorithm.
+
+        Its first cell counts the rows it read, unless `rows` tells how many these are.
+        """
         await self._learn_row_size(node, reading)
         spelling = await self._lanes[node].get()
         try:
-            page = await self._access.ask(node, self._digest_statement(reading, text(spelling), now_s))
+            async with self.throttle.turn(node) as turn:
+                page = await self.access.ask(node, self._digest_statement(reading, text(spelling), now_s))
+                row: RawRow = page.rows()[0]
+                turn.rows = _bigint(row[0]) if rows is None else rows
         finally:
             self._lanes[node].put_nowait(spelling)
-        return page.rows()[0]
+        return row
 
     def _digest_statement(self, reading: Reading, text: str, now_s: int) -> Statement:
         limits = self._limits
@@ -160,7 +176,8 @@ class CqlReader:
         """Hash a range's rows as the bytes they arrive in; where pages are cut does not matter."""
         state = xxhash.xxh3_128()
         rows = 0
-        async for page in self._pages(node, reading, token_range, now_s):
+        async for page in self._pages(node, reading, cql.select_rows(reading, token_range), now_s):
+            self._row_bytes[reading.table.full_name] = max(1, len(page.body) // page.row_count)
             state.update(page.body)
             rows += page.row_count
         return Digest(rows, state.digest())
@@ -169,32 +186,41 @@ class CqlReader:
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
     ) -> AsyncGenerator[list[RawRow], None]:
         """Stream a range's rows."""
-        async for page in self._pages(node, reading, token_range, now_s):
+        async for page in self._pages(node, reading, cql.select_rows(reading, token_range), now_s):
+            self._row_bytes[reading.table.full_name] = max(1, len(page.body) // page.row_count)
             yield page.rows()
 
-    async def _pages(
+    async def row_hashes(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
-    ) -> AsyncGenerator[Page, None]:
+    ) -> AsyncGenerator[list[RawRow], None]:
+        """Stream the hashes of a range's rows, in a lane of its own from the first page to the last."""
+        spelling = await self._lanes[node].get()
+        try:
+            async for page in self._pages(node, reading, cql.hash_rows(reading, token_range, spelling), now_s):
+                yield page.rows()
+        finally:
+            self._lanes[node].put_nowait(spelling)
+
+    async def _pages(self, node: Node, reading: Reading, text: str, now_s: int) -> AsyncGenerator[Page, None]:
         """Page through a range; a page that is too much for the server is asked again at a quarter of the size."""
         await self._learn_row_size(node, reading)
         statement = Statement(
-            cql.select_rows(reading, token_range),
+            text,
             page_size=self._page_rows(reading),
             now_s=_now(reading, now_s),
             timeout_s=self._limits.timeout_s,
         )
         while True:
-            async with self._streams[node]:
+            async with self._streams[node], self.throttle.turn(node) as turn:
                 try:
-                    page = await self._access.ask(node, statement)
+                    page = await self.access.ask(node, statement)
+                    turn.rows = page.row_count
                 except (ReplicaTimeout, TooMuchToScan):
                     if statement.page_size == 1:
                         raise
                     statement = replace(statement, page_size=max(1, statement.page_size // 4))
                     continue
             if page.row_count:
-                seen = max(1, len(page.body) // page.row_count)
-                self._row_bytes[reading.table.full_name] = seen
                 yield page
             if page.paging_state is None:
                 return
@@ -209,18 +235,56 @@ class CqlReader:
         """Read one row."""
         return await self._one(node, Statement(cql.select_row(reading), key, now_s=_now(reading, now_s)))
 
+    async def rows_by_key(self, node: Node, reading: Reading, keys: Sequence[Key], now_s: int) -> dict[Key, RawRow]:
+        """Read rows by key in batches; where a trace must prove each answer, one by one.
+
+        The server may name a row by other bytes than we do (the decimals 1.0 and 1.00 are one clustering key):
+        where a batch brings a row that was not asked for by its bytes, what it lacks is asked for alone.
+        """
+        found: dict[Key, RawRow] = {}
+        alone: list[Key] = list(keys)
+        if self.locality(node) is Locality.NODE_LOCAL:
+            batched = await asyncio.gather(*(self._batch(node, reading, b, now_s) for b in batches(reading, keys)))
+            alone = []
+            for batch, rows in batched:
+                found.update((key, rows[key]) for key in batch.keys if key in rows)
+                if not rows.keys() <= set(batch.keys):
+                    alone += [key for key in batch.keys if key not in rows]
+        rows_alone = await asyncio.gather(*(self.row(node, reading, key, now_s) for key in alone))
+        found.update((key, row) for key, row in zip(alone, rows_alone, strict=True) if row is not None)
+        return found
+
+    async def _batch(
+        self, node: Node, reading: Reading, batch: Batch, now_s: int
+    ) -> tuple[Batch, dict[tuple[bytes | None, ...], RawRow]]:
+        statement = Statement(
+            batch.cql,
+            batch.values,
+            page_size=self._page_rows(reading),
+            now_s=_now(reading, now_s),
+            timeout_s=self._limits.timeout_s,
+        )
+        rows: list[RawRow] = []
+        while True:
+            async with self._single[node]:
+                page = await self.access.ask(node, statement)
+            rows += page.rows()
+            if page.paging_state is None:
+                return batch, {row[reading.key_slice]: row for row in rows}
+            statement = replace(statement, paging_state=page.paging_state)
+
     async def static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one partition's static cells."""
         return await self._one(node, Statement(cql.select_static(reading), key, now_s=_now(reading, now_s)))
 
     async def _one(self, node: Node, statement: Statement) -> RawRow | None:
         async with self._single[node]:
-            page = await self._access.ask(node, replace(statement, timeout_s=self._limits.timeout_s))
+            page = await self.access.ask(node, replace(statement, timeout_s=self._limits.timeout_s))
         return page.rows()[0] if page.row_count else None
 
     async def count(self, node: Node, table: Table, token_range: TokenRange) -> int:
         """Count a range's rows, for an estimate: whichever replica answers will do."""
-        page = await self._access.retrying(node, Statement(cql.count_rows(table, token_range), consistency=ONE))
+        page = await self.access.retrying(node, Statement(cql.count_rows(table, token_range), consistency=ONE))
         return _bigint(page.rows()[0][0])
 
     async def _learn_row_size(self, node: Node, reading: Reading) -> None:
@@ -237,7 +301,7 @@ class CqlReader:
         for count in (1, _SAMPLED_ROWS):
             sample = Statement(f"{text} LIMIT {count}", consistency=ONE, page_size=count)
             try:
-                page = await self._access.retrying(node, sample)
+                page = await self.access.retrying(node, sample)
             except ReplicaError:
                 return
             self._stored_bytes[name] = max(1, len(page.body) // page.row_count) if page.row_count else 1
@@ -268,14 +332,9 @@ async def _schema_rows(connection: Connection, node: Node) -> SchemaRows:
     async def rows(table: str) -> Sequence[Mapping[str, Any]]:
         return await connection.select(node, f"SELECT * FROM system_schema.{table}")
 
-    masks: Sequence[Mapping[str, Any]] = ()
-    if node.version >= (5, 0):
-        masks = await rows("column_masks")
-    return SchemaRows(
-        keyspaces=await rows("keyspaces"),
-        tables=await rows("tables"),
-        columns=await rows("columns"),
-        views=await rows("views"),
-        types=await rows("types"),
-        masks=masks,
-    )
+    async def masks() -> Sequence[Mapping[str, Any]]:
+        return await rows("column_masks") if node.version >= (5, 0) else ()
+
+    names = ("keyspaces", "tables", "columns", "views", "types")
+    keyspaces, tables, columns, views, types, masked = await asyncio.gather(*map(rows, names), masks())
+    return SchemaRows(keyspaces=keyspaces, tables=tables, columns=columns, views=views, types=types, masks=masked)

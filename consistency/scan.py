@@ -13,7 +13,7 @@ from consistency.descend import differences
 from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.future import written_after
 from consistency.join import JoinTally
-from consistency.leaves import Ledger, digest_leaves
+from consistency.leaves import LeafResult, Ledger, digest_leaves
 from consistency.observer import Observer
 from consistency.plan import LEAF_ROWS, Leaf, TablePlan, cut, estimate_rows
 from consistency.reader import Clock, ReplicaReader
@@ -34,7 +34,7 @@ class ScanOptions:
     """How a scan is run; times in seconds."""
 
     leaf_rows: int = LEAF_ROWS
-    leaves_at_once: int = 4
+    leaves_at_once: int = 8
     descents_at_once: int = 3
     max_skew_s: float = DEFAULT_MAX_SKEW_S
 
@@ -63,17 +63,27 @@ class Scan:
     extra: list[Unread] = field(default_factory=list)
     started: float = 0.0
     ended: float | None = None
+    _looks: dict[Leaf, list[asyncio.Task[None]]] = field(default_factory=dict)
+    """The leaves whose rows are, or were, looked at one by one: each only once, or a row would be reported twice."""
 
     async def run(self) -> None:
         """Scan the table. What could not be read is in the account, not raised."""
         self.started = self.clock.monotonic()
         ledger = self.ledger = Ledger(await self._plan())
         self.observer.table_planned(self.task.reading.table, ledger.plan)
-        await self._digest(ledger, ledger.plan.leaves)
-        if again := self._worth_another_try(ledger):
-            await self.clock.sleep(SECOND_TRY_AFTER_S)
-            await self._digest(ledger, again)
-        await self._compare(ledger)
+        gate = asyncio.Semaphore(self.options.descents_at_once)
+        try:
+            await self._digest(ledger, ledger.plan.leaves, gate)
+            if again := self._worth_another_try(ledger):
+                await self.clock.sleep(SECOND_TRY_AFTER_S)
+                await self._digest(ledger, again, gate)
+            self._compare(ledger, gate)
+            await asyncio.gather(*(task for tasks in self._looks.values() for task in tasks))
+        finally:
+            looks = [task for tasks in self._looks.values() for task in tasks]
+            for task in looks:
+                task.cancel()
+            await asyncio.gather(*looks, return_exceptions=True)
         self.ended = self.clock.monotonic()
 
     async def _plan(self) -> TablePlan:
@@ -84,7 +94,8 @@ class Scan:
             rows = 0
         return cut(table, arcs, rows, leaf_rows=self.options.leaf_rows)
 
-    async def _digest(self, ledger: Ledger, leaves: Sequence[Leaf]) -> None:
+    async def _digest(self, ledger: Ledger, leaves: Sequence[Leaf], gate: asyncio.Semaphore) -> None:
+        """Digest leaves; what differs is looked at meanwhile, so that its settle window passes beside the scan."""
         results = digest_leaves(
             self.reader,
             self.task.reading,
@@ -96,52 +107,59 @@ class Scan:
         async with aclosing(results):
             async for result in results:
                 ledger.record(result)
+                if not result.errors:
+                    self._look(ledger, result, gate)
                 self.observer.leaf_digested(result)
                 self.observer.settling(self.settler.waiting)
 
-    @staticmethod
-    def _worth_another_try(ledger: Ledger) -> list[Leaf]:
+    def _worth_another_try(self, ledger: Ledger) -> list[Leaf]:
         """Once more, at the end, for leaves whose replicas may be back; a replica with nothing else is left alone."""
-        failed = {leaf for leaf, _ in ledger.failures}
+        failed = {leaf for leaf, _ in ledger.failures} - self._looks.keys()
         answered = {node for result in ledger.results.values() for node in result.digests}
         return [leaf for leaf in ledger.plan.leaves if leaf in failed and answered.issuperset(leaf.replicas)]
 
-    async def _compare(self, ledger: Ledger) -> None:
+    def _compare(self, ledger: Ledger, gate: asyncio.Semaphore) -> None:
+        """Have every leaf looked at on which the trees differ, or that was written to in the future."""
         scheme = f"{self.task.reading.depth.value}/{self.task.route.value}"
-        differing: list[Leaf] = []
         for leaves, trees in ledger.trees(scheme):
-            found = [leaves[i] for i in differing_leaves(trees)]
-            differing.extend(leaf for leaf in found if ledger.results[leaf].differs)
-        gate = asyncio.Semaphore(self.options.descents_at_once)
-        limit_us = self._future_us()
-        ahead = [r.leaf for r in ledger.results.values() if (r.newest_us or 0) > limit_us]
-        await asyncio.gather(
-            *(self._descend(ledger, leaf, gate) for leaf in differing),
-            *(self._look_ahead(ledger, leaf, limit_us, gate) for leaf in ahead),
-        )
+            for i in differing_leaves(trees):
+                self._look(ledger, ledger.results[leaves[i]], gate)
+        for result in ledger.results.values():
+            self._look(ledger, result, gate)
 
-    async def _descend(self, ledger: Ledger, leaf: Leaf, gate: asyncio.Semaphore) -> None:
+    def _look(self, ledger: Ledger, result: LeafResult, gate: asyncio.Semaphore) -> None:
+        """Begin a closer look at a leaf where its digests ask for one."""
+        if result.leaf in self._looks:
+            return
+        limit_us = self._future_us()
+        looks = [self._descend(ledger, result, gate)] if result.differs else []
+        if (result.newest_us or 0) > limit_us:
+            looks.append(self._look_ahead(ledger, result, limit_us, gate))
+        if looks:
+            self._looks[result.leaf] = [asyncio.create_task(look) for look in looks]
+
+    async def _descend(self, ledger: Ledger, result: LeafResult, gate: asyncio.Semaphore) -> None:
         async with gate:
             task, tally = self.task, JoinTally()
             try:
-                found = differences(self.reader, task.reading, task.route, ledger.results[leaf], self.clock, tally)
+                found = differences(self.reader, task.reading, task.route, result, self.clock, tally)
                 async with aclosing(found):
                     async for difference in found:
                         await self.settler.put(task.reading, difference)
-                ledger.joined[leaf] = tally.rows
+                ledger.joined[result.leaf] = tally.rows
             except (ReplicaError, SchemaError, InternalError) as error:
-                ledger.fail(leaf, str(error))
+                ledger.fail(result.leaf, str(error))
 
-    async def _look_ahead(self, ledger: Ledger, leaf: Leaf, limit_us: int, gate: asyncio.Semaphore) -> None:
+    async def _look_ahead(self, ledger: Ledger, result: LeafResult, limit_us: int, gate: asyncio.Semaphore) -> None:
         """Report the rows of a leaf that were written in the future and on which its replicas agree."""
         async with gate:
             try:
-                found = written_after(self.reader, self.task.reading.full, ledger.results[leaf], limit_us, self.clock)
+                found = written_after(self.reader, self.task.reading.full, result, limit_us, self.clock)
                 async with aclosing(found):
                     async for name, state in found:
-                        await self.settler.put_agreed(self.task.reading, name, state, list(leaf.replicas))
+                        await self.settler.put_agreed(self.task.reading, name, state, list(result.leaf.replicas))
             except (ReplicaError, InternalError) as error:
-                ledger.fail(leaf, str(error))
+                ledger.fail(result.leaf, str(error))
 
     def _fail_unfinished(self, ledger: Ledger) -> None:
         """Enter the leaves whose digests are known to need a closer look, once there is nobody left to take it."""

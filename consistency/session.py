@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -24,27 +25,23 @@ async def open_cluster(
 
     Raises ConnectError or TopologyError with one line that says what is wrong and what to do.
     """
-    async with open_connected(settings, limits, locality=locality) as (_, reader, clock):
-        yield reader, clock
-
-
-@asynccontextmanager
-async def open_connected(
-    settings: ConnectionSettings, limits: ReadLimits | None = None, *, locality: Locality | None = None
-) -> AsyncGenerator[tuple[Connection, CqlReader, SystemClock], None]:
-    """As `open_cluster`, with the connection itself: for the repairer, which also writes."""
     connection = await Connection.open(settings)
     try:
         reader = await CqlReader.open(connection, limits or ReadLimits(), locality=locality)
-        yield connection, reader, SystemClock(await _offset_us(connection, await reader.ring()))
+        watching = asyncio.create_task(reader.throttle.watch())
+        try:
+            yield reader, SystemClock(await _offset_us(connection, await reader.ring()))
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
     finally:
         await connection.close()
 
 
 async def _offset_us(connection: Connection, ring: Ring) -> int:
     """Return how far the most advanced server's clock is ahead of ours, in microseconds."""
-    offsets = [offset for node in ring.nodes if node.up and (offset := await _ahead_us(connection, node)) is not None]
-    return max(offsets, default=0)
+    offsets = await asyncio.gather(*(_ahead_us(connection, node) for node in ring.nodes if node.up))
+    return max((offset for offset in offsets if offset is not None), default=0)
 
 
 async def _ahead_us(connection: Connection, node: Node) -> int | None:

@@ -8,16 +8,17 @@ the verdict unknown, never divergent.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from consistency.errors import ReplicaError
 from consistency.join import Difference, RowName
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Reading, RowState
 from consistency.reconcile import Persistence, persistence
 from consistency.ring import Node
+from consistency.rowread import read_state as read_state  # noqa: PLC0414 - the repairer looks for it here
+from consistency.rowread import read_states
 
 DEFAULT_WINDOW_S = 2.5
 """A replica drops a write that is older than write_request_timeout (2 s by default)."""
@@ -25,6 +26,8 @@ MAX_ROUNDS = 6
 _CLOCKS_S = 60.0
 """How far apart the clocks that stamp writes may be."""
 _QUEUE_LIMIT = 20_000
+_BATCH = 1_000
+"""Suspects that are read again in one go: the more, the more of them share a clustering key and so a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,13 @@ class Settler:
     At most `_QUEUE_LIMIT` suspects wait at once: the scan is held back rather than memory let grow.
     """
 
-    def __init__(self, reader: ReplicaReader, clock: Clock, sink: Sink, window_s: float, *, readers: int = 32) -> None:
+    def __init__(self, reader: ReplicaReader, clock: Clock, sink: Sink, window_s: float, *, readers: int = 4) -> None:
         self._reader = reader
         self._clock = clock
         self._sink = sink
         self.window_s = window_s
-        self._queue: asyncio.Queue[Suspect | None] = asyncio.Queue()
+        self._queue: deque[Suspect] = deque()
+        self._news = asyncio.Event()
         self._room = asyncio.Semaphore(_QUEUE_LIMIT)
         self._readers = asyncio.Semaphore(readers)
         self._pending: set[asyncio.Task[None]] = set()
@@ -96,11 +100,15 @@ class Settler:
         suspect = Suspect(reading, difference.name, difference.states, self._clock.monotonic())
         self._waiting[reading.table.full_name] += 1
         await self._room.acquire()
-        self._queue.put_nowait(suspect)
+        self._line_up(suspect)
+
+    def _line_up(self, suspect: Suspect) -> None:
+        self._queue.append(suspect)
+        self._news.set()
 
     async def put_agreed(self, reading: Reading, name: RowName, state: RowState, nodes: list[Node]) -> None:
         """Pass on a row that is wrong although its replicas agree, once all of them were seen to hold it."""
-        states, unread = await self.read_all(reading.full, name, nodes)
+        ((states, unread),) = await read_states(self._reader, reading.full, [name], nodes, self._now_s())
         if unread:
             await self._sink(Unsettled(reading, name, next(iter(unread.values()))))
         elif set(states.values()) == {state}:
@@ -109,11 +117,11 @@ class Settler:
     async def run(self) -> None:
         """Settle suspects in the order in which they were seen until `finish` is called and all are done."""
         try:
-            while (suspect := await self._queue.get()) is not None:
+            while (suspect := await self._next()) is not None:
                 await self._wait_for(suspect)
                 await self._readers.acquire()
                 self._raise_if_failed()
-                task = asyncio.create_task(self._settle(suspect))
+                task = asyncio.create_task(self._settle(self._with_others(suspect)))
                 self._pending.add(task)
                 task.add_done_callback(self._done)
             while self._pending:
@@ -127,7 +135,7 @@ class Settler:
         self._pending.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error
-            self._queue.put_nowait(None)
+            self._news.set()
 
     def _raise_if_failed(self) -> None:
         if self._failure is not None:
@@ -136,35 +144,58 @@ class Settler:
     async def finish(self) -> None:
         """Say that no more suspects will come."""
         self._finished = True
-        self._close_when_done()
+        self._news.set()
 
-    def _close_when_done(self) -> None:
-        if self._finished and not self.waiting:
-            self._queue.put_nowait(None)
+    async def _next(self) -> Suspect | None:
+        """Return the suspect that was seen first; None where all are judged and no more will come."""
+        while self._failure is None:
+            if self._queue:
+                return self._queue.popleft()
+            if self._finished and not self.waiting:
+                return None
+            self._news.clear()
+            await self._news.wait()
+        return None
 
     async def _wait_for(self, suspect: Suspect) -> None:
         left = suspect.seen_at + self.window_s - self._clock.monotonic()
         if left > 0:
             await self._clock.sleep(left)
 
-    async def _settle(self, suspect: Suspect) -> None:
-        """Judge one suspect; one that must be seen again waits in the queue, where it keeps no reader busy."""
+    def _with_others(self, first: Suspect) -> list[Suspect]:
+        """Take from the queue what can be read in one go with a suspect: as due, of the same table and replicas."""
+        batch = [first]
+        due = self._clock.monotonic() - self.window_s
+        while len(batch) < _BATCH and self._queue and self._queue[0].seen_at <= due and _alike(self._queue[0], first):
+            batch.append(self._queue.popleft())
+        return batch
+
+    async def _settle(self, batch: list[Suspect]) -> None:
+        """Read and judge suspects; one that must be seen again waits in the queue, where it keeps no reader busy."""
+        first = batch[0]
         try:
-            outcome = await self._judge(suspect)
+            seen = await read_states(
+                self._reader, first.reading.full, [s.name for s in batch], list(first.states), self._now_s()
+            )
         finally:
             self._readers.release()
+        for suspect, (states, unread) in zip(batch, seen, strict=True):
+            await self._enter(suspect, self._judge(suspect, states, unread))
+
+    async def _enter(self, suspect: Suspect, outcome: Outcome | Suspect | None) -> None:
         if isinstance(outcome, Suspect):
-            self._queue.put_nowait(outcome)
+            self._line_up(outcome)
             return
         if outcome is not None:
             await self._sink(outcome)
         self._waiting[suspect.reading.table.full_name] -= 1
         self._room.release()
-        self._close_when_done()
+        self._news.set()
 
-    async def _judge(self, suspect: Suspect) -> Outcome | Suspect | None:
-        """Read every replica again; return what is settled, the same suspect renewed, or None for agreement."""
-        now_states, unread = await self.read_all(suspect.reading.full, suspect.name, list(suspect.states))
+    def _judge(
+        self, suspect: Suspect, now_states: Mapping[Node, RowState | None], unread: Mapping[Node, str]
+    ) -> Outcome | Suspect | None:
+        """Return what is settled by a further reading, the same suspect renewed, or None for agreement."""
         if len(now_states) < 2:
             return Unsettled(suspect.reading, suspect.name, next(iter(unread.values()), "no replica answered"))
         agreed = len(set(now_states.values())) == 1
@@ -184,6 +215,9 @@ class Settler:
             rounds=suspect.rounds + 1,
             absent_windows=absent_windows,
         )
+
+    def _now_s(self) -> int:
+        return self._clock.now_us() // 1_000_000
 
     def _windows_to_outlive(self, states: Mapping[Node, RowState | None]) -> int:
         """Return how many windows something must be absent for before it was lost and not deleted.
@@ -205,36 +239,12 @@ class Settler:
             now_states = {node: _without_values(state) for node, state in now_states.items()}
         return persistence(suspect.states, now_states)
 
-    async def read_all(
-        self, reading: Reading, name: RowName, nodes: list[Node]
-    ) -> tuple[dict[Node, RowState | None], dict[Node, str]]:
-        """Read one row on every node at one instant; nodes that do not answer come back with the reason."""
-        now_s = self._clock.now_us() // 1_000_000
-        answers = await asyncio.gather(
-            *(read_state(self._reader, reading, name, node, now_s) for node in nodes), return_exceptions=True
-        )
-        states: dict[Node, RowState | None] = {}
-        unread: dict[Node, str] = {}
-        for node, answer in zip(nodes, answers, strict=True):
-            if isinstance(answer, ReplicaError):
-                unread[node] = str(answer)
-            elif isinstance(answer, BaseException):
-                raise answer
-            else:
-                states[node] = answer
-        return states, unread
+
+def _alike(one: Suspect, other: Suspect) -> bool:
+    return one.reading.table == other.reading.table and one.states.keys() == other.states.keys()
 
 
 def _without_values(state: RowState | None) -> RowState | None:
     if state is None:
         return None
     return RowState(tuple(replace(cell, value=None) for cell in state.cells))
-
-
-async def read_state(reader: ReplicaReader, reading: Reading, name: RowName, node: Node, now_s: int) -> RowState | None:
-    """Return one row's state on one node, None where the node has no such row."""
-    if name.static:
-        raw = await reader.static_row(node, reading, name.key, now_s)
-        return None if raw is None else reading.static_row_state(raw, now_s)
-    raw = await reader.row(node, reading, name.key, now_s)
-    return None if raw is None else reading.row_state(raw, now_s)

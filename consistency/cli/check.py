@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +13,14 @@ import click
 
 from consistency.checking import CheckOptions, run_check
 from consistency.classify import DEFAULT_MAX_SKEW_S
+from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.politeness import politeness_options, take_politeness
 from consistency.cli.values import SECONDS
 from consistency.errors import ConsistencyError, UsageError
+from consistency.plan import leaf_rows_at
 from consistency.reading import Depth, Locality, Route
 from consistency.render import visible
 from consistency.report import Report
@@ -26,10 +30,8 @@ from consistency.terminal.advice import Typed
 from consistency.terminal.console import CalmConsole, make_console
 from consistency.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
 from consistency.terminal.summary import print_report
+from consistency.throttle import Politeness
 from consistency.verdict import ExitCode
-
-_FULL_SPEED_LANES = 4
-_FULL_SPEED_LEAVES = 8
 
 
 @click.command()
@@ -85,10 +87,23 @@ _FULL_SPEED_LEAVES = 8
     metavar="SECONDS",
     help="A write time further ahead than this lies in the future.",
 )
+@politeness_options
 @click.option(
-    "--full-speed",
+    "--repair",
     is_flag=True,
-    help="Ask twice as much of the nodes at once (4 queries a node instead of 2): for quiet clusters.",
+    help="Then repair what was found, as [repair] in the configuration file allows, and check what was touched again.",
+)
+@click.option(
+    "--max-rows",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="With --repair: act on no more rows than this. Default: [repair] max_rows, else 1000.",
+)
+@click.option(
+    "--repair-time",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="With --repair: begin no more rows after this. Default: [repair] max_seconds, else 3600.",
 )
 @click.option("--quiet", is_flag=True, help="No progress, and no report where all is well: for cron.")
 @click.option(
@@ -101,7 +116,8 @@ def check(names: tuple[str, ...], **given: Any) -> int:
 
     Checks the keyspaces and tables named, or all that are not Cassandra's own. Every replica is read alone;
     a difference is reported once it was read again and is still there, so writes in flight are not reported.
-    What could not be read makes the result 'unknown', never 'consistent'. Nothing is written to the cluster.
+    What could not be read makes the result 'unknown', never 'consistent'. Nothing is written to the cluster,
+    unless --repair asks for it: then exit code 0 means that all is consistent now.
 
     \b
     Examples:
@@ -109,6 +125,7 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       consistency check shop shop2.orders --findings findings.jsonl
       consistency check shop --depth versions --dc dc1 --quiet --json /var/lib/consistency/shop.json
       consistency check shop.orders --json - | jq .verdict
+      consistency check shop --repair --max-rows 500 --quiet
 
     \b
     Exit codes:
@@ -117,6 +134,9 @@ def check(names: tuple[str, ...], **given: Any) -> int:
     """  # noqa: D301 - click wants the control character
     order = _order(names, given)
     report, console = _run(order)
+    if order.repair is not None and not report.interrupted:
+        repairer = importlib.import_module(REPAIRER)
+        report = repairer.repair_found(order.target.settings, report, order.options, order.repair, quiet=order.quiet)
     lost = [f"--findings {order.options.findings}: {report.findings_error}"] if report.findings_error else []
     try:
         write_json("--json", order.json_path, report.as_json())
@@ -140,10 +160,12 @@ class Order:
     typed: Typed
     options: CheckOptions
     locality: Locality | None
-    full_speed: bool
+    politeness: Politeness
     json_path: str | None
     quiet: bool
     show_keys: bool | None
+    repair: Any = None
+    """What may be repaired afterwards; None for nothing."""
 
 
 def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
@@ -154,9 +176,8 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
     require_writable("--json", json_path, special=True)
     if findings and json_path and Path(findings).resolve() == Path(json_path).resolve():
         raise UsageError("--findings and --json name the same file; the report and the rows go to one file each")
-    scan = ScanOptions(max_skew_s=given["max_clock_skew"])
-    if given["full_speed"]:
-        scan = replace(scan, leaves_at_once=_FULL_SPEED_LEAVES)
+    politeness = take_politeness(given)
+    scan = ScanOptions(max_skew_s=given["max_clock_skew"], leaf_rows=leaf_rows_at(politeness.rate))
     options = CheckOptions(
         names=names,
         depth=given["depth"] and Depth(given["depth"]),
@@ -169,16 +190,34 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         rf_minimum=given["rf_min"],
         scan=scan,
     )
+    repair = _repair_policy(given, target.config)
+    if repair is not None and options.findings is None:
+        options = replace(options, findings=repair.new_findings())
     return Order(
+        repair=repair,
         target=target,
         typed=Typed(target.words, _repeated(given), names),
         options=options,
         locality=given["locality"] and Locality(given["locality"]),
-        full_speed=given["full_speed"],
+        politeness=politeness,
         json_path=json_path,
         quiet=given["quiet"],
         show_keys=given["show_keys"],
     )
+
+
+def _repair_policy(given: dict[str, Any], config: str | None) -> Any:
+    """Return what may be repaired, or None; bounds of a repair without one are a mistake."""
+    if not given["repair"]:
+        for option in ("max_rows", "repair_time"):
+            if given[option] is not None:
+                msg = f"--{option.replace('_', '-')} bounds a repair: it needs --repair"
+                raise UsageError(msg)
+        return None
+    if given["dc"] is not None:
+        raise UsageError("--repair judges all replicas of a row: it cannot be limited by --dc")
+    repairer = importlib.import_module(REPAIRER)
+    return repairer.nightly(config, max_rows=given["max_rows"], max_seconds=given["repair_time"])
 
 
 def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
@@ -219,8 +258,8 @@ async def _check(order: Order, progress: Progress) -> Report:
 
     interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), abort)
     interrupt.listen()
-    ticking = asyncio.create_task(_tick(progress))
-    limits = ReadLimits(lanes=_FULL_SPEED_LANES, streams=_FULL_SPEED_LANES) if order.full_speed else ReadLimits()
+    ticking = asyncio.create_task(_tick(progress, order.politeness))
+    limits = ReadLimits(politeness=order.politeness)
     try:
         async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
             require_dc(await reader.ring(), order.options.dc)
@@ -230,7 +269,11 @@ async def _check(order: Order, progress: Progress) -> Report:
         ticking.cancel()
 
 
-async def _tick(progress: Progress) -> None:
+async def _tick(progress: Progress, politeness: Politeness) -> None:
+    paused = False
     while True:
         await asyncio.sleep(1)
         progress.tick()
+        if politeness.paused is not paused:
+            paused = not paused
+            progress.say(f"paused while {politeness.pause_file} exists" if paused else "going on")

@@ -13,6 +13,22 @@ else:  # older releases of click have no type parameter here
     _Floats = click.ParamType
 
 
+class Factor(_Floats):
+    """A number above 1."""
+
+    name = "factor"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the number."""
+        try:
+            factor = float(str(value))
+        except ValueError:
+            factor = math.nan
+        if not (math.isfinite(factor) and factor > 1):
+            self.fail(f"{value!r} is not a number above 1", param, ctx)
+        return factor
+
+
 class Seconds(_Floats):
     """A span of time in seconds, zero or more."""
 
@@ -29,4 +45,5 @@ class Seconds(_Floats):
         return seconds
 
 
+FACTOR = Factor()
 SECONDS = Seconds()

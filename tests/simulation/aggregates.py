@@ -104,6 +104,19 @@ def server_digest(reading: Reading, raws: Sequence[RawRow]) -> Digest:
     return Digest(len(raws), b"".join((total % 2**64).to_bytes(8, "big") for total in sums))
 
 
+@lru_cache(maxsize=256)
+def _compiled_hash(reading: Reading) -> CodeType:
+    statement = cql.hash_rows(reading, TokenRange.full_ring(), "MD5")
+    columns = statement.removeprefix("SELECT ").rsplit(" FROM ", 1)[0]
+    return compile(f"({columns},)[-1]", "<hash statement>", "eval")
+
+
+def row_hash(reading: Reading, raw: RawRow) -> bytes:
+    """Return the hash that the scanner's statement gives for this row."""
+    hashed: bytes = eval(_compiled_hash(reading), FUNCTIONS | _names(reading, raw))
+    return hashed
+
+
 def _names(reading: Reading, raw: RawRow) -> dict[str, Held]:
     names = {c.name: Held(part) for c, part in zip(reading.table.primary_key, raw[reading.key_slice], strict=True)}
     at = reading.static_slice.start

@@ -25,7 +25,7 @@ from consistency.ring import Node, Ring
 from consistency.schema import Column, Keyspace, Table
 from consistency.tokens import TokenRange
 from consistency.tree import Digest
-from tests.simulation.aggregates import server_digest
+from tests.simulation.aggregates import row_hash, server_digest
 from tests.simulation.storage import Key, Mutation, Path, Stored, TableStorage, Visible, token_of
 from tests.simulation.values import SCALARS, int_bytes, long_bytes, sized
 from tests.simulation.vclock import EPOCH_S, VirtualLoop
@@ -200,8 +200,29 @@ class SimCluster:
             if after is None:
                 return
 
+    async def row_hashes(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        after: tuple[int, bytes, bool, tuple[object, ...]] | None = None
+        while True:
+            disturbed = await self._serve(node, reading.table, scans=True)
+            size = self._rng[node].randint(1, self._pace.page_rows)
+            page, after = self._page(node, reading, token_range, now_s, after, size)
+            if page:
+                yield [(*raw[: reading.key_slice.stop], b"" if disturbed else row_hash(reading, raw)) for raw in page]
+            if after is None:
+                return
+
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         await self._serve(node, reading.table)
+        return self._row(node, reading, key, now_s)
+
+    async def rows_by_key(self, node: Node, reading: Reading, keys: Sequence[Key], now_s: int) -> dict[Key, RawRow]:
+        await self._serve(node, reading.table)
+        found = ((key, self._row(node, reading, key, now_s)) for key in keys)
+        return {key: row for key, row in found if row is not None}
+
+    def _row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         split = len(reading.table.partition_key)
         now = self._now(node, reading, now_s)
         seen = self.store(node, reading.table).visible_row(key[:split], key[split:], now)

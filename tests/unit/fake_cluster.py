@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,11 +111,24 @@ class FakeCluster:
     ) -> AsyncGenerator[list[RawRow], None]:
         yield [self._raw(reading, i, version) for i, version in self._in(node, token_range)]
 
+    async def row_hashes(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        held = [(self._raw(reading, i, version), version) for i, version in self._in(node, token_range)]
+        width = reading.key_slice.stop
+        yield [(*raw[:width], hashlib.sha256(repr(version).encode()).digest()) for raw, version in held]
+
     async def row(self, node: Node, reading: Reading, key: tuple[bytes, ...], now_s: int) -> RawRow | None:
         self._answer(node)
         number = int.from_bytes(key[0], "big")
         version = self.rows[node.name].get(number)
         return None if version is None else self._raw(reading, number, version)
+
+    async def rows_by_key(
+        self, node: Node, reading: Reading, keys: Sequence[tuple[bytes, ...]], now_s: int
+    ) -> dict[tuple[bytes, ...], RawRow]:
+        found = [(key, await self.row(node, reading, key, now_s)) for key in keys]
+        return {key: row for key, row in found if row is not None}
 
     async def static_row(self, node: Node, reading: Reading, key: tuple[bytes, ...], now_s: int) -> RawRow | None:
         self._answer(node)

@@ -22,6 +22,7 @@ from consistency.cli import main
 from consistency.cli.group import LazyGroup
 from consistency.errors import ConnectError, LockedError, ReplicaTimeout
 from consistency.report import Report
+from consistency.throttle import DEFAULT_GUARD, Politeness
 from tests.unit.fake_cluster import US, FakeCluster, Version, opener
 
 ESC = "\x1b"
@@ -355,18 +356,52 @@ def test_commands_to_come_repeat_how_to_connect(shell: Shell, tmp_path: Path) ->
     assert "--hosts 10.9.9.9 --no-tls" in said.replace(" \\", "")
 
 
-def test_full_speed_asks_for_more_at_once(shell: Shell) -> None:
-    """Four queries a node instead of two."""
-    asked: list[Any] = []
+def test_a_check_is_polite_unless_told_otherwise(shell: Shell, tmp_path: Path) -> None:
+    """The guard is on by default, off with --full-speed; rate and pause file are taken as given."""
+    asked: list[Politeness] = []
 
     def record(*args: Any, **_: Any) -> Any:
-        asked.append(args[1])
+        asked.append(args[1].politeness)
         return opener(shell.cluster)()
 
     shell.patch.setattr("consistency.session.open_cluster", record)
-    CliRunner().invoke(main, ["check", "--full-speed"])
+    pause = tmp_path / "pause"
     CliRunner().invoke(main, ["check"])
-    assert [(limits.lanes, limits.streams) for limits in asked] == [(4, 4), (2, 2)]
+    CliRunner().invoke(main, ["check", "--full-speed"])
+    CliRunner().invoke(main, ["check", "--rate", "500", "--latency-guard", "2", "--pause-file", str(pause)])
+    assert asked == [Politeness(), Politeness(guard=None), Politeness(rate=500, guard=2.0, pause_file=pause)]
+    assert Politeness().guard == DEFAULT_GUARD
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--full-speed", "--latency-guard", "2"], "give one of them"),
+        (["--latency-guard", "1"], "is not a number above 1"),
+        (["--rate", "0"], "--rate"),
+    ],
+)
+def test_politeness_that_makes_no_sense_is_refused(shell: Shell, words: list[str], said: str) -> None:
+    """Exit 2, in one line that names the option."""
+    result = CliRunner().invoke(main, ["check", *words])
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_a_paused_check_says_so_and_that_it_goes_on(shell: Shell, tmp_path: Path) -> None:
+    """Whoever forgot the file is told why nothing moves."""
+    pause = tmp_path / "pause"
+    pause.touch()
+
+    async def slow() -> None:
+        await asyncio.sleep(1.5)
+        pause.unlink(missing_ok=True)
+        await asyncio.sleep(1.0)
+
+    shell.cluster.on_digest = slow
+    said = "".join(shell.check("--pause-file", str(pause)).stderr.split())
+    assert f"pausedwhile{pause}exists" in said
+    assert "goingon" in said
 
 
 # Audit and explain.

@@ -10,7 +10,8 @@ import pytest
 from consistency import settle
 from consistency.join import Difference, RowName
 from consistency.reading import Capabilities, Depth, Reading
-from consistency.settle import MAX_ROUNDS, Outcome, Settled, Settler, Unsettled, read_state
+from consistency.rowread import read_state
+from consistency.settle import MAX_ROUNDS, Outcome, Settled, Settler, Unsettled
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row

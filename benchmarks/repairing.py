@@ -1,0 +1,113 @@
+"""Check, repair and verify divergent rows, against `nodetool repair --full` on rows damaged alike.
+
+    python -m benchmarks.repairing --hosts 127.0.40.1 --table bench.repaired --json figures.json
+
+is our side, in a process of its own: it runs the library and tells how long each step took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks import sides
+from benchmarks.bed import Bed, Shape, damage
+from benchmarks.rounds import Figures, Sample, command
+from consistency.api import check
+from consistency.checking import CheckOptions
+from consistency.session import open_connected
+from consistency.verdict import Verdict
+from repair import apply, plan
+
+
+def repair_rows(bed: Bed, shape: Shape, divergent: int, rounds: int, *, ours: str, theirs: str) -> Figures:
+    """Damage and repair by turns, ours and nodetool's; the first turn of each is not measured."""
+    bed.ensure(shape)
+    runs = {ours: _ours, theirs: _theirs}
+    figures: Figures = {ours: [], theirs: []}
+    for i in range(rounds + 1):
+        for name, run in runs.items():
+            damage(bed, shape, divergent)
+            before = bytes_between_nodes(bed)
+            sample = run(bed, shape)
+            moved = bytes_between_nodes(bed) - before
+            if i:
+                figures[name].append(replace(sample, facts={**sample.facts, "bytes_between_nodes": moved}))
+    return figures
+
+
+def _ours(bed: Bed, shape: Shape) -> Sample:
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/figures.json"
+        words = ["--table", shape.full_name, "--json", path]
+        sample = command([sys.executable, "-m", "benchmarks.repairing", *bed.target, *words])
+        return replace(sample, facts=json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def _theirs(bed: Bed, shape: Shape) -> Sample:
+    before = _streamed(bed)
+    sample = sides.repair(bed, shape)
+    return replace(sample, facts={"streamed_bytes": _streamed(bed) - before})
+
+
+def bytes_between_nodes(bed: Bed) -> int:
+    """Return how many bytes all nodes have sent each other in messages so far (gossip too, streams not)."""
+    return _sum(bed, "SELECT sent_bytes AS bytes FROM system_views.internode_outbound")
+
+
+def _streamed(bed: Bed) -> int:
+    return _sum(bed, "SELECT bytes_sent AS bytes FROM system_views.streaming")
+
+
+def _sum(bed: Bed, cql: str) -> int:
+    async def run() -> int:
+        async with open_connected(bed.settings) as (connection, reader, _):
+            nodes = (await reader.ring()).nodes
+            rows = [row for node in nodes for row in await connection.select(node, cql)]
+            return sum(row["bytes"] or 0 for row in rows)
+
+    return asyncio.run(run())
+
+
+def main() -> None:
+    """Check, plan, apply, and write the seconds of each step."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.repairing", description=__doc__)
+    parser.add_argument("--hosts", required=True, help="addresses, separated by commas")
+    parser.add_argument("--port", default="9042", help="the native port")
+    parser.add_argument("--table", required=True, help="keyspace.table")
+    parser.add_argument("--json", required=True, help="write the figures here")
+    options = parser.parse_args()
+    hosts = ",".join(f"{host}:{options.port}" for host in options.hosts.split(","))
+    with tempfile.TemporaryDirectory() as directory:
+        findings, journal = Path(directory) / "findings.jsonl", Path(directory) / "journal.jsonl"
+        marks = [time.perf_counter()]
+        report = check(options.table, hosts=hosts, options=CheckOptions(findings=findings))
+        marks.append(time.perf_counter())
+        made = plan(findings, hosts=hosts)
+        marks.append(time.perf_counter())
+        outcome = apply(made, journal, hosts=hosts)
+        marks.append(time.perf_counter())
+        journal_bytes = journal.stat().st_size
+    if report.verdict is not Verdict.DIVERGENT or outcome.reasons:
+        msg = f"{report.verdict.value}; not verified: {dict(outcome.reasons)}"
+        raise RuntimeError(msg)
+    check_s, plan_s, apply_s = (b - a for a, b in pairwise(marks))
+    figures = {
+        "check_s": check_s,
+        "plan_s": plan_s,
+        "apply_s": apply_s,
+        "rows": len(made.rows),
+        "journal_bytes": journal_bytes,
+    }
+    Path(options.json).write_text(json.dumps(figures), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Run two or more sides of a comparison by turns, and put their figures in proportion.
+
+Each side runs once unmeasured (a cold JVM takes two to three times as long), then the sides alternate. The
+ratio is taken within each round, where both sides met the same machine; its median and spread are printed.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One run of one side: seconds of wall time and of its own processor time, peak memory, further facts."""
+
+    wall_s: float
+    cpu_s: float = 0.0
+    peak_mb: float = 0.0
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+
+Side = Callable[[], Sample]
+Figures = dict[str, list[Sample]]
+
+
+def by_turns(sides: Mapping[str, Side], rounds: int, *, warm: bool = True) -> Figures:
+    """Run every side `rounds` times by turns, every other round backwards, after one unmeasured run of each."""
+    if warm:
+        for run in sides.values():
+            run()
+    figures: Figures = {name: [] for name in sides}
+    for i in range(rounds):
+        for name in reversed(sides) if i % 2 else sides:
+            figures[name].append(sides[name]())
+    return figures
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of some figures, the least and the greatest."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Summarize at least one value."""
+        return cls(statistics.median(values), min(values), max(values))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def ratio(ours: Sequence[Sample], theirs: Sequence[Sample]) -> Spread:
+    """Return ours over theirs in wall time, round by round."""
+    return Spread.of([a.wall_s / b.wall_s for a, b in zip(ours, theirs, strict=True)])
+
+
+def command(words: Sequence[str], *, accept: Sequence[int] = (0,)) -> Sample:
+    """Run a command as a user would, start-up included; any other exit status than those accepted is an error."""
+    with tempfile.TemporaryFile("w+") as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in accept:
+            output.seek(0)
+            msg = f"{' '.join(words[2:6])} ended with {process.returncode}: {output.read()[-2000:]}"
+            raise RuntimeError(msg)
+    return Sample(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT / 2**20)
+
+
+def timed(run: Callable[[], object]) -> Sample:
+    """Run something of this process and time it."""
+    started = time.perf_counter()
+    run()
+    return Sample(time.perf_counter() - started)

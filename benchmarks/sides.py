@@ -1,0 +1,91 @@
+"""What is compared: our commands, nodetool's, and the floor under both."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from dataclasses import replace
+
+import psutil
+
+from benchmarks.bed import KEYSPACE, Bed, Shape
+from benchmarks.rounds import Sample, Side, command, timed
+from consistency.cql import count_rows
+from consistency.ring import Node
+from consistency.session import open_connected
+from consistency.tokens import TokenRange
+from consistency.wire import NODE_LOCAL, Statement
+
+FLOOR_RANGES = 24
+_FLOOR_AT_ONCE = 4
+
+
+def check(bed: Bed, shape: Shape, *options: str, accept: tuple[int, ...] = (0,)) -> Side:
+    """Return `consistency check` of one table, run as a command."""
+    words = [sys.executable, "-m", "consistency", "check", shape.full_name, *options, *bed.target]
+    return lambda: command(words, accept=accept)
+
+
+def with_servers(bed: Bed, side: Side) -> Side:
+    """Add to a side's figures the processor time that the nodes spent meanwhile, whoever else runs."""
+    processes = [psutil.Process(node.pid) for node in bed.sandbox.nodes if node.pid is not None]
+
+    def spent() -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+    def run() -> Sample:
+        before = spent()
+        sample = side()
+        return replace(sample, facts={**sample.facts, "servers_cpu_s": spent() - before})
+
+    return run
+
+
+def start(words: list[str]) -> subprocess.Popen[bytes]:
+    """Start a command that runs beside others."""
+    return subprocess.Popen(words)
+
+
+def preview(bed: Bed, shape: Shape, *, clean: bool = True) -> Side:
+    """Return `nodetool repair --preview --full` of one table."""
+
+    def run() -> Sample:
+        return nodetool(bed, "repair", "--preview", "--full", KEYSPACE, shape.name, says="in sync" if clean else "")
+
+    return run
+
+
+def repair(bed: Bed, shape: Shape) -> Sample:
+    """Run `nodetool repair --full` on one table."""
+    return nodetool(bed, "repair", "--full", KEYSPACE, shape.name, says="Repair completed successfully")
+
+
+def nodetool(bed: Bed, *words: str, says: str = "") -> Sample:
+    """Run nodetool on the first node; it must say what a success says."""
+    output = []
+    sample = timed(lambda: output.append(bed.sandbox.nodetool(1, *words)))
+    done = output[0]
+    if done.returncode != 0 or says not in done.stdout:
+        msg = f"nodetool {' '.join(words)} ended with {done.returncode}: {done.stdout[-500:]}{done.stderr[-500:]}"
+        raise RuntimeError(msg)
+    return sample
+
+
+def floor(bed: Bed, shape: Shape) -> Side:
+    """Return `count(*)` of every replica by token range, each from its own storage: reading the rows at all."""
+
+    async def run() -> None:
+        async with open_connected(bed.settings) as (connection, reader, _):
+            ring, schema = await reader.ring(), await reader.schema()
+            table = schema[KEYSPACE].tables[shape.name]
+            gates = {node: asyncio.Semaphore(_FLOOR_AT_ONCE) for node in ring.nodes}
+
+            async def count(node: Node, piece: TokenRange) -> None:
+                async with gates[node]:
+                    await connection.execute(node, Statement(count_rows(table, piece), consistency=NODE_LOCAL))
+
+            ranges = TokenRange.full_ring().split(FLOOR_RANGES)
+            await asyncio.gather(*(count(node, piece) for piece in ranges for node in ring.nodes))
+
+    return lambda: timed(lambda: asyncio.run(run()))

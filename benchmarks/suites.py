@@ -1,0 +1,223 @@
+"""The measurements, one function each: what is run by turns, on which table, and what is put in proportion."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import sides
+from benchmarks.bed import Bed, Shape, damage
+from benchmarks.repairing import repair_rows
+from benchmarks.rounds import Figures, Sample, Side, by_turns, command
+from benchmarks.traffic import DDL
+from consistency.plan import cut
+from consistency.ring import MURMUR3, Node, Replication, Ring
+from consistency.schema import Table
+from consistency.session import open_connected
+from consistency.tokens import MAX_TOKEN, MIN_TOKEN
+from consistency.wire import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Ours over theirs in wall time, and what it must not exceed."""
+
+    ours: str
+    theirs: str
+    at_most: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: what was measured, on how many rows, the figures of each side, and what must be reached."""
+
+    suite: str
+    title: str
+    rows: int
+    figures: Figures
+    targets: tuple[Target, ...] = ()
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large and how often."""
+
+    rows: int = 1_000_000
+    large_rows: int = 200_000
+    growth: tuple[int, ...] = (250_000, 1_000_000, 4_000_000)
+    divergent: tuple[int, ...] = (1, 1_000, 10_000)
+    findings: int = 100_000
+    rounds: int = 5
+    seconds: float = 30.0
+
+
+FLOOR, PREVIEW = "floor: count(*) of every replica", "nodetool repair --preview --full"
+CONTENT, VERSIONS = "check, depth content", "check, depth versions"
+
+
+def speed(bed: Bed, sizes: Sizes) -> Iterator[Row]:
+    """A clean table of small rows, and one of large rows, at both depths."""
+    for shape, targets in (
+        (
+            Shape("small", sizes.rows),
+            (Target(CONTENT, PREVIEW, 1.0), Target(CONTENT, FLOOR, 1.9)),
+        ),
+        (Shape("large", sizes.large_rows, row_bytes=2_000, per_partition=10), (Target(VERSIONS, PREVIEW, 0.7),)),
+    ):
+        bed.ensure(shape)
+        runs = {
+            FLOOR: sides.floor(bed, shape),
+            CONTENT: sides.check(bed, shape, "--depth", "content"),
+            VERSIONS: sides.check(bed, shape, "--depth", "versions"),
+            PREVIEW: sides.preview(bed, shape),
+        }
+        figures = by_turns({name: sides.with_servers(bed, run) for name, run in runs.items()}, sizes.rounds)
+        yield Row("speed", f"{shape.rows:,} rows of {shape.row_bytes:,} bytes", shape.rows, figures, targets)
+
+
+def growth(bed: Bed, sizes: Sizes) -> Iterator[Row]:
+    """The same table at several sizes: how wall time, processor time and memory grow."""
+    for rows in sizes.growth:
+        shape = Shape("small" if rows == sizes.rows else f"small_{rows}", rows)
+        bed.ensure(shape)
+        figures = by_turns({CONTENT: sides.check(bed, shape), PREVIEW: sides.preview(bed, shape)}, sizes.rounds)
+        yield Row("growth", f"{rows:,} rows", rows, figures)
+
+
+def columns(bed: Bed, sizes: Sizes) -> Iterator[Row]:
+    """More columns to a row."""
+    rows = sizes.rows // 4
+    for more in (0, 5, 15):
+        shape = Shape(f"wide_{more}_{rows}", rows, more_columns=more)
+        bed.ensure(shape)
+        figures = by_turns({CONTENT: sides.check(bed, shape), PREVIEW: sides.preview(bed, shape)}, sizes.rounds)
+        yield Row("columns", f"{rows:,} rows of {len(shape.columns)} columns", rows, figures)
+
+
+def vnodes(bed: Bed, sizes: Sizes) -> Iterator[Row]:
+    """The same table on a cluster with many tokens a node."""
+    rows = sizes.rows // 4
+    shape = Shape(f"wide_0_{rows}", rows)
+    bed.ensure(shape)
+    figures = by_turns({CONTENT: sides.check(bed, shape), PREVIEW: sides.preview(bed, shape)}, sizes.rounds)
+    yield Row("vnodes", f"{rows:,} rows, {bed.num_tokens} tokens a node", rows, figures)
+
+
+def divergence(bed: Bed, sizes: Sizes) -> Iterator[Row]:
+    """More and more rows that differ: how wall time and memory grow."""
+    for divergent in (0, *sizes.divergent, sizes.findings):
+        shape = Shape(f"damaged_{divergent}", sizes.rows)
+        bed.drop(shape)
+        bed.ensure(shape)
+        damage(bed, shape, divergent)
+        accept = (1,) if divergent else (0,)
+        with tempfile.TemporaryDirectory() as directory:
+            findings = f"{directory}/findings.jsonl"
+            ours = sides.check(bed, shape, "--findings", findings, accept=accept)
+            figures = by_turns({CONTENT: ours, PREVIEW: sides.preview(bed, shape, clean=False)}, sizes.rounds)
+            found = Path(findings).read_bytes().count(b"\n") - 1
+        bed.drop(shape)
+        title = f"{divergent:,} divergent rows of {sizes.rows:,}"
+        yield Row("divergence", title, sizes.rows, figures, facts={"found": found})
+
+
+def repair(bed: Bed, sizes: Sizes) -> Iterator[Row]:
+    """Check, repair and verify against nodetool's repair, with the bytes that moved."""
+    for divergent in sizes.divergent:
+        limit = 1.5 if divergent >= 10_000 else 1.0
+        ours, theirs = "check + repair + verify", "nodetool repair --full"
+        figures = repair_rows(bed, Shape("repaired", sizes.rows), divergent, sizes.rounds, ours=ours, theirs=theirs)
+        title = f"{divergent:,} divergent rows of {sizes.rows:,}"
+        yield Row("repair", title, sizes.rows, figures, (Target(ours, theirs, limit),))
+
+
+def foreground(bed: Bed, sizes: Sizes) -> Iterator[Row]:
+    """What a steady load of reads and writes feels: alone, beside checks, beside nodetool's preview."""
+    shape = Shape("small", sizes.rows)
+    bed.ensure(shape)
+
+    async def table() -> None:
+        async with open_connected(bed.settings) as (connection, reader, _):
+            await connection.execute((await reader.ring()).nodes[0], Statement(DDL, timeout_s=60.0))
+            await asyncio.sleep(2.0)
+
+    asyncio.run(table())
+    beside: dict[str, Side | None] = {
+        "alone": None,
+        "beside a check": sides.check(bed, shape),
+        "beside a check at full speed": sides.check(bed, shape, "--full-speed"),
+        "beside nodetool's preview": sides.preview(bed, shape),
+    }
+    runs: dict[str, Side] = {name: _felt(bed, sizes.seconds, side) for name, side in beside.items()}
+    figures = by_turns(runs, sizes.rounds)
+    yield Row("foreground", f"150 requests a second at QUORUM, {sizes.rows:,} rows checked", sizes.rows, figures)
+
+
+def _felt(bed: Bed, seconds: float, side: Side | None) -> Side:
+    """Return the load beside a side that is run again and again as long as the load lasts."""
+
+    def run() -> Sample:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "figures.json"
+            words = [sys.executable, "-m", "benchmarks.traffic", *bed.target, "--seconds", str(seconds)]
+            running = sides.start([*words, "--json", str(path)])
+            time.sleep(3.0)  # until the load is steady
+            checked: list[float] = []
+            while side is not None and running.poll() is None:
+                checked.append(side().wall_s)
+            if running.wait() != 0:
+                raise RuntimeError("the load generator failed")
+            facts = json.loads(path.read_text(encoding="utf-8"))
+        return Sample(seconds, facts={**facts, "beside_s": sum(checked) / len(checked) if checked else 0.0})
+
+    return run
+
+
+def planning(_: Bed, sizes: Sizes) -> Iterator[Row]:
+    """Planning on a synthetic ring of 1,000 nodes x 16 tokens in 3 DCs, RF 3 each; no cluster is asked."""
+    words = [sys.executable, "-m", "benchmarks.suites"]
+    figures = by_turns({"planning": lambda: command(words)}, sizes.rounds)
+    yield Row("planning", "1,000 nodes x 16 tokens x 3 DCs, RF 3 each, start-up included", 0, figures)
+
+
+def plan_a_thousand_nodes() -> int:
+    """Place the replicas and cut a table of a billion rows into leaves; return how many."""
+    rng = random.Random(7)
+    nodes = tuple(
+        Node(
+            f"host-{i}",
+            f"10.{i % 3}.{i // 256}.{i % 256}",
+            9042,
+            f"dc{i % 3}",
+            f"r{i // 3 % 3}",
+            tuple(rng.randrange(MIN_TOKEN + 1, MAX_TOKEN) for _ in range(16)),
+            "5.0.8",
+        )
+        for i in range(1_000)
+    )
+    factors = tuple((f"dc{i}", 3) for i in range(3))
+    arcs = Ring("synthetic", MURMUR3, nodes).arcs(Replication("NetworkTopologyStrategy", factors))
+    return len(cut(Table("ks", "t", "id", ()), arcs, 1_000_000_000).leaves)
+
+
+SUITES: Mapping[str, Callable[[Bed, Sizes], Iterator[Row]]] = {
+    "planning": planning,
+    "speed": speed,
+    "growth": growth,
+    "columns": columns,
+    "vnodes": vnodes,
+    "divergence": divergence,
+    "repair": repair,
+    "foreground": foreground,
+}
+
+if __name__ == "__main__":
+    print(plan_a_thousand_nodes())

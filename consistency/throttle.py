@@ -1,0 +1,183 @@
+"""How hard the nodes are asked, so that nobody who works with them feels it.
+
+A node that others work with is asked one thing at a time, and rests after each answer in proportion to the time
+that took. How long it rests follows from how fast it answers a small read meanwhile. A cluster that nobody
+works with is asked as much at once as it takes. See docs/design/0008-politeness.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from consistency.errors import ReplicaError, ReplicaUnavailable
+from consistency.reader import Clock
+from consistency.ring import Node
+
+DEFAULT_GUARD = 1.3
+_LOOK_EVERY_S, _GLANCE_EVERY_S = 0.1, 1.0
+_FIRST_COUNT_S, _COUNT_EVERY_S = 0.2, 1.0
+_POLL_S, _PAUSE_POLL_S = 0.05, 0.5
+_RECENT = 10
+"""Looks that tell how a node fares now: about a second."""
+_TRAFFIC_PER_S = 5.0
+"""Requests a second and node from others, above which somebody works with the cluster."""
+_LEAST_MS = 1.0
+"""A rise in latency smaller than this is the noise of a small read."""
+_GREATEST_SHARE, _LEAST_SHARE = 0.25, 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Politeness:
+    """How much the nodes may be burdened.
+
+    `rate`: rows a second and node. `guard`: how many times its usual latency a node may take for a small read
+    before it is asked less; None: nothing is watched, and nodes never rest. While `pause_file` exists nothing
+    new is asked.
+    """
+
+    rate: float | None = None
+    guard: float | None = DEFAULT_GUARD
+    pause_file: Path | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether the pause file exists."""
+        return self.pause_file is not None and self.pause_file.exists()
+
+
+class NodeWatch(Protocol):
+    """What can be seen of a node from outside; both raise a ReplicaError where the node does not say."""
+
+    async def small_read(self, node: Node) -> float:
+        """Return how many seconds the node takes for a small read."""
+
+    async def others_requests(self, node: Node) -> int:
+        """Return how many requests of others the node has answered since it was started."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """One query under way; whoever made it says how many rows it read."""
+
+    rows: int = 0
+
+
+@dataclass
+class _Place:
+    """What is known of one node."""
+
+    share: float = _GREATEST_SHARE
+    free_at: float = 0.0
+    taken: bool = False
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    usual: float | None = None
+    per_second: float | None = None
+
+
+class Throttle:
+    """Gives out turns at asking a node. `watch` runs beside the work and keeps an eye on the nodes."""
+
+    def __init__(self, nodes: Iterable[Node], options: Politeness, clock: Clock, watched: NodeWatch) -> None:
+        self._places = {node: _Place() for node in nodes}
+        self._options = options
+        self._clock = clock
+        self._watched = watched
+
+    @asynccontextmanager
+    async def turn(self, node: Node) -> AsyncGenerator[Turn, None]:
+        """Wait until the node may be asked, then time what is done with it."""
+        place = self._places[node]
+        alone = await self._admitted(place)
+        turn, started = Turn(), self._clock.monotonic()
+        try:
+            yield turn
+        finally:
+            if alone:
+                place.taken = False
+                place.free_at = self._rested_at(place, turn, started)
+
+    async def _admitted(self, place: _Place) -> bool:
+        """Wait until a node may be asked; return whether it is asked nothing else meanwhile."""
+        while True:
+            if self._options.paused:
+                wait_s = _PAUSE_POLL_S
+            elif self._options.rate is None and not self._rests():
+                return False
+            elif place.taken:
+                wait_s = _POLL_S
+            elif (left_s := place.free_at - self._clock.monotonic()) > 0:
+                # Whoever else works may be gone before the rest is over.
+                wait_s = min(left_s, _POLL_S)
+            else:
+                place.taken = True
+                return True
+            await self._clock.sleep(wait_s)
+
+    def _rested_at(self, place: _Place, turn: Turn, started: float) -> float:
+        now = self._clock.monotonic()
+        rested = now + (now - started) * (1 / place.share - 1) if self._rests() else now
+        by_rate = started + turn.rows / self._options.rate if self._options.rate else now
+        return max(rested, by_rate)
+
+    def _rests(self) -> bool:
+        """Whether somebody works with the cluster; until that is known, it is taken for so."""
+        if self._options.guard is None:
+            return False
+        seen = [place.per_second for place in self._places.values()]
+        return None in seen or sum(s for s in seen if s is not None) > _TRAFFIC_PER_S * len(seen)
+
+    async def watch(self) -> None:
+        """Look at every node again and again, for ever; returns at once where nothing is guarded."""
+        if self._options.guard is None:
+            return
+        guard = self._options.guard
+        await asyncio.gather(
+            *(self._watch_latency(node, guard) for node in self._places),
+            *(self._watch_traffic(node) for node in self._places),
+        )
+
+    async def _watch_latency(self, node: Node, guard: float) -> None:
+        place = self._places[node]
+        while True:
+            # A node that does not answer is found out by whoever asks it next.
+            with suppress(ReplicaError):
+                place.recent.append(await self._watched.small_read(node))
+            if len(place.recent) == _RECENT:
+                _adapt(place, guard)
+            await self._clock.sleep(_LOOK_EVERY_S if self._rests() else _GLANCE_EVERY_S)
+
+    async def _watch_traffic(self, node: Node) -> None:
+        """Learn how many requests a second come from others; where that cannot be seen, take it for many."""
+        place, since, before = self._places[node], 0.0, None
+        wait_s = _FIRST_COUNT_S
+        while True:
+            try:
+                now, count = self._clock.monotonic(), await self._watched.others_requests(node)
+            except ReplicaError as error:
+                place.per_second = 0.0 if isinstance(error, ReplicaUnavailable) else math.inf
+                before = None
+            else:
+                if before is not None:
+                    place.per_second = (count - before) / (now - since)
+                    wait_s = _COUNT_EVERY_S
+                since, before = now, count
+            await self._clock.sleep(wait_s)
+
+
+def _adapt(place: _Place, guard: float) -> None:
+    """Ask less where the node has become slower than usual, a little more where it has not."""
+    now = statistics.quantiles(place.recent, n=10)[-1]
+    usual = place.usual = now if place.usual is None else min(now, place.usual * 1.002)
+    if now > usual * guard and now - usual > _LEAST_MS / 1000:
+        place.share = max(_LEAST_SHARE, place.share * 0.7)
+        place.recent.clear()
+    else:
+        place.share = min(_GREATEST_SHARE, place.share * 1.05)

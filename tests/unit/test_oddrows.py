@@ -1,0 +1,110 @@
+"""Rows that differ, found by their hashes: the same rows as by reading and joining them all, and no others."""
+
+from __future__ import annotations
+
+import random
+from contextlib import aclosing
+
+import pytest
+
+from consistency.errors import ReplicaError
+from consistency.join import Difference, JoinTally, join_rows
+from consistency.oddrows import can_hash_rows, odd_rows
+from consistency.plan import Leaf
+from consistency.reading import Capabilities, Depth, Reading, Route
+from consistency.scan import ScanOptions
+from consistency.tokens import TokenRange
+from tests.simulation.memory import Pace, Trouble
+from tests.simulation.scenario import LONG_AGO_US, ROWS, Scenario, row
+from tests.simulation.storage import Delete
+from tests.simulation.values import int_bytes, make_table
+from tests.simulation.vclock import EPOCH_S
+
+PLAIN = make_table("t", ("int",), ("int",), (), ("int", "text"))
+READING = Reading(PLAIN, Depth.CONTENT, Capabilities())
+
+
+def damaged(rng: random.Random, faults: tuple[tuple[Trouble, int, float, float], ...] = ()) -> Scenario:
+    """Return a cluster with rows missing, stale, and deleted on one replica or two."""
+    scenario = Scenario(table=PLAIN, faults=faults)
+    scenario.fill(20, 5)
+    for _ in range(15):
+        p, c, nodes = rng.randrange(20), rng.randrange(8), rng.sample([1, 2, 3], rng.choice((1, 2)))
+        if rng.random() < 0.3:
+            place = (int_bytes(c),)
+            scenario.apply(Delete((int_bytes(p),), LONG_AGO_US + 9, place, place), on=nodes)
+        else:
+            scenario.apply(row(p, c, LONG_AGO_US + rng.randrange(9), v0=int_bytes(rng.randrange(99))), on=nodes)
+    return scenario
+
+
+def found(scenario: Scenario) -> tuple[list[Difference], JoinTally]:
+    """Return what the hashes lead to in the whole ring."""
+    tally, out = JoinTally(), list[Difference]()
+    leaf = Leaf(TokenRange.full_ring(), scenario.nodes)
+
+    async def main() -> None:
+        rows = odd_rows(scenario.cluster, READING, leaf, scenario.nodes, scenario.clock, tally)
+        async with aclosing(rows):
+            out.extend([difference async for difference in rows])
+
+    scenario.run(main)
+    return out, tally
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_hashes_lead_to_the_rows_that_a_join_finds(seed: int) -> None:
+    """Row by row and state by state, in ring order; the rows are counted alike."""
+    joined, counted = list[Difference](), JoinTally()
+    scenario = damaged(random.Random(seed))
+
+    async def join() -> None:
+        everything = TokenRange.full_ring()
+        streams = {n: scenario.cluster.rows(n, READING, everything, EPOCH_S) for n in scenario.nodes}
+        joined.extend([difference async for difference in join_rows(READING, streams, EPOCH_S, counted)])
+
+    scenario.run(join)
+    hashed, tally = found(damaged(random.Random(seed)))
+    assert {d.name: d.states for d in hashed} == {d.name: d.states for d in joined}
+    assert joined
+    assert [d.name.token for d in hashed] == sorted(d.name.token for d in hashed)
+    assert tally.rows == counted.rows
+
+
+def test_a_disturbed_hash_is_no_difference() -> None:
+    """Its row is read by key on all replicas, and is the same there."""
+    scenario = Scenario(table=PLAIN, faults=((Trouble.DISTURBED, 2, 0.0, 1e9),))
+    scenario.fill(4, 3)
+    hashed, tally = found(scenario)
+    assert hashed == []
+    assert tally.rows == 12
+    assert scenario.cluster.hit[Trouble.DISTURBED]
+
+
+def test_a_row_that_cannot_be_read_on_every_replica_fails_the_leaf() -> None:
+    """What is not known of it is not left out."""
+    with pytest.raises(ReplicaError):
+        found(damaged(random.Random(1), ((Trouble.DOWN, 3, 0.0, 1e9),)))
+
+
+def test_statics_and_other_routes_are_left_to_the_join() -> None:
+    """A static cell changes the hash of every row of its partition; before 5.0 there is no hash."""
+    assert can_hash_rows(READING, Route.SERVER)
+    assert not can_hash_rows(Reading(ROWS, Depth.CONTENT, Capabilities()), Route.SERVER)
+    assert not can_hash_rows(READING, Route.CLIENT)
+    assert not can_hash_rows(Reading(PLAIN, Depth.VERSIONS, Capabilities(hashes=False)), Route.SERVER)
+
+
+def test_the_settle_window_passes_while_the_rest_is_digested() -> None:
+    """A difference in the first leaf is reported before the last one is digested."""
+    scenario = Scenario(table=PLAIN)
+    scenario.cluster._pace = Pace(latency_s=0.5, jitter_s=0.0, page_rows=100)
+    scenario.fill(40, 1)
+    for p in range(40):
+        scenario.apply(row(p, 0, LONG_AGO_US + 9, v0=int_bytes(1)), on=[1])
+    events: list[str] = []
+    scenario.watching.found = lambda _: events.append("found")  # type: ignore[method-assign]
+    scenario.watching.leaf_digested = lambda _: events.append("digested")  # type: ignore[method-assign]
+    scenario.check(scan=ScanOptions(leaf_rows=1, leaves_at_once=1))
+    assert events.count("found") == 40
+    assert events.index("found") < len(events) - 1 - events[::-1].index("digested")

@@ -1,0 +1,40 @@
+"""The benchmark's arithmetic: sides by turns, ratios within a turn, a command that fails is no figure."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from benchmarks.rounds import Sample, Spread, by_turns, command, ratio
+
+
+def test_sides_alternate_and_the_first_run_of_each_is_not_measured() -> None:
+    """Every other round runs backwards, so that no side always follows the same one."""
+    order: list[str] = []
+
+    def side(name: str) -> Sample:
+        order.append(name)
+        return Sample(float(len(order)))
+
+    figures = by_turns({"a": lambda: side("a"), "b": lambda: side("b")}, 3)
+    assert order == ["a", "b", "a", "b", "b", "a", "a", "b"]
+    assert [s.wall_s for s in figures["a"]] == [3.0, 6.0, 7.0]
+    assert [s.wall_s for s in figures["b"]] == [4.0, 5.0, 8.0]
+
+
+def test_a_ratio_is_taken_within_each_turn() -> None:
+    """A turn in which the machine was slow for both does not show; the medians' ratio would be 3."""
+    ours = [Sample(1.0), Sample(30.0), Sample(3.0)]
+    theirs = [Sample(1.0), Sample(10.0), Sample(1.0)]
+    assert ratio(ours, theirs) == Spread(3.0, 1.0, 3.0)
+
+
+def test_a_command_is_timed_whole_and_must_succeed() -> None:
+    """Wall time, processor time and peak memory of the process; another exit status than expected is an error."""
+    sample = command([sys.executable, "-c", "sum(range(3_000_000)); bytearray(50_000_000)"])
+    assert sample.wall_s > sample.cpu_s / 4 > 0
+    assert 50 < sample.peak_mb < 200
+    assert command([sys.executable, "-c", "raise SystemExit(1)"], accept=(1,)).wall_s > 0
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        command([sys.executable, "-c", "raise SystemExit(3)"])

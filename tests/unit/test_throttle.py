@@ -1,0 +1,168 @@
+"""How hard nodes are asked, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consistency.errors import ReplicaError, ReplicaForbidden
+from consistency.plan import LEAF_ROWS, leaf_rows_at
+from consistency.ring import Node
+from consistency.throttle import Politeness, Throttle
+from tests.simulation.scenario import make_nodes
+from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual
+
+NODES = make_nodes(["dc1"] * 3)
+
+
+class Watched:
+    """Nodes that answer a small read in `seconds` and get `per_second` requests from others each."""
+
+    def __init__(self, loop: VirtualLoop, per_second: float = 0.0, seconds: float = 0.001) -> None:
+        self._loop = loop
+        self.per_second = per_second
+        self.seconds = seconds
+        self.offset = 0
+        self.refusal: ReplicaError | None = None
+
+    async def small_read(self, node: Node) -> float:
+        await asyncio.sleep(self.seconds)
+        return self.seconds
+
+    async def others_requests(self, node: Node) -> int:
+        if self.refusal:
+            raise self.refusal
+        return self.offset + int(self._loop.now * self.per_second)
+
+
+Story = Callable[[Throttle, Watched], Awaitable[Any]]
+
+
+def told(story: Story, politeness: Politeness | None = None, **nodes: float) -> Any:
+    """Run a story beside the watch on virtual time."""
+    loop = VirtualLoop()
+    watched = Watched(loop, **nodes)
+    throttle = Throttle(NODES, politeness or Politeness(), SimClock(loop), watched)
+
+    async def main() -> Any:
+        watching = asyncio.create_task(throttle.watch())
+        await asyncio.sleep(2.0)
+        try:
+            return await story(throttle, watched)
+        finally:
+            watching.cancel()
+
+    return run_virtual(loop, main())
+
+
+async def work(throttle: Throttle, seconds: float, *, turns: int = 20, lanes: int = 4, rows: int = 0) -> float:
+    """Take turns of so many seconds at the first node, in lanes, and return how long all of them took."""
+    left = iter(range(turns))
+
+    async def lane() -> None:
+        for _ in left:
+            async with throttle.turn(NODES[0]) as turn:
+                await asyncio.sleep(seconds)
+                turn.rows = rows
+
+    started = asyncio.get_running_loop().time()
+    await asyncio.gather(*(lane() for _ in range(lanes)))
+    return asyncio.get_running_loop().time() - started
+
+
+def test_a_cluster_that_nobody_works_with_is_read_in_all_lanes_at_once() -> None:
+    """20 turns of a second in four lanes take five seconds."""
+    assert told(lambda throttle, _: work(throttle, 1.0)) == pytest.approx(5.0)
+
+
+def test_a_node_rests_while_others_work_with_the_cluster() -> None:
+    """One at a time, and at most a quarter of the time."""
+    assert told(lambda throttle, _: work(throttle, 0.1), per_second=50) == pytest.approx(7.7)
+
+
+def test_a_rest_ends_when_the_others_are_gone() -> None:
+    """Whoever waits for his turn then gets it at once, and beside the others that wait."""
+
+    async def story(throttle: Throttle, watched: Watched) -> float:
+        await work(throttle, 10.0, turns=1)  # thirty seconds of rest
+        watched.per_second = 0.0
+        watched.offset = int(asyncio.get_running_loop().time() * 50)
+        return await work(throttle, 1.0)
+
+    assert told(story, per_second=50) == pytest.approx(5.0 + 1.5, abs=1.0)
+
+
+def test_full_speed_never_rests() -> None:
+    """Whoever works with the cluster."""
+    seconds = told(lambda throttle, _: work(throttle, 1.0), Politeness(guard=None), per_second=500)
+    assert seconds == pytest.approx(5.0)
+
+
+def test_a_node_that_becomes_slower_is_asked_less() -> None:
+    """And as much as before once it is as fast as before."""
+
+    async def story(throttle: Throttle, watched: Watched) -> tuple[float, float, float]:
+        before = await work(throttle, 0.1)
+        watched.seconds = 0.01
+        await asyncio.sleep(10.0)
+        slow = await work(throttle, 0.1)
+        watched.seconds = 0.001
+        await asyncio.sleep(30.0)
+        return before, slow, await work(throttle, 0.1)
+
+    before, slow, after = told(story, per_second=50)
+    assert slow > 3 * before
+    assert after == pytest.approx(before, rel=0.2)
+
+
+def test_a_guard_that_allows_a_rise_lets_it_be() -> None:
+    """--latency-guard 20 does not mind a read that takes ten times as long."""
+
+    async def story(throttle: Throttle, watched: Watched) -> tuple[float, float]:
+        before = await work(throttle, 0.1)
+        watched.seconds = 0.01
+        await asyncio.sleep(10.0)
+        return before, await work(throttle, 0.1)
+
+    before, slow = told(story, Politeness(guard=20.0), per_second=50)
+    assert slow == pytest.approx(before, rel=0.2)
+
+
+def test_where_the_traffic_cannot_be_seen_somebody_is_taken_to_work() -> None:
+    """A role that may not read the virtual tables gets a polite check, never a rude one."""
+
+    async def story(throttle: Throttle, watched: Watched) -> float:
+        watched.refusal = ReplicaForbidden("no")
+        await asyncio.sleep(2.0)
+        return await work(throttle, 0.1)
+
+    assert told(story) == pytest.approx(7.7)
+
+
+@pytest.mark.parametrize("guard", [None, 1.3])
+def test_a_rate_bounds_the_rows_a_second_of_a_node(guard: float | None) -> None:
+    """20 turns of 1,000 rows at 2,000 rows a second take ten seconds, at full speed too."""
+    seconds = told(lambda throttle, _: work(throttle, 0.01, rows=1_000), Politeness(rate=2_000, guard=guard))
+    assert seconds == pytest.approx(9.5, abs=0.1)
+
+
+def test_nothing_new_is_asked_while_the_pause_file_is_there(tmp_path: Path) -> None:
+    """The work goes on within a second of its removal."""
+    pause = tmp_path / "pause"
+
+    async def story(throttle: Throttle, _: Watched) -> float:
+        pause.touch()
+        asyncio.get_running_loop().call_later(100.0, pause.unlink)
+        return await work(throttle, 0.1)
+
+    seconds = told(story, Politeness(guard=None, pause_file=pause))
+    assert 100.0 < seconds < 101.5
+
+
+def test_leaves_are_smaller_at_a_low_rate() -> None:
+    """A leaf is at most a second's worth of rows, so that a slow check does not come in bursts."""
+    assert [leaf_rows_at(rate) for rate in (None, 10.0, 5_000.0, 1e9)] == [LEAF_ROWS, 1_000, 5_000, LEAF_ROWS]
