@@ -16,8 +16,10 @@ from consistency.audit_holdings import judge_holdings
 from consistency.auditing import gravest_first, judge_replication
 from consistency.choose import choose
 from consistency.classify import finding, judge_row
+from consistency.diagnose import CauseCounter
 from consistency.errors import ConsistencyError, UsageError
-from consistency.findings import Finding, FindingsWriter, Header
+from consistency.findings import Finding, FindingsWriter, Header, to_blame
+from consistency.hollow import Owned
 from consistency.nonowners import NonOwnerScan
 from consistency.observer import Observer, Silent
 from consistency.reader import Clock, ClusterReader
@@ -109,6 +111,7 @@ class _Run:
     async def prepare(self) -> None:
         """Read ring and schema, resolve the scope, open the findings file."""
         self._ring: Ring = await self._reader.ring()
+        self._causes = CauseCounter([token for token, _ in self._ring.owners])
         self._schema: Mapping[str, Keyspace] = await self._reader.schema()
         self._scope: Scope = choose_tables(self._schema, self._options.names, views=self._options.views)
         if self._options.dc is not None and self._options.dc not in self._ring.datacenters:
@@ -223,7 +226,8 @@ class _Run:
         self._divergent[full_name] += 1
         scan = self._scans[full_name]
         if scan.ledger is not None:
-            scan.ledger.mark_divergent(found.token)
+            scan.ledger.mark_divergent(found.token, to_blame(found))
+        self._causes.add(found)
         if len(self._top) < _TOP_FINDINGS:
             self._top.append(found)
         self._observer.found(found)
@@ -276,7 +280,21 @@ class _Run:
             findings_path=str(self._options.findings) if self._options.findings and not self._writer.error else None,
             findings_error=self._writer.error,
             interrupted=interrupted,
+            likely_causes=self._causes.causes(self._owned()),
+            places={node.name: node.dc for node in self._ring.nodes},
         )
+
+    def _owned(self) -> Owned:
+        """Return how many rows each scanned table has, and the most of the ring that each replica owns of any."""
+        shares: dict[str, float] = {}
+        for arcs in self._arcs_of.values():
+            here: dict[str, float] = defaultdict(float)
+            for arc in arcs:
+                for node in arc.replicas:
+                    here[node.name] += arc.share
+            shares.update({name: max(share, shares.get(name, 0)) for name, share in here.items()})
+        rows = {name: scan.ledger.rows for name, scan in self._scans.items() if scan.ledger is not None}
+        return Owned(rows, shares)
 
     def _table_report(self, scan: Scan) -> TableReport:
         name = scan.task.reading.table.full_name

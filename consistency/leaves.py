@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
@@ -127,6 +127,8 @@ class Ledger:
     """How many distinct rows the leaves hold whose rows were read."""
     divergent: set[int] = field(default_factory=set)
     """The cells of the strip in which a row differs."""
+    behind: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """The same for each replica that is behind there."""
 
     def record(self, result: LeafResult) -> None:
         """Enter a leaf's result; a later one replaces an earlier one."""
@@ -141,9 +143,11 @@ class Ledger:
         for node in leaf.replicas:
             self.failures.setdefault((leaf, node), reason)
 
-    def mark_divergent(self, token: int) -> None:
-        """Say that a row at this token differs."""
+    def mark_divergent(self, token: int, behind: Iterable[str] = ()) -> None:
+        """Say that a row at this token differs, and which replicas are behind in it."""
         self.divergent.add(_strip_cell(token))
+        for name in behind:
+            self.behind[name].add(_strip_cell(token))
 
     @property
     def coverage(self) -> Coverage:
@@ -198,15 +202,33 @@ class Ledger:
         cells = [" "] * STRIP_CELLS
         failed = Counter(leaf for leaf, _ in self.failures)
         for leaf in self.plan.leaves:
-            mark = "?" if leaf not in self.results or failed[leaf] else "="
-            first, last = _strip_cell(leaf.token_range.start + 1), _strip_cell(leaf.token_range.end)
-            for i in range(first, last + 1):
-                if _WEIGHT[mark] > _WEIGHT[cells[i]]:
-                    cells[i] = mark
-        return "".join("x" if i in self.divergent else cell for i, cell in enumerate(cells))
+            _fill(cells, leaf, "?" if leaf not in self.results or failed[leaf] else "=")
+        return _crossed(cells, self.divergent)
+
+    def tracks(self) -> dict[str, str]:
+        """Draw each replica's own ranges: `=` read, `x` behind in a row, `?` not read, blank where it owns nothing."""
+        tracks: dict[str, list[str]] = defaultdict(lambda: [" "] * STRIP_CELLS)
+        for leaf in self.plan.leaves:
+            for node in leaf.replicas:
+                unread = leaf not in self.results or (leaf, node) in self.failures
+                _fill(tracks[node.name], leaf, "?" if unread else "=")
+        for name in self.behind:  # a node may hold rows of ranges that it does not own
+            tracks[name]
+        return {name: _crossed(cells, self.behind.get(name, ())) for name, cells in tracks.items()}
 
 
 _WEIGHT = {" ": 0, "=": 1, "?": 2}
+
+
+def _fill(cells: list[str], leaf: Leaf, mark: str) -> None:
+    first, last = _strip_cell(leaf.token_range.start + 1), _strip_cell(leaf.token_range.end)
+    for i in range(first, last + 1):
+        if _WEIGHT[mark] > _WEIGHT[cells[i]]:
+            cells[i] = mark
+
+
+def _crossed(cells: Sequence[str], divergent: Container[int]) -> str:
+    return "".join("x" if i in divergent else cell for i, cell in enumerate(cells))
 
 
 def _strip_cell(token: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from consistency.cause import Cause
 from consistency.findings import Finding
 from consistency.tokens import TokenRange
 from consistency.verdict import Coverage, ExitCode, Verdict, exit_code, judge
@@ -65,7 +66,7 @@ class TableReport:
 
     `strip` has a letter for each 1/64 of the ring: `=` agreed, `x` divergent, `?` not read, ` ` not planned.
     `blind` says, a sentence each, what this depth cannot see on this table. `note` says why a table was
-    not checked at all.
+    not checked at all. `tracks` holds the strip of each replica's own ranges: `x` where it is behind.
     """
 
     keyspace: str
@@ -82,6 +83,7 @@ class TableReport:
     strip: str = ""
     blind: tuple[str, ...] = ()
     note: str = ""
+    tracks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -118,8 +120,9 @@ class TableReport:
 class RepairSummary:
     """What came of repairing what a check found; the rows add up.
 
-    `results` counts rows by outcome. `remaining` are known to differ still or were left alone, `unknown` wait for
-    replicas. `checked_again` is the verdict of a second check of every partition that was written to.
+    `results` counts rows by outcome, `left` those that are not verified by reason. `remaining` are known to differ
+    still or were left alone, `unknown` wait for replicas. `checked_again` is the verdict of a second check of every
+    partition that was written to.
     """
 
     plan: str | None = None
@@ -127,6 +130,7 @@ class RepairSummary:
     rows: int = 0
     acted_on: int = 0
     results: Mapping[str, int] = field(default_factory=dict)
+    left: Mapping[str, int] = field(default_factory=dict)
     remaining: int = 0
     unknown: int = 0
     checked_again: Verdict | None = None
@@ -141,6 +145,7 @@ class RepairSummary:
             "rows": self.rows,
             "acted_on": self.acted_on,
             "results": dict(self.results),
+            "left": dict(self.left),
             "remaining": self.remaining,
             "unknown": self.unknown,
             "checked_again": self.checked_again.value if self.checked_again else None,
@@ -152,7 +157,8 @@ class Report:
     """The whole result of one check.
 
     `not_checked` maps `keyspace.table` to the reason it was left out on purpose (a view); those are not
-    part of the coverage. `top` holds the first findings, for the summary; the file holds them all.
+    part of the coverage. `top` holds the first findings, for the summary; the file holds them all. `places`
+    maps each replica to its data centre.
     """
 
     run_id: str
@@ -169,6 +175,8 @@ class Report:
     findings_error: str = ""
     """Why the findings file that was asked for could not be written."""
     interrupted: bool = False
+    likely_causes: tuple[Cause, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
     repair: RepairSummary | None = None
 
     @property
@@ -212,6 +220,7 @@ class Report:
             "tables": [t.as_json() for t in self.tables],
             "violations": [v.as_json() for v in self.violations],
             "findings_by_kind": dict(self.findings_by_kind),
+            "likely_causes": [cause.as_json() for cause in self.likely_causes],
             "not_checked": dict(self.not_checked),
             "replicas": list(self.replicas),
             "findings": self.findings_path,

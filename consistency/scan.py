@@ -213,4 +213,5 @@ class Scan:
             strip=ledger.strip() if ledger else "",
             blind=reading.blind,
             note=ledger.note if ledger else "",
+            tracks=ledger.tracks() if ledger else {},
         )

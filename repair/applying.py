@@ -106,11 +106,11 @@ class Applier:
         acting = [n for n in numbers if self._plan.rows[n].action is not Action.NONE]
         for number in set(numbers) - set(acting):
             outcomes[number] = left_alone(self._plan.rows[number])
+        await self._record(outcomes)
         if acting:
             await self._guard.check()
             evidence = dict(zip(acting, await self._read(acting), strict=True))
             outcomes |= await self._act_and_verify(evidence, work, tally)
-        await asyncio.gather(*(self._journal.outcome(number, *outcome) for number, outcome in outcomes.items()))
         return [(result, reason) for result, reason, _ in outcomes.values()]
 
     async def _read(self, numbers: Sequence[int]) -> list[Evidence]:
@@ -133,17 +133,37 @@ class Applier:
                 decided[number] = decision
         fresh = [number for number in decided if work.entries.get(number, Entry()).before is None]
         await asyncio.gather(*(self._journal.intent(number, copies(evidence[number])) for number in fresh))
+        await self._record(outcomes)
+        few = _batch_size(work.options.rate)
+        numbers = list(decided)
+        for some in (numbers[at : at + few] for at in range(0, len(numbers), few)):
+            done = await self._acted(some, decided, evidence, work, tally)
+            verified = await self._verify(evidence, done)
+            await self._record(verified)
+            outcomes |= verified
+        return outcomes
+
+    async def _acted(
+        self,
+        numbers: Sequence[int],
+        decided: Mapping[int, Decision],
+        evidence: Mapping[int, Evidence],
+        work: _Work,
+        tally: Tally,
+    ) -> dict[int, str]:
+        """Act on some rows side by side; return what went wrong with each, empty where nothing did."""
 
         async def act(number: int) -> tuple[int, str] | None:
             async with work.gate:
                 await work.pace.wait()
-                return (number, await self._act(number, decided[number], evidence[number])) if begins() else None
+                if not self._may_begin(work, tally):
+                    return None
+                return number, await self._act(number, decided[number], evidence[number])
 
-        def begins() -> bool:
-            return self._may_begin(work, tally)
+        return dict([item for item in await asyncio.gather(*map(act, numbers)) if item is not None])
 
-        done = [item for item in await asyncio.gather(*map(act, decided)) if item is not None]
-        return outcomes | await self._verify(evidence, dict(done))
+    async def _record(self, outcomes: Mapping[int, Outcome]) -> None:
+        await asyncio.gather(*(self._journal.outcome(number, *outcome) for number, outcome in outcomes.items()))
 
     async def _act(self, number: int, decision: Decision, evidence: Evidence) -> str:
         """Carry out a decision; return what went wrong, empty where nothing did."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from consistency.checking import CheckOptions
     from consistency.report import Report
     from consistency.settings import ConnectionSettings
-    from repair.outcomes import Tally
-    from repair.planfile import Plan
 
 
 def nightly(config: str | None, *, max_rows: int | None, max_seconds: float | None) -> NightlyPolicy:
@@ -33,21 +31,13 @@ def nightly(config: str | None, *, max_rows: int | None, max_seconds: float | No
 def repair_found(
     settings: ConnectionSettings, found: Report, checked: CheckOptions, policy: NightlyPolicy, *, quiet: bool
 ) -> Report:
-    """Repair within bounds, with progress and Ctrl-C; print what was planned and done; return the report with it."""
-    report, plan, tally = asyncio.run(_listening(settings, found, checked, policy, quiet=quiet))
-    if plan is not None and not (quiet and not report.exit_code):
-        from repair.show import print_plan, print_results  # noqa: PLC0415
-
-        console = make_console(sys.stderr)
-        print_plan(console, plan)
-        if tally is not None:
-            print_results(console, tally)
-    return report
+    """Repair within bounds, with progress and Ctrl-C; return the report with what came of it."""
+    return asyncio.run(_listening(settings, found, checked, policy, quiet=quiet))
 
 
 async def _listening(
     settings: ConnectionSettings, found: Report, checked: CheckOptions, policy: NightlyPolicy, *, quiet: bool
-) -> tuple[Report, Plan | None, Tally | None]:
+) -> Report:
     from repair.nightly import NightlyProgress, repair_found  # noqa: PLC0415
     from repair.progress import Ticker  # noqa: PLC0415
 

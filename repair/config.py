@@ -28,7 +28,7 @@ class NightlyPolicy:
     only: frozenset[Rule] = frozenset()
     max_rows: int = DEFAULT_MAX_ROWS
     max_seconds: float = DEFAULT_MAX_SECONDS
-    rate: float | None = DEFAULT_RATE
+    rate: float = DEFAULT_RATE
     directory: Path = field(default_factory=lambda: Path(DEFAULT_DIRECTORY).expanduser())
 
     def new_findings(self) -> Path:
@@ -55,9 +55,12 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 
 
 def nightly_policy(config: Mapping[str, Any], path: str | None = None) -> NightlyPolicy:
-    """Read the table; SettingsError names the entry that cannot be used. Without one, the defaults."""
+    """Read the table; SettingsError names the entry that cannot be used."""
     source = f"--config {path or DEFAULT_CONFIG}: [repair]"
-    section = config.get("repair", {})
+    if "repair" not in config:
+        msg = f"{source} is not there: it says what may be repaired unattended; an empty [repair] allows the defaults"
+        raise SettingsError(msg)
+    section = config["repair"]
     if not isinstance(section, dict):
         msg = f"{source} must be a table"
         raise SettingsError(msg)
@@ -78,13 +81,15 @@ def nightly_policy(config: Mapping[str, Any], path: str | None = None) -> Nightl
         float(section.get("max_clock_skew", default.policy.max_skew_s)),
         float(section.get("settle", default.policy.settle_s)),
     )
-    rate = section.get("rate", default.rate)
+    if section.get("rate") == 0:
+        msg = f"{source} rate must be above 0: rows begun a second"
+        raise SettingsError(msg)
     return NightlyPolicy(
         policy=policy,
         only=frozenset(_one(source, "only", name, Rule) for name in section.get("only", ())),
         max_rows=section.get("max_rows", default.max_rows),
         max_seconds=float(section.get("max_seconds", default.max_seconds)),
-        rate=float(rate) if rate else None,
+        rate=float(section.get("rate", default.rate)),
         directory=Path(section["directory"]).expanduser() if "directory" in section else default.directory,
     )
 

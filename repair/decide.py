@@ -48,15 +48,21 @@ _SENTENCES = {
     Rule.AGREED: "all replicas hold the same by now",
     Rule.GONE: "no replica has the row any more",
     Rule.WAITS: "the replicas that can be read agree; it waits for the others",
-    Rule.FUTURE: "a write time lies in the future: it would win over every write until then; correct it by hand",
+    Rule.FUTURE: "a write time lies in the future and wins over every write until then: only a write USING a later"
+    " TIMESTAMP replaces it",
     Rule.SETTLING: "its newest write is too young: it may still be on its way; plan again later",
-    Rule.ZOMBIE: "a minority holds cells older than gc_grace_seconds, or of unknown age: their delete may be purged",
+    Rule.ZOMBIE: "a minority holds cells older than gc_grace_seconds, or of unknown age: their delete may be purged;"
+    " --zombies restore or purge decides",
     Rule.COUNTER: "only the servers can merge counters",
     Rule.LAST_WRITE: "the newest write of each cell wins, deletes included",
     Rule.TIE: "at one write time the greater value wins, as in Cassandra",
     Rule.EXPIRY: "at one write time the later expiry wins, as in Cassandra",
     Rule.OUT_OF_REACH: "only the servers could merge it, which needs all replicas up and read_repair = 'BLOCKING'",
 }
+
+
+ACTING = frozenset({Rule.ZOMBIE, Rule.COUNTER, Rule.LAST_WRITE, Rule.TIE, Rule.EXPIRY})
+"""The rules by which something may be done."""
 
 
 class Action(str, Enum):

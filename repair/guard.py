@@ -45,7 +45,9 @@ class Guard:
             raise PlanRefused("the ring has changed since the plan was made: run the check again")
         up = tuple(node for node in (await self._reader.ring()).nodes if node.up)
         if len(await self._writer.schema_versions(up)) > 1:
-            raise PlanRefused("the nodes disagree on the schema: see nodetool describecluster, then resume")
+            raise PlanRefused(
+                "the nodes disagree on the schema: see nodetool describecluster; once they agree, try again"
+            )
         schema = await self._reader.schema()
         for name, fingerprint in self._plan.tables.items():
             keyspace, _, table = name.partition(".")

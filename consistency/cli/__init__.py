@@ -4,7 +4,7 @@ group.py       the group: commands loaded when used, errors as one line, exit co
 connection.py  the options that say how to reach the cluster
 outputs.py     files and pipes the commands write to
 interrupt.py   Ctrl-C and SIGTERM
-check.py, audit.py, explain.py   one command each
+check.py, audit.py, explain.py, browse.py   one command each
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ COMMANDS = {
     "check": "consistency.cli.check:check",
     "audit": "consistency.cli.audit:audit",
     "explain": "consistency.cli.explain:explain",
+    "browse": "consistency.cli.browse:browse",
     "repair": "repair.cli:repair",
     "preflight": "consistency.cli.preflight:preflight",
     "history": "consistency.cli.history:history",
@@ -44,6 +45,7 @@ def main() -> None:
       consistency check --hosts 10.0.0.1,10.0.0.2
       consistency check shop.orders --findings findings.jsonl --json report.json
       consistency explain findings.jsonl --row 1
+      consistency browse findings.jsonl
       consistency audit
 
     \b

@@ -16,10 +16,12 @@ from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
-from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.outputs import STDOUT, require_different, require_writable, write_json, write_private
 from consistency.cli.politeness import politeness_options, take_politeness
 from consistency.cli.values import SECONDS
 from consistency.errors import ConsistencyError, UsageError
+from consistency.observer import Both
+from consistency.page.collect import Collector
 from consistency.plan import leaf_rows_at
 from consistency.reading import Depth, Locality, Route
 from consistency.render import visible
@@ -64,6 +66,12 @@ from consistency.verdict import ExitCode
     "--json", "json_path", metavar="FILE", help="Write the report as JSON; '-': to stdout, and the text to stderr."
 )
 @click.option(
+    "--html",
+    "html_path",
+    metavar="FILE",
+    help="Write the report as one HTML page that needs nothing else, mode 0600; it holds keys only with --show-keys.",
+)
+@click.option(
     "--settle",
     type=SECONDS,
     default=DEFAULT_WINDOW_S,
@@ -91,7 +99,8 @@ from consistency.verdict import ExitCode
 @click.option(
     "--repair",
     is_flag=True,
-    help="Then repair what was found, as [repair] in the configuration file allows, and check what was touched again.",
+    help="Then repair what was found, as the [repair] table of the configuration file allows (it must be there), and "
+    "check what was written to again.",
 )
 @click.option(
     "--max-rows",
@@ -109,7 +118,7 @@ from consistency.verdict import ExitCode
 @click.option(
     "--show-keys/--hide-keys",
     default=None,
-    help="Print keys of differing rows. Default: on a terminal only, as logs and mails are read by others.",
+    help="Print keys of differing rows. Default: on a terminal only, as logs, mails and pages are read by others.",
 )
 def check(names: tuple[str, ...], **given: Any) -> int:
     """Compare all replicas of every row.
@@ -125,6 +134,7 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       consistency check shop shop2.orders --findings findings.jsonl
       consistency check shop --depth versions --dc dc1 --quiet --json /var/lib/consistency/shop.json
       consistency check shop.orders --json - | jq .verdict
+      consistency check shop --findings findings.jsonl --html report.html
       consistency check shop --repair --max-rows 500 --quiet
 
     \b
@@ -133,7 +143,8 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       4 could not run · 5 locked · 130 interrupted (what was read until then is reported)
     """  # noqa: D301 - click wants the control character
     order = _order(names, given)
-    report, console = _run(order)
+    page = Collector() if order.html_path else None
+    report, console = _run(order, page)
     if order.repair is not None and not report.interrupted:
         repairer = importlib.import_module(REPAIRER)
         report = repairer.repair_found(order.target.settings, report, order.options, order.repair, quiet=order.quiet)
@@ -142,7 +153,16 @@ def check(names: tuple[str, ...], **given: Any) -> int:
         write_json("--json", order.json_path, report.as_json())
     except ConsistencyError as error:
         lost.append(str(error).partition(";")[0])
-    if not (order.quiet and report.exit_code is ExitCode.CONSISTENT):
+    if page is not None:
+        from consistency.page.render import render_page  # noqa: PLC0415 - loads the templates' engine
+
+        text = render_page(report, page, order.typed, keys=order.show_keys is True)
+        try:
+            write_private("--html", order.html_path, text)
+        except ConsistencyError as error:
+            lost.append(str(error).partition(";")[0])
+    repaired = report.repair is not None and report.repair.acted_on
+    if not (order.quiet and report.exit_code is ExitCode.CONSISTENT and not repaired):
         keys = console.is_terminal if order.show_keys is None else order.show_keys
         print_report(console, report, order.typed, keys=keys)
     if not lost:
@@ -162,6 +182,7 @@ class Order:
     locality: Locality | None
     politeness: Politeness
     json_path: str | None
+    html_path: str | None
     quiet: bool
     show_keys: bool | None
     repair: Any = None
@@ -171,11 +192,13 @@ class Order:
 def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
     """Turn what was typed into frozen options; what cannot work is refused here, before anything is read."""
     target = take_connection(given)
-    findings, json_path = given["findings"], given["json_path"]
+    findings, json_path, html_path = given["findings"], given["json_path"], given["html_path"]
     require_writable("--findings", findings)
     require_writable("--json", json_path, special=True)
-    if findings and json_path and Path(findings).resolve() == Path(json_path).resolve():
-        raise UsageError("--findings and --json name the same file; the report and the rows go to one file each")
+    if html_path == STDOUT:
+        raise UsageError("--html -: name a file; the page is opened in a browser")
+    require_writable("--html", html_path)
+    require_different({"--findings": findings, "--json": json_path, "--html": html_path})
     politeness = take_politeness(given)
     scan = ScanOptions(max_skew_s=given["max_clock_skew"], leaf_rows=leaf_rows_at(politeness.rate))
     options = CheckOptions(
@@ -201,6 +224,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         locality=given["locality"] and Locality(given["locality"]),
         politeness=politeness,
         json_path=json_path,
+        html_path=html_path,
         quiet=given["quiet"],
         show_keys=given["show_keys"],
     )
@@ -230,12 +254,12 @@ def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _run(order: Order) -> tuple[Report, CalmConsole]:
+def _run(order: Order, page: Collector | None) -> tuple[Report, CalmConsole]:
     """Check with progress on stderr; return the report and the console that the text goes to."""
     console = make_console(sys.stderr if order.json_path == STDOUT else sys.stdout)
     progress = _progress(order, make_console(sys.stderr))
     try:
-        return asyncio.run(_check(order, progress)), console
+        return asyncio.run(_check(order, progress, page)), console
     finally:
         progress.close()
 
@@ -246,7 +270,7 @@ def _progress(order: Order, console: CalmConsole) -> Progress:
     return LiveProgress(console) if console.is_terminal else LineProgress(console)
 
 
-async def _check(order: Order, progress: Progress) -> Report:
+async def _check(order: Order, progress: Progress, page: Collector | None) -> Report:
     # The driver is loaded by these: not before an option was found to be wrong.
     from consistency.access import ReadLimits  # noqa: PLC0415
     from consistency.api import require_dc  # noqa: PLC0415
@@ -259,12 +283,13 @@ async def _check(order: Order, progress: Progress) -> Report:
     interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), abort)
     interrupt.listen()
     ticking = asyncio.create_task(_tick(progress, order.politeness))
+    observer = progress.observer if page is None else Both(progress.observer, page)
     limits = ReadLimits(politeness=order.politeness)
     try:
         async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
             require_dc(await reader.ring(), order.options.dc)
             interrupt.begun()
-            return await run_check(reader, clock, order.options, progress.observer, interrupt.stop)
+            return await run_check(reader, clock, order.options, observer, interrupt.stop)
     finally:
         ticking.cancel()
 

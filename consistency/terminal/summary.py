@@ -21,6 +21,7 @@ _ALIKE = {Kind.FUTURE_WRITE_TIME.value, Kind.NON_OWNER.value}
 """Kinds that are wrong where all replicas may agree."""
 _MOST_STRIPS = 2
 _MOST_VIOLATIONS = 3
+_MOST_CAUSES = 2
 
 
 def print_report(console: Console, report: Report, typed: Typed, *, keys: bool) -> None:
@@ -28,8 +29,12 @@ def print_report(console: Console, report: Report, typed: Typed, *, keys: bool) 
     _print_verdict(console, report)
     console.print()
     print_tables(console, report.tables)
-    _print_strips(console, report)
-    print_findings(console, report, keys=keys)
+    if report.repair is not None and report.repair.rows:
+        _print_repair(console, report.repair)
+    else:
+        _print_strips(console, report)
+        print_findings(console, report, keys=keys)
+    _print_causes(console, report)
     print_unread(console, report.tables)
     print_violations(console, report.violations, most=_MOST_VIOLATIONS)
     _print_left_out(console, report)
@@ -96,6 +101,16 @@ def _repaired(report: Report, repair: RepairSummary, amount: str) -> str:
     return text if report.coverage.complete else f"{text} Not all was read, so there may be more."
 
 
+def _print_repair(console: Console, repair: RepairSummary) -> None:
+    """Print what came of the repair; the rows that were found before it are in its files."""
+    title = Text.assemble(heading("repair"), f"  {counted(repair.acted_on, 'row')} written to")
+    console.print(title)
+    if repair.left:
+        indented(console, "left, each still a finding:")
+    for reason, count in repair.left.items():
+        indented(console, f"{count:,} {safe(reason)}", first="    ", rest="      ")
+
+
 def _gaps(report: Report) -> str:
     coverage = report.coverage
     unsettled = sum(t.unsettled_rows for t in report.tables)
@@ -139,6 +154,16 @@ def _print_strips(console: Console, report: Report) -> None:
         meaning = Text() if number else strip.legend(cells, blocks=blocks)
         console.print(Text.assemble(heading("ring"), "  ", safe(title), "  ", meaning), overflow="fold")
         console.print(Text("  ") + strip.draw(cells, blocks=blocks), soft_wrap=True)
+
+
+def _print_causes(console: Console, report: Report) -> None:
+    causes = report.likely_causes
+    if causes:
+        console.print(heading("likely cause" if len(causes) == 1 else "likely causes"))
+    for cause in causes[:_MOST_CAUSES]:
+        indented(console, f"- {cause.sentence}", rest="    ")
+    if len(causes) > _MOST_CAUSES:
+        indented(console, f"and {len(causes) - _MOST_CAUSES:,} more, in the report as JSON (--json)", style="dim")
 
 
 def _print_left_out(console: Console, report: Report) -> None:
