@@ -22,6 +22,8 @@ from cassandra import ConsistencyLevel
 from cassandra.cluster import NoHostAvailable
 from cassandra.query import BatchStatement, BatchType
 
+from consistency.access import ReadLimits
+from consistency.throttle import Politeness
 from consistency.verdict import Verdict
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import Expected, as_expected, expected
@@ -35,6 +37,8 @@ LIVE = 4_000
 """The rows that writers write to; what is planted is elsewhere."""
 PER_SECOND = 60
 """Writes a second and writer; there are three."""
+FULL_SPEED = ReadLimits(politeness=Politeness(guard=None))
+"""A polite check would rest most of the time: here as many as possible meet the writers."""
 LEVELS = {
     "ONE": ConsistencyLevel.ONE,
     "QUORUM": ConsistencyLevel.QUORUM,
@@ -132,7 +136,7 @@ def test_writers_raise_no_alarm_and_damage_is_found_beside_them(
                 previews += 1
                 false_ranges += out_of_sync(live, planted)
             planted.add(plant(live, checks))
-            report, findings = live.findings(tmp_path / "f.jsonl", "live", settle_window_s=2.5)
+            report, findings = live.findings(tmp_path / "f.jsonl", "live", settle_window_s=2.5, limits=FULL_SPEED)
             assert {as_expected(f) for f in findings} == planted, summary(report)
             assert report.verdict is Verdict.DIVERGENT
             assert report.coverage.complete, summary(report)
