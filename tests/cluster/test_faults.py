@@ -34,7 +34,7 @@ from tests.support.processes import Checker
 pytestmark = pytest.mark.cluster
 
 ROWS = 6_000
-BOUND_S = 120
+BOUND_S = 180
 """No run may take longer, whatever a node does; what a node is started again within is not counted."""
 DAMAGED = {
     expected("t", "missing", {"id": 3}),
@@ -180,7 +180,8 @@ def test_a_node_restarted_in_mid_scan_is_asked_again_at_the_end(faulty: Faulty, 
     faulty.cluster.close()
     run.keeps_the_promises()
     # A leaf that was being looked at row by row when the node went is not tried again.
-    assert run.report.coverage.failed <= 9, summary(run.report)
+    assert run.report.coverage.completed > run.report.coverage.planned // 2, summary(run.report)
+    assert all(faulty.cluster.name(2) in reason for reason in run.reasons), run.reasons
     assert run.found == DAMAGED or run.report.coverage.failed, summary(run.report)
     figures.add("node killed and restarted in mid-scan", f"{run.seconds:.0f} s, {run.report.coverage}")
 
