@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast lint format bench docs sandbox-up sandbox-down lock clean
+.PHONY: help demo test test-fast soak mutants lint format bench docs sandbox-up sandbox-down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,18 @@ test: $(BUILT) ## every test; starts a real Cassandra cluster
 
 test-fast: $(BUILT) ## the tests that need no Cassandra
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
+
+soak: $(BUILT) ## the long variants, an hour and more; figures at the end of each part
+	CONSISTENCY_SEEDS=100000 $(BIN)/python -m pytest tests/unit/test_simulation.py $(ARGS)
+	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/cluster/test_faults.py $(ARGS)
+	CONSISTENCY_LOAD_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_load.py $(ARGS)
+	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/cluster/test_odd_data.py $(ARGS)
+	CONSISTENCY_SOAK=1 CONSISTENCY_TEST_VNODES=1 $(BIN)/python -m pytest tests/cluster/test_topology.py $(ARGS)
+	CONSISTENCY_TEST_VNODES=256 $(BIN)/python -m pytest tests/cluster/test_topology.py $(ARGS)
+	CONSISTENCY_SOAK_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_lanes.py $(ARGS)
+
+mutants: $(BUILT) ## break the program in some thirty places, one by one: the suite must notice each
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(BUILT) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -60,13 +72,14 @@ clean: ## remove what was built, and the virtual environment
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment holds exactly what the lock names: it is made anew when the lock or pyproject.toml changes.
+# The lock is complete, so pip need not resolve: it trips over extras of which the index has a newer release (pip 23.2).
 $(BUILT): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
 	  || { echo "$(PYTHON) is missing or older than Python 3.10; name a newer one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 	  || { echo "$(PYTHON) has no venv; install it (Debian: apt install python3-venv) or name another PYTHON" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(LOCK)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

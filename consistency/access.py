@@ -63,6 +63,10 @@ class PinnedAccess:
         """Say how answers of this node are known to be its own."""
         return self._localities[node]
 
+    def answers(self, node: Node) -> bool:
+        """Whether the node is not known to have been silent or gone a moment ago."""
+        return self._down_until.get(node, 0.0) <= time.monotonic()
+
     async def _tell_slow_from_silent(self, node: Node) -> None:
         """After a timeout, ask the node something easy: one that does not answer that is down, not busy."""
         easy = Statement("SELECT key FROM system.local", timeout_s=self.limits.probe_timeout_s)
@@ -117,7 +121,7 @@ class PinnedAccess:
 
     async def retrying(self, node: Node, statement: Statement) -> Page:
         """Run a statement, trying again while the node is overloaded or away, then fail fast for a while."""
-        if self._down_until.get(node, 0.0) > time.monotonic():
+        if not self.answers(node):
             msg = f"{node}: down, last tried a moment ago"
             raise ReplicaUnavailable(msg)
         attempts = AsyncRetrying(

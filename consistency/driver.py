@@ -13,11 +13,9 @@ Three things the driver does not offer are added here, each at a seam it does of
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import logging
 import struct
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,11 +23,11 @@ from typing import Any
 import cassandra
 from cassandra import protocol
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, ResponseFuture
 from cassandra.connection import ConnectionException, DefaultEndPoint
 from cassandra.metadata import Murmur3Token
 from cassandra.policies import ConstantReconnectionPolicy, FallthroughRetryPolicy, RoundRobinPolicy
-from cassandra.query import BoundStatement, SimpleStatement, dict_factory
+from cassandra.query import BoundStatement, PreparedStatement, SimpleStatement, dict_factory
 
 from consistency.errors import (
     ConnectError,
@@ -43,12 +41,21 @@ from consistency.errors import (
 )
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings
+from consistency.waiting import answer, at_most, until
 from consistency.wire import INT, ONE, Page, Statement
 
 _NOW_PAYLOAD = "consistency.now_in_seconds"
 _NOW_FLAG = 0x0100
 _POOLS_S = 5.0
+_CLOSE_S = 2.0
 _TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
+_OWN_WORDS = {
+    "TombstoneOverwhelmingException": _TOO_MANY_TOMBSTONES,
+    "tombstones during query": _TOO_MANY_TOMBSTONES,
+    "LocalReadSizeTooLargeException": _READ_TOO_LARGE,
+    "but max allowed is": _READ_TOO_LARGE,
+}
+"""What the text of a server's exception says, and the failure code of a read that it stands for."""
 
 
 class _RawRows(protocol.ResultMessage):  # type: ignore[misc]
@@ -134,7 +141,6 @@ class Connection:
         self.answered: Counter[tuple[str, int]] = Counter()
         """How many requests of ours each node has answered."""
         self._prepared: dict[str, Any] = {}
-        self._preparing = asyncio.Lock()
 
     @classmethod
     async def open(cls, settings: ConnectionSettings) -> Connection:
@@ -159,8 +165,8 @@ class Connection:
         return cls(cluster, raw, decoded)
 
     async def close(self) -> None:
-        """Close every connection."""
-        await asyncio.to_thread(self._cluster.shutdown)
+        """Close every connection; what waits for a silent node is left behind."""
+        await at_most(_CLOSE_S, self._cluster.shutdown)
 
     @property
     def protocol_version(self) -> int:
@@ -214,21 +220,28 @@ class Connection:
             return SimpleStatement(
                 statement.cql, consistency_level=statement.consistency, fetch_size=statement.page_size
             )
-        prepared = await self._prepare(node, statement.cql)
+        prepared = await self._prepare(node, statement.cql, statement.timeout_s)
         bound = BoundStatement(prepared)
         bound.values = list(statement.values)
         bound.consistency_level = statement.consistency
         bound.fetch_size = statement.page_size
         return bound
 
-    async def _prepare(self, node: Node, cql: str) -> Any:
-        async with self._preparing:
-            if cql not in self._prepared:
-                try:
-                    self._prepared[cql] = await asyncio.to_thread(self._raw.prepare, cql)
-                except Exception as error:
-                    raise translate(node, error) from error
-            return self._prepared[cql]
+    async def _prepare(self, node: Node, cql: str, timeout_s: float) -> Any:
+        """Prepare a statement on the node that it is for: another one may be silent."""
+        if cql not in self._prepared:
+            message = protocol.PrepareMessage(query=cql)
+            future = ResponseFuture(self._raw, message, query=None, timeout=timeout_s, host=self._host(node))
+            future.send_request()
+            answered = (await _result(node, future, timeout_s)).one()
+            prepared = PreparedStatement.from_message(
+                answered.query_id, answered.bind_metadata, answered.pk_indexes, self._cluster.metadata, cql, None,
+                self.protocol_version, answered.column_metadata, answered.result_metadata_id,
+            )  # fmt: skip
+            # From there the driver prepares it on the other nodes, each when it is first used.
+            self._cluster.add_prepared(answered.query_id, prepared)
+            self._prepared[cql] = prepared
+        return self._prepared[cql]
 
     def _submit(self, session: Any, node: Node, bound: Any, statement: Statement) -> Any:
         payload = None
@@ -253,36 +266,17 @@ class Connection:
 
 def _await_pools(cluster: Any, session: Any) -> None:
     """Wait until the session can reach every node that is up: the driver returns at the first one."""
-    deadline = time.monotonic() + _POOLS_S
-    while time.monotonic() < deadline:
-        open_pools = session.get_pool_state()
-        if all(host in open_pools or host.is_up is False for host in cluster.metadata.all_hosts()):
-            return
-        time.sleep(0.01)
+    until(
+        lambda: all(h in session.get_pool_state() or h.is_up is False for h in cluster.metadata.all_hosts()),
+        _POOLS_S,
+    )
 
 
 async def _result(node: Node, future: Any, timeout_s: float) -> Any:
-    """Await a driver future on this event loop, with a bound of its own beyond the driver's timer."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def wake(_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is gone: the run was interrupted
-            loop.call_soon_threadsafe(_set, done)
-
-    future.add_callbacks(wake, wake)
     try:
-        await asyncio.wait_for(done, timeout_s + 5.0)
-        return future.result()
-    except TimeoutError as error:
-        raise translate(node, error) from error
+        return await answer(future, timeout_s)
     except Exception as error:
         raise translate(node, error) from error
-
-
-def _set(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_result(None)
 
 
 def _cluster(settings: ConnectionSettings) -> Any:
@@ -298,6 +292,7 @@ def _cluster(settings: ConnectionSettings) -> Any:
         auth_provider=_auth(settings),
         ssl_context=settings.ssl_context(),
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        **({} if settings.protocol is None else {"protocol_version": settings.protocol}),
         reconnection_policy=ConstantReconnectionPolicy(1.0, max_attempts=None),
         schema_metadata_enabled=False,
         token_metadata_enabled=False,
@@ -381,7 +376,10 @@ def translate(node: Node, error: BaseException) -> ReplicaError:
 
 def _refused_or_lost(node: Node, error: BaseException) -> ReplicaError:
     if isinstance(error, cassandra.ReadFailure):
-        return _read_failure(node, error)
+        return _read_failure(node, set((error.error_code_map or {}).values()))
+    if isinstance(error, protocol.ServerError):
+        # A read from the node's own storage (NODE_LOCAL) fails with the bare exception, whose text quotes the key.
+        return _read_failure(node, {code for words, code in _OWN_WORDS.items() if words in str(error)})
     if isinstance(error, cassandra.Unauthorized):
         return ReplicaForbidden(f"{node}: {_first_line(error.args[0] if error.args else error)}")
     if isinstance(error, cassandra.InvalidRequest | protocol.SyntaxException | cassandra.ConfigurationException):
@@ -391,8 +389,7 @@ def _refused_or_lost(node: Node, error: BaseException) -> ReplicaError:
     return ReplicaError(f"{node}: {type(error).__name__}")
 
 
-def _read_failure(node: Node, error: Any) -> ReplicaError:
-    codes = set((error.error_code_map or {}).values())
+def _read_failure(node: Node, codes: set[int]) -> ReplicaError:
     if _TOO_MANY_TOMBSTONES in codes:
         return TooMuchToScan(f"{node}: the read met more tombstones than tombstone_failure_threshold allows")
     if _READ_TOO_LARGE in codes:

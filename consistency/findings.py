@@ -161,11 +161,13 @@ class FindingsWriter:
 
     The file is written beside its final name and renamed when it is closed, so that an earlier file
     survives until this run's one is whole; after a kill the partial one is left with the suffix `.partial`.
+    Where the disk is full the check goes on without the file: `error` says why there is none, `counts` go on.
     """
 
     def __init__(self, path: Path | None, header: Header) -> None:
         self.path = path
         self.counts: Counter[Kind] = Counter()
+        self.error = ""
         self._file: TextIO | None = None
         if path is not None:
             # A pipe or a device is written to as it is: renaming a file over /dev/null would replace it.
@@ -184,13 +186,16 @@ class FindingsWriter:
         """Make the file durable under its own name."""
         if self._file is None or self.path is None:
             return
-        file, self._file = self._file, None
-        with file:
-            file.flush()
+        try:
+            with self._file as file:
+                file.flush()
+                if self._partial != self.path:
+                    os.fsync(file.fileno())
+            self._file = None
             if self._partial != self.path:
-                os.fsync(file.fileno())
-        if self._partial != self.path:
-            self._partial.replace(self.path)
+                self._partial.replace(self.path)
+        except OSError as error:
+            self._give_up(error)
 
     def __enter__(self) -> FindingsWriter:  # noqa: PYI034 - Self is 3.11
         return self
@@ -204,9 +209,24 @@ class FindingsWriter:
             self._file.close()
 
     def _line(self, data: Mapping[str, Any]) -> None:
-        if self._file is not None:
+        if self._file is None:
+            return
+        try:
             self._file.write(json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n")
             self._file.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Go on without the file; a part of it would pass for all that was found."""
+        file, self._file = self._file, None
+        self.error = error.strerror or type(error).__name__
+        with suppress(OSError):  # what is still buffered does not fit either
+            if file is not None:
+                file.close()
+        if self._partial != self.path:
+            with suppress(OSError):
+                self._partial.unlink()
 
 
 def _open_private(path: Path, option: str) -> TextIO:

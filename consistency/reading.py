@@ -178,6 +178,11 @@ class Reading:
             return None
         return _state(self.statics, cells, now_s)
 
+    def newest_us(self, raw: RawRow) -> int | None:
+        """Return the newest write time in a raw row, None where it shows none."""
+        states = (self.static_state(raw, None), self.row_state(raw, None))
+        return max((s.newest_us for s in states if s is not None and s.newest_us is not None), default=None)
+
     @cached_property
     def blind(self) -> tuple[str, ...]:
         """What this reading cannot see, a sentence each."""

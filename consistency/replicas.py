@@ -16,11 +16,7 @@ from consistency.batches import Batch, batches
 from consistency.clock import SystemClock
 from consistency.cqltype import quote_identifier
 from consistency.driver import Connection
-from consistency.errors import (
-    ReplicaError,
-    ReplicaTimeout,
-    TooMuchToScan,
-)
+from consistency.errors import ReplicaError, ReplicaTimeout, SchemaError, TooMuchToScan
 from consistency.nodewatch import CqlNodeWatch
 from consistency.reader import Key
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
@@ -35,6 +31,7 @@ from consistency.wire import ONE, Page, Statement
 _LONG = struct.Struct(">q")
 _SAMPLED_ROWS = 10
 _UNKNOWN_ROW_BYTES = 4096
+_LARGE_ROW_BYTES = 256 * 1024
 
 
 class CqlReader:
@@ -90,7 +87,7 @@ class CqlReader:
         role = self._connection.username
         if role is None:
             return True
-        node = next(n for n in self._ring.nodes if n.up)
+        node = next((n for n in self._ring.nodes if n.up), self._ring.nodes[0])
         name = quote_identifier(role)
         try:
             roles = await self._connection.select(node, f"LIST ROLES OF {name}")
@@ -102,9 +99,15 @@ class CqlReader:
         return bool(granted)
 
     async def schema(self) -> dict[str, Keyspace]:
-        """Read every keyspace through a node that is up."""
-        node = next(n for n in self._ring.nodes if n.up)
-        return build_schema(await _schema_rows(self._connection, node))
+        """Read every keyspace through the first node that answers, those last seen up before the others."""
+        last: ReplicaError | None = None
+        for node in sorted(self._ring.nodes, key=lambda n: not (n.up and self.access.answers(n))):
+            try:
+                return build_schema(await _schema_rows(self._connection, node))
+            except ReplicaError as error:
+                last = error
+        msg = f"no node would describe the schema: {last}"
+        raise SchemaError(msg)
 
     def locality(self, node: Node) -> Locality:
         """Say how answers of this node are known to be its own."""
@@ -119,9 +122,8 @@ class CqlReader:
             digest = await self._client_digest(node, reading, token_range, now_s)
             if not times:
                 return digest
-            text = cql.newest_times(reading, token_range)
-            found = await self._aggregate(node, reading, lambda _: text, now_s, rows=digest.rows)
-            return replace(digest, newest_us=_newest(found))
+            newest_us = await self._newest_time(node, reading, token_range, now_s, digest.rows)
+            return replace(digest, newest_us=newest_us)
         if reading.capabilities.hashes:
             row = await self._aggregate(
                 node, reading, lambda name: cql.hash_digest(reading, token_range, name, newest=newest), now_s
@@ -132,6 +134,19 @@ class CqlReader:
         sums = row[1 : len(row) - times]
         value = b"".join(_bigint(s).to_bytes(8, "big", signed=True) for s in sums)
         return Digest(_bigint(row[0]), value, _newest(row[len(row) - times :]))
+
+    async def _newest_time(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, count: int
+    ) -> int | None:
+        """Ask the server for the newest write time of a range, or look for it here where that is too much for it."""
+        text = cql.newest_times(reading, token_range)
+        try:
+            return _newest(await self._aggregate(node, reading, lambda _: text, now_s, rows=count))
+        except (ReplicaTimeout, TooMuchToScan):
+            newest: int | None = None
+            async for rows in self.rows(node, reading, token_range, now_s):
+                newest = max((t for t in (newest, *map(reading.newest_us, rows)) if t is not None), default=None)
+            return newest
 
     async def _aggregate(
         self, node: Node, reading: Reading, text: Callable[[str], str], now_s: int, *, rows: int | None = None
@@ -154,7 +169,7 @@ class CqlReader:
     def _digest_statement(self, reading: Reading, text: str, now_s: int) -> Statement:
         limits = self._limits
         row_bytes = self._stored_bytes.get(reading.table.full_name, _UNKNOWN_ROW_BYTES)
-        page = max(100, min(limits.digest_page_rows, limits.page_bytes // row_bytes))
+        page = max(1, min(limits.digest_page_rows, limits.page_bytes // row_bytes))
         return Statement(text, page_size=page, now_s=_now(reading, now_s), timeout_s=limits.timeout_s)
 
     async def _client_digest(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Digest:
@@ -188,6 +203,7 @@ class CqlReader:
 
     async def _pages(self, node: Node, reading: Reading, text: str, now_s: int) -> AsyncGenerator[Page, None]:
         """Page through a range; a page that is too much for the server is asked again at a quarter of the size."""
+        await self._learn_row_size(node, reading)
         statement = Statement(
             text,
             page_size=self._page_rows(reading),
@@ -200,9 +216,9 @@ class CqlReader:
                     page = await self.access.ask(node, statement)
                     turn.rows = page.row_count
                 except (ReplicaTimeout, TooMuchToScan):
-                    if statement.page_size <= 10:
+                    if statement.page_size == 1:
                         raise
-                    statement = replace(statement, page_size=max(10, statement.page_size // 4))
+                    statement = replace(statement, page_size=max(1, statement.page_size // 4))
                     continue
             if page.row_count:
                 yield page
@@ -211,8 +227,9 @@ class CqlReader:
             statement = replace(statement, paging_state=page.paging_state)
 
     def _page_rows(self, reading: Reading) -> int:
-        row_bytes = self._row_bytes.get(reading.table.full_name, 1024)
-        return max(10, min(self._limits.page_rows, self._limits.page_bytes // 4 // row_bytes))
+        name = reading.table.full_name
+        row_bytes = self._row_bytes.get(name) or self._stored_bytes.get(name, _UNKNOWN_ROW_BYTES)
+        return max(1, min(self._limits.page_rows, self._limits.page_bytes // 4 // row_bytes))
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row."""
@@ -279,12 +296,17 @@ class CqlReader:
         if name in self._stored_bytes:
             return
         self._stored_bytes[name] = _UNKNOWN_ROW_BYTES
-        text = cql.select_rows(reading.full, TokenRange.full_ring()) + f" LIMIT {_SAMPLED_ROWS}"
-        try:
-            page = await self.access.retrying(node, Statement(text, consistency=ONE, page_size=_SAMPLED_ROWS))
-        except ReplicaError:
-            return
-        self._stored_bytes[name] = max(1, len(page.body) // page.row_count) if page.row_count else 1
+        text = cql.select_rows(reading.full, TokenRange.full_ring())
+        # One row first: ten of the largest would be a hundred megabytes.
+        for count in (1, _SAMPLED_ROWS):
+            sample = Statement(f"{text} LIMIT {count}", consistency=ONE, page_size=count)
+            try:
+                page = await self.access.retrying(node, sample)
+            except ReplicaError:
+                return
+            self._stored_bytes[name] = max(1, len(page.body) // page.row_count) if page.row_count else 1
+            if page.row_count < count or self._stored_bytes[name] > _LARGE_ROW_BYTES:
+                return
 
 
 def _lanes(count: int) -> asyncio.Queue[str]:

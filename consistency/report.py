@@ -191,6 +191,8 @@ class Report:
     not_checked: Mapping[str, str] = field(default_factory=dict)
     replicas: Sequence[str] = ()
     findings_path: str | None = None
+    findings_error: str = ""
+    """Why the findings file that was asked for could not be written."""
     interrupted: bool = False
     run_time_s: float | None = None
     likely_causes: tuple[Cause, ...] = ()
@@ -224,7 +226,9 @@ class Report:
         """What the command returns; warnings among the violations do not change it."""
         errors = sum(v.severity is Severity.ERROR for v in self.violations)
         interrupted = self.interrupted or (self.repair is not None and self.repair.interrupted)
-        return exit_code(self.verdict, violations=errors, interrupted=interrupted)
+        code = exit_code(self.verdict, violations=errors, interrupted=interrupted)
+        lost = self.findings_error and code in (ExitCode.CONSISTENT, ExitCode.INCOMPLETE)
+        return ExitCode.COULD_NOT_RUN if lost else code
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form (schema 1, docs/reference)."""
@@ -246,6 +250,7 @@ class Report:
             "not_checked": dict(self.not_checked),
             "replicas": list(self.replicas),
             "findings": self.findings_path,
+            "findings_error": self.findings_error,
             "repair": self.repair.as_json() if self.repair else None,
         }
 

@@ -68,6 +68,8 @@ class ConnectionSettings:
     password: str | None = field(default=None, repr=False)
     tls: TlsSettings | None = None
     connect_timeout_s: float = 10.0
+    protocol: int | None = None
+    """Version of the native protocol to speak; None leaves it to driver and server, who take the newest."""
 
     @property
     def hosts_text(self) -> str:
@@ -158,6 +160,7 @@ _TOML_KEYS = {
     "username": (str,),
     "password": (str,),
     "connect_timeout": (int, float),
+    "protocol": (int,),
     "tls": (bool, dict),
 }
 _TLS_KEYS = {"ca_file": str, "cert_file": str, "key_file": str, "verify": bool, "check_hostname": bool}
@@ -181,7 +184,7 @@ def _from_toml(section: object, path: str) -> dict[str, Any]:
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    for key in ("HOSTS", "PORT", "USERNAME", "PASSWORD", "CONNECT_TIMEOUT"):
+    for key in ("HOSTS", "PORT", "USERNAME", "PASSWORD", "CONNECT_TIMEOUT", "PROTOCOL"):
         if environ.get(ENV_PREFIX + key):
             out[key.lower()] = environ[ENV_PREFIX + key]
     password_file = environ.get(ENV_PREFIX + "PASSWORD_FILE")
@@ -287,6 +290,8 @@ def _build(merged: Mapping[str, Any]) -> ConnectionSettings:
     settings = ConnectionSettings(hosts, port, username, password, _tls(merged.get("tls")))
     if "connect_timeout" in merged:
         settings = replace(settings, connect_timeout_s=_seconds(merged["connect_timeout"]))
+    if "protocol" in merged:
+        settings = replace(settings, protocol=_protocol(merged["protocol"]))
     return settings
 
 
@@ -299,6 +304,13 @@ def _seconds(value: object) -> float:
         msg = f"connect timeout {value!r} is not a number of seconds above 0"
         raise SettingsError(msg)
     return seconds
+
+
+def _protocol(value: object) -> int:
+    if str(value) not in ("4", "5"):
+        msg = f"protocol {value!r} is not a version of the native protocol that can be used here: 4 or 5"
+        raise SettingsError(msg)
+    return int(str(value))
 
 
 def _tls(value: Any) -> TlsSettings | None:

@@ -13,9 +13,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cassandra import Unauthorized
 
-from tests.support.cluster import RunningCluster, from_hosts, sandbox_cluster
+from tests.support.certificates import Authority
+from tests.support.cluster import RunningCluster, eventually, from_hosts, sandbox_cluster
 from tests.support.containers import container_cluster
+from tests.support.figures import FIGURES, Figures
+
+
+@pytest.fixture(scope="session")
+def figures() -> Figures:
+    """What tests measure, for the summary of the session."""
+    return FIGURES
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures."""
+    if FIGURES.lines:
+        terminalreporter.section("figures")
+        for line in FIGURES.lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +52,43 @@ def fresh_traced_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     """Three nodes that refuse NODE_LOCAL and were started just now, their dynamic snitch cold."""
     directory: Path = tmp_path_factory.mktemp("traced")
     yield from sandbox_cluster(directory, "127.0.32.1", node_local=False)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who signs the certificates of nodes and clients."""
+    return Authority.create(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def guarded_cluster(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[RunningCluster]:
+    """Three nodes that may be stopped, with logins, TLS for who wants it, and little patience with tombstones."""
+    settings = {
+        "hinted_handoff_enabled": "false",
+        "tombstone_failure_threshold": "3000",
+        **authority.node_settings([f"127.0.33.{n}" for n in range(1, 6)], optional=True, client_auth=False),
+    }
+    directory = tmp_path_factory.mktemp("guarded")
+    clusters = sandbox_cluster(directory, "127.0.33.1", auth=True, settings=settings, heap="512m")
+    cluster: RunningCluster = next(clusters)
+    try:
+        # First of all: until they are repaired, the new replicas of system_auth know of no user's rights.
+        cluster.ddl("ALTER KEYSPACE system_auth WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}")
+        for n in (1, 2, 3):
+            assert cluster.sandbox is not None
+            cluster.sandbox.nodetool(n, "repair", "--full", "system_auth")
+        eventually(lambda: _may_create(cluster), 90, "the first user's becoming a superuser on every node")
+        yield cluster
+    finally:
+        clusters.close()  # type: ignore[attr-defined]
+
+
+def _may_create(cluster: RunningCluster) -> bool:
+    """Whether every node knows of the first user's rights yet; for a while after the start they may not."""
+    replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+    try:
+        for _ in range(6):  # the driver asks the nodes by turns
+            cluster.ddl(f"CREATE KEYSPACE IF NOT EXISTS ready WITH replication = {replication}")
+    except Unauthorized:
+        return False
+    return True

@@ -69,6 +69,7 @@ def main() -> None:
       CONSISTENCY_TLS_CA_FILE, _TLS_CERT_FILE, _TLS_KEY_FILE
                                                     TLS: whom to trust, and our own certificate
       CONSISTENCY_CONNECT_TIMEOUT                   seconds to wait for a connection
+      CONSISTENCY_PROTOCOL                          native protocol, 4 or 5; default: the newest both sides speak
       CONSISTENCY_CONFIG, CONSISTENCY_CQLSHRC       files: see --config and --cqlshrc
       CONSISTENCY_LEDGER                            what runs remember: see 'check --ledger'
       CONSISTENCY_LOG                               json or console: see --log-format

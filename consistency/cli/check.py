@@ -22,11 +22,12 @@ from consistency.cli.plugin import PluginCommand, leave
 from consistency.cli.politeness import politeness_options, take_politeness
 from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import SECONDS
-from consistency.errors import UsageError
+from consistency.errors import ConsistencyError, UsageError
 from consistency.observer import Several
 from consistency.page.collect import Collector
 from consistency.plan import leaf_rows_at
 from consistency.reading import Depth, Locality, Route
+from consistency.render import visible
 from consistency.report import Report
 from consistency.scan import ScanOptions
 from consistency.settle import DEFAULT_WINDOW_S
@@ -176,28 +177,40 @@ def check(names: tuple[str, ...], **given: Any) -> int:
             report = repairer.repair_found(
                 order.target.settings, report, order.options, order.repair, quiet=order.quiet, ledger=order.ledger
             )
-        # A run that the ledger does not know of must not pass for one that it does.
-        unrecorded = report.exit_code is ExitCode.CONSISTENT and not recorded
-        code = ExitCode.COULD_NOT_RUN if unrecorded else report.exit_code
+        lost = _show(order, report, page, console)
+        # A run that the ledger does not know of, or whose files are not there, must not pass for one that is.
+        unkept = bool(lost) or not recorded
+        keeps_code = report.exit_code in (ExitCode.DIVERGENT, ExitCode.INTERRUPTED)
+        weak = report.exit_code is ExitCode.CONSISTENT or (bool(lost) and not keeps_code)
+        code = ExitCode.COULD_NOT_RUN if unkept and weak else report.exit_code
         telemetry.reported(report, code)
-        _show(order, report, page, console)
-    return leave(judge_for_plugin(report)) if order.nagios and not unrecorded else int(code)
+    return leave(judge_for_plugin(report)) if order.nagios and code is report.exit_code else int(code)
 
 
-def _show(order: Order, report: Report, page: Collector | None, console: CalmConsole) -> None:
-    """Write and print the report in every form that was asked for."""
-    write_json("--json", order.json_path, report.as_json())
+def _show(order: Order, report: Report, page: Collector | None, console: CalmConsole) -> list[str]:
+    """Write and print the report in every form that was asked for; say what could not be written, and return it."""
+    lost = [f"--findings {order.options.findings}: {report.findings_error}"] if report.findings_error else []
+    try:
+        write_json("--json", order.json_path, report.as_json())
+    except ConsistencyError as error:
+        lost.append(str(error).partition(";")[0])
     if page is not None:
         from consistency.page.render import render_page  # noqa: PLC0415 - loads the templates' engine
 
         text = render_page(report, page, order.typed, keys=order.show_keys is True)
-        write_private("--html", order.html_path, text)
+        try:
+            write_private("--html", order.html_path, text)
+        except ConsistencyError as error:
+            lost.append(str(error).partition(";")[0])
+    if lost:
+        click.echo(f"error: {visible('; '.join(lost))}: not written; make room and check again", err=True)
     if order.nagios:
-        return
+        return lost
     repaired = report.repair is not None and report.repair.acted_on
     if not (order.quiet and report.exit_code is ExitCode.CONSISTENT and not repaired):
         keys = console.is_terminal if order.show_keys is None else order.show_keys
         print_report(console, report, order.typed, keys=keys)
+    return lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ _OPTIONS = (
     click.option(
         "--config",
         metavar="FILE",
-        help="TOML file with a [connection] table: hosts, port, username, password, tls, connect_timeout; [repair] "
-        "says what check --repair may do, [ledger] path where runs are remembered. Default: "
+        help="TOML file with a [connection] table: hosts, port, username, password, tls, connect_timeout, "
+        "protocol; [repair] says what check --repair may do, [ledger] path where runs are remembered. Default: "
         "~/.config/consistency/config.toml where it exists.",
     ),
     click.option(

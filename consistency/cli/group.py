@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -65,8 +66,18 @@ class LazyGroup(click.Group):
         _replace_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             _tolerate_odd_characters(stream)
-        code = _guarded(lambda: super(LazyGroup, self).main(args, prog_name, **extra))
-        sys.exit(_flushed(code))
+        code = _flushed(_guarded(lambda: super(LazyGroup, self).main(args, prog_name, **extra)))
+        if args is None and _threads_left():
+            # The driver's threads may wait for a silent node; nobody waits for them.
+            with suppress(OSError, ValueError):
+                sys.stderr.flush()
+            os._exit(code)
+        sys.exit(code)
+
+
+def _threads_left() -> bool:
+    """Whether a thread runs that Python would wait for."""
+    return any(t.is_alive() and not t.daemon and t is not threading.main_thread() for t in threading.enumerate())
 
 
 def _exists(module: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,16 @@ def test_exactly_the_planted_rows_are_found(
     assert report.coverage.failed == 0, summary(report)
     assert {t.locality for t in report.tables if not t.note} == {locality.value}
     assert {t.route for t in report.tables if not t.note} == {route.value}
+
+
+@pytest.mark.parametrize("route", list(Route))
+def test_native_protocol_4_finds_everything_but_expiry(planted: Planter, tmp_path: Path, route: Route) -> None:
+    """Where reads cannot name their own now, remaining TTLs are not compared, and the report says so."""
+    older = replace(planted.cluster, protocol=4)
+    report, findings = older.findings(tmp_path / "findings.jsonl", "matrix", depth=Depth.CONTENT, route=route)
+    assert {as_expected(f) for f in findings} == {item for item in planted.content if item[1] != "expiry"}
+    assert all(any("protocol v5" in sentence for sentence in t.blind) for t in report.tables if not t.note)
+    assert report.coverage.failed == 0, summary(report)
 
 
 def test_findings_name_what_every_replica_holds(planted: Planter, tmp_path: Path) -> None:

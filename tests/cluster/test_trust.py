@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cassandra import Unauthorized
 
 from consistency.reading import Locality
 from consistency.verdict import ExitCode, Verdict
-from tests.support.cluster import RunningCluster, eventually, sandbox_cluster, summary
+from tests.support.cluster import RunningCluster, eventually, summary
 from tests.support.damage import as_expected, expected
 
 pytestmark = pytest.mark.cluster
@@ -55,32 +53,9 @@ def test_node_local_cannot_be_forced_where_the_servers_refuse_it(fresh_traced_cl
 
 
 @pytest.fixture(scope="module")
-def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    """A cluster whose nodes may be stopped, with logins, so that permissions can be tried too."""
-    yield from sandbox_cluster(tmp_path_factory.mktemp("trust"), "127.0.33.1", auth=True)
-
-
-def _may_create(cluster: RunningCluster) -> bool:
-    """Whether every node knows of the first user's rights yet; for a while after the start they may not."""
-    replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
-    try:
-        for _ in range(6):  # the driver asks the nodes by turns
-            cluster.ddl(f"CREATE KEYSPACE IF NOT EXISTS ready WITH replication = {replication}")
-    except Unauthorized:
-        return False
-    return True
-
-
-@pytest.fixture(scope="module")
-def tables(own_cluster: RunningCluster) -> RunningCluster:
+def tables(guarded_cluster: RunningCluster) -> RunningCluster:
     """Two tables with a role that may read only one, a keyspace of RF 1."""
-    cluster = own_cluster
-    # First of all: until they are repaired, the new replicas of system_auth know of no user's rights.
-    cluster.ddl("ALTER KEYSPACE system_auth WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}")
-    for n in (1, 2, 3):
-        assert cluster.sandbox is not None
-        cluster.sandbox.nodetool(n, "repair", "--full", "system_auth")
-    eventually(lambda: _may_create(cluster), 90, "the first user's becoming a superuser on every node")
+    cluster = guarded_cluster
     cluster.ddl(
         "CREATE KEYSPACE trust WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}",
         "CREATE KEYSPACE alone WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 1}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from consistency.cqltype import CqlType
 from consistency.ring import MURMUR3, Node, Replication, Ring
@@ -86,6 +86,12 @@ class Drawing:
             cells.extend((name, *self._element(cql_type, ts)) for _ in range(self.rng.randint(0, 3)))
         return tuple({(n, p): (n, p, v) for n, p, v in cells}.values()), tuple(replaced)
 
+    def other_values(self, written: Write) -> Write:
+        """Draw the same write with other values in its simple columns."""
+        types = {c.name: c.type for c in self.table.statics + self.table.regulars}
+        cells = tuple((n, path, self._value(types[n]) if path is None else v) for n, path, v in written.cells)
+        return replace(written, cells=cells)
+
     def _value(self, cql_type: CqlType) -> bytes | None:
         if self.rng.random() < 0.1:
             return None
@@ -151,7 +157,7 @@ class Damage:
 def damage(cluster: SimCluster, drawing: Drawing, done: Damage) -> None:
     """Have some mutations on some of their replicas only."""
     rng, table = drawing.rng, drawing.table
-    for _ in range(rng.randint(0, 5)):
+    for _ in range(rng.choice((0, 1, 1, 2, 3, 5))):
         key = rng.choice(drawing.keys)
         owners = cluster.replicas(table, key)
         if len(owners) < 2:
@@ -173,7 +179,10 @@ def _damage(
         return [(drawing.delete(ts, key), some)]
     if shape < 0.3:  # two clients, one microsecond, one column each way
         clustering = drawing.clustering()
-        return [(drawing.write(ts, key=key, clustering=clustering), nodes) for nodes in (some, others)]
+        one, other = (drawing.write(ts, key=key, clustering=clustering) for _ in range(2))
+        if rng.random() < 0.5:  # every column both ways
+            other = drawing.other_values(one)
+        return [(one, some), (other, others)]
     if shape < 0.4:  # the same write with another TTL
         written = drawing.write(ts, key=key, expires=EPOCH_S + 2 * _DAY_S)
         longer = Write(

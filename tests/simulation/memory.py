@@ -12,6 +12,7 @@ from enum import Enum
 import xxhash
 
 from consistency.errors import (
+    NotProvenLocal,
     ReplicaError,
     ReplicaOverloaded,
     ReplicaRefused,
@@ -40,6 +41,7 @@ class Trouble(str, Enum):
     TOO_MUCH = "too much to scan"
     ERROR = "server error"
     DISTURBED = "disturbed digest"
+    FOREIGN = "answered by another replica"
 
 
 _ERRORS: Mapping[Trouble, type[ReplicaError]] = {
@@ -48,6 +50,7 @@ _ERRORS: Mapping[Trouble, type[ReplicaError]] = {
     Trouble.OVERLOADED: ReplicaOverloaded,
     Trouble.TOO_MUCH: TooMuchToScan,
     Trouble.ERROR: ReplicaError,
+    Trouble.FOREIGN: NotProvenLocal,
 }
 
 

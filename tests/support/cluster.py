@@ -17,12 +17,14 @@ from cassandra import ConsistencyLevel
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.connection import DefaultEndPoint
 from cassandra.policies import RoundRobinPolicy
 from cassandra.query import SimpleStatement, dict_factory
 
 from consistency.access import ReadLimits
 from consistency.checking import CheckOptions, run_check
 from consistency.findings import Finding, read_findings
+from consistency.observer import Observer
 from consistency.reading import Depth, Locality, Route
 from consistency.report import Report
 from consistency.session import open_cluster
@@ -43,14 +45,23 @@ class RunningCluster:
     sandbox: Sandbox | None = None
     node_local: bool = True
     auth: bool = False
+    ports: tuple[int, ...] = ()
+    """The nodes' CQL ports where they differ."""
+    protocol: int | None = None
+    """The native protocol that the tool is made to speak."""
     _cluster: Any = field(default=None, repr=False)
     _session: Any = field(default=None, repr=False)
 
     @property
+    def points(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of every node, in node order."""
+        return tuple(zip(self.hosts, self.ports or [self.port] * len(self.hosts), strict=True))
+
+    @property
     def settings(self) -> ConnectionSettings:
         """How the tool reaches it."""
-        points = tuple((host, self.port) for host in self.hosts)
-        return ConnectionSettings(points, username=_USER if self.auth else None, password=_USER if self.auth else None)
+        user = _USER if self.auth else None
+        return ConnectionSettings(self.points, username=user, password=user, protocol=self.protocol)
 
     @property
     def session(self) -> Any:
@@ -60,7 +71,7 @@ class RunningCluster:
                 load_balancing_policy=RoundRobinPolicy(), row_factory=dict_factory, request_timeout=60
             )
             self._cluster = Cluster(
-                self.hosts,
+                [DefaultEndPoint(*point) for point in self.points],
                 port=self.port,
                 auth_provider=PlainTextAuthProvider(_USER, _USER) if self.auth else None,
                 execution_profiles={EXEC_PROFILE_DEFAULT: profile},
@@ -78,12 +89,22 @@ class RunningCluster:
 
     def name(self, n: int) -> str:
         """`address:port` of node n, as reports write it."""
-        return f"{self.hosts[n - 1]}:{self.port}"
+        host, port = self.points[n - 1]
+        return f"{host}:{port}"
 
     def ddl(self, *statements: str) -> None:
         """Change the schema and wait until every node has it."""
         for statement in statements:
             self.session.execute(statement)
+        self._await_agreement()
+
+    def tables(self, statements: Iterable[str]) -> None:
+        """Make many tables, all through the first node, and wait once until every node has them."""
+        session, patience = self.session, self._cluster.max_schema_agreement_wait
+        self._cluster.max_schema_agreement_wait = 0
+        for statement in statements:
+            session.execute(statement, host=self._host(1), timeout=120)
+        self._cluster.max_schema_agreement_wait = patience
         self._await_agreement()
 
     def _await_agreement(self) -> None:
@@ -114,7 +135,7 @@ class RunningCluster:
     def _host(self, n: int) -> Any:
         for _ in range(100):
             for host in self._cluster.metadata.all_hosts() if self.session else ():
-                if host.endpoint.address == self.hosts[n - 1] and host.is_up:
+                if (host.endpoint.address, host.endpoint.port) == self.points[n - 1] and host.is_up:
                     return host
             time.sleep(0.1)
         msg = f"node {n} is not up"
@@ -124,18 +145,31 @@ class RunningCluster:
         """Insert many rows."""
         prepared = self.session.prepare(cql)
         prepared.consistency_level = consistency
-        execute_concurrent_with_args(self.session, prepared, rows, concurrency=128, results_generator=False)
+        self._write(prepared, rows, 128)
 
     def load_prepared(self, prepared: Any, rows: Iterable[Sequence[Any]]) -> None:
         """Run a prepared statement at ALL for each row of values."""
         prepared.consistency_level = ConsistencyLevel.ALL
-        execute_concurrent_with_args(self.session, prepared, rows, concurrency=16, results_generator=False)
+        self._write(prepared, rows, 16)
 
-    def keyspace(self, name: str, rf: int = 3, dc: str = "dc1") -> str:
-        """Make an empty keyspace, dropping one of that name."""
+    def _write(self, prepared: Any, rows: Iterable[Sequence[Any]], at_once: int) -> None:
+        """Write rows; those that a busy machine gave up on are written again."""
+        left = list(rows)
+        for attempt in range(4):
+            results = execute_concurrent_with_args(
+                self.session, prepared, left, concurrency=at_once, raise_on_first_error=attempt == 3
+            )
+            left = [row for row, result in zip(left, results, strict=True) if not result.success]
+            if not left:
+                return
+            at_once = max(4, at_once // 4)
+
+    def keyspace(self, name: str, rf: int = 3, dc: str = "dc1", **factors: int) -> str:
+        """Make an empty keyspace, dropping one of that name; `factors` name the replicas of several DCs."""
+        per_dc = ", ".join(f"'{where}': {count}" for where, count in (factors or {dc: rf}).items())
         self.ddl(
             f"DROP KEYSPACE IF EXISTS {name}",
-            f"CREATE KEYSPACE {name} WITH replication = {{'class': 'NetworkTopologyStrategy', '{dc}': {rf}}}",
+            f"CREATE KEYSPACE {name} WITH replication = {{'class': 'NetworkTopologyStrategy', {per_dc}}}",
         )
         return name
 
@@ -143,6 +177,7 @@ class RunningCluster:
         self,
         *names: str,
         findings: Path | None = None,
+        observer: Observer | None = None,
         depth: Depth | None = None,
         route: Route | None = None,
         locality: Locality | None = None,
@@ -155,7 +190,7 @@ class RunningCluster:
         async def run() -> Report:
             async with open_cluster(self.settings, limits, locality=locality) as (reader, clock):
                 chosen = CheckOptions(names=names, depth=depth, route=route, findings=findings, **options)
-                return await run_check(reader, clock, chosen)
+                return await run_check(reader, clock, chosen, observer)
 
         return asyncio.run(run())
 
@@ -165,22 +200,26 @@ class RunningCluster:
         return report, list(read_findings(path))
 
     def command(
-        self, *arguments: str, timeout: float = 300, user: str | None = "cassandra", password: str = "cassandra"
+        self, *arguments: str, timeout: float = 300, user: str | None = _USER, password: str = _USER
     ) -> subprocess.CompletedProcess[str]:
         """Run `consistency ...` on this cluster as a user does, the login in the environment."""
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("CONSISTENCY_")}
-        environ["CONSISTENCY_HOSTS"] = ",".join(self.hosts)
-        environ["CONSISTENCY_PORT"] = str(self.port)
-        if self.auth and user is not None:
-            environ["CONSISTENCY_USERNAME"], environ["CONSISTENCY_PASSWORD"] = user, password
         return subprocess.run(
             [sys.executable, "-m", "consistency", *arguments],
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
-            env=environ,
+            env=self.environ(user, password),
         )
+
+    def environ(self, user: str | None = _USER, password: str = _USER) -> dict[str, str]:
+        """Return an environment in which the tool reaches this cluster."""
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("CONSISTENCY_")}
+        environ["CONSISTENCY_HOSTS"] = ",".join(f"{host}:{port}" for host, port in self.points)
+        environ["CONSISTENCY_PORT"] = str(self.port)
+        if self.auth and user is not None:
+            environ["CONSISTENCY_USERNAME"], environ["CONSISTENCY_PASSWORD"] = user, password
+        return environ
 
     @property
     def host_options(self) -> list[str]:
@@ -206,6 +245,7 @@ def sandbox_cluster(directory: Path, base: str, **options: Any) -> Iterator[Runn
             sandbox=sandbox,
             node_local=chosen.node_local,
             auth=chosen.auth,
+            ports=tuple(node.port for node in sandbox.nodes),
         )
         try:
             yield running

@@ -519,3 +519,27 @@ def test_submodules_stay_importable_beside_the_functions_of_their_name() -> None
     """In a fresh interpreter, in the order that would shadow the function."""
     code = "from consistency.checking import run_check; from consistency import check; assert callable(check)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# A disk that is full.
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize(("differs", "code"), [(True, 1), (False, 4)])
+def test_a_full_disk_loses_the_files_and_not_the_verdict(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, differs: bool, code: int
+) -> None:
+    """The report is printed, one line names what is not written, and the exit code is never 0."""
+    monkeypatch.setattr("consistency.cli.check.require_writable", lambda *_, **__: None)
+    if differs:
+        damage(shell.cluster)
+    result = shell.check("--findings", "/dev/full")
+    assert result.exit_code == code
+    assert result.stdout.startswith("DIVERGENT" if differs else "CONSISTENT")
+    assert one_line(result.stderr) == (
+        "error: --findings /dev/full: No space left on device: not written; make room and check again"
+    )
+    result = shell.check("--json", "/dev/full")
+    assert result.exit_code == code
+    assert result.stdout.startswith("DIVERGENT" if differs else "CONSISTENT")
+    assert "--json /dev/full" in one_line(result.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -84,3 +85,34 @@ def test_a_finding_holds_no_field_for_values() -> None:
     assert set(json.loads(json.dumps(FINDING.as_json()))) == {
         "kind", "keyspace", "table", "token", "key", "key_hex", "replicas", "columns", "facts",
     }  # fmt: skip
+
+
+HAS_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+
+
+@HAS_FULL
+def test_a_full_disk_is_remembered_and_the_counting_goes_on() -> None:
+    """Where nothing can be written any more, the writer says why and counts on."""
+    writer = FindingsWriter(Path("/dev/full"), HEADER)
+    writer.write(FINDING)
+    writer.close()
+    assert writer.error == "No space left on device"
+    assert writer.counts == {Kind.STALE: 1}
+
+
+@HAS_FULL
+def test_a_file_cut_short_is_not_left_for_the_whole(tmp_path: Path) -> None:
+    """The file of the run before stays; what could not be finished is gone."""
+    path = tmp_path / "f.jsonl"
+    write(path)
+    before = path.read_text()
+    writer = FindingsWriter(path, HEADER)
+    assert writer._file is not None
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, writer._file.fileno())
+    os.close(full)
+    writer.write(FINDING)
+    writer.close()
+    assert writer.error
+    assert path.read_text() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["f.jsonl"]

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import cast
+
 import pytest
 
+from consistency.access import PinnedAccess, ReadLimits
+from consistency.driver import Connection
+from consistency.errors import NotProvenLocal
 from consistency.locality import TraceEvent, proves_local
+from consistency.reading import Locality
+from consistency.ring import Node
+from consistency.wire import Page, Statement
 
 HERE, THERE = "127.0.0.2:7000", "127.0.0.1:7000"
 LOCAL = [
@@ -54,3 +65,49 @@ def test_a_trace_without_an_executed_read_proves_nothing() -> None:
     assert not proves_local([], HERE)
     assert not proves_local(events("Parsing SELECT", "Preparing statement"), HERE)
     assert not proves_local(events("Executing single-partition query on peers_v2"), HERE)
+
+
+class TwoFaced:
+    """A connection whose pinned node answers with another replica's rows, and says so in its trace, but for one try."""
+
+    def __init__(self, honest_try: int) -> None:
+        self.tries = 0
+        self._honest_try = honest_try
+
+    async def execute(self, node: Node, statement: Statement) -> Page:
+        """Answer a read, or describe the trace of the last one."""
+        honest = self.tries == self._honest_try
+        if "sessions" in statement.cql:
+            return page((5).to_bytes(4, "big"))
+        if "events" in statement.cql:
+            source = "127.0.0.2" if honest else "127.0.0.1"
+            return page(b"Executing seq scan across 1 sstables", ip_address(source).packed, (7000).to_bytes(4, "big"))
+        assert statement.trace
+        self.tries += 1
+        return replace(page(b"own" if self.tries == self._honest_try else b"foreign"), trace_id=b"0" * 16)
+
+
+def page(*cells: bytes) -> Page:
+    """Return a page of one row."""
+    return Page(1, len(cells), b"".join(len(cell).to_bytes(4, "big") + cell for cell in cells))
+
+
+PINNED = Node("host", "127.0.0.2", 9042, "dc1", "r1", (1,), "4.1.10", broadcast=HERE)
+
+
+@pytest.mark.parametrize("honest_try", [1, 4])
+def test_what_another_replica_answered_is_thrown_away(honest_try: int) -> None:
+    """Asked again until the trace shows the pinned node alone: never the other one's rows."""
+    connection = TwoFaced(honest_try)
+    access = PinnedAccess(cast("Connection", connection), {PINNED: Locality.TRACED}, ReadLimits())
+    answer = asyncio.run(access.ask(PINNED, Statement("SELECT v FROM k.t")))
+    assert answer.rows() == [(b"own",)]
+    assert connection.tries == honest_try
+
+
+def test_a_node_that_never_answers_for_itself_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so many tries the read is an error that says what to allow, not an answer."""
+    monkeypatch.setattr("consistency.access._LOCAL_ATTEMPTS", 3)
+    access = PinnedAccess(cast("Connection", TwoFaced(-1)), {PINNED: Locality.TRACED}, ReadLimits())
+    with pytest.raises(NotProvenLocal, match="NODE_LOCAL"):
+        asyncio.run(access.ask(PINNED, Statement("SELECT v FROM k.t")))

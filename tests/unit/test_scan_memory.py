@@ -19,6 +19,7 @@ from consistency.reading import Capabilities, Depth, RawRow, Reading, Route
 from consistency.report import Report
 from consistency.ring import Replication
 from consistency.scan import ScanOptions
+from consistency.schema import Table
 from consistency.verdict import ExitCode, Verdict
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble
@@ -224,6 +225,23 @@ def test_replication_that_was_altered_meanwhile_takes_the_verdict_back() -> None
     report = scenario.check()
     assert report.verdict is Verdict.UNKNOWN
     assert "replication was altered" in report.tables[0].unread[0].reason
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"), [({}, "dropped"), ({"t": replace(ROWS, columns=ROWS.columns[:-1])}, "altered")]
+)
+def test_a_table_that_was_altered_or_dropped_meanwhile_takes_the_verdict_back(
+    tables: dict[str, Table], words: str
+) -> None:
+    """Its replicas were not read alike, or are not there: nothing that was read of it is believed."""
+    scenario = Scenario()
+    scenario.fill()
+    before = scenario.cluster._schema["ks"]
+    changed = replace(before, tables={ROWS.name: tables["t"]} if tables else {})
+    scenario.cluster.change_schema = lambda schema: {"ks": changed} if scenario.cluster.described_at else schema
+    report = scenario.check()
+    assert report.verdict is Verdict.UNKNOWN
+    assert f"the table was {words}" in report.tables[0].unread[0].reason
 
 
 @pytest.mark.parametrize("error", [TopologyError("no node would describe the ring"), ReplicaUnavailable("n: down")])

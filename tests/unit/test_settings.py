@@ -138,3 +138,16 @@ def test_a_password_file_is_read_without_its_line_end(tmp_path: Path) -> None:
     assert load_settings(GivenOptions(), environ).password == " pass word "
     with pytest.raises(SettingsError, match="PASSWORD_FILE"):
         load_settings(GivenOptions(), {**environ, "CONSISTENCY_PASSWORD_FILE": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize(("given", "protocol"), [("4", 4), ("5", 5), ("", None)])
+def test_the_protocol_may_be_forced(given: str, protocol: int | None) -> None:
+    """By the environment; where nothing is said, driver and server agree on one."""
+    assert load_settings(GivenOptions(), {"CONSISTENCY_PROTOCOL": given}).protocol == protocol
+
+
+@pytest.mark.parametrize("given", ["3", "6", "five"])
+def test_a_protocol_that_cannot_be_used_is_refused(given: str) -> None:
+    """In one line that names those which can."""
+    with pytest.raises(SettingsError, match="4 or 5"):
+        load_settings(GivenOptions(), {"CONSISTENCY_PROTOCOL": given})

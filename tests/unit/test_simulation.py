@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from multiprocessing import get_context
@@ -27,20 +28,27 @@ from tests.simulation.scenario import ROWS, Scenario, row
 from tests.simulation.storage import Delete, Mutation, Stored, TableStorage, Write, winner
 from tests.simulation.values import int_bytes
 from tests.simulation.vclock import EPOCH_S, Stuck, VirtualLoop, run_virtual
+from tests.support.figures import Figures
 
-SEEDS = int(os.environ.get("CONSISTENCY_SEEDS", "2000"))
+SEEDS = int(os.environ.get("CONSISTENCY_SEEDS", "10000"))
 """How many histories are played; `python -m tests.simulation --seeds N` plays more."""
 
 
-def test_every_promise_is_kept_on_every_seed() -> None:
+def test_every_promise_is_kept_on_every_seed(figures: Figures) -> None:
     """Whatever is damaged, written, slow, down or stopped: no false alarm, no false peace, sums that add up."""
     verdicts: Counter[str] = Counter()
     broken: list[str] = []
+    started = time.monotonic()
     with get_context("spawn").Pool(os.cpu_count()) as pool:
         for seed, verdict, promises in pool.imap_unordered(verdict_of, range(SEEDS), chunksize=50):
             verdicts[verdict] += 1
             if promises:
                 broken.append(f"python -m tests.simulation {seed}  # {promises[0][-300:]}")
+    counts = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(verdicts.items()))
+    figures.add(
+        f"{verdicts.total():,} simulated checks in {time.monotonic() - started:.0f} s",
+        f"{len(broken)} broke a promise ({counts}); replay one: python -m tests.simulation SEED",
+    )
     assert not broken, "\n".join([f"{len(broken)} of {SEEDS} seeds broke a promise; replay:", *broken[:20]])
     assert min(verdicts[verdict.value] for verdict in Verdict) > SEEDS // 20, verdicts
 

@@ -1,0 +1,197 @@
+"""Two data centres of three racks each, six nodes on one address: placement, RF per DC, --dc, and changes of the ring.
+
+CONSISTENCY_TEST_VNODES=1 or 256 gives every node another number of tokens (`make soak` runs all three).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cassandra import ConsistencyLevel
+
+from consistency.errors import ConsistencyError
+from consistency.findings import read_findings
+from consistency.scan import ScanOptions
+from consistency.verdict import ExitCode, Verdict
+from repair import apply, plan
+from repair.planner import PlanOptions
+from repair.policy import Policy
+from tests.support.cluster import RunningCluster, eventually, sandbox_cluster, summary
+from tests.support.damage import as_expected, expected
+from tests.support.figures import SOAK, Figures
+from tests.support.moments import Moment
+
+pytestmark = pytest.mark.cluster
+
+VNODES = int(os.environ.get("CONSISTENCY_TEST_VNODES", "16"))
+ROWS = 600
+FACTORS = {1: {"dc1": 1}, 2: {"dc1": 1, "dc2": 1}, 3: {"dc1": 3}, 5: {"dc1": 3, "dc2": 2}}
+
+
+@pytest.fixture(scope="module")
+def two_dcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    """dc1 and dc2, three nodes in three racks each, one address, ports that count up."""
+    yield from sandbox_cluster(
+        tmp_path_factory.mktemp("topology"),
+        "127.0.37.1",
+        dcs={"dc1": 3, "dc2": 3},
+        racks=3,
+        one_address=True,
+        storage_port=7100,
+        num_tokens=VNODES,
+        heap="384m",
+    )
+
+
+def filled(cluster: RunningCluster, name: str, rows: int = ROWS, **factors: int) -> RunningCluster:
+    """Make a keyspace with a table of equal rows."""
+    cluster.keyspace(name, **factors)
+    cluster.ddl(f"CREATE TABLE {name}.t (id int PRIMARY KEY, v text)")
+    cluster.load(f"INSERT INTO {name}.t (id, v) VALUES (?, ?)", ((i, "v") for i in range(rows)))
+    return cluster
+
+
+def holders(cluster: RunningCluster, keyspace: str, i: int) -> list[int]:
+    """Return the nodes that hold a row in their own storage."""
+    cql = f"SELECT id FROM {keyspace}.t WHERE id = {i}"
+    return [n for n in range(1, len(cluster.points) + 1) if list(cluster.on(n, cql))]
+
+
+@pytest.mark.parametrize("rf", sorted(FACTORS))
+def test_every_replication_factor(two_dcs: RunningCluster, tmp_path: Path, rf: int, figures: Figures) -> None:
+    """RF 1 has nothing to compare; with 2, 3 and 5 every replica is read, and one that lost a row is found."""
+    cluster = filled(two_dcs, f"rf{rf}", **FACTORS[rf])
+    report = cluster.check(f"rf{rf}", rf_minimum=1)
+    if rf == 1:
+        assert "one replica" in report.tables[0].note
+        assert report.verdict is Verdict.UNKNOWN
+        return
+    assert report.verdict is Verdict.CONSISTENT, summary(report)
+    assert report.tables[0].rows == ROWS
+    owners = Counter(n for i in range(0, ROWS, 20) for n in holders(cluster, f"rf{rf}", i))
+    assert owners.total() == rf * ROWS // 20
+    damaged = {}
+    for i in range(0, ROWS, 60):
+        held_by = holders(cluster, f"rf{rf}", i)
+        damaged[i] = held_by[i // 60 % len(held_by)]
+        cluster.on(damaged[i], f"DELETE FROM rf{rf}.t WHERE id = {i}")
+    report, findings = cluster.findings(tmp_path / "f.jsonl", f"rf{rf}", rf_minimum=1)
+    assert {as_expected(f) for f in findings} == {expected("t", "missing", {"id": i}) for i in damaged}
+    for finding in findings:
+        lacking = {name for name, view in finding.replicas.items() if view.state.value == "missing"}
+        assert lacking == {cluster.name(damaged[finding.key["id"]])}
+        assert len(finding.replicas) == rf
+    figures.add(f"RF {rf}, {VNODES} tokens a node", f"{len(findings)} of {len(damaged)} found, {report.coverage}")
+
+
+def test_a_difference_between_data_centres_is_found_and_dc_limits_a_check(
+    two_dcs: RunningCluster, tmp_path: Path
+) -> None:
+    """All of dc2 is behind: the whole check sees it, each DC alone is consistent, and a DC with damage is not."""
+    cluster = filled(two_dcs, "across", dc1=3, dc2=3)
+    for n in (4, 5, 6):
+        cluster.on(n, "DELETE FROM across.t WHERE id = 5")
+    path = tmp_path / "f.jsonl"
+    report, findings = cluster.findings(path, "across")
+    assert {as_expected(f) for f in findings} == {expected("t", "missing", {"id": 5})}
+    behind = {name for name, view in findings[0].replicas.items() if view.state.value == "missing"}
+    assert behind == {cluster.name(n) for n in (4, 5, 6)}
+    for dc in ("dc1", "dc2"):
+        alone = cluster.check("across", dc=dc)
+        assert alone.verdict is Verdict.CONSISTENT, summary(alone)
+        assert alone.coverage.planned == report.coverage.planned // 2
+    cluster.on(6, "DELETE FROM across.t WHERE id = 9")
+    assert cluster.check("across", dc="dc1").exit_code is ExitCode.CONSISTENT
+    _, findings = cluster.findings(path, "across", dc="dc2")
+    assert {as_expected(f) for f in findings} == {expected("t", "missing", {"id": 9})}
+
+
+def test_writes_of_one_data_centre_on_their_way_to_the_other_are_no_finding(two_dcs: RunningCluster) -> None:
+    """LOCAL_QUORUM in dc1 while a check runs: what dc2 gets a moment later is not reported."""
+    cluster = filled(two_dcs, "local", dc1=3, dc2=3)
+    statement = cluster.session.prepare("INSERT INTO local.t (id, v) VALUES (?, 'w')")
+    statement.consistency_level = ConsistencyLevel.LOCAL_QUORUM
+    pending = [cluster.session.execute_async(statement, (i,)) for i in range(ROWS)]
+    report = cluster.check("local", settle_window_s=2.5)
+    for future in pending:
+        future.result()
+    assert not report.findings_by_kind, summary(report)
+
+
+def test_a_data_centre_without_replicas_is_named_by_the_audit(two_dcs: RunningCluster) -> None:
+    """A keyspace that lives in dc1 alone, and one that names a DC that is not there."""
+    filled(two_dcs, "lonely", rows=1, dc1=3)
+    done = two_dcs.command("audit", "lonely")
+    assert "dc_without_replicas" in done.stdout.replace("\N{NO-BREAK SPACE}", "_"), done.stdout + done.stderr
+
+
+def test_a_ring_change_spoils_the_check_under_way_and_the_repair_after_it(
+    two_dcs: RunningCluster, tmp_path: Path, figures: Figures
+) -> None:
+    """A node joins while a check runs: it believes nothing, and findings and plan of the old ring are refused."""
+    cluster = filled(two_dcs, "moved", dc1=3, dc2=3)
+    cluster.on(1, "DELETE FROM moved.t WHERE id = 5")
+    path = tmp_path / "f.jsonl"
+    cluster.findings(path, "moved")
+    options = PlanOptions(Policy(settle_s=0.3))
+    made = plan(path, settings=cluster.settings, options=options)
+    assert len(made.rows) == len(list(read_findings(path))) == 1
+    box = cluster.sandbox
+    assert box is not None
+    joining = Moment(lambda: box.add("dc2", stream=False), leaf=2)
+    meanwhile = cluster.check("moved", observer=joining, scan=ScanOptions(leaf_rows=50))
+    assert joining.done
+    assert meanwhile.verdict is not Verdict.CONSISTENT
+    assert meanwhile.coverage.completed == 0
+    assert "the ring changed" in summary(meanwhile)
+    cluster.close()
+    eventually(lambda: ring_of(cluster) == 7, 60, "the seventh node")
+    with pytest.raises(ConsistencyError, match="ring"):
+        plan(path, settings=cluster.settings, options=options)
+    with pytest.raises(ConsistencyError, match="ring"):
+        apply(made, tmp_path / "journal.jsonl", settings=cluster.settings)
+    assert not holders(cluster, "moved", 5).count(1)
+    figures.add("a node joined", "the check under way believed nothing, plan and apply were refused, nothing written")
+
+
+def ring_of(cluster: RunningCluster) -> int:
+    """Return how many nodes the first one knows of."""
+    return len(list(cluster.session.execute("SELECT peer FROM system.peers_v2", host=cluster._host(1)))) + 1
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    """Three nodes of 4.1, the third of which was upgraded to 5.0."""
+    directory = tmp_path_factory.mktemp("mixed")
+    clusters = sandbox_cluster(directory, "127.0.38.1", cassandra="4.1", heap="512m")
+    cluster = next(clusters)
+    try:
+        filled(cluster, "mixed", dc1=3)
+        cluster.on(1, "DELETE FROM mixed.t WHERE id = 5")
+        assert cluster.sandbox is not None
+        cluster.close()
+        cluster.sandbox.nodetool(3, "drain")
+        cluster.sandbox.stop(3)
+        state_file = next(directory.glob("*.json"))
+        state = json.loads(state_file.read_text())
+        state["options"]["cassandra"] = "5.0"
+        state_file.write_text(json.dumps(state))
+        cluster.sandbox.start(3)
+        yield cluster
+    finally:
+        clusters.close()  # type: ignore[attr-defined]
+
+
+@SOAK
+def test_a_cluster_under_upgrade_is_read_as_its_oldest_node_can(mixed: RunningCluster, tmp_path: Path) -> None:
+    """4.1 and 5.0 together: all replicas are read alike, the damage is found, the audit names the versions."""
+    report, findings = mixed.findings(tmp_path / "f.jsonl", "mixed")
+    assert {as_expected(f) for f in findings} == {expected("t", "missing", {"id": 5})}, summary(report)
+    assert report.coverage.complete
+    assert report.tables[0].depth == "versions"
+    assert "mixed_versions" in mixed.command("audit").stdout.replace("\N{NO-BREAK SPACE}", "_")

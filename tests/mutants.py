@@ -1,0 +1,150 @@
+"""Break the program on purpose, one place at a time, and see that the suite notices: python -m tests.mutants [WORD].
+
+Each mutant is a copy of the tree with one line changed; the tests named for it must fail there. A mutant that
+survives, or whose text is no longer in the file, is reported, and the exit code is 1.
+"""
+# ruff: noqa: T201 - a command that prints
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROMISES = "tests/unit/test_simulation.py::test_every_promise_is_kept_on_every_seed"
+LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One line made wrong, and the tests that must notice."""
+
+    what: str
+    place: str
+    old: str
+    new: str
+    tests: str = PROMISES
+
+
+MUTANTS = (
+    Mutant("digest: values are left out", "consistency/cql.py",
+           "out = [name] if column.value else []", "out: list[str] = []"),
+    Mutant("digest: expiry is left out", "consistency/cql.py", "if column.ttl:", "if False:",
+           f"{PROMISES} tests/unit/test_reading.py"),
+    Mutant("digest: a page's bytes are not hashed", "consistency/replicas.py",
+           "state.update(page.body)", "state.update(b'')", "tests/unit/test_replicas.py"),
+    Mutant("digest: the pages after the first are not read", "consistency/replicas.py",
+           "if page.paging_state is None:\n                return\n            st", "return\n            st",
+           "tests/unit/test_replicas.py"),
+    Mutant("digest: equal counts are equal digests", "consistency/tree.py",
+           "name + digest.value)", "name)", "tests/unit/test_tree.py"),
+    Mutant("digest: other rows of the same number are equal", "consistency/tree.py",
+           "    value: bytes\n", "    value: bytes = field(compare=False)\n"),
+    Mutant("tree: two groups of replicas count as agreed", "consistency/leaves.py",
+           "return len(agreeing_groups(self.digests)) > 1", "return len(agreeing_groups(self.digests)) > 2"),
+    Mutant("tree: the right child is not hashed", "consistency/tree.py",
+           "level) + left + right)", "level) + left + left)", f"{PROMISES} tests/unit/test_tree.py"),
+    Mutant("tree: children are hashed in no order", "consistency/tree.py",
+           "level) + left + right)", "level) + min(left, right) + max(left, right))", "tests/unit/test_tree.py"),
+    Mutant("tree: the last child is never looked at", "consistency/tree.py",
+           "for i in (2 * position, 2 * position + 1) if", "for i in (2 * position,) if", "tests/unit/test_tree.py"),
+    Mutant("locality: a trace that asked another node is believed", "consistency/locality.py",
+           "if event.source != broadcast or _ASKED_ANOTHER.match(event.activity):", "if event.source != broadcast:",
+           "tests/unit/test_locality.py"),
+    Mutant("locality: events of other nodes are overlooked", "consistency/locality.py",
+           "if event.source != broadcast or _ASKED_ANOTHER.match(event.activity):",
+           "if _ASKED_ANOTHER.match(event.activity):", "tests/unit/test_locality.py"),
+    Mutant("locality: no trace is needed", "consistency/access.py",
+           "if events is not None and proves_local(events, node.broadcast):", "if True:",
+           "tests/unit/test_locality.py"),
+    Mutant("settling: nothing is waited for", "consistency/settle.py", "if left > 0:", "if False:"),
+    Mutant("settling: what was seen once is claimed", "consistency/settle.py",
+           "if outlived is Persistence.PRESENT or absent_windows", "if True or absent_windows"),
+    Mutant("settling: a replica that does not answer agrees", "consistency/settle.py",
+           "next(iter(unread.values()))) if unread else None", "next(iter(unread.values()))) if False else None",
+           f"{PROMISES} tests/unit/test_settle.py"),
+    Mutant("settling: rows that wait are forgotten at an interrupt", "consistency/checking.py",
+           "self._unsettled[name] + self._settler.waiting_of(name)", "self._unsettled[name]",
+           f"{PROMISES} tests/unit/test_scan_memory.py"),
+    Mutant("coverage: a replica that failed counts as read", "consistency/leaves.py",
+           "completed=digested - failed, failed=failed)", "completed=digested)"),
+    Mutant("coverage: a change of the ring is overlooked", "consistency/checking.py",
+           "if ring.fingerprint != self._ring.fingerprint:", "if False:"),
+    Mutant("coverage: a change of the table is overlooked", "consistency/checking.py",
+           "if now.fingerprint != table.fingerprint:", "if False:", f"{PROMISES} tests/unit/test_scan_memory.py"),
+    Mutant("verdict: unsettled rows are consistent", "consistency/verdict.py",
+           "if unsettled or not coverage.complete", "if not coverage.complete",
+           f"{PROMISES} tests/unit/test_verdict.py"),
+    Mutant("verdict: what was not covered is consistent", "consistency/verdict.py",
+           "if unsettled or not coverage.complete or", "if unsettled or", f"{PROMISES} tests/unit/test_verdict.py"),
+    Mutant("join: rows that only one replica holds are passed over", "consistency/join.py",
+           "node: reading.row_state(holders[node].row, now_s) if node in holders else None for node in cursors",
+           "node: reading.row_state(holders[node].row, now_s) for node in holders"),
+    Mutant("errors: a full disk is not noticed", "consistency/findings.py",
+           'self.error = error.strerror or type(error).__name__', 'self.error = ""',
+           "tests/unit/test_findings.py tests/unit/test_cli.py"),
+    Mutant("repair: fewer than a quorum decide", "repair/decide.py",
+           "if read < max(needed, 1):", "if read < 1:", LAWS),
+    Mutant("repair: writes in flight are acted on", "repair/decide.py",
+           "newest > evidence.now_us - policy.settle_s * 1e6", "newest > evidence.now_us + 10**15", LAWS),
+    Mutant("repair: future write times are acted on", "repair/decide.py",
+           "newest > evidence.now_us + policy.max_skew_s * 1e6", "newest > evidence.now_us + 10**17", LAWS),
+    Mutant("repair: zombies are restored unasked", "repair/decide.py",
+           "if policy.zombies is Zombies.QUARANTINE:", "if False:", LAWS),
+    Mutant("repair: an old row of a minority is no zombie", "repair/decide.py",
+           "atom.writetime < grace_us", "atom.writetime < 0", LAWS),
+    Mutant("repair: a suspect without a write time is purged", "repair/decide.py",
+           "if not suspects or timeless or", "if", LAWS),
+    Mutant("repair: a mask is written back for the value", "repair/decide.py",
+           "if any(c.column.masked for c in evidence.columns):", "if False:", LAWS),
+    Mutant("repair: counters are written back", "repair/decide.py",
+           "if table.is_counter or not evidence.reading.capabilities.timed:", "if False:", LAWS),
+)  # fmt: skip
+
+
+def main() -> int:
+    """Try every mutant whose description holds the word given; 1 where one survives."""
+    word = " ".join(sys.argv[1:])
+    chosen = [mutant for mutant in MUTANTS if word in mutant.what]
+    started = time.monotonic()
+    survivors = [mutant.what for mutant in chosen if not _killed(mutant)]
+    print(f"{len(chosen)} mutants, {len(survivors)} not caught, {time.monotonic() - started:.0f} s")
+    return 1 if survivors or not chosen else 0
+
+
+def _killed(mutant: Mutant) -> bool:
+    source = (ROOT / mutant.place).read_text(encoding="utf-8")
+    if source.count(mutant.old) != 1:
+        print(f"LOST      {mutant.what}: its text is in {mutant.place} {source.count(mutant.old)} times, not once")
+        return False
+    with tempfile.TemporaryDirectory() as directory:
+        tree = Path(directory)
+        for name in ("consistency", "repair", "sandbox", "tests"):
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", tree)
+        (tree / mutant.place).write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests.split()],
+            cwd=tree,
+            env={**os.environ, "PYTHONPATH": str(tree), "CONSISTENCY_SEEDS": "600", "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    # 1: a test failed. Anything else (nothing collected, a usage error) proves nothing.
+    caught = done.returncode == 1 and " failed" in done.stdout
+    print(f"{'caught' if caught else 'SURVIVED':9} {mutant.what} ({time.monotonic() - started:.0f} s)", flush=True)
+    if done.returncode not in (0, 1):
+        print(done.stdout[-2000:] + done.stderr[-2000:])
+    return caught
+
+
+if __name__ == "__main__":
+    sys.exit(main())

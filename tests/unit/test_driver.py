@@ -1,0 +1,70 @@
+"""What the driver raises becomes our errors: the right kind, one line, the node named, nothing quoted."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import cassandra
+import pytest
+from cassandra import protocol
+
+from consistency.driver import translate
+from consistency.errors import ReplicaError, ReplicaOverloaded, ReplicaTimeout, ReplicaUnavailable, TooMuchToScan
+from consistency.ring import Node
+from consistency.waiting import at_most, until
+
+NODE = Node("host", "10.0.0.1", 9042, "dc1", "r1", (1,), "5.0.8")
+
+
+def server_error(text: str) -> protocol.ServerError:
+    """Return the error frame a server sends when an exception reaches the coordinator."""
+    return protocol.ServerError(0x0000, text, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (
+            server_error("org.apache.cassandra.db.filter.TombstoneOverwhelmingException: Scanned over 100001 tombstones"
+                         " during query 'SELECT canary' (last scanned row partion key was ((canary), 1))"),
+            TooMuchToScan,
+        ),
+        (server_error("Scanned over 100001 tombstones during query 'SELECT canary'; query aborted"), TooMuchToScan),
+        (server_error("Query canary attempted to read 9 bytes but max allowed is 1; query aborted"), TooMuchToScan),
+        (server_error("java.lang.NullPointerException: canary"), ReplicaError),
+        (protocol.OverloadedErrorMessage(0x1001, "canary", None), ReplicaOverloaded),
+        (cassandra.ReadTimeout("canary"), ReplicaTimeout),
+        (cassandra.OperationTimedOut(), ReplicaTimeout),
+        (cassandra.ReadFailure("canary", error_code_map={"10.0.0.1": 1}), TooMuchToScan),
+        (cassandra.ReadFailure("canary", error_code_map={"10.0.0.1": 0}), ReplicaError),
+        (cassandra.Unavailable("canary"), ReplicaUnavailable),
+        (ConnectionResetError("canary"), ReplicaUnavailable),
+        (ValueError("canary"), ReplicaError),
+    ],
+)  # fmt: skip
+def test_each_error_becomes_ours_and_quotes_nothing(error: Exception, kind: type[ReplicaError]) -> None:
+    """Also of a read from a node's own storage, which fails with the bare exception of the server."""
+    ours = translate(NODE, error)
+    assert type(ours) is kind
+    assert str(ours).startswith("10.0.0.1:9042: ")
+    assert "canary" not in str(ours)
+    assert "\n" not in str(ours)
+
+
+def test_what_blocks_is_left_behind_after_its_time() -> None:
+    """A thread that waits for a silent node holds nobody up; one that ends is noticed at once."""
+    forever = threading.Event()
+    started = time.monotonic()
+    assert not asyncio.run(at_most(0.05, forever.wait))
+    assert time.monotonic() - started < 2
+    forever.set()
+    assert asyncio.run(at_most(30, lambda: None))
+    assert time.monotonic() - started < 4
+
+
+def test_looking_again_has_an_end() -> None:
+    """What does not come to be is given up."""
+    assert until(lambda: True, 0)
+    assert not until(lambda: False, 0.02)

@@ -1,0 +1,122 @@
+"""Reading one replica by pages: cut to what rows weigh, shrunk where the server gives up, and never without an end."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import cast
+
+import pytest
+
+from consistency.access import ReadLimits
+from consistency.driver import Connection
+from consistency.errors import ReplicaError, ReplicaTimeout, ReplicaUnavailable, SchemaError, TooMuchToScan
+from consistency.reading import Capabilities, Depth, Locality, Reading, Route
+from consistency.replicas import CqlReader
+from consistency.ring import MURMUR3, Node, Ring
+from consistency.tokens import TokenRange
+from consistency.wire import Page, Statement
+from tests.unit.fake_cluster import nodes, table
+
+EVERYTHING = TokenRange.full_ring()
+
+
+class Server:
+    """Holds rows of one size, and gives up on a page of more than so many; counts what it was asked."""
+
+    protocol_version = 5
+
+    def __init__(self, rows: int, row_bytes: int, most: int, error: type[ReplicaError] = TooMuchToScan) -> None:
+        self.rows, self.row_bytes, self.most, self.error = rows, row_bytes, most, error
+        self.pages: list[int] = []
+        self.sampled: list[int] = []
+        self.down: set[str] = set()
+
+    async def execute(self, node: Node, statement: Statement) -> Page:
+        """Answer one page."""
+        if "system.local" in statement.cql:
+            return Page(0, 1, b"")
+        size = statement.page_size
+        if limit := re.search(r"LIMIT (\d+)", statement.cql):
+            self.sampled.append(int(limit[1]))
+            count = min(int(limit[1]), self.rows)
+            return Page(count, 1, bytes(count * self.row_bytes))
+        self.pages.append(size)
+        if size > self.most:
+            msg = f"{node}: too much"
+            raise self.error(msg)
+        if "max(" in statement.cql:
+            return Page(1, 1, (1).to_bytes(8, "big").rjust(12, b"\0"))
+        start = int.from_bytes(statement.paging_state or b"", "big")
+        count = min(size, self.rows - start)
+        more = (start + count).to_bytes(4, "big") if start + count < self.rows else None
+        return Page(count, 1, bytes(count * self.row_bytes), more)
+
+    async def select(self, node: Node, cql: str, **_: object) -> list[dict[str, object]]:
+        """Describe nothing, or be down."""
+        if node.name in self.down:
+            msg = f"{node}: down"
+            raise ReplicaUnavailable(msg)
+        return []
+
+
+def reader_of(server: Server) -> CqlReader:
+    """Return a reader of a cluster of such servers."""
+    ring = Ring("test", MURMUR3, nodes())
+    localities = dict.fromkeys(ring.nodes, Locality.NODE_LOCAL)
+    return CqlReader(cast("Connection", server), ring, localities, ReadLimits())
+
+
+def client_digest(server: Server) -> int:
+    """Digest everything on the client and return how many rows that were."""
+    reading = Reading(table(), Depth.CONTENT, Capabilities())
+    return asyncio.run(reader_of(server).digest(nodes()[0], reading, Route.CLIENT, EVERYTHING, 1_700_000_000)).rows
+
+
+@pytest.mark.parametrize("error", [TooMuchToScan, ReplicaTimeout])
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_a_page_that_is_too_much_is_asked_for_in_smaller_ones(error: type[ReplicaError], most: int) -> None:
+    """Down to one row if it must be: every row is read once."""
+    server = Server(rows=500, row_bytes=100, most=most, error=error)
+    assert client_digest(server) == 500
+    assert min(server.pages) <= most
+
+
+def test_a_row_that_is_too_much_alone_is_given_up() -> None:
+    """After the page of one row there is no smaller one: an error, not a loop."""
+    server = Server(rows=5, row_bytes=100, most=0)
+    with pytest.raises(TooMuchToScan):
+        client_digest(server)
+    assert server.pages[-1] == 1
+    assert len(server.pages) < 12
+
+
+def test_the_first_page_is_cut_to_what_a_row_weighs() -> None:
+    """One row is looked at before ten are, and of rows of 8 MB no page holds two."""
+    heavy = Server(rows=10, row_bytes=8_000_000, most=10**6)
+    assert client_digest(heavy) == 10
+    assert heavy.sampled == [1]
+    assert set(heavy.pages) == {1}
+    light = Server(rows=10, row_bytes=100, most=10**6)
+    assert client_digest(light) == 10
+    assert light.sampled == [1, 10]
+
+
+def test_the_schema_is_read_from_whoever_answers() -> None:
+    """One node down or silent is no reason to disbelieve what the others tell; all of them are one clear line."""
+    server = Server(0, 0, 0)
+    server.down = {node.name for node in nodes()[:2]}
+    assert asyncio.run(reader_of(server).schema()) == {}
+    server.down = {node.name for node in nodes()}
+    with pytest.raises(SchemaError, match="no node would describe the schema"):
+        asyncio.run(reader_of(server).schema())
+
+
+def test_a_client_digest_is_of_the_bytes_that_came() -> None:
+    """Other bytes, another digest; the same bytes in other pages, the same one."""
+    reading = Reading(table(), Depth.CONTENT, Capabilities())
+
+    def digest(server: Server) -> bytes:
+        return asyncio.run(reader_of(server).digest(nodes()[0], reading, Route.CLIENT, EVERYTHING, 1)).value
+
+    assert digest(Server(8, 100, 100)) == digest(Server(8, 100, 3)) != digest(Server(8, 101, 100))
