@@ -52,7 +52,7 @@ sandbox-down: $(BUILT) ## stop them; the data stays
 lock: .cache/lock/bin/uv ## pin the newest versions that pyproject.toml allows, with hashes
 	SSL_CERT_FILE="$${SSL_CERT_FILE-$$PIP_CERT}" UV_CUSTOM_COMPILE_COMMAND="make lock" \
 	UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$(.cache/lock/bin/pip config get global.index-url 2>/dev/null)}}" \
-	.cache/lock/bin/uv pip compile --quiet --upgrade --no-config --universal --python-version 3.10 --generate-hashes \
+	.cache/lock/bin/uv pip compile --quiet --upgrade --no-strip-extras --no-config --universal --python-version 3.10 --generate-hashes \
 	  --all-extras --output-file $(LOCK) pyproject.toml requirements/build.in
 
 clean: ## remove what was built, and the virtual environment

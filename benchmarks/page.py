@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pygal
-from pygal.style import CleanStyle
-
+from benchmarks.plot import bars
 from benchmarks.rounds import Figures, Sample, Spread, ratio
 from benchmarks.suites import Row, Target
 
@@ -158,21 +156,8 @@ def _felt(figures: Figures) -> Iterator[str]:
     yield ""
 
 
-def _plot(path: Path, title: str, rows: Iterable[Row]) -> None:
-    rows = list(rows)
-    chart = pygal.Bar(
-        title=title,
-        y_title="seconds of wall time",
-        x_label_rotation=15,
-        legend_at_bottom=True,
-        legend_at_bottom_columns=1,
-        js=(),
-        style=CleanStyle,
-        height=420,
-        disable_xml_declaration=True,
-    )
-    chart.x_labels = [row.title for row in rows]
-    for name in rows[0].figures:
-        chart.add(name, [round(Spread.of([s.wall_s for s in row.figures[name]]).median, 2) for row in rows])
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(chart.render(is_unicode=True) + "\n", encoding="utf-8")
+def _plot(path: Path, title: str, rows: Sequence[Row]) -> None:
+    series = {
+        name: [Spread.of([s.wall_s for s in row.figures[name]]).median for row in rows] for name in rows[0].figures
+    }
+    bars(path, title, "seconds of wall time", [row.title for row in rows], series)
