@@ -23,7 +23,7 @@ from consistency.observer import Observer, Silent
 from consistency.reader import Clock, ClusterReader
 from consistency.reading import Depth, Route
 from consistency.report import Report, TableReport, Violation
-from consistency.ring import Arc, Node, Ring
+from consistency.ring import Arc, Node, Ring, around
 from consistency.scan import Scan, ScanOptions, TableTask
 from consistency.schema import Keyspace, Table
 from consistency.scope import Scope, choose_tables
@@ -47,6 +47,8 @@ class CheckOptions:
     settle_window_s: float = DEFAULT_WINDOW_S
     rf_minimum: int = 3
     scan: ScanOptions = field(default_factory=ScanOptions)
+    only_tokens: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """By `keyspace.table`: the tokens of the partitions to check, for tables of which no more is wanted."""
 
 
 async def run_check(
@@ -172,6 +174,8 @@ class _Run:
         if keyspace.replication.transient:
             return "transient replication: its transient replicas hold no full copy to compare"
         arcs = self._arcs(keyspace)
+        if table.full_name in self._options.only_tokens:
+            arcs = around(arcs, self._options.only_tokens[table.full_name])
         if not any(len(arc.replicas) > 1 for arc in arcs):
             return "one replica: there is nothing to compare it with"
         choice = choose(table, self._reader.capabilities, self._options.depth, self._options.route)

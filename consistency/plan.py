@@ -59,6 +59,8 @@ class TablePlan:
 
 async def estimate_rows(reader: ReplicaReader, table: Table, arcs: Sequence[Arc]) -> int:
     """Estimate a table's rows from a growing slice of the ring, read from a replica that is up."""
+    if all(token_range.width == 1 for arc in arcs for token_range in arc.ranges):
+        return sum(len(arc.ranges) for arc in arcs)  # single partitions: there is nothing to extrapolate from
     share = _FIRST_SHARE
     while True:
         width = min(RING_SIZE, int(RING_SIZE * share))

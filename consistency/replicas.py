@@ -46,7 +46,7 @@ class CqlReader:
         self.throttle = Throttle(ring.nodes, limits.politeness, SystemClock(), CqlNodeWatch(connection))
         self._connection = connection
         self._ring = ring
-        self._access = PinnedAccess(connection, localities, limits)
+        self.access = PinnedAccess(connection, localities, limits)
         self._limits = limits
         self._lanes = {node: _lanes(limits.lanes) for node in ring.nodes}
         self._streams = {node: asyncio.Semaphore(limits.streams) for node in ring.nodes}
@@ -108,7 +108,7 @@ class CqlReader:
 
     def locality(self, node: Node) -> Locality:
         """Say how answers of this node are known to be its own."""
-        return self._access.locality(node)
+        return self.access.locality(node)
 
     async def digest(
         self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int, *, newest: bool = False
@@ -144,7 +144,7 @@ class CqlReader:
         spelling = await self._lanes[node].get()
         try:
             async with self.throttle.turn(node) as turn:
-                page = await self._access.ask(node, self._digest_statement(reading, text(spelling), now_s))
+                page = await self.access.ask(node, self._digest_statement(reading, text(spelling), now_s))
                 row: RawRow = page.rows()[0]
                 turn.rows = _bigint(row[0]) if rows is None else rows
         finally:
@@ -197,7 +197,7 @@ class CqlReader:
         while True:
             async with self._streams[node], self.throttle.turn(node) as turn:
                 try:
-                    page = await self._access.ask(node, statement)
+                    page = await self.access.ask(node, statement)
                     turn.rows = page.row_count
                 except (ReplicaTimeout, TooMuchToScan):
                     if statement.page_size <= 10:
@@ -250,7 +250,7 @@ class CqlReader:
         rows: list[RawRow] = []
         while True:
             async with self._single[node]:
-                page = await self._access.ask(node, statement)
+                page = await self.access.ask(node, statement)
             rows += page.rows()
             if page.paging_state is None:
                 return batch, {row[reading.key_slice]: row for row in rows}
@@ -262,12 +262,12 @@ class CqlReader:
 
     async def _one(self, node: Node, statement: Statement) -> RawRow | None:
         async with self._single[node]:
-            page = await self._access.ask(node, replace(statement, timeout_s=self._limits.timeout_s))
+            page = await self.access.ask(node, replace(statement, timeout_s=self._limits.timeout_s))
         return page.rows()[0] if page.row_count else None
 
     async def count(self, node: Node, table: Table, token_range: TokenRange) -> int:
         """Count a range's rows, for an estimate: whichever replica answers will do."""
-        page = await self._access.retrying(node, Statement(cql.count_rows(table, token_range), consistency=ONE))
+        page = await self.access.retrying(node, Statement(cql.count_rows(table, token_range), consistency=ONE))
         return _bigint(page.rows()[0][0])
 
     async def _learn_row_size(self, node: Node, reading: Reading) -> None:
@@ -281,7 +281,7 @@ class CqlReader:
         self._stored_bytes[name] = _UNKNOWN_ROW_BYTES
         text = cql.select_rows(reading.full, TokenRange.full_ring()) + f" LIMIT {_SAMPLED_ROWS}"
         try:
-            page = await self._access.retrying(node, Statement(text, consistency=ONE, page_size=_SAMPLED_ROWS))
+            page = await self.access.retrying(node, Statement(text, consistency=ONE, page_size=_SAMPLED_ROWS))
         except ReplicaError:
             return
         self._stored_bytes[name] = max(1, len(page.body) // page.row_count) if page.row_count else 1

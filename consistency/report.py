@@ -115,6 +115,39 @@ class TableReport:
 
 
 @dataclass(frozen=True)
+class RepairSummary:
+    """What came of repairing what a check found; the rows add up.
+
+    `results` counts rows by outcome. `remaining` are known to differ still or were left alone, `unknown` wait for
+    replicas. `checked_again` is the verdict of a second check of every partition that was written to.
+    """
+
+    plan: str | None = None
+    journal: str | None = None
+    rows: int = 0
+    acted_on: int = 0
+    results: Mapping[str, int] = field(default_factory=dict)
+    remaining: int = 0
+    unknown: int = 0
+    checked_again: Verdict | None = None
+    unchecked: bool = False
+    interrupted: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "plan": self.plan,
+            "journal": self.journal,
+            "rows": self.rows,
+            "acted_on": self.acted_on,
+            "results": dict(self.results),
+            "remaining": self.remaining,
+            "unknown": self.unknown,
+            "checked_again": self.checked_again.value if self.checked_again else None,
+        }
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole result of one check.
 
@@ -134,6 +167,7 @@ class Report:
     replicas: Sequence[str] = ()
     findings_path: str | None = None
     interrupted: bool = False
+    repair: RepairSummary | None = None
 
     @property
     def coverage(self) -> Coverage:
@@ -142,12 +176,13 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict on everything that was planned."""
-        verdict = judge(
-            self.coverage,
-            findings=sum(self.findings_by_kind.values()),
-            unsettled=sum(t.unsettled_rows for t in self.tables),
-        )
+        """The verdict on everything that was planned; after a repair, on what is left of what was found."""
+        findings, unsettled = sum(self.findings_by_kind.values()), sum(t.unsettled_rows for t in self.tables)
+        if self.repair is not None and self.repair.rows:
+            again = self.repair.checked_again
+            findings = self.repair.remaining + (again is Verdict.DIVERGENT)
+            unsettled += self.repair.unknown + (again is Verdict.UNKNOWN) + self.repair.unchecked
+        verdict = judge(self.coverage, findings=findings, unsettled=unsettled)
         # What was interrupted did not look again at the ring and the schema it rests on.
         return Verdict.UNKNOWN if self.interrupted and verdict is Verdict.CONSISTENT else verdict
 
@@ -155,7 +190,8 @@ class Report:
     def exit_code(self) -> ExitCode:
         """What the command returns; warnings among the violations do not change it."""
         errors = sum(v.severity is Severity.ERROR for v in self.violations)
-        return exit_code(self.verdict, violations=errors, interrupted=self.interrupted)
+        interrupted = self.interrupted or (self.repair is not None and self.repair.interrupted)
+        return exit_code(self.verdict, violations=errors, interrupted=interrupted)
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form (schema 1, docs/reference)."""
@@ -175,6 +211,7 @@ class Report:
             "not_checked": dict(self.not_checked),
             "replicas": list(self.replicas),
             "findings": self.findings_path,
+            "repair": self.repair.as_json() if self.repair else None,
         }
 
 

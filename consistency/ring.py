@@ -20,7 +20,7 @@ from consistency.errors import TopologyError
 from consistency.tokens import TokenRange, assert_tiles, merged, unwrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 MURMUR3 = "org.apache.cassandra.dht.Murmur3Partitioner"
 
@@ -126,6 +126,18 @@ class Arc:
     def share(self) -> float:
         """The part of the ring in this arc, from 0 to 1."""
         return sum(r.share for r in self.ranges)
+
+
+def around(arcs: Sequence[Arc], tokens: Iterable[int]) -> tuple[Arc, ...]:
+    """Return the arcs cut down to these tokens, a range of one token each."""
+    found: dict[tuple[Node, ...], list[TokenRange]] = {}
+    ranges = sorted(((r.start, r.end, arc.replicas) for arc in arcs for r in arc.ranges), key=lambda item: item[1])
+    ends = [end for _, end, _ in ranges]
+    for token in sorted(set(tokens)):
+        at = bisect.bisect_left(ends, token)
+        if at < len(ranges) and ranges[at][0] < token:
+            found.setdefault(ranges[at][2], []).append(TokenRange(token - 1, token))
+    return tuple(Arc(replicas, tuple(owned)) for replicas, owned in found.items())
 
 
 @dataclass(frozen=True)

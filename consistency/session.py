@@ -25,21 +25,12 @@ async def open_cluster(
 
     Raises ConnectError or TopologyError with one line that says what is wrong and what to do.
     """
-    async with open_connected(settings, limits, locality=locality) as (_, reader, clock):
-        yield reader, clock
-
-
-@asynccontextmanager
-async def open_connected(
-    settings: ConnectionSettings, limits: ReadLimits | None = None, *, locality: Locality | None = None
-) -> AsyncGenerator[tuple[Connection, CqlReader, SystemClock], None]:
-    """As `open_cluster`, with the connection itself: for the repairer, which also writes."""
     connection = await Connection.open(settings)
     try:
         reader = await CqlReader.open(connection, limits or ReadLimits(), locality=locality)
         watching = asyncio.create_task(reader.throttle.watch())
         try:
-            yield connection, reader, SystemClock(await _offset_us(connection, await reader.ring()))
+            yield reader, SystemClock(await _offset_us(connection, await reader.ring()))
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)

@@ -10,11 +10,12 @@ from consistency.ring import Node
 from repair.atoms import Atom, AtomName, atoms, winners
 from repair.decide import Action, Decision, whole_row
 from repair.evidence import Evidence
-from repair.statements import Write, delete_cell, delete_row, merging_read, write_cell
+from repair.statements import Write, delete_cell, delete_row, merging_read, write_cell, write_marker
 from repair.writer import RowWriter
 
 ReadAgain = Callable[[], Awaitable[Evidence]]
 Copies = Mapping[Node, Mapping[AtomName, Atom]]
+_UNREAD = object()
 
 
 class Actor:
@@ -43,7 +44,9 @@ class Actor:
             for name, atom in won.items():
                 if held.get(name) != atom:
                     await self._put(decision, evidence, node, name, atom)
-        await self._propagate_deletes(decision, evidence, won, await again())
+        after = await again()
+        if await self._propagate_deletes(decision, evidence, won, after):
+            await self._settle_row(decision, evidence, won, again)
 
     async def _put(self, decision: Decision, evidence: Evidence, node: Node, name: AtomName, atom: Atom) -> None:
         place, path = name
@@ -53,42 +56,58 @@ class Actor:
 
     async def _propagate_deletes(
         self, decision: Decision, before: Evidence, won: Mapping[AtomName, Atom], after: Evidence
-    ) -> None:
-        """Delete what a replica's tombstone covers on the replicas that do not know of the delete.
+    ) -> bool:
+        """Delete what a replica's tombstones cover on the replicas that do not know of them; return whether any do.
 
         A cell that was written to a replica and cannot be seen there is covered by a tombstone at least as new as
         the cell. Deleting it elsewhere at the cell's own write time takes away exactly what that tombstone covers.
         """
         copies = _copies(after)
+        hidden = False
         for node, held in copies.items():
             shadowed = {n: a for n, a in won.items() if n not in held and not _expired(a, after)}
             if not shadowed or not self._acknowledged(decision, node):
                 continue
-            everything = after.states[node] is None and len(shadowed) == len(won) and not before.name.static
-            writes = self._deletes(before, shadowed, whole=everything)
+            hidden = True
             for other, theirs in copies.items():
-                if other != node and any(theirs.get(n) == a for n, a in shadowed.items()):
-                    for write in writes:
-                        await self._send(decision, other, write)
+                same = {n: a for n, a in shadowed.items() if theirs.get(n) == a}
+                for write in _cell_deletes(before, same) if other != node else ():
+                    await self._send(decision, other, write)
+        return hidden
+
+    async def _settle_row(
+        self, decision: Decision, before: Evidence, won: Mapping[AtomName, Atom], again: ReadAgain
+    ) -> None:
+        """Where some replicas show the bare row by now and others none, find out whether the row itself was deleted.
+
+        A row marker is written to those that show none, at the newest cell's write time. Where it does not show
+        either, the row was deleted there at that time or later, and is deleted where it is bare; else it lives on.
+        """
+        newest = max((a.writetime for a in won.values() if a.writetime is not None), default=None)
+        now = await again()
+        bare = [node for node in now.states if _is_bare(now, node)]
+        absent = [node for node, state in now.states.items() if state is None]
+        if newest is None or before.name.static or not bare or not absent:
+            return
+        for node in absent:
+            await self._send(decision, node, write_marker(before, newest))
+        now = await again()
+        if any(now.states.get(node, _UNREAD) is None for node in absent):
+            for node in now.states:
+                if _is_bare(now, node):
+                    await self._send(decision, node, delete_row(before, newest))
 
     def _acknowledged(self, decision: Decision, node: Node) -> bool:
         """Whether this node itself took what was written: of a write at QUORUM it may simply not have it yet."""
         return decision.at_all or self._reader.locality(node) is Locality.NODE_LOCAL
 
-    @staticmethod
-    def _deletes(evidence: Evidence, cells: Mapping[AtomName, Atom], *, whole: bool) -> list[Write]:
-        if whole:
-            return [delete_row(evidence, max(a.writetime for a in cells.values() if a.writetime is not None))]
-        return [
-            delete_cell(evidence, evidence.columns[place], path, atom.writetime)
-            for (place, path), atom in cells.items()
-            if atom.writetime is not None
-        ]
-
     async def _purge(self, decision: Decision, evidence: Evidence) -> None:
         copies = _copies(evidence)
         suspects = {n: a for n, a in winners(dict(copies.items())).items() if n in decision.suspects}
-        writes = self._deletes(evidence, suspects, whole=whole_row(evidence, decision.suspects))
+        if whole_row(evidence, decision.suspects):
+            writes = [delete_row(evidence, max(a.writetime for a in suspects.values() if a.writetime is not None))]
+        else:
+            writes = _cell_deletes(evidence, suspects)
         for node, held in copies.items():
             if any(name in held for name in suspects):
                 for write in writes:
@@ -108,6 +127,20 @@ def _coordinator(evidence: Evidence) -> Node:
 
 def _copies(evidence: Evidence) -> Copies:
     return {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
+
+
+def _cell_deletes(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Write]:
+    return [
+        delete_cell(evidence, evidence.columns[place], path, atom.writetime)
+        for (place, path), atom in cells.items()
+        if atom.writetime is not None
+    ]
+
+
+def _is_bare(evidence: Evidence, node: Node) -> bool:
+    """Whether a replica shows the row's key and nothing else."""
+    state = evidence.states[node]
+    return state is not None and not atoms(evidence.columns, state)
 
 
 def _expired(atom: Atom, evidence: Evidence) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from consistency.errors import ReplicaError
 from consistency.reader import Clock
@@ -15,38 +15,37 @@ from repair.decide import Action, Decision, Rule, decide, zombie_suspects
 from repair.evidence import Evidence, EvidenceReader, state_digest
 from repair.guard import Guard
 from repair.journal import Copies, Entry, Journal, Result
+from repair.outcomes import Outcome, Tally, copies, failed, left_alone, settled
+from repair.pace import DEFAULT_RATE, Pace
 from repair.planfile import Plan, PlannedRow
 
 _VERIFY_AFTER_S = (0.0, 0.1, 0.5, 1.5)
+_LANES = 4
+_MOST_AT_ONCE = 50
+_MOST_OF_PARTITION = 500
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """How hard to write: rows begun a second (None: as fast as they go), rows under way at once."""
+    """How hard to write: rows begun a second (None: as fast as they go), rows under way at once.
 
-    rate: float | None = None
+    `until` is the clock's monotonic time in seconds after which no more rows are begun.
+    """
+
+    rate: float | None = DEFAULT_RATE
     at_once: int = 16
+    until: float | None = None
 
 
-@dataclass
-class Tally:
-    """What came of the rows so far, with a reason for each that is not verified."""
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What all batches of one run share."""
 
-    total: int
-    results: Counter[Result] = field(default_factory=Counter)
-    reasons: Counter[tuple[Result, str]] = field(default_factory=Counter)
-    interrupted: bool = False
-
-    def add(self, result: Result, reason: str) -> None:
-        """Count one row."""
-        self.results[result] += 1
-        if result is not Result.VERIFIED:
-            self.reasons[result, reason] += 1
-
-    @property
-    def done(self) -> int:
-        """How many rows have an outcome."""
-        return sum(self.results.values())
+    entries: Mapping[int, Entry]
+    options: ApplyOptions
+    stop: asyncio.Event
+    pace: Pace
+    gate: asyncio.Semaphore
 
 
 class Applier:
@@ -61,6 +60,7 @@ class Applier:
         self._guard = guard
         self._clock = clock
         self._journal = journal
+        self._acting = Counter((row.ref.full_name, row.ref.token) for row in plan.to_do)
 
     async def run(
         self,
@@ -75,21 +75,18 @@ class Applier:
             if entry.result is not None:
                 tally.add(entry.result, entry.reason)
         open_rows = [n for n in range(len(self._plan.rows)) if entries.get(n, Entry()).result is None]
-        partitions = iter(_by_partition(self._plan, open_rows))
-        pace = _Pace(self._clock, options.rate)
+        batches = iter(batched(self._plan, open_rows, most=_batch_size(options.rate)))
+        work = _Work(entries, options, stop, Pace(self._clock, options.rate), asyncio.Semaphore(options.at_once))
 
         async def lane() -> None:
-            for number in (number for partition in partitions for number in partition):
-                if stop.is_set():
-                    tally.interrupted = True
+            for batch in batches:
+                if not self._may_begin(work, tally):
                     return
-                if self._plan.rows[number].action is not Action.NONE:
-                    await pace.wait()
-                result, reason = await self._row(number, entries.get(number, Entry()))
-                tally.add(result, reason)
+                for result, reason in await self._batch(batch, work, tally):
+                    tally.add(result, reason)
                 progress(tally)
 
-        lanes = [asyncio.create_task(lane()) for _ in range(options.at_once)]
+        lanes = [asyncio.create_task(lane()) for _ in range(_LANES)]
         try:
             await asyncio.gather(*lanes)
         finally:
@@ -98,35 +95,73 @@ class Applier:
             await asyncio.gather(*lanes, return_exceptions=True)
         return tally
 
-    async def _row(self, number: int, entry: Entry) -> tuple[Result, str]:
-        row = self._plan.rows[number]
-        after: Copies | None = None
-        if row.action is Action.NONE:
-            result, reason = _left(row)
-        else:
-            await self._guard.check()
-            evidence = await self._evidence.read(row.ref)
-            result, reason, after = await self._repair(number, row, entry, evidence)
-        self._journal.outcome(number, result, reason, after)
-        return result, reason
+    def _may_begin(self, work: _Work, tally: Tally) -> bool:
+        tally.interrupted |= work.stop.is_set()
+        tally.out_of_time |= work.options.until is not None and self._clock.monotonic() > work.options.until
+        return not (tally.interrupted or tally.out_of_time)
 
-    async def _repair(
-        self, number: int, row: PlannedRow, entry: Entry, evidence: Evidence
-    ) -> tuple[Result, str, Copies | None]:
-        if evidence.agreed and not evidence.unread:
-            # After a kill the write may have been ours: undo then needs the copies as they are.
-            return Result.VERIFIED, "the replicas agree", copies(evidence) if entry.before is not None else None
-        decision, refusal = self._still_right(row, entry, evidence)
-        if decision is None:
-            return Result.SKIPPED, refusal, None
-        if entry.before is None:
-            self._journal.intent(number, copies(evidence))
-        failure = ""
+    async def _batch(self, numbers: Sequence[int], work: _Work, tally: Tally) -> list[tuple[Result, str]]:
+        """Take some rows from evidence to outcome side by side; return the outcomes, which are durable."""
+        outcomes: dict[int, Outcome] = {}
+        acting = [n for n in numbers if self._plan.rows[n].action is not Action.NONE]
+        for number in set(numbers) - set(acting):
+            outcomes[number] = left_alone(self._plan.rows[number])
+        if acting:
+            await self._guard.check()
+            evidence = dict(zip(acting, await self._read(acting), strict=True))
+            outcomes |= await self._act_and_verify(evidence, work, tally)
+        await asyncio.gather(*(self._journal.outcome(number, *outcome) for number, outcome in outcomes.items()))
+        return [(result, reason) for result, reason, _ in outcomes.values()]
+
+    async def _read(self, numbers: Sequence[int]) -> list[Evidence]:
+        return await self._evidence.read_many([self._plan.rows[number].ref for number in numbers])
+
+    async def _act_and_verify(self, evidence: Mapping[int, Evidence], work: _Work, tally: Tally) -> dict[int, Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        decided: dict[int, Decision] = {}
+        for number, found in evidence.items():
+            entry = work.entries.get(number, Entry())
+            if found.agreed and not found.unread:
+                # After a kill the write may have been ours: undo then needs the copies as they are.
+                after = copies(found) if entry.before is not None else None
+                outcomes[number] = (Result.VERIFIED, "the replicas agree", after)
+                continue
+            decision, refusal = self._still_right(self._plan.rows[number], entry, found)
+            if decision is None:
+                outcomes[number] = (Result.SKIPPED, refusal, None)
+            else:
+                decided[number] = decision
+        fresh = [number for number in decided if work.entries.get(number, Entry()).before is None]
+        await asyncio.gather(*(self._journal.intent(number, copies(evidence[number])) for number in fresh))
+
+        async def act(number: int) -> tuple[int, str] | None:
+            async with work.gate:
+                await work.pace.wait()
+                return (number, await self._act(number, decided[number], evidence[number])) if begins() else None
+
+        def begins() -> bool:
+            return self._may_begin(work, tally)
+
+        done = [item for item in await asyncio.gather(*map(act, decided)) if item is not None]
+        return outcomes | await self._verify(evidence, dict(done))
+
+    async def _act(self, number: int, decision: Decision, evidence: Evidence) -> str:
+        """Carry out a decision; return what went wrong, empty where nothing did."""
+        ref = self._plan.rows[number].ref
         try:
-            await self._actor.act(decision, evidence, lambda: self._evidence.read(row.ref))
+            await self._actor.act(decision, evidence, lambda: self._evidence.read(ref))
         except ReplicaError as error:
-            failure = str(error)  # it may have been done all the same: the replicas tell
-        return await self._verify(row, evidence, failure)
+            return str(error)  # it may have been done all the same: the replicas tell
+        return ""
+
+    def _hidden_by_us(self, row: PlannedRow, decision: Decision) -> bool:
+        """Whether a row looks like a zombie only because merging others of its partition spread their delete.
+
+        A merge of the row itself then brings back what is newer than that delete, and nothing else.
+        """
+        if row.action is not Action.RECONCILE or decision.rule is not Rule.ZOMBIE or row.rule is Rule.ZOMBIE:
+            return False
+        return self._acting[row.ref.full_name, row.ref.token] > 1
 
     def _still_right(self, row: PlannedRow, entry: Entry, evidence: Evidence) -> tuple[Decision | None, str]:
         """Return the decision to carry out, or None and why the row must be left as it is now."""
@@ -137,33 +172,50 @@ class Applier:
             unread = set(row.seen) - {node.host_id for node in evidence.states}
             return None, "a replica that was read for the plan does not answer" if unread else _CHANGED
         if (decision.rule, decision.action) != (row.rule, row.action):
+            if self._hidden_by_us(row, decision):
+                return Decision(row.rule, Action.RECONCILE, row.sentence, at_all=not evidence.unread), ""
             return None, f"it would be decided otherwise now: {decision.rule.value}"
         return decision, ""
 
-    async def _verify(self, row: PlannedRow, before: Evidence, failure: str) -> tuple[Result, str, Copies | None]:
+    async def _verify(self, before: Mapping[int, Evidence], failures: Mapping[int, str]) -> dict[int, Outcome]:
         """Read every replica again, a few times: an acknowledged repair can take a moment on the others."""
-        now = before
+        outcomes: dict[int, Outcome] = {}
+        now: dict[int, Evidence] = {}
         for delay in _VERIFY_AFTER_S:
+            waiting = [number for number in failures if number not in outcomes]
+            if not waiting:
+                break
             await self._clock.sleep(delay)
-            now = await self._evidence.read(row.ref)
-            if now.agreed and not now.unread:
-                return Result.VERIFIED, "", copies(now)
-            if now.agreed and len(now.states) >= now.quorum:
-                nodes = ", ".join(sorted(node.name for node in now.unread))
-                return Result.WAITING, f"the replicas that can be read agree; not read: {nodes}", copies(now)
-        if len(now.states) < len(before.states) or (failure and now.unread):
-            return Result.UNKNOWN, failure or next(iter(now.unread.values())), copies(now)
-        why = _SHADOWED if row.rule is Rule.ZOMBIE and row.action is Action.RECONCILE else "the replicas still differ"
-        return Result.DIVERGENT, failure or why, copies(now)
+            now.update(zip(waiting, await self._read(waiting), strict=True))
+            for number in waiting:
+                if (outcome := settled(now[number])) is not None:
+                    outcomes[number] = outcome
+        for number in failures.keys() - outcomes.keys():
+            outcomes[number] = failed(self._plan.rows[number], before[number], now[number], failures[number])
+        return outcomes
 
 
-def _by_partition(plan: Plan, numbers: list[int]) -> list[list[int]]:
-    """Put the rows of a partition behind one another: a partition's delete that reaches one row reaches all."""
-    found: dict[tuple[str, int], list[int]] = {}
+def batched(plan: Plan, numbers: Sequence[int], *, most: int) -> list[list[int]]:
+    """Cut rows into batches: a partition's rows together, as its delete that reaches one row reaches all."""
+    partitions: dict[tuple[str, int], list[int]] = defaultdict(list)
     for number in numbers:
         ref = plan.rows[number].ref
-        found.setdefault((ref.full_name, ref.token), []).append(number)
-    return list(found.values())
+        partitions[ref.full_name, ref.token].append(number)
+    batches: list[list[int]] = []
+    lone: dict[str, list[int]] = defaultdict(list)
+    for (table, _), rows in sorted(partitions.items()):
+        if len(rows) > 1:
+            batches += [rows[at : at + _MOST_OF_PARTITION] for at in range(0, len(rows), _MOST_OF_PARTITION)]
+        else:
+            lone[table] += rows
+    for rows in lone.values():
+        batches += [rows[at : at + most] for at in range(0, len(rows), most)]
+    return batches
+
+
+def _batch_size(rate: float | None) -> int:
+    """Return how many rows may wait for their turn after they were read: a tenth of a second's."""
+    return _MOST_AT_ONCE if rate is None else max(1, min(_MOST_AT_ONCE, int(rate / 10)))
 
 
 def _as_planned(row: PlannedRow, evidence: Evidence, salt: str) -> bool:
@@ -179,7 +231,6 @@ def _as_planned(row: PlannedRow, evidence: Evidence, salt: str) -> bool:
     return row.action is Action.RECONCILE and set(seen) == set(row.seen) and set(seen.values()) <= known
 
 
-_SHADOWED = "a delete that a replica still knows of covers it there, so it was no zombie: plan with --zombies purge"
 _CHANGED = "it has changed since the plan was made: plan again"
 
 
@@ -200,39 +251,3 @@ def _redo(row: PlannedRow, before: Copies, evidence: Evidence, decision: Decisio
     if row.action is Action.PURGE and (suspects := zombie_suspects(evidence)):
         return Decision(row.rule, Action.PURGE, row.sentence, not evidence.unread, suspects), ""
     return None, f"it would be decided otherwise now: {decision.rule.value}"
-
-
-def _left(row: PlannedRow) -> tuple[Result, str]:
-    decision = Decision(row.rule)
-    if decision.done:
-        return Result.VERIFIED, row.rule.sentence
-    return (Result.WAITING if decision.unknown else Result.LEFT), f"{row.rule.value}: {row.sentence}"
-
-
-def copies(evidence: Evidence) -> Copies:
-    """Return each replica's copy by host id."""
-    return {node.host_id: state for node, state in evidence.states.items()}
-
-
-class _Pace:
-    """Begins rows evenly, at most so many a second."""
-
-    def __init__(self, clock: Clock, rate: float | None) -> None:
-        self._clock = clock
-        self._every_s = 1 / rate if rate else 0.0
-        self._next = clock.monotonic()
-
-    async def wait(self) -> None:
-        """Wait for this row's turn."""
-        at = max(self._next, self._clock.monotonic())
-        self._next = at + self._every_s
-        if at > self._clock.monotonic():
-            await self._clock.sleep(at - self._clock.monotonic())
-
-
-def exit_code(results: Iterable[Result]) -> int:
-    """Return the command's exit code: what is left or differs weighs more than what is not known."""
-    found = set(results)
-    if found & {Result.LEFT, Result.SKIPPED, Result.DIVERGENT, Result.NOT_UNDONE}:
-        return 1
-    return 3 if found & {Result.WAITING, Result.UNKNOWN} else 0

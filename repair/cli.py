@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +21,26 @@ from consistency.errors import UsageError
 from consistency.settle import DEFAULT_WINDOW_S
 from consistency.terminal.console import make_console
 from repair.decide import Action, Rule
+from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies
 
 if TYPE_CHECKING:
-    from repair.applying import Tally
+    from repair.applying import ApplyOptions
     from repair.journal import Entry, Journal
+    from repair.outcomes import Tally
     from repair.planfile import Plan
+    from repair.progress import Ticker
+
+    OpenJournal = Callable[[], tuple[Journal, dict[int, Entry]]]
 
 _INTERRUPTED = 130
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask; needed where no one is at the terminal.")
+_rate = click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), default=DEFAULT_RATE, show_default=True, metavar="N",
+    help="Begin at most N rows a second.",
+)  # fmt: skip
+_full_speed = click.option("--full-speed", is_flag=True, help="Begin rows as fast as they go: for quiet clusters.")
 _show_keys = click.option("--show-keys", is_flag=True, help="List the rows with their keys, as hex of the raw bytes.")
 
 
@@ -86,6 +96,7 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     """  # noqa: D301
     from repair.planfile import write_plan  # noqa: PLC0415 - what reads a cluster is loaded when it is needed
     from repair.planner import PlanOptions  # noqa: PLC0415
+    from repair.progress import Ticker  # noqa: PLC0415
     from repair.run import run_plan  # noqa: PLC0415
     from repair.show import print_plan  # noqa: PLC0415
 
@@ -93,7 +104,11 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     require_writable("--output", output)
     policy = Policy(Zombies(given["zombies"]), Require(given["require"]), given["max_clock_skew"], given["settle"])
     options = PlanOptions(policy, frozenset(map(Rule, given["only"])), given["max_rows"])
-    made = asyncio.run(run_plan(target.settings, findings, options))
+    ticker = Ticker(make_console(sys.stderr))
+    try:
+        made = asyncio.run(run_plan(target.settings, findings, options, ticker.planned))
+    finally:
+        ticker.close()
     write_plan(Path(output), made)
     console = make_console(sys.stdout)
     print_plan(console, made, keys=given["show_keys"])
@@ -110,10 +125,11 @@ def _plan_exit(made: Plan) -> int:
 @repair.command()
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option("--journal", required=True, metavar="FILE", help="A new file for the journal; mode 0600, holds values.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Begin at most N rows a second.")
+@_rate
+@_full_speed
 @_yes
 @connection_options
-def apply(plan: Path, journal: str, rate: float | None, yes: bool, **given: Any) -> int:  # noqa: FBT001
+def apply(plan: Path, journal: str, **given: Any) -> int:
     """Carry out a plan, exactly as 'repair show' prints it.
 
     Each row is read again first and left alone if anything about it has changed; after the write every
@@ -133,16 +149,17 @@ def apply(plan: Path, journal: str, rate: float | None, yes: bool, **given: Any)
         msg = f"--journal {journal} exists: go on with it by 'repair resume {journal}', or name a new file"
         raise UsageError(msg)
     require_writable("--journal", journal)
-    _confirm(f"Act on {len(made.to_do)} rows of cluster {made.cluster!r}?", yes=yes)
-    return _apply(target, made, begin(Path(journal), made), rate)
+    _confirm(f"Act on {len(made.to_do)} rows of cluster {made.cluster!r}?", yes=given["yes"])
+    return _apply(target, made, begin(Path(journal), made), _options(given))
 
 
 @repair.command()
 @click.argument("journal", type=click.Path(path_type=Path))
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Begin at most N rows a second.")
+@_rate
+@_full_speed
 @_yes
 @connection_options
-def resume(journal: Path, rate: float | None, yes: bool, **given: Any) -> int:  # noqa: FBT001
+def resume(journal: Path, **given: Any) -> int:
     """Go on with an apply that was killed or interrupted; rows that have an outcome are not touched.
 
     \b
@@ -154,15 +171,17 @@ def resume(journal: Path, rate: float | None, yes: bool, **given: Any) -> int:  
     target = take_connection(given)
     record = read_journal(journal)
     open_rows = len(record.plan.rows) - sum(e.result is not None for e in record.entries.values())
-    _confirm(f"Go on with {open_rows} rows of cluster {record.plan.cluster!r}?", yes=yes)
-    return _apply(target, record.plan, go_on(journal), rate)
+    _confirm(f"Go on with {open_rows} rows of cluster {record.plan.cluster!r}?", yes=given["yes"])
+    return _apply(target, record.plan, go_on(journal), _options(given))
 
 
 @repair.command()
 @click.argument("journal", type=click.Path(path_type=Path))
+@_rate
+@_full_speed
 @_yes
 @connection_options
-def undo(journal: Path, yes: bool, **given: Any) -> int:  # noqa: FBT001
+def undo(journal: Path, **given: Any) -> int:
     """Take back what an apply did, by an explicit new write of what most replicas held before.
 
     Old write times, counter totals and rows that were written to since cannot be brought back; each is named.
@@ -171,19 +190,16 @@ def undo(journal: Path, yes: bool, **given: Any) -> int:  # noqa: FBT001
     Exit codes:
       0 every row is undone · 1 some could not be · 2 usage · 4 could not run · 5 locked
     """  # noqa: D301
-    from repair.applying import exit_code  # noqa: PLC0415
     from repair.journal import read_journal  # noqa: PLC0415
     from repair.run import run_undo  # noqa: PLC0415
-    from repair.show import print_tally  # noqa: PLC0415
 
     target = take_connection(given)
     record = read_journal(journal)
     acted = sum(e.before is not None and e.undo is None for e in record.entries.values())
-    _confirm(f"Write {acted} rows of cluster {record.plan.cluster!r} anew?", yes=yes)
-    began = time.monotonic()
-    tally = asyncio.run(run_undo(target.settings, journal))
-    print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
-    return exit_code(tally.results)
+    _confirm(f"Write {acted} rows of cluster {record.plan.cluster!r} anew?", yes=given["yes"])
+    return _carried_out(
+        lambda ticker, stop: run_undo(target.settings, journal, _options(given), stop=stop, progress=ticker.undone)
+    )
 
 
 @repair.command()
@@ -196,8 +212,8 @@ def show(file: Path, show_keys: bool, **given: Any) -> int:  # noqa: FBT001
     \b
     Exit codes: of a journal as apply's; of a plan 0 · 2 the file cannot be used
     """  # noqa: D301
-    from repair.applying import exit_code  # noqa: PLC0415
     from repair.journal import read_journal  # noqa: PLC0415
+    from repair.outcomes import exit_code  # noqa: PLC0415
     from repair.planfile import read_plan  # noqa: PLC0415
     from repair.show import print_plan, print_record  # noqa: PLC0415
 
@@ -228,37 +244,42 @@ def _confirm(question: str, *, yes: bool) -> None:
     click.confirm(question, abort=True)
 
 
-def _apply(
-    target: Target, made: Plan, opened: Callable[[], tuple[Journal, dict[int, Entry]]], rate: float | None
-) -> int:
-    from repair.applying import exit_code  # noqa: PLC0415
+def _options(given: dict[str, Any]) -> ApplyOptions:
+    from repair.applying import ApplyOptions  # noqa: PLC0415
+
+    return ApplyOptions(rate=None if given["full_speed"] else given["rate"])
+
+
+def _apply(target: Target, made: Plan, opened: OpenJournal, options: ApplyOptions) -> int:
+    from repair.run import run_apply  # noqa: PLC0415
+
+    return _carried_out(
+        lambda ticker, stop: run_apply(target.settings, made, opened, options, stop=stop, progress=ticker.applied)
+    )
+
+
+def _carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> int:
+    """Run an apply or an undo with progress and Ctrl-C; print what came of it and return the exit code."""
+    from repair.outcomes import exit_code  # noqa: PLC0415
     from repair.show import print_tally  # noqa: PLC0415
 
     began = time.monotonic()
-    tally = asyncio.run(_run(target, made, opened, rate))
+    tally = asyncio.run(_listening(work))
     print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
-    if tally.interrupted:
-        return _INTERRUPTED
-    return exit_code(tally.results)
+    return _INTERRUPTED if tally.interrupted else exit_code(tally.results)
 
 
-async def _run(
-    target: Target, made: Plan, opened: Callable[[], tuple[Journal, dict[int, Entry]]], rate: float | None
-) -> Tally:
-    from repair.applying import ApplyOptions  # noqa: PLC0415
+async def _listening(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> Tally:
     from repair.progress import Ticker  # noqa: PLC0415
-    from repair.run import run_apply  # noqa: PLC0415
 
+    ticker = Ticker(make_console(sys.stderr))
     interrupt = Interrupt(
         lambda: click.echo("interrupted: ending after the rows under way", err=True),
         lambda: click.echo("interrupted", err=True),
     )
     interrupt.listen()
     interrupt.begun()
-    ticker = Ticker(make_console(sys.stderr))
     try:
-        return await run_apply(
-            target.settings, made, opened, ApplyOptions(rate), stop=interrupt.stop, progress=ticker.tick
-        )
+        return await work(ticker, interrupt.stop)
     finally:
         ticker.close()

@@ -48,7 +48,7 @@ _SENTENCES = {
     Rule.AGREED: "all replicas hold the same by now",
     Rule.GONE: "no replica has the row any more",
     Rule.WAITS: "the replicas that can be read agree; it waits for the others",
-    Rule.FUTURE: "a write time lies in the future: which write is the newest cannot be known",
+    Rule.FUTURE: "a write time lies in the future: it would win over every write until then; correct it by hand",
     Rule.SETTLING: "its newest write is too young: it may still be on its way; plan again later",
     Rule.ZOMBIE: "a minority holds cells older than gc_grace_seconds, or of unknown age: their delete may be purged",
     Rule.COUNTER: "only the servers can merge counters",
@@ -111,22 +111,33 @@ def decide(evidence: Evidence, policy: Policy) -> Decision:
 def _forbidden(evidence: Evidence, policy: Policy) -> Decision | None:
     if evidence.table.view_of:
         return _left(Rule.VIEW)
-    needed = len(evidence.owners) if policy.require is Require.ALL else evidence.quorum
-    if len(evidence.states) < max(needed, 1):
-        return _left(Rule.TOO_FEW, f"{len(evidence.states)} of {len(evidence.owners)} read, {needed} needed")
-    return None
+    short = too_few(evidence, policy.require)
+    return _left(Rule.TOO_FEW, short) if short else None
+
+
+def too_few(evidence: Evidence, require: Require) -> str:
+    """Say which replicas are too few to decide by; empty where they are enough."""
+    read, owners = len(evidence.states), len(evidence.owners)
+    needed = owners if require is Require.ALL else evidence.quorum
+    if read < max(needed, 1):
+        return f"{read} of {owners} read, {needed} needed"
+    if require is Require.EACH_QUORUM:
+        for dc, (there, total) in evidence.by_dc().items():
+            if there < total // 2 + 1:
+                return f"{there} of {total} read in {dc}, {total // 2 + 1} needed"
+    return ""
 
 
 def _settled(evidence: Evidence, policy: Policy) -> Decision | None:
     """Return the decision where nothing differs, or where time must pass."""
+    newest = evidence.newest_us
+    if newest is not None and newest > evidence.now_us + policy.max_skew_s * 1e6:
+        return _left(Rule.FUTURE)  # wrong also where all agree: it hides every write until then
     if evidence.agreed:
         if evidence.unread:
             return _left(Rule.WAITS, ", ".join(sorted(n.name for n in evidence.unread)))
         gone = not any(state is not None for state in evidence.states.values())
         return Decision(Rule.GONE if gone else Rule.AGREED, sentence=(Rule.GONE if gone else Rule.AGREED).sentence)
-    newest = evidence.newest_us
-    if newest is not None and newest > evidence.now_us + policy.max_skew_s * 1e6:
-        return _left(Rule.FUTURE)
     if newest is not None and newest > evidence.now_us - policy.settle_s * 1e6:
         return _left(Rule.SETTLING)
     return None
@@ -215,8 +226,9 @@ def can_write_back(evidence: Evidence) -> bool:
     if any(c.column.masked for c in evidence.columns):
         return False  # what we read may be the mask, not the value
     held = [atoms(evidence.columns, state) for state in evidence.states.values()]
-    if any(state is not None and not cells for state, cells in zip(evidence.states.values(), held, strict=True)):
-        return False  # a row of keys alone: its write time is not to be had
+    bare = any(state is not None and not cells for state, cells in zip(evidence.states.values(), held, strict=True))
+    if bare and any(state is None for state in evidence.states.values()):
+        return False  # a row of keys alone, where another replica has none: its write time is not to be had
     differing = {n for cells in held for n, atom in cells.items() if any(other.get(n) != atom for other in held)}
     if any(evidence.columns[place].column.type.name == "list" for place, path in differing if path is not None):
         return False

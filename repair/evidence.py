@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from consistency.errors import ReplicaError, UsageError
+from consistency.errors import UsageError
 from consistency.join import RowName
 from consistency.reader import Clock, ClusterReader
 from consistency.reading import Cell, CellColumn, Depth, Reading, RowState, Times
 from consistency.ring import Node, Ring
+from consistency.rowread import read_states
 from consistency.schema import Keyspace, Table
-from consistency.settle import read_state
 
 States = Mapping[Node, RowState | None]
 
@@ -105,36 +106,53 @@ class EvidenceReader:
 
     def table(self, ref: RowRef) -> Table:
         """Return the row's table as it is now."""
+        return self._keyspace(ref).tables[ref.table]
+
+    def _keyspace(self, ref: RowRef) -> Keyspace:
         keyspace = self._schema.get(ref.keyspace)
-        table = keyspace.tables.get(ref.table) if keyspace else None
-        if keyspace is None or table is None or not keyspace.replication.replicated:
+        if keyspace is None or ref.table not in keyspace.tables or not keyspace.replication.replicated:
             msg = f"cluster {self.ring.cluster!r} has no replicated table {ref.full_name}; run the check again"
             raise UsageError(msg)
-        return table
+        return keyspace
 
     async def read(self, ref: RowRef) -> Evidence:
         """Read the row on every owner at one instant."""
-        table = self.table(ref)
-        name = row_name(table, ref)
-        reading = Reading(table, Depth.CONTENT, self._reader.capabilities)
-        owners = self.ring.replicas_of(ref.token, self._schema[ref.keyspace].replication)
-        now_us = self._clock.now_us()
-        answers = await asyncio.gather(*(self._ask(reading, name, node, now_us) for node in owners))
-        pairs = list(zip(owners, answers, strict=True))
-        return Evidence(
-            reading,
-            name,
-            owners,
-            {node: answer for node, answer in pairs if not isinstance(answer, str)},
-            {node: answer for node, answer in pairs if isinstance(answer, str)},
-            now_us,
-        )
+        (evidence,) = await self.read_many([ref])
+        return evidence
 
-    async def _ask(self, reading: Reading, name: RowName, node: Node, now_us: int) -> RowState | str | None:
-        try:
-            return await read_state(self._reader, reading, name, node, now_us // 1_000_000)
-        except ReplicaError as error:
-            return str(error).removeprefix(f"{node}: ")
+    async def read_many(self, refs: Sequence[RowRef]) -> list[Evidence]:
+        """Read rows on all their owners at one instant; in the order of `refs`."""
+        now_us = self._clock.now_us()
+        alike: dict[tuple[str, tuple[Node, ...]], list[int]] = defaultdict(list)
+        for number, ref in enumerate(refs):
+            owners = self.ring.replicas_of(ref.token, self._keyspace(ref).replication)
+            alike[ref.full_name, owners].append(number)
+        groups = list(alike.items())
+        read = await asyncio.gather(
+            *(self._read_alike([refs[n] for n in numbers], owners, now_us) for (_, owners), numbers in groups)
+        )
+        found = {
+            n: e for (_, numbers), some in zip(groups, read, strict=True) for n, e in zip(numbers, some, strict=True)
+        }
+        return [found[number] for number in range(len(refs))]
+
+    async def _read_alike(self, refs: Sequence[RowRef], owners: tuple[Node, ...], now_us: int) -> list[Evidence]:
+        """Read rows of one table and one set of owners."""
+        table = self.table(refs[0])
+        reading = Reading(table, Depth.CONTENT, self._reader.capabilities)
+        names = [row_name(table, ref) for ref in refs]
+        read = await read_states(self._reader, reading, names, owners, now_us // 1_000_000)
+        return [
+            Evidence(
+                reading,
+                name,
+                owners,
+                states,
+                {node: reason.removeprefix(f"{node}: ") for node, reason in unread.items()},
+                now_us,
+            )
+            for name, (states, unread) in zip(names, read, strict=True)
+        ]
 
 
 def row_name(table: Table, ref: RowRef) -> RowName:

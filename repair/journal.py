@@ -1,23 +1,25 @@
 """The journal: what apply is about to do, with every replica's pre-image, and what came of it.
 
-JSON Lines, mode 0600, each line fsynced before anything follows from it. The first line holds the whole
+JSON Lines, mode 0600, a line fsynced before anything follows from it. The first line holds the whole
 plan, so that resume and undo need no other file. A kill can cut the last line short: it is dropped.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
 import stat
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from consistency.errors import LockedError, UsageError
+from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.reading import RowState
 from repair.evidence import state_from_json, state_json
 from repair.planfile import Plan, parse_plan
@@ -49,6 +51,8 @@ class Entry:
     result: Result | None = None
     reason: str = ""
     after: Copies | None = None
+    undoing_us: int | None = None
+    """The write time of an undo that was begun."""
     undo: Result | None = None
     undo_reason: str = ""
 
@@ -68,12 +72,24 @@ class Record:
         return all(self.entries.get(n, Entry()).result is not None for n in range(len(self.plan.rows)))
 
 
+class JournalError(ConsistencyError):
+    """The journal cannot be written, so nothing more may be done to the cluster."""
+
+
 class Journal:
-    """An open journal; one process at a time."""
+    """An open journal; one process at a time.
+
+    Lines of rows under way at once share an fsync: whoever waits for one takes along what was added meanwhile.
+    """
 
     def __init__(self, handle: int, path: Path) -> None:
         self._handle = handle
         self.path = path
+        self._waiting: list[bytes] = []
+        self._added = self._durable = 0
+        self._broken: JournalError | None = None
+        self._syncing = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
 
     @classmethod
     def create(cls, path: Path, plan: Plan) -> Journal:
@@ -88,8 +104,13 @@ class Journal:
             raise UsageError(msg) from None
         journal = cls(handle, path)
         journal._lock()
-        journal._line({"schema": SCHEMA_VERSION, "type": "repair-journal", "plan": plan.text()})
-        _sync_directory(path)
+        try:
+            journal._write(line({"schema": SCHEMA_VERSION, "type": "repair-journal", "plan": plan.text()}))
+            _sync_directory(path)
+        except JournalError:
+            journal.close()
+            path.unlink(missing_ok=True)  # a header cut short is of no use to resume
+            raise
         return journal
 
     @classmethod
@@ -102,42 +123,92 @@ class Journal:
             raise UsageError(msg) from None
         journal = cls(handle, path)
         journal._lock()
-        record = read_journal(path)
+        try:
+            record = read_journal(path)
+        except UsageError:
+            journal.close()
+            raise
         os.ftruncate(handle, record.length)
         return journal, record
 
-    def intent(self, number: int, before: Copies) -> None:
-        """Say what is about to be done to a row, before it is."""
-        self._line({"intent": number, "before": _copies_json(before)})
+    async def intent(self, number: int, before: Copies) -> None:
+        """Say what is about to be done to a row, before it is; durable on return."""
+        await self._add(intent_line(number, before))
 
-    def outcome(self, number: int, result: Result, reason: str, after: Copies | None = None) -> None:
-        """Say what came of a row."""
-        line: dict[str, Any] = {"outcome": number, "result": result.value, "reason": reason}
-        if after is not None:
-            line["after"] = _copies_json(after)
-        self._line(line)
+    async def outcome(self, number: int, result: Result, reason: str, after: Copies | None = None) -> None:
+        """Say what came of a row; durable on return."""
+        await self._add(outcome_line(number, result, reason, after))
 
-    def undone(self, number: int, result: Result, reason: str) -> None:
-        """Say what came of undoing a row."""
-        self._line({"undo": number, "result": result.value, "reason": reason})
+    async def undoing(self, number: int, at_us: int) -> None:
+        """Say that a row is about to be undone by a write at this time; durable on return."""
+        await self._add(line({"undoing": number, "at": at_us}))
+
+    async def undone(self, number: int, result: Result, reason: str) -> None:
+        """Say what came of undoing a row; durable on return."""
+        await self._add(undone_line(number, result, reason))
 
     def close(self) -> None:
         """Close the file, which frees it for others."""
+        self._thread.shutdown(wait=True)
         os.close(self._handle)
 
     def _lock(self) -> None:
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._handle)
+            self.close()
             msg = f"another run writes to {self.path}"
             raise LockedError(msg) from None
 
-    def _line(self, data: Mapping[str, Any]) -> None:
-        raw = (json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n").encode()
-        while raw:
-            raw = raw[os.write(self._handle, raw) :]
-        os.fsync(self._handle)
+    async def _add(self, raw: bytes) -> None:
+        self._waiting.append(raw)
+        self._added += 1
+        mine = self._added
+        async with self._syncing:
+            if self._durable >= mine:
+                return
+            if self._broken:  # its last line may be torn: nothing can follow it
+                raise self._broken
+            batch, upto = b"".join(self._waiting), self._added
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._write, batch)
+            del self._waiting[: upto - self._durable]
+            self._durable = upto
+
+    def _write(self, raw: bytes) -> None:
+        try:
+            while raw:
+                raw = raw[os.write(self._handle, raw) :]
+            os.fsync(self._handle)
+        except OSError as error:
+            msg = (
+                f"the journal {self.path} cannot be written: {error.strerror}; nothing more was begun: "
+                f"make room, then 'repair resume {self.path}'"
+            )
+            self._broken = JournalError(msg)
+            raise self._broken from None
+
+
+def line(data: Mapping[str, Any]) -> bytes:
+    """Return one line of the file."""
+    return (json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n").encode()
+
+
+def intent_line(number: int, before: Copies) -> bytes:
+    """Return the line of an intent."""
+    return line({"intent": number, "before": _copies_json(before)})
+
+
+def outcome_line(number: int, result: Result, reason: str, after: Copies | None) -> bytes:
+    """Return the line of an outcome."""
+    data: dict[str, Any] = {"outcome": number, "result": result.value, "reason": reason}
+    if after is not None:
+        data["after"] = _copies_json(after)
+    return line(data)
+
+
+def undone_line(number: int, result: Result, reason: str) -> bytes:
+    """Return the line of an undo."""
+    return line({"undo": number, "result": result.value, "reason": reason})
 
 
 def _sync_directory(path: Path) -> None:
@@ -198,12 +269,13 @@ def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> None:
         before = entries.get(number, Entry()).before
         after = _copies(data["after"]) if "after" in data else None
         entries[number] = Entry(before, Result(data["result"]), str(data["reason"]), after)
+    elif "undoing" in data:
+        number = int(data["undoing"])
+        entries[number] = replace(entries.get(number, Entry()), undoing_us=int(data["at"]))
     else:
         number = int(data["undo"])
         held = entries.get(number, Entry())
-        entries[number] = Entry(
-            held.before, held.result, held.reason, held.after, Result(data["result"]), str(data["reason"])
-        )
+        entries[number] = replace(held, undo=Result(data["result"]), undo_reason=str(data["reason"]))
 
 
 def _copies_json(copies: Copies) -> dict[str, Any]:

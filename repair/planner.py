@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from consistency.findings import Finding, Kind, read_findings, read_header
 from consistency.reader import Clock, ClusterReader
 from consistency.schema import Table
 from repair.decide import Action, Decision, Rule, decide
-from repair.evidence import EvidenceReader, RowRef
+from repair.evidence import Evidence, EvidenceReader, RowRef
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy
 
-_AT_ONCE = 32
+_AT_ONCE = 8
+_BATCH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,30 +84,42 @@ def _distinct(findings: Iterable[Finding]) -> list[tuple[RowRef, bool]]:
 
 async def _plan_rows(
     evidence: EvidenceReader,
-    rows: list[tuple[RowRef, bool]],
+    rows: Sequence[tuple[RowRef, bool]],
     options: PlanOptions,
     salt: str,
     progress: Progress | None,
 ) -> list[PlannedRow]:
-    gate, done = asyncio.Semaphore(_AT_ONCE), 0
+    """Read and decide many rows at once, in the order of the findings."""
+    planned: dict[int, PlannedRow] = {}
+    # Rows that lie together on the ring have the same owners, which are asked for many of them at once.
+    order = sorted(range(len(rows)), key=lambda n: (rows[n][0].full_name, rows[n][0].token))
+    batches = iter([order[at : at + _BATCH] for at in range(0, len(order), _BATCH)])
 
-    async def one(ref: RowRef, stray: bool) -> PlannedRow:  # noqa: FBT001
-        nonlocal done
-        async with gate:
-            row = await plan_row(evidence, ref, options, salt, stray=stray)
-        done += 1
-        if progress:
-            progress(done, len(rows))
-        return row
+    async def lane() -> None:
+        for batch in batches:
+            made = await plan_batch(evidence, [rows[n] for n in batch], options, salt)
+            planned.update(zip(batch, made, strict=True))
+            if progress:
+                progress(len(planned), len(rows))
 
-    return list(await asyncio.gather(*(one(ref, stray) for ref, stray in rows)))
+    lanes = [asyncio.create_task(lane()) for _ in range(_AT_ONCE)]
+    try:
+        await asyncio.gather(*lanes)
+    finally:
+        for task in lanes:
+            task.cancel()
+    return [planned[number] for number in range(len(rows))]
 
 
-async def plan_row(
-    evidence: EvidenceReader, ref: RowRef, options: PlanOptions, salt: str, *, stray: bool = False
-) -> PlannedRow:
-    """Read one row and decide."""
-    seen = await evidence.read(ref)
+async def plan_batch(
+    evidence: EvidenceReader, rows: Sequence[tuple[RowRef, bool]], options: PlanOptions, salt: str
+) -> list[PlannedRow]:
+    """Read some rows and decide each; of a stray one only a node that does not own it was found to hold it."""
+    seen = await evidence.read_many([ref for ref, _ in rows])
+    return [_planned(ref, found, options, salt, stray=stray) for (ref, stray), found in zip(rows, seen, strict=True)]
+
+
+def _planned(ref: RowRef, seen: Evidence, options: PlanOptions, salt: str, *, stray: bool) -> PlannedRow:
     decision = decide(seen, options.policy)
     if stray and decision.done:
         decision = Decision(Rule.NOT_OWNED, sentence=Rule.NOT_OWNED.sentence)

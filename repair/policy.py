@@ -20,9 +20,13 @@ class Zombies(str, Enum):
 
 
 class Require(str, Enum):
-    """How many of a row's replicas must be readable before anything is decided about it."""
+    """How many of a row's replicas must be readable before anything is decided about it.
+
+    `quorum` is over all data centres, as Cassandra's QUORUM; `each-quorum` one in each of them.
+    """
 
     QUORUM = "quorum"
+    EACH_QUORUM = "each-quorum"
     ALL = "all"
 
 

@@ -1,41 +1,62 @@
-"""Progress of an apply: one line that is redrawn on a terminal, a line every ten seconds elsewhere."""
+"""Progress of planning and applying: a bar on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from repair.applying import Tally
+from consistency.terminal.figures import span
 from repair.journal import Result
+from repair.outcomes import Tally
 
-_LIVE_S, _PLAIN_S = 0.2, 10.0
+_LINE_EVERY_S = 10.0
 
 
 class Ticker:
-    """Says how many rows are done, how many of them are verified, and how fast it goes."""
+    """Says how many rows are done, how fast it goes, and how long it will still take."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
-        self._began = self._said = time.monotonic()
+        self._clock = clock
+        self._began = self._said = clock()
         self._before: int | None = None
-        self._open = False
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=console, transient=True)
+            self._task = self._bar.add_task("", total=None)
+            self._bar.start()
 
-    def tick(self, tally: Tally) -> None:
-        """Take note of one more row."""
-        now = time.monotonic()
+    def planned(self, done: int, total: int) -> None:
+        """Take note of one more row planned."""
+        self._tick(done, total, "rows read and decided")
+
+    def applied(self, tally: Tally) -> None:
+        """Take note of one more row that has an outcome."""
+        self._tick(tally.done, tally.total, f"rows, {tally.results[Result.VERIFIED]:,} verified")
+
+    def undone(self, tally: Tally) -> None:
+        """Take note of one more row undone, or not."""
+        self._tick(tally.done, tally.total, f"rows, {tally.results[Result.UNDONE]:,} undone")
+
+    def _tick(self, done: int, total: int, what: str) -> None:
+        now = self._clock()
         if self._before is None:
-            self._before = tally.done - 1  # rows of an earlier run do not count for the rate
-        live = self._console.is_terminal
-        if now - self._said < (_LIVE_S if live else _PLAIN_S):
-            return
-        self._said = now
-        rate = (tally.done - self._before) / max(now - self._began, 0.001)
-        line = f"{tally.done} of {tally.total} rows, {tally.results[Result.VERIFIED]} verified, {rate:.0f} rows/s"
-        self._console.print(("\r" if live else "") + line, end="" if live else "\n")
-        self._open = live
+            self._before = done - 1  # rows of an earlier run do not count for the rate
+        rate = (done - self._before) / max(now - self._began, 0.001)
+        what = f"{what}, {rate:,.0f} rows/s"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, description=what)
+        elif now - self._said >= _LINE_EVERY_S:
+            self._said = now
+            left = span((total - done) / rate)
+            self._console.print(Text(f"{done:,} of {total:,} {what}, about {left} left"), soft_wrap=True)
 
     def close(self) -> None:
-        """End the line."""
-        if self._open:
-            self._console.print()
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()

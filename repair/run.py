@@ -12,17 +12,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from consistency.reader import Clock, ClusterReader
-from consistency.session import open_connected
+from consistency.reading import Locality
+from consistency.replicas import CqlReader
+from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings, GivenOptions, load_settings
 from repair.actions import Actor
-from repair.applying import Applier, ApplyOptions, Tally
+from repair.applying import Applier, ApplyOptions
 from repair.evidence import EvidenceReader
 from repair.guard import Guard
 from repair.journal import Entry, Journal
+from repair.outcomes import Tally
+from repair.pace import Pace
 from repair.planfile import Plan
 from repair.planner import PlanOptions, make_plan
 from repair.undo import Undoer
 from repair.writer import CqlWriter, RowWriter
+
+OpenJournal = Callable[[], tuple[Journal, dict[int, Entry]]]
+"""Opens a journal, with what it knows already."""
 
 
 async def run_plan(
@@ -30,31 +37,49 @@ async def run_plan(
     findings: Path,
     options: PlanOptions,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    locality: Locality | None = None,
 ) -> Plan:
-    """Connect, read evidence, decide."""
-    async with open_connected(settings) as (_, reader, clock):
+    """Connect, read evidence, decide; `locality` forces how replicas are read."""
+    async with open_cluster(settings, locality=locality) as (reader, clock):
         return await make_plan(reader, clock, findings, options, progress)
 
 
 async def run_apply(
     settings: ConnectionSettings,
     plan: Plan,
-    open_journal: Callable[[], tuple[Journal, dict[int, Entry]]],
+    open_journal: OpenJournal,
     options: ApplyOptions,
     *,
     stop: asyncio.Event | None = None,
     progress: Callable[[Tally], None] | None = None,
+    locality: Locality | None = None,
 ) -> Tally:
     """Connect, guard, then act on every row that has no outcome in the journal yet."""
-    async with open_connected(settings) as (connection, reader, clock):
-        writer = CqlWriter(connection)
-        await Guard(plan, reader, writer, clock).check()  # refuse before a journal is begun
-        journal, entries = open_journal()
-        try:
-            applier = await _applier(plan, reader, writer, clock, journal)
-            return await applier.run(entries, options, stop or asyncio.Event(), progress or (lambda _: None))
-        finally:
-            journal.close()
+    async with open_cluster(settings, locality=locality) as (reader, clock):
+        return await apply_with(
+            reader, clock, plan, open_journal, options, stop or asyncio.Event(), progress or (lambda _: None)
+        )
+
+
+async def apply_with(
+    reader: CqlReader,
+    clock: Clock,
+    plan: Plan,
+    open_journal: OpenJournal,
+    options: ApplyOptions,
+    stop: asyncio.Event,
+    progress: Callable[[Tally], None],
+) -> Tally:
+    """Apply over a connection that is open already."""
+    writer = CqlWriter(reader.access)
+    await Guard(plan, reader, writer, clock).check()  # refuse before a journal is begun
+    journal, entries = open_journal()
+    try:
+        applier = await _applier(plan, reader, writer, clock, journal)
+        return await applier.run(entries, options, stop, progress)
+    finally:
+        journal.close()
 
 
 async def _applier(plan: Plan, reader: ClusterReader, writer: RowWriter, clock: Clock, journal: Journal) -> Applier:
@@ -62,25 +87,33 @@ async def _applier(plan: Plan, reader: ClusterReader, writer: RowWriter, clock: 
     return Applier(plan, evidence, Actor(reader, writer), Guard(plan, reader, writer, clock), clock, journal)
 
 
-async def run_undo(settings: ConnectionSettings, path: Path, progress: Callable[[Tally], None] | None = None) -> Tally:
-    """Connect, guard, then take back what a journal says was done."""
-    async with open_connected(settings) as (connection, reader, clock):
-        writer = CqlWriter(connection)
+async def run_undo(
+    settings: ConnectionSettings,
+    path: Path,
+    options: ApplyOptions | None = None,
+    *,
+    stop: asyncio.Event | None = None,
+    progress: Callable[[Tally], None] | None = None,
+) -> Tally:
+    """Connect, guard, then take back what a journal says was done, row by row."""
+    async with open_cluster(settings) as (reader, clock):
+        writer = CqlWriter(reader.access)
         journal, record = Journal.reopen(path)
         try:
             guard = Guard(record.plan, reader, writer, clock)
             undoer = Undoer(await EvidenceReader.open(reader, clock), writer, guard, clock)
-            return await undoer.run(record, journal, progress or (lambda _: None))
+            pace = Pace(clock, (options or ApplyOptions()).rate)
+            return await undoer.run(record, journal, pace, stop or asyncio.Event(), progress or (lambda _: None))
         finally:
             journal.close()
 
 
-def begin(path: Path, plan: Plan) -> Callable[[], tuple[Journal, dict[int, Entry]]]:
+def begin(path: Path, plan: Plan) -> OpenJournal:
     """Return what opens a new journal."""
     return lambda: (Journal.create(path, plan), {})
 
 
-def go_on(path: Path) -> Callable[[], tuple[Journal, dict[int, Entry]]]:
+def go_on(path: Path) -> OpenJournal:
     """Return what opens a journal that was begun before."""
 
     def reopen() -> tuple[Journal, dict[int, Entry]]:
@@ -96,9 +129,11 @@ def plan(
     hosts: str | None = None,
     settings: ConnectionSettings | None = None,
     options: PlanOptions | None = None,
+    locality: Locality | None = None,
 ) -> Plan:
     """Plan the repair of a findings file; nothing is written to the cluster."""
-    return asyncio.run(run_plan(_settings(settings, hosts), Path(findings), options or PlanOptions()))
+    chosen = options or PlanOptions()
+    return asyncio.run(run_plan(_settings(settings, hosts), Path(findings), chosen, locality=locality))
 
 
 def apply(
@@ -108,10 +143,12 @@ def apply(
     hosts: str | None = None,
     settings: ConnectionSettings | None = None,
     options: ApplyOptions | None = None,
+    locality: Locality | None = None,
 ) -> Tally:
     """Apply a plan, which may have been filtered with `plan.only(...)`; the journal must be a new file."""
     opened = begin(Path(journal), plan)
-    return asyncio.run(run_apply(_settings(settings, hosts), plan, opened, options or ApplyOptions()))
+    chosen = options or ApplyOptions()
+    return asyncio.run(run_apply(_settings(settings, hosts), plan, opened, chosen, locality=locality))
 
 
 def _settings(settings: ConnectionSettings | None, hosts: str | None) -> ConnectionSettings:

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from consistency.terminal.console import heading, indented, safe
-from repair.applying import Tally
 from repair.decide import Action, Rule
 from repair.journal import Entry, Record, Result
+from repair.outcomes import Tally
 from repair.planfile import Plan, PlannedRow
 
 _MOST_KEYS = 50
@@ -84,7 +84,14 @@ def print_tally(console: Console, tally: Tally, seconds: float) -> None:
     """Print what came of an apply."""
     rate = f", {tally.done / seconds:.0f} rows/s" if seconds > 0 else ""
     console.print(f"{tally.done} of {tally.total} rows done in {seconds:.1f} s{rate}")
+    print_results(console, tally)
+
+
+def print_results(console: Console, tally: Tally) -> None:
+    """Print the rows by outcome, with the reasons."""
     _print_results(console, tally.results, tally.reasons)
+    if tally.out_of_time:
+        indented(console, f"{tally.total - tally.done} not begun: the time for repairs was up", style="yellow")
 
 
 def _print_results(console: Console, results: Counter[Result], reasons: Counter[tuple[Result, str]]) -> None:

@@ -11,13 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consistency.cqltype import quote_identifier
-from consistency.reading import CellColumn, Reading
+from consistency.reading import CellColumn
 from consistency.schema import Column
 from repair.atoms import Atom, Path
 from repair.evidence import Evidence
 
 _LONG = struct.Struct(">q")
 _INT = struct.Struct(">i")
+
+
+Assigned = tuple[Column, "bytes | None"]
+"""A column and the value it is given; None deletes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +57,14 @@ def write_cell(evidence: Evidence, column: CellColumn, path: Path, atom: Atom) -
     A TTL of 0 is sent with a cell that does not expire: the table's default would apply otherwise. An UPDATE
     leaves no row marker, so none is made up where there was none.
     """
-    now_s = evidence.now_us // 1_000_000
-    ttl = 0 if atom.expires is None else atom.expires - now_s
-    if ttl < 0 or (atom.expires is not None and ttl == 0) or atom.writetime is None:
+    expired = atom.expires is not None and atom.expires <= evidence.now_us // 1_000_000
+    if expired or atom.writetime is None:
         return None
     target, values = _assignment(column.column, path, atom.value)
     key = evidence.name.key
     where = _equals(_key_columns(evidence))
     text = f"UPDATE {evidence.table.quoted} USING TIMESTAMP ? AND TTL ? SET {target} WHERE {where}"
-    return Write(text, (_LONG.pack(atom.writetime), _INT.pack(ttl), *values, *key), now_s)
+    return Write(text, (_LONG.pack(atom.writetime), _ttl(evidence, atom.expires), *values, *key), _now_s(evidence))
 
 
 def delete_cell(evidence: Evidence, column: CellColumn, path: Path, writetime: int) -> Write:
@@ -79,23 +82,37 @@ def delete_row(evidence: Evidence, writetime: int) -> Write:
     return Write(text, (_LONG.pack(writetime), *evidence.name.key))
 
 
-def put_row(reading: Reading, key: Sequence[bytes], cells: Sequence[bytes | None], writetime: int, ttl: int) -> Write:
-    """Return the INSERT that writes a whole row anew, nulls as deletes: for undo alone."""
-    table = reading.table
-    columns = [*table.primary_key, *(c.column for c in reading.regulars)]
+def write_marker(evidence: Evidence, writetime: int) -> Write:
+    """Return the INSERT of a row's key alone at a write time."""
+    return put_row(evidence, (), writetime, None)
+
+
+def put_row(evidence: Evidence, cells: Sequence[Assigned], writetime: int, expires: int | None) -> Write:
+    """Return the INSERT that writes a row anew, nulls as deletes."""
+    table = evidence.table
+    columns = [*table.primary_key, *(column for column, _ in cells)]
     names, marks = ", ".join(c.quoted for c in columns), ", ".join("?" for _ in columns)
     text = f"INSERT INTO {table.quoted} ({names}) VALUES ({marks}) USING TIMESTAMP ? AND TTL ?"
-    return Write(text, (*key, *cells, _LONG.pack(writetime), _INT.pack(ttl)))
+    values = (*evidence.name.key, *(value for _, value in cells), _LONG.pack(writetime), _ttl(evidence, expires))
+    return Write(text, values, _now_s(evidence))
 
 
-def put_statics(
-    reading: Reading, key: Sequence[bytes], cells: Sequence[bytes | None], writetime: int, ttl: int
-) -> Write:
-    """Return the UPDATE that writes a partition's static cells anew: for undo alone."""
-    table = reading.table
-    names = ", ".join(f"{c.column.quoted} = ?" for c in reading.statics)
-    text = f"UPDATE {table.quoted} USING TIMESTAMP ? AND TTL ? SET {names} WHERE {_equals(table.partition_key)}"
-    return Write(text, (_LONG.pack(writetime), _INT.pack(ttl), *cells, *key))
+def put_cells(evidence: Evidence, cells: Sequence[Assigned], writetime: int, expires: int | None) -> Write:
+    """Return the UPDATE that writes whole columns anew, nulls as deletes: for undo alone."""
+    names = ", ".join(f"{column.quoted} = ?" for column, _ in cells)
+    where = _equals(_key_columns(evidence))
+    text = f"UPDATE {evidence.table.quoted} USING TIMESTAMP ? AND TTL ? SET {names} WHERE {where}"
+    values = (_LONG.pack(writetime), _ttl(evidence, expires), *(value for _, value in cells), *evidence.name.key)
+    return Write(text, values, _now_s(evidence))
+
+
+def _ttl(evidence: Evidence, expires: int | None) -> bytes:
+    """Return the TTL that ends at `expires`; 0 for never, as the table's default would apply otherwise."""
+    return _INT.pack(0 if expires is None else expires - evidence.now_us // 1_000_000)
+
+
+def _now_s(evidence: Evidence) -> int | None:
+    return evidence.now_us // 1_000_000 if evidence.reading.capabilities.timed else None
 
 
 def _assignment(column: Column, path: Path, value: bytes) -> tuple[str, tuple[bytes, ...]]:

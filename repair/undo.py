@@ -8,21 +8,25 @@ could not be read, and anything that has been written since.
 
 from __future__ import annotations
 
-from collections import Counter
+import asyncio
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
 from consistency.errors import ReplicaError
 from consistency.reader import Clock
-from consistency.reading import RowState, each_time
-from repair.applying import Tally, copies
+from consistency.reading import Cell, RowState
 from repair.decide import Action
 from repair.evidence import Evidence, EvidenceReader
 from repair.guard import Guard
 from repair.journal import Copies, Entry, Journal, Record, Result
+from repair.outcomes import Tally, copies
+from repair.pace import Pace
 from repair.planfile import PlannedRow
-from repair.statements import Write, delete_row, put_row, put_statics
+from repair.statements import Assigned, Write, delete_row, put_cells, put_row
 from repair.writer import RowWriter
 
+_NEVER = -(2**63)
 KEEPS_NEW_TIMES = "with a new write time: the old ones cannot be brought back"
 
 
@@ -35,38 +39,72 @@ class Undoer:
         self._guard = guard
         self._clock = clock
 
-    async def run(self, record: Record, journal: Journal, progress: Callable[[Tally], None]) -> Tally:
-        """Undo every row that was acted on and not undone yet."""
+    async def run(
+        self, record: Record, journal: Journal, pace: Pace, stop: asyncio.Event, progress: Callable[[Tally], None]
+    ) -> Tally:
+        """Undo every row that was acted on and not undone yet; ends early, between rows, when `stop` is set."""
         acted = {n: e for n, e in sorted(record.entries.items()) if e.before is not None and e.undo is None}
         tally = Tally(len(acted))
         for number, entry in acted.items():
+            if stop.is_set():
+                tally.interrupted = True
+                break
+            await pace.wait()
             await self._guard.check()
-            result, reason = await self._row(record.plan.rows[number], entry)
-            journal.undone(number, result, reason)
+            result, reason = await self._row(number, record.plan.rows[number], entry, journal)
+            await journal.undone(number, result, reason)
             tally.add(result, reason)
             progress(tally)
         return tally
 
-    async def _row(self, row: PlannedRow, entry: Entry) -> tuple[Result, str]:
+    async def _row(self, number: int, row: PlannedRow, entry: Entry, journal: Journal) -> tuple[Result, str]:
         evidence = await self._evidence.read(row.ref)
         refusal = _refusal(entry, evidence)
         if refusal:
             return Result.NOT_UNDONE, refusal
-        wanted = state_to_restore(row.action, entry.before or {})
+        before = entry.before or {}
+        wanted = state_to_restore(row.action, before)
         if evidence.agreed and next(iter(evidence.states.values())) == wanted:
             return Result.UNDONE, "nothing to write: most replicas held the same before"
-        writes = restoring(evidence, wanted, self._clock.now_us())
+        at_us = entry.undoing_us or write_time(row.action, wanted, before, evidence)
+        writes = restoring(evidence, wanted, at_us)
         if isinstance(writes, str):
             return Result.NOT_UNDONE, writes
+        if entry.undoing_us is None:
+            await journal.undoing(number, at_us)
         try:
             for write in writes:
                 await self._writer.through(next(iter(evidence.states)), write, at_all=True)
         except ReplicaError as error:
             return Result.NOT_UNDONE, str(error)
         after = await self._evidence.read(row.ref)
-        if after.unread or not after.agreed:
-            return Result.NOT_UNDONE, "written, but the replicas do not agree: run the check"
+        if after.unread or not all(_same_values(state, wanted) for state in after.states.values()):
+            return Result.NOT_UNDONE, "written, but not every replica shows it: run the check"
         return Result.UNDONE, KEEPS_NEW_TIMES
+
+
+def write_time(action: Action, wanted: RowState | None, before: Copies, evidence: Evidence) -> int:
+    """Return the oldest write time that wins over what the repair left, so that later writes win over it.
+
+    Where a delete may hide what is to be restored, its time is not known: then it must be now.
+    """
+    if action is Action.PURGE:  # the purge deleted at the copies' own write times
+        return max(_newest(state) for state in before.values()) + 1
+    held = next(iter(evidence.states.values()))
+    newest = max(_newest(state) for state in evidence.states.values())
+    if newest == _NEVER or held is None:
+        return evidence.now_us
+    hidden = wanted is not None and any(
+        there.value is not None and (now.value is None or column.column.type.is_multicell)
+        for column, there, now in zip(evidence.columns, wanted.cells, held.cells, strict=True)
+    )
+    return evidence.now_us if hidden else newest + 1
+
+
+def _same_values(state: RowState | None, wanted: RowState | None) -> bool:
+    if state is None or wanted is None:
+        return state is wanted
+    return [cell.value for cell in state.cells] == [cell.value for cell in wanted.cells]
 
 
 def _refusal(entry: Entry, evidence: Evidence) -> str:
@@ -77,6 +115,9 @@ def _refusal(entry: Entry, evidence: Evidence) -> str:
         return "it has masked columns, whose values we may not have read"
     if evidence.unread or len(entry.before or {}) < len(evidence.owners):
         return "not every replica was read then or can be read now"
+    if entry.undoing_us is not None:
+        begun = max((_newest(state) for state in evidence.states.values()), default=_NEVER)
+        return "it has been written to since its undo was begun" if begun > entry.undoing_us else ""
     if entry.after is None or copies(evidence) != entry.after:
         return "it has been written to since, or its repair was not verified"
     return ""
@@ -93,23 +134,33 @@ def state_to_restore(action: Action, before: Copies) -> RowState | None:
 
 
 def _newest(state: RowState | None) -> int:
-    return -(2**63) if state is None else state.newest_us or 0
+    return _NEVER if state is None or state.newest_us is None else state.newest_us
 
 
-def restoring(evidence: Evidence, wanted: RowState | None, now_us: int) -> list[Write] | str:
-    """Return the writes that make `wanted` the newest version, or why they cannot be written."""
-    if wanted is None:
-        if evidence.name.static:
-            return [put_statics(evidence.reading, evidence.name.key, [None] * len(evidence.columns), now_us, 0)]
-        return [delete_row(evidence, now_us)]
-    expiries = {e for cell in wanted.cells for e in each_time(cell.expires)}
-    timeless = any(cell.value is not None and cell.expires is None for cell in wanted.cells)
-    if len(expiries) > 1 or (expiries and timeless):
-        return "its cells expire at different times, which one write cannot restore"
-    ttl = min(expiries, default=0) - now_us // 1_000_000 if expiries else 0
-    if expiries and ttl <= 0:
-        return "what there was before has expired by now"
-    values = [cell.value for cell in wanted.cells]
-    put = put_statics if evidence.name.static else put_row
-    write = put(evidence.reading, evidence.name.key, values, now_us, ttl)
-    return [write]
+def restoring(evidence: Evidence, wanted: RowState | None, at_us: int) -> list[Write] | str:
+    """Return the writes that make `wanted` the newest version, or why they cannot be written.
+
+    All carry one write time; cells that expire at different times take a write each.
+    """
+    if wanted is None and not evidence.name.static:
+        return [delete_row(evidence, at_us)]
+    by_expiry: dict[int | None, list[Assigned]] = defaultdict(list)
+    nothing: list[Assigned] = []
+    cells = wanted.cells if wanted else (Cell(None),) * len(evidence.columns)
+    for column, cell in zip(evidence.columns, cells, strict=True):
+        expiries = set(cell.expires) if isinstance(cell.expires, tuple) else {cell.expires}
+        if len(expiries) > 1:
+            return f"the elements of {column.column.name} expire at different times: no single write can restore them"
+        group = nothing if cell.value is None else by_expiry[expiries.pop() if expiries else None]
+        group.append((column.column, cell.value))
+    now_s = evidence.now_us // 1_000_000
+    if any(expiry is not None and expiry <= now_s for expiry in by_expiry):
+        return "some of what there was before has expired by now"
+    # The first write makes the row, which lasts as long as the longest of its cells.
+    order = sorted(by_expiry, key=lambda expiry: math.inf if expiry is None else expiry, reverse=True) or [None]
+    writes = []
+    for number, expiry in enumerate(order):
+        assigned = by_expiry[expiry] + (nothing if number == 0 else [])
+        put = put_row if number == 0 and not evidence.name.static else put_cells
+        writes.append(put(evidence, assigned, at_us, expiry))
+    return writes

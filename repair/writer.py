@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from consistency.driver import ALL, QUORUM, Connection
+from consistency.access import PinnedAccess
+from consistency.driver import ALL, QUORUM
 from consistency.ring import Node
 from consistency.wire import NODE_LOCAL, Statement
 from repair.statements import Write
@@ -26,10 +27,13 @@ class RowWriter(Protocol):
 
 
 class CqlWriter:
-    """Writes over the connection that the reader reads from."""
+    """Writes over the connection that the reader reads from; an overloaded node is asked again, later and later.
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    Asking again is safe: every statement carries its own write time.
+    """
+
+    def __init__(self, access: PinnedAccess) -> None:
+        self._access = access
 
     async def through(self, node: Node, write: Write, *, at_all: bool) -> None:
         """Run a statement through a coordinator."""
@@ -41,12 +45,12 @@ class CqlWriter:
 
     async def _run(self, node: Node, write: Write, consistency: int) -> None:
         statement = Statement(write.cql, write.values, consistency, now_s=write.now_s, timeout_s=_TIMEOUT_S)
-        await self._connection.execute(node, statement)
+        await self._access.retrying(node, statement)
 
     async def schema_versions(self, nodes: tuple[Node, ...]) -> set[str]:
         """Ask each node."""
         found: set[str] = set()
         for node in nodes:
-            rows = await self._connection.select(node, "SELECT schema_version FROM system.local")
+            rows = await self._access.connection.select(node, "SELECT schema_version FROM system.local")
             found.add(str(rows[0]["schema_version"]))
         return found

@@ -27,6 +27,9 @@ COMMANDS = {
 }
 """Where each command is; one whose module does not exist is not listed."""
 
+REPAIRER = "repair.cli_check"
+"""What `check --repair` hands over to; named here as the checker itself never writes to a cluster."""
+
 
 @click.group(cls=LazyGroup, commands_at=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "-V", "--version", prog_name="consistency", message="%(prog)s %(version)s")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import click
 
 from consistency.checking import CheckOptions, run_check
 from consistency.classify import DEFAULT_MAX_SKEW_S
+from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.outputs import STDOUT, require_writable, write_json
@@ -85,6 +87,23 @@ from consistency.verdict import ExitCode
     help="A write time further ahead than this lies in the future.",
 )
 @politeness_options
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Then repair what was found, as [repair] in the configuration file allows, and check what was touched again.",
+)
+@click.option(
+    "--max-rows",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="With --repair: act on no more rows than this. Default: [repair] max_rows, else 1000.",
+)
+@click.option(
+    "--repair-time",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="With --repair: begin no more rows after this. Default: [repair] max_seconds, else 3600.",
+)
 @click.option("--quiet", is_flag=True, help="No progress, and no report where all is well: for cron.")
 @click.option(
     "--show-keys/--hide-keys",
@@ -96,7 +115,8 @@ def check(names: tuple[str, ...], **given: Any) -> int:
 
     Checks the keyspaces and tables named, or all that are not Cassandra's own. Every replica is read alone;
     a difference is reported once it was read again and is still there, so writes in flight are not reported.
-    What could not be read makes the result 'unknown', never 'consistent'. Nothing is written to the cluster.
+    What could not be read makes the result 'unknown', never 'consistent'. Nothing is written to the cluster,
+    unless --repair asks for it: then exit code 0 means that all is consistent now.
 
     \b
     Examples:
@@ -104,6 +124,7 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       consistency check shop shop2.orders --findings findings.jsonl
       consistency check shop --depth versions --dc dc1 --quiet --json /var/lib/consistency/shop.json
       consistency check shop.orders --json - | jq .verdict
+      consistency check shop --repair --max-rows 500 --quiet
 
     \b
     Exit codes:
@@ -112,6 +133,9 @@ def check(names: tuple[str, ...], **given: Any) -> int:
     """  # noqa: D301 - click wants the control character
     order = _order(names, given)
     report, console = _run(order)
+    if order.repair is not None and not report.interrupted:
+        repairer = importlib.import_module(REPAIRER)
+        report = repairer.repair_found(order.target.settings, report, order.options, order.repair, quiet=order.quiet)
     write_json("--json", order.json_path, report.as_json())
     if not (order.quiet and report.exit_code is ExitCode.CONSISTENT):
         keys = console.is_terminal if order.show_keys is None else order.show_keys
@@ -131,6 +155,8 @@ class Order:
     json_path: str | None
     quiet: bool
     show_keys: bool | None
+    repair: Any = None
+    """What may be repaired afterwards; None for nothing."""
 
 
 def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
@@ -155,7 +181,11 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         rf_minimum=given["rf_min"],
         scan=scan,
     )
+    repair = _repair_policy(given, target.config)
+    if repair is not None and options.findings is None:
+        options = replace(options, findings=repair.new_findings())
     return Order(
+        repair=repair,
         target=target,
         typed=Typed(target.words, _repeated(given), names),
         options=options,
@@ -165,6 +195,20 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         quiet=given["quiet"],
         show_keys=given["show_keys"],
     )
+
+
+def _repair_policy(given: dict[str, Any], config: str | None) -> Any:
+    """Return what may be repaired, or None; bounds of a repair without one are a mistake."""
+    if not given["repair"]:
+        for option in ("max_rows", "repair_time"):
+            if given[option] is not None:
+                msg = f"--{option.replace('_', '-')} bounds a repair: it needs --repair"
+                raise UsageError(msg)
+        return None
+    if given["dc"] is not None:
+        raise UsageError("--repair judges all replicas of a row: it cannot be limited by --dc")
+    repairer = importlib.import_module(REPAIRER)
+    return repairer.nightly(config, max_rows=given["max_rows"], max_seconds=given["repair_time"])
 
 
 def _repeated(given: dict[str, Any]) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
-from consistency.settings import ConnectionSettings, GivenOptions, load_settings
+from consistency.settings import ENV_PREFIX, ConnectionSettings, GivenOptions, load_settings
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -50,6 +51,8 @@ class Target:
 
     settings: ConnectionSettings
     words: tuple[str, ...]
+    config: str | None = None
+    """The TOML file that was named, by option or environment."""
 
 
 def take_connection(given: dict[str, Any]) -> Target:
@@ -61,4 +64,5 @@ def take_connection(given: dict[str, Any]) -> Target:
             words.append(f"--{name}" if value else f"--no-{name}")
         elif value is not None:
             words += [f"--{name}", str(value)]
-    return Target(load_settings(GivenOptions(**values)), tuple(words))
+    config = values["config"] or os.environ.get(ENV_PREFIX + "CONFIG")
+    return Target(load_settings(GivenOptions(**values)), tuple(words), config)

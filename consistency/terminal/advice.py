@@ -32,6 +32,10 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
     """Return `(why, words)` for each command that follows from a report."""
     out: list[tuple[str, list[str]]] = []
     differing = report.verdict is Verdict.DIVERGENT
+    if report.repair is not None and report.repair.rows:
+        kept = report.repair.journal or report.repair.plan
+        if kept:
+            out.append(("what was done, and what was left", ["consistency repair show", quoted(kept)]))
     if differing and report.findings_path:
         path = quoted(report.findings_path)
         out.append(("who holds what", _consistency("explain", path, "--row 1", typed=typed)))

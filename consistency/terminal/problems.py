@@ -51,7 +51,7 @@ def choose_findings(top: Sequence[Finding]) -> list[int]:
 
 
 def _kind_text(kind: str) -> str:
-    return safe(kind.replace("_", "\N{NO-BREAK SPACE}"))
+    return safe(kind)
 
 
 def _print_finding(console: Console, number: int, finding: Finding, *, keys: bool) -> None:

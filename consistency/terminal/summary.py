@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from consistency.findings import Kind
-from consistency.report import Report, Severity
+from consistency.report import RepairSummary, Report, Severity
 from consistency.terminal import strip
 from consistency.terminal.advice import Typed, next_commands
 from consistency.terminal.console import VERDICT_STYLES, command, heading, indented, safe
@@ -62,6 +62,8 @@ def claim(report: Report) -> str:
         return "Nothing was compared: no table in scope has replicas to compare."
     if not report.coverage.completed:
         return f"Nothing was read: {_gaps(report)}."
+    if report.repair is not None and report.repair.rows:
+        return _repaired(report, report.repair, amount)
     if report.verdict is Verdict.DIVERGENT:
         found = sum(report.findings_by_kind.values())
         unlike = not set(report.findings_by_kind) & _ALIKE
@@ -76,6 +78,22 @@ def claim(report: Report) -> str:
     if errors and report.verdict is not Verdict.DIVERGENT:
         text += f" {counted(errors, 'rule')} of replication {'is' if errors == 1 else 'are'} broken."
     return text
+
+
+def _repaired(report: Report, repair: RepairSummary, amount: str) -> str:
+    """Say what was found, and what of it is known to be right now."""
+    good = repair.rows - repair.remaining - repair.unknown
+    parts = [f"{good:,} now agree on every replica" + (", proven by reading them" if good else "")]
+    if repair.remaining:
+        parts.append(f"{repair.remaining:,} are left")
+    if repair.unknown:
+        parts.append(f"{repair.unknown:,} wait for replicas that cannot be read")
+    text = f"{repair.rows:,} of {amount} differed: {'; '.join(parts)}."
+    if repair.checked_again is Verdict.DIVERGENT and not repair.remaining:
+        text += " A second check of the partitions written to found differences."
+    elif repair.unchecked or repair.checked_again is Verdict.UNKNOWN:
+        text += " The partitions written to could not all be checked again."
+    return text if report.coverage.complete else f"{text} Not all was read, so there may be more."
 
 
 def _gaps(report: Report) -> str:

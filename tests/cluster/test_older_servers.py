@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from consistency.findings import read_findings
 from consistency.reading import Depth, Locality, Route
 from consistency.verdict import ExitCode
+from repair.decide import Action, Rule
+from repair.journal import Result
 from tests.support.cluster import RunningCluster, sandbox_cluster, summary
 from tests.support.damage import Planter, as_expected, keys_only, names, plain, statics, wide
+from tests.support.repairing import Repairing, results
 
 pytestmark = pytest.mark.cluster
 
@@ -58,3 +62,28 @@ def test_content_by_the_client_route_sees_everything(planted: Planter, tmp_path:
     report, findings = planted.cluster.findings(tmp_path / "f.jsonl", "older", depth=Depth.CONTENT)
     assert {t.route for t in report.tables} == {Route.CLIENT.value}
     assert {as_expected(f) for f in findings} == planted.content, summary(report)
+
+
+@pytest.mark.parametrize("locality", list(Locality))
+def test_repair_on_an_older_server(planted: Planter, tmp_path: Path, locality: Locality) -> None:
+    """What differs is planned and merged by the servers, and the check finds only what was left alone."""
+    cluster, table = planted.cluster, f"mended_{locality.name.lower()}"
+    cluster.ddl(f"CREATE TABLE older.{table} (p int, c int, v text, m map<text, int>, PRIMARY KEY (p, c))")
+    for c in range(20):
+        planted.all(f"INSERT INTO ${table} (p, c, v, m) VALUES (1, {c}, 'v', {{'a': 1}}) @")
+    planted.on(1, f"UPDATE ${table} @ SET v = 'newer' WHERE p = 1 AND c = 1", 1)
+    planted.on(2, f"DELETE FROM ${table} @ WHERE p = 1 AND c = 2", 1)
+    planted.on(3, f"DELETE v FROM ${table} @ WHERE p = 1 AND c = 3", 1)
+    planted.on(1, f"UPDATE ${table} @ SET m['b'] = 2 WHERE p = 1 AND c = 4", 1)
+    repairing = Repairing(cluster, tmp_path, f"older.{table}", locality=locality)
+    made, tally = repairing.repaired()
+    assert {row.rule for row in made.rows} <= {Rule.LAST_WRITE, Rule.ZOMBIE}
+    assert set(results(tally)) <= {Result.VERIFIED, Result.LEFT}
+    left = {tuple(row.ref.key_hex.items()) for row in made.rows if row.action is Action.NONE}
+    assert len(left) <= 1, "only a map's element, whose age an older server does not tell, may be left"
+    after = repairing.check()
+    found = {tuple(f.key_hex.items()) for f in read_findings(tmp_path / "findings.jsonl")}
+    assert found == left, summary(after)
+    held = [list(cluster.on(n, f"SELECT v FROM older.{table} WHERE p = 1")) for n in (1, 2, 3)]
+    assert held[0] == held[1] == held[2]
+    assert len(held[0]) == 19

@@ -8,10 +8,12 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from multiprocessing import Pool
 
 from tests.simulation.cases import run_case
 from tests.simulation.promises import Outcome
+from tests.simulation.repairing import RepairOutcome, run_repair_case
 
 
 def main() -> int:
@@ -20,12 +22,17 @@ def main() -> int:
     parser.add_argument("seed", nargs="?", type=int, help="the seed whose story to tell")
     parser.add_argument("--seeds", type=int, default=0, help="run this many seeds instead")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--repair", action="store_true", help="repairs instead of checks")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     options = parser.parse_args()
     if options.seeds:
-        return many(range(options.first, options.first + options.seeds), options.jobs)
+        return many(range(options.first, options.first + options.seeds), options.jobs, repair=options.repair)
     if options.seed is None:
         parser.error("give a seed, or --seeds N")
+    if options.repair:
+        repaired = run_repair_case(options.seed)
+        print("\n".join(repair_story(repaired)))
+        return 1 if repaired.broken else 0
     outcome = run_case(options.seed)
     print("\n".join(story(outcome)))
     return 1 if outcome.broken else 0
@@ -59,6 +66,32 @@ def story(outcome: Outcome) -> list[str]:
     return lines
 
 
+def repair_story(outcome: RepairOutcome) -> list[str]:
+    """Tell what a repair met, decided and left, line by line."""
+    case, plan = outcome.case, outcome.plan
+    lines = [f"policy {case.policy}, rate {case.rate}, killed and resumed {outcome.resumed} times"]
+    lines += [f"  {fault}" for fault in case.faults]
+    lines += [f"  {case.traffic}"] if case.traffic else []
+    for row in plan.rows:
+        lines.append(f"{row.ref.full_name} {dict(row.ref.key_hex)}: {row.rule.value} -> {row.action.value}")
+    lines += [f"{count} {result.value}" for result, count in outcome.tally.results.items()]
+    lines += [f"  {count} {result.value}: {reason}" for (result, reason), count in outcome.tally.reasons.items()]
+    return lines + (["BROKEN", *(f"  {text}" for text in outcome.broken)] if outcome.broken else ["every law held"])
+
+
+def repair_of(seed: int) -> tuple[int, Counter[str], list[str]]:
+    """Run one repair; what it raises is a broken law too."""
+    try:
+        outcome = run_repair_case(seed)
+    except Exception:  # noqa: BLE001 - whatever it raises is what is looked for
+        return seed, Counter(["raised"]), [traceback.format_exc()]
+    counts = Counter(f"{row.rule.value} {row.action.value}" for row in outcome.plan.rows)
+    counts.update({result.value: count for result, count in outcome.tally.results.items()})
+    counts.update({result.value: count for result, count in (outcome.undone.results if outcome.undone else {}).items()})
+    counts["resumed"] += outcome.resumed
+    return seed, counts, outcome.broken
+
+
 def verdict_of(seed: int) -> tuple[int, str, list[str]]:
     """Run one seed; what it raises is a broken promise too."""
     try:
@@ -68,19 +101,23 @@ def verdict_of(seed: int) -> tuple[int, str, list[str]]:
     return seed, outcome.report.verdict.value, outcome.broken
 
 
-def many(seeds: range, jobs: int) -> int:
+def many(seeds: range, jobs: int, *, repair: bool = False) -> int:
     """Run many seeds and print those that fail, with the command that replays each."""
     started = time.monotonic()
-    verdicts: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
     failed = 0
+    play: Callable[[int], tuple[int, str | Counter[str], list[str]]] = repair_of if repair else verdict_of
+    again = "--repair " if repair else ""
     with Pool(jobs) as pool:
-        for seed, verdict, broken in pool.imap_unordered(verdict_of, seeds, chunksize=50):
-            verdicts[verdict] += 1
+        for seed, what, broken in pool.imap_unordered(play, seeds, chunksize=50):
+            seen.update([what] if isinstance(what, str) else what)
             if broken:
                 failed += 1
-                print(f"seed {seed}: {broken[0][-600:]}\n  replay: python -m tests.simulation {seed}", flush=True)
+                print(
+                    f"seed {seed}: {broken[0][-600:]}\n  replay: python -m tests.simulation {again}{seed}", flush=True
+                )
     seconds = time.monotonic() - started
-    print(f"{len(seeds)} seeds, {failed} failed, {dict(verdicts)}, {len(seeds) / seconds:.0f} seeds/s")
+    print(f"{len(seeds)} seeds, {failed} failed, {dict(seen)}, {len(seeds) / seconds:.0f} seeds/s")
     return 1 if failed else 0
 
 

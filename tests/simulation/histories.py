@@ -211,6 +211,7 @@ class Traffic:
     touched: set[RowKey] = field(default_factory=set)
     lossy: set[tuple[str, Key]] = field(default_factory=set)
     """Partitions of which a replica missed something: a lost delete also shows on rows that were still on their way."""
+    sent: list[tuple[Table, Mutation]] = field(default_factory=list)
     writes: int = 0
     dropped: int = 0
 
@@ -246,6 +247,7 @@ class Traffic:
     def send(self, table: Table, mutation: Mutation) -> None:
         """Hand one mutation to every replica, each in its own time."""
         self.touched |= rows_of(table, mutation, self.cluster)
+        self.sent.append((table, mutation))
         for node in self.cluster.replicas(table, mutation.key):
             if self.rng.random() < self.plan.lost:
                 self.lossy.add((table.name, mutation.key))

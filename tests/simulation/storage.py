@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cassandra.metadata import Murmur3Token
@@ -80,8 +80,12 @@ class Row:
         mark = self.liveness
         return mark is not None and mark.ts > max(deleted, self.deleted) and mark.live(now_s)
 
+    def copied(self) -> Row:
+        """Return a row of its own."""
+        return replace(self, cells=dict(self.cells), complex_deleted=dict(self.complex_deleted))
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class RangeTombstone:
     """A deletion of the rows from `low` to `high`, both included, in the server's order."""
 
@@ -103,6 +107,11 @@ class Partition:
     def deleted_at(self, row: Row) -> int:
         """Return the newest deletion that covers the row from above."""
         return max([self.deleted, *(r.ts for r in self.ranges if not (row.order < r.low or r.high < row.order))])
+
+    def copied(self) -> Partition:
+        """Return a partition of its own."""
+        rows = {clustering: row.copied() for clustering, row in self.rows.items()}
+        return replace(self, static=self.static.copied(), rows=rows, ranges=list(self.ranges))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +146,13 @@ class TableStorage:
         self.order: Callable[[Sequence[bytes]], tuple[Any, ...]] = clustering_order(table)
         self.partitions: dict[Key, Partition] = {}
         self.places: list[Place] = []
+
+    def copied(self) -> TableStorage:
+        """Return what it holds now, for later."""
+        copy = TableStorage(self.table)
+        copy.partitions = {key: partition.copied() for key, partition in self.partitions.items()}
+        copy.places = list(self.places)
+        return copy
 
     def partition(self, key: Key) -> Partition:
         """Return a partition, made where it was not there."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from consistency.reading import Locality
 from consistency.report import Report
-from repair.applying import Tally
+from repair.applying import ApplyOptions
 from repair.decide import Rule
 from repair.journal import Result
+from repair.outcomes import Tally
 from repair.planfile import Plan
 from repair.planner import PlanOptions
 from repair.policy import Policy, Require, Zombies
@@ -22,15 +25,16 @@ Dump = dict[int, dict[str, str]]
 class Repairing:
     """One repair of some tables, its files in a directory of its own."""
 
-    def __init__(self, cluster: RunningCluster, directory: Path, *names: str) -> None:
+    def __init__(self, cluster: RunningCluster, directory: Path, *names: str, locality: Locality | None = None) -> None:
         self.cluster = cluster
+        self.locality = locality
         self.directory = directory
         self.names = names
         self._runs = 0
 
     def check(self) -> Report:
         """Check, and leave the findings in the file that `plan` reads."""
-        return self.cluster.check(*self.names, findings=self.directory / "findings.jsonl")
+        return self.cluster.check(*self.names, findings=self.directory / "findings.jsonl", locality=self.locality)
 
     def plan(self, zombies: Zombies = Zombies.QUARANTINE, require: Require = Require.QUORUM, **options: Any) -> Plan:
         """Plan from the findings of the last check."""
@@ -39,12 +43,13 @@ class Repairing:
             self.directory / "findings.jsonl",
             settings=self.cluster.settings,
             options=PlanOptions(policy, **options),
+            locality=self.locality,
         )
 
-    def apply(self, made: Plan) -> Tally:
+    def apply(self, made: Plan, options: ApplyOptions | None = None) -> Tally:
         """Apply with a new journal."""
         self._runs += 1
-        return apply(made, self.journal, settings=self.cluster.settings)
+        return apply(made, self.journal, settings=self.cluster.settings, options=options, locality=self.locality)
 
     @property
     def journal(self) -> Path:
@@ -66,6 +71,53 @@ def rules(made: Plan) -> set[Rule]:
 def results(tally: Tally) -> dict[Result, int]:
     """Return the counts that are not zero."""
     return {result: count for result, count in tally.results.items() if count}
+
+
+def everything(cluster: RunningCluster, keyspace: str, table: str, nodes: tuple[int, ...] = (1, 2, 3)) -> Dump:
+    """Read every replica alone: all that CQL shows of each row, and of each partition's statics, by key."""
+    columns = list(
+        cluster.session.execute(
+            "SELECT column_name, kind, type FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s",
+            (keyspace, table),
+        )
+    )
+    by_kind: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for column in columns:
+        by_kind[column["kind"]].append(column)
+    partition = [quoted(c["column_name"]) for c in by_kind["partition_key"]]
+    keys = partition + [quoted(c["column_name"]) for c in by_kind["clustering"]]
+    out: Dump = {}
+    for n in nodes:
+        out[n] = _rows(cluster, n, keyspace, table, "", keys, by_kind["regular"])
+        if by_kind["static"]:
+            out[n] |= _rows(cluster, n, keyspace, table, "DISTINCT ", partition, by_kind["static"])
+    return out
+
+
+def tables_of(cluster: RunningCluster, keyspace: str) -> list[str]:
+    """Return the tables of a keyspace."""
+    found = cluster.session.execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", (keyspace,))
+    return [row["table_name"] for row in found]
+
+
+def _rows(
+    cluster: RunningCluster,
+    n: int,
+    keyspace: str,
+    table: str,
+    distinct: str,
+    keys: list[str],
+    columns: list[dict[str, str]],
+) -> dict[str, str]:
+    names = [quoted(c["column_name"]) for c in columns]
+    times = [f"writetime({quoted(c['column_name'])})" for c in columns if c["type"] != "counter"]
+    rows = cluster.on(n, f"SELECT {distinct}{', '.join(keys + names + times)} FROM {keyspace}.{quoted(table)}")
+    return {str(list(row.values())[: len(keys)]): str(list(row.values())) for row in rows}
+
+
+def quoted(name: str) -> str:
+    """Quote an identifier."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def dump(cluster: RunningCluster, table: str, key: str, *cells: str, nodes: tuple[int, ...] = (1, 2, 3)) -> Dump:

@@ -13,7 +13,7 @@ from repair.actions import Actor
 from repair.decide import Action, Decision, Rule
 from repair.evidence import Evidence
 from repair.statements import Write, merging_read
-from tests.unit.test_repair_decide import NODES, YOUNG_US, cell, evidence, table
+from tests.unit.test_repair_decide import BARE, NODES, YOUNG_US, cell, evidence, table
 
 
 class Recorder:
@@ -33,25 +33,27 @@ class Recorder:
         self.sent.append(("ALL" if at_all else "QUORUM", write.cql, write.values[0]))
 
 
-def act(decision: Decision, before: Evidence, after: Sequence[RowState | None], locality: Locality) -> Recorder:
-    """Carry out a decision; the row then reads as `after`."""
+def act(decision: Decision, before: Evidence, *after: Sequence[RowState | None], locality: Locality) -> Recorder:
+    """Carry out a decision; read again, the row reads as `after` says, one after the other."""
     recorder = Recorder(locality)
+    readings = iter(after)
 
     async def again() -> Evidence:
-        return evidence(*after, of=before.table)
+        return evidence(*next(readings), of=before.table)
 
     asyncio.run(Actor(recorder, recorder).act(decision, before, again))  # type: ignore[arg-type]
     return recorder
 
 
 WRITE_BACK = Decision(Rule.LAST_WRITE, Action.WRITE_BACK)
+EMPTY = cell(None)
 TIME = YOUNG_US.to_bytes(8, "big")
 
 
 def test_only_the_lagging_replica_is_written_to() -> None:
     """The winner goes to the replica behind, with its own write time, and nowhere else."""
     before = evidence(cell(), None, cell(), of=table(read_repair="NONE"))
-    sent = act(WRITE_BACK, before, [cell(), cell(), cell()], Locality.NODE_LOCAL).sent
+    sent = act(WRITE_BACK, before, [cell(), cell(), cell()], locality=Locality.NODE_LOCAL).sent
     assert [(node, time) for node, _, time in sent] == [(NODES[1].name, TIME)]
     assert sent[0][1].startswith("UPDATE ks.t USING TIMESTAMP ? AND TTL ? SET v = ?")
 
@@ -59,11 +61,23 @@ def test_only_the_lagging_replica_is_written_to() -> None:
 def test_a_hidden_delete_is_passed_on_at_the_cells_own_time() -> None:
     """A replica that does not show what was written to it knows a delete: the others get it, no newer than the cell."""
     before = evidence(cell(), None, cell(), of=table(read_repair="NONE"))
-    sent = act(WRITE_BACK, before, [cell(), None, cell()], Locality.NODE_LOCAL).sent
-    assert [(node, time) for node, cql, time in sent if cql.startswith("DELETE FROM ks.t USING TIMESTAMP ?")] == [
+    sent = act(WRITE_BACK, before, [cell(), None, cell()], [None] * 3, locality=Locality.NODE_LOCAL).sent
+    assert [(node, time) for node, cql, time in sent if cql.startswith("DELETE v FROM ks.t USING TIMESTAMP ?")] == [
         (NODES[0].name, TIME),
         (NODES[2].name, TIME),
     ]
+    assert len(sent) == 3
+
+
+@pytest.mark.parametrize(("shows", "deleted"), [(None, {0, 2}), (BARE, set())])
+def test_a_deleted_row_is_told_from_a_row_without_cells(shows: RowState | None, deleted: set[int]) -> None:
+    """Others that still show the bare row lose it only where the hiding replica hides a row marker too."""
+    before = evidence(cell(), None, cell(), of=table(read_repair="NONE"))
+    after = ([cell(), None, cell()], [EMPTY, None, EMPTY], [EMPTY, shows and EMPTY, EMPTY])
+    sent = act(WRITE_BACK, before, *after, locality=Locality.NODE_LOCAL).sent
+    assert (NODES[1].name, "INSERT INTO ks.t (id) VALUES (?) USING TIMESTAMP ? AND TTL ?") in [s[:2] for s in sent]
+    found = {node for node, cql, time in sent if cql.startswith("DELETE FROM ks.t USING TIMESTAMP ?") and time == TIME}
+    assert found == {NODES[n].name for n in deleted}
 
 
 @pytest.mark.parametrize(("at_all", "deletes"), [(True, True), (False, False)])
@@ -71,7 +85,7 @@ def test_absence_after_a_quorum_write_is_no_proof_of_a_delete(at_all: bool, dele
     """Without NODE_LOCAL, only a write at ALL shows that the replica had the cell and hid it."""
     before = evidence(cell(), None, cell(), of=table(read_repair="NONE"))
     decision = Decision(Rule.LAST_WRITE, Action.WRITE_BACK, at_all=at_all)
-    sent = act(decision, before, [cell(), None, cell()], Locality.TRACED).sent
+    sent = act(decision, before, [cell(), None, cell()], [None] * 3, locality=Locality.TRACED).sent
     assert any(cql.startswith("DELETE") for _, cql, _ in sent) is deletes
 
 
@@ -79,7 +93,7 @@ def test_a_purge_goes_to_the_holder_at_the_suspects_own_time() -> None:
     """Nothing newer can be deleted by it."""
     before = evidence(cell(), None, None)
     decision = Decision(Rule.ZOMBIE, Action.PURGE, suspects=frozenset({(0, None)}))
-    assert act(decision, before, [None] * 3, Locality.NODE_LOCAL).sent == [
+    assert act(decision, before, [None] * 3, locality=Locality.NODE_LOCAL).sent == [
         (NODES[0].name, "DELETE FROM ks.t USING TIMESTAMP ? WHERE id = ?", TIME)
     ]
 
@@ -87,7 +101,7 @@ def test_a_purge_goes_to_the_holder_at_the_suspects_own_time() -> None:
 def test_a_quarantined_row_is_not_even_read() -> None:
     """A read at ALL would bring it back."""
     before = evidence(cell(), None, None)
-    assert act(Decision(Rule.ZOMBIE), before, [None] * 3, Locality.NODE_LOCAL).sent == []
+    assert act(Decision(Rule.ZOMBIE), before, [None] * 3, locality=Locality.NODE_LOCAL).sent == []
 
 
 def test_the_merging_read_names_no_static_column() -> None:

@@ -66,7 +66,7 @@ CASES = [
     ("one of three", evidence(cell(), "down", "down"), DEFAULT, Rule.TOO_FEW, Action.NONE),
     ("all asked for", evidence(cell(), None, "down"), Policy(require=Require.ALL), Rule.TOO_FEW, Action.NONE),
     ("agreed", evidence(cell(), cell(), cell()), DEFAULT, Rule.AGREED, Action.NONE),
-    ("agreed in the future", evidence(*[cell(at=NOW_US * 2)] * 3), DEFAULT, Rule.AGREED, Action.NONE),
+    ("agreed in the future", evidence(*[cell(at=NOW_US * 2)] * 3), DEFAULT, Rule.FUTURE, Action.NONE),
     ("gone", evidence(None, None, None), DEFAULT, Rule.GONE, Action.NONE),
     ("waits", evidence(cell(), cell(), "down"), DEFAULT, Rule.WAITS, Action.NONE),
     ("future", evidence(cell(), cell(at=NOW_US + 10**9), cell()), DEFAULT, Rule.FUTURE, Action.NONE),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from consistency.errors import LockedError, UsageError
 from consistency.reading import Cell, RowState
 from repair.decide import Action, Rule
 from repair.evidence import RowRef, state_from_json, state_json
-from repair.journal import Journal, Result, parse_journal, read_journal
+from repair.journal import Journal, JournalError, Result, parse_journal, read_journal
 from repair.planfile import Plan, PlannedRow, parse_plan, read_plan, write_plan
 from repair.policy import Policy, Zombies
 
@@ -73,9 +76,13 @@ def test_a_journal_cut_anywhere_is_what_had_happened(tmp_path: Path) -> None:
     """At every cut point only whole lines count: an intent is never lost once its write may have begun."""
     path = tmp_path / "journal"
     journal = Journal.create(path, plan_of())
-    journal.intent(0, {"h": STATE, "g": None})
-    journal.outcome(0, Result.VERIFIED, "", {"h": STATE})
-    journal.intent(1, {"h": None})
+
+    async def work() -> None:
+        await journal.intent(0, {"h": STATE, "g": None})
+        await journal.outcome(0, Result.VERIFIED, "", {"h": STATE})
+        await journal.intent(1, {"h": None})
+
+    asyncio.run(work())
     journal.close()
     raw = path.read_bytes()
     first = raw.index(b"\n") + 1
@@ -97,7 +104,7 @@ def test_a_reopened_journal_drops_the_torn_line(tmp_path: Path) -> None:
     """What follows a torn line is written after the last whole one; the first pre-image stays."""
     path = tmp_path / "journal"
     journal = Journal.create(path, plan_of())
-    journal.intent(0, {"h": STATE})
+    asyncio.run(journal.intent(0, {"h": STATE}))
     journal.close()
     with path.open("ab") as file:
         file.write(b'{"outcome":0,"resu')
@@ -105,8 +112,12 @@ def test_a_reopened_journal_drops_the_torn_line(tmp_path: Path) -> None:
     assert record.entries[0].result is None
     with pytest.raises(LockedError):
         Journal.reopen(path)
-    journal.intent(0, {"h": None})
-    journal.outcome(0, Result.SKIPPED, "changed")
+
+    async def work() -> None:
+        await journal.intent(0, {"h": None})
+        await journal.outcome(0, Result.SKIPPED, "changed")
+
+    asyncio.run(work())
     journal.close()
     entry = read_journal(path).entries[0]
     assert entry.before == {"h": STATE}
@@ -117,10 +128,66 @@ def test_a_journal_is_never_overwritten(tmp_path: Path) -> None:
     """A second apply must name another file; a damaged middle line is refused, not skipped."""
     path = tmp_path / "journal"
     journal = Journal.create(path, plan_of())
-    journal.outcome(0, Result.VERIFIED, "")
+    asyncio.run(journal.outcome(0, Result.VERIFIED, ""))
     journal.close()
     with pytest.raises(UsageError, match="resume"):
         Journal.create(path, plan_of())
     raw = path.read_bytes()
     with pytest.raises(UsageError, match="line 2"):
         parse_journal(raw[:-5] + b"x\n" + raw[-20:], "journal")
+
+
+def test_rows_under_way_share_an_fsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred rows at once cost a few fsyncs, and each line is durable before its row goes on."""
+    journal = Journal.create(tmp_path / "journal", plan_of(100))
+    synced: list[int] = []
+    real = os.fsync
+
+    def counted(handle: int) -> None:
+        synced.append((tmp_path / "journal").read_bytes().count(b'"intent"'))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", counted)
+
+    async def row(number: int) -> None:
+        await journal.intent(number, {"h": STATE})
+        assert f'"intent":{number},'.encode() in (tmp_path / "journal").read_bytes()
+
+    async def work() -> None:
+        await asyncio.gather(*map(row, range(100)))
+
+    asyncio.run(work())
+    journal.close()
+    assert len(synced) <= 3
+    assert synced[-1] == 100
+    assert set(read_journal(tmp_path / "journal").entries) == set(range(100))
+
+
+def test_a_full_disk_stops_the_journal_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a torn line nothing is added, whoever tries; what was durable reads back."""
+    path = tmp_path / "journal"
+    journal = Journal.create(path, plan_of())
+    real = os.write
+    room = 30
+
+    def full(handle: int, raw: bytes) -> int:
+        nonlocal room
+        if room == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        part, room = raw[:room], 0
+        return real(handle, part)
+
+    async def work() -> None:
+        await journal.outcome(0, Result.VERIFIED, "")
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(JournalError, match=r"No space left.*resume"):
+            await journal.intent(1, {"h": STATE})
+        monkeypatch.setattr(os, "write", real)
+        with pytest.raises(JournalError):
+            await journal.outcome(2, Result.VERIFIED, "")
+
+    asyncio.run(work())
+    journal.close()
+    record = read_journal(path)
+    assert set(record.entries) == {0}
+    assert record.length < len(path.read_bytes())

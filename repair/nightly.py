@@ -1,0 +1,126 @@
+"""Check, plan, apply, check again what was touched: what `check --repair` does, on one page.
+
+Bounded by rows and time. Whatever was found and not shown to be repaired stays a finding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from consistency.checking import CheckOptions, run_check
+from consistency.errors import UsageError
+from consistency.reader import Clock
+from consistency.replicas import CqlReader
+from consistency.report import RepairSummary, Report
+from consistency.session import open_cluster
+from consistency.settings import ConnectionSettings
+from repair.applying import ApplyOptions
+from repair.config import NightlyPolicy
+from repair.journal import Entry, Result, read_journal
+from repair.outcomes import Tally, untouched
+from repair.planfile import Plan, write_plan
+from repair.planner import PlanOptions, make_plan
+from repair.run import apply_with, begin
+
+_MOST_PARTITIONS = 2_000
+"""With more partitions touched in a table the whole table is checked again: that costs less."""
+
+
+@dataclass(frozen=True, slots=True)
+class NightlyProgress:
+    """Who is told of rows planned and rows applied."""
+
+    planned: Callable[[int, int], None] = lambda *_: None
+    applied: Callable[[Tally], None] = lambda *_: None
+
+
+@dataclass(frozen=True, slots=True)
+class NightlyFiles:
+    """Where one run leaves what it found, planned and did; they share the check's run id."""
+
+    findings: Path
+    plan: Path
+    journal: Path
+
+    @classmethod
+    def of(cls, findings: Path, run_id: str, directory: Path) -> NightlyFiles:
+        """Name them."""
+        return cls(findings, directory / f"{run_id}.plan.jsonl", directory / f"{run_id}.journal.jsonl")
+
+
+async def repair_found(
+    settings: ConnectionSettings,
+    found: Report,
+    checked: CheckOptions,
+    nightly: NightlyPolicy,
+    stop: asyncio.Event,
+    progress: NightlyProgress | None = None,
+) -> tuple[Report, Plan | None, Tally | None]:
+    """Repair what a check found, within bounds; return its report with what came of it."""
+    if checked.findings is None:
+        raise UsageError("a repair needs the findings in a file")
+    if not sum(found.findings_by_kind.values()):
+        if checked.findings.parent == nightly.directory:
+            checked.findings.unlink(missing_ok=True)  # nobody asked for a file of nothing
+        return replace(found, repair=RepairSummary()), None, None
+    progress = progress or NightlyProgress()
+    nightly.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = NightlyFiles.of(checked.findings, found.run_id, nightly.directory)
+    async with open_cluster(settings) as (reader, clock):
+        until = clock.monotonic() + nightly.max_seconds
+        options = PlanOptions(nightly.policy, nightly.only, nightly.max_rows)
+        plan = await make_plan(reader, clock, files.findings, options, progress.planned)
+        write_plan(files.plan, plan)
+        tally = Tally(len(plan.rows))
+        entries: dict[int, Entry] = {}
+        if plan.to_do and not stop.is_set():
+            pace = ApplyOptions(nightly.rate, until=until)
+            tally = await apply_with(reader, clock, plan, begin(files.journal, plan), pace, stop, progress.applied)
+            entries = dict(read_journal(files.journal).entries)
+        after = await _check_touched(reader, clock, plan, entries, checked, stop)
+    return replace(found, repair=summary(files, plan, entries, after, interrupted=stop.is_set())), plan, tally
+
+
+async def _check_touched(
+    reader: CqlReader, clock: Clock, plan: Plan, entries: dict[int, Entry], checked: CheckOptions, stop: asyncio.Event
+) -> Report | None:
+    """Check the partitions of every row that was acted on, as any check would; None where there are none."""
+    touched: dict[str, set[int]] = defaultdict(set)
+    for number, entry in entries.items():
+        if entry.before is not None:
+            ref = plan.rows[number].ref
+            touched[ref.full_name].add(ref.token)
+    if not touched or stop.is_set():
+        return None
+    narrow = {name: frozenset(tokens) for name, tokens in touched.items() if len(tokens) <= _MOST_PARTITIONS}
+    options = replace(checked, names=tuple(touched), findings=None, non_owners=False, only_tokens=narrow)
+    return await run_check(reader, clock, options, stop=stop)
+
+
+def summary(
+    files: NightlyFiles, plan: Plan, entries: dict[int, Entry], after: Report | None, *, interrupted: bool
+) -> RepairSummary:
+    """Add up what came of each row; what has no outcome was left, for want of time or for a rule."""
+    results: dict[str, int] = defaultdict(int)
+    for number, row in enumerate(plan.rows):
+        result = entries.get(number, Entry()).result or untouched(row)
+        results[result.value] += 1
+    verified = results.get(Result.VERIFIED.value, 0)
+    unknown = results.get(Result.WAITING.value, 0) + results.get(Result.UNKNOWN.value, 0)
+    acted = sum(entry.before is not None for entry in entries.values())
+    return RepairSummary(
+        plan=str(files.plan),
+        journal=str(files.journal) if entries else None,
+        rows=len(plan.rows),
+        acted_on=acted,
+        results=dict(results),
+        remaining=len(plan.rows) - verified - unknown,
+        unknown=unknown,
+        checked_again=after.verdict if after else None,
+        unchecked=bool(acted) and after is None,
+        interrupted=interrupted,
+    )

@@ -1,0 +1,85 @@
+"""What comes of a row, why, how it adds up, and which exit code that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from repair.decide import Action, Decision, Rule
+from repair.evidence import Evidence
+from repair.journal import Copies, Result
+from repair.planfile import PlannedRow
+
+_SHADOWED = "a delete that a replica still knows of covers it there, so it was no zombie: plan with --zombies purge"
+
+Outcome = tuple[Result, str, "Copies | None"]
+"""What came of a row, why, and the copies after it."""
+
+
+@dataclass
+class Tally:
+    """What came of the rows so far, with a reason for each that is not verified."""
+
+    total: int
+    results: Counter[Result] = field(default_factory=Counter)
+    reasons: Counter[tuple[Result, str]] = field(default_factory=Counter)
+    interrupted: bool = False
+    out_of_time: bool = False
+
+    def add(self, result: Result, reason: str) -> None:
+        """Count one row."""
+        self.results[result] += 1
+        if result is not Result.VERIFIED:
+            self.reasons[result, reason] += 1
+
+    @property
+    def done(self) -> int:
+        """How many rows have an outcome."""
+        return sum(self.results.values())
+
+
+def copies(evidence: Evidence) -> Copies:
+    """Return each replica's copy by host id."""
+    return {node.host_id: state for node, state in evidence.states.items()}
+
+
+def untouched(row: PlannedRow) -> Result:
+    """Return what comes of a row that nothing is done with."""
+    decision = Decision(row.rule)
+    if decision.done:
+        return Result.VERIFIED
+    return Result.WAITING if decision.unknown else Result.LEFT
+
+
+def left_alone(row: PlannedRow) -> Outcome:
+    """Return the outcome of a row that nothing is done with."""
+    result = untouched(row)
+    verified = result is Result.VERIFIED
+    return result, row.rule.sentence if verified else f"{row.rule.value}: {row.sentence}", None
+
+
+def settled(now: Evidence) -> Outcome | None:
+    """Return the outcome of a row whose replicas agree after it was acted on; None where they do not, yet."""
+    if now.agreed and not now.unread:
+        return Result.VERIFIED, "", copies(now)
+    if now.agreed and len(now.states) >= now.quorum:
+        nodes = ", ".join(sorted(node.name for node in now.unread))
+        return Result.WAITING, f"the replicas that can be read agree; not read: {nodes}", copies(now)
+    return None
+
+
+def failed(row: PlannedRow, before: Evidence, now: Evidence, failure: str) -> Outcome:
+    """Return the outcome of a row whose replicas still do not agree; `failure` is what went wrong in acting on it."""
+    if len(now.states) < len(before.states) or (failure and now.unread):
+        return Result.UNKNOWN, failure or next(iter(now.unread.values())), copies(now)
+    why = _SHADOWED if row.rule is Rule.ZOMBIE and row.action is Action.RECONCILE else "the replicas still differ"
+    return Result.DIVERGENT, failure or why, copies(now)
+
+
+def exit_code(results: Iterable[Result]) -> int:
+    """Return the command's exit code: what is left or differs weighs more than what is not known."""
+    found = set(results)
+    if found & {Result.LEFT, Result.SKIPPED, Result.DIVERGENT, Result.NOT_UNDONE}:
+        return 1
+    return 3 if found & {Result.WAITING, Result.UNKNOWN} else 0

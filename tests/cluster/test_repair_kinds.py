@@ -1,0 +1,313 @@
+"""Repair of every kind of table and circumstance: lost rows, live writers, views, time windows, LWT, undo, nightly."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from consistency.findings import read_findings
+from consistency.reading import Locality
+from consistency.verdict import ExitCode
+from repair.applying import ApplyOptions
+from repair.decide import Action, Rule
+from repair.journal import Result
+from repair.planfile import Plan
+from repair.policy import Zombies
+from tests.support.cluster import RunningCluster, eventually, summary
+from tests.support.damage import SHAPES, Planter
+from tests.support.histories import SHAPES as TWINS
+from tests.support.histories import play
+from tests.support.repairing import Repairing, everything, results, rules
+
+pytestmark = pytest.mark.cluster
+DAY_US = 86_400_000_000
+
+
+@pytest.fixture
+def base_us() -> int:
+    """A write time a minute ago."""
+    return time.time_ns() // 1000 - 60_000_000
+
+
+def table(cluster: RunningCluster, keyspace: str, options: str = "") -> None:
+    """Make a keyspace with a table of a key and a value."""
+    ks = cluster.keyspace(keyspace)
+    cluster.ddl(f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v text){options}")
+
+
+def test_a_row_that_two_replicas_lost_is_restored(cluster: RunningCluster, tmp_path: Path) -> None:
+    """Written yesterday, held by one of three, gc_grace not passed: no purged delete can be the cause."""
+    table(cluster, "lost")
+    yesterday = time.time_ns() // 1000 - DAY_US
+    cluster.on(2, f"INSERT INTO lost.t (id, v) VALUES (1, 'only here') USING TIMESTAMP {yesterday}")
+    repairing = Repairing(cluster, tmp_path, "lost")
+    made, tally = repairing.repaired()
+    assert rules(made) == {Rule.LAST_WRITE}
+    assert results(tally) == {Result.VERIFIED: 1}
+    held = everything(cluster, "lost", "t")
+    assert held[1] == held[2] == held[3]
+    assert str(yesterday) in held[1]["[1]"]
+
+
+def test_a_write_in_the_middle_of_apply_survives(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """Rows still to come are written to while others are repaired: each write stays, its row is skipped and named."""
+    table(cluster, "middle")
+    rows = 60
+    cluster.load(f"INSERT INTO middle.t (id, v) VALUES (?, 'v') USING TIMESTAMP {base_us}", [(i,) for i in range(rows)])
+    for i in range(rows):
+        cluster.on(1, f"UPDATE middle.t USING TIMESTAMP {base_us + 1} SET v = 'w' WHERE id = {i}")
+    repairing = Repairing(cluster, tmp_path, "middle")
+    repairing.check()
+    made = repairing.plan()
+    late = [int.from_bytes(bytes.fromhex(row.ref.key_hex["id"]), "big") for row in made.rows[-10:]]
+    journal = tmp_path / "journal-1.jsonl"
+
+    def write() -> None:
+        eventually(lambda: journal.exists() and journal.read_bytes().count(b'"outcome"') > 3, what="the first rows")
+        for row in late:
+            cluster.on(2, f"UPDATE middle.t SET v = 'live' WHERE id = {row}")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    tally = repairing.apply(made, ApplyOptions(rate=15.0, at_once=2))
+    writer.join()
+    assert results(tally) == {Result.VERIFIED: rows - 10, Result.SKIPPED: 10}, tally
+    assert all("changed since" in reason for _, reason in tally.reasons)
+    for row in late:
+        assert cluster.on(2, f"SELECT v FROM middle.t WHERE id = {row}").one()["v"] == "live"
+        assert cluster.on(3, f"SELECT v FROM middle.t WHERE id = {row}").one()["v"] == "v", (
+            "a skipped row was written to"
+        )
+
+
+def test_time_window_tables_are_repaired_with_a_warning(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """Old rows land in the newest window: said in the plan, before anything is done."""
+    table(cluster, "windows", " WITH compaction = {'class': 'TimeWindowCompactionStrategy'}")
+    cluster.on(1, f"INSERT INTO windows.t (id, v) VALUES (1, 'v') USING TIMESTAMP {base_us}")
+    repairing = Repairing(cluster, tmp_path, "windows")
+    made, tally = repairing.repaired()
+    assert ["TimeWindowCompactionStrategy" in warning for warning in made.warnings] == [True]
+    assert results(tally) == {Result.VERIFIED: 1}
+
+
+def test_rows_written_by_lwt_are_repaired(cluster: RunningCluster, tmp_path: Path) -> None:
+    """A row under Paxos is merged like any other, and the next conditional write sees the merge."""
+    table(cluster, "lwt")
+    for i in range(5):
+        cluster.everywhere(f"INSERT INTO lwt.t (id, v) VALUES ({i}, 'v') IF NOT EXISTS")
+    time.sleep(0.5)
+    cluster.on(1, "DELETE FROM lwt.t WHERE id = 1")
+    cluster.on(2, "UPDATE lwt.t SET v = 'w' WHERE id = 2")
+    time.sleep(0.5)
+    repairing = Repairing(cluster, tmp_path, "lwt")
+    _, tally = repairing.repaired()
+    assert results(tally) == {Result.VERIFIED: 2}, tally
+    assert cluster.everywhere("UPDATE lwt.t SET v = 'x' WHERE id = 2 IF v = 'w'").one()["[applied]"]
+    assert not cluster.everywhere("UPDATE lwt.t SET v = 'x' WHERE id = 1 IF EXISTS").one()["[applied]"]
+    assert repairing.check().exit_code is ExitCode.CONSISTENT
+
+
+def test_views_are_never_written_directly(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """A view's finding is left to its table; repairing the table's row puts the view right."""
+    table(cluster, "viewed")
+    cluster.ddl(
+        "CREATE MATERIALIZED VIEW viewed.by_v AS SELECT * FROM viewed.t WHERE v IS NOT NULL AND id IS NOT NULL"
+        " PRIMARY KEY (v, id)"
+    )
+    cluster.everywhere(f"INSERT INTO viewed.t (id, v) VALUES (1, 'v') USING TIMESTAMP {base_us}")
+    cluster.on(1, f"INSERT INTO viewed.t (id, v) VALUES (2, 'w') USING TIMESTAMP {base_us}")
+    repairing = Repairing(cluster, tmp_path, "viewed.by_v", "viewed.t")
+    repairing.check()
+    made = repairing.plan()
+    of_view = [row for row in made.rows if row.ref.table == "by_v"]
+    assert all((row.rule, row.action) in ((Rule.VIEW, Action.NONE), (Rule.AGREED, Action.NONE)) for row in of_view)
+    repairing.apply(made.only(lambda row: row.ref.table == "t"))
+    assert Repairing(cluster, tmp_path, "viewed.t").check().exit_code is ExitCode.CONSISTENT
+
+
+def test_undo_of_collections_statics_and_expiries(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """What most replicas held comes back on all, elements, statics and expiries too; a later write survives it."""
+    ks = cluster.keyspace("undone")
+    cluster.ddl(f"CREATE TABLE {ks}.t (p int, c int, s text static, v text, m map<text, int>, PRIMARY KEY (p, c))")
+    for c in range(4):
+        cluster.everywhere(
+            f"INSERT INTO undone.t (p, c, s, v, m) VALUES (1, {c}, 's', 'v', {{'a': 1, 'b': 2}})"
+            f" USING TIMESTAMP {base_us}"
+        )
+    later = f"USING TIMESTAMP {base_us + 1}"
+    cluster.on(1, f"UPDATE undone.t {later} SET m['c'] = 3 WHERE p = 1 AND c = 0")
+    cluster.on(2, f"UPDATE undone.t {later} SET s = 't' WHERE p = 1")
+    cluster.on(3, f"DELETE FROM undone.t {later} WHERE p = 1 AND c = 1")
+    cluster.on(1, f"UPDATE undone.t {later} AND TTL 5000 SET v = 'soon gone' WHERE p = 1 AND c = 2")
+    cluster.on(1, f"UPDATE undone.t {later} SET v = 'w' WHERE p = 1 AND c = 3")
+    repairing = Repairing(cluster, tmp_path, "undone")
+    _, tally = repairing.repaired()
+    assert results(tally) == {Result.VERIFIED: 5}, tally
+    cluster.everywhere("UPDATE undone.t SET v = 'live' WHERE p = 1 AND c = 3")
+    ran = cluster.command("repair", "undo", str(repairing.journal), "--yes", *cluster.host_options)
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "4 undone" in ran.stdout
+    assert "1 not-undone" in ran.stdout
+    rows = {row["c"]: row for row in cluster.on(3, "SELECT c, s, v, m FROM undone.t WHERE p = 1")}
+    assert {c: row["v"] for c, row in rows.items()} == {0: "v", 1: "v", 2: "v", 3: "live"}
+    assert {row["s"] for row in rows.values()} == {"s"}
+    assert dict(rows[0]["m"]) == dict(rows[1]["m"]) == {"a": 1, "b": 2}
+    assert repairing.check().exit_code is ExitCode.CONSISTENT
+
+
+def test_undo_of_a_purge_brings_the_row_back(cluster: RunningCluster, tmp_path: Path) -> None:
+    """What a purge took is in the journal, and undo writes it to all replicas."""
+    table(cluster, "purged", " WITH gc_grace_seconds = 1")
+    old = time.time_ns() // 1000 - 3_600_000_000
+    cluster.on(1, f"INSERT INTO purged.t (id, v) VALUES (1, 'undead') USING TIMESTAMP {old}")
+    repairing = Repairing(cluster, tmp_path, "purged")
+    _, tally = repairing.repaired(zombies=Zombies.PURGE)
+    assert results(tally) == {Result.VERIFIED: 1}
+    assert not list(cluster.on(1, "SELECT id FROM purged.t"))
+    ran = cluster.command("repair", "undo", str(repairing.journal), "--yes", *cluster.host_options)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert {cluster.on(n, "SELECT v FROM purged.t").one()["v"] for n in (1, 2, 3)} == {"undead"}
+
+
+@pytest.mark.parametrize("read_repair", ["BLOCKING", "NONE"])
+def test_repair_through_traced_reads(cluster: RunningCluster, tmp_path: Path, base_us: int, read_repair: str) -> None:
+    """Without NODE_LOCAL the same rows are put right, by merging reads or by write-back through all replicas."""
+    table(cluster, "traced", f" WITH read_repair = '{read_repair}'")
+    for i in range(6):
+        cluster.everywhere(f"INSERT INTO traced.t (id, v) VALUES ({i}, 'v') USING TIMESTAMP {base_us}")
+    later = f"USING TIMESTAMP {base_us + 1}"
+    cluster.on(1, f"UPDATE traced.t {later} SET v = 'w' WHERE id = 0")
+    cluster.on(2, f"DELETE FROM traced.t {later} WHERE id = 1")
+    cluster.on(3, f"DELETE v FROM traced.t {later} WHERE id = 2")
+    cluster.on(1, f"INSERT INTO traced.t (id, v) VALUES (9, 'new') {later}")
+    repairing = Repairing(cluster, tmp_path, "traced", locality=Locality.TRACED)
+    made, tally = repairing.repaired()
+    assert len(made.to_do) == 4
+    assert results(tally) == {Result.VERIFIED: 4}, tally
+    held = everything(cluster, "traced", "t")
+    assert held[1] == held[2] == held[3]
+    assert "[1]" not in held[1]
+
+
+def nightly(
+    cluster: RunningCluster, directory: Path, *options: str, settings: str = ""
+) -> tuple[int, dict[str, object]]:
+    """Run `check --repair` as cron does; return its exit code and report."""
+    config = directory / "config.toml"
+    config.write_text(f"[repair]\nsettle = 0.3\ndirectory = '{directory / 'repairs'}'\n{settings}")
+    report = directory / "report.json"
+    words = ["--repair", "--quiet", "--config", str(config), "--json", str(report), *options]
+    ran = cluster.command("check", "nightly", *words, *cluster.host_options)
+    assert "Traceback" not in ran.stderr, ran.stderr
+    return ran.returncode, json.loads(report.read_text())
+
+
+def test_a_nightly_repair_ends_consistent(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """Damaged and repaired within bounds: exit code 0, every row verified and checked again; the next finds none."""
+    table(cluster, "nightly")
+    for i in range(30):
+        cluster.on(i % 3 + 1, f"INSERT INTO nightly.t (id, v) VALUES ({i}, 'v') USING TIMESTAMP {base_us}")
+    code, report = nightly(cluster, tmp_path)
+    assert code == 0, report
+    assert report["verdict"] == "consistent"
+    repair = report["repair"]
+    assert isinstance(repair, dict)
+    assert (repair["rows"], repair["acted_on"], repair["results"]) == (30, 30, {"verified": 30})
+    assert repair["checked_again"] == "consistent"
+    assert Path(repair["journal"]).stat().st_mode & 0o777 == 0o600
+    code, report = nightly(cluster, tmp_path)
+    assert code == 0
+    assert report["findings_by_kind"] == {}
+
+
+def test_a_nightly_repair_keeps_to_its_bounds(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """No more rows than --max-rows, none after the time is up, nothing that a rule leaves: each keeps exit code 1."""
+    table(cluster, "nightly")
+    for i in range(10):
+        cluster.on(1, f"INSERT INTO nightly.t (id, v) VALUES ({i}, 'v') USING TIMESTAMP {base_us}")
+    cluster.on(2, "INSERT INTO nightly.t (id, v) VALUES (99, 'undead') USING TIMESTAMP 1000")
+    before = everything(cluster, "nightly", "t")
+    code, report = nightly(cluster, tmp_path, "--repair-time", "0")
+    assert code == 1
+    assert everything(cluster, "nightly", "t") == before
+    code, report = nightly(cluster, tmp_path, "--max-rows", "4")
+    assert code == 1
+    repair = report["repair"]
+    assert isinstance(repair, dict)
+    assert (repair["acted_on"], repair["remaining"]) == (4, 7)
+    assert len(everything(cluster, "nightly", "t")[2]) == 5
+    code, report = nightly(cluster, tmp_path)
+    assert code == 1, "the zombie is left"
+    repair = report["repair"]
+    assert isinstance(repair, dict)
+    assert (repair["acted_on"], repair["remaining"]) == (6, 1)
+    code, report = nightly(cluster, tmp_path, settings="zombies = 'purge'\n")
+    assert code == 0, report
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [("zombies = 'burn'", "zombies"), ("speed = 3", "speed"), ("max_rows = 'all'", "max_rows"), ("rate = -1", "rate")],
+)
+def test_a_bad_policy_is_one_line(cluster: RunningCluster, tmp_path: Path, settings: str, says: str) -> None:
+    """Refused before anything is read, naming the entry."""
+    config = tmp_path / "config.toml"
+    config.write_text(f"[repair]\n{settings}\n")
+    ran = cluster.command("check", "--repair", "--config", str(config), *cluster.host_options)
+    assert ran.returncode == 2
+    assert len(ran.stderr.strip().splitlines()) == 1
+    assert says in ran.stderr
+
+
+def test_histories_end_in_cassandras_own_merge(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """Random writes, deletes and TTLs on random replicas, the same at ALL on a twin: repaired, the tables are alike."""
+    ks = cluster.keyspace("twins")
+    histories = play(cluster, ks, base_us, per_shape=50)
+    assert histories == 50 * len(TWINS) >= 200
+    repairing = Repairing(cluster, tmp_path, *[f"twins.{name}" for name in TWINS])
+    repairing.check()
+    made = repairing.plan()
+    tally = repairing.apply(made)
+    assert set(results(tally)) <= {Result.VERIFIED, Result.LEFT}, tally
+    left = {(row.ref.table, row.ref.token) for row in made.rows if row.action is Action.NONE}
+    after = repairing.check()
+    again = {(found.table, found.token) for found in read_findings(tmp_path / "findings.jsonl")}
+    assert again <= left, summary(after)
+    assert len(left) * 10 < len(made.rows), "most histories must be decided"
+    for name in TWINS:
+        held, twin = everything(cluster, ks, name), everything(cluster, ks, f"{name}_twin")
+        abstained = {key for key in held[1].keys() | twin[1].keys() if _partition(key) in _left_partitions(made, name)}
+        for n in (1, 2, 3):
+            mine = {k: v for k, v in held[n].items() if k not in abstained}
+            assert mine == {k: v for k, v in twin[n].items() if k not in abstained}, f"{name} on node {n}"
+
+
+def _partition(key: str) -> int:
+    return int(key.strip("[]").split(",")[0])
+
+
+def _left_partitions(made: Plan, name: str) -> set[int]:
+    rows = [row for row in made.rows if row.ref.table == name and row.action is Action.NONE]
+    return {int.from_bytes(bytes.fromhex(row.ref.key_hex["p"]), "big", signed=True) for row in rows}
+
+
+def test_the_shapes_are_all_repaired_by_the_command_line(cluster: RunningCluster, tmp_path: Path) -> None:
+    """From check to check by the commands a person types, with the exit codes that a script reads."""
+    planter = Planter(cluster, cluster.keyspace("typed"))
+    SHAPES["statics"](planter)
+    findings, plan, journal = (str(tmp_path / name) for name in ("findings.jsonl", "plan.jsonl", "journal.jsonl"))
+    hosts = cluster.host_options
+    assert cluster.command("check", "typed", "--findings", findings, *hosts).returncode == 1
+    planned = cluster.command("repair", "plan", findings, "-o", plan, "--settle", "0.3", *hosts)
+    assert planned.returncode in (0, 1), planned.stderr
+    shown = cluster.command("repair", "show", plan)
+    assert shown.returncode == 0
+    assert shown.stdout == planned.stdout
+    applied = cluster.command("repair", "apply", plan, "--journal", journal, "--yes", *hosts)
+    assert applied.returncode == planned.returncode, applied.stdout + applied.stderr
+    assert cluster.command("repair", "show", journal).returncode == applied.returncode
+    assert cluster.command("check", "typed", *hosts).returncode == applied.returncode

@@ -1,0 +1,214 @@
+"""The simulated servers as the repairer writes to them: its statements, merging reads, and compaction."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+
+from consistency.cqlbytes import split_map, split_sequence
+from consistency.errors import ReplicaUnavailable
+from consistency.ring import Node
+from consistency.schema import Column, Table
+from repair.statements import Write as Statement
+from tests.simulation.memory import Fault, SimCluster, Trouble
+from tests.simulation.storage import NEVER, Delete, Key, TableStorage, Write
+from tests.simulation.vclock import VirtualLoop
+
+_UPDATE = re.compile(r"UPDATE (\S+) USING TIMESTAMP \? AND TTL \? SET (\S+?)(\[\?\])? = (.*) WHERE ")
+_PUT = re.compile(r"UPDATE (\S+) USING TIMESTAMP \? AND TTL \? SET (.*) WHERE ")
+_INSERT = re.compile(r"INSERT INTO (\S+) \((.*?)\) VALUES")
+_DELETE = re.compile(r"DELETE (?:(\S+?)(\[\?\])? )?FROM (\S+) USING TIMESTAMP \? WHERE ")
+_SELECT = re.compile(r"SELECT .* FROM (\S+) WHERE ")
+
+
+def _long(raw: bytes | None) -> int:
+    return int.from_bytes(raw or b"", "big", signed=True)
+
+
+class SimWriter:
+    """The port `RowWriter` on simulated storage. What was sent is done, also if the sender dies meanwhile."""
+
+    def __init__(self, cluster: SimCluster, loop: VirtualLoop, table: Table, faults: tuple[Fault, ...]) -> None:
+        self._cluster = cluster
+        self._loop = loop
+        self._table = table
+        self._faults = [fault for fault in faults if fault.trouble is Trouble.DOWN]
+
+    async def schema_versions(self, nodes: tuple[Node, ...]) -> set[str]:
+        return {"one"}
+
+    async def on(self, node: Node, write: Statement) -> None:
+        await asyncio.shield(asyncio.ensure_future(self._on(node, write)))
+
+    async def through(self, node: Node, write: Statement, *, at_all: bool) -> None:
+        await asyncio.shield(asyncio.ensure_future(self._through(node, write, at_all=at_all)))
+
+    async def _on(self, node: Node, write: Statement) -> None:
+        await asyncio.sleep(0.001)
+        if self._is_down(node):
+            msg = f"{node}: down"
+            raise ReplicaUnavailable(msg)
+        for mutation in self._mutations(write):
+            mutation.apply(self._cluster.store(node, self._table))
+
+    def _is_down(self, node: Node) -> bool:
+        return any(f.node == node and f.start_s <= self._loop.now < f.end_s for f in self._faults)
+
+    async def _through(self, node: Node, write: Statement, *, at_all: bool) -> None:
+        await asyncio.sleep(0.001)
+        table = self._table
+        if not _SELECT.match(write.cql):
+            for mutation in self._mutations(write):
+                owners = self._cluster.replicas(table, mutation.key)
+                up = [owner for owner in owners if not self._is_down(owner)]
+                self._require(node, up, owners, at_all=at_all)
+                self._cluster.apply(table, mutation, up)
+            return
+        split = len(table.partition_key)
+        key = tuple(part or b"" for part in write.values)
+        owners = self._cluster.replicas(table, key[:split])
+        up = [owner for owner in owners if not self._is_down(owner)]
+        self._require(node, up, owners, at_all=at_all)
+        if table.read_repair != "BLOCKING":
+            return
+        clustering = None if " IN ()" in write.cql else key[split:]
+        merged = TableStorage(table)
+        for owner in up:
+            merge_row(self._cluster.store(owner, table), merged, key[:split], clustering)
+        for owner in up:
+            merge_row(merged, self._cluster.store(owner, table), key[:split], clustering)
+
+    @staticmethod
+    def _require(node: Node, up: list[Node], owners: tuple[Node, ...], *, at_all: bool) -> None:
+        if len(up) < (len(owners) if at_all else len(owners) // 2 + 1):
+            msg = f"{node}: too few replicas"
+            raise ReplicaUnavailable(msg)
+
+    def _mutations(self, write: Statement) -> list[Write | Delete]:
+        if found := _INSERT.match(write.cql):
+            return [self._insert(found[2].split(", "), list(write.values), write.now_s or 0)]
+        if found := _UPDATE.match(write.cql):
+            element = found[3] or "+ ?" in found[4]
+            if element or (found[4] == "?" and not self._column(found[2]).type.is_multicell):
+                return [self._update(found, list(write.values), write.now_s or 0)]
+        if found := _PUT.match(write.cql):
+            return [self._put(found[2], list(write.values), write.now_s or 0)]
+        return [self._delete(write)]
+
+    def _insert(self, names: list[str], values: list[bytes | None], now_s: int) -> Write:
+        ts, ttl = _long(values[-2]), _long(values[-1])
+        keys = len(self._table.primary_key)
+        key, clustering = self._key(self._table, values[:keys])
+        cells, replaced = self._assigned(zip(names[keys:], values[keys:-2], strict=True), ts)
+        return Write(key, clustering, ts, cells, replaced, now_s + ttl if ttl else None, insert=True)
+
+    def _put(self, assignments: str, values: list[bytes | None], now_s: int) -> Write:
+        ts, ttl = _long(values[0]), _long(values[1])
+        names = [part.removesuffix(" = ?") for part in assignments.split(", ")]
+        key, clustering = self._key(self._table, values[2 + len(names) :])
+        cells, replaced = self._assigned(zip(names, values[2 : 2 + len(names)], strict=True), ts)
+        return Write(key, clustering, ts, cells, replaced, now_s + ttl if ttl else None)
+
+    def _assigned(
+        self, given: Iterable[tuple[str, bytes | None]], ts: int
+    ) -> tuple[tuple[tuple[str, bytes | None, bytes | None], ...], tuple[str, ...]]:
+        cells: list[tuple[str, bytes | None, bytes | None]] = []
+        replaced = []
+        for name, value in given:
+            column = self._column(name)
+            if column.type.is_multicell:
+                replaced.append(name)
+                cells += [(name, path, part) for path, part in _elements(column, value, ts)]
+            else:
+                cells.append((name, None, value))
+        return tuple(cells), tuple(replaced)
+
+    def _column(self, quoted: str) -> Column:
+        return next(c for c in self._table.columns if c.quoted == quoted)
+
+    def _update(self, found: re.Match[str], values: list[bytes | None], now_s: int) -> Write:
+        ts, ttl = _long(values.pop(0)), _long(values.pop(0))
+        path: bytes | None
+        if found[3]:  # m[?] = ?
+            path, value = values.pop(0), values.pop(0)
+        elif "+ ?" in found[4]:  # s = s + ?
+            path, value = (values.pop(0) or b"")[8:], b""
+        else:
+            path, value = None, values.pop(0)
+        key, clustering = self._key(self._table, values)
+        return Write(key, clustering, ts, ((found[2], path, value),), (), now_s + ttl if ttl else None)
+
+    def _delete(self, write: Statement) -> Write | Delete:
+        values = list(write.values)
+        found = _DELETE.match(write.cql)
+        assert found, write.cql
+        path = values.pop(0) if found[2] else None
+        ts = _long(values.pop(0))
+        key, clustering = self._key(self._table, values)
+        if not found[1]:
+            return Delete(key, ts, clustering, clustering)
+        if path is None and self._column(found[1]).type.is_multicell:
+            return Write(key, clustering, ts + 1, (), (found[1],))
+        return Write(key, clustering, ts, ((found[1], path, None),))
+
+    @staticmethod
+    def _key(table: Table, values: list[bytes | None]) -> tuple[Key, Key | None]:
+        key = tuple(part or b"" for part in values)
+        split = len(table.partition_key)
+        static = bool(table.clustering) and len(key) == split
+        return key[:split], None if static else key[split:]
+
+
+def _elements(column: Column, value: bytes | None, ts: int) -> list[tuple[bytes, bytes]]:
+    if value is None:
+        return []
+    if column.type.name == "map":
+        parts = [part or b"" for part in split_map(value)]
+        return list(zip(parts[::2], parts[1::2], strict=True))
+    items = [item or b"" for item in split_sequence(value)]
+    if column.type.name == "set":
+        return [(item, b"") for item in items]
+    return [(ts.to_bytes(8, "big") + n.to_bytes(8, "big"), item) for n, item in enumerate(items)]
+
+
+def merge_row(source: TableStorage, target: TableStorage, key: Key, clustering: Key | None) -> None:
+    """Merge one row with every deletion that covers it, as a read at ALL does."""
+    held = source.partitions.get(key)
+    if held is None:
+        return
+    into = target.partition(key)
+    into.deleted = max(into.deleted, held.deleted)
+    if clustering is None:
+        theirs, ours = held.static, into.static
+    else:
+        if clustering not in held.rows and not held.ranges:
+            return
+        theirs, ours = source.row(key, clustering), target.row(key, clustering)
+        covering = [r.ts for r in held.ranges if not (theirs.order < r.low or r.high < theirs.order)]
+        ours.deleted = max([ours.deleted, *covering])
+    ours.deleted = max(ours.deleted, theirs.deleted)
+    if theirs.liveness is not None:
+        ours.put_liveness(theirs.liveness)
+    for name, cell in theirs.cells.items():
+        ours.put(name, cell)
+    for name, ts in theirs.complex_deleted.items():
+        ours.complex_deleted[name] = max(ours.complex_deleted.get(name, ts), ts)
+
+
+def collect_garbage(storage: TableStorage, before_us: int) -> None:
+    """Compact: drop what deletions cover, then the deletions that are older than gc_grace."""
+    for key, partition in storage.partitions.items():
+        for row in [partition.static, *partition.rows.values()]:
+            covered = max(partition.deleted_at(row) if row is not partition.static else partition.deleted, row.deleted)
+            for (name, path), cell in list(row.cells.items()):
+                reach = max(covered, row.complex_deleted.get(name, covered) if path is not None else covered)
+                if cell.ts <= reach or (cell.value is None and cell.ts < before_us):
+                    del row.cells[name, path]
+            if row.liveness is not None and row.liveness.ts <= covered:
+                row.liveness = None
+            row.complex_deleted = {n: ts for n, ts in row.complex_deleted.items() if ts >= before_us}
+            row.deleted = row.deleted if row.deleted >= before_us else NEVER
+        partition.deleted = partition.deleted if partition.deleted >= before_us else NEVER
+        partition.ranges = [r for r in partition.ranges if r.ts >= before_us]
+        assert key == partition.key
