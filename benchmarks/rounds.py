@@ -44,7 +44,7 @@ def by_turns(sides: Mapping[str, Side], rounds: int, *, warm: bool = True) -> Fi
             run()
     figures: Figures = {name: [] for name in sides}
     for i in range(rounds):
-        for name in reversed(sides) if i % 2 else sides:
+        for name in reversed(list(sides)) if i % 2 else sides:
             figures[name].append(sides[name]())
     return figures
 
