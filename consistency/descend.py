@@ -33,7 +33,8 @@ async def differences(
         current = pending.pop()
         nodes = tuple(current.digests)
         if current.rows <= READ_ROWS or current.leaf.token_range.width == 1 or route is Route.CLIENT:
-            hashed = can_hash_rows(reading, route) and not current.fell_back
+            # A single partition may hold any number of rows: a join needs no more than a page of each replica.
+            hashed = current.rows <= READ_ROWS and can_hash_rows(reading, route) and not current.fell_back
             look, parts = (odd_rows, math.ceil(current.rows / HASHED_ROWS)) if hashed else (_read, 1)
             for piece in current.leaf.token_range.split(parts):
                 async with aclosing(look(reader, reading, Leaf(piece, nodes), nodes, clock, tally)) as found:
