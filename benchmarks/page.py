@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,16 @@ _HEADINGS = {
     "divergence": "How it grows with divergence",
     "repair": "Check, repair and verify",
     "foreground": "What the application feels",
+}
+_ABOUT = {
+    "planning": "Placing all replicas of a synthetic ring and cutting a table of a billion rows into leaves.",
+    "speed": "The floor counts the rows of every replica in the servers, each from its own storage (NODE_LOCAL), in 24"
+    " token ranges, four at once on each node. Processor time of the servers does not depend on what else runs.",
+    "divergence": "Rows are damaged on one replica each, spread evenly. The findings are written to a file.",
+    "repair": "Ours checks, plans, applies and verifies every row by reading all replicas again, in one process. Bytes"
+    " between nodes are what the nodes sent each other in messages, gossip included; nodetool's streams come on top.",
+    "foreground": "Reads and writes by turns at QUORUM at a fixed rate; latency counts from when a request was due. What"
+    " runs beside is begun again as often as it ends.",
 }
 
 
@@ -100,21 +112,25 @@ def render(rows: Sequence[Row], machine: Mapping[str, Any]) -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Made by `make bench`; [the raw figures](benchmarks/figures.json). Three nodes of Cassandra",
-        f"{machine['cassandra']} and the clients share one machine: {machine['processors']} processors,",
-        f"{machine['memory_gb']} GB, Python {machine['python']}. All sides of a row run by turns, as a user runs them,",
-        "start-up included. A ratio is taken within each turn; its median is printed, with the least and the greatest.",
+        *textwrap.wrap(
+            "Made by `make bench`; [the raw figures](benchmarks/figures.json). Three nodes of Cassandra"
+            f" {machine['cassandra']} and the clients share one machine: {machine['processors']} processors,"
+            f" {machine['memory_gb']} GB, Python {machine['python']}. All sides of a row run by turns, as a user runs"
+            " them, start-up included, after one run of each that does not count. A ratio is taken within each turn; its"
+            " median is printed, with the least and the greatest.",
+            120,
+        ),
         "",
     ]
     for suite, heading in _HEADINGS.items():
         mine = [row for row in rows if row.suite == suite]
         if not mine:
             continue
-        lines += [f"## {heading}", ""]
+        lines += [f"## {heading}", "", *textwrap.wrap(_ABOUT.get(suite, ""), 120), ""]
         for row in mine:
             lines += table(row)
         lines += _summary(suite, mine)
-    PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    PAGE.write_text(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n", encoding="utf-8")
 
 
 def _summary(suite: str, rows: Sequence[Row]) -> Iterator[str]:
