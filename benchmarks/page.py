@@ -27,8 +27,8 @@ _HEADINGS = {
 }
 _ABOUT = {
     "planning": "Placing all replicas of a synthetic ring and cutting a table of a billion rows into leaves.",
-    "speed": "The floor counts the rows of every replica in the servers, each from its own storage (NODE_LOCAL), in 24"
-    " token ranges, four at once on each node. Processor time of the servers does not depend on what else runs.",
+    "speed": "The floor counts the rows of every replica in the servers, each from its own storage (NODE_LOCAL), in"
+    " 24 token ranges, four at once on each node. The servers' processor time does not depend on what else runs.",
     "divergence": "Rows are damaged on one replica each, spread evenly. The findings are written to a file.",
     "repair": "Ours checks, plans, applies and verifies every row by reading all replicas again, in one process. Bytes"
     " between nodes are what the nodes sent each other in messages, gossip included; nodetool's streams come on top.",
@@ -116,8 +116,8 @@ def render(rows: Sequence[Row], machine: Mapping[str, Any]) -> None:
             "Made by `make bench`; [the raw figures](benchmarks/figures.json). Three nodes of Cassandra"
             f" {machine['cassandra']} and the clients share one machine: {machine['processors']} processors,"
             f" {machine['memory_gb']} GB, Python {machine['python']}. All sides of a row run by turns, as a user runs"
-            " them, start-up included, after one run of each that does not count. A ratio is taken within each turn; its"
-            " median is printed, with the least and the greatest.",
+            " them, start-up included, after one run of each that does not count. A ratio is taken within each turn;"
+            " its median is printed, with the least and the greatest.",
             120,
         ),
         "",
