@@ -28,7 +28,7 @@ _HEADINGS = {
 _ABOUT = {
     "planning": "Placing all replicas of a synthetic ring and cutting a table of a billion rows into leaves.",
     "speed": "The floor counts the rows of every replica in the servers, each from its own storage (NODE_LOCAL), in"
-    " 24 token ranges, four at once on each node. The servers' processor time does not depend on what else runs.",
+    " 24 token ranges, four at once on each node. The servers' processor time depends on nothing else.",
     "divergence": "Rows are damaged on one replica each, spread evenly. The findings are written to a file.",
     "repair": "Ours checks, plans, applies and verifies every row by reading all replicas again, in one process. Bytes"
     " between nodes are what the nodes sent each other in messages, gossip included; nodetool's streams come on top.",
