@@ -32,8 +32,8 @@ _ABOUT = {
     "divergence": "Rows are damaged on one replica each, spread evenly. The findings are written to a file.",
     "repair": "Ours checks, plans, applies and verifies every row by reading all replicas again, in one process. Bytes"
     " between nodes are what the nodes sent each other in messages, gossip included; nodetool's streams come on top.",
-    "foreground": "Reads and writes by turns at QUORUM at a fixed rate; latency counts from when a request was due. What"
-    " runs beside is begun again as often as it ends.",
+    "foreground": "Reads and writes by turns at QUORUM at a fixed rate; latency counts from when a request was due."
+    " What runs beside is begun again as often as it ends.",
 }
 
 
