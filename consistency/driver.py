@@ -134,8 +134,8 @@ class Connection:
         self._cluster = cluster
         self._raw = raw
         self._decoded = decoded
+        self.sent: Counter[tuple[str, int]] = Counter()  # requests, by address and port
         self.answered: Counter[tuple[str, int]] = Counter()
-        """How many requests of ours each node has answered."""
         self._prepared: dict[str, Any] = {}
         self._preparing = asyncio.Lock()
 
@@ -237,6 +237,7 @@ class Connection:
         payload = None
         if statement.now_s is not None:
             payload = {_NOW_PAYLOAD: INT.pack(statement.now_s)}
+        self.sent[node.address, node.port] += 1
         return session.execute_async(
             bound,
             trace=statement.trace,
