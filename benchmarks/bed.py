@@ -20,12 +20,12 @@ from pathlib import Path
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from consistency.access import ReadLimits
-from consistency.driver import ALL, Connection
+from consistency.driver import Connection
 from consistency.errors import ReplicaError
 from consistency.replicas import CqlReader
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings
-from consistency.wire import NODE_LOCAL, Statement
+from consistency.wire import ALL, NODE_LOCAL, Statement
 from sandbox import Sandbox, SandboxOptions
 
 KEYSPACE = "bench"

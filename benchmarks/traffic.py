@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 
 from benchmarks.bed import KEYSPACE, connected
-from consistency.driver import QUORUM, Connection
+from consistency.driver import Connection
 from consistency.errors import ReplicaError
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings
-from consistency.wire import Statement
+from consistency.wire import QUORUM, Statement
 
 TABLE = f"{KEYSPACE}.traffic"
 DDL = f"CREATE TABLE IF NOT EXISTS {TABLE} (id int PRIMARY KEY, v text)"

@@ -1,6 +1,6 @@
 """Prove that the replicas of a Cassandra cluster hold the same rows.
 
-As a library: `from consistency import audit, check`; see `consistency.api`.
+As a library: `from consistency import audit, check, preflight`; see `consistency.api`.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from consistency.api import audit, check
+    from consistency.api import audit, check, preflight
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "audit", "check"]
+__all__ = ["__version__", "audit", "check", "preflight"]
 
 
 def __getattr__(name: str) -> Any:
     """Load the library's functions on first use, so that importing the package does not load the driver."""
-    if name in {"audit", "check"}:
+    if name in {"audit", "check", "preflight"}:
         from consistency import api  # noqa: PLC0415 - that is the point
 
         return getattr(api, name)

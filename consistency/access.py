@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from consistency.driver import ALL, LOCAL_ONE, Connection
+from consistency.driver import Connection
 from consistency.errors import (
     NotProvenLocal,
     ReplicaError,
@@ -23,7 +23,7 @@ from consistency.locality import TraceEvent, proves_local
 from consistency.reading import Locality, RawRow
 from consistency.ring import Node
 from consistency.throttle import Politeness
-from consistency.wire import NODE_LOCAL, ONE, Page, Statement
+from consistency.wire import ALL, LOCAL_ONE, NODE_LOCAL, ONE, Page, Statement
 
 _TRACE_POLLS = 60
 _LOCAL_ATTEMPTS = 40

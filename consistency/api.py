@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from consistency.access import ReadLimits
 from consistency.auditing import judge_replication
 from consistency.checking import CheckOptions, run_check
 from consistency.errors import UsageError
+from consistency.ledger import open_ledger
+from consistency.lock import one_run
 from consistency.observer import Observer
 from consistency.reader import ClusterReader
 from consistency.reading import Locality
@@ -26,6 +30,8 @@ from consistency.schema import Keyspace
 from consistency.scope import parse_name
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings, GivenOptions, load_settings
+from consistency.takedown import Preflight
+from consistency.takedown_facts import PreflightOptions, open_look, run_preflight
 from consistency.verdict import ExitCode
 
 AUDIT_SCHEMA_VERSION = 1
@@ -71,12 +77,14 @@ def check(
     limits: ReadLimits | None = None,
     locality: Locality | None = None,
     observer: Observer | None = None,
+    ledger: Path | None = None,
 ) -> Report:
     """Check keyspaces and tables (all of the users' when none is named) and return the report.
 
     How to connect comes from `settings`, else from `hosts` and the same environment and files that the
     command reads. Raises a ConsistencyError where the check could not run; what could not be read of a
-    table is in the report.
+    table is in the report. With a `ledger` the run is remembered there, and no other may go on meanwhile
+    (LockedError); what is wrong with the file is a warning.
     """
 
     async def run() -> Report:
@@ -84,8 +92,16 @@ def check(
         if names:
             chosen = replace(chosen, names=names)
         async with open_cluster(_settings(settings, hosts), limits, locality=locality) as (reader, clock):
-            require_dc(await reader.ring(), chosen.dc)
-            return await run_check(reader, clock, chosen, observer)
+            ring = await reader.ring()
+            require_dc(ring, chosen.dc)
+            if ledger is None:
+                return await run_check(reader, clock, chosen, observer)
+            with one_run(ring, ledger), open_ledger(ledger) as opened:
+                recorder = opened.recorder()
+                report = await run_check(reader, clock, chosen, observer, recorder=recorder)
+                for problem in filter(None, (opened.note, recorder.problem)):
+                    warnings.warn(problem, stacklevel=2)
+                return report
 
     return asyncio.run(run())
 
@@ -98,6 +114,22 @@ def audit(
     async def run() -> AuditReport:
         async with open_cluster(_settings(settings, hosts)) as (reader, _):
             return await run_audit(reader, keyspaces, rf_minimum=rf_minimum)
+
+    return asyncio.run(run())
+
+
+def preflight(
+    node: str,
+    *,
+    hosts: str | None = None,
+    settings: ConnectionSettings | None = None,
+    options: PreflightOptions | None = None,
+) -> Preflight:
+    """Say whether a node (`address:port`, address or host id) may go down now; `answer` and `line` tell."""
+
+    async def run() -> Preflight:
+        async with open_look(_settings(settings, hosts)) as look:
+            return await run_preflight(look, node, options or PreflightOptions())
 
     return asyncio.run(run())
 

@@ -19,6 +19,8 @@ _JOINING = frozenset({"BOOT", "BOOT_REPLACE", "BOOTSTRAPPING", "JOINING"})
 _LEAVING = frozenset({"LEAVING", "REMOVING"})
 _MOVING = frozenset({"MOVING"})
 _GONE = frozenset({"LEFT", "REMOVED"})
+ON_THE_MOVE = {"is joining": _JOINING, "is leaving": _LEAVING, "is moving to another token": _MOVING}
+"""What a node is doing whose ranges change hands, by its states."""
 
 
 def judge_nodes(ring: Ring) -> Iterator[Violation]:
@@ -52,17 +54,12 @@ def _on_the_move(node: Node) -> Iterator[Violation]:
     """Warn of a node whose ranges are changing hands: ALTER of an RF and repairs have to wait for it."""
     state = node.state.upper()
     silent = "" if node.up else " and does not answer"
-    for kind, states, doing, mend in (
-        ("node_joining", _JOINING, "is joining", "if it hangs, there: nodetool bootstrap resume"),
-        ("node_leaving", _LEAVING, "is leaving", "if it hangs, on another node: nodetool removenode status"),
-        (
-            "node_moving",
-            _MOVING,
-            "is moving to another token",
-            "if it hangs, restart it and repeat nodetool move",
-        ),
+    for kind, doing, mend in (
+        ("node_joining", "is joining", "if it hangs, there: nodetool bootstrap resume"),
+        ("node_leaving", "is leaving", "if it hangs, on another node: nodetool removenode status"),
+        ("node_moving", "is moving to another token", "if it hangs, restart it and repeat nodetool move"),
     ):
-        if state in states:
+        if state in ON_THE_MOVE[doing]:
             detail = f"{_place(node)} {doing} (gossip says {node.state}){silent}"
             wait = f"wait for it (nodetool netstats); {mend}"
             yield Violation(kind, "", detail, wait, Severity.WARNING)

@@ -16,21 +16,27 @@ from consistency.audit_holdings import judge_holdings
 from consistency.auditing import gravest_first, judge_replication
 from consistency.choose import choose
 from consistency.classify import finding, judge_row
+from consistency.diagnose import CauseCounter
+from consistency.drift import change
 from consistency.errors import ConsistencyError, UsageError
-from consistency.findings import Finding, FindingsWriter, Header
+from consistency.findings import Finding, FindingsWriter, Header, Kind, to_blame
+from consistency.hollow import Owned
 from consistency.nonowners import NonOwnerScan
 from consistency.observer import Observer, Silent
 from consistency.reader import Clock, ClusterReader
 from consistency.reading import Depth, Route
-from consistency.report import Report, TableReport, Violation
+from consistency.recording import Recorder, RunFacts
+from consistency.report import Report, TableReport, Violation, not_scanned
 from consistency.ring import Arc, Node, Ring, around
 from consistency.scan import Scan, ScanOptions, TableTask
 from consistency.schema import Keyspace, Table
 from consistency.scope import Scope, choose_tables
 from consistency.settle import DEFAULT_WINDOW_S, Outcome, Settled, Settler
-from consistency.verdict import Coverage
+from consistency.slices import scan_slice
 
 _TOP_FINDINGS = 20
+_DRIFT_S = 10.0
+"""How long an interrupted run waits for the ring and the schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +52,15 @@ class CheckOptions:
     findings: Path | None = None
     settle_window_s: float = DEFAULT_WINDOW_S
     rf_minimum: int = 3
+    run_time_s: float | None = None
+    """Begin no further range after this long; the ranges read longest ago come first."""
     scan: ScanOptions = field(default_factory=ScanOptions)
     only_tokens: Mapping[str, frozenset[int]] = field(default_factory=dict)
     """By `keyspace.table`: the tokens of the partitions to check, for tables of which no more is wanted."""
+
+    def __post_init__(self) -> None:
+        if self.non_owners and self.run_time_s is not None:
+            raise UsageError("--non-owners reads whole tables and cannot be cut into slices: leave out --run-time")
 
 
 async def run_check(
@@ -57,12 +69,14 @@ async def run_check(
     options: CheckOptions,
     observer: Observer | None = None,
     stop: asyncio.Event | None = None,
+    recorder: Recorder | None = None,
 ) -> Report:
     """Check the tables in scope and return the report; setting `stop` ends early with a true partial one.
 
     UsageError where a name does not exist; nothing else that concerns a single table or replica is raised.
+    `recorder` writes down for later runs what was read and found.
     """
-    run = _Run(reader, clock, options, observer or Silent())
+    run = _Run(reader, clock, options, observer or Silent(), recorder)
     await run.prepare()
     return await run.finish(interrupted=await _interruptible(run.work(), stop))
 
@@ -91,13 +105,22 @@ async def _interruptible(work: Coroutine[None, None, None], stop: asyncio.Event 
 class _Run:
     """The parts of one check and what they have counted so far."""
 
-    def __init__(self, reader: ClusterReader, clock: Clock, options: CheckOptions, observer: Observer) -> None:
+    def __init__(
+        self,
+        reader: ClusterReader,
+        clock: Clock,
+        options: CheckOptions,
+        observer: Observer,
+        recorder: Recorder | None,
+    ) -> None:
         self._reader = reader
         self._clock = clock
         self._options = options
         self._observer = observer
+        self._recorder = recorder
         self._run_id = str(uuid.uuid4())
-        self._started_at = datetime.fromtimestamp(clock.now_us() / 1e6, tz=timezone.utc).isoformat(timespec="seconds")
+        self._started_us = clock.now_us()
+        self._started_at = datetime.fromtimestamp(self._started_us / 1e6, tz=timezone.utc).isoformat(timespec="seconds")
         self._started = clock.monotonic()
         self._divergent: Counter[str] = Counter()
         self._unsettled: Counter[str] = Counter()
@@ -109,6 +132,7 @@ class _Run:
     async def prepare(self) -> None:
         """Read ring and schema, resolve the scope, open the findings file."""
         self._ring: Ring = await self._reader.ring()
+        self._causes = CauseCounter([token for token, _ in self._ring.owners])
         self._schema: Mapping[str, Keyspace] = await self._reader.schema()
         self._scope: Scope = choose_tables(self._schema, self._options.names, views=self._options.views)
         if self._options.dc is not None and self._options.dc not in self._ring.datacenters:
@@ -122,6 +146,9 @@ class _Run:
             f"consistency {__version__}",
         )
         self._writer = FindingsWriter(self._options.findings, header)
+        if self._recorder is not None:
+            tables, names, dc = self._scope.tables, self._options.names, self._options.dc
+            self._recorder.begin(RunFacts(self._run_id, self._started_us, self._ring, self._schema, tables, names, dc))
         self._settler = Settler(self._reader, self._clock, self._take, self._options.settle_window_s)
 
     async def work(self) -> None:
@@ -146,8 +173,12 @@ class _Run:
             await asyncio.gather(scanning, settling, return_exceptions=True)
 
     async def _scan_all(self, tasks: Sequence[TableTask]) -> None:
-        for task in tasks:
-            await self._scan(task)
+        if self._options.run_time_s is None:
+            for task in tasks:
+                await self._scan(self._begin(task))
+        else:
+            deadline = self._started + self._options.run_time_s
+            await scan_slice([self._begin(task) for task in tasks], self._recorder, self._clock, deadline)
         await self._settler.finish()
 
     async def _planned(self) -> list[TableTask]:
@@ -194,9 +225,12 @@ class _Run:
             self._arcs_of[keyspace.name] = arcs
         return self._arcs_of[keyspace.name]
 
-    async def _scan(self, task: TableTask) -> None:
+    def _begin(self, task: TableTask) -> Scan:
         scan = Scan(task, self._reader, self._clock, self._settler, self._options.scan, self._observer)
         self._scans[task.reading.table.full_name] = scan
+        return scan
+
+    async def _scan(self, scan: Scan) -> None:
         await scan.run()
         if self._options.non_owners:
             # The arcs name the owners of one DC alone where a DC was named; elsewhere nobody could be judged.
@@ -208,6 +242,9 @@ class _Run:
         table = outcome.reading.table
         if not isinstance(outcome, Settled):
             self._unsettled[table.full_name] += 1
+            ledger = self._scans[table.full_name].ledger
+            if ledger is not None:
+                ledger.unjudged.add(ledger.leaf_of(outcome.name.token))
             return
         judgement = judge_row(
             outcome.reading,
@@ -223,46 +260,44 @@ class _Run:
         self._divergent[full_name] += 1
         scan = self._scans[full_name]
         if scan.ledger is not None:
-            scan.ledger.mark_divergent(found.token)
+            scan.ledger.mark_divergent(found.token, to_blame(found))
+            if found.kind is not Kind.NON_OWNER:  # the owners may agree all the same
+                scan.ledger.unlike.add(scan.ledger.leaf_of(found.token))
+        self._causes.add(found)
+        if self._recorder is not None:
+            self._recorder.found(found, scan.task.reading.depth)
         if len(self._top) < _TOP_FINDINGS:
             self._top.append(found)
         self._observer.found(found)
 
-    async def _look_for_drift(self) -> None:
+    async def _look_for_drift(self, limit_s: float | None = None) -> None:
         """Take back what was said of a ring or a table that changed while it was scanned."""
         try:
-            ring, schema = await asyncio.gather(self._reader.ring_now(), self._reader.schema())
-        except ConsistencyError as error:
+            ring, schema = await asyncio.wait_for(self._described_now(), limit_s)
+        except (ConsistencyError, asyncio.TimeoutError) as error:
             for scan in self._scans.values():
                 scan.invalidate(f"whether the ring or the schema changed during the scan could not be read: {error}")
             return
         for scan in self._scans.values():
-            changed = self._change(scan.task.reading.table, ring, schema)
+            changed = change(scan.task.reading.table, (self._ring, self._schema), (ring, schema))
             if changed:
                 scan.invalidate(f"{changed} during the scan; run the check again")
 
-    def _change(self, table: Table, ring: Ring, schema: Mapping[str, Keyspace]) -> str:
-        keyspace = schema.get(table.keyspace)
-        now = keyspace.tables.get(table.name) if keyspace else None
-        if keyspace is None or now is None:
-            return "the table was dropped"
-        if now.fingerprint != table.fingerprint:
-            return "the table was altered"
-        if keyspace.replication != self._schema[table.keyspace].replication:
-            return "the keyspace's replication was altered"
-        if ring.fingerprint != self._ring.fingerprint:
-            return "the ring changed (a node joined, left or moved)"
-        return ""
+    async def _described_now(self) -> tuple[Ring, Mapping[str, Keyspace]]:
+        return await asyncio.gather(self._reader.ring_now(), self._reader.schema())
 
     async def finish(self, *, interrupted: bool) -> Report:
         """Close the findings file and build the report from what was counted."""
         self._writer.close()
+        if interrupted and self._recorder is not None:
+            # What was read before the interrupt counts later only where nothing changed under it.
+            await self._look_for_drift(_DRIFT_S)
         tables = [*self._refused, *self._not_reached(), *self._unreadable()]
         tables += [self._table_report(scan) for scan in self._scans.values()]
         tables.sort(key=lambda t: (t.keyspace, t.table))
-        for report in tables:
-            self._observer.table_done(report)
-        return Report(
+        for table in tables:
+            self._observer.table_done(table)
+        report = Report(
             run_id=self._run_id,
             cluster=self._ring.cluster,
             started_at=self._started_at,
@@ -275,7 +310,34 @@ class _Run:
             replicas=tuple(node.name for node in self._ring.nodes),
             findings_path=None if self._options.findings is None else str(self._options.findings),
             interrupted=interrupted,
+            run_time_s=self._options.run_time_s,
+            likely_causes=self._causes.causes(self._owned()),
+            places={node.name: node.dc for node in self._ring.nodes},
         )
+        self._record(report)
+        return report
+
+    def _record(self, report: Report) -> None:
+        if self._recorder is None:
+            return
+        for name, scan in self._scans.items():
+            if scan.ledger is not None:
+                ranges = scan.ledger.ranges_read(waiting=self._settler.waiting_of(name) > 0)
+                strays = self._options.non_owners and not report.interrupted and not scan.extra
+                self._recorder.table_read(scan.task.reading.table, scan.task.reading.depth, ranges, strays=strays)
+        self._recorder.end(report)
+
+    def _owned(self) -> Owned:
+        """Return how many rows each scanned table has, and the most of the ring that each replica owns of any."""
+        shares: dict[str, float] = {}
+        for arcs in self._arcs_of.values():
+            here: dict[str, float] = defaultdict(float)
+            for arc in arcs:
+                for node in arc.replicas:
+                    here[node.name] += arc.share
+            shares.update({name: max(share, shares.get(name, 0)) for name, share in here.items()})
+        rows = {name: scan.ledger.rows for name, scan in self._scans.items() if scan.ledger is not None}
+        return Owned(rows, shares)
 
     def _table_report(self, scan: Scan) -> TableReport:
         name = scan.task.reading.table.full_name
@@ -319,21 +381,3 @@ class _Run:
             for keyspace, rows in held.items()
             for violation in judge_holdings(self._ring, self._schema[keyspace], rows)
         )
-
-
-def not_scanned(keyspace: str, table: str, note: str, *, failed: bool = False) -> TableReport:
-    """Return the report of a table that was not scanned at all: it counts against the coverage."""
-    coverage = Coverage(planned=1, failed=1) if failed else Coverage(planned=1, skipped=1)
-    return TableReport(
-        keyspace=keyspace,
-        table=table,
-        depth="",
-        route="",
-        locality="",
-        rows=0,
-        divergent_rows=0,
-        unsettled_rows=0,
-        seconds=0.0,
-        coverage=coverage,
-        note=note,
-    )

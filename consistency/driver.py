@@ -23,10 +23,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cassandra
-from cassandra import ConsistencyLevel, protocol
+from cassandra import protocol
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.connection import ConnectionException, DefaultEndPoint
+from cassandra.metadata import Murmur3Token
 from cassandra.policies import ConstantReconnectionPolicy, FallthroughRetryPolicy, RoundRobinPolicy
 from cassandra.query import BoundStatement, SimpleStatement, dict_factory
 
@@ -43,10 +44,6 @@ from consistency.errors import (
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings
 from consistency.wire import INT, ONE, Page, Statement
-
-LOCAL_ONE = ConsistencyLevel.LOCAL_ONE
-ALL = ConsistencyLevel.ALL
-QUORUM = ConsistencyLevel.QUORUM
 
 _NOW_PAYLOAD = "consistency.now_in_seconds"
 _NOW_FLAG = 0x0100
@@ -134,8 +131,7 @@ class Connection:
         self._cluster = cluster
         self._raw = raw
         self._decoded = decoded
-        self.sent: Counter[tuple[str, int]] = Counter()  # requests, by address and port
-        self.answered: Counter[tuple[str, int]] = Counter()
+        self.sent, self.answered = Counter[tuple[str, int]](), Counter[tuple[str, int]]()  # by address and port
         self._prepared: dict[str, Any] = {}
         self._preparing = asyncio.Lock()
 
@@ -234,9 +230,7 @@ class Connection:
             return self._prepared[cql]
 
     def _submit(self, session: Any, node: Node, bound: Any, statement: Statement) -> Any:
-        payload = None
-        if statement.now_s is not None:
-            payload = {_NOW_PAYLOAD: INT.pack(statement.now_s)}
+        payload = None if statement.now_s is None else {_NOW_PAYLOAD: INT.pack(statement.now_s)}
         self.sent[node.address, node.port] += 1
         return session.execute_async(
             bound,
@@ -345,6 +339,11 @@ def _connect_error(settings: ConnectionSettings, error: Exception) -> ConnectErr
     if settings.tls is None and ("closed" in reason or "Protocol" in reason or "version" in reason):
         hint += " Does it want TLS?"
     return ConnectError(f"no node answers at {settings.hosts_text}: {reason}; {hint}")
+
+
+def murmur3(raw: bytes) -> int:
+    """Return the token of a partition key as the server serializes it."""
+    return int(Murmur3Token.hash_fn(raw))
 
 
 def _first_line(error: object) -> str:

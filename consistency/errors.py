@@ -7,6 +7,7 @@
     |-- TopologyError                    4  the ring cannot be read or makes no sense
     |-- SchemaError                      4  a table cannot be read from system_schema
     |-- LockedError                      5  another run holds the lock
+    |-- LedgerError                      3  there is no ledger, or it is damaged: nothing counts as checked
     |-- ReplicaError                     3  one replica did not answer one question; what it covers is unknown
     |   |-- ReplicaUnavailable           3  the node is down, unreachable or refused the connection
     |   |-- ReplicaTimeout               3  no answer in time: split the range, then give up
@@ -58,6 +59,12 @@ class LockedError(ConsistencyError):
     """Another run holds the lock for this cluster."""
 
     exit_code = 5
+
+
+class LedgerError(ConsistencyError):
+    """What the ledger should tell is not known."""
+
+    exit_code = 3
 
 
 class ReplicaError(ConsistencyError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -125,6 +125,12 @@ class Finding:
             columns=tuple(data.get("columns", ())),
             facts=tuple(Kind(fact) for fact in data.get("facts", ())),
         )
+
+
+def to_blame(finding: Finding) -> tuple[str, ...]:
+    """Name the replicas that are wrong about a row: those behind in it, else all that hold it."""
+    behind = [n for n, view in finding.replicas.items() if view.state in (State.MISSING, State.STALE)]
+    return tuple(behind or (n for n, view in finding.replicas.items() if view.state is State.CURRENT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +250,34 @@ def read_findings(path: Path) -> Iterator[Finding]:
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             msg = f"{path} line {number} is not a finding ({type(error).__name__}); run the check again"
             raise UsageError(msg) from None
+
+
+def copy_findings(source: Path, target: Path, numbers: Collection[int], option: str) -> int:
+    """Write the findings with these numbers (from 1) to another file, byte by byte under the same header.
+
+    The file has mode 0600 and appears whole or not at all. Returns how many there are.
+    """
+    if target.resolve() == source.resolve():
+        msg = f"{option} {target}: is the file that is read; name another"
+        raise UsageError(msg)
+    partial = target.with_name(target.name + ".partial")
+    copied = 0
+    try:
+        with source.open(encoding="utf-8") as lines, _open_private(partial, option) as out:
+            for number, line in enumerate(lines):
+                if number == 0 or number in numbers:
+                    out.write(line)
+                    copied += number > 0
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(target)
+    except UnicodeError:
+        msg = f"{source} holds characters that no check writes; run the check again"
+        raise UsageError(msg) from None
+    except OSError as error:
+        msg = f"{option} {target}: {error.strerror}; name a file in a directory that can be written"
+        raise UsageError(msg) from None
+    return copied
 
 
 def _lines(path: Path) -> Iterator[Any]:

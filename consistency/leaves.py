@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
 from consistency.plan import Leaf, TablePlan
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Reading, Route
-from consistency.report import Unread
+from consistency.recording import RangeRead
+from consistency.report import PUT_OFF, Unread
 from consistency.ring import Node
 from consistency.tokens import MIN_TOKEN, RING_SIZE, merged
 from consistency.tree import Digest, MerkleTree, agreeing_groups, leaf_hash
@@ -93,12 +96,12 @@ async def digest_leaves(
     reader: ReplicaReader,
     reading: Reading,
     route: Route,
-    leaves: Sequence[Leaf],
+    leaves: Iterable[Leaf],
     clock: Clock,
     *,
     at_once: int,
 ) -> AsyncGenerator[LeafResult, None]:
-    """Yield the results of all leaves as they come, `at_once` of them under way."""
+    """Yield the results of all leaves as they come, `at_once` of them under way; a leaf is taken when it is begun."""
     waiting: Iterator[Leaf] = iter(leaves)
     running: set[asyncio.Task[LeafResult]] = set()
     try:
@@ -116,7 +119,7 @@ async def digest_leaves(
             task.cancel()
 
 
-@dataclass(slots=True)
+@dataclass
 class Ledger:
     """The account of one table: every planned digest ends as completed or failed, with a reason."""
 
@@ -127,6 +130,14 @@ class Ledger:
     """How many distinct rows the leaves hold whose rows were read."""
     divergent: set[int] = field(default_factory=set)
     """The cells of the strip in which a row differs."""
+    behind: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """The same for each replica that is behind there."""
+    unlike: set[Leaf] = field(default_factory=set)
+    """The leaves in which a row differs."""
+    unjudged: set[Leaf] = field(default_factory=set)
+    """The leaves in which a row could not be judged."""
+    put_off: bool = False
+    """Whether the leaves that were not reached are left for the next run on purpose."""
 
     def record(self, result: LeafResult) -> None:
         """Enter a leaf's result; a later one replaces an earlier one."""
@@ -141,16 +152,44 @@ class Ledger:
         for node in leaf.replicas:
             self.failures.setdefault((leaf, node), reason)
 
-    def mark_divergent(self, token: int) -> None:
-        """Say that a row at this token differs."""
+    def mark_divergent(self, token: int, behind: Iterable[str] = ()) -> None:
+        """Say that a row at this token differs, and which replicas are behind in it."""
         self.divergent.add(_strip_cell(token))
+        for name in behind:
+            self.behind[name].add(_strip_cell(token))
+
+    def leaf_of(self, token: int) -> Leaf:
+        """Return the leaf that a token lies in."""
+        ends, leaves = self._by_end
+        return leaves[bisect.bisect_left(ends, token)]
+
+    @cached_property
+    def _by_end(self) -> tuple[list[int], list[Leaf]]:
+        leaves = sorted(self.plan.leaves, key=lambda leaf: leaf.token_range)
+        return [leaf.token_range.end for leaf in leaves], leaves
+
+    def ranges_read(self, *, waiting: bool) -> list[RangeRead]:
+        """Return every leaf that was reached, in ring order; with `waiting` those that differ are not judged yet."""
+        failed = {leaf for leaf, _ in self.failures}
+        out: list[RangeRead] = []
+        for result in sorted(self.results.values(), key=lambda r: r.leaf.token_range):
+            leaf = result.leaf
+            complete = leaf not in failed and leaf not in self.unjudged and not (waiting and result.differs)
+            clean = complete and leaf not in self.unlike
+            out.append(RangeRead(leaf.token_range, leaf.replicas, result.now_s * 1_000_000, complete, clean))
+        return out
 
     @property
     def coverage(self) -> Coverage:
         """The coverage so far; what has no result yet is planned only."""
         digested = sum(len(r.leaf.replicas) for r in self.results.values())
-        failed = len(self.failures)
-        return Coverage(planned=self.plan.digests, completed=digested - failed, failed=failed)
+        lost = sum(leaf in self.results for leaf, _ in self.failures)
+        left = sum(len(leaf.replicas) for leaf in self._not_reached()) if self.put_off else 0
+        return Coverage(self.plan.digests, completed=digested - lost, skipped=left, failed=len(self.failures))
+
+    def _not_reached(self) -> list[Leaf]:
+        failed = {leaf for leaf, _ in self.failures}
+        return [leaf for leaf in self.plan.leaves if leaf not in self.results and leaf not in failed]
 
     @property
     def rows(self) -> int:
@@ -170,21 +209,23 @@ class Ledger:
         found: dict[tuple[str, str], list[Leaf]] = defaultdict(list)
         for (leaf, node), reason in self.failures.items():
             found[node.name, reason].append(leaf)
-        missing = [leaf for leaf in self.plan.leaves if leaf not in self.results]
-        for leaf in missing:
+        why = PUT_OFF if self.put_off else "not reached before the run ended"
+        for leaf in self._not_reached():
             for node in leaf.replicas:
-                found[node.name, "not reached before the run ended"].append(leaf)
+                found[node.name, why].append(leaf)
         return tuple(
             Unread(name, merged(leaf.token_range for leaf in leaves), reason)
             for (name, reason), leaves in sorted(found.items())
         )
 
     def trees(self, scheme: str) -> Iterator[tuple[tuple[Leaf, ...], dict[Node, MerkleTree]]]:
-        """Yield each replica set's leaves with one tree a replica, all of the same shape."""
+        """Yield each replica set's leaves that were reached with one tree a replica, all of the same shape."""
         for arc in self.plan.arcs:
-            results = [self.results[leaf] for leaf in arc]
+            results = [self.results[leaf] for leaf in arc if leaf in self.results]
+            if not results:
+                continue
             yield (
-                arc,
+                tuple(r.leaf for r in results),
                 {
                     node: MerkleTree.build(
                         [leaf_hash(r.leaf.token_range, r.digests.get(node), scheme) for r in results]
@@ -198,15 +239,33 @@ class Ledger:
         cells = [" "] * STRIP_CELLS
         failed = Counter(leaf for leaf, _ in self.failures)
         for leaf in self.plan.leaves:
-            mark = "?" if leaf not in self.results or failed[leaf] else "="
-            first, last = _strip_cell(leaf.token_range.start + 1), _strip_cell(leaf.token_range.end)
-            for i in range(first, last + 1):
-                if _WEIGHT[mark] > _WEIGHT[cells[i]]:
-                    cells[i] = mark
-        return "".join("x" if i in self.divergent else cell for i, cell in enumerate(cells))
+            _fill(cells, leaf, "?" if leaf not in self.results or failed[leaf] else "=")
+        return _crossed(cells, self.divergent)
+
+    def tracks(self) -> dict[str, str]:
+        """Draw each replica's own ranges: `=` read, `x` behind in a row, `?` not read, blank where it owns nothing."""
+        tracks: dict[str, list[str]] = defaultdict(lambda: [" "] * STRIP_CELLS)
+        for leaf in self.plan.leaves:
+            for node in leaf.replicas:
+                unread = leaf not in self.results or (leaf, node) in self.failures
+                _fill(tracks[node.name], leaf, "?" if unread else "=")
+        for name in self.behind:  # a node may hold rows of ranges that it does not own
+            tracks[name]
+        return {name: _crossed(cells, self.behind.get(name, ())) for name, cells in tracks.items()}
 
 
 _WEIGHT = {" ": 0, "=": 1, "?": 2}
+
+
+def _fill(cells: list[str], leaf: Leaf, mark: str) -> None:
+    first, last = _strip_cell(leaf.token_range.start + 1), _strip_cell(leaf.token_range.end)
+    for i in range(first, last + 1):
+        if _WEIGHT[mark] > _WEIGHT[cells[i]]:
+            cells[i] = mark
+
+
+def _crossed(cells: Sequence[str], divergent: Container[int]) -> str:
+    return "".join("x" if i in divergent else cell for i, cell in enumerate(cells))
 
 
 def _strip_cell(token: int) -> int:

@@ -53,3 +53,40 @@ class Silent:
 
     def table_done(self, report: TableReport) -> None:
         """Do nothing."""
+
+
+class Both:
+    """Tells two observers, in turn."""
+
+    def __init__(self, first: Observer, second: Observer) -> None:
+        self._each = (first, second)
+
+    def scan_started(self, tables: int) -> None:
+        """Pass it on."""
+        for each in self._each:
+            each.scan_started(tables)
+
+    def table_planned(self, table: Table, plan: TablePlan) -> None:
+        """Pass it on."""
+        for each in self._each:
+            each.table_planned(table, plan)
+
+    def leaf_digested(self, result: LeafResult) -> None:
+        """Pass it on."""
+        for each in self._each:
+            each.leaf_digested(result)
+
+    def found(self, finding: Finding) -> None:
+        """Pass it on."""
+        for each in self._each:
+            each.found(finding)
+
+    def settling(self, waiting: int) -> None:
+        """Pass it on."""
+        for each in self._each:
+            each.settling(waiting)
+
+    def table_done(self, report: TableReport) -> None:
+        """Pass it on."""
+        for each in self._each:
+            each.table_done(report)

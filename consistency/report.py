@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from consistency.cause import Cause
 from consistency.findings import Finding
 from consistency.tokens import TokenRange
 from consistency.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 
 SCHEMA_VERSION = 1
+PUT_OFF = "left for the next run: the time that this one was given was over"
+"""Why ranges were not read that nothing is wrong with."""
 
 
 class Severity(str, Enum):
@@ -63,9 +66,10 @@ class Unread:
 class TableReport:
     """What was learned about one table.
 
-    `strip` has a letter for each 1/64 of the ring: `=` agreed, `x` divergent, `?` not read, ` ` not planned.
-    `blind` says, a sentence each, what this depth cannot see on this table. `note` says why a table was
-    not checked at all.
+    `ranges` were planned and `ranges_read` were reached. `strip` has a letter for each 1/64 of the ring: `=`
+    agreed, `x` divergent, `?` not read, ` ` not planned. `blind` says, a sentence each, what this depth cannot
+    see on this table. `note` says why a table was not checked at all. `tracks` holds the strip of each replica's
+    own ranges: `x` where it is behind.
     """
 
     keyspace: str
@@ -82,11 +86,19 @@ class TableReport:
     strip: str = ""
     blind: tuple[str, ...] = ()
     note: str = ""
+    ranges: int = 0
+    ranges_read: int = 0
+    tracks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
         """`keyspace.table`."""
         return f"{self.keyspace}.{self.table}"
+
+    @property
+    def put_off(self) -> bool:
+        """Whether nothing is missing but what was left for the next run on purpose."""
+        return bool(self.depth) and self.coverage.skipped > 0 and not self.coverage.failed
 
     @property
     def verdict(self) -> Verdict:
@@ -107,6 +119,8 @@ class TableReport:
             "unsettled_rows": self.unsettled_rows,
             "seconds": round(self.seconds, 3),
             "coverage": coverage_json(self.coverage),
+            "ranges": self.ranges,
+            "ranges_read": self.ranges_read,
             "unread": [u.as_json() for u in self.unread],
             "strip": self.strip,
             "cannot_see": list(self.blind),
@@ -118,8 +132,9 @@ class TableReport:
 class RepairSummary:
     """What came of repairing what a check found; the rows add up.
 
-    `results` counts rows by outcome. `remaining` are known to differ still or were left alone, `unknown` wait for
-    replicas. `checked_again` is the verdict of a second check of every partition that was written to.
+    `results` counts rows by outcome, `left` those that are not verified by reason. `remaining` are known to differ
+    still or were left alone, `unknown` wait for replicas. `checked_again` is the verdict of a second check of every
+    partition that was written to.
     """
 
     plan: str | None = None
@@ -127,6 +142,7 @@ class RepairSummary:
     rows: int = 0
     acted_on: int = 0
     results: Mapping[str, int] = field(default_factory=dict)
+    left: Mapping[str, int] = field(default_factory=dict)
     remaining: int = 0
     unknown: int = 0
     checked_again: Verdict | None = None
@@ -141,6 +157,7 @@ class RepairSummary:
             "rows": self.rows,
             "acted_on": self.acted_on,
             "results": dict(self.results),
+            "left": dict(self.left),
             "remaining": self.remaining,
             "unknown": self.unknown,
             "checked_again": self.checked_again.value if self.checked_again else None,
@@ -152,7 +169,9 @@ class Report:
     """The whole result of one check.
 
     `not_checked` maps `keyspace.table` to the reason it was left out on purpose (a view); those are not
-    part of the coverage. `top` holds the first findings, for the summary; the file holds them all.
+    part of the coverage. `top` holds the first findings, for the summary; the file holds them all. `places`
+    maps each replica to its data centre. `run_time_s` is the time after which no further range was begun, None
+    where there was no limit.
     """
 
     run_id: str
@@ -167,6 +186,9 @@ class Report:
     replicas: Sequence[str] = ()
     findings_path: str | None = None
     interrupted: bool = False
+    run_time_s: float | None = None
+    likely_causes: tuple[Cause, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
     repair: RepairSummary | None = None
 
     @property
@@ -204,15 +226,35 @@ class Report:
             "verdict": self.verdict.value,
             "exit_code": int(self.exit_code),
             "interrupted": self.interrupted,
+            "run_time": self.run_time_s,
             "coverage": coverage_json(self.coverage),
             "tables": [t.as_json() for t in self.tables],
             "violations": [v.as_json() for v in self.violations],
             "findings_by_kind": dict(self.findings_by_kind),
+            "likely_causes": [cause.as_json() for cause in self.likely_causes],
             "not_checked": dict(self.not_checked),
             "replicas": list(self.replicas),
             "findings": self.findings_path,
             "repair": self.repair.as_json() if self.repair else None,
         }
+
+
+def not_scanned(keyspace: str, table: str, note: str, *, failed: bool = False) -> TableReport:
+    """Return the report of a table that was not scanned at all: it counts against the coverage."""
+    coverage = Coverage(planned=1, failed=1) if failed else Coverage(planned=1, skipped=1)
+    return TableReport(
+        keyspace=keyspace,
+        table=table,
+        depth="",
+        route="",
+        locality="",
+        rows=0,
+        divergent_rows=0,
+        unsettled_rows=0,
+        seconds=0.0,
+        coverage=coverage,
+        note=note,
+    )
 
 
 def coverage_json(coverage: Coverage) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -62,24 +62,27 @@ class Scan:
     ended: float | None = None
     _looks: dict[Leaf, list[asyncio.Task[None]]] = field(default_factory=dict)
     """The leaves whose rows are, or were, looked at one by one: each only once, or a row would be reported twice."""
+    _gate: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._gate = asyncio.Semaphore(self.options.descents_at_once)
 
     async def run(self) -> None:
         """Scan the table. What could not be read is in the account, not raised."""
-        self.started = self.clock.monotonic()
-        ledger = self.ledger = Ledger(await self._plan())
+        ledger = await self.plan()
         self.observer.table_planned(self.task.reading.table, ledger.plan)
-        gate = asyncio.Semaphore(self.options.descents_at_once)
         try:
-            await self._digest(ledger, ledger.plan.leaves, gate)
-            await self._digest(ledger, self._worth_another_try(ledger), gate)
-            self._compare(ledger, gate)
-            await asyncio.gather(*(task for tasks in self._looks.values() for task in tasks))
+            await self.digest(ledger, ledger.plan.leaves)
+            await self.digest(ledger, self._worth_another_try(ledger))
+            await self.compare(ledger)
         finally:
-            looks = [task for tasks in self._looks.values() for task in tasks]
-            for task in looks:
-                task.cancel()
-            await asyncio.gather(*looks, return_exceptions=True)
-        self.ended = self.clock.monotonic()
+            await self.close()
+
+    async def plan(self) -> Ledger:
+        """Cut the table into leaves and open its account."""
+        self.started = self.clock.monotonic()
+        self.ledger = Ledger(await self._plan())
+        return self.ledger
 
     async def _plan(self) -> TablePlan:
         table, arcs = self.task.reading.table, self.task.arcs
@@ -89,7 +92,7 @@ class Scan:
             rows = 0
         return cut(table, arcs, rows, leaf_rows=self.options.leaf_rows)
 
-    async def _digest(self, ledger: Ledger, leaves: Sequence[Leaf], gate: asyncio.Semaphore) -> None:
+    async def digest(self, ledger: Ledger, leaves: Iterable[Leaf]) -> None:
         """Digest leaves; what differs is looked at meanwhile, so that its settle window passes beside the scan."""
         results = digest_leaves(
             self.reader,
@@ -103,7 +106,7 @@ class Scan:
             async for result in results:
                 ledger.record(result)
                 if not result.errors:
-                    self._look(ledger, result, gate)
+                    self._look(ledger, result)
                 self.observer.leaf_digested(result)
                 self.observer.settling(self.settler.waiting)
 
@@ -113,28 +116,37 @@ class Scan:
         answered = {node for result in ledger.results.values() for node in result.digests}
         return [leaf for leaf in ledger.plan.leaves if leaf in failed and answered.issuperset(leaf.replicas)]
 
-    def _compare(self, ledger: Ledger, gate: asyncio.Semaphore) -> None:
-        """Have every leaf looked at on which the trees differ, or that was written to in the future."""
+    async def compare(self, ledger: Ledger) -> None:
+        """Have every leaf looked at on which the trees differ, or that was written to in the future; that ends it."""
         scheme = f"{self.task.reading.depth.value}/{self.task.route.value}"
         for leaves, trees in ledger.trees(scheme):
             for i in differing_leaves(trees):
-                self._look(ledger, ledger.results[leaves[i]], gate)
+                self._look(ledger, ledger.results[leaves[i]])
         for result in ledger.results.values():
-            self._look(ledger, result, gate)
+            self._look(ledger, result)
+        await asyncio.gather(*(task for tasks in self._looks.values() for task in tasks))
+        self.ended = self.clock.monotonic()
 
-    def _look(self, ledger: Ledger, result: LeafResult, gate: asyncio.Semaphore) -> None:
+    async def close(self) -> None:
+        """End the looks that are under way: none are, but after an interrupt."""
+        looks = [task for tasks in self._looks.values() for task in tasks]
+        for task in looks:
+            task.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
+
+    def _look(self, ledger: Ledger, result: LeafResult) -> None:
         """Begin a closer look at a leaf where its digests ask for one."""
         if result.leaf in self._looks:
             return
         limit_us = self._future_us()
-        looks = [self._descend(ledger, result, gate)] if result.differs else []
+        looks = [self._descend(ledger, result)] if result.differs else []
         if (result.newest_us or 0) > limit_us:
-            looks.append(self._look_ahead(ledger, result, limit_us, gate))
+            looks.append(self._look_ahead(ledger, result, limit_us))
         if looks:
             self._looks[result.leaf] = [asyncio.create_task(look) for look in looks]
 
-    async def _descend(self, ledger: Ledger, result: LeafResult, gate: asyncio.Semaphore) -> None:
-        async with gate:
+    async def _descend(self, ledger: Ledger, result: LeafResult) -> None:
+        async with self._gate:
             task, tally = self.task, JoinTally()
             try:
                 found = differences(self.reader, task.reading, task.route, result, self.clock, tally)
@@ -145,9 +157,9 @@ class Scan:
             except (ReplicaError, SchemaError, InternalError) as error:
                 ledger.fail(result.leaf, str(error))
 
-    async def _look_ahead(self, ledger: Ledger, result: LeafResult, limit_us: int, gate: asyncio.Semaphore) -> None:
+    async def _look_ahead(self, ledger: Ledger, result: LeafResult, limit_us: int) -> None:
         """Report the rows of a leaf that were written in the future and on which its replicas agree."""
-        async with gate:
+        async with self._gate:
             try:
                 found = written_after(self.reader, self.task.reading.full, result, limit_us, self.clock)
                 async with aclosing(found):
@@ -208,4 +220,7 @@ class Scan:
             strip=ledger.strip() if ledger else "",
             blind=reading.blind,
             note=ledger.note if ledger else "",
+            ranges=len(ledger.plan.leaves) if ledger else 0,
+            ranges_read=len(ledger.results) if ledger else 0,
+            tracks=ledger.tracks() if ledger else {},
         )

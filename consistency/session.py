@@ -32,10 +32,16 @@ async def open_cluster(
         try:
             yield reader, SystemClock(await _offset_us(connection, await reader.ring()))
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await _ended(watching)
     finally:
         await connection.close()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it ends: an answer that arrives together with a cancel makes asyncio forget the cancel."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.2)
 
 
 async def _offset_us(connection: Connection, ring: Ring) -> int:

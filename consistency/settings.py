@@ -104,6 +104,21 @@ def load_settings(given: GivenOptions, environ: Mapping[str, str] | None = None)
     return _build(merged)
 
 
+def load_ledger_path(
+    given: str | None, config: str | None = None, environ: Mapping[str, str] | None = None
+) -> Path | None:
+    """Return where the ledger is: the option, the environment, `[ledger] path` of the TOML file, or nowhere."""
+    environ = os.environ if environ is None else environ
+    path = config or environ.get(ENV_PREFIX + "CONFIG")
+    section = load_config(path).get("ledger", {})
+    named = section.get("path") if isinstance(section, dict) and set(section) <= {"path"} else 0
+    if not isinstance(named, str | None):
+        msg = f"--config {path or DEFAULT_CONFIG}: [ledger] must be a table with one entry, path, in quotes"
+        raise SettingsError(msg)
+    chosen = given or environ.get(ENV_PREFIX + "LEDGER") or named
+    return Path(chosen).expanduser() if chosen else None
+
+
 def _lay_over(merged: dict[str, Any], found: Mapping[str, Any]) -> None:
     """Let one source win over those before it: entry by entry, the files of TLS too; `tls = true` keeps them."""
     before = merged.get("tls")

@@ -26,7 +26,7 @@ async def read_ring(connection: Connection) -> Ring:
 async def _ring_from(connection: Connection, asked: Node) -> Ring:
     local = (await connection.select(asked, "SELECT * FROM system.local"))[0]
     peers = await connection.select(asked, "SELECT * FROM system.peers_v2")
-    states = await _gossip_states(connection, asked, _release(local))
+    states = await gossip_states(connection, asked, _release(local)) or {}
     nodes = [_local_node(local, asked, states), *(_peer_node(p, states) for p in peers if _usable(p))]
     return Ring(local["cluster_name"], local["partitioner"], tuple(sorted(nodes, key=lambda n: n.name)))
 
@@ -36,17 +36,17 @@ def _usable(peer: Mapping[str, Any]) -> bool:
     return peer.get("host_id") is not None and peer.get("data_center") is not None
 
 
-async def _gossip_states(connection: Connection, asked: Node, release: str) -> Mapping[str, str]:
-    """Return each node's gossip state by `address:port` between nodes; empty where the server does not show it."""
+async def gossip_states(connection: Connection, asked: Node, release: str) -> Mapping[str, str] | None:
+    """Return each node's gossip state by `address:port` between nodes; None where the server does not show it."""
     major = int(release.split(".", maxsplit=1)[0])
     if major < 5:
-        return {}
+        return None
     try:
         rows = await connection.select(
             asked, "SELECT address, port, status, status_with_port FROM system_views.gossip_info"
         )
     except ReplicaError:
-        return {}
+        return None
     return {
         f"{row['address']}:{row['port']}": (row["status_with_port"] or row["status"] or "UNKNOWN").split(",")[0]
         for row in rows

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 ONE = 1
 NODE_LOCAL = 11
+LOCAL_ONE = 10
+ALL = 5
+QUORUM = 4
 """Consistency level: answer from this node's own storage only (4.0+, a JVM property allows it)."""
 
 INT = struct.Struct(">i")

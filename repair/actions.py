@@ -28,14 +28,14 @@ class Actor:
     async def act(self, decision: Decision, evidence: Evidence, again: ReadAgain) -> None:
         """Do what was decided; `again` reads the row's evidence anew."""
         if decision.action is Action.RECONCILE:
-            await self._reconcile(decision, evidence)
+            await self._reconcile(evidence)
         elif decision.action is Action.WRITE_BACK:
             await self._write_back(decision, evidence, again)
         elif decision.action is Action.PURGE:
             await self._purge(decision, evidence)
 
-    async def _reconcile(self, decision: Decision, evidence: Evidence) -> None:
-        await self._writer.through(_coordinator(evidence), merging_read(evidence), at_all=decision.at_all)
+    async def _reconcile(self, evidence: Evidence) -> None:
+        await self._writer.through(_coordinator(evidence), merging_read(evidence), at_all=True)
 
     async def _write_back(self, decision: Decision, evidence: Evidence, again: ReadAgain) -> None:
         copies = _copies(evidence)
@@ -89,6 +89,8 @@ class Actor:
         absent = [node for node, state in now.states.items() if state is None]
         if newest is None or before.name.static or not bare or not absent:
             return
+        if any(atom.expires is not None for atom in won.values()):
+            return  # the marker of the bare row may expire as well, and ours would not
         for node in absent:
             await self._send(decision, node, write_marker(before, newest))
         now = await again()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,14 +11,16 @@ from consistency.errors import ReplicaError
 from consistency.reader import Clock
 from repair.actions import Actor
 from repair.atoms import atoms
-from repair.decide import Action, Decision, Rule, decide, zombie_suspects
+from repair.decide import Action, Decision, Rule, decide
 from repair.evidence import Evidence, EvidenceReader, state_digest
 from repair.guard import Guard
 from repair.journal import Copies, Entry, Journal, Result
-from repair.outcomes import Outcome, Tally, copies, failed, left_alone, settled
+from repair.outcomes import Outcome, Tally, copies, failed, left_alone, settled, untouched
 from repair.pace import DEFAULT_RATE, Pace
 from repair.planfile import Plan, PlannedRow
 
+_OLD_US = 2_000_000
+"""Evidence older than this is read again before anything is done."""
 _VERIFY_AFTER_S = (0.0, 0.1, 0.5, 1.5)
 _LANES = 4
 _MOST_AT_ONCE = 50
@@ -60,7 +62,6 @@ class Applier:
         self._guard = guard
         self._clock = clock
         self._journal = journal
-        self._acting = Counter((row.ref.full_name, row.ref.token) for row in plan.to_do)
 
     async def run(
         self,
@@ -104,13 +105,16 @@ class Applier:
         """Take some rows from evidence to outcome side by side; return the outcomes, which are durable."""
         outcomes: dict[int, Outcome] = {}
         acting = [n for n in numbers if self._plan.rows[n].action is not Action.NONE]
-        for number in set(numbers) - set(acting):
-            outcomes[number] = left_alone(self._plan.rows[number])
+        resting = [n for n in numbers if self._plan.rows[n].action is Action.NONE]
+        agreed = [n for n in resting if untouched(self._plan.rows[n]) is Result.VERIFIED]
+        now = dict(zip(agreed, await self._read(agreed), strict=True)) if agreed else {}
+        for number in resting:
+            outcomes[number] = left_alone(self._plan.rows[number], now.get(number))
+        await self._record(outcomes)
         if acting:
             await self._guard.check()
             evidence = dict(zip(acting, await self._read(acting), strict=True))
             outcomes |= await self._act_and_verify(evidence, work, tally)
-        await asyncio.gather(*(self._journal.outcome(number, *outcome) for number, outcome in outcomes.items()))
         return [(result, reason) for result, reason, _ in outcomes.values()]
 
     async def _read(self, numbers: Sequence[int]) -> list[Evidence]:
@@ -133,35 +137,52 @@ class Applier:
                 decided[number] = decision
         fresh = [number for number in decided if work.entries.get(number, Entry()).before is None]
         await asyncio.gather(*(self._journal.intent(number, copies(evidence[number])) for number in fresh))
+        await self._record(outcomes)
+        few = _batch_size(work.options.rate)
+        numbers = list(decided)
+        for some in (numbers[at : at + few] for at in range(0, len(numbers), few)):
+            done = await self._acted(some, decided, evidence, work, tally)
+            verified = await self._verify(evidence, done)
+            await self._record(verified)
+            outcomes |= verified
+        return outcomes
+
+    async def _acted(
+        self,
+        numbers: Sequence[int],
+        decided: Mapping[int, Decision],
+        evidence: Mapping[int, Evidence],
+        work: _Work,
+        tally: Tally,
+    ) -> dict[int, str]:
+        """Act on some rows side by side; return what went wrong with each, empty where nothing did."""
 
         async def act(number: int) -> tuple[int, str] | None:
             async with work.gate:
-                await work.pace.wait()
-                return (number, await self._act(number, decided[number], evidence[number])) if begins() else None
+                await work.pace.wait(work.stop)
+                if not self._may_begin(work, tally):
+                    return None
+                return number, await self._act(number, decided[number], evidence[number])
 
-        def begins() -> bool:
-            return self._may_begin(work, tally)
+        return dict([item for item in await asyncio.gather(*map(act, numbers)) if item is not None])
 
-        done = [item for item in await asyncio.gather(*map(act, decided)) if item is not None]
-        return outcomes | await self._verify(evidence, dict(done))
+    async def _record(self, outcomes: Mapping[int, Outcome]) -> None:
+        await asyncio.gather(*(self._journal.outcome(number, *outcome) for number, outcome in outcomes.items()))
 
     async def _act(self, number: int, decision: Decision, evidence: Evidence) -> str:
         """Carry out a decision; return what went wrong, empty where nothing did."""
-        ref = self._plan.rows[number].ref
+        row = self._plan.rows[number]
         try:
-            await self._actor.act(decision, evidence, lambda: self._evidence.read(ref))
+            if self._clock.now_us() - evidence.now_us > _OLD_US:
+                evidence = await self._evidence.read(row.ref)
+                fresh, refusal = self._still_right(row, Entry(), evidence)
+                if fresh is None:
+                    return refusal
+                decision = fresh
+            await self._actor.act(decision, evidence, lambda: self._evidence.read(row.ref))
         except ReplicaError as error:
             return str(error)  # it may have been done all the same: the replicas tell
         return ""
-
-    def _hidden_by_us(self, row: PlannedRow, decision: Decision) -> bool:
-        """Whether a row looks like a zombie only because merging others of its partition spread their delete.
-
-        A merge of the row itself then brings back what is newer than that delete, and nothing else.
-        """
-        if row.action is not Action.RECONCILE or decision.rule is not Rule.ZOMBIE or row.rule is Rule.ZOMBIE:
-            return False
-        return self._acting[row.ref.full_name, row.ref.token] > 1
 
     def _still_right(self, row: PlannedRow, entry: Entry, evidence: Evidence) -> tuple[Decision | None, str]:
         """Return the decision to carry out, or None and why the row must be left as it is now."""
@@ -172,9 +193,7 @@ class Applier:
             unread = set(row.seen) - {node.host_id for node in evidence.states}
             return None, "a replica that was read for the plan does not answer" if unread else _CHANGED
         if (decision.rule, decision.action) != (row.rule, row.action):
-            if self._hidden_by_us(row, decision):
-                return Decision(row.rule, Action.RECONCILE, row.sentence, at_all=not evidence.unread), ""
-            return None, f"it would be decided otherwise now: {decision.rule.value}"
+            return None, _otherwise(decision)
         return decision, ""
 
     async def _verify(self, before: Mapping[int, Evidence], failures: Mapping[int, str]) -> dict[int, Outcome]:
@@ -244,10 +263,11 @@ def _redo(row: PlannedRow, before: Copies, evidence: Evidence, decision: Decisio
     present = {item for state in evidence.states.values() for item in atoms(evidence.columns, state).items()}
     if present - known:
         return None, _CHANGED
-    if decision.action is row.action:
-        return decision, ""
-    if row.action is Action.RECONCILE and evidence.table.read_repair == "BLOCKING" and not evidence.unread:
-        return Decision(row.rule, Action.RECONCILE, row.rule.sentence), ""
-    if row.action is Action.PURGE and (suspects := zombie_suspects(evidence)):
-        return Decision(row.rule, Action.PURGE, row.sentence, not evidence.unread, suspects), ""
-    return None, f"it would be decided otherwise now: {decision.rule.value}"
+    zombies = (decision.rule is Rule.ZOMBIE, row.rule is Rule.ZOMBIE)
+    if decision.action is not row.action or zombies[0] is not zombies[1]:
+        return None, _otherwise(decision)
+    return decision, ""
+
+
+def _otherwise(decision: Decision) -> str:
+    return f"it would be decided otherwise now: {decision.rule.value}, {decision.action.value}; plan again"

@@ -15,12 +15,13 @@ from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.group import LazyGroup
 from consistency.cli.interrupt import Interrupt
+from consistency.cli.ledger import ledger_option, take_ledger
 from consistency.cli.outputs import require_writable
-from consistency.cli.values import SECONDS
+from consistency.cli.values import PER_SECOND, SECONDS
 from consistency.errors import UsageError
 from consistency.settle import DEFAULT_WINDOW_S
 from consistency.terminal.console import make_console
-from repair.decide import Action, Rule
+from repair.decide import ACTING, Action, Rule
 from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies
 
@@ -34,10 +35,14 @@ if TYPE_CHECKING:
     OpenJournal = Callable[[], tuple[Journal, dict[int, Entry]]]
 
 _INTERRUPTED = 130
+_REMEMBERED = (
+    "The ledger of the check: rows that are repaired and found again count as come back. Default: "
+    "CONSISTENCY_LEDGER, [ledger] path in the TOML file."
+)
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask; needed where no one is at the terminal.")
 _rate = click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), default=DEFAULT_RATE, show_default=True, metavar="N",
+    "--rate", type=PER_SECOND, default=DEFAULT_RATE, show_default=True, metavar="N",
     help="Begin at most N rows a second.",
 )  # fmt: skip
 _full_speed = click.option("--full-speed", is_flag=True, help="Begin rows as fast as they go: for quiet clusters.")
@@ -78,7 +83,9 @@ def repair() -> None:
     show_default=True,
     help="How many replicas of a row must be readable before anything is decided about it.",
 )
-@click.option("--only", multiple=True, type=click.Choice([r.value for r in Rule]), help="Act by this rule alone.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(sorted(r.value for r in ACTING)), help="Act by this rule alone."
+)
 @click.option("--max-rows", type=click.IntRange(min=0), metavar="N", help="Act on no more rows than this.")
 @click.option("--max-clock-skew", type=SECONDS, default=DEFAULT_MAX_SKEW_S, show_default=True, metavar="SECONDS",
               help="A write time further ahead than this lies in the future.")  # fmt: skip
@@ -98,7 +105,7 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     from repair.planner import PlanOptions  # noqa: PLC0415
     from repair.progress import Ticker  # noqa: PLC0415
     from repair.run import run_plan  # noqa: PLC0415
-    from repair.show import print_plan  # noqa: PLC0415
+    from repair.show import print_next, print_plan  # noqa: PLC0415
 
     target = take_connection(given)
     require_writable("--output", output)
@@ -106,13 +113,21 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     options = PlanOptions(policy, frozenset(map(Rule, given["only"])), given["max_rows"])
     ticker = Ticker(make_console(sys.stderr))
     try:
-        made = asyncio.run(run_plan(target.settings, findings, options, ticker.planned))
+        made = asyncio.run(_planning(run_plan(target.settings, findings, options, ticker.planned)))
     finally:
         ticker.close()
     write_plan(Path(output), made)
     console = make_console(sys.stdout)
     print_plan(console, made, keys=given["show_keys"])
+    if made.to_do:
+        print_next(console, "carry it out", ["apply", output, "--journal journal.jsonl"], target.words)
     return _plan_exit(made)
+
+
+async def _planning(work: Coroutine[Any, Any, Plan]) -> Plan:
+    """Plan, and leave with one line at the first signal: nothing was written that would have to be finished."""
+    Interrupt(lambda: None, lambda: click.echo("interrupted: there is no plan", err=True)).listen()
+    return await work
 
 
 def _plan_exit(made: Plan) -> int:
@@ -128,6 +143,7 @@ def _plan_exit(made: Plan) -> int:
 @_rate
 @_full_speed
 @_yes
+@ledger_option(_REMEMBERED)
 @connection_options
 def apply(plan: Path, journal: str, **given: Any) -> int:
     """Carry out a plan, exactly as 'repair show' prints it.
@@ -140,17 +156,22 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
       0 every row is verified · 1 something is left alone, was skipped or still differs · 2 usage
       3 something could not be verified · 4 could not run · 5 locked · 130 interrupted
     """  # noqa: D301
+    from repair.cli_check import note_repaired  # noqa: PLC0415
     from repair.planfile import read_plan  # noqa: PLC0415
     from repair.run import begin  # noqa: PLC0415
+    from repair.show import what_is_done  # noqa: PLC0415
 
+    ledger = take_ledger(given)
     target = take_connection(given)
     made = read_plan(plan)
     if Path(journal).exists():
         msg = f"--journal {journal} exists: go on with it by 'repair resume {journal}', or name a new file"
         raise UsageError(msg)
     require_writable("--journal", journal)
-    _confirm(f"Act on {len(made.to_do)} rows of cluster {made.cluster!r}?", yes=given["yes"])
-    return _apply(target, made, begin(Path(journal), made), _options(given))
+    _confirm(f"{what_is_done(made)} in cluster {made.cluster!r}?", yes=given["yes"])
+    code = _apply(target, journal, begin(Path(journal), made), _options(given), made)
+    note_repaired(ledger, Path(journal))
+    return code
 
 
 @repair.command()
@@ -158,6 +179,7 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
 @_rate
 @_full_speed
 @_yes
+@ledger_option(_REMEMBERED)
 @connection_options
 def resume(journal: Path, **given: Any) -> int:
     """Go on with an apply that was killed or interrupted; rows that have an outcome are not touched.
@@ -165,26 +187,32 @@ def resume(journal: Path, **given: Any) -> int:
     \b
     Exit codes: as apply
     """  # noqa: D301
+    from repair.cli_check import note_repaired  # noqa: PLC0415
     from repair.journal import read_journal  # noqa: PLC0415
     from repair.run import go_on  # noqa: PLC0415
 
+    ledger = take_ledger(given)
     target = take_connection(given)
     record = read_journal(journal)
     open_rows = len(record.plan.rows) - sum(e.result is not None for e in record.entries.values())
     _confirm(f"Go on with {open_rows} rows of cluster {record.plan.cluster!r}?", yes=given["yes"])
-    return _apply(target, record.plan, go_on(journal), _options(given))
+    code = _apply(target, str(journal), go_on(journal), _options(given), record.plan)
+    note_repaired(ledger, journal)
+    return code
 
 
 @repair.command()
 @click.argument("journal", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Say how many rows would be written, deleted or left, and write nothing.")
 @_rate
 @_full_speed
 @_yes
 @connection_options
 def undo(journal: Path, **given: Any) -> int:
-    """Take back what an apply did, by an explicit new write of what most replicas held before.
+    """Take back what an apply did, by an explicit new write of what a majority of replicas held before.
 
-    Old write times, counter totals and rows that were written to since cannot be brought back; each is named.
+    That can delete: a row that most replicas did not have is deleted again. Old write times, counter totals, rows of
+    which no majority held one version, and rows that were written to since cannot be brought back; each is named.
 
     \b
     Exit codes:
@@ -192,14 +220,19 @@ def undo(journal: Path, **given: Any) -> int:
     """  # noqa: D301
     from repair.journal import read_journal  # noqa: PLC0415
     from repair.run import run_undo  # noqa: PLC0415
+    from repair.show import print_preview  # noqa: PLC0415
 
     target = take_connection(given)
     record = read_journal(journal)
-    acted = sum(e.before is not None and e.undo is None for e in record.entries.values())
-    _confirm(f"Write {acted} rows of cluster {record.plan.cluster!r} anew?", yes=given["yes"])
-    return _carried_out(
+    console = make_console(sys.stdout)
+    print_preview(console, record)
+    if given["dry_run"]:
+        return 0
+    _confirm(f"Undo them in cluster {record.plan.cluster!r}?", yes=given["yes"])
+    _, code = _carried_out(
         lambda ticker, stop: run_undo(target.settings, journal, _options(given), stop=stop, progress=ticker.undone)
     )
+    return code
 
 
 @repair.command()
@@ -240,8 +273,10 @@ def _confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("no one is at the terminal to confirm; read the plan with 'repair show', then give --yes")
-    click.confirm(question, abort=True)
+        msg = f"no one is at the terminal to answer: {question} Give --yes once you know"
+        raise UsageError(msg)
+    if not click.confirm(question):
+        raise UsageError("not confirmed: nothing was written")
 
 
 def _options(given: dict[str, Any]) -> ApplyOptions:
@@ -250,23 +285,27 @@ def _options(given: dict[str, Any]) -> ApplyOptions:
     return ApplyOptions(rate=None if given["full_speed"] else given["rate"])
 
 
-def _apply(target: Target, made: Plan, opened: OpenJournal, options: ApplyOptions) -> int:
+def _apply(target: Target, journal: str, opened: OpenJournal, options: ApplyOptions, made: Plan) -> int:
     from repair.run import run_apply  # noqa: PLC0415
+    from repair.show import print_next  # noqa: PLC0415
 
-    return _carried_out(
+    tally, code = _carried_out(
         lambda ticker, stop: run_apply(target.settings, made, opened, options, stop=stop, progress=ticker.applied)
     )
+    if tally.done < tally.total:
+        print_next(make_console(sys.stdout), "go on", ["resume", journal], target.words)
+    return code
 
 
-def _carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> int:
-    """Run an apply or an undo with progress and Ctrl-C; print what came of it and return the exit code."""
+def _carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> tuple[Tally, int]:
+    """Run an apply or an undo with progress and Ctrl-C; print what came of it, and return it with the exit code."""
     from repair.outcomes import exit_code  # noqa: PLC0415
     from repair.show import print_tally  # noqa: PLC0415
 
     began = time.monotonic()
     tally = asyncio.run(_listening(work))
     print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
-    return _INTERRUPTED if tally.interrupted else exit_code(tally.results)
+    return tally, _INTERRUPTED if tally.interrupted else exit_code(tally.results)
 
 
 async def _listening(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> Tally:

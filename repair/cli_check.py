@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from consistency.cli.interrupt import Interrupt
+from consistency.errors import ConsistencyError
+from consistency.report import RepairSummary
 from consistency.settings import load_config
 from consistency.terminal.console import make_console
 from repair.config import NightlyPolicy, nightly_policy
+from repair.remember import remember
 
 if TYPE_CHECKING:
     from consistency.checking import CheckOptions
     from consistency.report import Report
     from consistency.settings import ConnectionSettings
-    from repair.outcomes import Tally
-    from repair.planfile import Plan
 
 
 def nightly(config: str | None, *, max_rows: int | None, max_seconds: float | None) -> NightlyPolicy:
@@ -31,23 +33,41 @@ def nightly(config: str | None, *, max_rows: int | None, max_seconds: float | No
 
 
 def repair_found(
-    settings: ConnectionSettings, found: Report, checked: CheckOptions, policy: NightlyPolicy, *, quiet: bool
+    settings: ConnectionSettings,
+    found: Report,
+    checked: CheckOptions,
+    policy: NightlyPolicy,
+    *,
+    quiet: bool,
+    ledger: Path | None = None,
 ) -> Report:
-    """Repair within bounds, with progress and Ctrl-C; print what was planned and done; return the report with it."""
-    report, plan, tally = asyncio.run(_listening(settings, found, checked, policy, quiet=quiet))
-    if plan is not None and not (quiet and not report.exit_code):
-        from repair.show import print_plan, print_results  # noqa: PLC0415
-
-        console = make_console(sys.stderr)
-        print_plan(console, plan)
-        if tally is not None:
-            print_results(console, tally)
+    """Repair within bounds, with progress and Ctrl-C; return the report with what came of it."""
+    try:
+        report = asyncio.run(_listening(settings, found, checked, policy, quiet=quiet))
+    except ConsistencyError as error:
+        # What the check found must be told all the same, and none of it is known to be repaired.
+        click.echo(f"error: the repair ended early: {error}", err=True)
+        rows = sum(found.findings_by_kind.values())
+        left = {f"the repair ended early: {error}": rows}
+        return replace(found, repair=RepairSummary(rows=rows, remaining=rows, left=left))
+    if report.repair is not None and report.repair.journal is not None:
+        note_repaired(ledger, Path(report.repair.journal))
     return report
+
+
+def note_repaired(ledger: Path | None, journal: Path) -> None:
+    """Tell the ledger, where there is one; what it cannot take is a warning: the rows are repaired all the same."""
+    if ledger is None:
+        return
+    try:
+        remember(ledger, journal)
+    except ConsistencyError as error:
+        click.echo(f"warning: {error}", err=True)
 
 
 async def _listening(
     settings: ConnectionSettings, found: Report, checked: CheckOptions, policy: NightlyPolicy, *, quiet: bool
-) -> tuple[Report, Plan | None, Tally | None]:
+) -> Report:
     from repair.nightly import NightlyProgress, repair_found  # noqa: PLC0415
     from repair.progress import Ticker  # noqa: PLC0415
 

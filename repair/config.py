@@ -28,7 +28,7 @@ class NightlyPolicy:
     only: frozenset[Rule] = frozenset()
     max_rows: int = DEFAULT_MAX_ROWS
     max_seconds: float = DEFAULT_MAX_SECONDS
-    rate: float | None = DEFAULT_RATE
+    rate: float = DEFAULT_RATE
     directory: Path = field(default_factory=lambda: Path(DEFAULT_DIRECTORY).expanduser())
 
     def new_findings(self) -> Path:
@@ -41,6 +41,7 @@ class NightlyPolicy:
         return self.directory / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{os.getpid()}.findings.jsonl"
 
 
+_MOST = 10**9
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "zombies": (str,),
     "require": (str,),
@@ -55,9 +56,12 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 
 
 def nightly_policy(config: Mapping[str, Any], path: str | None = None) -> NightlyPolicy:
-    """Read the table; SettingsError names the entry that cannot be used. Without one, the defaults."""
+    """Read the table; SettingsError names the entry that cannot be used."""
     source = f"--config {path or DEFAULT_CONFIG}: [repair]"
-    section = config.get("repair", {})
+    if "repair" not in config:
+        msg = f"{source} is not there: it says what may be repaired unattended; an empty [repair] allows the defaults"
+        raise SettingsError(msg)
+    section = config["repair"]
     if not isinstance(section, dict):
         msg = f"{source} must be a table"
         raise SettingsError(msg)
@@ -68,8 +72,8 @@ def nightly_policy(config: Mapping[str, Any], path: str | None = None) -> Nightl
         if not isinstance(value, _KINDS[key]) or isinstance(value, bool):
             msg = f"{source} {key} has the wrong type"
             raise SettingsError(msg)
-        if isinstance(value, int | float) and value < 0:
-            msg = f"{source} {key} must not be negative"
+        if isinstance(value, int | float) and not 0 <= value <= _MOST:
+            msg = f"{source} {key} must be a number from 0 to {_MOST:,}"
             raise SettingsError(msg)
     default = NightlyPolicy()
     policy = Policy(
@@ -78,15 +82,27 @@ def nightly_policy(config: Mapping[str, Any], path: str | None = None) -> Nightl
         float(section.get("max_clock_skew", default.policy.max_skew_s)),
         float(section.get("settle", default.policy.settle_s)),
     )
-    rate = section.get("rate", default.rate)
+    if section.get("rate") == 0:
+        msg = f"{source} rate must be above 0: rows begun a second"
+        raise SettingsError(msg)
     return NightlyPolicy(
         policy=policy,
         only=frozenset(_one(source, "only", name, Rule) for name in section.get("only", ())),
         max_rows=section.get("max_rows", default.max_rows),
         max_seconds=float(section.get("max_seconds", default.max_seconds)),
-        rate=float(rate) if rate else None,
-        directory=Path(section["directory"]).expanduser() if "directory" in section else default.directory,
+        rate=float(section.get("rate", default.rate)),
+        directory=_directory(source, section["directory"]) if "directory" in section else default.directory,
     )
+
+
+def _directory(source: str, text: str) -> Path:
+    try:
+        if "\0" in text:
+            raise ValueError(text)
+        return Path(text).expanduser()
+    except (RuntimeError, ValueError):
+        msg = f"{source} directory is not a path that can be used; name a directory that can be written"
+        raise SettingsError(msg) from None
 
 
 def _one(source: str, key: str, value: object, kind: Any) -> Any:

@@ -48,15 +48,21 @@ _SENTENCES = {
     Rule.AGREED: "all replicas hold the same by now",
     Rule.GONE: "no replica has the row any more",
     Rule.WAITS: "the replicas that can be read agree; it waits for the others",
-    Rule.FUTURE: "a write time lies in the future: it would win over every write until then; correct it by hand",
+    Rule.FUTURE: "a write time lies in the future and wins over every write until then: only a write USING a later"
+    " TIMESTAMP replaces it",
     Rule.SETTLING: "its newest write is too young: it may still be on its way; plan again later",
-    Rule.ZOMBIE: "a minority holds cells older than gc_grace_seconds, or of unknown age: their delete may be purged",
+    Rule.ZOMBIE: "a minority holds cells older than gc_grace_seconds, or of unknown age: their delete may be purged;"
+    " --zombies restore or purge decides",
     Rule.COUNTER: "only the servers can merge counters",
     Rule.LAST_WRITE: "the newest write of each cell wins, deletes included",
     Rule.TIE: "at one write time the greater value wins, as in Cassandra",
     Rule.EXPIRY: "at one write time the later expiry wins, as in Cassandra",
     Rule.OUT_OF_REACH: "only the servers could merge it, which needs all replicas up and read_repair = 'BLOCKING'",
 }
+
+
+ACTING = frozenset({Rule.ZOMBIE, Rule.COUNTER, Rule.LAST_WRITE, Rule.TIE, Rule.EXPIRY})
+"""The rules by which something may be done."""
 
 
 class Action(str, Enum):
@@ -76,7 +82,8 @@ class Action(str, Enum):
 _HOW = {
     Action.NONE: "left alone",
     Action.RECONCILE: "a read of the row at all its replicas makes the servers merge it, tombstones included",
-    Action.WRITE_BACK: "each winning cell is written to the replicas behind, with its own write time and expiry",
+    Action.WRITE_BACK: "each winning cell is written to the replicas behind, with its own write time and expiry; the"
+    " row marker of an INSERT, which CQL does not show, is not",
     Action.PURGE: "the suspect cells are deleted at their own write time",
 }
 
@@ -89,7 +96,7 @@ class Decision:
     action: Action = Action.NONE
     sentence: str = ""
     at_all: bool = True
-    """Whether a reconcile reads at ALL; at QUORUM where exactly a quorum is up."""
+    """Whether a write through a coordinator is at ALL; at QUORUM where a replica is down."""
     suspects: frozenset[AtomName] = frozenset()
 
     @property
@@ -120,7 +127,8 @@ def too_few(evidence: Evidence, require: Require) -> str:
     read, owners = len(evidence.states), len(evidence.owners)
     needed = owners if require is Require.ALL else evidence.quorum
     if read < max(needed, 1):
-        return f"{read} of {owners} read, {needed} needed"
+        reason = f": {next(iter(evidence.unread.values()))}" if evidence.unread else ""
+        return f"{read} of {owners} read, {needed} needed{reason}"
     if require is Require.EACH_QUORUM:
         for dc, (there, total) in evidence.by_dc().items():
             if there < total // 2 + 1:
@@ -210,9 +218,9 @@ def whole_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
 
 def _act(evidence: Evidence, rule: Rule) -> Decision:
     """Prefer the servers' own merge, which knows the tombstones; else write cells back; else leave it."""
-    blocking = evidence.table.read_repair == "BLOCKING"
-    if blocking and (not evidence.unread or len(evidence.states) == evidence.quorum):
-        return Decision(rule, Action.RECONCILE, rule.sentence, not evidence.unread)
+    # With a replica that was not read, the servers might merge that one too, and what it alone holds.
+    if evidence.table.read_repair == "BLOCKING" and not evidence.unread:
+        return Decision(rule, Action.RECONCILE, rule.sentence)
     if can_write_back(evidence):
         return Decision(rule, Action.WRITE_BACK, rule.sentence, not evidence.unread)
     return _left(Rule.OUT_OF_REACH)

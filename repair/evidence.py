@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from consistency.driver import murmur3
 from consistency.errors import UsageError
 from consistency.join import RowName
 from consistency.reader import Clock, ClusterReader
@@ -108,6 +109,10 @@ class EvidenceReader:
         """Return the row's table as it is now."""
         return self._keyspace(ref).tables[ref.table]
 
+    def fingerprint(self, ref: RowRef) -> str:
+        """Name what a plan rests on of the row's table."""
+        return fingerprint(self._keyspace(ref), self.table(ref))
+
     def _keyspace(self, ref: RowRef) -> Keyspace:
         keyspace = self._schema.get(ref.keyspace)
         if keyspace is None or ref.table not in keyspace.tables or not keyspace.replication.replicated:
@@ -158,12 +163,29 @@ class EvidenceReader:
 def row_name(table: Table, ref: RowRef) -> RowName:
     """Address the row by the server's own bytes; a key without clustering columns names the static row."""
     partition = [c.name for c in table.partition_key]
-    static = bool(table.clustering) and set(ref.key_hex) == set(partition)
+    static = bool(table.statics) and set(ref.key_hex) == set(partition)
     wanted = partition if static else [c.name for c in table.primary_key]
     if set(ref.key_hex) != set(wanted):
         msg = f"{table.full_name} has another primary key than when it was checked; run the check again"
         raise UsageError(msg)
-    return RowName(ref.token, tuple(bytes.fromhex(ref.key_hex[n]) for n in wanted), static)
+    key = tuple(bytes.fromhex(ref.key_hex[n]) for n in wanted)
+    if token_of(key[: len(partition)]) != ref.token:
+        msg = f"a row of {table.full_name} has another token than its key's: the file was changed; run the check again"
+        raise UsageError(msg)
+    return RowName(ref.token, key, static)
+
+
+def token_of(partition_key: Sequence[bytes]) -> int:
+    """Return the token of a partition key's serialized columns."""
+    if len(partition_key) == 1:
+        return murmur3(partition_key[0])
+    return murmur3(b"".join(len(part).to_bytes(2, "big") + part + b"\0" for part in partition_key))
+
+
+def fingerprint(keyspace: Keyspace, table: Table) -> str:
+    """Name what a plan rests on of a table: its definition, and where its rows are kept."""
+    text = f"{table.fingerprint} {keyspace.replication}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def state_digest(state: RowState | None, salt: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 
 from consistency.errors import ConsistencyError
 from consistency.reader import Clock, ClusterReader
+from repair.evidence import fingerprint
 from repair.planfile import Plan
 from repair.writer import RowWriter
 
@@ -45,11 +46,13 @@ class Guard:
             raise PlanRefused("the ring has changed since the plan was made: run the check again")
         up = tuple(node for node in (await self._reader.ring()).nodes if node.up)
         if len(await self._writer.schema_versions(up)) > 1:
-            raise PlanRefused("the nodes disagree on the schema: see nodetool describecluster, then resume")
+            raise PlanRefused(
+                "the nodes disagree on the schema: see nodetool describecluster; once they agree, try again"
+            )
         schema = await self._reader.schema()
-        for name, fingerprint in self._plan.tables.items():
+        for name, planned in self._plan.tables.items():
             keyspace, _, table = name.partition(".")
             found = schema[keyspace].tables.get(table) if keyspace in schema else None
-            if found is None or found.fingerprint != fingerprint:
-                msg = f"{name} has changed since the plan was made: run the check again"
+            if found is None or fingerprint(schema[keyspace], found) != planned:
+                msg = f"{name} or its keyspace's replication has changed since the plan was made: run the check again"
                 raise PlanRefused(msg)

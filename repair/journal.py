@@ -10,7 +10,6 @@ import asyncio
 import fcntl
 import json
 import os
-import stat
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +21,7 @@ from typing import Any
 from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.reading import RowState
 from repair.evidence import state_from_json, state_json
-from repair.planfile import Plan, parse_plan
+from repair.planfile import Plan, parse_plan, require_private
 
 SCHEMA_VERSION = 1
 
@@ -107,10 +106,11 @@ class Journal:
         try:
             journal._write(line({"schema": SCHEMA_VERSION, "type": "repair-journal", "plan": plan.text()}))
             _sync_directory(path)
-        except JournalError:
+        except JournalError as error:
             journal.close()
             path.unlink(missing_ok=True)  # a header cut short is of no use to resume
-            raise
+            msg = f"--journal {path} cannot be written: {error.__context__ or error}; nothing was begun"
+            raise JournalError(msg) from None
         return journal
 
     @classmethod
@@ -223,15 +223,7 @@ def _sync_directory(path: Path) -> None:
 
 def read_journal(path: Path) -> Record:
     """Read a journal, or say in one line why it is none; a last line cut short is left out."""
-    try:
-        mode = path.stat().st_mode
-        raw = path.read_bytes()
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise UsageError(msg) from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        msg = f"{path} holds values and others may read or write it (mode {mode & 0o777:04o}); run: chmod 600 {path}"
-        raise UsageError(msg)
+    raw = require_private(path, f"run: chmod 600 {path}, if you know that it is whole")
     return parse_journal(raw, str(path))
 
 
@@ -243,18 +235,21 @@ def parse_journal(raw: bytes, name: str) -> Record:
         header = json.loads(first)
         if header["type"] != "repair-journal":
             raise ValueError(header["type"])
-    except (KeyError, ValueError, TypeError):
+        planned = str(header["plan"]).encode()
+    except (KeyError, ValueError, TypeError, RecursionError):
         msg = f"{name} is not a repair journal: line 1 is not its header"
         raise UsageError(msg) from None
     if header.get("schema") != SCHEMA_VERSION:
         msg = f"{name} has schema {header.get('schema')!r}; this version reads {SCHEMA_VERSION}"
         raise UsageError(msg)
-    plan = parse_plan(str(header["plan"]).encode(), f"the plan in {name}")
+    plan = parse_plan(planned, f"the plan in {name}")
     entries: dict[int, Entry] = {}
     for number, line in enumerate(lines, start=2):
         try:
             _take(json.loads(line), entries)
-        except (KeyError, ValueError, TypeError, AttributeError):
+            if not all(0 <= row < len(plan.rows) for row in entries):
+                raise ValueError(number)
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             msg = f"{name} line {number} is damaged; nothing after it can be trusted"
             raise UsageError(msg) from None
     return Record(plan, entries, len(whole))

@@ -20,6 +20,7 @@ from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings
 from repair.applying import ApplyOptions
 from repair.config import NightlyPolicy
+from repair.decide import Action
 from repair.journal import Entry, Result, read_journal
 from repair.outcomes import Tally, untouched
 from repair.planfile import Plan, write_plan
@@ -28,6 +29,9 @@ from repair.run import apply_with, begin
 
 _MOST_PARTITIONS = 2_000
 """With more partitions touched in a table the whole table is checked again: that costs less."""
+
+
+OUT_OF_TIME = "not begun: the time for repairs was up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class NightlyFiles:
     @classmethod
     def of(cls, findings: Path, run_id: str, directory: Path) -> NightlyFiles:
         """Name them."""
+        if findings.parent == directory:  # a name of ours, from before the run had an id
+            findings = directory / f"{run_id}.findings.jsonl"
         return cls(findings, directory / f"{run_id}.plan.jsonl", directory / f"{run_id}.journal.jsonl")
 
 
@@ -59,30 +65,32 @@ async def repair_found(
     nightly: NightlyPolicy,
     stop: asyncio.Event,
     progress: NightlyProgress | None = None,
-) -> tuple[Report, Plan | None, Tally | None]:
+) -> Report:
     """Repair what a check found, within bounds; return its report with what came of it."""
     if checked.findings is None:
         raise UsageError("a repair needs the findings in a file")
     if not sum(found.findings_by_kind.values()):
         if checked.findings.parent == nightly.directory:
             checked.findings.unlink(missing_ok=True)  # nobody asked for a file of nothing
-        return replace(found, repair=RepairSummary()), None, None
+        return replace(found, repair=RepairSummary())
     progress = progress or NightlyProgress()
     nightly.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = NightlyFiles.of(checked.findings, found.run_id, nightly.directory)
+    if files.findings != checked.findings:
+        checked.findings.replace(files.findings)
     async with open_cluster(settings) as (reader, clock):
         until = clock.monotonic() + nightly.max_seconds
         options = PlanOptions(nightly.policy, nightly.only, nightly.max_rows)
         plan = await make_plan(reader, clock, files.findings, options, progress.planned)
         write_plan(files.plan, plan)
-        tally = Tally(len(plan.rows))
         entries: dict[int, Entry] = {}
         if plan.to_do and not stop.is_set():
             pace = ApplyOptions(nightly.rate, until=until)
-            tally = await apply_with(reader, clock, plan, begin(files.journal, plan), pace, stop, progress.applied)
+            await apply_with(reader, clock, plan, begin(files.journal, plan), pace, stop, progress.applied)
             entries = dict(read_journal(files.journal).entries)
         after = await _check_touched(reader, clock, plan, entries, checked, stop)
-    return replace(found, repair=summary(files, plan, entries, after, interrupted=stop.is_set())), plan, tally
+    repaired = summary(files, plan, entries, after, interrupted=stop.is_set())
+    return replace(found, repair=repaired, findings_path=str(files.findings))
 
 
 async def _check_touched(
@@ -97,7 +105,9 @@ async def _check_touched(
     if not touched or stop.is_set():
         return None
     narrow = {name: frozenset(tokens) for name, tokens in touched.items() if len(tokens) <= _MOST_PARTITIONS}
-    options = replace(checked, names=tuple(touched), findings=None, non_owners=False, only_tokens=narrow)
+    options = replace(
+        checked, names=tuple(touched), findings=None, non_owners=False, run_time_s=None, only_tokens=narrow
+    )
     return await run_check(reader, clock, options, stop=stop)
 
 
@@ -106,9 +116,14 @@ def summary(
 ) -> RepairSummary:
     """Add up what came of each row; what has no outcome was left, for want of time or for a rule."""
     results: dict[str, int] = defaultdict(int)
+    left: dict[str, int] = defaultdict(int)
     for number, row in enumerate(plan.rows):
-        result = entries.get(number, Entry()).result or untouched(row)
+        entry = entries.get(number, Entry())
+        result = entry.result or untouched(row)
         results[result.value] += 1
+        if result is not Result.VERIFIED:
+            begun = entry.result is None and row.action is not Action.NONE
+            left[OUT_OF_TIME if begun else entry.reason or f"{row.rule.value}: {row.sentence}"] += 1
     verified = results.get(Result.VERIFIED.value, 0)
     unknown = results.get(Result.WAITING.value, 0) + results.get(Result.UNKNOWN.value, 0)
     acted = sum(entry.before is not None for entry in entries.values())
@@ -118,6 +133,7 @@ def summary(
         rows=len(plan.rows),
         acted_on=acted,
         results=dict(results),
+        left=dict(left),
         remaining=len(plan.rows) - verified - unknown,
         unknown=unknown,
         checked_again=after.verdict if after else None,

@@ -52,9 +52,13 @@ def untouched(row: PlannedRow) -> Result:
     return Result.WAITING if decision.unknown else Result.LEFT
 
 
-def left_alone(row: PlannedRow) -> Outcome:
-    """Return the outcome of a row that nothing is done with."""
+def left_alone(row: PlannedRow, now: Evidence | None) -> Outcome:
+    """Return the outcome of a row that nothing is done with; one that agreed must agree now."""
     result = untouched(row)
+    if now is not None and now.unread:
+        return Result.UNKNOWN, next(iter(now.unread.values())), None
+    if now is not None and not now.agreed:
+        return Result.SKIPPED, "its replicas agreed when the plan was made, and differ now: check again", None
     verified = result is Result.VERIFIED
     return result, row.rule.sentence if verified else f"{row.rule.value}: {row.sentence}", None
 

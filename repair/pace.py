@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from consistency.reader import Clock
 
 DEFAULT_RATE = 500.0
+_LOOK_EVERY_S = 0.25
 
 
 class Pace:
@@ -15,9 +18,9 @@ class Pace:
         self._every_s = 1 / rate if rate else 0.0
         self._next = clock.monotonic()
 
-    async def wait(self) -> None:
-        """Wait for this row's turn."""
+    async def wait(self, stop: asyncio.Event) -> None:
+        """Wait for this row's turn, or until `stop` is set."""
         at = max(self._next, self._clock.monotonic())
         self._next = at + self._every_s
-        if at > self._clock.monotonic():
-            await self._clock.sleep(at - self._clock.monotonic())
+        while not stop.is_set() and (left := at - self._clock.monotonic()) > 0:
+            await self._clock.sleep(min(left, _LOOK_EVERY_S))

@@ -127,6 +127,7 @@ def _line(data: Mapping[str, Any]) -> str:
 
 def write_plan(path: Path, plan: Plan) -> None:
     """Write the plan, whole or not at all, readable by its owner alone."""
+    _require_replaceable(path)
     partial = path.with_name(path.name + ".partial")
     try:
         with suppress(FileNotFoundError):
@@ -138,21 +139,48 @@ def write_plan(path: Path, plan: Plan) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
         msg = f"--output {path}: {error.strerror}; name a file in a directory that can be written"
         raise UsageError(msg) from None
 
 
-def read_plan(path: Path) -> Plan:
-    """Read a plan, or say in one line why it cannot be trusted."""
+def _require_replaceable(path: Path) -> None:
+    """Refuse to put a plan in the place of anything but a plan: a journal's pre-images are not to be had again."""
     try:
-        mode = path.stat().st_mode
+        with path.open("rb") as file:
+            first = file.readline(200)
+    except OSError:
+        return
+    if first and b'"repair-plan"' not in first:
+        msg = f"--output {path} is there and is no plan: it is not replaced; name another file"
+        raise UsageError(msg)
+
+
+def require_private(path: Path, what: str) -> bytes:
+    """Return a file's bytes, or say in one line why it cannot be trusted: only its owner may read and write it."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            msg = f"{path} is not a regular file"
+            raise UsageError(msg)
         raw = path.read_bytes()
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror}"
         raise UsageError(msg) from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        msg = f"{path} may be read or written by others (mode {mode & 0o777:04o}), so it cannot be trusted: plan again"
+    if found.st_uid not in (os.geteuid(), 0):
+        msg = f"{path} belongs to another user, who may have changed it: {what}"
         raise UsageError(msg)
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        mode = found.st_mode & 0o777
+        msg = f"{path} may be read or written by others (mode {mode:04o}), so it cannot be trusted: {what}"
+        raise UsageError(msg)
+    return raw
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan, or say in one line why it cannot be trusted."""
+    raw = require_private(path, "plan again")
     return parse_plan(raw, str(path))
 
 
@@ -175,7 +203,7 @@ def parse_plan(raw: bytes, name: str) -> Plan:
         raise UsageError(msg)
     try:
         return _plan(header, [json.loads(line) for line in body.split(b"\n")[1:]])
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         msg = f"{name} is not a plan this version can read ({type(error).__name__}); plan again"
         raise UsageError(msg) from None
 
@@ -202,6 +230,6 @@ def _plan(header: Mapping[str, Any], rows: list[Any]) -> Plan:
 def _json(line: bytes) -> dict[str, Any]:
     try:
         data = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}

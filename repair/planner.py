@@ -54,7 +54,7 @@ async def make_plan(
         tool=__version__,
         cluster=evidence.ring.cluster,
         ring=evidence.ring.fingerprint,
-        tables={name: table.fingerprint for name, table in tables.items()},
+        tables={row.ref.full_name: evidence.fingerprint(row.ref) for row in planned},
         policy=options.policy,
         salt=salt,
         rows=tuple(_within(planned, options.max_rows)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -51,6 +52,7 @@ class Policy:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Policy:
         """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
-        return cls(
-            Zombies(data["zombies"]), Require(data["require"]), float(data["max_skew_s"]), float(data["settle_s"])
-        )
+        skew_s, settle_s = float(data["max_skew_s"]), float(data["settle_s"])
+        if not (0 <= skew_s < math.inf and 0 <= settle_s < math.inf):
+            raise ValueError(skew_s)
+        return cls(Zombies(data["zombies"]), Require(data["require"]), skew_s, settle_s)

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from consistency.lock import one_run
 from consistency.reader import Clock, ClusterReader
 from consistency.reading import Locality
 from consistency.replicas import CqlReader
@@ -73,13 +74,14 @@ async def apply_with(
 ) -> Tally:
     """Apply over a connection that is open already."""
     writer = CqlWriter(reader.access)
-    await Guard(plan, reader, writer, clock).check()  # refuse before a journal is begun
-    journal, entries = open_journal()
-    try:
-        applier = await _applier(plan, reader, writer, clock, journal)
-        return await applier.run(entries, options, stop, progress)
-    finally:
-        journal.close()
+    with one_run(await reader.ring(), kind="repair"):
+        await Guard(plan, reader, writer, clock).check()  # refuse before a journal is begun
+        journal, entries = open_journal()
+        try:
+            applier = await _applier(plan, reader, writer, clock, journal)
+            return await applier.run(entries, options, stop, progress)
+        finally:
+            journal.close()
 
 
 async def _applier(plan: Plan, reader: ClusterReader, writer: RowWriter, clock: Clock, journal: Journal) -> Applier:
@@ -97,15 +99,27 @@ async def run_undo(
 ) -> Tally:
     """Connect, guard, then take back what a journal says was done, row by row."""
     async with open_cluster(settings) as (reader, clock):
-        writer = CqlWriter(reader.access)
-        journal, record = Journal.reopen(path)
-        try:
-            guard = Guard(record.plan, reader, writer, clock)
-            undoer = Undoer(await EvidenceReader.open(reader, clock), writer, guard, clock)
-            pace = Pace(clock, (options or ApplyOptions()).rate)
-            return await undoer.run(record, journal, pace, stop or asyncio.Event(), progress or (lambda _: None))
-        finally:
-            journal.close()
+        with one_run(await reader.ring(), kind="repair"):
+            return await _undo(reader, clock, path, options or ApplyOptions(), stop, progress)
+
+
+async def _undo(
+    reader: CqlReader,
+    clock: Clock,
+    path: Path,
+    options: ApplyOptions,
+    stop: asyncio.Event | None,
+    progress: Callable[[Tally], None] | None,
+) -> Tally:
+    writer = CqlWriter(reader.access)
+    journal, record = Journal.reopen(path)
+    try:
+        guard = Guard(record.plan, reader, writer, clock)
+        undoer = Undoer(await EvidenceReader.open(reader, clock), writer, guard, clock)
+        pace = Pace(clock, options.rate)
+        return await undoer.run(record, journal, pace, stop or asyncio.Event(), progress or (lambda _: None))
+    finally:
+        journal.close()
 
 
 def begin(path: Path, plan: Plan) -> OpenJournal:

@@ -9,11 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from consistency.terminal.console import heading, indented, safe
+from consistency.terminal.advice import quoted
+from consistency.terminal.console import command, heading, indented, safe
+from consistency.terminal.figures import counted
 from repair.decide import Action, Rule
 from repair.journal import Entry, Record, Result
 from repair.outcomes import Tally
 from repair.planfile import Plan, PlannedRow
+from repair.restoring import preview
 
 _MOST_KEYS = 50
 _STYLES = {Result.VERIFIED: "green", Result.DIVERGENT: "red", Result.UNKNOWN: "yellow", Result.WAITING: "yellow"}
@@ -39,6 +42,36 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
     _print_left(console, left)
     if keys:
         _print_keys(console, plan.rows)
+
+
+def what_is_done(plan: Plan) -> str:
+    """Say what an apply would do, for the question that comes before it; what deletes is said in capitals."""
+    counts = Counter(row.action for row in plan.to_do)
+    words = {
+        Action.RECONCILE: "let the servers merge {}",
+        Action.WRITE_BACK: "write back cells of {}",
+        Action.PURGE: "DELETE the suspect cells of {}",
+    }
+    parts = [words[action].format(counted(count, "row")) for action, count in sorted(counts.items())]
+    text = ", ".join(parts) or "do nothing"
+    return text[0].upper() + text[1:]
+
+
+def print_preview(console: Console, record: Record) -> None:
+    """Print what an undo would do with a journal's rows."""
+    counts = preview(record)
+    if not counts:
+        console.print("nothing is left to undo")
+    for undoing, count in counts.items():
+        indented(console, f"{counted(count, 'row')} {undoing.value}", first="", rest="  ")
+
+
+def print_next(console: Console, why: str, words: Sequence[str], connection: Sequence[str]) -> None:
+    """Print the command that follows."""
+    console.print(heading("next"))
+    first, *rest = words
+    more = [quoted(word) if " " not in word else word for word in rest]
+    command(console, [f"consistency repair {first}", *more, *map(quoted, connection)], why)
 
 
 def _grid(plan: Plan) -> Table:

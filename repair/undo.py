@@ -1,16 +1,16 @@
 """Take a repair back: an explicit new write, with a new write time, of what there was before.
 
-What there was differed between replicas, or there had been nothing to repair. Undo writes, to all of them,
-what most of them held (of equally many, the copy without the repaired cells); after a purge it writes the
-purged row back. It says what it cannot bring back: the old write times, counters, rows of which a replica
-could not be read, and anything that has been written since.
+What there was differed between replicas. Undo writes, to all of them, what a strict majority held, column by
+column; after a purge it writes the purged row back. It says what it cannot bring back: rows of which no majority
+held one version, the old write times, counters, rows of which a replica could not be read, and anything that has
+been written since.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 
 from consistency.errors import ReplicaError
@@ -23,6 +23,7 @@ from repair.journal import Copies, Entry, Journal, Record, Result
 from repair.outcomes import Tally, copies
 from repair.pace import Pace
 from repair.planfile import PlannedRow
+from repair.restoring import most_held, to_undo
 from repair.statements import Assigned, Write, delete_row, put_cells, put_row
 from repair.writer import RowWriter
 
@@ -43,13 +44,16 @@ class Undoer:
         self, record: Record, journal: Journal, pace: Pace, stop: asyncio.Event, progress: Callable[[Tally], None]
     ) -> Tally:
         """Undo every row that was acted on and not undone yet; ends early, between rows, when `stop` is set."""
-        acted = {n: e for n, e in sorted(record.entries.items()) if e.before is not None and e.undo is None}
+        acted = to_undo(record)
         tally = Tally(len(acted))
         for number, entry in acted.items():
             if stop.is_set():
                 tally.interrupted = True
                 break
-            await pace.wait()
+            await pace.wait(stop)
+            if stop.is_set():
+                tally.interrupted = True
+                break
             await self._guard.check()
             result, reason = await self._row(number, record.plan.rows[number], entry, journal)
             await journal.undone(number, result, reason)
@@ -59,11 +63,11 @@ class Undoer:
 
     async def _row(self, number: int, row: PlannedRow, entry: Entry, journal: Journal) -> tuple[Result, str]:
         evidence = await self._evidence.read(row.ref)
-        refusal = _refusal(entry, evidence)
-        if refusal:
-            return Result.NOT_UNDONE, refusal
         before = entry.before or {}
-        wanted = state_to_restore(row.action, before)
+        wanted = most_held(row.action, before)
+        refusal = _refusal(entry, evidence) or (wanted if isinstance(wanted, str) else "")
+        if refusal or isinstance(wanted, str):
+            return Result.NOT_UNDONE, refusal
         if evidence.agreed and next(iter(evidence.states.values())) == wanted:
             return Result.UNDONE, "nothing to write: most replicas held the same before"
         at_us = entry.undoing_us or write_time(row.action, wanted, before, evidence)
@@ -72,6 +76,11 @@ class Undoer:
             return Result.NOT_UNDONE, writes
         if entry.undoing_us is None:
             await journal.undoing(number, at_us)
+        return await self._written(row, evidence, writes, wanted)
+
+    async def _written(
+        self, row: PlannedRow, evidence: Evidence, writes: list[Write], wanted: RowState | None
+    ) -> tuple[Result, str]:
         try:
             for write in writes:
                 await self._writer.through(next(iter(evidence.states)), write, at_all=True)
@@ -121,16 +130,6 @@ def _refusal(entry: Entry, evidence: Evidence) -> str:
     if entry.after is None or copies(evidence) != entry.after:
         return "it has been written to since, or its repair was not verified"
     return ""
-
-
-def state_to_restore(action: Action, before: Copies) -> RowState | None:
-    """Return the copy to write: what most replicas held; after a purge, what was purged."""
-    if action is Action.PURGE:
-        return max((s for s in before.values() if s is not None), key=lambda s: s.newest_us or 0)
-    votes = Counter(before.values())
-    most = max(votes.values())
-    # Of equally many, the older copy: the repair made the newer one win.
-    return min((s for s, n in votes.items() if n == most), key=_newest)
 
 
 def _newest(state: RowState | None) -> int:

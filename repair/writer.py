@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from consistency.access import PinnedAccess
-from consistency.driver import ALL, QUORUM
 from consistency.ring import Node
-from consistency.wire import NODE_LOCAL, Statement
+from consistency.wire import ALL, NODE_LOCAL, QUORUM, Statement
 from repair.statements import Write
 
 _TIMEOUT_S = 30.0

@@ -21,12 +21,12 @@ from typing import Any
 import click
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from consistency.driver import ALL, Connection
+from consistency.driver import Connection
 from consistency.errors import ConsistencyError, ReplicaError
 from consistency.ring import Node, Ring
 from consistency.settings import ConnectionSettings
 from consistency.topology import read_ring
-from consistency.wire import NODE_LOCAL, Statement
+from consistency.wire import ALL, NODE_LOCAL, Statement
 from sandbox.cluster import Sandbox
 from sandbox.demo_story import KEYSPACE, ROWS, SCHEMA, UNSAFE, Damage, batches, damages
 from sandbox.errors import SandboxError, StartError

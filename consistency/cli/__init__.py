@@ -3,8 +3,9 @@
 group.py       the group: commands loaded when used, errors as one line, exit codes
 connection.py  the options that say how to reach the cluster
 outputs.py     files and pipes the commands write to
+ledger.py      the ledger, and the lock of one run at a time
 interrupt.py   Ctrl-C and SIGTERM
-check.py, audit.py, explain.py   one command each
+check.py, audit.py, explain.py, browse.py, history.py, ...   one command each
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ COMMANDS = {
     "check": "consistency.cli.check:check",
     "audit": "consistency.cli.audit:audit",
     "explain": "consistency.cli.explain:explain",
+    "browse": "consistency.cli.browse:browse",
     "repair": "repair.cli:repair",
     "preflight": "consistency.cli.preflight:preflight",
     "history": "consistency.cli.history:history",
@@ -44,6 +46,7 @@ def main() -> None:
       consistency check --hosts 10.0.0.1,10.0.0.2
       consistency check shop.orders --findings findings.jsonl --json report.json
       consistency explain findings.jsonl --row 1
+      consistency browse findings.jsonl
       consistency audit
 
     \b
@@ -65,6 +68,7 @@ def main() -> None:
                                                     TLS: whom to trust, and our own certificate
       CONSISTENCY_CONNECT_TIMEOUT                   seconds to wait for a connection
       CONSISTENCY_CONFIG, CONSISTENCY_CQLSHRC       files: see --config and --cqlshrc
+      CONSISTENCY_LEDGER                            what runs remember: see 'check --ledger'
       CONSISTENCY_DEBUG                             set to 1: a traceback for what should not happen
       NO_COLOR                                      plain text on a terminal too
     """  # noqa: D301 - click wants the control character

@@ -16,10 +16,13 @@ from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
-from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.ledger import WRITTEN, ledger_option, recording, take_ledger
+from consistency.cli.outputs import STDOUT, require_different, require_writable, write_json, write_private
 from consistency.cli.politeness import politeness_options, take_politeness
 from consistency.cli.values import SECONDS
 from consistency.errors import UsageError
+from consistency.observer import Both
+from consistency.page.collect import Collector
 from consistency.plan import leaf_rows_at
 from consistency.reading import Depth, Locality, Route
 from consistency.report import Report
@@ -62,6 +65,20 @@ from consistency.verdict import ExitCode
 @click.option(
     "--json", "json_path", metavar="FILE", help="Write the report as JSON; '-': to stdout, and the text to stderr."
 )
+@ledger_option(WRITTEN)
+@click.option(
+    "--run-time",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="Begin no further range after this long. The ranges read longest ago come first, and the next run with "
+    "the same ledger goes on from there.",
+)
+@click.option(
+    "--html",
+    "html_path",
+    metavar="FILE",
+    help="Write the report as one HTML page that needs nothing else, mode 0600; it holds keys only with --show-keys.",
+)
 @click.option(
     "--settle",
     type=SECONDS,
@@ -90,7 +107,8 @@ from consistency.verdict import ExitCode
 @click.option(
     "--repair",
     is_flag=True,
-    help="Then repair what was found, as [repair] in the configuration file allows, and check what was touched again.",
+    help="Then repair what was found, as the [repair] table of the configuration file allows (it must be there), and "
+    "check what was written to again.",
 )
 @click.option(
     "--max-rows",
@@ -108,7 +126,7 @@ from consistency.verdict import ExitCode
 @click.option(
     "--show-keys/--hide-keys",
     default=None,
-    help="Print keys of differing rows. Default: on a terminal only, as logs and mails are read by others.",
+    help="Print keys of differing rows. Default: on a terminal only, as logs, mails and pages are read by others.",
 )
 def check(names: tuple[str, ...], **given: Any) -> int:
     """Compare all replicas of every row.
@@ -124,6 +142,8 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       consistency check shop shop2.orders --findings findings.jsonl
       consistency check shop --depth versions --dc dc1 --quiet --json /var/lib/consistency/shop.json
       consistency check shop.orders --json - | jq .verdict
+      consistency check shop --findings findings.jsonl --html report.html
+      consistency check --ledger /var/lib/consistency/ledger --run-time 3600
       consistency check shop --repair --max-rows 500 --quiet
 
     \b
@@ -132,15 +152,26 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       4 could not run · 5 locked · 130 interrupted (what was read until then is reported)
     """  # noqa: D301 - click wants the control character
     order = _order(names, given)
-    report, console = _run(order)
+    page = Collector() if order.html_path else None
+    report, recorded, console = _run(order, page)
     if order.repair is not None and not report.interrupted:
         repairer = importlib.import_module(REPAIRER)
-        report = repairer.repair_found(order.target.settings, report, order.options, order.repair, quiet=order.quiet)
+        report = repairer.repair_found(
+            order.target.settings, report, order.options, order.repair, quiet=order.quiet, ledger=order.ledger
+        )
     write_json("--json", order.json_path, report.as_json())
-    if not (order.quiet and report.exit_code is ExitCode.CONSISTENT):
+    if page is not None:
+        from consistency.page.render import render_page  # noqa: PLC0415 - loads the templates' engine
+
+        text = render_page(report, page, order.typed, keys=order.show_keys is True)
+        write_private("--html", order.html_path, text)
+    repaired = report.repair is not None and report.repair.acted_on
+    if not (order.quiet and report.exit_code is ExitCode.CONSISTENT and not repaired):
         keys = console.is_terminal if order.show_keys is None else order.show_keys
         print_report(console, report, order.typed, keys=keys)
-    return int(report.exit_code)
+    # A run that the ledger does not know of must not pass for one that it does.
+    unrecorded = report.exit_code is ExitCode.CONSISTENT and not recorded
+    return int(ExitCode.COULD_NOT_RUN if unrecorded else report.exit_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +184,8 @@ class Order:
     locality: Locality | None
     politeness: Politeness
     json_path: str | None
+    ledger: Path | None
+    html_path: str | None
     quiet: bool
     show_keys: bool | None
     repair: Any = None
@@ -161,12 +194,18 @@ class Order:
 
 def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
     """Turn what was typed into frozen options; what cannot work is refused here, before anything is read."""
+    words = _repeated(given)
+    ledger = take_ledger(given, written=True)
     target = take_connection(given)
-    findings, json_path = given["findings"], given["json_path"]
+    findings, json_path, html_path = given["findings"], given["json_path"], given["html_path"]
+    if given["run_time"] is not None and ledger is None:
+        raise UsageError("--run-time needs --ledger FILE: without it each run would begin with the same ranges")
     require_writable("--findings", findings)
     require_writable("--json", json_path, special=True)
-    if findings and json_path and Path(findings).resolve() == Path(json_path).resolve():
-        raise UsageError("--findings and --json name the same file; the report and the rows go to one file each")
+    if html_path == STDOUT:
+        raise UsageError("--html -: name a file; the page is opened in a browser")
+    require_writable("--html", html_path)
+    require_different({"--findings": findings, "--json": json_path, "--html": html_path})
     politeness = take_politeness(given)
     scan = ScanOptions(max_skew_s=given["max_clock_skew"], leaf_rows=leaf_rows_at(politeness.rate))
     options = CheckOptions(
@@ -179,6 +218,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         findings=Path(findings) if findings else None,
         settle_window_s=given["settle"],
         rf_minimum=given["rf_min"],
+        run_time_s=given["run_time"],
         scan=scan,
     )
     repair = _repair_policy(given, target.config)
@@ -187,11 +227,13 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
     return Order(
         repair=repair,
         target=target,
-        typed=Typed(target.words, _repeated(given), names),
+        typed=Typed(target.words, words, names),
         options=options,
         locality=given["locality"] and Locality(given["locality"]),
         politeness=politeness,
         json_path=json_path,
+        ledger=ledger,
+        html_path=html_path,
         quiet=given["quiet"],
         show_keys=given["show_keys"],
     )
@@ -214,19 +256,20 @@ def _repair_policy(given: dict[str, Any], config: str | None) -> Any:
 def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
     """Return the options that a second run must repeat to ask the same question."""
     words: list[str] = []
-    for name in ("depth", "route", "locality", "dc"):
+    for name in ("depth", "route", "locality", "dc", "ledger"):
         if given[name] is not None:
             words += [f"--{name}", str(given[name])]
     words += [f"--{name.replace('_', '-')}" for name in ("views", "non_owners") if given[name]]
     return tuple(words)
 
 
-def _run(order: Order) -> tuple[Report, CalmConsole]:
-    """Check with progress on stderr; return the report and the console that the text goes to."""
+def _run(order: Order, page: Collector | None) -> tuple[Report, bool, CalmConsole]:
+    """Check with progress on stderr; return the report, whether it was recorded as asked, and where the text goes."""
     console = make_console(sys.stderr if order.json_path == STDOUT else sys.stdout)
     progress = _progress(order, make_console(sys.stderr))
     try:
-        return asyncio.run(_check(order, progress)), console
+        report, recorded = asyncio.run(_check(order, progress, page))
+        return report, recorded, console
     finally:
         progress.close()
 
@@ -237,7 +280,7 @@ def _progress(order: Order, console: CalmConsole) -> Progress:
     return LiveProgress(console) if console.is_terminal else LineProgress(console)
 
 
-async def _check(order: Order, progress: Progress) -> Report:
+async def _check(order: Order, progress: Progress, page: Collector | None) -> tuple[Report, bool]:
     # The driver is loaded by these: not before an option was found to be wrong.
     from consistency.access import ReadLimits  # noqa: PLC0415
     from consistency.api import require_dc  # noqa: PLC0415
@@ -250,12 +293,16 @@ async def _check(order: Order, progress: Progress) -> Report:
     interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), abort)
     interrupt.listen()
     ticking = asyncio.create_task(_tick(progress, order.politeness))
+    observer = progress.observer if page is None else Both(progress.observer, page)
     limits = ReadLimits(politeness=order.politeness)
     try:
         async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
-            require_dc(await reader.ring(), order.options.dc)
-            interrupt.begun()
-            return await run_check(reader, clock, order.options, progress.observer, interrupt.stop)
+            ring = await reader.ring()
+            require_dc(ring, order.options.dc)
+            with recording(ring, order.ledger) as recorder:
+                interrupt.begun()
+                report = await run_check(reader, clock, order.options, observer, interrupt.stop, recorder)
+            return report, recorder is None or not recorder.problem
     finally:
         ticking.cancel()
 

@@ -23,8 +23,9 @@ _OPTIONS = (
     click.option(
         "--config",
         metavar="FILE",
-        help="TOML file with a [connection] table: hosts, port, username, password, tls, connect_timeout. "
-        "Default: ~/.config/consistency/config.toml where it exists.",
+        help="TOML file with a [connection] table: hosts, port, username, password, tls, connect_timeout; [repair] "
+        "says what check --repair may do, [ledger] path where runs are remembered. Default: "
+        "~/.config/consistency/config.toml where it exists.",
     ),
     click.option(
         "--cqlshrc", metavar="FILE", help="cqlsh's own file: host, login, TLS. Default: ~/.cassandra/cqlshrc."

@@ -31,12 +31,24 @@ def require_writable(option: str, path: str | None, *, special: bool = False) ->
         msg = f"{option} {path}: is not a regular file; name one"
         raise UsageError(msg)
     try:
-        handle, probe = tempfile.mkstemp(dir=target.resolve().parent, prefix=".consistency-")
+        handle, probe = tempfile.mkstemp(dir=Path(os.path.realpath(target)).parent, prefix=".consistency-")
         os.close(handle)
         Path(probe).unlink()
     except OSError as error:
         msg = f"{option} {path}: {error.strerror}; name a file in a directory that can be written"
         raise UsageError(msg) from None
+
+
+def require_different(paths: Mapping[str, str | None]) -> None:
+    """Raise UsageError where two options name the same file."""
+    seen: dict[Path, str] = {}
+    for option, path in paths.items():
+        if path is None or path == STDOUT:
+            continue
+        first = seen.setdefault(Path(path).resolve(), option)
+        if first != option:
+            msg = f"{first} and {option} name the same file; each goes to one of its own"
+            raise UsageError(msg)
 
 
 def write_json(option: str, path: str | None, data: Mapping[str, Any]) -> None:
@@ -54,14 +66,29 @@ def write_json(option: str, path: str | None, data: Mapping[str, Any]) -> None:
         raise ConsistencyError(msg) from None
 
 
-def _write(path: Path, text: str) -> None:
+def write_private(option: str, path: str | None, text: str) -> None:
+    """Write text to a file of mode 0600, whole or not at all; nothing where no path is given."""
+    if path is None:
+        return
+    try:
+        _write(Path(path), text, private=True)
+    except OSError as error:
+        msg = f"{option} {path}: {error.strerror}; the file was not written"
+        raise ConsistencyError(msg) from None
+
+
+def _write(path: Path, text: str, *, private: bool = False) -> None:
     if _is_special(path):  # renaming a file over a pipe or device would replace it
         path.write_text(text, encoding="utf-8")
         return
     target = path.resolve()
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("w", encoding="utf-8") as file:
+        with suppress(FileNotFoundError):
+            beside.unlink()
+        # O_EXCL: a file that somebody laid there to read along is not written to.
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -45,5 +45,22 @@ class Seconds(_Floats):
         return seconds
 
 
+class PerSecond(_Floats):
+    """A rate above 0."""
+
+    name = "rate"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the number."""
+        try:
+            rate = float(str(value))
+        except ValueError:
+            rate = math.nan
+        if not (math.isfinite(rate) and rate > 0):
+            self.fail(f"{value!r} is not a number above 0", param, ctx)
+        return rate
+
+
 FACTOR = Factor()
+PER_SECOND = PerSecond()
 SECONDS = Seconds()

@@ -34,8 +34,7 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
     differing = report.verdict is Verdict.DIVERGENT
     if report.repair is not None and report.repair.rows:
         kept = report.repair.journal or report.repair.plan
-        if kept:
-            out.append(("what was done, and what was left", ["consistency repair show", quoted(kept)]))
+        return [("what was done, and what was left", ["consistency repair show", quoted(kept)])] if kept else []
     if differing and report.findings_path:
         path = quoted(report.findings_path)
         out.append(("who holds what", _consistency("explain", path, "--row 1", typed=typed)))
@@ -44,7 +43,7 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
     elif differing:
         names = _names([t for t in report.tables if t.verdict is Verdict.DIVERGENT], typed)
         out.append(("write them to a file", _check(typed, names, "--findings findings.jsonl")))
-    unread = [t for t in report.tables if not t.coverage.complete]
+    unread = [t for t in report.tables if not t.coverage.complete and not t.put_off]
     if unread and not differing:
         out.append(("once every replica can be read", _check(typed, _names(unread, typed))))
     return out

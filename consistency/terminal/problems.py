@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from consistency.findings import Finding, Kind, State
-from consistency.report import Report, Severity, TableReport, Unread, Violation
+from consistency.report import PUT_OFF, Report, Severity, TableReport, Unread, Violation
 from consistency.terminal.console import heading, indented, safe
 from consistency.terminal.figures import counted, moment
 
@@ -126,7 +126,7 @@ def print_unread(console: Console, tables: Sequence[TableReport]) -> None:
     """Print which replicas could not be read over which part of the ring, and why."""
     by_replica: dict[str, list[tuple[TableReport, Unread]]] = defaultdict(list)
     for table in tables:
-        for unread in table.unread:
+        for unread in (u for u in table.unread if u.reason != PUT_OFF):
             by_replica[unread.replica].append((table, unread))
     if not by_replica:
         return

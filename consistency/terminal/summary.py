@@ -21,6 +21,7 @@ _ALIKE = {Kind.FUTURE_WRITE_TIME.value, Kind.NON_OWNER.value}
 """Kinds that are wrong where all replicas may agree."""
 _MOST_STRIPS = 2
 _MOST_VIOLATIONS = 3
+_MOST_CAUSES = 2
 
 
 def print_report(console: Console, report: Report, typed: Typed, *, keys: bool) -> None:
@@ -28,8 +29,12 @@ def print_report(console: Console, report: Report, typed: Typed, *, keys: bool) 
     _print_verdict(console, report)
     console.print()
     print_tables(console, report.tables)
-    _print_strips(console, report)
-    print_findings(console, report, keys=keys)
+    if report.repair is not None and report.repair.rows:
+        _print_repair(console, report.repair)
+    else:
+        _print_strips(console, report)
+        print_findings(console, report, keys=keys)
+    _print_causes(console, report)
     print_unread(console, report.tables)
     print_violations(console, report.violations, most=_MOST_VIOLATIONS)
     _print_left_out(console, report)
@@ -44,6 +49,8 @@ def _print_verdict(console: Console, report: Report) -> None:
         word, style = f"INTERRUPTED, {report.verdict.value} so far", "bold yellow"
     indented(console, Text.assemble((word, style), "  ", claim(report)), first="", rest="  ")
     indented(console, basis(report), style="dim")
+    if slice_text(report):
+        indented(console, slice_text(report), style="dim")
     facts = (
         safe(report.cluster),
         f"run {report.run_id[:8]}",
@@ -51,6 +58,15 @@ def _print_verdict(console: Console, report: Report) -> None:
         f"exit code {int(report.exit_code)}",
     )
     indented(console, ", ".join(facts), style="dim")
+
+
+def slice_text(report: Report) -> str:
+    """Say how far a run of bounded time came; nothing where it had no limit."""
+    if report.run_time_s is None:
+        return ""
+    read, planned = sum(t.ranges_read for t in report.tables), sum(t.ranges for t in report.tables)
+    onward = "." if read == planned else "; the next run with this ledger goes on from there."
+    return f"{read:,} of {counted(planned, 'range')} this time, oldest first{onward}"
 
 
 def claim(report: Report) -> str:
@@ -96,12 +112,25 @@ def _repaired(report: Report, repair: RepairSummary, amount: str) -> str:
     return text if report.coverage.complete else f"{text} Not all was read, so there may be more."
 
 
+def _print_repair(console: Console, repair: RepairSummary) -> None:
+    """Print what came of the repair; the rows that were found before it are in its files."""
+    title = Text.assemble(heading("repair"), f"  {counted(repair.acted_on, 'row')} written to")
+    console.print(title)
+    if repair.left:
+        indented(console, "left, each still a finding:")
+    for reason, count in repair.left.items():
+        indented(console, f"{count:,} {safe(reason)}", first="    ", rest="      ")
+
+
 def _gaps(report: Report) -> str:
     coverage = report.coverage
     unsettled = sum(t.unsettled_rows for t in report.tables)
     skipped = sum(not t.depth for t in report.tables)
-    failed = sum((t.coverage.planned - t.coverage.completed) for t in report.tables if t.depth)
+    put_off = sum(t.ranges - t.ranges_read for t in report.tables if t.put_off)
+    failed = sum(t.coverage.failed for t in report.tables if t.depth)
     parts = []
+    if put_off:
+        parts.append(f"{counted(put_off, 'range')} {'is' if put_off == 1 else 'are'} left for the next run")
     if failed:
         parts.append(f"{failed:,} of {counted(coverage.planned - skipped, 'digest')} could not be read")
     if skipped:
@@ -139,6 +168,16 @@ def _print_strips(console: Console, report: Report) -> None:
         meaning = Text() if number else strip.legend(cells, blocks=blocks)
         console.print(Text.assemble(heading("ring"), "  ", safe(title), "  ", meaning), overflow="fold")
         console.print(Text("  ") + strip.draw(cells, blocks=blocks), soft_wrap=True)
+
+
+def _print_causes(console: Console, report: Report) -> None:
+    causes = report.likely_causes
+    if causes:
+        console.print(heading("likely cause" if len(causes) == 1 else "likely causes"))
+    for cause in causes[:_MOST_CAUSES]:
+        indented(console, f"- {cause.sentence}", rest="    ")
+    if len(causes) > _MOST_CAUSES:
+        indented(console, f"and {len(causes) - _MOST_CAUSES:,} more, in the report as JSON (--json)", style="dim")
 
 
 def _print_left_out(console: Console, report: Report) -> None:

@@ -12,9 +12,12 @@ from consistency.findings import Finding
 from consistency.observer import Silent
 from consistency.plan import TablePlan
 from consistency.reading import Capabilities, Depth, Reading, Route
+from consistency.recording import RangeRead, RunFacts
+from consistency.report import Report
 from consistency.ring import Replication, Ring
 from consistency.scan import ScanOptions
 from consistency.schema import Keyspace, Table
+from consistency.tokens import TokenRange
 from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_ring, load
 from tests.simulation.memory import Fault, Pace, SimCluster, Trouble
 from tests.simulation.promises import Case, Outcome, broken_promises
@@ -44,6 +47,29 @@ class Watching(Silent):
         self.plans.append(plan)
 
 
+class Remembering:
+    """What a ledger is told; asked when ranges were read last, it makes something up."""
+
+    def __init__(self, seed: int) -> None:
+        self.reads: dict[str, list[RangeRead]] = {}
+        self._rng = random.Random(f"ages {seed}")
+
+    def begin(self, facts: RunFacts) -> None:
+        """Nothing to keep."""
+
+    def last_tried(self, table: Table, depth: Depth, ranges: Sequence[TokenRange]) -> Sequence[int]:
+        return [self._rng.choice((0, 1, 2)) * 60_000_000 for _ in ranges]
+
+    def found(self, finding: Finding, depth: Depth) -> None:
+        """Nothing to keep."""
+
+    def table_read(self, table: Table, depth: Depth, ranges: Sequence[RangeRead], *, strays: bool) -> None:
+        self.reads[table.name] = list(ranges)
+
+    def end(self, report: Report) -> None:
+        """Nothing to keep."""
+
+
 def draw_case(seed: int, rng: random.Random, ring: Ring) -> Case:
     """Draw what will happen: a third of the cases is quiet, the others have traffic, faults, stops or changes."""
     quiet = rng.random() < 0.3
@@ -55,6 +81,7 @@ def draw_case(seed: int, rng: random.Random, ring: Ring) -> Case:
         depth=rng.choice((None, None, Depth.VERSIONS, Depth.CONTENT)),
         route=rng.choice((None, None, Route.SERVER, Route.CLIENT)),
         scan=ScanOptions(leaf_rows=rng.choice((2, 10, 20_000)), leaves_at_once=rng.randint(1, 6)),
+        run_time_s=_run_time(seed),
     )
     moment = rng.choice((None, None, None, None, rng.uniform(0.0, 8.0), rng.uniform(0.0, 0.3))) if not quiet else None
     change = rng.choice(("ring", "schema", "", "", "", "", "", ""))
@@ -70,6 +97,12 @@ def draw_case(seed: int, rng: random.Random, ring: Ring) -> Case:
         schema_changes_at_s=rng.uniform(0.01, 6.0) if change == "schema" and not quiet else None,
         clock_skew_s=rng.choice((0.0, 0.0, 1.5)),
     )
+
+
+def _run_time(seed: int) -> float | None:
+    """Return how long a run may last: a tenth of them is cut short. Drawn apart from the rest of the story."""
+    rng = random.Random(f"run time {seed}")
+    return rng.choice((0.0, 0.05, 0.3, 100.0)) if rng.random() < 0.1 else None
 
 
 def _traffic(rng: random.Random) -> TrafficPlan:
@@ -135,15 +168,17 @@ async def _play(
     writing = asyncio.create_task(traffic.run()) if traffic else None
     if case.stop_at_s is not None:
         loop.call_later(case.stop_at_s, stop.set)
-    report = await run_check(cluster, clock, case.options, watching, stop)
+    remembering = Remembering(case.seed)
+    report = await run_check(cluster, clock, case.options, watching, stop, remembering)
     seconds = loop.now
     if writing:
         await writing
     later_s = EPOCH_S + int(loop.now) + 1
     still = {row for table in tables for row in truth(cluster, table, None, later_s)}
     outcome = Outcome(
-        case, report, watching.findings, planted, still, future, done, cluster, traffic, watching.plans, seconds
-    )
+        case, report, watching.findings, planted, still, future, done, cluster, traffic, watching.plans, seconds,
+        remembering.reads,
+    )  # fmt: skip
     outcome.broken = broken_promises(outcome, {table.name: table for table in tables})
     return outcome
 

@@ -10,11 +10,13 @@ from consistency.checking import CheckOptions
 from consistency.findings import Finding
 from consistency.plan import Leaf, TablePlan
 from consistency.reading import Capabilities, Depth, Reading
+from consistency.recording import RangeRead
 from consistency.report import Report
 from consistency.schema import Table
 from consistency.verdict import ExitCode, Verdict
 from tests.simulation.histories import Damage, RowKey, Traffic, TrafficPlan
 from tests.simulation.memory import Fault, Pace, SimCluster
+from tests.simulation.storage import token_of
 from tests.simulation.truth import truth
 from tests.simulation.vclock import EPOCH_S
 
@@ -39,7 +41,8 @@ class Case:
         """Whether nothing happens that could keep the check from finding everything."""
         quiet = self.traffic is None or (self.traffic.only_clean and not self.traffic.lost)
         drifts = self.ring_changes_at_s is not None or self.schema_changes_at_s is not None
-        return quiet and not drifts and not self.faults and self.stop_at_s is None
+        limited = self.stop_at_s is not None or self.options.run_time_s is not None
+        return quiet and not drifts and not self.faults and not limited
 
 
 @dataclass
@@ -58,6 +61,8 @@ class Outcome:
     traffic: Traffic | None
     plans: list[TablePlan]
     seconds: float
+    reads: Mapping[str, list[RangeRead]] = field(default_factory=dict)
+    """What a ledger would be told of each table's ranges."""
     broken: list[str] = field(default_factory=list)
 
 
@@ -72,7 +77,7 @@ def row_of(finding: Finding, table: Table) -> RowKey:
 
 def broken_promises(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
     """Return the promises that were not kept, a sentence each."""
-    out = [*_coverage(outcome), *_verdict(outcome), *_findings(outcome, tables)]
+    out = [*_coverage(outcome), *_verdict(outcome), *_clean_passes(outcome), *_findings(outcome, tables)]
     if outcome.case.exact:
         out += _exactness(outcome, tables)
     return out
@@ -101,9 +106,7 @@ def _verdict(outcome: Outcome) -> list[str]:
         for what, at in (("ring", case.ring_changes_at_s), ("schema", case.schema_changes_at_s)):
             if at is not None and described and described[-1] >= at:
                 out.append(f"consistent, though the {what} changed at {at:.2f} s")
-    touched = outcome.traffic.touched if outcome.traffic else set()
-    lasting = {row for row in outcome.planted if row in outcome.still and row not in touched}
-    missed = (lasting & _seeable(outcome)) | (outcome.future - touched)
+    missed = _wrong_throughout(outcome)
     plans = {plan.table.name: plan for plan in outcome.plans}
     for table in report.tables:
         if table.verdict is not Verdict.CONSISTENT:
@@ -116,6 +119,45 @@ def _verdict(outcome: Outcome) -> list[str]:
         if unread:
             out.append(f"{table.table} consistent, though {len(unread)} leaves were not read on all replicas")
     return out
+
+
+def _wrong_throughout(outcome: Outcome) -> set[RowKey]:
+    """Return the rows that were wrong from the start to the end, as the run's own reading shows them."""
+    touched = outcome.traffic.touched if outcome.traffic else set()
+    lasting = {row for row in outcome.planted if row in outcome.still and row not in touched}
+    return (lasting & _seeable(outcome)) | (outcome.future - touched)
+
+
+def _clean_passes(outcome: Outcome) -> list[str]:
+    """Hold every range that a ledger would call clean against what was there to be found."""
+    out = []
+    missed = _wrong_throughout(outcome)
+    plans = {plan.table.name: plan.table for plan in outcome.plans}
+    for name, reads in outcome.reads.items():
+        clean = [read for read in reads if read.clean]
+        hidden = [
+            row for row in missed if row[0] == name and any(token_of(row[1]) in read.token_range for read in clean)
+        ]
+        if hidden:
+            out.append(
+                f"a range of {name} called clean, though from the start to the end something was wrong with {hidden}"
+            )
+        unread = [r for r in clean if not _was_read(outcome.cluster, plans[name], Leaf(r.token_range, r.replicas))]
+        if unread:
+            out.append(f"{len(unread)} ranges of {name} called clean that were not read on all replicas")
+        if clean and (drift := _drift(outcome, name)):
+            out.append(f"ranges of {name} called clean, though the {drift} changed")
+    return out
+
+
+def _drift(outcome: Outcome, table: str) -> str:
+    """Say what changed of a table before the cluster was described for the last time."""
+    case, described = outcome.case, outcome.cluster.described_at
+    last = described[-1] if described else float("-inf")
+    if case.ring_changes_at_s is not None and last >= case.ring_changes_at_s:
+        return "ring"
+    changed = case.schema_changes_at_s is not None and last >= case.schema_changes_at_s
+    return "schema" if changed and (case.seed % 3 == 2 or table == "t0") else ""
 
 
 def _was_read(cluster: SimCluster, table: Table, leaf: Leaf) -> bool:

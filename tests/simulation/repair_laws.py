@@ -18,7 +18,7 @@ from consistency.ring import Node
 from repair.decide import Action
 from repair.journal import Entry, Record, Result
 from repair.policy import Policy, Zombies
-from repair.undo import state_to_restore
+from repair.restoring import most_held
 from tests.simulation.repair_servers import merge_row
 from tests.simulation.storage import Key, Mutation, Stored, TableStorage
 
@@ -170,7 +170,7 @@ def undo_laws(scene: Scene, applied: Record, record: Record, now: Held) -> list[
     for number, row in enumerate(scene.rows):
         entry = record.entries.get(number, Entry())
         was_undone = entry.undo is Result.UNDONE
-        wanted = state_to_restore(record.plan.rows[number].action, entry.before or {}) if was_undone else None
+        wanted = most_held(record.plan.rows[number].action, entry.before or {}) if was_undone else None
         for node in scene.owners[row]:
             after = shown(now[node], row, scene.now_s)
             if not was_undone and entry.undoing_us is None and after != shown(scene.after[node], row, scene.now_s):

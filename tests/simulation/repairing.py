@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from consistency.reading import Capabilities
@@ -15,13 +15,13 @@ from consistency.ring import Node
 from consistency.schema import Table
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions
-from repair.evidence import EvidenceReader, RowRef
+from repair.evidence import EvidenceReader, RowRef, fingerprint
 from repair.guard import Guard
 from repair.journal import SCHEMA_VERSION, Copies, Record, Result, intent_line, line, outcome_line, parse_journal
 from repair.journal import undone_line as undone
 from repair.outcomes import Tally
 from repair.pace import Pace
-from repair.planfile import Plan
+from repair.planfile import Plan, PlannedRow
 from repair.planner import PlanOptions, plan_batch
 from repair.policy import Policy, Require, Zombies
 from repair.undo import Undoer
@@ -198,9 +198,7 @@ class _Play:
     async def _planned(self, evidence: EvidenceReader, rows: list[Row]) -> Plan:
         options = PlanOptions(self._case.policy)
         planned = await plan_batch(evidence, [(_ref(self._table, row), False) for row in rows], options, "salt")
-        ring, name = await self._cluster.ring(), self._table.full_name
-        tables = {name: self._table.fingerprint}
-        return Plan("r", "f", "", "", ring.cluster, ring.fingerprint, tables, self._case.policy, "salt", tuple(planned))
+        return await planned_on(self._cluster, self._table, self._case.policy, planned)
 
     async def _applied(self, plan: Plan, evidence: EvidenceReader, journal: MemoryJournal) -> tuple[Tally, int]:
         """Apply, kill it at the times drawn, and resume from the journal until it ends by itself."""
@@ -243,6 +241,13 @@ class _Play:
             for row in rows_of(self._cluster, self._table)
             for node in self._cluster.replicas(self._table, row[1])
         )
+
+
+async def planned_on(cluster: SimCluster, table: Table, policy: Policy, rows: Sequence[PlannedRow]) -> Plan:
+    """Return the plan of these rows, for this cluster as it is now."""
+    ring, schema = await cluster.ring(), await cluster.schema()
+    tables = {table.full_name: fingerprint(schema[table.keyspace], table)}
+    return Plan("r", "f", "", "", ring.cluster, ring.fingerprint, tables, policy, "salt", tuple(rows))
 
 
 def rows_of(cluster: SimCluster, table: Table) -> list[Row]:

@@ -11,6 +11,7 @@ from typing import Any
 from consistency.checking import CheckOptions, run_check
 from consistency.findings import Finding
 from consistency.reading import Capabilities
+from consistency.recording import Recorder
 from consistency.report import Report
 from consistency.ring import MURMUR3, Node, Replication, Ring
 from consistency.schema import Table
@@ -81,14 +82,15 @@ class Scenario:
             for c in range(rows):
                 self.apply(row(p, c, v0=int_bytes(c), v1=b"text"))
 
-    def check(self, stop_at_s: float | None = None, **options: Any) -> Report:
+    def check(self, stop_at_s: float | None = None, recorder: Recorder | None = None, **options: Any) -> Report:
         """Run the check; `stop_at_s` interrupts it then."""
 
         async def main() -> Report:
             stop = asyncio.Event()
             if stop_at_s is not None:
                 self.loop.call_later(stop_at_s, stop.set)
-            return await run_check(self.cluster, self.clock, CheckOptions(("ks",), **options), self.watching, stop)
+            chosen = CheckOptions(("ks",), **options)
+            return await run_check(self.cluster, self.clock, chosen, self.watching, stop, recorder)
 
         return self.run(main)
 

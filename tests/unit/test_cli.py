@@ -29,8 +29,11 @@ ESC = "\x1b"
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep the machine's own files and variables out."""
+def no_settings_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Keep the machine's own files and variables out, and the locks of runs in a place of their own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     for name in [n for n in os.environ if n.startswith("CONSISTENCY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -137,6 +140,9 @@ def test_a_difference_beats_incompleteness(shell: Shell) -> None:
         (("check", "--findings", os.devnull), "is not a regular file"),
         (("check", "--json", "."), "is a directory"),
         (("check", "--json", "same", "--findings", "same"), "name the same file"),
+        (("check", "--json", "same", "--html", "same"), "name the same file"),
+        (("check", "--html", "-"), "--html -: name a file"),
+        (("check", "--html", "no/such/dir/x"), "--html no/such/dir/x: No such file or directory"),
         (("audit", "shop.orders"), "an audit judges keyspaces"),
         (("audit", "sop"), "did you mean 'shop'?"),
         (("explain", "no-such-file"), "cannot read no-such-file"),
@@ -291,6 +297,23 @@ def test_json_on_stdout_is_nothing_but_json(shell: Shell) -> None:
     result = shell.check("--json", "-")
     assert json.loads(result.stdout)["verdict"] == "consistent"
     assert "CONSISTENT" in result.stderr
+
+
+def test_the_page_is_private_and_holds_no_key_unless_asked_for(shell: Shell, tmp_path: Path) -> None:
+    """`--html` writes one file of mode 0600, over whatever was there, and `--show-keys` alone puts keys into it."""
+    damage(shell.cluster)
+    page = tmp_path / "page.html"
+    page.write_text("old")
+    page.chmod(0o644)
+    result = shell.check("--html", str(page), "--findings", str(tmp_path / "f"))
+    assert result.exit_code == 1
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert [p.name for p in sorted(tmp_path.iterdir()) if "page" in p.name] == ["page.html"]
+    text = page.read_text("utf-8")
+    assert "2 of 20 rows in 1 table are not the same on all replicas." in text
+    assert "id=7" not in text
+    shell.check("--html", str(page), "--show-keys")
+    assert "id=7" in page.read_text("utf-8")
 
 
 def test_an_earlier_report_survives_a_run_that_fails(shell: Shell, tmp_path: Path) -> None:

@@ -158,6 +158,19 @@ def test_the_strip_draws_the_ring() -> None:
     assert ledger.strip()[-1] == "x"
 
 
+def test_a_track_draws_each_replicas_own_part() -> None:
+    """A replica is divergent where it is behind, not read where it did not answer, and its partner is neither."""
+    ledger = Ledger(TablePlan(ROWS, (LEAVES[:4],), 0))
+    for leaf in LEAVES[:4]:
+        ledger.record(result_of(leaf, *([B] if leaf is LEAVES[1] else [])))
+    ledger.mark_divergent(MIN_TOKEN + 1, [A.name])
+    ledger.mark_divergent(MAX_TOKEN, ["stranger:1"])
+    tracks = ledger.tracks()
+    assert tracks[A.name] == "x" + "=" * 31 + " " * 32
+    assert tracks[B.name] == "=" * 8 + "?" * 8 + "=" * 16 + " " * 32
+    assert tracks["stranger:1"] == " " * 63 + "x"
+
+
 def test_rows_are_those_of_the_replica_that_holds_most() -> None:
     """A replica that lost rows does not make the table smaller."""
     ledger = Ledger(PLAN)

@@ -90,7 +90,7 @@ CASES = [
     ("expiry", evidence(cell(), cell(expires=2 * 10**9), cell()), DEFAULT, Rule.EXPIRY, Action.RECONCILE),
     ("no read repair", evidence(cell(), None, cell(), of=table(read_repair="NONE")), DEFAULT, Rule.LAST_WRITE,
      Action.WRITE_BACK),
-    ("quorum up", evidence(cell(), None, "down"), DEFAULT, Rule.LAST_WRITE, Action.RECONCILE),
+    ("quorum up", evidence(cell(), None, "down"), DEFAULT, Rule.LAST_WRITE, Action.WRITE_BACK),
     ("four of five", evidence(cell(), None, cell(), cell(), "down"), DEFAULT, Rule.LAST_WRITE, Action.WRITE_BACK),
     ("counter out of reach", evidence(cell(), None, cell(), of=table(is_counter=True, read_repair="NONE")), DEFAULT,
      Rule.OUT_OF_REACH, Action.NONE),

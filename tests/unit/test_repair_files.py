@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -191,3 +192,60 @@ def test_a_full_disk_stops_the_journal_for_good(tmp_path: Path, monkeypatch: pyt
     record = read_journal(path)
     assert set(record.entries) == {0}
     assert record.length < len(path.read_bytes())
+
+
+def test_a_plan_replaces_nothing_but_a_plan(tmp_path: Path) -> None:
+    """The pre-images of a journal are not to be had again: --output never takes its place."""
+    journal = tmp_path / "journal"
+    Journal.create(journal, plan_of()).close()
+    before = journal.read_bytes()
+    with pytest.raises(UsageError, match="is no plan"):
+        write_plan(journal, plan_of())
+    assert journal.read_bytes() == before
+    write_plan(tmp_path / "plan", plan_of())
+    write_plan(tmp_path / "plan", plan_of(1))
+    assert len(read_plan(tmp_path / "plan").rows) == 1
+
+
+def test_files_that_are_no_files_are_refused(tmp_path: Path) -> None:
+    """A pipe would wait for ever for somebody to write to it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for read in (read_plan, read_journal):
+        with pytest.raises(UsageError, match="not a regular file"):
+            read(pipe)
+
+
+def sealed(text: str) -> bytes:
+    """Return a plan's body with a checksum that fits."""
+    return (text + json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest()}) + "\n").encode()
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ('"max_skew_s":60.0', '"max_skew_s":NaN'),
+        ('"settle_s":2.5', '"settle_s":-1'),
+        ('"token":0', '"token":Infinity'),
+        ('"token":0', '"token":' + "[" * 5000 + "]" * 5000),
+        ('"dcs":{"dc1":[3,3]}', '"dcs":{"dc1":[Infinity,3]}'),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(good: str, bad: str) -> None:
+    """A plan whose checksum fits may still not be one; neither switches a safety rule off."""
+    body = plan_of().text().rsplit("\n", 2)[0] + "\n"
+    assert good in body
+    parse_plan(sealed(body), "plan")
+    with pytest.raises(UsageError):
+        parse_plan(sealed(body.replace(good, bad)), "plan")
+
+
+@pytest.mark.parametrize(
+    "line", ['{"outcome":999,"result":"verified","reason":""}', '{"undoing":1,"at":Infinity}', "[" * 9000]
+)
+def test_journal_lines_that_make_no_sense_are_refused(tmp_path: Path, line: str) -> None:
+    """A row that the plan does not have, or a time that is none: refused with the line's number."""
+    path = tmp_path / "journal"
+    Journal.create(path, plan_of()).close()
+    with pytest.raises(UsageError, match="line 2"):
+        parse_journal(path.read_bytes() + line.encode() + b"\n", "journal")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from consistency import settle
+from consistency.cause import CauseKind
 from consistency.cqltype import CqlType
 from consistency.errors import ReplicaUnavailable, TopologyError
 from consistency.findings import Kind, State, read_findings
@@ -68,6 +69,35 @@ def test_each_damaged_row_gives_one_finding_of_its_gravest_kind(depth: Depth, ro
     assert len(scenario.findings) == len(wanted)
     assert report.verdict is Verdict.DIVERGENT
     assert "x" in report.tables[0].strip
+
+
+def test_a_report_says_what_probably_happened() -> None:
+    """Thirty rows of one minute that one replica lacks become a cause that names it; a few rows do not."""
+    few, many = Scenario(), Scenario()
+    for scenario, count in ((few, 5), (many, 30)):
+        scenario.fill()
+        for i in range(count):
+            scenario.apply(row(i, 70, LONG_AGO_US + i * 1_000_000, v0=int_bytes(1)), on=[1, 2])
+    assert few.check().likely_causes == ()
+    report = many.check()
+    (cause,) = report.likely_causes
+    assert (cause.kind, cause.rows, cause.replicas) == (CauseKind.MISSED_WRITES, 30, ("10.0.0.3:9042",))
+    assert report.as_json()["likely_causes"] == [cause.as_json()]
+    assert "x" in report.tables[0].tracks["10.0.0.3:9042"]
+    assert set(report.tables[0].tracks["10.0.0.1:9042"]) == {"="}
+
+
+def test_a_factor_raised_without_repair_is_told_from_an_outage() -> None:
+    """Rows that lie where two replicas would be, of three, are no node's outage: all lack whole ranges."""
+    scenario = Scenario()
+    before = Replication("NetworkTopologyStrategy", (("dc1", 2),))
+    for i in range(240):
+        written = row(i, 1, LONG_AGO_US + i * 1000, v0=int_bytes(1))
+        owners = scenario.cluster.ring_before.replicas_of(token_of(written.key), before)
+        scenario.apply(written, on=[scenario.nodes.index(node) + 1 for node in owners])
+    (cause,) = scenario.check().likely_causes
+    assert (cause.kind, cause.rows) == (CauseKind.REPLICATION_RAISED, 240)
+    assert cause.replicas == tuple(node.name for node in scenario.nodes)
 
 
 def test_a_static_difference_is_one_finding_of_the_partition() -> None:

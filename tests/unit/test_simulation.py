@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from multiprocessing import get_context
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistency import checking, scan
+from consistency import checking, leaves, scan
 from consistency.reading import Capabilities, Depth, Reading, Route
+from consistency.recording import RangeRead
 from consistency.tokens import TokenRange
 from consistency.verdict import Coverage, Verdict
 from tests.simulation.__main__ import verdict_of
@@ -69,6 +71,20 @@ def test_a_scanner_that_overlooks_leaves_is_caught(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(scan.Scan, "_look", lambda *_: None)
     assert "from the start to the end something was wrong" in broken_among(range(40))
     assert "not found" in broken_among(range(40))
+
+
+def test_a_ledger_that_calls_everything_clean_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges that were not read, that differ, or whose ring changed: each would be told."""
+    honest = leaves.Ledger.ranges_read
+
+    def boastful(self: leaves.Ledger, *, waiting: bool) -> list[RangeRead]:
+        return [replace(read, complete=True, clean=True) for read in honest(self, waiting=waiting)]
+
+    monkeypatch.setattr(leaves.Ledger, "ranges_read", boastful)
+    said = broken_among(range(60))
+    assert "called clean, though from the start to the end something was wrong" in said
+    assert "called clean that were not read on all replicas" in said
+    assert "called clean, though the ring changed" in said
 
 
 def test_a_scanner_that_does_not_wait_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
+from consistency.cause import Cause, CauseKind
 from consistency.errors import ReplicaTimeout
 from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.leaves import LeafResult
@@ -112,7 +113,23 @@ def worst() -> Report:
     )
 
 
+def causes(count: int) -> tuple[Cause, ...]:
+    """Return likely causes with a number each."""
+    return tuple(Cause(CauseKind.TIED_CLOCKS, f"cause {i} " + "word " * 30, 50) for i in range(count))
+
+
 # The summary.
+
+
+def test_the_two_likeliest_causes_are_said() -> None:
+    """What probably happened stands under the findings; a third is only counted, and none leaves no heading."""
+    text = text_of(report(table_report(divergent_rows=50), likely_causes=causes(3)), keys=False)
+    assert "likely causes\n  - cause 0 word" in text
+    assert "- cause 1" in text
+    assert "cause 2" not in text
+    assert "and 1 more" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "likely" not in text_of(report(table_report()))
 
 
 def test_a_clean_run_says_what_it_rests_on() -> None:

@@ -1,0 +1,73 @@
+"""One row's replicas side by side: states, write times, and what differs."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from consistency.findings import Finding, State, WriteTime
+from consistency.render import visible
+from consistency.standing import Standing, newest_time, standings
+from consistency.terminal.figures import moment
+from consistency.terminal.problems import key_text
+
+_STATE = {
+    State.CURRENT: ("up to date", "green"),
+    State.STALE: ("behind", "red"),
+    State.MISSING: ("lacks the row", "red"),
+    State.UNREADABLE: ("not read", "yellow"),
+}
+_STYLE = {Standing.NEWEST: "green", Standing.OLDER: "red", Standing.SAME_TIME: "yellow", Standing.PLAIN: ""}
+
+
+_NO_LIMIT = 10_000
+
+
+def row_text(finding: Finding, number: int) -> tuple[RenderableType, int]:
+    """Return a finding as it is shown under the list, and the columns that its replicas take side by side."""
+    replicas = _replicas(finding)
+    width = Console(width=_NO_LIMIT).measure(replicas).maximum
+    kinds = [finding.kind, *(fact for fact in finding.facts if fact is not finding.kind)]
+    text = Group(
+        Text.assemble((f"#{number:,} ", "bold"), "; also: ".join(kind.sentence for kind in kinds)),
+        Text(key_text(finding.key), style="bold", overflow="fold"),
+        Text(f"token {finding.token}", style="dim"),
+        replicas,
+    )
+    return text, width
+
+
+def _replicas(finding: Finding) -> Table:
+    cells = {
+        name: {column: (times, standing) for column, times, standing in standings(finding, view)}
+        for name, view in finding.replicas.items()
+    }
+    day = _common_day(finding)
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
+    grid.add_column(Text(f"written (UTC)\n{day}".rstrip(), style="not bold dim"), no_wrap=True)
+    for name, view in finding.replicas.items():
+        word, style = _STATE[view.state]
+        grid.add_column(Text.assemble(visible(name), "\n", (word, f"not bold {style}")), no_wrap=True)
+    for column in dict.fromkeys((*finding.columns, *(c for held in cells.values() for c in held))):
+        title = Text(visible(column), style="bold" if column in finding.columns else "dim")
+        grid.add_row(title, *(_cell(held.get(column), day) for held in cells.values()))
+    return grid
+
+
+def _common_day(finding: Finding) -> str:
+    """Return the day on which all cells were written, empty where there are several: said once, it saves room."""
+    times = [newest_time(t) for view in finding.replicas.values() for t in view.writetimes.values()]
+    days = {moment(time)[:10] for time in times if time is not None}
+    return days.pop() if len(days) == 1 else ""
+
+
+def _cell(held: tuple[WriteTime, Standing] | None, day: str) -> Text:
+    if held is None:
+        return Text("-", style="dim")
+    times, standing = held
+    newest = newest_time(times)
+    text = "null" if newest is None else moment(newest, micros=True).removeprefix(f"{day} " if day else "")
+    if isinstance(times, list) and len(times) > 1:
+        text += f" ({len(times)} cells)"
+    return Text(f"{text} {standing.word}".rstrip(), style=_STYLE[standing])

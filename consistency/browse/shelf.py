@@ -1,0 +1,121 @@
+"""A findings file as an index that fits in memory: where each row stands in the file, and what it is found by."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from consistency.errors import UsageError
+from consistency.findings import Finding, Kind, copy_findings, read_header, to_blame
+from consistency.render import visible
+from consistency.terminal.problems import key_text
+from consistency.tokens import TokenRange
+
+SLICES = TokenRange.full_ring().split(16)
+"""The ring in parts that a person can look through one after another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One finding: its number (from 1), its place in the file, and what it is listed and found by."""
+
+    number: int
+    offset: int
+    kind: Kind
+    table: str
+    part: int
+    label: str
+    wrong: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is looked at; None where it does not matter. `words` must all occur in a row."""
+
+    table: str | None = None
+    part: int | None = None
+    kind: Kind | None = None
+    replica: str | None = None
+    words: tuple[str, ...] = ()
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether a row is among it."""
+        return (
+            (self.table is None or entry.table == self.table)
+            and (self.part is None or entry.part == self.part)
+            and (self.kind is None or entry.kind is self.kind)
+            and (self.replica is None or self.replica in entry.wrong)
+            and all(word in _haystack(entry) for word in self.words)
+        )
+
+
+def _haystack(entry: Entry) -> str:
+    return f"{entry.kind.value}\n{entry.table}\n{entry.label}\n{' '.join(entry.wrong)}".lower()
+
+
+class Shelf:
+    """The rows of a file in its order; a row is read again when it is looked at."""
+
+    def __init__(self, path: Path) -> None:
+        if path.exists() and not path.is_file():
+            msg = f"{path} is not a regular file; browse reads it more than once"
+            raise UsageError(msg)
+        self.path = path
+        self.header: Mapping[str, Any] = read_header(path)
+        self.entries: list[Entry] = list(_entries(path))
+        self.by_table: Counter[str] = Counter()
+        self.by_part: Counter[tuple[str, int]] = Counter()
+        self.by_kind: Counter[Kind] = Counter()
+        self.by_replica: Counter[str] = Counter()
+        for entry in self.entries:
+            self.by_table[entry.table] += 1
+            self.by_part[entry.table, entry.part] += 1
+            self.by_kind[entry.kind] += 1
+            self.by_replica.update(entry.wrong)
+
+    def finding(self, entry: Entry) -> Finding:
+        """Read one row."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(entry.offset)
+                return Finding.from_json(json.loads(file.readline()))
+        except (OSError, KeyError, ValueError, TypeError, AttributeError):
+            msg = f"{self.path} changed while it was looked at; open it again"
+            raise UsageError(msg) from None
+
+    def matching(self, choice: Choice) -> list[Entry]:
+        """Return the rows of a choice, in the file's order."""
+        return [entry for entry in self.entries if choice.takes(entry)]
+
+    def write(self, target: Path, numbers: Collection[int]) -> int:
+        """Write rows to a findings file of their own; return how many."""
+        return copy_findings(self.path, target, numbers, "--output")
+
+
+def _entries(path: Path) -> Iterator[Entry]:
+    tables: dict[str, str] = {}
+    sides: dict[tuple[str, ...], tuple[str, ...]] = {}
+    with path.open("rb") as file:
+        offset = len(file.readline())
+        for number, line in enumerate(file, start=1):
+            try:
+                found = Finding.from_json(json.loads(line))
+            except (KeyError, ValueError, TypeError, AttributeError):
+                msg = f"{path} line {number + 1} is not a finding; run the check again"
+                raise UsageError(msg) from None
+            table = visible(f"{found.keyspace}.{found.table}")
+            wrong = tuple(visible(name) for name in to_blame(found))
+            yield Entry(
+                number=number,
+                offset=offset,
+                kind=found.kind,
+                table=tables.setdefault(table, table),
+                part=next((i for i, part in enumerate(SLICES) if found.token in part), 0),
+                label=f"{key_text(found.key)}  token {found.token}",
+                wrong=sides.setdefault(wrong, wrong),
+            )
+            offset += len(line)

@@ -1,0 +1,65 @@
+"""`consistency browse`: look through a findings file on the terminal, and mark rows for a repair."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from consistency.errors import ConsistencyError, UsageError
+from consistency.terminal.advice import Typed, can_repair, plan_command
+from consistency.terminal.console import command, indented, make_console, safe
+from consistency.terminal.figures import counted
+
+
+@click.command()
+@click.argument("findings", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where marked rows are written, mode 0600. Default: FINDINGS with '-marked' in its name.",
+)
+def browse(findings: Path, output: Path | None) -> int:
+    """Look through the rows that differ, by table, range, kind and replica, and mark some for a repair.
+
+    Shows each replica's state and write times side by side. Keys are shown: this is your own terminal. Marked
+    rows are written to a findings file of their own, which 'repair plan' takes like any other. Nothing is read
+    from a cluster. Needs the extra 'browse'.
+
+    \b
+    Keys:
+      arrows, Tab   move, change sides       /       filter by words
+      space         mark a row               a, u    mark, unmark all that are shown
+      w             write the marked rows    q       quit
+
+    \b
+    Examples:
+      consistency browse findings.jsonl
+      consistency browse findings.jsonl -o tonight.jsonl
+
+    \b
+    Exit codes:
+      0 · 2 the file or an option cannot be used · 4 could not run
+    """  # noqa: D301 - click wants the control character
+    try:
+        from consistency.browse.app import Browser  # noqa: PLC0415 - loads textual
+    except ImportError as error:
+        msg = f"'browse' needs more packages ({error.name}): pip install 'cassandra-consistency[browse]'"
+        raise ConsistencyError(msg) from None
+    from consistency.browse.shelf import Shelf  # noqa: PLC0415
+
+    shelf = Shelf(findings)
+    output = output or findings.with_name(f"{findings.stem}-marked{findings.suffix}")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        msg = f"browse needs a terminal; for one row: consistency explain {findings} --row 1"
+        raise UsageError(msg)
+    written = Browser(shelf, output).run() or 0
+    if written:
+        console = make_console(sys.stdout)
+        indented(console, f"{counted(written, 'row')} of {len(shelf.entries):,} written to {safe(output)}", first="")
+        if can_repair():
+            command(console, plan_command(str(output), Typed()), "what would be repaired")
+    return 0

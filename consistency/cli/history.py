@@ -1,0 +1,71 @@
+"""`consistency history`: past runs, and how old the last clean pass of each table is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from consistency.cli.ledger import READ, ledger_option, take_ledger
+from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.errors import UsageError
+from consistency.history import WARN_AT, read_history
+from consistency.ledger import open_ledger
+from consistency.terminal.console import make_console
+from consistency.terminal.history import print_history
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[KS | KS.TABLE]...")
+@ledger_option(READ)
+@click.option("--config", metavar="FILE", help="TOML file with [ledger] path.")
+@click.option("--cluster", metavar="NAME", help="Which cluster, where the ledger knows several.")
+@click.option(
+    "--warn-at",
+    type=click.IntRange(1, 100),
+    default=round(WARN_AT * 100),
+    show_default=True,
+    metavar="PERCENT",
+    help="A table is due once this part of its gc_grace_seconds has passed since its oldest range was clean.",
+)
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=14, show_default=True, metavar="N", help="How many runs to show."
+)
+@click.option("--json", "json_path", metavar="FILE", help="Write it as JSON; '-': to stdout, and the text to stderr.")
+def history(names: tuple[str, ...], **given: Any) -> int:
+    """Show past runs and the age of the last clean pass of each table.
+
+    Reads the ledger alone, not the cluster. A delete is safe as long as every replica hears of it within
+    gc_grace_seconds, so the figure that matters is how long ago the oldest range of a table was clean on all
+    its replicas. Ranges that never were count as unchecked. Of rows that came back counts are shown, never keys.
+
+    \b
+    Examples:
+      consistency history --ledger /var/lib/consistency/ledger
+      consistency history shop --warn-at 60 --json - | jq .tables
+
+    \b
+    Exit codes:
+      0 every range was clean in time · 1 a table is due or overdue · 2 usage
+      3 a range was never clean, or there is no ledger
+    """  # noqa: D301 - click wants the control character
+    path, json_path = take_ledger(given), given["json_path"]
+    if path is None:
+        raise UsageError(
+            "no ledger is named: give --ledger FILE, CONSISTENCY_LEDGER, or [ledger] path in the TOML file"
+        )
+    require_writable("--json", json_path, special=True)
+    with open_ledger(path, create=False) as ledger:
+        found = read_history(
+            ledger,
+            time.time_ns() // 1000,
+            cluster=given["cluster"],
+            names=names,
+            warn_at=given["warn_at"] / 100,
+            most_runs=given["runs"],
+        )
+    write_json("--json", json_path, found.as_json())
+    print_history(make_console(sys.stderr if json_path == STDOUT else sys.stdout), found)
+    return int(found.exit_code)

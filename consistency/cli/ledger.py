@@ -1,0 +1,56 @@
+"""The options that name the ledger, and the file itself while a command uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from consistency.cli.outputs import require_writable
+from consistency.ledger import RunRecorder, open_ledger
+from consistency.lock import one_run
+from consistency.ring import Ring
+from consistency.settings import load_ledger_path
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+WRITTEN = (
+    "Remember this run here: which ranges were clean when, which rows differed. Default: CONSISTENCY_LEDGER, "
+    "[ledger] path in the TOML file, else none."
+)
+READ = "The ledger that 'check --ledger' wrote. Default: CONSISTENCY_LEDGER, [ledger] path in the TOML file."
+
+
+def ledger_option(meaning: str) -> Callable[[CommandT], CommandT]:
+    """Add `--ledger`, with what it means to the command."""
+    return click.option("--ledger", metavar="FILE", help=meaning)
+
+
+def take_ledger(given: dict[str, Any], *, written: bool = False) -> Path | None:
+    """Take the ledger out of a command's arguments, before the connection is taken out of them."""
+    path = load_ledger_path(given.pop("ledger"), given["config"])
+    if written and path is not None:
+        require_writable("--ledger", str(path))
+    return path
+
+
+@contextmanager
+def recording(ring: Ring, path: Path | None) -> Iterator[RunRecorder | None]:
+    """Hold the cluster's lock, and the ledger where there is one; what is wrong with it is said in a line."""
+    with one_run(ring, path):
+        if path is None:
+            yield None
+            return
+        with open_ledger(path) as ledger:
+            _warn(ledger.note)
+            recorder = ledger.recorder()
+            yield recorder
+            _warn(recorder.problem)
+
+
+def _warn(text: str) -> None:
+    if text:
+        click.echo(f"warning: {text}", err=True)

@@ -1,0 +1,288 @@
+"""What probably happened: findings grouped by replica, write time and kind, and said in a sentence with its counts.
+
+A sentence ends in a question where it guesses. Evidence that is thin says nothing:
+
+- no group of fewer than `FEWEST_ROWS` rows is spoken of;
+- a replica is named where it is behind in `MOSTLY` of the differing rows that it should hold, within the time
+  that is named (or where `NEARLY_ALL` of these rows are all that some ranges hold);
+- a time is named where at most `MOST_RUNS` stretches of it hold `NEARLY_ALL` of a replica's rows;
+- rows whose write times CQL does not show count for no time.
+
+The denominators are differing rows: how many rows were written in all at a time, digests do not tell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from consistency.cause import Cause, CauseKind
+from consistency.findings import Finding, Kind, State
+from consistency.hollow import Hollow, Owned, RangeTally
+from consistency.render import visible
+from consistency.timeline import EVERY_ROW, Moment, Timeline, runs
+from consistency.when import window_text, year_text
+
+FEWEST_ROWS = 20
+MOSTLY = 0.8
+NEARLY_ALL = 0.9
+MOST_RUNS = 3
+
+_HOUR_US = 3_600_000_000
+_GAPS_US = (_HOUR_US // 2, 6 * _HOUR_US)
+_LONGEST_RUN_US = 7 * 24 * _HOUR_US
+_TORN_US = _HOUR_US // 4
+_NANOSECONDS = 10**17
+"""Write times beyond this are no microseconds of our age: a client passed nanoseconds."""
+
+
+class CauseCounter:
+    """Counts findings as they come, in memory that does not grow with them; `causes` says what they amount to.
+
+    `tokens` are those of the ring: the ends of the ranges that nodes stream as a whole.
+    """
+
+    def __init__(self, tokens: Sequence[int] = ()) -> None:
+        self._timeline = Timeline()
+        self._ranges = RangeTally(tokens)
+        self._kinds: Counter[Kind] = Counter()
+        self._should_hold: Counter[str] = Counter()
+        self._behind: Counter[str] = Counter()
+        self._holders: dict[Kind, Counter[str]] = {Kind.ZOMBIE_SUSPECT: Counter(), Kind.NON_OWNER: Counter()}
+        self._whole_ms = 0
+        self._furthest_us = 0
+
+    def add(self, finding: Finding) -> None:
+        """Count one finding."""
+        self._kinds[finding.kind] += 1
+        newest = newest_of(finding)
+        if finding.kind in (Kind.MISSING, Kind.STALE):
+            self._count_behind(finding, newest)
+        elif finding.kind in self._holders:
+            held = (State.CURRENT, State.STALE)
+            self._holders[finding.kind].update(n for n, view in finding.replicas.items() if view.state in held)
+        elif finding.kind is Kind.TIE and newest is not None:
+            self._whole_ms += newest % 1000 == 0
+        elif finding.kind is Kind.FUTURE_WRITE_TIME and newest is not None:
+            self._furthest_us = max(self._furthest_us, newest)
+
+    def _count_behind(self, finding: Finding, newest: int | None) -> None:
+        read: list[str] = []
+        behind: list[str] = []
+        for name, view in finding.replicas.items():
+            if view.state is State.UNREADABLE:
+                continue
+            read.append(name)
+            self._should_hold[name] += 1
+            if view.state is not State.CURRENT:
+                behind.append(name)
+                self._behind[name] += 1
+                if view.state is State.MISSING:
+                    self._ranges.add(name, f"{finding.keyspace}.{finding.table}", finding.token)
+        if newest is not None:
+            self._timeline.add(newest, read, behind)
+
+    def causes(self, owned: Owned | None = None) -> tuple[Cause, ...]:
+        """Return what probably happened, what explains most rows first; empty where the evidence is thin."""
+        found = self._hollow_causes(self._ranges.hollow(owned or Owned()))
+        explained = {name for cause in found for name in cause.replicas}
+        for name in sorted(self._behind):
+            if name not in explained and (cause := self._replica_cause(name)):
+                found.append(cause)
+        if not found and (torn := self._torn()):
+            found.append(torn)
+        found += [cause for cause in (self._ties(), self._future(), self._zombies(), self._strangers()) if cause]
+        return tuple(sorted(found, key=lambda cause: -cause.rows))
+
+    # Ranges of which a replica holds nothing.
+
+    def _hollow_causes(self, hollow: Sequence[Hollow]) -> list[Cause]:
+        telling = [h for h in hollow if self._explains(h)]
+        partial = [h for h in telling if not h.everywhere]
+        out = [self._empty_cause(h) for h in telling if h.everywhere]
+        if len(partial) == 1:
+            out.append(_joined_cause(partial[0]))
+        elif partial:
+            out.append(_raised_cause(partial))
+        return out
+
+    def _explains(self, hollow: Hollow) -> bool:
+        return hollow.lacking >= FEWEST_ROWS and hollow.lacking >= NEARLY_ALL * self._behind[hollow.replica]
+
+    def _empty_cause(self, hollow: Hollow) -> Cause:
+        text = f"{visible(hollow.replica)} lacks {_of(hollow)} in all ranges that it owns: did it join without"
+        text += " streaming (auto_bootstrap: false), or lose its data files"
+        stretches = self._stretches(hollow.replica)
+        if len(stretches) == 1:
+            text += f", or was it down while they were written ({window_text(stretches[0])})"
+        return Cause(CauseKind.HOLDS_NOTHING, f"{text}?", hollow.lacking, (hollow.replica,))
+
+    # One replica that is behind.
+
+    def _replica_cause(self, name: str) -> Cause | None:
+        behind = self._behind[name]
+        if behind < FEWEST_ROWS:
+            return None
+        stretches = self._stretches(name)
+        told = [s for s in stretches if s.behind >= FEWEST_ROWS and s.behind >= MOSTLY * s.rows]
+        if told and sum(s.behind for s in told) >= NEARLY_ALL * behind:
+            return self._missed(name, told)
+        return self._lagging(name) if behind >= MOSTLY * self._should_hold[name] else None
+
+    def _stretches(self, name: str) -> list[Moment]:
+        """Return the few stretches of time that hold nearly all of a replica's rows, none where there are no such."""
+        moments = self._timeline.moments(name)
+        for gap_us in _GAPS_US:
+            found = sorted(runs(moments, gap_us), key=lambda run: -run.behind)[:MOST_RUNS]
+            short = all(run.last_us - run.first_us <= _LONGEST_RUN_US for run in found)
+            if found and short and sum(run.behind for run in found) >= NEARLY_ALL * self._behind_of(name):
+                return found
+        return []
+
+    def _behind_of(self, name: str) -> int:
+        return self._kinds[Kind.MISSING] + self._kinds[Kind.STALE] if name == EVERY_ROW else self._behind[name]
+
+    def _missed(self, name: str, stretches: Sequence[Moment]) -> Cause:
+        behind, rows = sum(s.behind for s in stretches), sum(s.rows for s in stretches)
+        others = self._behind[name] - behind
+        when = " and ".join(window_text(s) for s in sorted(stretches, key=lambda s: s.first_us))
+        text = (
+            f"{visible(name)} is behind in {_share(behind, rows)} of the differing rows written {when}, and in"
+            f" {f'{others:,}' if others else 'no'} others: was it down longer than the hint window (max_hint_window),"
+            " or without hints?"
+        )
+        return Cause(CauseKind.MISSED_WRITES, text, behind, (name,))
+
+    def _lagging(self, name: str) -> Cause:
+        behind, rows = self._behind[name], self._should_hold[name]
+        moments = [m for m in self._timeline.moments(name) if m.behind]
+        span = ""
+        if moments:
+            whole = Moment()
+            for moment in moments:
+                whole.add(moment)
+            span = f", written {window_text(whole)} and at no one time"
+        text = (
+            f"{visible(name)} is behind in {_share(behind, rows)} of the differing rows that it should hold{span}: does"
+            " it drop writes (nodetool tpstats), and does nodetool repair reach it?"
+        )
+        return Cause(CauseKind.LAGGING_REPLICA, text, behind, (name,))
+
+    def _torn(self) -> Cause | None:
+        """Rows of one short time that no one replica misses."""
+        total = self._behind_of(EVERY_ROW)
+        stretches = self._stretches(EVERY_ROW)
+        if total < FEWEST_ROWS or len(stretches) != 1 or stretches[0].last_us - stretches[0].first_us > _TORN_US:
+            return None
+        run = stretches[0]
+        worst, most = max(self._behind.items(), key=lambda item: (item[1], item[0]))
+        if most >= MOSTLY * self._should_hold[worst]:
+            return None
+        text = (
+            f"{_share(run.behind, total)} of the differing rows were written {window_text(run)}, and no one replica is"
+            f" behind in most of them ({visible(worst)} in {most:,}): did one client write at consistency level ONE or"
+            " ANY, or go on after timeouts?"
+        )
+        return Cause(CauseKind.TORN_WRITES, text, run.behind)
+
+    # Kinds that speak for themselves.
+
+    def _ties(self) -> Cause | None:
+        count = self._kinds[Kind.TIE]
+        if count < FEWEST_ROWS:
+            return None
+        coarse = self._whole_ms >= NEARLY_ALL * count
+        clock = f", {self._whole_ms:,} of them at a whole millisecond" if coarse else ""
+        text = (
+            f"{count:,} rows hold different values of one write time{clock}: are there two writers without a shared"
+            f" clock that set write times themselves (USING TIMESTAMP){', in milliseconds' if coarse else ''}?"
+        )
+        return Cause(CauseKind.TIED_CLOCKS, text, count)
+
+    def _future(self) -> Cause | None:
+        count = self._kinds[Kind.FUTURE_WRITE_TIME]
+        if count < FEWEST_ROWS:
+            return None
+        if self._furthest_us > _NANOSECONDS:
+            text = f"{count:,} rows carry write times beyond the year 5000: does a client pass nanoseconds?"
+        else:
+            until = year_text(self._furthest_us)
+            text = f"{count:,} rows carry write times in the future, up to {until}: is a client's clock wrong?"
+        return Cause(CauseKind.FUTURE_CLOCK, text, count)
+
+    def _zombies(self) -> Cause | None:
+        found = self._top_holder(Kind.ZOMBIE_SUSPECT)
+        if found is None:
+            return None
+        name, held, count = found
+        text = (
+            f"{visible(name)} holds {held:,} of {count:,} zombie suspects: was it down longer than gc_grace_seconds, or"
+            " restored from an old copy, so that it missed their deletes?"
+        )
+        return Cause(CauseKind.OLD_COPY, text, held, (name,))
+
+    def _strangers(self) -> Cause | None:
+        count = self._kinds[Kind.NON_OWNER]
+        if count < FEWEST_ROWS:
+            return None
+        holders = tuple(name for name, _ in self._holders[Kind.NON_OWNER].most_common(MOST_RUNS))
+        text = (
+            f"{count:,} rows lie on nodes that do not own them, most on {_names(holders[:1])}: was nodetool cleanup not"
+            " run after a node joined or a replication factor was lowered?"
+        )
+        return Cause(CauseKind.NO_CLEANUP, text, count, holders)
+
+    def _top_holder(self, kind: Kind) -> tuple[str, int, int] | None:
+        """Return the replica that holds nearly all rows of a kind, how many, and how many there are."""
+        count = self._kinds[kind]
+        if count < FEWEST_ROWS or not self._holders[kind]:
+            return None
+        name, held = self._holders[kind].most_common(1)[0]
+        return (name, held, count) if held >= NEARLY_ALL * count else None
+
+
+def _joined_cause(hollow: Hollow) -> Cause:
+    where = f"{hollow.ranges:,} token range{'' if hollow.ranges == 1 else 's'}"
+    text = (
+        f"{visible(hollow.replica)} lacks {_of(hollow)} in {where}, and no others: did it gain these ranges without"
+        " streaming (auto_bootstrap: false, a move, a raised replication factor)?"
+    )
+    return Cause(CauseKind.JOINED_WITHOUT_STREAMING, text, hollow.lacking, (hollow.replica,))
+
+
+def _raised_cause(hollow: Sequence[Hollow]) -> Cause:
+    names = tuple(h.replica for h in hollow)
+    each = "; ".join(f"{_of(h)}" for h in hollow[:MOST_RUNS])
+    text = (
+        f"{_names(names)} lack nearly all rows of some ranges and none of others ({each}): was the replication factor"
+        " raised without nodetool repair --full?"
+    )
+    return Cause(CauseKind.REPLICATION_RAISED, text, sum(h.lacking for h in hollow), names)
+
+
+def newest_of(finding: Finding) -> int | None:
+    """Return the newest write time of the columns that differ, of all where none is named, None where none is known."""
+    newest: int | None = None
+    for view in finding.replicas.values():
+        for name, times in view.writetimes.items():
+            if finding.columns and name not in finding.columns:
+                continue
+            for time in times if isinstance(times, list) else (times,):
+                if time is not None and (newest is None or time > newest):
+                    newest = time
+    return newest
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = [visible(name) for name in names[:MOST_RUNS]]
+    more = f" and {len(names) - MOST_RUNS:,} more" if len(names) > MOST_RUNS else ""
+    return ", ".join(shown) + more
+
+
+def _of(hollow: Hollow) -> str:
+    return f"{hollow.lacking:,} of about {hollow.rows:,} rows"
+
+
+def _share(part: int, whole: int) -> str:
+    """Return `98% (98 of 100)`, rounded down so that only all of them is 100%."""
+    return f"{100 * part // max(1, whole)}% ({part:,} of {whole:,})"

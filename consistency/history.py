@@ -1,0 +1,195 @@
+"""What the ledger says of a cluster: past runs, rows that came back, and how old the last clean pass is.
+
+The figure that matters is the age of each table's oldest clean pass against its gc_grace_seconds. Once that
+has passed, the mark of a delete may be purged on one replica while another never heard of it, and the row
+comes back. So the warning comes before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+from consistency.errors import LedgerError, UsageError
+from consistency.ledger import LedgerFile, PastRun, TableAge
+from consistency.ledger.recorder import OPEN_STATES
+from consistency.report import coverage_json
+from consistency.scope import parse_name
+from consistency.verdict import ExitCode
+
+SCHEMA_VERSION = 1
+WARN_AT = 0.8
+"""The part of gc_grace_seconds from which on a table is due."""
+
+
+class Standing(str, Enum):
+    """How a table stands, the gravest first."""
+
+    OVERDUE = "overdue"
+    DUE = "due"
+    UNCHECKED = "unchecked"
+    IN_TIME = "in time"
+
+
+@dataclass(frozen=True, slots=True)
+class TableHistory:
+    """A table's age, judged at one moment."""
+
+    known: TableAge
+    now_us: int
+    warn_at: float
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the oldest of the ranges' last clean passes, None where none ever was clean."""
+        return None if self.known.oldest_us is None else max(0.0, (self.now_us - self.known.oldest_us) / 1e6)
+
+    @property
+    def part(self) -> float | None:
+        """The age as a part of gc_grace_seconds; None without an age, and where deletes are not kept at all."""
+        return None if self.age_s is None or not self.known.gc_grace_s else self.age_s / self.known.gc_grace_s
+
+    @property
+    def standing(self) -> Standing:
+        """Judge it; what was never clean is unchecked, unless something else is late already."""
+        part = self.part
+        if part is not None and part >= 1:
+            return Standing.OVERDUE
+        if part is not None and part >= self.warn_at:
+            return Standing.DUE
+        return Standing.UNCHECKED if self.known.never else Standing.IN_TIME
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        known = self.known
+        return {
+            "keyspace": known.keyspace,
+            "table": known.table,
+            "standing": self.standing.value,
+            "gc_grace_seconds": known.gc_grace_s,
+            "oldest_clean": None if known.oldest_us is None else iso(known.oldest_us),
+            "oldest_clean_age": self.age_s,
+            "part_of_gc_grace": self.part,
+            "never_clean": known.never,
+            "ranges": known.ranges,
+            "differing_rows": {state: known.states.get(state, 0) for state in OPEN_STATES},
+            "rows_that_came_back": known.came_back,
+        }
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything `consistency history` shows; runs newest first, tables gravest first."""
+
+    cluster: str
+    ledger: str
+    now_us: int
+    tables: tuple[TableHistory, ...]
+    runs: tuple[PastRun, ...]
+
+    @property
+    def worst(self) -> TableHistory | None:
+        """The table that decides the standing of all."""
+        return self.tables[0] if self.tables else None
+
+    @property
+    def standing(self) -> Standing:
+        """How the cluster stands; a ledger that knows no table has checked nothing."""
+        return self.worst.standing if self.worst else Standing.UNCHECKED
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command returns."""
+        if self.standing in {Standing.OVERDUE, Standing.DUE}:
+            return ExitCode.DIVERGENT
+        return ExitCode.INCOMPLETE if self.standing is Standing.UNCHECKED else ExitCode.CONSISTENT
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "cluster": self.cluster,
+            "ledger": self.ledger,
+            "at": iso(self.now_us),
+            "standing": self.standing.value,
+            "exit_code": int(self.exit_code),
+            "tables": [table.as_json() for table in self.tables],
+            "runs": [_run_json(run) for run in self.runs],
+        }
+
+
+def read_history(
+    ledger: LedgerFile,
+    now_us: int,
+    *,
+    cluster: str | None = None,
+    names: Sequence[str] = (),
+    warn_at: float = WARN_AT,
+    most_runs: int = 14,
+) -> History:
+    """Read the history of one cluster; UsageError where a name is not in the ledger, or fits several."""
+    past = ledger.past()
+    number, name = _cluster(ledger, cluster)
+    tables = [TableHistory(known, now_us, warn_at) for known in past.tables(number)]
+    chosen = _chosen(tables, names)
+    chosen.sort(key=_gravest_first)
+    return History(name, str(ledger.path), now_us, tuple(chosen), past.runs(number, most_runs))
+
+
+def _gravest_first(table: TableHistory) -> tuple[int, float, float, str]:
+    unchecked = table.known.never if table.standing is Standing.UNCHECKED else 0.0
+    return list(Standing).index(table.standing), -unchecked, -(table.part or 0.0), table.known.full_name
+
+
+def _cluster(ledger: LedgerFile, wanted: str | None) -> tuple[int, str]:
+    known = ledger.past().clusters()
+    if not known:
+        msg = f"the ledger {ledger.path} holds no run, so nothing counts as checked; run: consistency check --ledger"
+        raise LedgerError(msg)
+    names = sorted({name for _, name in known})
+    if wanted is None and len(names) > 1:
+        msg = f"the ledger {ledger.path} knows several clusters; name one by --cluster: {', '.join(names)}"
+        raise UsageError(msg)
+    found = next((pair for pair in known if wanted in (None, pair[1])), None)
+    if found is None:
+        msg = f"--cluster {wanted}: the ledger {ledger.path} knows {', '.join(names)}"
+        raise UsageError(msg)
+    return found
+
+
+def _chosen(tables: Sequence[TableHistory], names: Sequence[str]) -> list[TableHistory]:
+    if not names:
+        return list(tables)
+    out: dict[str, TableHistory] = {}
+    for text in names:
+        keyspace, table = parse_name(text)
+        found = [t for t in tables if t.known.keyspace == keyspace and table in (None, t.known.table)]
+        if not found:
+            msg = f"the ledger knows of no {text!r} that has replicas to compare"
+            raise UsageError(msg)
+        out.update({t.known.full_name: t for t in found})
+    return list(out.values())
+
+
+def iso(us: int) -> str:
+    """Return a moment as ISO 8601."""
+    return datetime.fromtimestamp(us / 1e6, tz=timezone.utc).isoformat(timespec="seconds")
+
+
+def _run_json(run: PastRun) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "scope": run.scope,
+        "started_at": iso(run.started_us),
+        "ended": run.ended,
+        "seconds": round(run.seconds, 3),
+        "verdict": run.verdict or None,
+        "exit_code": run.exit_code,
+        "interrupted": run.interrupted,
+        "coverage": coverage_json(run.coverage),
+        "findings_by_kind": dict(run.findings_by_kind),
+        "rows": dict(run.states),
+    }

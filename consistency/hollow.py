@@ -1,0 +1,69 @@
+"""Replicas that lack nearly all rows of some token ranges they own and nothing elsewhere: they never streamed them.
+
+Leaves are too coarse to tell: where every node owns every range, a leaf spans the ranges of many tokens. So
+missing rows are counted by the range between two tokens of the ring, in which a replica was given its data as a
+whole, and compared with the rows that such a range holds on average (Murmur3 spreads partitions evenly).
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from consistency.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
+
+_NEARLY_ALL = 0.8
+_EVERYWHERE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """What a scan learned: the rows of each table, and the part of the ring that each replica owns."""
+
+    rows: Mapping[str, int] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hollow:
+    """One replica's hollow ranges: `lacking` of about `rows`; `everywhere` where that is all it owns."""
+
+    replica: str
+    ranges: int
+    rows: int
+    lacking: int
+    everywhere: bool
+
+
+class RangeTally:
+    """Counts the rows that replicas lack, by the ring's own ranges; as large as the ring, not as what is missing."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        ends = sorted({*tokens, MAX_TOKEN} - {MIN_TOKEN})
+        self._ends = ends
+        self._ranges = [TokenRange(a, b) for a, b in zip([MIN_TOKEN, *ends[:-1]], ends, strict=True)]
+        self._missing: dict[str, Counter[int]] = defaultdict(Counter)
+        self._tables: dict[str, set[str]] = defaultdict(set)
+
+    def add(self, replica: str, table: str, token: int) -> None:
+        """Count a row that a replica lacks."""
+        self._missing[replica][bisect.bisect_left(self._ends, token)] += 1
+        self._tables[replica].add(table)
+
+    def hollow(self, owned: Owned) -> tuple[Hollow, ...]:
+        """Return the replicas that lack nearly all rows of every range in which they lack one."""
+        found = (self._judge(replica, owned) for replica in sorted(self._missing))
+        return tuple(hollow for hollow in found if hollow is not None)
+
+    def _judge(self, replica: str, owned: Owned) -> Hollow | None:
+        counts = self._missing[replica]
+        ranges = [self._ranges[i] for i in counts]
+        share = sum(token_range.share for token_range in ranges)
+        rows = round(share * sum(owned.rows.get(table, 0) for table in self._tables[replica]))
+        lacking = sum(counts.values())
+        if not rows or lacking < _NEARLY_ALL * rows:
+            return None
+        everywhere = share >= _EVERYWHERE * owned.shares.get(replica, 1.0)
+        return Hollow(replica, len(merged(ranges)), rows, lacking, everywhere)

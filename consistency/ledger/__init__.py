@@ -1,0 +1,89 @@
+"""The ledger: what earlier runs read and found, in one SQLite file. It never holds a key or a value.
+
+    with open_ledger(Path("shop.ledger")) as ledger:
+        report = await run_check(reader, clock, options, recorder=ledger.recorder())
+        past = ledger.past()
+
+`open_ledger(path)`       begins or opens a file; `ledger.note` is a line where a damaged one was moved aside
+`ledger.recorder()`       a Recorder for one `run_check`; `problem` is a line where the file could not be written.
+                          With `CheckOptions.run_time_s` the run begins with the ranges read longest ago.
+`ledger.past()`           frozen answers: runs, ages of tables against gc_grace_seconds, rows that differ
+`ledger.repaired(...)`    rows that were repaired: found again, they came back
+
+What is kept, and what makes it void:
+
+    spans      each token range of each table and depth: when it was last read (`tried`) and last read on all
+               replicas with all of them agreeing (`clean`), as the start of that read. Void where other nodes own
+               the range or the table was altered. A run limited to one DC has spans of its own, never clean for all.
+    findings   each row that differs, by a keyed hash of its key: new, still there, came back, gone. It is gone
+               once its range was read completely, at no lesser depth, and it was not found; or repaired.
+    runs       when, how long, verdict, exit code, coverage, findings by kind. Without an end it was killed.
+
+store.py the file · known.py cluster and tables · spans.py ranges · recorder.py one run in · past.py answers out
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from consistency.ledger.past import Behind, Past, PastRun, TableAge
+from consistency.ledger.recorder import RunRecorder, mark_repaired
+from consistency.ledger.store import Store
+
+
+class LedgerFile:
+    """An open ledger; close it, or use it in a `with`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._store.path
+
+    @property
+    def note(self) -> str:
+        """What was wrong with the file that was there before, in a line; empty where nothing was."""
+        return self._store.note
+
+    def recorder(self) -> RunRecorder:
+        """Return what writes one run."""
+        return RunRecorder(self._store)
+
+    def past(self) -> Past:
+        """Return what reads the runs before."""
+        return Past(self._store)
+
+    def repaired(self, run_id: str, rows: Iterable[tuple[str, str, Mapping[str, str]]]) -> int:
+        """Note that rows (keyspace, table, key as hex) which a run found agree now, proven; return how many it knew.
+
+        Where a later run finds one of them again, it came back.
+        """
+        return mark_repaired(self._store, run_id, rows)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._store.close()
+
+    def __enter__(self) -> LedgerFile:  # noqa: PYI034 - Self is 3.11
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_ledger(path: Path, *, create: bool = True) -> LedgerFile:
+    """Open or begin a ledger; a damaged file is moved aside and everything counts as unchecked.
+
+    Without `create` a missing or damaged file is a LedgerError (exit code 3). A file that is whole but not ours
+    to use is a UsageError.
+    """
+    return LedgerFile(Store.open(path, create=create))
+
+
+__all__ = ["Behind", "LedgerFile", "Past", "PastRun", "RunRecorder", "TableAge", "open_ledger"]

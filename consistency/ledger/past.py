@@ -1,0 +1,172 @@
+"""What the ledger tells of the runs before, as frozen values; nothing here writes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from consistency.errors import LedgerError
+from consistency.ledger.known import load_spans
+from consistency.ledger.recorder import DEPTH_RANKS, OPEN_LIST, OPEN_STATES
+from consistency.ledger.spans import age
+from consistency.ledger.store import Store
+from consistency.verdict import Coverage
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """One run; `ended` is False where it was killed, or goes on still, and then only its start is known.
+
+    `states` counts the rows that differed, by state, and those that had differed before and no longer did (`gone`).
+    """
+
+    run_id: str
+    scope: str
+    started_us: int
+    ended: bool
+    seconds: float = 0.0
+    verdict: str = ""
+    exit_code: int | None = None
+    interrupted: bool = False
+    coverage: Coverage = Coverage()  # noqa: RUF009 - it is frozen
+    findings_by_kind: Mapping[str, int] = field(default_factory=dict)
+    states: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TableAge:
+    """How long ago a table's ranges were clean.
+
+    `oldest_us`: the oldest of the ranges' last clean passes, None where none ever was. `never`: the part of the
+    ring that never was, from 0 to 1. `tried_us`: when the range was read that was read longest ago, clean or not,
+    0 where a part never was: what goes round for ever begins with the least. `states` counts rows that differed
+    when last read; `came_back` those of them that had agreed, or been repaired, in between.
+    """
+
+    keyspace: str
+    table: str
+    gc_grace_s: int
+    oldest_us: int | None
+    never: float
+    ranges: int
+    tried_us: int = 0
+    states: Mapping[str, int] = field(default_factory=dict)
+    came_back: int = 0
+
+    @property
+    def full_name(self) -> str:
+        """`keyspace.table`."""
+        return f"{self.keyspace}.{self.table}"
+
+    @property
+    def differing(self) -> int:
+        """The rows that differed when they were last read."""
+        return sum(self.states.get(state, 0) for state in OPEN_STATES)
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Rows of a table that differed when last read and were not current on these replicas (`address:port`)."""
+
+    keyspace: str
+    table: str
+    token: int
+    replicas: frozenset[str]
+    seen_us: int
+
+
+class Past:
+    """Answers from one ledger; `cluster` is a name, needed only where the file knows several clusters."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._db = store.db
+
+    def clusters(self) -> tuple[tuple[int, str], ...]:
+        """Return number and name of every cluster, the one of the newest run first."""
+        rows = self._db.execute(
+            "SELECT c.id, c.name FROM clusters c LEFT JOIN runs r ON r.cluster = c.id"
+            " GROUP BY c.id ORDER BY max(r.number) DESC"
+        )
+        return tuple((int(number), str(name)) for number, name in rows)
+
+    def of_nodes(self, cluster: str, host_ids: Collection[str]) -> int | None:
+        """Return the number of the cluster of this name that has one of these nodes, None where there is none."""
+        rows = self._db.execute(
+            "SELECT id, host_id FROM clusters JOIN hosts ON cluster = id WHERE name = ?", (cluster,)
+        )
+        return next((int(number) for number, host_id in rows if host_id in host_ids), None)
+
+    def runs(self, cluster: int, most: int = 1000) -> tuple[PastRun, ...]:
+        """Return the runs, newest first."""
+        rows = self._rows(
+            "SELECT * FROM runs WHERE cluster = ? ORDER BY number DESC LIMIT ?",
+            (cluster, most),
+        )
+        kinds: dict[int, dict[str, int]] = defaultdict(dict)
+        for row in self._rows("SELECT f.* FROM run_findings f JOIN runs ON number = run WHERE cluster = ?", (cluster,)):
+            kinds[row["run"]][row["kind"]] = row["count"]
+        return tuple(_run(row, kinds[row["number"]]) for row in rows)
+
+    def tables(self, cluster: int) -> tuple[TableAge, ...]:
+        """Return every table that has replicas to compare, by name."""
+        rows = self._rows("SELECT * FROM tables WHERE cluster = ? AND compared ORDER BY keyspace, name", (cluster,))
+        return tuple(self._table(row) for row in list(rows))
+
+    def _table(self, row: sqlite3.Row) -> TableAge:
+        found = age([load_spans(self._db, row["id"], rank, "") for rank in DEPTH_RANKS.values()])
+        counts = self._db.execute("SELECT state, count(*) FROM findings WHERE tbl = ? GROUP BY state", (row["id"],))
+        back = self._db.execute(
+            f"SELECT count(*) FROM findings WHERE tbl = ? AND times_back > 0 AND state IN ({OPEN_LIST})", (row["id"],)
+        )
+        return TableAge(
+            keyspace=row["keyspace"],
+            table=row["name"],
+            gc_grace_s=row["gc_grace_s"],
+            oldest_us=found.oldest_us,
+            never=found.never,
+            ranges=found.ranges,
+            tried_us=found.tried_us,
+            states=dict(counts),
+            came_back=int(back.fetchone()[0]),
+        )
+
+    def behind(self, cluster: int) -> Iterator[Behind]:
+        """Yield the rows that differed when last read and that some replica was behind on; not stray copies."""
+        rows = self._rows(
+            "SELECT keyspace, name, token, names, last_us FROM findings f JOIN tables t ON t.id = f.tbl"
+            f" JOIN replica_sets s ON s.id = f.behind WHERE cluster = ? AND state IN ({OPEN_LIST})"
+            " AND names <> '' AND kind <> 'non_owner'",
+            (cluster,),
+        )
+        for row in rows:
+            names = frozenset(row["names"].split(","))
+            yield Behind(row["keyspace"], row["name"], row["token"], names, row["last_us"])
+
+    def _rows(self, sql: str, values: tuple[object, ...]) -> sqlite3.Cursor:
+        try:
+            cursor = self._db.cursor()
+            cursor.row_factory = sqlite3.Row
+            return cursor.execute(sql, values)
+        except sqlite3.Error as error:
+            msg = f"the ledger {self._store.path} cannot be read ({error}): nothing counts as checked"
+            raise LedgerError(msg) from None
+
+
+def _run(row: sqlite3.Row, kinds: Mapping[str, int]) -> PastRun:
+    start = {"run_id": row["id"], "scope": row["scope"], "started_us": row["started_us"]}
+    if row["verdict"] is None:
+        return PastRun(**start, ended=False)
+    return PastRun(
+        **start,
+        ended=True,
+        seconds=row["seconds"],
+        verdict=row["verdict"],
+        exit_code=row["exit_code"],
+        interrupted=bool(row["interrupted"]),
+        coverage=Coverage(row["planned"], row["completed"], row["skipped"], row["failed"]),
+        findings_by_kind=kinds,
+        states={"new": row["fresh"], "still there": row["still"], "came back": row["back"], "gone": row["gone"]},
+    )

@@ -1,0 +1,224 @@
+"""Writes one run into the ledger: batch by batch while it goes on, so that memory stays flat and a kill loses little.
+
+What was read counts from the end of the run alone: a run that was killed did not look whether the ring or a
+table changed meanwhile. Its findings are kept, its clean passes are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from consistency.errors import LedgerError
+from consistency.findings import Finding, Kind, State
+from consistency.ledger.known import KnownTables, insert_spans, known_cluster, load_spans
+from consistency.ledger.spans import Span, last_tried, overlay, owners_id
+from consistency.ledger.store import Store
+from consistency.reading import Depth
+from consistency.recording import RangeRead, RunFacts
+from consistency.report import Report
+from consistency.schema import Table
+from consistency.tokens import TokenRange, merged
+
+BATCH = 2_000
+KEPT_S = 400 * 86_400
+"""Runs and rows that agree again are forgotten after this long."""
+
+DEPTH_RANKS = {Depth.VERSIONS: 0, Depth.CONTENT: 1}
+OPEN_STATES = ("new", "still there", "came back")
+OPEN_LIST = ", ".join(f"'{state}'" for state in OPEN_STATES)
+
+_REMEMBER = """
+INSERT INTO findings VALUES (:tbl, :hash, :kind, :depth, :token, :behind, 'new', 0, :now, :now, :run)
+ON CONFLICT (tbl, hash) DO UPDATE SET
+  state = CASE WHEN run = excluded.run THEN state WHEN state IN ('gone', 'repaired') THEN 'came back'
+          ELSE 'still there' END,
+  times_back = times_back + (run <> excluded.run AND state IN ('gone', 'repaired')),
+  kind = excluded.kind, depth = excluded.depth, token = excluded.token, behind = excluded.behind,
+  last_us = excluded.last_us, run = excluded.run
+"""
+_FORGET = f"""
+UPDATE findings SET state = 'gone' WHERE tbl = ? AND token > ? AND token <= ? AND depth <= ? AND run <> ?
+  AND state IN ({OPEN_LIST}) AND (kind <> 'non_owner' OR ?)
+"""
+
+
+class RunRecorder:
+    """The ledger as a check's Recorder. `problem` says, in a line, why it stopped writing; empty where it did not."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.problem = ""
+        self._key = bytes(store.db.execute("SELECT key FROM secret").fetchone()[0])
+        self._run = 0
+        self._tables: dict[str, int] = {}
+        self._dc = ""
+        self._now_us = 0
+        self._batch: list[dict[str, Any]] = []
+        self._behind: dict[str, int] = {}
+        self._gone = 0
+
+    def _safely(self, write: Callable[[], None]) -> None:
+        if self.problem:
+            return
+        try:
+            write()
+        except sqlite3.Error as error:
+            path = self._store.path
+            self.problem = f"the ledger {path} could not be written ({error}): this run does not count in it"
+
+    def begin(self, facts: RunFacts) -> None:
+        """Enter the run, and take back what earlier ones said of ranges and tables that changed since."""
+        self._safely(lambda: self._begin(facts))
+
+    def _begin(self, facts: RunFacts) -> None:
+        self._dc, self._now_us = facts.dc or "", facts.started_us
+        with self._store.transaction() as db:
+            cluster = known_cluster(db, facts.ring)
+            scope = " ".join(facts.names)
+            row = (facts.run_id, cluster, scope, facts.started_us)
+            entered = db.execute("INSERT INTO runs (id, cluster, scope, started_us) VALUES (?, ?, ?, ?)", row)
+            self._run = int(entered.lastrowid or 0)
+            self._tables = KnownTables(db, cluster, facts).renewed()
+
+    def last_tried(self, table: Table, depth: Depth, ranges: Sequence[TokenRange]) -> Sequence[int]:
+        """Return when each range was last read; never, where the ledger cannot tell."""
+        found: list[int] = []
+        self._safely(lambda: found.extend(last_tried(self._spans(table, depth), ranges)))
+        return found or [0] * len(ranges)
+
+    def found(self, finding: Finding, depth: Depth) -> None:
+        """Enter a row that differs, known by a keyed hash of its key; a node's stray copy is a fact of its own."""
+        if self.problem:
+            return
+        stray = ",".join(finding.replicas) if finding.kind is Kind.NON_OWNER else ""
+        behind = sorted(name for name, view in finding.replicas.items() if view.state is not State.CURRENT)
+        self._batch.append(
+            {
+                "table": f"{finding.keyspace}.{finding.table}",
+                "hash": row_hash(self._key, finding.key_hex, stray),
+                "kind": finding.kind.value,
+                "depth": DEPTH_RANKS[depth],
+                "token": finding.token,
+                "names": ",".join(behind),
+            }
+        )
+        if len(self._batch) >= BATCH:
+            self._safely(self._flush)
+
+    def _flush(self) -> None:
+        batch, self._batch = self._batch, []
+        with self._store.transaction() as db:
+            for row in batch:
+                row.update(tbl=self._tables[row["table"]], behind=self._set(db, row["names"]))
+                row.update(now=self._now_us, run=self._run)
+            db.executemany(_REMEMBER, batch)
+
+    def _set(self, db: sqlite3.Connection, names: str) -> int:
+        if names not in self._behind:
+            db.execute("INSERT OR IGNORE INTO replica_sets (names) VALUES (?)", (names,))
+            found = db.execute("SELECT id FROM replica_sets WHERE names = ?", (names,)).fetchone()
+            self._behind[names] = int(found[0])
+        return self._behind[names]
+
+    def table_read(self, table: Table, depth: Depth, ranges: Sequence[RangeRead], *, strays: bool) -> None:
+        """Enter what was read of a table, and which rows that differed before no longer do."""
+        self._safely(lambda: self._table_read(table, depth, ranges, strays))
+
+    def _table_read(self, table: Table, depth: Depth, ranges: Sequence[RangeRead], strays: bool) -> None:  # noqa: FBT001
+        self._flush()
+        read = [
+            Span(
+                r.token_range.start,
+                r.token_range.end,
+                owners_id(r.replicas),
+                r.started_us,
+                r.started_us if r.clean else 0,
+            )
+            for r in ranges
+        ]
+        spans = overlay(self._spans(table, depth), read)
+        tbl, rank = self._tables[table.full_name], DEPTH_RANKS[depth]
+        covered = merged(r.token_range for r in ranges if r.complete) if not self._dc else ()
+        with self._store.transaction() as db:
+            db.execute("DELETE FROM spans WHERE tbl = ? AND depth = ? AND dc = ?", (tbl, rank, self._dc))
+            insert_spans(db, tbl, rank, self._dc, spans)
+            for piece in covered:
+                gone = db.execute(_FORGET, (tbl, piece.start, piece.end, rank, self._run, strays))
+                self._gone += gone.rowcount
+
+    def _spans(self, table: Table, depth: Depth) -> list[Span]:
+        return load_spans(self._store.db, self._tables[table.full_name], DEPTH_RANKS[depth], self._dc)
+
+    def end(self, report: Report) -> None:
+        """Close the run with its figures."""
+        self._safely(lambda: self._end(report))
+
+    def _end(self, report: Report) -> None:
+        self._flush()
+        with self._store.transaction() as db:
+            states = Counter(
+                dict(db.execute("SELECT state, count(*) FROM findings WHERE run = ? GROUP BY state", (self._run,)))
+            )
+            coverage = report.coverage
+            db.execute(
+                "UPDATE runs SET seconds = ?, verdict = ?, exit_code = ?, interrupted = ?, planned = ?, completed = ?,"
+                " skipped = ?, failed = ?, fresh = ?, still = ?, back = ?, gone = ? WHERE number = ?",
+                (
+                    report.seconds,
+                    report.verdict.value,
+                    int(report.exit_code),
+                    report.interrupted,
+                    coverage.planned,
+                    coverage.completed,
+                    coverage.skipped,
+                    coverage.failed,
+                    *(states[state] for state in OPEN_STATES),
+                    self._gone,
+                    self._run,
+                ),
+            )
+            kinds = [(self._run, kind, count) for kind, count in report.findings_by_kind.items()]
+            db.executemany("INSERT INTO run_findings VALUES (?, ?, ?)", kinds)
+            _prune(db, self._now_us - KEPT_S * 1_000_000)
+
+
+def mark_repaired(store: Store, run_id: str, rows: Iterable[tuple[str, str, Mapping[str, str]]]) -> int:
+    """Enter rows (keyspace, table, key as hex) that a run found and that agree now; return how many were known."""
+    try:
+        return _mark_repaired(store, run_id, rows)
+    except sqlite3.Error as error:
+        msg = f"the ledger {store.path} could not be written ({error}): it does not know what was repaired"
+        raise LedgerError(msg) from None
+
+
+def _mark_repaired(store: Store, run_id: str, rows: Iterable[tuple[str, str, Mapping[str, str]]]) -> int:
+    secret = bytes(store.db.execute("SELECT key FROM secret").fetchone()[0])
+    found = store.db.execute(
+        "SELECT keyspace, name, t.id FROM tables t JOIN runs r USING (cluster) WHERE r.id = ?", (run_id,)
+    )
+    tables = {(keyspace, name): number for keyspace, name, number in found}
+    known = ((tables[k, t], row_hash(secret, key)) for k, t, key in rows if (k, t) in tables)
+    with store.transaction() as db:
+        marked = db.executemany(
+            f"UPDATE findings SET state = 'repaired' WHERE tbl = ? AND hash = ? AND state IN ({OPEN_LIST})", known
+        )
+        return max(0, marked.rowcount)
+
+
+def row_hash(secret: bytes, key_hex: Mapping[str, str], stray: str = "") -> bytes:
+    """Return a row's identity: a hash of its key under the ledger's own secret, so that it tells nobody the key."""
+    hashed = hashlib.blake2b(key=secret, digest_size=16)
+    for name, text in sorted(key_hex.items()):
+        hashed.update(f"{len(name)}:{name}{len(text)}:{text}".encode())
+    hashed.update(f"|{stray}".encode())
+    return hashed.digest()
+
+
+def _prune(db: sqlite3.Connection, before_us: int) -> None:
+    db.execute("DELETE FROM findings WHERE state IN ('gone', 'repaired') AND last_us < ?", (before_us,))
+    db.execute("DELETE FROM run_findings WHERE run IN (SELECT number FROM runs WHERE started_us < ?)", (before_us,))
+    db.execute("DELETE FROM runs WHERE started_us < ?", (before_us,))

@@ -1,0 +1,41 @@
+"""Keep what a page shows of the findings of a run: the first ones, some of every kind, and counts of all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from consistency.findings import Finding, Kind, to_blame
+from consistency.observer import Silent
+
+MOST_ROWS = 10_000
+MOST_OF_A_RARE_KIND = 200
+"""Kept of every kind even where others came first and filled the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A finding with its number in the findings file, from 1."""
+
+    number: int
+    finding: Finding
+
+
+class Collector(Silent):
+    """An Observer that collects findings for a page in bounded memory."""
+
+    def __init__(self, most: int = MOST_ROWS) -> None:
+        self._most = most
+        self._kinds: Counter[Kind] = Counter()
+        self.rows: list[Numbered] = []
+        self.total = 0
+        self.behind: Counter[str] = Counter()
+        """In how many rows each replica is wrong, of all findings."""
+
+    def found(self, finding: Finding) -> None:
+        """Take one finding."""
+        self.total += 1
+        self.behind.update(to_blame(finding))
+        if len(self.rows) < self._most or self._kinds[finding.kind] < MOST_OF_A_RARE_KIND:
+            self._kinds[finding.kind] += 1
+            self.rows.append(Numbered(self.total, finding))

@@ -1,0 +1,83 @@
+"""The findings of a page as compact JSON: names stand once and are referred to by their place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from consistency.diagnose import newest_of
+from consistency.findings import Finding, Kind, ReplicaView, State
+from consistency.page.collect import Numbered
+from consistency.render import visible
+from consistency.standing import newest_time, standings
+from consistency.terminal.problems import key_text
+
+_EXACT = 2**53
+"""Beyond it a number is no longer exact in a browser, and goes as text."""
+_STATES = tuple(State)
+_KINDS = tuple(Kind)
+
+
+class _Names:
+    """Gives every name a place, and keeps it as it may be shown."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+
+    def place(self, name: str) -> int:
+        return self._places.setdefault(name, len(self._places))
+
+    def shown(self) -> list[str]:
+        return [visible(name) for name in self._places]
+
+
+def payload(rows: Iterable[Numbered], *, keys: bool) -> dict[str, Any]:
+    """Return what the page's script reads; without `keys` no part of a key is in it."""
+    tables, replicas, columns = _Names(), _Names(), _Names()
+    packed = [
+        {
+            "n": row.number,
+            "k": _KINDS.index(row.finding.kind),
+            "f": [_KINDS.index(fact) for fact in row.finding.facts if fact is not row.finding.kind],
+            "t": tables.place(f"{row.finding.keyspace}.{row.finding.table}"),
+            "o": str(row.finding.token),
+            **({"y": key_text(row.finding.key)} if keys else {}),
+            "w": _number(newest_of(row.finding)),
+            "c": [columns.place(name) for name in row.finding.columns],
+            "r": [_replica(row.finding, name, view, replicas, columns) for name, view in row.finding.replicas.items()],
+        }
+        for row in rows
+    ]
+    return {
+        "kinds": [{"word": k.value, "label": k.value.replace("_", " "), "sentence": k.sentence} for k in _KINDS],
+        "states": [state.value for state in _STATES],
+        "tables": tables.shown(),
+        "replicas": replicas.shown(),
+        "columns": columns.shown(),
+        "rows": packed,
+    }
+
+
+def _replica(finding: Finding, name: str, view: ReplicaView, replicas: _Names, columns: _Names) -> list[Any]:
+    """Return `[replica, state, [[column, newest, cells, mark], ...]]`."""
+    cells = [
+        [
+            columns.place(column),
+            _number(newest_time(times)),
+            len(times) if isinstance(times, list) else 1,
+            standing.value,
+        ]
+        for column, times, standing in standings(finding, view)
+    ]
+    return [replicas.place(name), _STATES.index(view.state), cells]
+
+
+def _number(value: int | None) -> int | str | None:
+    return value if value is None or abs(value) < _EXACT else str(value)
+
+
+def script_safe(data: Mapping[str, Any]) -> str:
+    """Return JSON that can stand inside a script element: nothing in it ends the element or a line."""
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

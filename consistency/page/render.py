@@ -1,0 +1,154 @@
+"""The page: one HTML file, no script, font or picture from elsewhere, nothing that the browser may load."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from itertools import groupby
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from consistency import __version__
+from consistency.page.collect import Collector
+from consistency.page.history import histories
+from consistency.page.payload import payload, script_safe
+from consistency.page.ring import SIZE, WORDS, tracks
+from consistency.render import visible
+from consistency.report import Report, Severity, TableReport, Unread
+from consistency.terminal.advice import Typed, next_commands
+from consistency.terminal.figures import counted, moment, span
+from consistency.terminal.problems import percent
+from consistency.terminal.summary import basis, claim
+from consistency.verdict import Verdict
+
+MOST_TABLES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """What one replica could not be read over, summed over tables."""
+
+    replica: str
+    tables: tuple[str, ...]
+    ranges: int
+    share: str
+    reason: str
+
+
+def render_page(report: Report, found: Collector, typed: Typed, *, keys: bool) -> str:
+    """Return the page; without `keys` no part of any key is in it."""
+    css, script = _asset("page.css"), _asset("page.js")
+    verdict = f"interrupted, {report.verdict.value} so far" if report.interrupted else report.verdict.value
+    shown = sorted(report.tables, key=_troubled_first)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            found=found,
+            keys=keys,
+            verdict=verdict,
+            claim=claim(report),
+            basis=basis(report),
+            tables=shown[:MOST_TABLES],
+            more_tables=len(report.tables) - len(shown[:MOST_TABLES]),
+            tracks=tracks(report, found.behind),
+            ring_size=SIZE,
+            most_behind=max(found.behind.values(), default=1),
+            sure=report.coverage.complete and not (report.interrupted or any(t.unsettled_rows for t in report.tables)),
+            histories=histories(found.rows),
+            gaps=_gaps(report.tables),
+            violations=sorted(report.violations, key=lambda v: v.severity is not Severity.ERROR),
+            blind=list(dict.fromkeys(sentence for table in report.tables for sentence in table.blind)),
+            commands=[(why, " ".join(words)) for why, words in next_commands(report, typed)],
+            css=Markup(css),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            policy=_policy(css, script),
+            data=Markup(script_safe(_data(report, found, keys=keys))),  # noqa: S704 - script_safe escapes it
+            version=__version__,
+        )
+    )
+
+
+def _data(report: Report, found: Collector, *, keys: bool) -> dict[str, Any]:
+    path = report.findings_path
+    return {**payload(found.rows, keys=keys), "total": found.total, "file": None if path is None else visible(path)}
+
+
+def _troubled_first(table: TableReport) -> tuple[bool, bool, int, str]:
+    return (
+        table.verdict is not Verdict.DIVERGENT,
+        table.verdict is Verdict.CONSISTENT,
+        -table.divergent_rows,
+        table.full_name,
+    )
+
+
+def _gaps(tables: Sequence[TableReport]) -> list[_Gap]:
+    found: dict[tuple[str, str], list[tuple[TableReport, Unread]]] = {}
+    for table in tables:
+        for unread in table.unread:
+            found.setdefault((unread.replica, unread.reason), []).append((table, unread))
+    return [
+        _Gap(
+            replica,
+            tuple(dict.fromkeys(table.full_name for table, _ in entries)),
+            sum(len(unread.ranges) for _, unread in entries),
+            percent(max(sum(r.share for r in unread.ranges) for _, unread in entries)),
+            reason.removeprefix(f"{replica}: "),
+        )
+        for (replica, reason), entries in sorted(found.items())
+    ]
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("consistency.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        visible=visible, span=span, counted=counted, moment=moment, thousands=_thousands, pieces=_pieces
+    )
+    return environment
+
+
+def _pieces(cells: str) -> list[tuple[int, int, str]]:
+    """Return a strip as `(start, length, state)`, neighbours of one state joined."""
+    out: list[tuple[int, int, str]] = []
+    start = 0
+    for mark, run in groupby(cells):
+        length = len(list(run))
+        out.append((start, length, WORDS.get(mark, "unread")))
+        start += length
+    return out
+
+
+def _thousands(number: int) -> str:
+    return f"{number:,}"
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("consistency.page") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _policy(css: str, script: str) -> str:
+    """Return the content security policy: this style, this script, and nothing from anywhere."""
+    return (
+        f"default-src 'none'; style-src {_hash(css)}; script-src {_hash(script)}; img-src data:;"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

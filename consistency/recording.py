@@ -1,0 +1,64 @@
+"""Who writes down what a check read and found, so that later runs know of it: the ledger, or nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from consistency.findings import Finding
+from consistency.reading import Depth
+from consistency.report import Report
+from consistency.ring import Node, Ring
+from consistency.schema import Keyspace, Table
+from consistency.tokens import TokenRange
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a run is about, before anything is read; `dc` is set where the replicas of one DC alone are compared."""
+
+    run_id: str
+    started_us: int
+    ring: Ring
+    schema: Mapping[str, Keyspace]
+    tables: tuple[Table, ...]
+    names: tuple[str, ...] = ()
+    dc: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RangeRead:
+    """One leaf as it stands at the end of a run.
+
+    `complete`: every replica was read and every row that differed was judged. `clean`: all of them agree too.
+    `started_us` is when the read began: what was written since may not have been seen.
+    """
+
+    token_range: TokenRange
+    replicas: tuple[Node, ...]
+    started_us: int
+    complete: bool
+    clean: bool
+
+
+class Recorder(Protocol):
+    """Told what a run read and found. Must not raise: what cannot be written down is no reason to end a check."""
+
+    def begin(self, facts: RunFacts) -> None:
+        """A run begins."""
+
+    def last_tried(self, table: Table, depth: Depth, ranges: Sequence[TokenRange]) -> Sequence[int]:
+        """Return when each range, in ring order, was last read, in microseconds; 0 for never."""
+
+    def found(self, finding: Finding, depth: Depth) -> None:
+        """A row differs."""
+
+    def table_read(self, table: Table, depth: Depth, ranges: Sequence[RangeRead], *, strays: bool) -> None:
+        """A table's account is final: `ranges` are those that were reached, in ring order.
+
+        `strays` says whether every node was also searched for rows that it does not own.
+        """
+
+    def end(self, report: Report) -> None:
+        """The run is over."""

@@ -1,0 +1,81 @@
+"""A run of bounded time: the ranges that were read longest ago come first, whatever table they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from consistency.plan import Leaf, TablePlan
+from consistency.reader import Clock
+from consistency.recording import Recorder
+from consistency.scan import Scan
+
+_TOGETHER_US = 60_000_000
+"""Ranges that were read within the same minute count as read together, so that a table's stay together."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Ranges of one table, to be digested together."""
+
+    scan: Scan
+    leaves: tuple[Leaf, ...]
+
+
+def oldest_first(tables: Iterable[tuple[Scan, Sequence[Leaf], Sequence[int]]]) -> list[Turn]:
+    """Order the leaves of all tables by when each was last tried, in microseconds; what never was comes first."""
+    queue = [
+        (tried_us // _TOGETHER_US, number, place, scan, leaf)
+        for number, (scan, leaves, times) in enumerate(tables)
+        for place, (leaf, tried_us) in enumerate(zip(leaves, times, strict=True))
+    ]
+    queue.sort(key=lambda entry: entry[:3])
+    groups = groupby(queue, key=lambda entry: entry[1])
+    return [Turn(turn[0][3], tuple(entry[4] for entry in turn)) for _, group in groups for turn in [list(group)]]
+
+
+async def scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: Clock, deadline: float) -> None:
+    """Digest the oldest ranges until the time is over, then compare what was digested.
+
+    A range that was begun is finished; the others are entered as left for the next run.
+    """
+    try:
+        await _scan_slice(scans, recorder, clock, deadline)
+    finally:
+        for scan in scans:
+            await scan.close()
+
+
+async def _scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: Clock, deadline: float) -> None:
+    for turn in oldest_first([await _planned(scan, recorder) for scan in scans]):
+        ledger = turn.scan.ledger
+        if ledger is not None and clock.monotonic() < deadline:
+            turn.scan.observer.table_planned(turn.scan.task.reading.table, _part(ledger.plan, turn.leaves))
+            await turn.scan.digest(ledger, _until(deadline, clock, turn.leaves))
+    for scan in scans:
+        if scan.ledger is not None:
+            scan.ledger.put_off = True
+            await scan.compare(scan.ledger)
+
+
+async def _planned(scan: Scan, recorder: Recorder | None) -> tuple[Scan, Sequence[Leaf], Sequence[int]]:
+    plan = (await scan.plan()).plan
+    leaves = sorted(plan.leaves, key=lambda leaf: leaf.token_range)
+    if recorder is None:
+        return scan, leaves, [0] * len(leaves)
+    ranges = [leaf.token_range for leaf in leaves]
+    return scan, leaves, recorder.last_tried(plan.table, scan.task.reading.depth, ranges)
+
+
+def _part(plan: TablePlan, leaves: tuple[Leaf, ...]) -> TablePlan:
+    """Return the plan of a turn, for who watches."""
+    return replace(plan, arcs=(leaves,))
+
+
+def _until(deadline: float, clock: Clock, leaves: Iterable[Leaf]) -> Iterator[Leaf]:
+    """Yield leaves while there is time to begin one."""
+    for leaf in leaves:
+        if clock.monotonic() >= deadline:
+            return
+        yield leaf

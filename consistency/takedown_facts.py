@@ -1,0 +1,129 @@
+"""Reads what decides whether a node may go down, again and again where somebody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from consistency.access import ReadLimits
+from consistency.driver import Connection
+from consistency.errors import ConsistencyError, ReplicaError, TopologyError
+from consistency.ledger import open_ledger
+from consistency.replicas import CqlReader
+from consistency.ring import Node, Ring
+from consistency.settings import ConnectionSettings
+from consistency.takedown import Answer, Facts, Known, Preflight, find_node, judge
+from consistency.topology import gossip_states
+
+_EVERY_S = 2.0
+
+Look = Callable[[], Awaitable[Facts]]
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightOptions:
+    """What to judge: all keyspaces where none is named; times in seconds."""
+
+    keyspaces: tuple[str, ...] = ()
+    ledger: Path | None = None
+    assume_settled: bool = False
+    wait_s: float = 0.0
+    every_s: float = field(default=_EVERY_S)
+
+
+@asynccontextmanager
+async def open_look(settings: ConnectionSettings) -> AsyncGenerator[Look, None]:
+    """Connect, and yield what looks at the cluster anew each time it is called."""
+    connection = await Connection.open(settings)
+
+    async def look() -> Facts:
+        return await read_facts(connection)
+
+    try:
+        yield look
+    finally:
+        await connection.close()
+
+
+async def run_preflight(
+    look: Look, node: str, options: PreflightOptions, waiting: Callable[[Preflight], None] | None = None
+) -> Preflight:
+    """Judge whether a node may go down; while it may not, look again until the time is over.
+
+    `waiting` is told each answer that is not the last one.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + options.wait_s
+    while True:
+        facts = await look()
+        found = find_node(facts.ring, node)
+        known = known_differences(options.ledger, facts.ring)
+        answer = judge(facts, found, known, keyspaces=options.keyspaces, settled=options.assume_settled)
+        left = deadline - loop.time()
+        if answer.answer is Answer.YES or left <= 0:
+            return answer
+        if waiting is not None:
+            waiting(answer)
+        await asyncio.sleep(min(options.every_s, left))
+
+
+def known_differences(path: Path | None, ring: Ring) -> Known:
+    """Return the rows that the ledger knows to differ; a ledger that cannot tell is a note, and no obstacle."""
+    if path is None:
+        return Known()
+    try:
+        with open_ledger(path, create=False) as ledger:
+            past = ledger.past()
+            cluster = past.of_nodes(ring.cluster, {node.host_id for node in ring.nodes})
+            if cluster is None:
+                return Known(note=f"the ledger {path} knows nothing of this cluster")
+            return Known(tuple(past.behind(cluster)), note="")
+    except ConsistencyError as error:
+        return Known(note=str(error))
+
+
+async def read_facts(connection: Connection) -> Facts:
+    """Read ring, states, schema versions and settings, from every node that answers."""
+    reader = await CqlReader.open(connection, ReadLimits())
+    ring = await reader.ring()
+    live = [node for node in ring.nodes if node.up]
+    if not live:
+        raise TopologyError("no node answers any more; see nodetool status")
+    versions, hints, authenticators = await asyncio.gather(
+        _from_each(connection, live, "SELECT schema_version FROM system.local", "schema_version"),
+        _from_each(connection, live, _setting("hinted_handoff_enabled"), "value"),
+        _from_each(connection, live[:1], _setting("authenticator"), "value"),
+    )
+    return Facts(
+        ring=ring,
+        schema=await reader.schema(),
+        versions=versions,
+        gossip=await gossip_states(connection, live[0], live[0].release),
+        hints={node: None if text is None else text.lower() == "true" for node, text in hints.items()},
+        logins=_logins(authenticators[live[0]], connection.username),
+    )
+
+
+def _setting(name: str) -> str:
+    return f"SELECT value FROM system_views.settings WHERE name = '{name}'"
+
+
+async def _from_each(connection: Connection, nodes: Sequence[Node], cql: str, column: str) -> dict[Node, str | None]:
+    """Ask every node alone; None where it does not say."""
+
+    async def ask(node: Node) -> str | None:
+        try:
+            rows = await connection.select(node, cql)
+        except ReplicaError:
+            return None
+        return str(rows[0][column]) if rows and rows[0][column] is not None else None
+
+    return dict(zip(nodes, await asyncio.gather(*(ask(node) for node in nodes)), strict=True))
+
+
+def _logins(authenticator: str | None, username: str | None) -> bool:
+    """Whether logins depend on system_auth; where the server will not say, whether we had to log in tells."""
+    return username is not None if authenticator is None else "AllowAllAuthenticator" not in authenticator

@@ -1,0 +1,174 @@
+"""Past runs and the age of the last clean pass, on one screen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from consistency.history import History, Standing, TableHistory
+from consistency.ledger import PastRun
+from consistency.terminal.advice import quoted
+from consistency.terminal.console import MARK_STYLES, MARKS, command, heading, indented, safe
+from consistency.terminal.figures import counted, moment, span
+from consistency.terminal.problems import percent
+from consistency.verdict import Verdict
+
+_STYLES = {
+    Standing.OVERDUE: "bold red",
+    Standing.DUE: "bold red",
+    Standing.UNCHECKED: "bold yellow",
+    Standing.IN_TIME: "bold green",
+}
+_TABLE_MARKS = {Standing.OVERDUE: "x", Standing.DUE: "x", Standing.UNCHECKED: "?", Standing.IN_TIME: "="}
+_MOST_TABLES = 10
+_MOST_NAMES = 4
+
+
+def print_history(console: Console, history: History) -> None:
+    """Print the standing in a sentence, the tables, the runs, and what to do next."""
+    standing = history.standing
+    word = Text(standing.value.upper(), style=_STYLES[standing])
+    indented(console, Text.assemble(word, "  ", claim(history)), first="", rest="  ")
+    indented(console, _basis(history), style="dim")
+    console.print()
+    _print_tables(console, history.tables)
+    _print_came_back(console, history.tables)
+    _print_runs(console, history.runs)
+    _print_next(console, history)
+
+
+def claim(history: History) -> str:
+    """Say in a sentence how the oldest range stands."""
+    worst = history.worst
+    if worst is None:
+        return "No table was ever checked."
+    name = safe(worst.known.full_name)
+    if history.standing is Standing.UNCHECKED:
+        never = sum(t.known.never > 0 for t in history.tables)
+        more = f", and parts of {counted(never - 1, 'other table')}" if never > 1 else ""
+        return f"{_never(worst)} of the ring of {name} was never clean on all replicas in any run{more}."
+    age, grace = span(worst.age_s or 0.0), span(worst.known.gc_grace_s)
+    if history.standing is Standing.OVERDUE:
+        return (
+            f"The oldest range of {name} was last clean {age} ago, and gc_grace_seconds ({grace}) has passed: "
+            "a delete may be forgotten on one replica before it reached another."
+        )
+    if history.standing is Standing.DUE:
+        return f"The oldest range of {name} was last clean {age} ago: {_part(worst)} of gc_grace_seconds ({grace})."
+    oldest = max((t for t in history.tables if t.age_s is not None), key=lambda t: t.age_s or 0.0)
+    return (
+        f"Every range of {counted(len(history.tables), 'table')} was clean on all replicas within the last "
+        f"{span(oldest.age_s or 0.0)}."
+    )
+
+
+def _basis(history: History) -> str:
+    runs = history.runs
+    since = f" since {moment(runs[-1].started_us)}" if runs else ""
+    return f"{safe(history.cluster)}, {counted(len(runs), 'run')}{since}, exit code {int(history.exit_code)}"
+
+
+def _never(table: TableHistory) -> str:
+    return "All" if table.known.never == 1 else percent(table.known.never)
+
+
+def _part(table: TableHistory) -> str:
+    if table.part is None:
+        return "no limit" if table.age_s is not None else "-"
+    return f"{table.part:.0%}"
+
+
+def _print_tables(console: Console, tables: Sequence[TableHistory]) -> None:
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    grid.add_column("", width=1)
+    grid.add_column("table", overflow="fold", min_width=12)
+    grid.add_column("oldest clean", justify="right", no_wrap=True)
+    grid.add_column("of gc_grace", justify="right", no_wrap=True)
+    grid.add_column("never clean", justify="right", no_wrap=True)
+    grid.add_column("differ", justify="right", no_wrap=True)
+    shown = [t for t in tables if t.standing is not Standing.IN_TIME or t.known.differing][:_MOST_TABLES]
+    if len(tables) <= _MOST_TABLES:
+        shown = list(tables)
+    for table in shown:
+        mark = _TABLE_MARKS[table.standing]
+        style = MARK_STYLES[mark]
+        age = "never" if table.age_s is None else f"{span(table.age_s)} ago"
+        grid.add_row(
+            Text(mark, style=style),
+            Text(safe(table.known.full_name), style="" if mark == "=" else style),
+            age,
+            _part(table),
+            Text(
+                percent(table.known.never) if table.known.never else "none", style="yellow" if table.known.never else ""
+            ),
+            Text(f"{table.known.differing:,}" if table.known.differing else "none"),
+        )
+    if shown:
+        console.print(grid)
+    rest = Counter(t.standing for t in tables if t not in shown)
+    for standing, count in rest.items():
+        mark = _TABLE_MARKS[standing]
+        text = f"{counted(count, 'more table')} {standing.value}"
+        console.print(Text.assemble((mark, MARK_STYLES[mark]), "  ", text))
+
+
+def _print_came_back(console: Console, tables: Sequence[TableHistory]) -> None:
+    back = [t for t in tables if t.known.came_back]
+    if not back:
+        return
+    total = sum(t.known.came_back for t in back)
+    console.print(Text.assemble(heading("came back"), "  ", (counted(total, "row"), "red")))
+    where = ", ".join(f"{t.known.came_back:,} in {safe(t.known.full_name)}" for t in back[:_MOST_NAMES])
+    more = f", and in {counted(len(back) - _MOST_NAMES, 'more table')}" if len(back) > _MOST_NAMES else ""
+    text = f"{where}{more}: they had agreed, or were repaired, and differ again. Something keeps undoing it."
+    indented(console, text)
+
+
+def _print_runs(console: Console, runs: Sequence[PastRun]) -> None:
+    if not runs:
+        return
+    verdicts = Counter(run.verdict or "without an end" for run in runs)
+    console.print(heading("runs") + Text("  " + ", ".join(f"{n:,} {what}" for what, n in verdicts.most_common())))
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    grid.add_column("", width=1)
+    grid.add_column("started (UTC)", no_wrap=True)
+    for name in ("time", "read", "differ", "new", "back", "gone", "exit"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for run in runs:
+        grid.add_row(*_run(run))
+    console.print(grid)
+
+
+def _run(run: PastRun) -> list[Text | str]:
+    started = moment(run.started_us).removesuffix(" UTC")[:16]
+    if not run.ended:
+        return [Text("?", style="yellow"), started, Text("no end", style="yellow"), *["-"] * 6]
+    mark = MARKS[Verdict(run.verdict)]
+    coverage, rows = run.coverage, run.states
+    differ = sum(run.findings_by_kind.values())
+    return [
+        Text(mark, style=MARK_STYLES[mark]),
+        started,
+        span(run.seconds),
+        percent(coverage.completed / coverage.planned) if coverage.planned else "-",
+        Text(f"{differ:,}", style="red" if differ else ""),
+        f"{rows.get('new', 0):,}",
+        Text(f"{rows.get('came back', 0):,}", style="red" if rows.get("came back") else ""),
+        f"{rows.get('gone', 0):,}",
+        str(run.exit_code),
+    ]
+
+
+def _print_next(console: Console, history: History) -> None:
+    late = [t for t in history.tables if t.standing is not Standing.IN_TIME]
+    if not late:
+        return
+    keyspaces = dict.fromkeys(t.known.keyspace for t in late)
+    names = [t.known.full_name for t in late] if len(late) <= _MOST_NAMES else list(keyspaces)
+    console.print(heading("next"))
+    words = ["consistency check", *(quoted(n) for n in names[:_MOST_NAMES]), f"--ledger {quoted(history.ledger)}"]
+    command(console, words, "a clean pass makes them young")

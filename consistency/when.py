@@ -1,0 +1,35 @@
+"""Write times as people read them: a moment, and a stretch of time."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+from consistency.timeline import Moment
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_TO_THE_SECOND = timedelta(minutes=10)
+
+
+def window_text(run: Moment) -> str:
+    """Return a stretch as `2026-07-14 02:10 to 02:25 UTC`, to the second where it is short."""
+    first, last = _moment(run.first_us), _moment(run.last_us)
+    if first is None or last is None:
+        return f"{run.first_us} to {run.last_us} us"
+    clock = "%H:%M:%S" if last - first < _TO_THE_SECOND else "%H:%M"
+    start, end = first.strftime(f"%Y-%m-%d {clock}"), last.strftime(clock)
+    if first.date() != last.date():
+        end = last.strftime(f"%Y-%m-%d {clock}")
+    return f"{start} UTC" if start.endswith(end) else f"{start} to {end} UTC"
+
+
+def year_text(us: int) -> str:
+    """Return a moment as `2031-01-02`; a number beyond the calendar stays a number."""
+    when = _moment(us)
+    return f"{us} us" if when is None else f"{when:%Y-%m-%d}"
+
+
+def _moment(us: int) -> datetime | None:
+    try:
+        return _EPOCH + timedelta(microseconds=us)
+    except OverflowError:
+        return None

@@ -1,0 +1,17 @@
+"""Tells the ledger which rows were repaired, so that a row that differs again is known to have come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from consistency.ledger import open_ledger
+from repair.journal import Result, read_journal
+
+
+def remember(ledger: Path, journal: Path) -> int:
+    """Enter every row of a journal that was proven to agree; return how many of them the ledger knew."""
+    record = read_journal(journal)
+    proven = [n for n, entry in record.entries.items() if entry.result is Result.VERIFIED and entry.undo is None]
+    refs = [record.plan.rows[n].ref for n in proven]
+    with open_ledger(ledger, create=False) as opened:
+        return opened.repaired(record.plan.findings_run_id, [(r.keyspace, r.table, r.key_hex) for r in refs])

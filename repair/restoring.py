@@ -1,0 +1,70 @@
+"""What an undo would bring back: decided from the journal alone, before anything is asked or written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum
+
+from consistency.reading import Cell, RowState
+from repair.decide import Action
+from repair.journal import Copies, Entry, Record, Result
+
+NO_MAJORITY = "no majority of its replicas held one version before: there is nothing to go back to"
+
+
+class Undoing(str, Enum):
+    """What undoing a row means."""
+
+    REWRITE = "written anew, as most replicas held them"
+    DELETE = "DELETED, as most replicas did not have them"
+    UNPURGE = "purged before: written to ALL their replicas, also to those that never had them"
+    IMPOSSIBLE = "cannot be undone: " + NO_MAJORITY
+
+
+def most_held(action: Action, before: Copies) -> RowState | str | None:
+    """Return the copy to bring back, None for no row, or why there is none; after a purge, what was purged.
+
+    A strict majority of the replicas must have had the row, or lacked it, and agreed on each of its columns: votes are
+    taken by column, so what was written to a quorum is never voted down.
+    """
+    copies = list(before.values())
+    held = [state for state in copies if state is not None]
+    if action is Action.PURGE:
+        return max(held, key=lambda state: state.newest_us or 0)
+    needed = len(copies) // 2 + 1
+    if len(copies) - len(held) >= needed:
+        return None
+    if len(held) < needed:
+        return NO_MAJORITY
+    cells = []
+    for place in range(len(held[0].cells)):
+        votes = Counter(Cell(None) if state is None else state.cells[place] for state in copies)
+        cell, count = votes.most_common(1)[0]
+        if count < needed:
+            return NO_MAJORITY
+        cells.append(cell)
+    return RowState(tuple(cells))
+
+
+def to_undo(record: Record) -> dict[int, Entry]:
+    """Return the rows that were acted on and are not undone, also those that an earlier undo could not."""
+    return {
+        number: entry
+        for number, entry in sorted(record.entries.items())
+        if entry.before is not None and entry.undo is not Result.UNDONE
+    }
+
+
+def preview(record: Record) -> Counter[Undoing]:
+    """Count what an undo would do with the journal's rows."""
+    found: Counter[Undoing] = Counter()
+    for number, entry in to_undo(record).items():
+        action = record.plan.rows[number].action
+        wanted = most_held(action, entry.before or {})
+        if isinstance(wanted, str):
+            found[Undoing.IMPOSSIBLE] += 1
+        elif action is Action.PURGE:
+            found[Undoing.UNPURGE] += 1
+        else:
+            found[Undoing.DELETE if wanted is None else Undoing.REWRITE] += 1
+    return found

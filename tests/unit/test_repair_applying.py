@@ -1,0 +1,199 @@
+"""What happens between plan, apply and resume: time passes, others write and delete, and nothing comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from consistency.errors import UsageError
+from consistency.reading import Capabilities
+from consistency.ring import MURMUR3, Node, Replication, Ring
+from repair.actions import Actor
+from repair.applying import Applier, ApplyOptions
+from repair.decide import Action, Rule
+from repair.evidence import EvidenceReader, RowRef
+from repair.guard import Guard, PlanRefused
+from repair.journal import Result
+from repair.outcomes import Tally, copies
+from repair.planfile import Plan
+from repair.planner import PlanOptions, plan_batch
+from repair.policy import Policy, Require, Zombies
+from tests.simulation.memory import Fault, SimCluster, Trouble
+from tests.simulation.repair_laws import shown
+from tests.simulation.repair_servers import SimWriter, collect_garbage
+from tests.simulation.repairing import MemoryJournal, planned_on
+from tests.simulation.storage import Delete, Key, Write, token_of
+from tests.simulation.values import int_bytes, keyspace, make_table
+from tests.simulation.vclock import EPOCH_S, SimClock, VirtualLoop, run_virtual
+
+GRACE_S = 40
+NODES = tuple(Node(f"h{n}", f"10.0.0.{n}", 9042, "dc1", "r1", (n * 10**18,), "5.0.8") for n in (1, 2, 3))
+TABLE = make_table("t", ["int"], ["int"], regulars=["int"], gc_grace_seconds=GRACE_S)
+YOUNG_US = (EPOCH_S - 10) * 1_000_000
+
+
+class Stage:
+    """Three nodes, RF 3, one partition of two rows on node 3 alone, and a plan to merge them."""
+
+    def __init__(self, policy: Policy | None = None, rows: int = 2, faults: tuple[Fault, ...] = ()) -> None:
+        self.loop = VirtualLoop()
+        ring = Ring("simulated", MURMUR3, NODES)
+        schema = {"ks": keyspace("ks", Replication("NetworkTopologyStrategy", (("dc1", 3),)), [TABLE])}
+        self.cluster = SimCluster(self.loop, ring, schema, Capabilities(), random.Random(1), faults=faults)
+        self.clock = SimClock(self.loop)
+        self.writer = SimWriter(self.cluster, self.loop, TABLE, faults)
+        self.policy = policy or Policy()
+        self.rows: list[tuple[Key, Key]] = [((int_bytes(1),), (int_bytes(c),)) for c in range(rows)]
+        for key, clustering in self.rows:
+            write = Write(key, clustering, YOUNG_US, (("v0", None, int_bytes(7)),), insert=True)
+            self.cluster.apply(TABLE, write, [NODES[2]])
+
+    async def plan(self) -> Plan:
+        """Plan all rows."""
+        self.evidence = await EvidenceReader.open(self.cluster, self.clock)
+        refs = [
+            RowRef("ks", "t", token_of(key), {"p0": key[0].hex(), "c0": clustering[0].hex()})
+            for key, clustering in self.rows
+        ]
+        made = await plan_batch(self.evidence, [(ref, False) for ref in refs], PlanOptions(self.policy), "salt")
+        return await planned_on(self.cluster, TABLE, self.policy, made)
+
+    async def apply(self, plan: Plan, journal: MemoryJournal, rate: float | None = None) -> Tally:
+        """Apply, or go on, as the commands do."""
+        guard = Guard(plan, self.cluster, self.writer, self.clock)
+        applier = Applier(plan, self.evidence, Actor(self.cluster, self.writer), guard, self.clock, journal)
+        entries = dict(journal.record().entries)
+        return await applier.run(entries, ApplyOptions(rate), asyncio.Event(), lambda _: None)
+
+    async def begun(self, plan: Plan) -> MemoryJournal:
+        """Return the journal of a run that was killed after it had said what it would do."""
+        journal = MemoryJournal(plan, random.Random(1))
+        for number, evidence in enumerate(await self.evidence.read_many([row.ref for row in plan.rows])):
+            await journal.intent(number, copies(evidence))
+        return journal
+
+    async def delete_and_forget(self) -> None:
+        """Delete the rows on a quorum, let gc_grace pass, and compact the deletes away there."""
+        for key, clustering in self.rows:
+            self.cluster.apply(TABLE, Delete(key, YOUNG_US + 1, clustering, clustering), NODES[:2])
+        await asyncio.sleep(GRACE_S + 60)
+        for node in NODES[:2]:
+            collect_garbage(self.cluster.store(node, TABLE), self.clock.now_us() - GRACE_S * 1_000_000)
+
+    def holders(self) -> set[int]:
+        """Return the nodes that show any of the rows."""
+        now_s = EPOCH_S + int(self.loop.now)
+        stores = {n: self.cluster.store(node, TABLE) for n, node in enumerate(NODES, start=1)}
+        return {n for n, s in stores.items() for key, c in self.rows if shown(s, ("t", key, c), now_s) is not None}
+
+
+def played(stage: Stage, play: Callable[[], object]) -> None:
+    """Run a play on the stage's virtual time."""
+    run_virtual(stage.loop, play())  # type: ignore[arg-type]
+
+
+def test_an_old_plan_brings_nothing_back() -> None:
+    """Planned while young, deleted by a quorum and purged since: what is a zombie by now is left."""
+    stage = Stage()
+
+    async def play() -> None:
+        plan = await stage.plan()
+        assert {(row.rule, row.action) for row in plan.rows} == {(Rule.LAST_WRITE, Action.RECONCILE)}
+        await stage.delete_and_forget()
+        tally = await stage.apply(plan, MemoryJournal(plan, random.Random(1)))
+        assert tally.results == {Result.SKIPPED: 2}
+        assert all("zombie-suspect" in reason for _, reason in tally.reasons)
+
+    played(stage, play)
+    assert stage.holders() == {3}
+
+
+def test_a_resume_brings_nothing_back() -> None:
+    """A run that was killed before it wrote, resumed after the delete was purged: the rows are left."""
+    stage = Stage()
+
+    async def play() -> None:
+        plan = await stage.plan()
+        journal = await stage.begun(plan)
+        await stage.delete_and_forget()
+        assert (await stage.apply(plan, journal)).results == {Result.SKIPPED: 2}
+
+    played(stage, play)
+    assert stage.holders() == {3}
+
+
+def test_a_resume_goes_on_where_nothing_changed() -> None:
+    """The same run, resumed at once, ends verified on all replicas."""
+    stage = Stage()
+
+    async def play() -> None:
+        plan = await stage.plan()
+        assert (await stage.apply(plan, await stage.begun(plan))).results == {Result.VERIFIED: 2}
+
+    played(stage, play)
+    assert stage.holders() == {1, 2, 3}
+
+
+def test_a_purge_is_not_resumed_against_the_policy() -> None:
+    """--require all holds for a resume too: with a replica gone since, the purge waits."""
+    gone = Fault(Trouble.DOWN, NODES[0], GRACE_S + 100.0, 1e9)
+    stage = Stage(Policy(Zombies.PURGE, Require.ALL), faults=(gone,))
+
+    async def play() -> None:
+        await asyncio.sleep(GRACE_S + 60)
+        plan = await stage.plan()
+        assert {row.action for row in plan.rows} == {Action.PURGE}
+        journal = await stage.begun(plan)
+        await asyncio.sleep(GRACE_S)
+        assert (await stage.apply(plan, journal)).results == {Result.SKIPPED: 2}
+
+    played(stage, play)
+    assert stage.holders() == {3}
+
+
+def test_a_row_that_agreed_is_read_again() -> None:
+    """What agreed when the plan was made and differs now is not called verified."""
+    stage = Stage()
+
+    async def play() -> None:
+        for key, clustering in stage.rows:
+            stage.cluster.apply(TABLE, Write(key, clustering, YOUNG_US, (("v0", None, int_bytes(7)),), insert=True))
+        plan = await stage.plan()
+        assert {row.rule for row in plan.rows} == {Rule.AGREED}
+        key, clustering = stage.rows[0]
+        stage.cluster.apply(TABLE, Write(key, clustering, YOUNG_US + 5, (("v0", None, int_bytes(8)),)), [NODES[0]])
+        tally = await stage.apply(plan, MemoryJournal(plan, random.Random(1)))
+        assert tally.results == {Result.VERIFIED: 1, Result.SKIPPED: 1}
+
+    played(stage, play)
+
+
+def test_another_replication_is_refused() -> None:
+    """A plan rests on where rows are kept: altered replication refuses it before anything is written."""
+    stage = Stage()
+
+    async def play() -> None:
+        plan = await stage.plan()
+        fewer = keyspace("ks", Replication("NetworkTopologyStrategy", (("dc1", 1),)), [TABLE])
+        stage.cluster.change_schema = lambda _: {"ks": fewer}
+        with pytest.raises(PlanRefused, match="replication"):
+            await stage.apply(plan, MemoryJournal(plan, random.Random(1)))
+
+    played(stage, play)
+    assert stage.holders() == {3}
+
+
+def test_a_token_that_is_not_the_keys_is_refused() -> None:
+    """A findings or plan file that was edited cannot make a repair write to nodes that do not own the row."""
+    stage = Stage()
+
+    async def play() -> None:
+        plan = await stage.plan()
+        with pytest.raises(UsageError, match="another token"):
+            await stage.evidence.read(replace(plan.rows[0].ref, token=plan.rows[0].ref.token + 1))
+
+    played(stage, play)
