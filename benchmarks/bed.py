@@ -11,17 +11,19 @@ import re
 import string
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from consistency.access import ReadLimits
 from consistency.driver import Connection
 from consistency.errors import ReplicaError
+from consistency.replicas import CqlReader
 from consistency.ring import Node
-from consistency.session import open_connected
 from consistency.settings import ConnectionSettings
 from consistency.wire import ALL, NODE_LOCAL, Statement
 from sandbox import Sandbox, SandboxOptions
@@ -116,7 +118,7 @@ class Bed:
         asyncio.run(self._ensure(shapes))
 
     async def _ensure(self, shapes: tuple[Shape, ...]) -> None:
-        async with open_connected(self.settings) as (connection, reader, _):
+        async with connected(self.settings) as (connection, reader):
             ring, schema = await reader.ring(), await reader.schema()
             have = schema[KEYSPACE].tables if KEYSPACE in schema else {}
             for shape in shapes:
@@ -145,7 +147,7 @@ class Bed:
         """Remove tables, so that they are loaded anew."""
 
         async def run() -> None:
-            async with open_connected(self.settings) as (connection, reader, _):
+            async with connected(self.settings) as (connection, reader):
                 node = (await reader.ring()).nodes[0]
                 for shape in shapes:
                     ddl = f"DROP TABLE IF EXISTS {shape.full_name}"
@@ -153,6 +155,16 @@ class Bed:
                 await asyncio.sleep(2.0)
 
         asyncio.run(run())
+
+
+@asynccontextmanager
+async def connected(settings: ConnectionSettings) -> AsyncGenerator[tuple[Connection, CqlReader], None]:
+    """Yield a connection, which can also write, and a reader over it."""
+    connection = await Connection.open(settings)
+    try:
+        yield connection, await CqlReader.open(connection, ReadLimits())
+    finally:
+        await connection.close()
 
 
 async def load(connection: Connection, nodes: tuple[Node, ...], shape: Shape) -> None:
@@ -173,7 +185,7 @@ def damage(bed: Bed, shape: Shape, rows: int) -> None:
     """Make `rows` rows, spread evenly, newer on one replica alone, each node in its turn."""
 
     async def run() -> None:
-        async with open_connected(bed.settings) as (connection, reader, _):
+        async with connected(bed.settings) as (connection, reader):
             await _damage(connection, (await reader.ring()).nodes, shape, rows)
 
     asyncio.run(run())

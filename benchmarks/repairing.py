@@ -18,11 +18,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks import sides
-from benchmarks.bed import Bed, Shape, damage
+from benchmarks.bed import Bed, Shape, connected, damage
 from benchmarks.rounds import Figures, Sample, command
 from consistency.api import check
 from consistency.checking import CheckOptions
-from consistency.session import open_connected
 from consistency.verdict import Verdict
 from repair import apply, plan
 
@@ -68,7 +67,7 @@ def _streamed(bed: Bed) -> int:
 
 def _sum(bed: Bed, cql: str) -> int:
     async def run() -> int:
-        async with open_connected(bed.settings) as (connection, reader, _):
+        async with connected(bed.settings) as (connection, reader):
             nodes = (await reader.ring()).nodes
             rows = [row for node in nodes for row in await connection.select(node, cql)]
             return sum(row["bytes"] or 0 for row in rows)

@@ -6,7 +6,7 @@ ratio is taken within each round, where both sides met the same machine; its med
 
 from __future__ import annotations
 
-import os
+import json
 import statistics
 import subprocess
 import sys
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -44,7 +45,7 @@ def by_turns(sides: Mapping[str, Side], rounds: int, *, warm: bool = True) -> Fi
             run()
     figures: Figures = {name: [] for name in sides}
     for i in range(rounds):
-        for name in reversed(sides) if i % 2 else sides:
+        for name in reversed(list(sides)) if i % 2 else sides:
             figures[name].append(sides[name]())
     return figures
 
@@ -71,19 +72,30 @@ def ratio(ours: Sequence[Sample], theirs: Sequence[Sample]) -> Spread:
     return Spread.of([a.wall_s / b.wall_s for a, b in zip(ours, theirs, strict=True)])
 
 
+# A child's peak memory is at least what its parent held when it was started: so a small process starts it.
+_STARTER = """
+import json, os, sys, time
+began = time.perf_counter()
+pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+figures = [time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]
+with open(sys.argv[1], "w") as file:
+    json.dump([os.waitstatus_to_exitcode(status), *figures], file)
+"""
+
+
 def command(words: Sequence[str], *, accept: Sequence[int] = (0,)) -> Sample:
     """Run a command as a user would, start-up included; any other exit status than those accepted is an error."""
-    with tempfile.TemporaryFile("w+") as output:
-        started = time.perf_counter()
-        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall_s = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode not in accept:
+    with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryFile("w+") as output:
+        path = Path(directory) / "figures.json"
+        starter = [sys.executable, "-I", "-S", "-c", _STARTER, str(path), *words]
+        subprocess.run(starter, stdout=output, stderr=subprocess.STDOUT, check=True)
+        status, wall_s, cpu_s, peak = json.loads(path.read_text(encoding="utf-8"))
+        if status not in accept:
             output.seek(0)
-            msg = f"{' '.join(words[2:6])} ended with {process.returncode}: {output.read()[-2000:]}"
+            msg = f"{' '.join(words[2:6])} ended with {status}: {output.read()[-2000:]}"
             raise RuntimeError(msg)
-    return Sample(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT / 2**20)
+    return Sample(wall_s, cpu_s, peak * _RSS_UNIT / 2**20)
 
 
 def timed(run: Callable[[], object]) -> Sample:

@@ -9,11 +9,10 @@ from dataclasses import replace
 
 import psutil
 
-from benchmarks.bed import KEYSPACE, Bed, Shape
+from benchmarks.bed import KEYSPACE, Bed, Shape, connected
 from benchmarks.rounds import Sample, Side, command, timed
 from consistency.cql import count_rows
 from consistency.ring import Node
-from consistency.session import open_connected
 from consistency.tokens import TokenRange
 from consistency.wire import NODE_LOCAL, Statement
 
@@ -76,7 +75,7 @@ def floor(bed: Bed, shape: Shape) -> Side:
     """Return `count(*)` of every replica by token range, each from its own storage: reading the rows at all."""
 
     async def run() -> None:
-        async with open_connected(bed.settings) as (connection, reader, _):
+        async with connected(bed.settings) as (connection, reader):
             ring, schema = await reader.ring(), await reader.schema()
             table = schema[KEYSPACE].tables[shape.name]
             gates = {node: asyncio.Semaphore(_FLOOR_AT_ONCE) for node in ring.nodes}

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import sides
-from benchmarks.bed import Bed, Shape, damage
+from benchmarks.bed import Bed, Shape, connected, damage
 from benchmarks.repairing import repair_rows
 from benchmarks.rounds import Figures, Sample, Side, by_turns, command
 from benchmarks.traffic import DDL
 from consistency.plan import cut
 from consistency.ring import MURMUR3, Node, Replication, Ring
 from consistency.schema import Table
-from consistency.session import open_connected
 from consistency.tokens import MAX_TOKEN, MIN_TOKEN
 from consistency.wire import Statement
 
@@ -145,7 +144,7 @@ def foreground(bed: Bed, sizes: Sizes) -> Iterator[Row]:
     bed.ensure(shape)
 
     async def table() -> None:
-        async with open_connected(bed.settings) as (connection, reader, _):
+        async with connected(bed.settings) as (connection, reader):
             await connection.execute((await reader.ring()).nodes[0], Statement(DDL, timeout_s=60.0))
             await asyncio.sleep(2.0)
 
@@ -157,7 +156,7 @@ def foreground(bed: Bed, sizes: Sizes) -> Iterator[Row]:
         "beside nodetool's preview": sides.preview(bed, shape),
     }
     runs: dict[str, Side] = {name: _felt(bed, sizes.seconds, side) for name, side in beside.items()}
-    figures = by_turns(runs, sizes.rounds)
+    figures = by_turns(runs, sizes.rounds, warm=False)
     yield Row("foreground", f"150 requests a second at QUORUM, {sizes.rows:,} rows checked", sizes.rows, figures)
 
 

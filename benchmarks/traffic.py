@@ -16,11 +16,10 @@ import struct
 import time
 from pathlib import Path
 
-from benchmarks.bed import KEYSPACE
+from benchmarks.bed import KEYSPACE, connected
 from consistency.driver import Connection
 from consistency.errors import ReplicaError
 from consistency.ring import Node
-from consistency.session import open_connected
 from consistency.settings import ConnectionSettings
 from consistency.wire import QUORUM, Statement
 
@@ -38,7 +37,7 @@ def percentile(values: list[float], share: float) -> float:
 
 async def drive(settings: ConnectionSettings, seconds: float, per_second: float) -> dict[str, float]:
     """Send the load and return its percentiles in milliseconds."""
-    async with open_connected(settings) as (connection, reader, _):
+    async with connected(settings) as (connection, reader):
         nodes = (await reader.ring()).nodes
         lat: list[float] = []
         failed = 0

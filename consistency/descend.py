@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from consistency.join import Difference, JoinTally, join_rows
 from consistency.leaves import LeafResult, digest_leaf
-from consistency.oddrows import can_hash_rows, odd_rows
+from consistency.oddrows import HASHED_ROWS, can_hash_rows, odd_rows
 from consistency.plan import Leaf
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Reading, Route
@@ -32,10 +33,13 @@ async def differences(
         current = pending.pop()
         nodes = tuple(current.digests)
         if current.rows <= READ_ROWS or current.leaf.token_range.width == 1 or route is Route.CLIENT:
-            look = odd_rows if can_hash_rows(reading, route) and not current.fell_back else _read
-            async with aclosing(look(reader, reading, current.leaf, nodes, clock, tally)) as found:
-                async for difference in found:
-                    yield difference
+            # A single partition may hold any number of rows: a join needs no more than a page of each replica.
+            hashed = current.rows <= READ_ROWS and can_hash_rows(reading, route) and not current.fell_back
+            look, parts = (odd_rows, math.ceil(current.rows / HASHED_ROWS)) if hashed else (_read, 1)
+            for piece in current.leaf.token_range.split(parts):
+                async with aclosing(look(reader, reading, Leaf(piece, nodes), nodes, clock, tally)) as found:
+                    async for difference in found:
+                        yield difference
             continue
         children = await _split(reader, reading, route, current, nodes, clock)
         differing = [child for child in children if child.differs]

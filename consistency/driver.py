@@ -138,8 +138,7 @@ class Connection:
         self._cluster = cluster
         self._raw = raw
         self._decoded = decoded
-        self.answered: Counter[tuple[str, int]] = Counter()
-        """How many requests of ours each node has answered."""
+        self.sent, self.answered = Counter[tuple[str, int]](), Counter[tuple[str, int]]()  # by address and port
         self._prepared: dict[str, Any] = {}
 
     @classmethod
@@ -244,9 +243,8 @@ class Connection:
         return self._prepared[cql]
 
     def _submit(self, session: Any, node: Node, bound: Any, statement: Statement) -> Any:
-        payload = None
-        if statement.now_s is not None:
-            payload = {_NOW_PAYLOAD: INT.pack(statement.now_s)}
+        payload = None if statement.now_s is None else {_NOW_PAYLOAD: INT.pack(statement.now_s)}
+        self.sent[node.address, node.port] += 1
         return session.execute_async(
             bound,
             trace=statement.trace,

@@ -7,6 +7,7 @@ import time
 from consistency.driver import Connection
 from consistency.errors import ReplicaRefused
 from consistency.ring import Node
+from consistency.throttle import Requests
 from consistency.wire import Statement
 
 _SMALL_READ = "SELECT key FROM system.local"
@@ -26,11 +27,13 @@ class CqlNodeWatch:
         await self._connection.execute(node, Statement(_SMALL_READ, timeout_s=_TIMEOUT_S))
         return time.monotonic() - started
 
-    async def others_requests(self, node: Node) -> int:
-        """Read how many requests the node has answered, and leave out our own."""
+    async def requests(self, node: Node) -> Requests:
+        """Read how many client requests the node has answered."""
+        place = node.address, node.port
+        ours_answered = self._connection.answered[place]
         page = await self._connection.execute(node, Statement(_ANSWERED, timeout_s=_TIMEOUT_S))
         if not page.row_count:
             msg = f"{node}: system_views.thread_pools does not list its client requests"
             raise ReplicaRefused(msg)
         answered = int.from_bytes(page.rows()[0][0] or b"", "big", signed=True)
-        return answered - self._connection.answered[node.address, node.port]
+        return Requests(answered, self._connection.sent[place], ours_answered)

@@ -17,6 +17,8 @@ from consistency.reading import RawRow, Reading, Route
 from consistency.ring import Node
 from consistency.rowread import read_states
 
+HASHED_ROWS = 10_000
+"""Rows whose hashes are held at once, of each replica: about 3 MB."""
 _BATCH = 2_000
 
 

@@ -167,10 +167,13 @@ class CqlReader:
         return row
 
     def _digest_statement(self, reading: Reading, text: str, now_s: int) -> Statement:
-        limits = self._limits
+        page = self._digest_page_rows(reading)
+        return Statement(text, page_size=page, now_s=_now(reading, now_s), timeout_s=self._limits.timeout_s)
+
+    def _digest_page_rows(self, reading: Reading) -> int:
+        """Return how many rows a node is asked to hold at once: they stay there, only hashes leave it."""
         row_bytes = self._stored_bytes.get(reading.table.full_name, _UNKNOWN_ROW_BYTES)
-        page = max(1, min(limits.digest_page_rows, limits.page_bytes // row_bytes))
-        return Statement(text, page_size=page, now_s=_now(reading, now_s), timeout_s=limits.timeout_s)
+        return max(1, min(self._limits.digest_page_rows, self._limits.page_bytes // row_bytes))
 
     async def _client_digest(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Digest:
         """Hash a range's rows as the bytes they arrive in; where pages are cut does not matter."""
@@ -196,17 +199,20 @@ class CqlReader:
         """Stream the hashes of a range's rows, in a lane of its own from the first page to the last."""
         spelling = await self._lanes[node].get()
         try:
-            async for page in self._pages(node, reading, cql.hash_rows(reading, token_range, spelling), now_s):
+            text = cql.hash_rows(reading, token_range, spelling)
+            async for page in self._pages(node, reading, text, now_s, self._digest_page_rows(reading)):
                 yield page.rows()
         finally:
             self._lanes[node].put_nowait(spelling)
 
-    async def _pages(self, node: Node, reading: Reading, text: str, now_s: int) -> AsyncGenerator[Page, None]:
+    async def _pages(
+        self, node: Node, reading: Reading, text: str, now_s: int, page_rows: int | None = None
+    ) -> AsyncGenerator[Page, None]:
         """Page through a range; a page that is too much for the server is asked again at a quarter of the size."""
         await self._learn_row_size(node, reading)
         statement = Statement(
             text,
-            page_size=self._page_rows(reading),
+            page_size=page_rows or self._page_rows(reading),
             now_s=_now(reading, now_s),
             timeout_s=self._limits.timeout_s,
         )

@@ -35,7 +35,7 @@ class ScanOptions:
 
     leaf_rows: int = LEAF_ROWS
     leaves_at_once: int = 8
-    descents_at_once: int = 3
+    descents_at_once: int = 4
     max_skew_s: float = DEFAULT_MAX_SKEW_S
 
 

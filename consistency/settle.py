@@ -17,7 +17,6 @@ from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Reading, RowState
 from consistency.reconcile import Persistence, persistence
 from consistency.ring import Node
-from consistency.rowread import read_state as read_state  # noqa: PLC0414 - the repairer looks for it here
 from consistency.rowread import read_states
 
 DEFAULT_WINDOW_S = 2.5

@@ -53,14 +53,30 @@ class Politeness:
         return self.pause_file is not None and self.pause_file.exists()
 
 
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """How many requests a node has answered since it was started, and of ours, how many we sent and it answered.
+
+    `ours_answered` is counted before the node was asked, `ours_sent` after it said so.
+    """
+
+    answered: int
+    ours_sent: int
+    ours_answered: int
+
+    def of_others_since(self, before: Requests) -> int:
+        """Return how many requests of others were answered at least: whatever may have been ours is taken for ours."""
+        return max(0, self.answered - before.answered - (self.ours_sent - before.ours_answered))
+
+
 class NodeWatch(Protocol):
     """What can be seen of a node from outside; both raise a ReplicaError where the node does not say."""
 
     async def small_read(self, node: Node) -> float:
         """Return how many seconds the node takes for a small read."""
 
-    async def others_requests(self, node: Node) -> int:
-        """Return how many requests of others the node has answered since it was started."""
+    async def requests(self, node: Node) -> Requests:
+        """Return how many requests the node has answered."""
 
 
 @dataclass(slots=True)
@@ -156,17 +172,18 @@ class Throttle:
 
     async def _watch_traffic(self, node: Node) -> None:
         """Learn how many requests a second come from others; where that cannot be seen, take it for many."""
-        place, since, before = self._places[node], 0.0, None
+        place, since = self._places[node], 0.0
+        before: Requests | None = None
         wait_s = _FIRST_COUNT_S
         while True:
             try:
-                now, count = self._clock.monotonic(), await self._watched.others_requests(node)
+                now, count = self._clock.monotonic(), await self._watched.requests(node)
             except ReplicaError as error:
                 place.per_second = 0.0 if isinstance(error, ReplicaUnavailable) else math.inf
                 before = None
             else:
                 if before is not None:
-                    place.per_second = (count - before) / (now - since)
+                    place.per_second = count.of_others_since(before) / (now - since)
                     wait_s = _COUNT_EVERY_S
                 since, before = now, count
             await self._clock.sleep(wait_s)

@@ -7,8 +7,11 @@ from contextlib import aclosing
 
 import pytest
 
+from consistency import descend
+from consistency.descend import differences
 from consistency.errors import ReplicaError
 from consistency.join import Difference, JoinTally, join_rows
+from consistency.leaves import digest_leaf
 from consistency.oddrows import can_hash_rows, odd_rows
 from consistency.plan import Leaf
 from consistency.reading import Capabilities, Depth, Reading, Route
@@ -68,6 +71,23 @@ def test_hashes_lead_to_the_rows_that_a_join_finds(seed: int) -> None:
     assert {d.name: d.states for d in hashed} == {d.name: d.states for d in joined}
     assert joined
     assert [d.name.token for d in hashed] == sorted(d.name.token for d in hashed)
+    assert tally.rows == counted.rows
+
+
+def test_a_leaf_is_hashed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pieces find what the whole finds, each row once."""
+    whole, counted = found(damaged(random.Random(5)))
+    monkeypatch.setattr(descend, "HASHED_ROWS", 7)
+    scenario, pieces, tally = damaged(random.Random(5)), list[Difference](), JoinTally()
+
+    async def main() -> None:
+        leaf = Leaf(TokenRange.full_ring(), scenario.nodes)
+        result = await digest_leaf(scenario.cluster, READING, Route.SERVER, leaf, EPOCH_S)
+        rows = differences(scenario.cluster, READING, Route.SERVER, result, scenario.clock, tally)
+        pieces.extend([difference async for difference in rows])
+
+    scenario.run(main)
+    assert sorted(pieces, key=repr) == sorted(whole, key=repr)
     assert tally.rows == counted.rows
 
 

@@ -12,7 +12,7 @@ import pytest
 from consistency.errors import ReplicaError, ReplicaForbidden
 from consistency.plan import LEAF_ROWS, leaf_rows_at
 from consistency.ring import Node
-from consistency.throttle import Politeness, Throttle
+from consistency.throttle import Politeness, Requests, Throttle
 from tests.simulation.scenario import make_nodes
 from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual
 
@@ -27,16 +27,18 @@ class Watched:
         self.per_second = per_second
         self.seconds = seconds
         self.offset = 0
+        self.ours = 0
         self.refusal: ReplicaError | None = None
 
     async def small_read(self, node: Node) -> float:
         await asyncio.sleep(self.seconds)
         return self.seconds
 
-    async def others_requests(self, node: Node) -> int:
+    async def requests(self, node: Node) -> Requests:
         if self.refusal:
             raise self.refusal
-        return self.offset + int(self._loop.now * self.per_second)
+        answered = self.offset + int(self._loop.now * self.per_second)
+        return Requests(answered + self.ours, self.ours, self.ours)
 
 
 Story = Callable[[Throttle, Watched], Awaitable[Any]]
@@ -94,6 +96,13 @@ def test_a_rest_ends_when_the_others_are_gone() -> None:
         return await work(throttle, 1.0)
 
     assert told(story, per_second=50) == pytest.approx(5.0 + 1.5, abs=1.0)
+
+
+def test_our_own_requests_are_not_taken_for_others() -> None:
+    """Not even those that the node has answered and whose answer has not reached us yet."""
+    before = Requests(answered=1_000, ours_sent=400, ours_answered=380)
+    assert Requests(answered=1_120, ours_sent=500, ours_answered=440).of_others_since(before) == 0
+    assert Requests(answered=1_200, ours_sent=500, ours_answered=480).of_others_since(before) == 80
 
 
 def test_full_speed_never_rests() -> None:
