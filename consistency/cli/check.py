@@ -16,6 +16,7 @@ from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
+from consistency.cli.judging import judging_options
 from consistency.cli.ledger import WRITTEN, clean_passes, ledger_option, recording, take_ledger
 from consistency.cli.outputs import STDOUT, require_different, require_writable, write_json, write_private
 from consistency.cli.plugin import PluginCommand, leave
@@ -30,7 +31,6 @@ from consistency.reading import Depth, Locality, Route
 from consistency.render import visible
 from consistency.report import Report
 from consistency.scan import ScanOptions
-from consistency.settle import DEFAULT_WINDOW_S
 from consistency.terminal.advice import Typed
 from consistency.terminal.console import CalmConsole, make_console
 from consistency.terminal.plugin import judge_for_plugin
@@ -83,22 +83,7 @@ from consistency.verdict import ExitCode
     metavar="FILE",
     help="Write the report as one HTML page that needs nothing else, mode 0600; it holds keys only with --show-keys.",
 )
-@click.option(
-    "--settle",
-    type=SECONDS,
-    default=DEFAULT_WINDOW_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="A difference must outlive this to be reported; longer than the servers' write timeout.",
-)
-@click.option(
-    "--rf-min",
-    type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Replicas per data centre below which a keyspace breaks the rules.",
-)
+@judging_options
 @click.option(
     "--max-clock-skew",
     type=SECONDS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -13,54 +14,25 @@ else:  # older releases of click have no type parameter here
     _Floats = click.ParamType
 
 
-class Factor(_Floats):
-    """A number above 1."""
+class Number(_Floats):
+    """A finite number of a kind: `what` says in an error which ones are meant."""
 
-    name = "factor"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read the number."""
-        try:
-            factor = float(str(value))
-        except ValueError:
-            factor = math.nan
-        if not (math.isfinite(factor) and factor > 1):
-            self.fail(f"{value!r} is not a number above 1", param, ctx)
-        return factor
-
-
-class Seconds(_Floats):
-    """A span of time in seconds, zero or more."""
-
-    name = "seconds"
+    def __init__(self, name: str, what: str, accepts: Callable[[float], bool]) -> None:
+        self.name = name
+        self._what = what
+        self._accepts = accepts
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read the number."""
         try:
-            seconds = float(str(value))
+            number = float(str(value))
         except ValueError:
-            seconds = math.nan
-        if not (math.isfinite(seconds) and seconds >= 0):
-            self.fail(f"{value!r} is not a number of seconds, zero or more", param, ctx)
-        return seconds
+            number = math.nan
+        if not (math.isfinite(number) and self._accepts(number)):
+            self.fail(f"{value!r} is not {self._what}", param, ctx)
+        return number
 
 
-class PerSecond(_Floats):
-    """A rate above 0."""
-
-    name = "rate"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read the number."""
-        try:
-            rate = float(str(value))
-        except ValueError:
-            rate = math.nan
-        if not (math.isfinite(rate) and rate > 0):
-            self.fail(f"{value!r} is not a number above 0", param, ctx)
-        return rate
-
-
-FACTOR = Factor()
-PER_SECOND = PerSecond()
-SECONDS = Seconds()
+FACTOR = Number("factor", "a number above 1", lambda number: number > 1)
+PER_SECOND = Number("rate", "a number above 0", lambda number: number > 0)
+SECONDS = Number("seconds", "a number of seconds, zero or more", lambda number: number >= 0)

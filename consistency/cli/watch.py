@@ -18,6 +18,7 @@ from consistency.board import Board
 from consistency.checking import CheckOptions
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
+from consistency.cli.judging import judging_options
 from consistency.cli.politeness import politeness_options, take_politeness
 from consistency.cli.telemetry import log_options, metrics_label_option, open_log
 from consistency.cli.values import SECONDS
@@ -30,7 +31,6 @@ from consistency.reading import Depth
 from consistency.scan import ScanOptions
 from consistency.serving import DEFAULT_LISTEN, Server
 from consistency.settings import ENV_PREFIX
-from consistency.settle import DEFAULT_WINDOW_S
 from consistency.throttle import Politeness
 from consistency.watching import DEFAULT_PERIOD_S, Open, Watch, WatchOptions
 
@@ -71,22 +71,7 @@ _DEAD_AFTER_S = 30.0
 @click.option("--depth", type=click.Choice([d.value for d in Depth]), help="What is compared: see 'check --depth'.")
 @click.option("--dc", metavar="DC", help="Compare the replicas of this data centre only.")
 @click.option("--views", is_flag=True, help="Check materialized views too.")
-@click.option(
-    "--settle",
-    type=SECONDS,
-    default=DEFAULT_WINDOW_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="A difference must outlive this to be reported; longer than the servers' write timeout.",
-)
-@click.option(
-    "--rf-min",
-    type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Replicas per data centre below which a keyspace breaks the rules.",
-)
+@judging_options
 @politeness_options
 @metrics_label_option
 @log_options
