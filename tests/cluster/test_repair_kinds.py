@@ -15,7 +15,7 @@ from consistency.verdict import ExitCode
 from repair.applying import ApplyOptions
 from repair.decide import Action, Rule
 from repair.journal import Result
-from repair.planfile import Plan, write_plan
+from repair.planfile import write_plan
 from repair.policy import Zombies
 from tests.support.cluster import RunningCluster, eventually, summary
 from tests.support.damage import SHAPES, Planter
@@ -329,27 +329,26 @@ def test_histories_end_in_cassandras_own_merge(cluster: RunningCluster, tmp_path
     repairing.check()
     made = repairing.plan()
     tally = repairing.apply(made)
-    assert set(results(tally)) <= {Result.VERIFIED, Result.LEFT}, tally
+    assert set(results(tally)) <= {Result.VERIFIED, Result.LEFT, Result.DIVERGENT}, tally
+    assert results(tally)[Result.VERIFIED] * 100 > 95 * len(made.rows), "most histories must end in the merge"
     left = {(row.ref.table, row.ref.token) for row in made.rows if row.action is Action.NONE}
     after = repairing.check()
-    again = {(found.table, found.token) for found in read_findings(tmp_path / "findings.jsonl")}
-    assert again <= left, summary(after)
-    assert len(left) * 10 < len(made.rows), "most histories must be decided"
+    again = list(read_findings(tmp_path / "findings.jsonl"))
+    # Where the servers do not repair on read, a bare row whose cells expired cannot be settled: said, never verified.
+    unfinished = [found for found in again if (found.table, found.token) not in left]
+    assert len(unfinished) == results(tally).get(Result.DIVERGENT, 0), summary(after)
+    assert {found.table for found in unfinished} <= {"unrepaired"}, summary(after)
+    open_keys = {(found.table, found.key["p"]) for found in again}
     for name in TWINS:
         held, twin = everything(cluster, ks, name), everything(cluster, ks, f"{name}_twin")
-        abstained = {key for key in held[1].keys() | twin[1].keys() if _partition(key) in _left_partitions(made, name)}
         for n in (1, 2, 3):
-            mine = {k: v for k, v in held[n].items() if k not in abstained}
-            assert mine == {k: v for k, v in twin[n].items() if k not in abstained}, f"{name} on node {n}"
+            mine = {k: v for k, v in held[n].items() if (name, _partition(k)) not in open_keys}
+            theirs = {k: v for k, v in twin[n].items() if (name, _partition(k)) not in open_keys}
+            assert mine == theirs, f"{name} on node {n}"
 
 
 def _partition(key: str) -> int:
     return int(key.strip("[]").split(",")[0])
-
-
-def _left_partitions(made: Plan, name: str) -> set[int]:
-    rows = [row for row in made.rows if row.ref.table == name and row.action is Action.NONE]
-    return {int.from_bytes(bytes.fromhex(row.ref.key_hex["p"]), "big", signed=True) for row in rows}
 
 
 def test_the_shapes_are_all_repaired_by_the_command_line(cluster: RunningCluster, tmp_path: Path) -> None:
