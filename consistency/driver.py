@@ -331,8 +331,8 @@ def _connect_error(settings: ConnectionSettings, error: Exception) -> ConnectErr
         return ConnectError(f"--hosts {settings.hosts_text}: no such host name")
     reason = _first_line(reasons[0])
     hint = "is Cassandra running there, and is it the native (CQL) port?"
-    if settings.tls is None and ("closed" in reason or "Protocol" in reason or "version" in reason):
-        hint += " Does it want TLS?"
+    if any(word in reason for word in ("closed", "reset", "Protocol", "protocol", "version", "EOF", "alert")):
+        hint += " Does it want TLS?" if settings.tls is None else " Does it ask for another TLS certificate of ours?"
     return ConnectError(f"no node answers at {settings.hosts_text}: {reason}; {hint}")
 
 

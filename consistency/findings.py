@@ -301,6 +301,9 @@ def copy_findings(source: Path, target: Path, numbers: Collection[int], option: 
 
 
 def _lines(path: Path) -> Iterator[Any]:
+    if path.exists() and not path.is_file():
+        msg = f"{path} is not a regular file"
+        raise UsageError(msg)
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):

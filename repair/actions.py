@@ -66,7 +66,8 @@ class Actor:
         hidden = False
         for node, held in copies.items():
             shadowed = {n: a for n, a in won.items() if n not in held and not _expired(a, after)}
-            if not shadowed or not self._acknowledged(decision, node):
+            # A replica that was not read before was not written to either: what it lacks says nothing.
+            if not shadowed or node not in before.states or not self._acknowledged(decision, node):
                 continue
             hidden = True
             for other, theirs in copies.items():
@@ -86,7 +87,7 @@ class Actor:
         newest = max((a.writetime for a in won.values() if a.writetime is not None), default=None)
         now = await again()
         bare = [node for node in now.states if _is_bare(now, node)]
-        absent = [node for node, state in now.states.items() if state is None]
+        absent = [node for node, state in now.states.items() if state is None and node in before.states]
         if newest is None or before.name.static or not bare or not absent:
             return
         if any(atom.expires is not None for atom in won.values()):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from consistency.errors import ReplicaError
 from consistency.reader import Clock
 from repair.actions import Actor
-from repair.atoms import atoms
+from repair.atoms import atoms, winners
 from repair.decide import Action, Decision, Rule, decide
 from repair.evidence import Evidence, EvidenceReader, state_digest
 from repair.guard import Guard
@@ -37,6 +37,13 @@ class ApplyOptions:
     rate: float | None = DEFAULT_RATE
     at_once: int = 16
     until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A row that was not acted on after all: nothing of ours is there to be verified or undone."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,7 @@ class Applier:
             entry = work.entries.get(number, Entry())
             if found.agreed and not found.unread:
                 # After a kill the write may have been ours: undo then needs the copies as they are.
-                after = copies(found) if entry.before is not None else None
+                after = copies(found) if entry.before is not None and is_merge(found, entry.before) else None
                 outcomes[number] = (Result.VERIFIED, "the replicas agree", after)
                 continue
             decision, refusal = self._still_right(self._plan.rows[number], entry, found)
@@ -142,9 +149,14 @@ class Applier:
         numbers = list(decided)
         for some in (numbers[at : at + few] for at in range(0, len(numbers), few)):
             done = await self._acted(some, decided, evidence, work, tally)
-            verified = await self._verify(evidence, done)
-            await self._record(verified)
-            outcomes |= verified
+            ended: dict[int, Outcome] = {
+                n: (Result.SKIPPED, refused.reason, None)
+                for n, refused in done.items()
+                if isinstance(refused, _Refused)
+            }
+            ended |= await self._verify(evidence, {n: text for n, text in done.items() if isinstance(text, str)})
+            await self._record(ended)
+            outcomes |= ended
         return outcomes
 
     async def _acted(
@@ -154,30 +166,31 @@ class Applier:
         evidence: Mapping[int, Evidence],
         work: _Work,
         tally: Tally,
-    ) -> dict[int, str]:
+    ) -> dict[int, str | _Refused]:
         """Act on some rows side by side; return what went wrong with each, empty where nothing did."""
 
-        async def act(number: int) -> tuple[int, str] | None:
+        async def act(number: int) -> tuple[int, str | _Refused] | None:
             async with work.gate:
                 await work.pace.wait(work.stop)
                 if not self._may_begin(work, tally):
                     return None
-                return number, await self._act(number, decided[number], evidence[number])
+                entry = work.entries.get(number, Entry())
+                return number, await self._act(number, entry, decided[number], evidence[number])
 
         return dict([item for item in await asyncio.gather(*map(act, numbers)) if item is not None])
 
     async def _record(self, outcomes: Mapping[int, Outcome]) -> None:
         await asyncio.gather(*(self._journal.outcome(number, *outcome) for number, outcome in outcomes.items()))
 
-    async def _act(self, number: int, decision: Decision, evidence: Evidence) -> str:
-        """Carry out a decision; return what went wrong, empty where nothing did."""
+    async def _act(self, number: int, entry: Entry, decision: Decision, evidence: Evidence) -> str | _Refused:
+        """Carry out a decision; return what went wrong, empty where nothing did, or why it was not carried out."""
         row = self._plan.rows[number]
         try:
             if self._clock.now_us() - evidence.now_us > _OLD_US:
                 evidence = await self._evidence.read(row.ref)
-                fresh, refusal = self._still_right(row, Entry(), evidence)
+                fresh, refusal = self._still_right(row, entry, evidence)
                 if fresh is None:
-                    return refusal
+                    return _Refused(refusal)
                 decision = fresh
             await self._actor.act(decision, evidence, lambda: self._evidence.read(row.ref))
         except ReplicaError as error:
@@ -267,6 +280,12 @@ def _redo(row: PlannedRow, before: Copies, evidence: Evidence, decision: Decisio
     if decision.action is not row.action or zombies[0] is not zombies[1]:
         return None, _otherwise(decision)
     return decision, ""
+
+
+def is_merge(evidence: Evidence, before: Copies) -> bool:
+    """Whether the copies show what the copies before merge to; what else all agree on is somebody else's write."""
+    merged = winners({host: atoms(evidence.columns, state) for host, state in before.items()})
+    return all(state is not None and atoms(evidence.columns, state) == merged for state in evidence.states.values())
 
 
 def _otherwise(decision: Decision) -> str:

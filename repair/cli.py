@@ -262,6 +262,9 @@ def show(file: Path, show_keys: bool, **given: Any) -> int:  # noqa: FBT001
 
 def _is_journal(file: Path) -> bool:
     try:
+        if file.exists() and not file.is_file():
+            msg = f"{file} is not a regular file"
+            raise UsageError(msg)
         with file.open("rb") as lines:
             return b'"repair-journal"' in lines.read(200)
     except OSError as error:

@@ -7,11 +7,13 @@ times, zombies), and only then Cassandra's own merge.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
 from consistency.reconcile import Rule as Why
 from consistency.reconcile import contests
+from consistency.ring import Node
 from repair.atoms import Atom, AtomName, atoms
 from repair.evidence import Evidence
 from repair.policy import Policy, Require, Zombies
@@ -177,18 +179,32 @@ def zombie_suspects(evidence: Evidence) -> frozenset[AtomName] | None:
     The empty set means a row that has nothing but its key: its age cannot be known.
     """
     copies = {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
-    minority = len(evidence.owners) // 2
     grace_us = evidence.now_us - evidence.table.gc_grace_seconds * 1_000_000
     found: set[AtomName] = set()
     for name in {name for held in copies.values() for name in held}:
-        holders = [held[name] for held in copies.values() if name in held]
-        if len(holders) <= minority and len(holders) < len(copies) and _old(holders, grace_us):
+        holders = {node: held[name] for node, held in copies.items() if name in held}
+        if _is_minority(evidence, holders.keys()) and _old(list(holders.values()), grace_us):
             found.add(name)
     if found:
         return frozenset(found)
-    present = [node for node, state in evidence.states.items() if state is not None]
-    bare = len(present) <= minority and not any(copies[node] for node in present)
-    return frozenset() if bare and len(present) < len(copies) else None
+    present = {node for node, state in evidence.states.items() if state is not None}
+    bare = _is_minority(evidence, present) and not any(copies[node] for node in present)
+    return frozenset() if bare else None
+
+
+def _is_minority(evidence: Evidence, holders: Collection[Node]) -> bool:
+    """Whether some replica lacks what these hold, and they are half or less of the replicas, of all or of a DC's.
+
+    Of a DC's, too: a delete at LOCAL_QUORUM may have reached one DC alone, and be purged there.
+    """
+    if len(holders) >= len(evidence.states):
+        return False
+    groups = [evidence.owners, *([n for n in evidence.owners if n.dc == dc] for dc in evidence.by_dc())]
+    return any(
+        2 * sum(node in holders for node in group) <= len(group)
+        and any(node in evidence.states and node not in holders for node in group)
+        for group in groups
+    )
 
 
 def _old(holders: list[Atom], grace_us: int) -> bool:
@@ -196,8 +212,12 @@ def _old(holders: list[Atom], grace_us: int) -> bool:
 
 
 def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
-    """Purge only what can be named exactly: known write times, addressable cells."""
+    """Purge only what a minority of all replicas holds, all of them read, and what can be named exactly."""
+    if evidence.unread:
+        return _left(Rule.ZOMBIE, "not purged: a replica that cannot be read may hold it too")
     copies = [atoms(evidence.columns, state) for state in evidence.states.values()]
+    if any(2 * sum(name in held for held in copies) > len(evidence.owners) for name in suspects):
+        return _left(Rule.ZOMBIE, "not purged: most replicas hold it")
     timeless = any(held[name].writetime is None for held in copies for name in suspects if name in held)
     listed = any(evidence.columns[place].column.type.name == "list" and path is not None for place, path in suspects)
     whole = whole_row(evidence, suspects)

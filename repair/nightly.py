@@ -74,7 +74,14 @@ async def repair_found(
             checked.findings.unlink(missing_ok=True)  # nobody asked for a file of nothing
         return replace(found, repair=RepairSummary())
     progress = progress or NightlyProgress()
-    nightly.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if found.findings_error:
+        msg = f"the findings could not be written ({found.findings_error}), so nothing is repaired"
+        raise UsageError(msg)
+    try:
+        nightly.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"[repair] directory {nightly.directory}: {error.strerror}; name one that can be written"
+        raise UsageError(msg) from None
     files = NightlyFiles.of(checked.findings, found.run_id, nightly.directory)
     if files.findings != checked.findings:
         checked.findings.replace(files.findings)

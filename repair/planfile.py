@@ -147,6 +147,9 @@ def write_plan(path: Path, plan: Plan) -> None:
 
 def _require_replaceable(path: Path) -> None:
     """Refuse to put a plan in the place of anything but a plan: a journal's pre-images are not to be had again."""
+    if path.exists() and not path.is_file():
+        msg = f"--output {path} is not a regular file; name another"
+        raise UsageError(msg)
     try:
         with path.open("rb") as file:
             first = file.readline(200)

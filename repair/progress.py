@@ -24,6 +24,7 @@ class Ticker:
         self._clock = clock
         self._began = self._said = clock()
         self._before: int | None = None
+        self._work = ""
         self._bar: Progress | None = None
         if console.is_terminal:
             columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
@@ -33,27 +34,28 @@ class Ticker:
 
     def planned(self, done: int, total: int) -> None:
         """Take note of one more row planned."""
-        self._tick(done, total, "rows read and decided")
+        self._tick("planned", done, total, "rows read and decided")
 
     def applied(self, tally: Tally) -> None:
         """Take note of one more row that has an outcome."""
-        self._tick(tally.done, tally.total, f"rows, {tally.results[Result.VERIFIED]:,} verified")
+        self._tick("applied", tally.done, tally.total, f"rows, {tally.results[Result.VERIFIED]:,} verified")
 
     def undone(self, tally: Tally) -> None:
         """Take note of one more row undone, or not."""
-        self._tick(tally.done, tally.total, f"rows, {tally.results[Result.UNDONE]:,} undone")
+        self._tick("undone", tally.done, tally.total, f"rows, {tally.results[Result.UNDONE]:,} undone")
 
-    def _tick(self, done: int, total: int, what: str) -> None:
+    def _tick(self, work: str, done: int, total: int, what: str) -> None:
         now = self._clock()
-        if self._before is None:
-            self._before = done - 1  # rows of an earlier run do not count for the rate
+        if self._before is None or self._work != work:
+            # Rows of an earlier run, or of other work, do not count for the rate.
+            self._before, self._work, self._began = done - 1, work, now
         rate = (done - self._before) / max(now - self._began, 0.001)
         what = f"{what}, {rate:,.0f} rows/s"
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, description=what)
         elif now - self._said >= _LINE_EVERY_S:
             self._said = now
-            left = span((total - done) / rate)
+            left = span((total - done) / max(rate, 0.001))
             self._console.print(Text(f"{done:,} of {total:,} {what}, about {left} left"), soft_wrap=True)
 
     def close(self) -> None:

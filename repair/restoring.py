@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from enum import Enum
 
-from consistency.reading import Cell, RowState
+from consistency.reading import Cell, RowState, each_time
 from repair.decide import Action
 from repair.journal import Copies, Entry, Record, Result
 
@@ -30,7 +30,7 @@ def most_held(action: Action, before: Copies) -> RowState | str | None:
     copies = list(before.values())
     held = [state for state in copies if state is not None]
     if action is Action.PURGE:
-        return max(held, key=lambda state: state.newest_us or 0)
+        return _all_that_was_held(held)
     needed = len(copies) // 2 + 1
     if len(copies) - len(held) >= needed:
         return None
@@ -43,6 +43,17 @@ def most_held(action: Action, before: Copies) -> RowState | str | None:
         if count < needed:
             return NO_MAJORITY
         cells.append(cell)
+    return RowState(tuple(cells))
+
+
+def _all_that_was_held(held: list[RowState]) -> RowState | str:
+    """Return the newest of each column, purged or not."""
+    cells = []
+    for column in zip(*(state.cells for state in held), strict=True):
+        values = {cell for cell in column if cell.value is not None}
+        if len(values) > 1 and any(isinstance(cell.writetimes, tuple) for cell in values):
+            return "its replicas held different elements of a collection, which one write cannot bring back"
+        cells.append(max(values, key=lambda cell: max(each_time(cell.writetimes), default=0), default=Cell(None)))
     return RowState(tuple(cells))
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from consistency.errors import ReplicaError
 from consistency.reader import Clock
 from consistency.reading import Cell, RowState
+from repair.atoms import atoms
 from repair.decide import Action
 from repair.evidence import Evidence, EvidenceReader
 from repair.guard import Guard
@@ -127,9 +128,15 @@ def _refusal(entry: Entry, evidence: Evidence) -> str:
     if entry.undoing_us is not None:
         begun = max((_newest(state) for state in evidence.states.values()), default=_NEVER)
         return "it has been written to since its undo was begun" if begun > entry.undoing_us else ""
-    if entry.after is None or copies(evidence) != entry.after:
+    if entry.after is None or copies(evidence) != entry.after or not _only_moved(evidence, entry):
         return "it has been written to since, or its repair was not verified"
     return ""
+
+
+def _only_moved(evidence: Evidence, entry: Entry) -> bool:
+    """Whether everything that is there now was there before on some replica: a repair writes nothing new."""
+    known = {item for state in (entry.before or {}).values() for item in atoms(evidence.columns, state).items()}
+    return all(set(atoms(evidence.columns, s).items()) <= known for s in (entry.after or {}).values())
 
 
 def _newest(state: RowState | None) -> int:

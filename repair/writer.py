@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Protocol
 
 from consistency.access import PinnedAccess
+from consistency.errors import ReplicaError
 from consistency.ring import Node
 from consistency.wire import ALL, NODE_LOCAL, QUORUM, Statement
 from repair.statements import Write
@@ -50,6 +52,7 @@ class CqlWriter:
         """Ask each node."""
         found: set[str] = set()
         for node in nodes:
-            rows = await self._access.connection.select(node, "SELECT schema_version FROM system.local")
-            found.add(str(rows[0]["schema_version"]))
+            with suppress(ReplicaError):  # one that went down meanwhile has no say
+                rows = await self._access.connection.select(node, "SELECT schema_version FROM system.local")
+                found.add(str(rows[0]["schema_version"]))
         return found

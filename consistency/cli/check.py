@@ -275,6 +275,8 @@ def _repair_policy(given: dict[str, Any], config: str | None) -> Any:
                 msg = f"--{option.replace('_', '-')} bounds a repair: it needs --repair"
                 raise UsageError(msg)
         return None
+    if given["non_owners"]:
+        raise UsageError("--non-owners finds what a repair cannot mend (nodetool cleanup does): check for it apart")
     if given["dc"] is not None:
         raise UsageError("--repair judges all replicas of a row: it cannot be limited by --dc")
     repairer = importlib.import_module(REPAIRER)

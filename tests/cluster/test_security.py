@@ -59,7 +59,7 @@ def documented_grants() -> list[str]:
 
 def test_a_role_of_the_documented_rights_checks_and_audits(shop: RunningCluster) -> None:
     """The GRANTs of README.md and nothing else: both localities, `audit`, and no complaint of a permission."""
-    assert len(documented_grants()) == 2
+    assert len(documented_grants()) == 3
     for locality in ("node-local", "traced"):
         done = shop.command("check", "shop", "--locality", locality, user="checker", password=PASSWORD)
         assert done.returncode == 1, done.stdout + done.stderr

@@ -124,7 +124,7 @@ def test_rf_1_is_a_violation_and_the_other_tables_are_checked(tables: RunningClu
     [
         (["check", "nowhere"], 2, "no keyspace 'nowhere'"),
         (["check", "trust.opne"], 2, "did you mean 'open'"),
-        (["check", "trust", "--port", "9"], 4, "no node answers"),
+        (["check", "trust", "--hosts", "127.0.33.1:9"], 4, "no node answers"),
         (["check", "trust", "--hosts", "127.0.33.250"], 4, "no node answers"),
         (["check", "trust", "--hosts", "no-such-host.invalid"], 4, "no-such-host.invalid"),
         (["check", "trust", "--dc", "dc9"], 2, "dc9"),

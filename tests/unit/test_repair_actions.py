@@ -108,3 +108,10 @@ def test_the_merging_read_names_no_static_column() -> None:
     """A row's read leaves the static row out of it."""
     text = merging_read(evidence(cell(), None, None)).cql
     assert text == "SELECT v FROM ks.t WHERE id = ?"
+
+
+def test_a_replica_that_was_not_read_hides_nothing() -> None:
+    """It was not written to either: that it lacks the cell is no tombstone, and nobody loses the cell for it."""
+    before = evidence(cell(), None, "down", of=table(read_repair="NONE"))
+    sent = act(WRITE_BACK, before, [cell(), cell(), None], locality=Locality.NODE_LOCAL).sent
+    assert [cql.split()[0] for _, cql, _ in sent] == ["UPDATE"]

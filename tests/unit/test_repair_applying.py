@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from consistency.errors import UsageError
-from consistency.reading import Capabilities
+from consistency.reading import Capabilities, Cell, RowState
 from consistency.ring import MURMUR3, Node, Replication, Ring
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions
@@ -19,9 +19,12 @@ from repair.evidence import EvidenceReader, RowRef
 from repair.guard import Guard, PlanRefused
 from repair.journal import Result
 from repair.outcomes import Tally, copies
+from repair.pace import Pace
 from repair.planfile import Plan
 from repair.planner import PlanOptions, plan_batch
 from repair.policy import Policy, Require, Zombies
+from repair.restoring import NO_MAJORITY, most_held
+from repair.undo import Undoer
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.repair_laws import shown
 from tests.simulation.repair_servers import SimWriter, collect_garbage
@@ -197,3 +200,39 @@ def test_a_token_that_is_not_the_keys_is_refused() -> None:
             await stage.evidence.read(replace(plan.rows[0].ref, token=plan.rows[0].ref.token + 1))
 
     played(stage, play)
+
+
+def test_what_an_undo_would_bring_back() -> None:
+    """Of a purge everything that any replica held, never less; where votes are split, nothing."""
+
+    def state(*values: bytes | None) -> RowState:
+        return RowState(tuple(Cell(v, 5 if v else None) for v in values))
+
+    zombie, live, other = state(b"a", None), state(None, b"b"), state(b"c", b"b")
+    assert most_held(Action.PURGE, {"1": zombie, "2": live, "3": live}) == state(b"a", b"b")
+    assert most_held(Action.RECONCILE, {"1": zombie, "2": live, "3": live}) == live
+    assert most_held(Action.RECONCILE, {"1": None, "2": None, "3": live}) is None
+    assert most_held(Action.RECONCILE, {"1": zombie, "2": live, "3": other}) == NO_MAJORITY
+    assert most_held(Action.RECONCILE, {"1": None, "2": live}) == NO_MAJORITY
+
+
+def test_an_undo_never_overwrites_what_came_after() -> None:
+    """Killed after its intent, then written to by the application: the resumed run cannot be undone over that write."""
+    stage = Stage()
+
+    async def play() -> None:
+        plan = await stage.plan()
+        journal = await stage.begun(plan)
+        for key, clustering in stage.rows:
+            stage.cluster.apply(
+                TABLE, Write(key, clustering, YOUNG_US + 9, (("v0", None, int_bytes(99)),), insert=True)
+            )
+        assert (await stage.apply(plan, journal)).results == {Result.VERIFIED: 2}
+        guard = Guard(plan, stage.cluster, stage.writer, stage.clock)
+        undoer = Undoer(stage.evidence, stage.writer, guard, stage.clock)
+        tally = await undoer.run(journal.record(), journal, Pace(stage.clock, None), asyncio.Event(), lambda _: None)  # type: ignore[arg-type]
+        assert tally.results == {Result.NOT_UNDONE: 2}
+
+    played(stage, play)
+    shows = [shown(stage.cluster.store(NODES[0], TABLE), ("t", key, c), EPOCH_S) for key, c in stage.rows]
+    assert [held and held["v0", None].value for held in shows] == [int_bytes(99)] * 2

@@ -23,7 +23,7 @@ GRACE_S = 864_000
 YOUNG_US = NOW_US - 3_600_000_000
 OLD_US = NOW_US - (GRACE_S + 60) * 1_000_000
 
-NODES = tuple(Node(f"host{i}", f"10.0.0.{i}", 9042, f"dc{i % 2}", "r", (i,), "5.0.8") for i in range(5))
+NODES = tuple(Node(f"host{i}", f"10.0.0.{i}", 9042, "dc1", "r", (i,), "5.0.8") for i in range(5))
 
 
 def table(regulars: str = "text", **options: object) -> Table:
@@ -203,3 +203,22 @@ def test_a_decision_that_acts_is_not_done() -> None:
     assert Decision(Rule.AGREED).done
     assert not Decision(Rule.ZOMBIE).done
     assert Decision(Rule.WAITS).unknown
+
+
+def test_a_minority_in_one_data_centre_is_a_suspect() -> None:
+    """A delete at LOCAL_QUORUM may have reached one data centre alone, and be purged: four of six do not outvote it."""
+    nodes = tuple(
+        replace(n, host_id=f"h{i}", address=f"10.1.0.{i}", dc=f"dc{1 + i // 3}")
+        for i, n in enumerate(NODES + NODES[:1])
+    )
+    states: dict[Node, RowState | None] = dict(zip(nodes, [OLD, None, None, OLD, OLD, OLD], strict=True))
+    held = replace(evidence(OLD, None, None), owners=nodes, states=states)
+    assert decide(held, DEFAULT).rule is Rule.ZOMBIE
+    purged = decide(held, Policy(Zombies.PURGE))
+    assert (purged.rule, purged.action) == (Rule.ZOMBIE, Action.NONE), "most replicas hold it: not ours to delete"
+
+
+def test_nothing_is_purged_while_a_replica_is_unread() -> None:
+    """The one that cannot be read may hold it too: a minority is not known to be one."""
+    decided = decide(evidence(OLD, None, "down"), Policy(Zombies.PURGE))
+    assert (decided.rule, decided.action) == (Rule.ZOMBIE, Action.NONE)
