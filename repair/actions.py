@@ -71,8 +71,11 @@ class Actor:
                 continue
             hidden = True
             for other, theirs in copies.items():
-                same = {n: a for n, a in shadowed.items() if theirs.get(n) == a}
-                for write in _cell_deletes(before, same) if other != node else ():
+                same = {n: a for n, a in shadowed.items() if theirs.get(n) == a} if other != node else {}
+                if same and same == theirs and _lives_bare(before, after, won):
+                    # Its last cells go: the row that others show bare must not go with them, not even for a moment.
+                    await self._send(decision, other, write_marker(before, _newest(same)))
+                for write in _cell_deletes(before, same):
                     await self._send(decision, other, write)
         return hidden
 
@@ -138,6 +141,16 @@ def _cell_deletes(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Wr
         for (place, path), atom in cells.items()
         if atom.writetime is not None
     ]
+
+
+def _newest(cells: Mapping[AtomName, Atom]) -> int:
+    return max(atom.writetime for atom in cells.values() if atom.writetime is not None)
+
+
+def _lives_bare(before: Evidence, after: Evidence, won: Mapping[AtomName, Atom]) -> bool:
+    """Whether a replica shows the bare row, which lasts as far as can be known."""
+    lasts = not before.name.static and all(a.expires is None and a.writetime is not None for a in won.values())
+    return lasts and any(_is_bare(after, node) for node in after.states)
 
 
 def _is_bare(evidence: Evidence, node: Node) -> bool:
