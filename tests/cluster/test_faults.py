@@ -182,7 +182,9 @@ def test_a_node_restarted_in_mid_scan_is_asked_again_at_the_end(faulty: Faulty, 
     # A leaf that was being looked at row by row when the node went is not tried again.
     assert run.report.coverage.completed > run.report.coverage.planned // 2, summary(run.report)
     assert all(faulty.cluster.name(2) in reason for reason in run.reasons), run.reasons
-    assert run.found == DAMAGED or run.report.coverage.failed, summary(run.report)
+    # A row that was being read again when the node went is counted as unsettled.
+    unsettled = sum(table.unsettled_rows for table in run.report.tables)
+    assert run.report.coverage.failed or len(DAMAGED - run.found) <= unsettled, summary(run.report)
     figures.add("node killed and restarted in mid-scan", f"{run.seconds:.0f} s, {run.report.coverage}")
 
 
