@@ -312,15 +312,11 @@ def _carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tal
 
 
 async def _listening(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> Tally:
+    from repair.cli_check import between_rows  # noqa: PLC0415
     from repair.progress import Ticker  # noqa: PLC0415
 
     ticker = Ticker(make_console(sys.stderr))
-    interrupt = Interrupt(
-        lambda: click.echo("interrupted: ending after the rows under way", err=True),
-        lambda: click.echo("interrupted", err=True),
-    )
-    interrupt.listen()
-    interrupt.begun()
+    interrupt = between_rows()
     try:
         return await work(ticker, interrupt.stop)
     finally:

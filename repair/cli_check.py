@@ -65,18 +65,24 @@ def note_repaired(ledger: Path | None, journal: Path) -> None:
         click.echo(f"warning: {error}", err=True)
 
 
-async def _listening(
-    settings: ConnectionSettings, found: Report, checked: CheckOptions, policy: NightlyPolicy, *, quiet: bool
-) -> Report:
-    from repair.nightly import NightlyProgress, repair_found  # noqa: PLC0415
-    from repair.progress import Ticker  # noqa: PLC0415
-
+def between_rows() -> Interrupt:
+    """Listen for Ctrl-C and SIGTERM: the first ends a run after the rows under way, the second at once."""
     interrupt = Interrupt(
         lambda: click.echo("interrupted: ending after the rows under way", err=True),
         lambda: click.echo("interrupted", err=True),
     )
     interrupt.listen()
     interrupt.begun()
+    return interrupt
+
+
+async def _listening(
+    settings: ConnectionSettings, found: Report, checked: CheckOptions, policy: NightlyPolicy, *, quiet: bool
+) -> Report:
+    from repair.nightly import NightlyProgress, repair_found  # noqa: PLC0415
+    from repair.progress import Ticker  # noqa: PLC0415
+
+    interrupt = between_rows()
     if quiet:
         return await repair_found(settings, found, checked, policy, interrupt.stop)
     ticker = Ticker(make_console(sys.stderr))

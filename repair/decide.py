@@ -225,7 +225,7 @@ def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
         return Decision(
             Rule.ZOMBIE, sentence="its write time or cell cannot be named in CQL: delete it yourself", suspects=suspects
         )
-    return Decision(Rule.ZOMBIE, Action.PURGE, Action.PURGE.sentence, not evidence.unread, suspects)
+    return Decision(Rule.ZOMBIE, Action.PURGE, Action.PURGE.sentence, suspects=suspects)
 
 
 def whole_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:

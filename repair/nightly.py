@@ -30,8 +30,7 @@ from repair.run import apply_with, begin
 _MOST_PARTITIONS = 2_000
 """With more partitions touched in a table the whole table is checked again: that costs less."""
 
-
-OUT_OF_TIME = "not begun: the time for repairs was up"
+NOT_ENDED = "not ended: the time for repairs was up, or they were interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +128,8 @@ def summary(
         result = entry.result or untouched(row)
         results[result.value] += 1
         if result is not Result.VERIFIED:
-            begun = entry.result is None and row.action is not Action.NONE
-            left[OUT_OF_TIME if begun else entry.reason or f"{row.rule.value}: {row.sentence}"] += 1
+            planned = entry.result is None and row.action is not Action.NONE
+            left[NOT_ENDED if planned else entry.reason or f"{row.rule.value}: {row.sentence}"] += 1
     verified = results.get(Result.VERIFIED.value, 0)
     unknown = results.get(Result.WAITING.value, 0) + results.get(Result.UNKNOWN.value, 0)
     acted = sum(entry.before is not None for entry in entries.values())

@@ -48,9 +48,6 @@ class Undoer:
         acted = to_undo(record)
         tally = Tally(len(acted))
         for number, entry in acted.items():
-            if stop.is_set():
-                tally.interrupted = True
-                break
             await pace.wait(stop)
             if stop.is_set():
                 tally.interrupted = True

@@ -33,7 +33,7 @@ from consistency.report import Report
 from consistency.scan import ScanOptions
 from consistency.terminal.advice import Typed
 from consistency.terminal.console import CalmConsole, make_console
-from consistency.terminal.plugin import judge_for_plugin
+from consistency.terminal.plugin import could_not_run, judge_for_plugin
 from consistency.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
 from consistency.terminal.summary import print_report
 from consistency.throttle import Politeness
@@ -169,7 +169,10 @@ def check(names: tuple[str, ...], **given: Any) -> int:
         weak = report.exit_code is ExitCode.CONSISTENT or (bool(lost) and not keeps_code)
         code = ExitCode.COULD_NOT_RUN if unkept and weak else report.exit_code
         telemetry.reported(report, code)
-    return leave(judge_for_plugin(report)) if order.nagios and code is report.exit_code else int(code)
+    if not order.nagios:
+        return int(code)
+    unkept_run = ConsistencyError("its files or its ledger could not be written; make room and check again")
+    return leave(could_not_run(unkept_run) if code is ExitCode.COULD_NOT_RUN else judge_for_plugin(report))
 
 
 def _show(order: Order, report: Report, page: Collector | None, console: CalmConsole) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from consistency.errors import ReplicaTimeout
+from consistency.errors import ConsistencyError, ReplicaTimeout
 from consistency.report import RepairSummary, Report, Severity, Violation
 from consistency.terminal.plugin import PluginState, judge_for_plugin
 from consistency.verdict import Coverage, Verdict
@@ -150,3 +150,16 @@ def test_an_interrupted_plugin_says_what_it_saw(shell: Shell, request: pytest.Fi
     result = shell.check("--nagios")
     assert result.exit_code == 3
     assert "interrupted" in result.stdout
+
+
+def test_a_report_that_could_not_be_kept_is_unknown(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin has a line and an exit code of 0 to 3 for a full disk too, and OK is not it."""
+
+    def full(*_: object) -> None:
+        raise ConsistencyError("--json report.json: No space left on device; the report was not written")
+
+    monkeypatch.setattr("consistency.cli.check.write_json", full)
+    result = shell.check("--nagios")
+    assert result.exit_code == 3
+    (line,) = result.stdout.splitlines()
+    assert line.startswith("CONSISTENCY UNKNOWN - could not run: ")
