@@ -17,7 +17,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    retry,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    wait_fixed,
+    wait_random_exponential,
+)
 
 from consistency.access import ReadLimits
 from consistency.driver import Connection
@@ -128,8 +135,7 @@ class Bed:
     async def _create(self, connection: Connection, nodes: tuple[Node, ...], shape: Shape) -> None:
         replication = "{'class': 'NetworkTopologyStrategy', 'dc1': 3}"
         for ddl in (f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}", shape.ddl):
-            await connection.execute(nodes[0], Statement(ddl, timeout_s=60.0))
-            await asyncio.sleep(2.0)  # the schema reaches the other nodes by gossip
+            await alter(connection, nodes, ddl)
         started = time.perf_counter()
         await load(connection, nodes, shape)
         self.settle()
@@ -148,11 +154,9 @@ class Bed:
 
         async def run() -> None:
             async with connected(self.settings) as (connection, reader):
-                node = (await reader.ring()).nodes[0]
+                nodes = (await reader.ring()).nodes
                 for shape in shapes:
-                    ddl = f"DROP TABLE IF EXISTS {shape.full_name}"
-                    await connection.execute(node, Statement(ddl, timeout_s=60.0))
-                await asyncio.sleep(2.0)
+                    await alter(connection, nodes, f"DROP TABLE IF EXISTS {shape.full_name}")
 
         asyncio.run(run())
 
@@ -165,6 +169,18 @@ async def connected(settings: ConnectionSettings) -> AsyncGenerator[tuple[Connec
         yield connection, await CqlReader.open(connection, ReadLimits())
     finally:
         await connection.close()
+
+
+async def alter(connection: Connection, nodes: tuple[Node, ...], ddl: str) -> None:
+    """Change the schema, and wait until every node has it: it reaches the others by gossip."""
+    await connection.execute(nodes[0], Statement(ddl, timeout_s=60.0))
+    await _schema_versions(connection, nodes)
+
+
+@retry(retry=retry_if_result(lambda versions: len(versions) > 1), stop=stop_after_attempt(100), wait=wait_fixed(0.2))
+async def _schema_versions(connection: Connection, nodes: tuple[Node, ...]) -> set[object]:
+    cql = "SELECT schema_version FROM system.local"
+    return {row["schema_version"] for node in nodes for row in await connection.select(node, cql)}
 
 
 async def load(connection: Connection, nodes: tuple[Node, ...], shape: Shape) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import sides
-from benchmarks.bed import Bed, Shape, connected, damage
+from benchmarks.bed import Bed, Shape, alter, connected, damage
 from benchmarks.repairing import repair_rows
 from benchmarks.rounds import Figures, Sample, Side, by_turns, command
 from benchmarks.traffic import DDL
@@ -21,7 +21,6 @@ from consistency.plan import cut
 from consistency.ring import MURMUR3, Node, Replication, Ring
 from consistency.schema import Table
 from consistency.tokens import MAX_TOKEN, MIN_TOKEN
-from consistency.wire import Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +144,7 @@ def foreground(bed: Bed, sizes: Sizes) -> Iterator[Row]:
 
     async def table() -> None:
         async with connected(bed.settings) as (connection, reader):
-            await connection.execute((await reader.ring()).nodes[0], Statement(DDL, timeout_s=60.0))
-            await asyncio.sleep(2.0)
+            await alter(connection, (await reader.ring()).nodes, DDL)
 
     asyncio.run(table())
     beside: dict[str, Side | None] = {

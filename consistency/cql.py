@@ -35,9 +35,7 @@ def select_row(reading: Reading) -> str:
 def select_rows_of_partition(reading: Reading) -> str:
     """Read rows of one partition: its key is bound, then the list of clustering keys."""
     table = reading.table
-    clustering = _names(table.clustering)
-    wanted = f"({clustering}) IN ?" if len(table.clustering) > 1 else f"{clustering} IN ?"
-    where = f"{_equals(table.partition_key)} AND {wanted}"
+    where = f"{_equals(table.partition_key)} AND {_in_clustering(table)}"
     return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {where}"
 
 
@@ -47,12 +45,17 @@ def select_row_of_partitions(reading: Reading) -> str:
     Bound are the partition key but for its last column, the list of its last columns, and the clustering key.
     """
     table = reading.table
-    *first, last = table.partition_key
-    parts = [_equals(first)] if first else []
-    parts.append(f"{last.quoted} IN ?")
+    where = _in_partitions(table)
     if table.clustering:
-        parts.append(_equals(table.clustering))
-    return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {' AND '.join(parts)}"
+        where = f"{where} AND {_equals(table.clustering)}"
+    return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {where}"
+
+
+def select_rows_of_partitions(reading: Reading) -> str:
+    """Read the rows of several clustering keys, as a list, in each of several partitions."""
+    table = reading.table
+    where = f"{_in_partitions(table)} AND {_in_clustering(table)}"
+    return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {where}"
 
 
 def select_static(reading: Reading) -> str:
@@ -83,6 +86,24 @@ def hash_rows(reading: Reading, token_range: TokenRange, algorithm: str) -> str:
     table = reading.table
     columns = f"{token_of(table)}, {_names(table.primary_key)}, {_row_hash(reading, algorithm)}"
     return f"SELECT {columns} FROM {table.quoted} WHERE {_in_range(table, token_range)}"
+
+
+def hash_rows_of_partitions(reading: Reading, algorithm: str) -> str:
+    """Read the same of every row in several partitions; bound as for `select_row_of_partitions`, without a row."""
+    table = reading.table
+    columns = f"{token_of(table)}, {_names(table.primary_key)}, {_row_hash(reading, algorithm)}"
+    return f"SELECT {columns} FROM {table.quoted} WHERE {_in_partitions(table)}"
+
+
+def partition_digests(reading: Reading, token_range: TokenRange, algorithm: str) -> str:
+    """Count the rows of each partition in a range and sum their hashes (Cassandra 5.0).
+
+    The server pages through the rows as it does for a range's digest, and takes as long.
+    """
+    table = reading.table
+    key = _names(table.partition_key)
+    terms = [token_of(table), key, "count(*)", f"sum(blob_as_varint({_row_hash(reading, algorithm)}))"]
+    return f"{_aggregate(table, terms, token_range)} GROUP BY {key}"
 
 
 def _row_hash(reading: Reading, algorithm: str) -> str:
@@ -184,6 +205,16 @@ def _names(columns: Sequence[Column]) -> str:
 
 def _equals(columns: Sequence[Column]) -> str:
     return " AND ".join(f"{c.quoted} = ?" for c in columns)
+
+
+def _in_partitions(table: Table) -> str:
+    *first, last = table.partition_key
+    return " AND ".join([*([_equals(first)] if first else []), f"{last.quoted} IN ?"])
+
+
+def _in_clustering(table: Table) -> str:
+    names = _names(table.clustering)
+    return f"({names}) IN ?" if len(table.clustering) > 1 else f"{names} IN ?"
 
 
 def _in_range(table: Table, token_range: TokenRange) -> str:

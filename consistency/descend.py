@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from consistency.join import Difference, JoinTally, join_rows
 from consistency.leaves import LeafResult, digest_leaf
-from consistency.oddrows import HASHED_ROWS, can_hash_rows, odd_rows
+from consistency.oddrows import HASHED_ROWS, Partitions, can_hash_rows, odd_rows
 from consistency.plan import Leaf
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Reading, Route
@@ -20,12 +20,19 @@ _PARTS = 8
 
 
 async def differences(
-    reader: ReplicaReader, reading: Reading, route: Route, result: LeafResult, clock: Clock, tally: JoinTally
+    reader: ReplicaReader,
+    reading: Reading,
+    route: Route,
+    result: LeafResult,
+    clock: Clock,
+    tally: JoinTally,
+    partitions: Partitions,
 ) -> AsyncGenerator[Difference, None]:
     """Yield the rows of a differing leaf on which its replicas differ.
 
     A leaf whose digests differ and whose rows are read equal, byte by byte, yields nothing: a hash was
-    disturbed, or a write was under way. `tally` counts the rows that were read. Raises a ReplicaError where a
+    disturbed, or a write was under way. `tally` counts the rows that were read, `partitions` is what the scan
+    knows of the table's. Raises a ReplicaError where a
     replica stops answering; what was yielded before stands.
     """
     pending = [result]
@@ -35,9 +42,14 @@ async def differences(
         if current.rows <= READ_ROWS or current.leaf.token_range.width == 1 or route is Route.CLIENT:
             # A single partition may hold any number of rows: a join needs no more than a page of each replica.
             hashed = current.rows <= READ_ROWS and can_hash_rows(reading, route) and not current.fell_back
-            look, parts = (odd_rows, math.ceil(current.rows / HASHED_ROWS)) if hashed else (_read, 1)
-            for piece in current.leaf.token_range.split(parts):
-                async with aclosing(look(reader, reading, Leaf(piece, nodes), nodes, clock, tally)) as found:
+            for piece in current.leaf.token_range.split(math.ceil(current.rows / HASHED_ROWS) if hashed else 1):
+                leaf = Leaf(piece, nodes)
+                found = (
+                    odd_rows(reader, reading, leaf, nodes, clock, tally, partitions)
+                    if hashed
+                    else _read(reader, reading, leaf, nodes, clock, tally)
+                )
+                async with aclosing(found):
                     async for difference in found:
                         yield difference
             continue

@@ -1,24 +1,27 @@
 """Which rows of a leaf differ, found by a hash of each: keys and hashes leave the nodes, and no other row does.
 
-For rows of 2 kB that is a fiftieth of the bytes. A row whose hashes differ is read by its key, on all replicas
+For rows of 2 kB that is a fiftieth of the bytes. Where partitions hold many rows each has a digest of its own first,
+and only the rows of those that differ are hashed. A row whose hashes differ is read by its key, on all replicas
 at one instant, and is a difference only where these copies differ.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 
 from consistency.errors import ReplicaError
 from consistency.join import Difference, JoinTally, RowName, named_key
 from consistency.plan import Leaf
-from consistency.reader import Clock, ReplicaReader
-from consistency.reading import RawRow, Reading, Route
+from consistency.reader import Clock, Key, ReplicaReader
+from consistency.reading import Locality, RawRow, Reading, Route
 from consistency.ring import Node
 from consistency.rowread import read_states
 
 HASHED_ROWS = 10_000
 """Rows whose hashes are held at once, of each replica: about 3 MB."""
+_LEAST_PER_PARTITION = 4
 _BATCH = 2_000
 
 
@@ -27,19 +30,31 @@ def can_hash_rows(reading: Reading, route: Route) -> bool:
     return route is Route.SERVER and reading.capabilities.hashes and not reading.statics
 
 
+@dataclass(slots=True)
+class Partitions:
+    """How many rows the partitions of a table hold, as far as it was scanned: whether each is worth a digest."""
+
+    rows: int = 0
+    groups: int = 0
+
+    def worth_it(self, reading: Reading) -> bool:
+        """Whether to narrow a leaf down to its differing partitions before any row is hashed."""
+        return bool(reading.table.clustering) and self.rows >= _LEAST_PER_PARTITION * self.groups
+
+
 async def odd_rows(
-    reader: ReplicaReader, reading: Reading, leaf: Leaf, nodes: Sequence[Node], clock: Clock, tally: JoinTally
+    reader: ReplicaReader,
+    reading: Reading,
+    leaf: Leaf,
+    nodes: Sequence[Node],
+    clock: Clock,
+    tally: JoinTally,
+    partitions: Partitions,
 ) -> AsyncGenerator[Difference, None]:
     """Yield every row of a leaf on which the replicas differ, in ring order; raises a ReplicaError as `rows` does."""
     now_s = clock.now_us() // 1_000_000
-    hashed = await asyncio.gather(*(_hashes(reader, reading, leaf, node, now_s) for node in nodes))
-    every = hashed[0].union(*hashed)
-    odd = every - hashed[0].intersection(*hashed)
-    keys = reading.key_slice
-    tally.rows += len({row[keys] for row in every}) if odd else len(every)
-    del hashed, every
-    places = {row[keys]: int.from_bytes(row[0] or b"", "big", signed=True) for row in odd}
-    names = sorted((RowName(token, named_key(key)) for key, token in places.items()), key=lambda n: (n.token, n.key))
+    names = [name async for name in _odd_names(reader, reading, leaf, nodes, now_s, tally, partitions)]
+    names.sort(key=lambda name: (name.token, name.key))
     for at in range(0, len(names), _BATCH):
         batch = names[at : at + _BATCH]
         seen = await read_states(reader, reading, batch, nodes, clock.now_us() // 1_000_000)
@@ -50,9 +65,79 @@ async def odd_rows(
                 yield Difference(name, states)
 
 
-async def _hashes(reader: ReplicaReader, reading: Reading, leaf: Leaf, node: Node, now_s: int) -> set[RawRow]:
+async def _odd_names(
+    reader: ReplicaReader,
+    reading: Reading,
+    leaf: Leaf,
+    nodes: Sequence[Node],
+    now_s: int,
+    tally: JoinTally,
+    partitions: Partitions,
+) -> AsyncGenerator[RowName, None]:
+    """Yield the rows whose hashes differ, and count all rows."""
+    # A trace proves nothing of an answer about several partitions: each may be another replica's.
+    provable = all(reader.locality(node) is Locality.NODE_LOCAL for node in nodes)
+    if provable and partitions.worth_it(reading):
+        odd, agreed, differing = await _odd_partitions(reader, reading, leaf, nodes, now_s, partitions)
+        if differing <= agreed:
+            tally.rows += agreed
+            for batch in odd:
+                pages = [reader.row_hashes_of(node, reading, batch, now_s) for node in nodes]
+                for name in _told_apart(reading, await _all(pages), tally):
+                    yield name
+            return
+    pages = [reader.row_hashes(node, reading, leaf.token_range, now_s) for node in nodes]
+    for name in _told_apart(reading, await _all(pages), tally):
+        yield name
+
+
+async def _odd_partitions(
+    reader: ReplicaReader,
+    reading: Reading,
+    leaf: Leaf,
+    nodes: Sequence[Node],
+    now_s: int,
+    partitions: Partitions,
+) -> tuple[list[list[Key]], int, int]:
+    """Return the partitions that differ, in batches to be hashed at once, and how many rows agree and do not."""
+    digests = await _all([reader.partition_digests(node, reading, leaf.token_range, now_s) for node in nodes])
+    counted = 1 + len(reading.table.partition_key)
+    rows: dict[Key, int] = {}
+    for row in set[RawRow]().union(*digests):
+        key = named_key(row[1:counted])
+        rows[key] = max(rows.get(key, 0), int.from_bytes(row[counted] or b"", "big"))
+    agreeing = digests[0].intersection(*digests)
+    agreed = sum(int.from_bytes(row[counted] or b"", "big") for row in agreeing)
+    partitions.rows += sum(rows.values())
+    partitions.groups += len(rows)
+    same = {named_key(row[1:counted]) for row in agreeing}
+    batches: list[list[Key]] = []
+    room = 0
+    for key in rows.keys() - same:
+        if room <= 0:
+            batches.append([])
+            room = HASHED_ROWS
+        batches[-1].append(key)
+        room -= rows[key]
+    return batches, agreed, sum(rows.values()) - agreed
+
+
+def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], tally: JoinTally) -> Iterator[RowName]:
+    every = hashed[0].union(*hashed)
+    odd = every - hashed[0].intersection(*hashed)
+    keys = reading.key_slice
+    tally.rows += len({row[keys] for row in every}) if odd else len(every)
+    places = {row[keys]: int.from_bytes(row[0] or b"", "big", signed=True) for row in odd}
+    return (RowName(token, named_key(key)) for key, token in places.items())
+
+
+async def _all(streams: Sequence[AsyncIterator[list[RawRow]]]) -> list[set[RawRow]]:
+    """Read what every replica has to say, all at once."""
+    return list(await asyncio.gather(*map(_whole, streams)))
+
+
+async def _whole(pages: AsyncIterator[list[RawRow]]) -> set[RawRow]:
     found: set[RawRow] = set()
-    pages = reader.row_hashes(node, reading, leaf.token_range, now_s)
     try:
         async for page in pages:
             found.update(page)

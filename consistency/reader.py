@@ -37,6 +37,16 @@ class ReplicaReader(Protocol):
     ) -> AsyncIterator[list[RawRow]]:
         """Stream token, primary key and hash of the rows of a range in ring order (where servers can hash)."""
 
+    def row_hashes_of(
+        self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int
+    ) -> AsyncIterator[list[RawRow]]:
+        """Stream the same of the rows of some partitions, in no order."""
+
+    def partition_digests(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncIterator[list[RawRow]]:
+        """Stream token, partition key, count of rows and sum of row hashes of a range's partitions, in ring order."""
+
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row by primary key."""
 

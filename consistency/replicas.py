@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import xxhash
 
 from consistency import cql
 from consistency.access import PinnedAccess, ReadLimits, probe
-from consistency.batches import Batch, batches
+from consistency.batches import Batch, batches, partition_lists
 from consistency.clock import SystemClock
 from consistency.cqltype import quote_identifier
 from consistency.driver import Connection
@@ -166,61 +167,110 @@ class CqlReader:
             self._lanes[node].put_nowait(spelling)
         return row
 
-    def _digest_statement(self, reading: Reading, text: str, now_s: int) -> Statement:
+    def _digest_statement(self, reading: Reading, text: str, now_s: int, values: tuple[bytes, ...] = ()) -> Statement:
         page = self._digest_page_rows(reading)
-        return Statement(text, page_size=page, now_s=_now(reading, now_s), timeout_s=self._limits.timeout_s)
+        return Statement(text, values, page_size=page, now_s=_now(reading, now_s), timeout_s=self._limits.timeout_s)
 
     def _digest_page_rows(self, reading: Reading) -> int:
-        """Return how many rows a node is asked to hold at once: they stay there, only hashes leave it."""
+        """Return how many rows a node is asked to hold at once: they stay there, only hashes leave it.
+
+        A node copies a row several times over before it has hashed it; large ones weigh on a small heap.
+        """
         row_bytes = self._stored_bytes.get(reading.table.full_name, _UNKNOWN_ROW_BYTES)
-        return max(1, min(self._limits.digest_page_rows, self._limits.page_bytes // row_bytes))
+        copies = 4 if row_bytes > _LARGE_ROW_BYTES else 1
+        return max(1, min(self._limits.digest_page_rows, self._limits.page_bytes // copies // row_bytes))
 
     async def _client_digest(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Digest:
         """Hash a range's rows as the bytes they arrive in; where pages are cut does not matter."""
         state = xxhash.xxh3_128()
         rows = 0
-        async for page in self._pages(node, reading, cql.select_rows(reading, token_range), now_s):
-            self._row_bytes[reading.table.full_name] = max(1, len(page.body) // page.row_count)
-            state.update(page.body)
-            rows += page.row_count
+        async with aclosing(self._row_pages(node, reading, token_range, now_s)) as pages:
+            async for page in pages:
+                state.update(page.body)
+                rows += page.row_count
         return Digest(rows, state.digest())
 
     async def rows(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
     ) -> AsyncGenerator[list[RawRow], None]:
         """Stream a range's rows."""
-        async for page in self._pages(node, reading, cql.select_rows(reading, token_range), now_s):
-            self._row_bytes[reading.table.full_name] = max(1, len(page.body) // page.row_count)
-            yield page.rows()
+        async with aclosing(self._row_pages(node, reading, token_range, now_s)) as pages:
+            async for page in pages:
+                yield page.rows()
 
-    async def row_hashes(
+    def row_hashes(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
     ) -> AsyncGenerator[list[RawRow], None]:
-        """Stream the hashes of a range's rows, in a lane of its own from the first page to the last."""
+        """Stream the hashes of a range's rows."""
+        return self._hashed(node, reading, lambda name: cql.hash_rows(reading, token_range, name), now_s)
+
+    def row_hashes_of(
+        self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        """Stream the hashes of the rows of some partitions."""
+        lists = list(partition_lists(partitions))
+        return self._hashed(node, reading, lambda name: cql.hash_rows_of_partitions(reading, name), now_s, lists)
+
+    def partition_digests(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        """Stream the digests of a range's partitions."""
+        counts = 1 + len(reading.table.partition_key)
+        return self._hashed(
+            node,
+            reading,
+            lambda name: cql.partition_digests(reading, token_range, name),
+            now_s,
+            rows=lambda page: sum(_bigint(row[counts]) for row in page.rows()),
+        )
+
+    async def _hashed(
+        self,
+        node: Node,
+        reading: Reading,
+        text: Callable[[str], str],
+        now_s: int,
+        bound: Sequence[tuple[bytes, ...]] = ((),),
+        rows: Callable[[Page], int] = lambda page: page.row_count,
+    ) -> AsyncGenerator[list[RawRow], None]:
+        """Page through what a node hashes, in a lane of its own from the first page to the last.
+
+        `text` is given the lane's spelling of the algorithm, `rows` tells how many rows were read for a page.
+        """
+        await self._learn_row_size(node, reading)
         spelling = await self._lanes[node].get()
         try:
-            text = cql.hash_rows(reading, token_range, spelling)
-            async for page in self._pages(node, reading, text, now_s, self._digest_page_rows(reading)):
-                yield page.rows()
+            for values in bound:
+                statement = self._digest_statement(reading, text(spelling), now_s, values)
+                async with aclosing(self._pages(node, statement, rows)) as pages:
+                    async for page in pages:
+                        yield page.rows()
         finally:
             self._lanes[node].put_nowait(spelling)
 
-    async def _pages(
-        self, node: Node, reading: Reading, text: str, now_s: int, page_rows: int | None = None
+    async def _row_pages(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
     ) -> AsyncGenerator[Page, None]:
-        """Page through a range; a page that is too much for the server is asked again at a quarter of the size."""
+        """Page through a range's rows."""
         await self._learn_row_size(node, reading)
         statement = Statement(
-            text,
-            page_size=page_rows or self._page_rows(reading),
+            cql.select_rows(reading, token_range),
+            page_size=self._page_rows(reading),
             now_s=_now(reading, now_s),
             timeout_s=self._limits.timeout_s,
         )
+        async with aclosing(self._pages(node, statement, lambda page: page.row_count)) as pages:
+            async for page in pages:
+                self._row_bytes[reading.table.full_name] = max(1, len(page.body) // page.row_count)
+                yield page
+
+    async def _pages(self, node: Node, statement: Statement, rows: Callable[[Page], int]) -> AsyncGenerator[Page, None]:
+        """Page through an answer; a page that is too much for the server is asked again at a quarter of the size."""
         while True:
             async with self._streams[node], self.throttle.turn(node) as turn:
                 try:
                     page = await self.access.ask(node, statement)
-                    turn.rows = page.row_count
+                    turn.rows = rows(page)
                 except (ReplicaTimeout, TooMuchToScan):
                     if statement.page_size == 1:
                         raise
@@ -250,11 +300,12 @@ class CqlReader:
         found: dict[Key, RawRow] = {}
         alone: list[Key] = list(keys)
         if self.locality(node) is Locality.NODE_LOCAL:
-            batched = await asyncio.gather(*(self._batch(node, reading, b, now_s) for b in batches(reading, keys)))
+            made = batches(reading, keys, page_rows=self._page_rows(reading))
+            batched = await asyncio.gather(*(self._batch(node, reading, batch, now_s) for batch in made))
             alone = []
             for batch, rows in batched:
                 found.update((key, rows[key]) for key in batch.keys if key in rows)
-                if not rows.keys() <= set(batch.keys):
+                if not batch.expects(rows.keys()):
                     alone += [key for key in batch.keys if key not in rows]
         rows_alone = await asyncio.gather(*(self.row(node, reading, key, now_s) for key in alone))
         found.update((key, row) for key, row in zip(alone, rows_alone, strict=True) if row is not None)

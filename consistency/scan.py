@@ -15,6 +15,7 @@ from consistency.future import written_after
 from consistency.join import JoinTally
 from consistency.leaves import LeafResult, Ledger, digest_leaves
 from consistency.observer import Observer
+from consistency.oddrows import Partitions
 from consistency.plan import LEAF_ROWS, Leaf, TablePlan, cut, estimate_rows
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Reading, Route
@@ -65,6 +66,7 @@ class Scan:
     ended: float | None = None
     _looks: dict[Leaf, list[asyncio.Task[None]]] = field(default_factory=dict)
     """The leaves whose rows are, or were, looked at one by one: each only once, or a row would be reported twice."""
+    _partitions: Partitions = field(default_factory=Partitions)
     _gate: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -154,7 +156,7 @@ class Scan:
         async with self._gate:
             task, tally = self.task, JoinTally()
             try:
-                found = differences(self.reader, task.reading, task.route, result, self.clock, tally)
+                found = differences(self.reader, task.reading, task.route, result, self.clock, tally, self._partitions)
                 async with aclosing(found):
                     async for difference in found:
                         await self.settler.put(task.reading, difference)

@@ -200,7 +200,12 @@ class SimCluster:
             if after is None:
                 return
 
-    async def row_hashes(
+    def row_hashes(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        return self._row_hashes(node, reading, token_range, now_s)
+
+    async def _row_hashes(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
     ) -> AsyncGenerator[list[RawRow], None]:
         after: tuple[int, bytes, bool, tuple[object, ...]] | None = None
@@ -212,6 +217,33 @@ class SimCluster:
                 yield [(*raw[: reading.key_slice.stop], b"" if disturbed else row_hash(reading, raw)) for raw in page]
             if after is None:
                 return
+
+    async def row_hashes_of(
+        self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        for key in partitions:
+            token = token_of(key)
+            async for page in self._row_hashes(node, reading, TokenRange(token - 1, token), now_s):
+                if mine := [raw for raw in page if raw[reading.partition_slice] == key]:
+                    yield mine
+
+    async def partition_digests(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        waiting = list(self.store(node, reading.table).between(token_range.start, token_range.end))
+        while waiting:
+            disturbed = await self._serve(node, reading.table, scans=True)
+            size = self._rng[node].randint(1, self._pace.page_rows)
+            page, waiting = waiting[:size], waiting[size:]
+            digests = [self._partition_digest(node, reading, token, key, now_s) for token, _, key in page]
+            if found := [(*digest[:-1], b"") if disturbed else digest for digest in digests if digest]:
+                yield found
+
+    def _partition_digest(self, node: Node, reading: Reading, token: int, key: Key, now_s: int) -> RawRow | None:
+        seen = list(self._seen(node, reading, TokenRange(token - 1, token), now_s))
+        raws = [raw for raw in (self._raw(reading, *each) for each in seen) if raw[reading.partition_slice] == key]
+        digest = server_digest(reading, raws)
+        return (long_bytes(token), *key, long_bytes(digest.rows), digest.value) if raws else None
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         await self._serve(node, reading.table)

@@ -118,6 +118,18 @@ class FakeCluster:
         width = reading.key_slice.stop
         yield [(*raw[:width], hashlib.sha256(repr(version).encode()).digest()) for raw, version in held]
 
+    async def row_hashes_of(
+        self, node: Node, reading: Reading, partitions: Sequence[tuple[bytes, ...]], now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        raise NotImplementedError  # the shop's partitions hold one row each
+        yield []
+
+    async def partition_digests(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        raise NotImplementedError
+        yield []
+
     async def row(self, node: Node, reading: Reading, key: tuple[bytes, ...], now_s: int) -> RawRow | None:
         self._answer(node)
         number = int.from_bytes(key[0], "big")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -12,9 +14,11 @@ from consistency.descend import differences
 from consistency.errors import ReplicaError
 from consistency.join import Difference, JoinTally, join_rows
 from consistency.leaves import digest_leaf
-from consistency.oddrows import can_hash_rows, odd_rows
+from consistency.oddrows import Partitions, can_hash_rows, odd_rows
 from consistency.plan import Leaf
-from consistency.reading import Capabilities, Depth, Reading, Route
+from consistency.reader import Key
+from consistency.reading import Capabilities, Depth, RawRow, Reading, Route
+from consistency.ring import Node
 from consistency.scan import ScanOptions
 from consistency.tokens import TokenRange
 from tests.simulation.memory import Pace, Trouble
@@ -41,13 +45,13 @@ def damaged(rng: random.Random, faults: tuple[tuple[Trouble, int, float, float],
     return scenario
 
 
-def found(scenario: Scenario) -> tuple[list[Difference], JoinTally]:
+def found(scenario: Scenario, partitions: Partitions | None = None) -> tuple[list[Difference], JoinTally]:
     """Return what the hashes lead to in the whole ring."""
-    tally, out = JoinTally(), list[Difference]()
+    tally, out, partitions = JoinTally(), list[Difference](), partitions or Partitions()
     leaf = Leaf(TokenRange.full_ring(), scenario.nodes)
 
     async def main() -> None:
-        rows = odd_rows(scenario.cluster, READING, leaf, scenario.nodes, scenario.clock, tally)
+        rows = odd_rows(scenario.cluster, READING, leaf, scenario.nodes, scenario.clock, tally, partitions)
         async with aclosing(rows):
             out.extend([difference async for difference in rows])
 
@@ -74,6 +78,62 @@ def test_hashes_lead_to_the_rows_that_a_join_finds(seed: int) -> None:
     assert tally.rows == counted.rows
 
 
+SMALL_PARTITIONS = Partitions(rows=3, groups=1)
+"""What makes the scan hash every row at once."""
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_partition_digests_lead_to_the_same_rows(seed: int) -> None:
+    """Whether many partitions differ or few, and whatever is in them; the rows are counted alike."""
+    rng = random.Random(seed)
+    few = rng.random() < 0.5
+
+    def scenario() -> Scenario:
+        made = damaged(random.Random(seed))
+        if few:  # more partitions, which all agree
+            for p in range(100, 200):
+                for c in range(5):
+                    made.apply(row(p, c, LONG_AGO_US, v0=int_bytes(c)))
+        return made
+
+    at_once, counted = found(scenario(), replace(SMALL_PARTITIONS))
+    partitions = Partitions()
+    narrowed, tally = found(scenario(), partitions)
+    assert narrowed == at_once
+    assert tally.rows == counted.rows
+    assert partitions.groups == (120 if few else 20)
+
+
+def test_only_the_rows_of_differing_partitions_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One partition of a hundred differs: its five rows are hashed on each replica, and no others."""
+    scenario = Scenario(table=PLAIN)
+    scenario.fill(100, 5)
+    scenario.apply(row(7, 2, LONG_AGO_US + 9, v0=int_bytes(1)), on=[2])
+    hashed: list[Key] = []
+    plain = scenario.cluster.row_hashes_of
+
+    def listen(node: Node, reading: Reading, partitions: Sequence[Key], now_s: int) -> AsyncIterator[list[RawRow]]:
+        hashed.extend(partitions)
+        return plain(node, reading, partitions, now_s)
+
+    monkeypatch.setattr(scenario.cluster, "row_hashes_of", listen)
+    monkeypatch.setattr(scenario.cluster, "row_hashes", None)
+    differences_found, tally = found(scenario)
+    assert [d.name.key for d in differences_found] == [(int_bytes(7), int_bytes(2))]
+    assert hashed == [(int_bytes(7),)] * 3
+    assert tally.rows == 500
+
+
+def test_small_partitions_are_not_worth_a_digest_each() -> None:
+    """Once a table's partitions are known to hold a row or two, their rows are hashed at once."""
+    scenario, partitions = Scenario(table=PLAIN), Partitions()
+    scenario.fill(30, 2)
+    scenario.apply(row(7, 1, LONG_AGO_US + 9, v0=int_bytes(1)), on=[2])
+    assert partitions.worth_it(READING)
+    assert len(found(scenario, partitions)[0]) == 1
+    assert not partitions.worth_it(READING)
+
+
 def test_a_leaf_is_hashed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pieces find what the whole finds, each row once."""
     whole, counted = found(damaged(random.Random(5)))
@@ -83,7 +143,7 @@ def test_a_leaf_is_hashed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> Non
     async def main() -> None:
         leaf = Leaf(TokenRange.full_ring(), scenario.nodes)
         result = await digest_leaf(scenario.cluster, READING, Route.SERVER, leaf, EPOCH_S)
-        rows = differences(scenario.cluster, READING, Route.SERVER, result, scenario.clock, tally)
+        rows = differences(scenario.cluster, READING, Route.SERVER, result, scenario.clock, tally, Partitions())
         pieces.extend([difference async for difference in rows])
 
     scenario.run(main)

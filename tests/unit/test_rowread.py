@@ -69,13 +69,32 @@ def test_collections_forbid_a_list_of_clustering_keys() -> None:
     assert batch.cql.endswith("WHERE p0 IN ? AND c0 = ?")
 
 
-@pytest.mark.parametrize("reading", [READING, MAPS, PLAIN])
-def test_every_key_is_asked_for_exactly_once(reading: Reading) -> None:
+def test_rows_with_nothing_in_common_are_crossed() -> None:
+    """Every clustering key of a few in every partition of a few: what else that brings is no surprise, others are."""
+    (batch,) = batches(READING, [key(p, 10 + p) for p in range(3)], page_rows=100)
+    assert batch.cql.endswith("WHERE p0 IN ? AND c0 IN ?")
+    assert batch.values == tuple(
+        int_bytes(3) + b"".join(int_bytes(4) + int_bytes(i) for i in each) for each in (range(3), range(10, 13))
+    )
+    assert batch.expects([key(0, 10), key(2, 10)])
+    assert not batch.expects([key(2, 13)])
+    assert not batch.expects([key(3, 10)])
+
+
+def test_large_rows_are_not_crossed() -> None:
+    """Where a page holds few rows, and where collections forbid a list: one by one."""
+    assert len(list(batches(READING, [key(p, 10 + p) for p in range(3)], page_rows=63))) == 3
+    assert len(list(batches(MAPS, [key(p, 10 + p) for p in range(3)], page_rows=100))) == 3
+
+
+@pytest.mark.parametrize("page_rows", [0, 5_000])
+@pytest.mark.parametrize("reading", [READING, MAPS, PLAIN, COMPOSITE])
+def test_every_key_is_asked_for_exactly_once(reading: Reading, page_rows: int) -> None:
     """Whatever keys are given, also twice, and never too many in one statement."""
     rng = random.Random(3)
     width = len(reading.table.primary_key)
     keys = [key(*(rng.randrange(30) for _ in range(width))) for _ in range(500)]
-    made = list(batches(reading, keys))
+    made = list(batches(reading, keys, page_rows=page_rows))
     asked = [k for batch in made for k in batch.keys]
     assert sorted(asked) == sorted(set(keys))
     assert max(len(batch.keys) for batch in made) <= MOST_KEYS
