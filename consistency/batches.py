@@ -64,17 +64,17 @@ def batches(reading: Reading, keys: Sequence[Key], *, page_rows: int = 0) -> Ite
         else:
             for key in found:
                 lone[key[: width - 1] + key[width:]].append(key)
-    single: dict[Key, list[Key]] = defaultdict(list)
+    crossed = CROSSED if gathers and page_rows >= CROSSED**2 else 1
+    few: dict[Key, list[Key]] = defaultdict(list)
     for found in lone.values():
+        if len(found) < crossed or len(found) == 1:
+            few[found[0][: width - 1]] += found
+            continue
         for part in _parts(found):
-            if len(part) == 1:
-                single[part[0][: width - 1]].append(part[0])
-                continue
             wanted = _list([key[width - 1] for key in part])
             values = (*part[0][: width - 1], wanted, *part[0][width:])
             yield Batch(tuple(part), cql.select_row_of_partitions(reading), values)
-    crossed = CROSSED if gathers and page_rows >= CROSSED**2 else 1
-    for found in single.values():
+    for found in few.values():
         for part in _parts(found, crossed):
             yield _cross(reading, part)
 

@@ -21,7 +21,9 @@ from consistency.rowread import read_states
 
 HASHED_ROWS = 10_000
 """Rows whose hashes are held at once, of each replica: about 3 MB."""
-_LEAST_PER_PARTITION = 4
+_LEAST_PER_PARTITION, _MOST_DIFFERING = 4, 0.5
+"""Digests of partitions with fewer rows than this, or of which more rows than this share are hashed all the same, cost
+more than they save."""
 _BATCH = 2_000
 
 
@@ -32,14 +34,16 @@ def can_hash_rows(reading: Reading, route: Route) -> bool:
 
 @dataclass(slots=True)
 class Partitions:
-    """How many rows the partitions of a table hold, as far as it was scanned: whether each is worth a digest."""
+    """What the partitions of a table were like so far: how many, their rows, and those of them in differing ones."""
 
-    rows: int = 0
     groups: int = 0
+    rows: int = 0
+    differing: int = 0
 
     def worth_it(self, reading: Reading) -> bool:
         """Whether to narrow a leaf down to its differing partitions before any row is hashed."""
-        return bool(reading.table.clustering) and self.rows >= _LEAST_PER_PARTITION * self.groups
+        large = self.rows >= _LEAST_PER_PARTITION * self.groups
+        return bool(reading.table.clustering) and large and self.differing <= _MOST_DIFFERING * self.rows
 
 
 async def odd_rows(
@@ -79,7 +83,7 @@ async def _odd_names(
     provable = all(reader.locality(node) is Locality.NODE_LOCAL for node in nodes)
     if provable and partitions.worth_it(reading):
         odd, agreed, differing = await _odd_partitions(reader, reading, leaf, nodes, now_s, partitions)
-        if differing <= agreed:
+        if differing <= _MOST_DIFFERING * (agreed + differing):
             tally.rows += agreed
             for batch in odd:
                 pages = [reader.row_hashes_of(node, reading, batch, now_s) for node in nodes]
@@ -108,8 +112,10 @@ async def _odd_partitions(
         rows[key] = max(rows.get(key, 0), int.from_bytes(row[counted] or b"", "big"))
     agreeing = digests[0].intersection(*digests)
     agreed = sum(int.from_bytes(row[counted] or b"", "big") for row in agreeing)
-    partitions.rows += sum(rows.values())
+    differing = sum(rows.values()) - agreed
     partitions.groups += len(rows)
+    partitions.rows += agreed + differing
+    partitions.differing += differing
     same = {named_key(row[1:counted]) for row in agreeing}
     batches: list[list[Key]] = []
     room = 0
@@ -119,7 +125,7 @@ async def _odd_partitions(
             room = HASHED_ROWS
         batches[-1].append(key)
         room -= rows[key]
-    return batches, agreed, sum(rows.values()) - agreed
+    return batches, agreed, differing
 
 
 def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], tally: JoinTally) -> Iterator[RowName]:

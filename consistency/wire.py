@@ -13,6 +13,8 @@ QUORUM = 4
 """Consistency level: answer from this node's own storage only (4.0+, a JVM property allows it)."""
 
 INT = struct.Struct(">i")
+_WORTH_A_LOOK = 32
+"""Rows of a page from which it is looked whether they are all laid out alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class Page:
 
     def rows(self) -> list[tuple[bytes | None, ...]]:
         """Return the rows as tuples of cells; a null is None."""
+        uniform = self._uniform()
+        return list(uniform.iter_unpack(self.body)) if uniform else self._walk()
+
+    def _walk(self) -> list[tuple[bytes | None, ...]]:
         body, width = self.body, self.column_count
         cells: list[bytes | None] = []
         add = cells.append
@@ -59,3 +65,29 @@ class Page:
                 add(body[at : at + length])
                 at += length
         return list(zip(*[iter(cells)] * width, strict=True))
+
+    def _uniform(self) -> struct.Struct | None:
+        """Return the layout of a row where all rows have it: then C takes them apart, ten times as fast.
+
+        Rows of hashes of a table with keys of fixed size are like that. Every length in front of a cell is looked at.
+        """
+        if self.row_count < _WORTH_A_LOOK:
+            return None
+        layout = [">"]
+        at = 0
+        for _ in range(self.column_count):
+            length = INT.unpack_from(self.body, at)[0]
+            if length < 0:
+                return None
+            layout.append(f"4x{length}s")
+            at += 4 + length
+        row = struct.Struct("".join(layout))
+        if row.size * self.row_count != len(self.body):
+            return None
+        at = 0
+        for _ in range(self.column_count):
+            prefix = self.body[at : at + 4]
+            if any(self.body[at + i :: row.size] != prefix[i : i + 1] * self.row_count for i in range(4)):
+                return None
+            at += 4 + INT.unpack(prefix)[0]
+        return row

@@ -6,7 +6,7 @@ import asyncio
 
 from consistency.reader import Clock
 
-DEFAULT_RATE = 500.0
+DEFAULT_RATE = 2_000.0
 _LOOK_EVERY_S = 0.25
 
 

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.cluster
 
 CANARY = "canary7f3a"
 PASSWORD = "secret canary7f3a word"
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def shop(guarded_cluster: RunningCluster) -> Iterator[RunningCluster]:
 
 def documented_grants() -> list[str]:
     """Return the GRANT statements of README.md, as an operator would copy them."""
-    text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
     return re.findall(r"^ {4}(GRANT [^;]+);", text, re.MULTILINE)
 
 
@@ -67,6 +68,40 @@ def test_a_role_of_the_documented_rights_checks_and_audits(shop: RunningCluster)
     audit = shop.command("audit", "shop", user="checker", password=PASSWORD)
     assert audit.returncode == 0, audit.stdout + audit.stderr
     assert PASSWORD not in done.stdout + done.stderr + audit.stdout + audit.stderr
+
+
+def test_a_role_of_the_documented_rights_repairs_and_one_without_is_told_which_it_lacks(
+    shop: RunningCluster, tmp_path: Path
+) -> None:
+    """The checker finds and plans, and may not write; the repairer of README.md writes; then all is consistent."""
+    shop.ddl(f"CREATE ROLE IF NOT EXISTS repairer WITH LOGIN = true AND PASSWORD = '{PASSWORD}'")
+    (modify,) = re.findall(r"`(GRANT MODIFY [^`]+)`", README.read_text(encoding="utf-8"))
+    for grant in (*(g.replace(" TO checker", " TO repairer") for g in documented_grants()), modify):
+        shop.ddl(grant)
+    shop.ddl("CREATE TABLE shop.mended (id int PRIMARY KEY, v text)")
+    shop.load("INSERT INTO shop.mended (id, v) VALUES (?, ?)", ((i, "v") for i in range(50)))
+    shop.on(1, "DELETE FROM shop.mended WHERE id = 7")
+    findings, made, journal = (str(tmp_path / name) for name in ("findings.jsonl", "plan.jsonl", "journal.jsonl"))
+    as_checker = {"user": "checker", "password": PASSWORD}
+
+    def permitted() -> bool:
+        words = ("check", "shop.mended", "--findings", findings, "--settle", "0.3")
+        return all(shop.command(*words, user=u, password=PASSWORD).returncode == 1 for u in ("checker", "repairer"))
+
+    eventually(permitted, 60, "the grants' arrival on every node")
+    planned = shop.command("repair", "plan", findings, "-o", made, "--settle", "0.3", **as_checker)
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    refused = shop.command("repair", "apply", made, "--journal", str(tmp_path / "refused.jsonl"), "--yes", **as_checker)
+    assert refused.returncode not in (0, 1), refused.stdout + refused.stderr
+    assert "MODIFY" in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
+    applied = shop.command("repair", "apply", made, "--journal", journal, "--yes", user="repairer", password=PASSWORD)
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    again = shop.command("check", "shop.mended", **as_checker)
+    assert again.returncode == 0, again.stdout + again.stderr
+    for done in (planned, refused, applied, again):
+        assert PASSWORD not in done.stdout + done.stderr
+    shop.ddl("DROP ROLE repairer")
 
 
 @pytest.mark.parametrize("source", ["environment", "file", "toml", "cqlshrc", "credentials"])
@@ -176,9 +211,12 @@ def canaries(guarded_cluster: RunningCluster) -> Iterator[RunningCluster]:
 
 @pytest.mark.parametrize("route", [route.value for route in Route])
 def test_no_value_key_or_secret_is_written_anywhere(canaries: RunningCluster, tmp_path: Path, route: str) -> None:
-    """stdout, stderr, JSON, findings (but for its keys), with debugging on: not one canary."""
+    """stdout, stderr, JSON, page, metrics, log, ledger, findings (but for its keys), with debugging on: no canary."""
     report, findings = tmp_path / "report.json", tmp_path / "findings.jsonl"
-    arguments = ("birds", "--route", route, "--json", str(report), "--findings", str(findings), "--settle", "0.3")
+    page, metrics, log, ledger = (tmp_path / name for name in ("page.html", "check.prom", "log.jsonl", "ledger.sqlite"))
+    files = ("--json", report, "--findings", findings, "--html", page, "--metrics", metrics, "--ledger", ledger)
+    logs = ("--log-file", log, "--log-level", "debug")
+    arguments = ("birds", "--route", route, "--settle", "0.3", *map(str, (*files, *logs)))
     with Checker(canaries, *arguments, environ={"CONSISTENCY_DEBUG": "1"}) as checker:
         assert checker.wait(120) == 1, checker.stderr
     found = list(read_findings(findings))
@@ -189,9 +227,13 @@ def test_no_value_key_or_secret_is_written_anywhere(canaries: RunningCluster, tm
         del row["key_hex"], row["token"]
     for name, text in {
         "stdout": checker.stdout, "stderr": checker.stderr, "json": report.read_text(), "findings": json.dumps(rows),
+        "page": page.read_text(), "metrics": metrics.read_text(), "log": log.read_text(),
     }.items():  # fmt: skip
         assert not [secret for secret in _SECRETS if secret in _without_numbers(text)], name
         assert canaries.environ()["CONSISTENCY_PASSWORD"] + "\n" not in text
+    kept = b"".join(path.read_bytes() for path in tmp_path.glob("ledger.sqlite*"))
+    assert kept
+    assert not [secret for secret in (CANARY, CANARY.encode().hex()) if secret.encode() in kept]
 
 
 def _without_numbers(text: str) -> str:

@@ -134,6 +134,17 @@ def test_small_partitions_are_not_worth_a_digest_each() -> None:
     assert not partitions.worth_it(READING)
 
 
+def test_partitions_that_mostly_differ_are_not_worth_a_digest_each() -> None:
+    """Their rows are hashed all the same."""
+    scenario, partitions = Scenario(table=PLAIN), Partitions()
+    scenario.fill(30, 5)
+    for p in range(16):
+        scenario.apply(row(p, 1, LONG_AGO_US + 9, v0=int_bytes(1)), on=[2])
+    assert len(found(scenario, partitions)[0]) == 16
+    assert (partitions.groups, partitions.rows, partitions.differing) == (30, 150, 80)
+    assert not partitions.worth_it(READING)
+
+
 def test_a_leaf_is_hashed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pieces find what the whole finds, each row once."""
     whole, counted = found(damaged(random.Random(5)))
