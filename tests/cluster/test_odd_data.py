@@ -151,7 +151,7 @@ def test_very_many_tables(cluster: RunningCluster, tmp_path: Path) -> None:
     cluster.keyspace("many")
     cluster.tables(f"CREATE TABLE many.t{i:03d} (id int PRIMARY KEY, v text)" for i in range(TABLES))
     for i in range(TABLES):
-        cluster.everywhere(f"INSERT INTO many.t{i:03d} (id, v) VALUES (1, 'v')")
+        cluster.load(f"INSERT INTO many.t{i:03d} (id, v) VALUES (?, ?)", [(1, "v")])
     cluster.on(3, f"DELETE FROM many.t{TABLES - 1:03d} WHERE id = 1")
     done = check(cluster, tmp_path, "many")
     assert done.found == {expected(f"t{TABLES - 1:03d}", "missing", {"id": 1})}

@@ -124,6 +124,18 @@ def test_only_the_rows_of_differing_partitions_are_hashed(monkeypatch: pytest.Mo
     assert tally.rows == 500
 
 
+@pytest.mark.parametrize("holders", [[1], [2], [3], [2, 3]])
+def test_a_partition_that_not_every_replica_has_is_hashed(holders: list[int]) -> None:
+    """Whichever of them has it, the first one asked or not."""
+    scenario = Scenario(table=PLAIN)
+    scenario.fill(20, 5)
+    for c in range(5):
+        scenario.apply(row(77, c, LONG_AGO_US, v0=int_bytes(1)), on=holders)
+    differences_found, tally = found(scenario)
+    assert sorted(d.name.key for d in differences_found) == [(int_bytes(77), int_bytes(c)) for c in range(5)]
+    assert tally.rows == 105
+
+
 def test_small_partitions_are_not_worth_a_digest_each() -> None:
     """Once a table's partitions are known to hold a row or two, their rows are hashed at once."""
     scenario, partitions = Scenario(table=PLAIN), Partitions()

@@ -39,6 +39,8 @@ def test_rows_of_one_partition_are_asked_for_together() -> None:
     assert batch.cql.endswith("WHERE p0 = ? AND c0 IN ?")
     listed = int_bytes(3) + b"".join(int_bytes(4) + int_bytes(c) for c in range(3))
     assert batch.values == (int_bytes(1), listed)
+    assert batch.expects([key(1, 0), key(1, 2)])
+    assert not batch.expects([key(1, 3)])
 
 
 def test_rows_of_one_clustering_key_are_asked_for_together() -> None:
