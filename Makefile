@@ -32,7 +32,7 @@ soak: $(BUILT) ## the long variants, an hour and more; figures at the end of eac
 	CONSISTENCY_SEEDS=100000 $(BIN)/python -m pytest tests/unit/test_simulation.py $(ARGS)
 	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/cluster/test_faults.py $(ARGS)
 	CONSISTENCY_LOAD_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_load.py $(ARGS)
-	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/cluster/test_odd_data.py $(ARGS)
+	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/cluster/test_odd_data.py tests/cluster/test_scale.py $(ARGS)
 	CONSISTENCY_SOAK=1 CONSISTENCY_TEST_VNODES=1 $(BIN)/python -m pytest tests/cluster/test_topology.py $(ARGS)
 	CONSISTENCY_TEST_VNODES=256 $(BIN)/python -m pytest tests/cluster/test_topology.py $(ARGS)
 	CONSISTENCY_SOAK_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_lanes.py $(ARGS)

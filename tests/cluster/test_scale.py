@@ -1,4 +1,7 @@
-"""Acceptance at size: 500 planted divergences among 200,000 rows, and a partition of 300,000 rows."""
+"""At size: 500 planted divergences among many rows, and one partition of many rows.
+
+CONSISTENCY_SOAK=1 (`make soak`) takes 200,000 rows and a partition of 300,000.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,13 @@ from consistency.reading import Depth, Route
 from consistency.verdict import ExitCode
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import as_expected, expected
+from tests.support.figures import LONG
 from tests.support.modes import MODES
 
 pytestmark = pytest.mark.cluster
 
-ROWS = 200_000
+ROWS = 200_000 if LONG else 50_000
+WIDEST = 300_000 if LONG else 100_000
 _PER_BATCH = 100
 
 
@@ -37,7 +42,7 @@ def load_in_batches(cluster: RunningCluster, table: str, partitions: int, base_u
 
 @pytest.fixture(scope="module")
 def big(cluster: RunningCluster) -> tuple[RunningCluster, int]:
-    """200,000 rows in 2,000 partitions, equal everywhere."""
+    """Partitions of a hundred rows, equal everywhere."""
     cluster.keyspace("scale")
     cluster.ddl("CREATE TABLE scale.big (p int, c int, a text, b int, PRIMARY KEY (p, c))")
     base_us = time.time_ns() // 1000 - 3_600_000_000
@@ -57,7 +62,7 @@ def test_a_clean_table_is_consistent_by_every_mode(big: tuple[RunningCluster, in
 
 
 def test_500_divergences_of_every_kind_are_found_exactly(big: tuple[RunningCluster, int], tmp_path: Path) -> None:
-    """Among 200,000 rows exactly the 500 damaged ones are found, by every route and locality."""
+    """Exactly the 500 damaged rows are found, by every route and locality."""
     cluster, base = big
     wanted = plant_500(cluster, "scale.big", base)
     assert len(wanted) == 500
@@ -74,10 +79,10 @@ def test_500_divergences_of_every_kind_are_found_exactly(big: tuple[RunningClust
 
 
 def plant_500(cluster: RunningCluster, table: str, base: int) -> set[tuple[str, str, str]]:
-    """Plant 500 damaged rows, a hundred partitions apart by turns, on the three nodes in turn."""
+    """Plant 500 damaged rows, spread over all partitions, on the three nodes in turn."""
     wanted: set[tuple[str, str, str]] = set()
     for i in range(500):
-        p, c, n = i * 4, i % _PER_BATCH, i % 3 + 1
+        p, c, n = i * (ROWS // _PER_BATCH // 500), i % _PER_BATCH, i % 3 + 1
         where = f"p = {p} AND c = {c}"
         kind, key = list(Kind)[i % 6], {"p": p, "c": c}
         if kind is Kind.MISSING:
@@ -98,7 +103,7 @@ def plant_500(cluster: RunningCluster, table: str, base: int) -> set[tuple[str, 
     return wanted
 
 
-def test_one_partition_of_300_000_rows(cluster: RunningCluster, tmp_path: Path) -> None:
+def test_one_partition_of_very_many_rows(cluster: RunningCluster, tmp_path: Path) -> None:
     """A table that is one huge partition is checked whole, its damage found row by row, by both routes."""
     cluster.keyspace("widest")
     cluster.ddl("CREATE TABLE widest.one (p int, c int, s text static, v text, PRIMARY KEY (p, c))")
@@ -109,17 +114,17 @@ def test_one_partition_of_300_000_rows(cluster: RunningCluster, tmp_path: Path) 
         + "APPLY BATCH"
     )
     cluster.load_prepared(
-        insert, ([x for c in range(i, i + 100) for x in (c, f"v{c}")] for i in range(0, 300_000, 100))
+        insert, ([x for c in range(i, i + 100) for x in (c, f"v{c}")] for i in range(0, WIDEST, 100))
     )
     report = cluster.check("widest")
     assert report.exit_code is ExitCode.CONSISTENT, summary(report)
-    assert report.tables[0].rows == 300_000
-    cluster.on(1, f"DELETE FROM widest.one USING TIMESTAMP {base + 1} WHERE p = 1 AND c = 150000")
-    cluster.on(2, f"UPDATE widest.one USING TIMESTAMP {base + 1} SET v = 'x' WHERE p = 1 AND c = 299999")
+    assert report.tables[0].rows == WIDEST
+    cluster.on(1, f"DELETE FROM widest.one USING TIMESTAMP {base + 1} WHERE p = 1 AND c = {WIDEST // 2}")
+    cluster.on(2, f"UPDATE widest.one USING TIMESTAMP {base + 1} SET v = 'x' WHERE p = 1 AND c = {WIDEST - 1}")
     cluster.on(3, f"UPDATE widest.one USING TIMESTAMP {base} SET s = 'static' WHERE p = 1")
     wanted = {
-        expected("one", "missing", {"p": 1, "c": 150000}),
-        expected("one", "stale", {"p": 1, "c": 299999}),
+        expected("one", "missing", {"p": 1, "c": WIDEST // 2}),
+        expected("one", "stale", {"p": 1, "c": WIDEST - 1}),
         expected("one", "missing", {"p": 1}),
     }
     for route in Route:
