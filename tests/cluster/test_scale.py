@@ -113,9 +113,7 @@ def test_one_partition_of_very_many_rows(cluster: RunningCluster, tmp_path: Path
         + f"INSERT INTO widest.one (p, c, v) VALUES (1, ?, ?) USING TIMESTAMP {base}; " * 100
         + "APPLY BATCH"
     )
-    cluster.load_prepared(
-        insert, ([x for c in range(i, i + 100) for x in (c, f"v{c}")] for i in range(0, WIDEST, 100))
-    )
+    cluster.load_prepared(insert, ([x for c in range(i, i + 100) for x in (c, f"v{c}")] for i in range(0, WIDEST, 100)))
     report = cluster.check("widest")
     assert report.exit_code is ExitCode.CONSISTENT, summary(report)
     assert report.tables[0].rows == WIDEST
