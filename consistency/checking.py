@@ -41,16 +41,19 @@ _DRIFT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """What to check and how; None leaves the choice to the tool."""
+    """What to check and how; None leaves the choice to the tool. As the options of `consistency check`."""
 
     names: tuple[str, ...] = ()
     depth: Depth | None = None
     route: Route | None = None
     dc: str | None = None
+    """Compare the replicas of this data centre only."""
     views: bool = False
     non_owners: bool = False
     findings: Path | None = None
+    """Where all findings are written, one JSON object a line; mode 0600, no values."""
     settle_window_s: float = DEFAULT_WINDOW_S
+    """For how many seconds a difference must last before it is claimed."""
     rf_minimum: int = 3
     run_time_s: float | None = None
     """Begin no further range after this long; the ranges read longest ago come first."""

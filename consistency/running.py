@@ -10,13 +10,15 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from consistency.errors import UsageError
+from consistency.errors import InternalError, UsageError
 from consistency.findings import Finding
 from consistency.observer import Observer, Silent
 from consistency.report import Report
 
 _MOST_WAITING = 1_000
 """Findings that wait to be taken; beyond these the check waits."""
+
+_NOT_BEGUN = "this check was not begun: use it in a with statement"
 
 Work = Callable[[threading.Event, Observer, Callable[[], Awaitable[None]]], Coroutine[Any, Any, Report]]
 """A check: ends early when the event is set, tells the observer, and waits for room after each finding."""
@@ -58,7 +60,9 @@ class RunningCheck:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cancel()
-        self._ended()
+        if self._thread is not None:
+            self._thread.join()
+        self._findings.clear()
         if kind is None and not self._raised:
             self._raise()
 
@@ -82,10 +86,10 @@ class RunningCheck:
 
         Raises what `check` raises.
         """
-        self._ended()
+        self._end()
         self._raise()
         if self._report is None:
-            raise UsageError("this check was not begun: use it in a with statement")
+            raise InternalError("a check ended without a report")
         return self._report
 
     def _run(self) -> None:
@@ -115,7 +119,8 @@ class RunningCheck:
 
     def _next(self) -> Finding | None:
         """Return the next finding, or None where the check has ended and all were taken."""
-        self._require_begun()
+        if self._thread is None:
+            raise UsageError(_NOT_BEGUN)
         with self._changed:
             while not self._findings and not self.done:
                 self._changed.wait()
@@ -123,10 +128,10 @@ class RunningCheck:
         self._make_room()
         return found
 
-    def _ended(self) -> None:
+    def _end(self) -> None:
         """Wait for the end; whoever waits for it takes no more findings."""
         if self._thread is None:
-            return
+            raise UsageError(_NOT_BEGUN)
         with self._changed:
             self._dropping = True
             self._findings.clear()
@@ -137,10 +142,6 @@ class RunningCheck:
         if self._loop is not None and len(self._findings) < _MOST_WAITING:
             with suppress(RuntimeError):  # the loop has ended: nobody waits
                 self._loop.call_soon_threadsafe(self._drained.set)
-
-    def _require_begun(self) -> None:
-        if self._thread is None:
-            raise UsageError("this check was not begun: use it in a with statement")
 
     def _raise(self) -> None:
         if self._error is not None:
