@@ -53,7 +53,11 @@ class RunningCheck:
             raise UsageError("this check was begun already: call begin_check again for another")
         # A daemon: a second Ctrl-C leaves without waiting for nodes that are silent.
         self._thread = threading.Thread(target=self._run, name="consistency-check", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # Ctrl-C while the thread begins: nobody would end it
+            self.cancel()
+            raise
         return self
 
     def __exit__(

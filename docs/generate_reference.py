@@ -231,7 +231,7 @@ def _default(owner: Any, field: ast.AnnAssign, source: str) -> str:
     if known.default is dataclasses.MISSING or field.value is None:
         return ""
     plain = known.default is None or type(known.default) in {bool, int, float, str, tuple}
-    return f" = {known.default!r}" if plain else f" = {ast.get_source_segment(source, field.value)}"
+    return f" = {repr(known.default).replace(chr(39), chr(34))}" if plain else f" = {ast.get_source_segment(source, field.value)}"
 
 
 def _method(owner: Any, name: str) -> list[str]:

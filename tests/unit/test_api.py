@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 import itertools
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from consistency import (
     preflight,
     running,
 )
+from repair import Tally
 from tests.unit.fake_cluster import FakeCluster, Version, opener
 
 AT_ONCE = CheckOptions(settle_window_s=0)
@@ -60,7 +62,7 @@ def endless(cluster: FakeCluster) -> Iterator[threading.Event]:
 
     async def wait() -> None:
         began.set()
-        await asyncio.sleep(60)
+        await asyncio.sleep(20)
 
     cluster.on_digest = wait
     yield began
@@ -144,6 +146,20 @@ def test_leaving_early_cancels(cluster: FakeCluster, endless: threading.Event, l
         assert endless.wait(10)
         raise leaving
     assert time.monotonic() - started < 10
+    assert under_way.report.interrupted
+
+
+def test_ctrl_c_is_noticed_while_the_loop_waits(cluster: FakeCluster, endless: threading.Event) -> None:
+    """The real signal, with no finding to come: the loop ends at once, the check soon after."""
+
+    def interrupt() -> None:
+        assert endless.wait(10)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    under_way = begin_check("shop", options=AT_ONCE)
+    with pytest.raises(KeyboardInterrupt), under_way:
+        list(under_way)
     assert under_way.report.interrupted
 
 
@@ -233,6 +249,32 @@ def test_within_an_event_loop_each_function_says_what_to_do_instead(cluster: Fak
             return int(under_way.report.exit_code)
 
     assert asyncio.run(notebook()) == 0
+
+
+def test_a_repair_is_told_of_progress_and_cancel(
+    monkeypatch: pytest.MonkeyPatch, no_settings_of_this_machine: None, tmp_path: Path
+) -> None:
+    """What `apply` is given reaches the work between rows; `resume` refuses what is no journal."""
+    said: list[int] = []
+
+    async def work(*given: Any, stop: asyncio.Event, progress: Callable[[Tally], None], **_: Any) -> Tally:
+        await asyncio.wait_for(stop.wait(), 10)
+        progress(Tally(3, interrupted=True))
+        return Tally(3, interrupted=True)
+
+    monkeypatch.setattr("repair.run.run_apply", work)
+    cancel = threading.Event()
+    threading.Timer(0.1, cancel.set).start()
+    plan: Any = object()
+    tally = repair.apply(plan, tmp_path / "journal", cancel=cancel, progress=lambda t: said.append(t.total))
+    assert (tally.interrupted, said) == (True, [3])
+    assert not (tmp_path / "journal").exists()
+    (tmp_path / "no-journal").write_text("{}\n")
+    (tmp_path / "no-journal").chmod(0o600)
+    with pytest.raises(UsageError, match="not a repair journal"):
+        repair.resume(tmp_path / "no-journal")
+    with pytest.raises(UsageError, match="either hosts or settings"):
+        repair.apply(plan, tmp_path / "journal", hosts="10.0.0.1", settings=ConnectionSettings())
 
 
 def test_settings_are_given_or_found(monkeypatch: pytest.MonkeyPatch, no_settings_of_this_machine: None) -> None:
