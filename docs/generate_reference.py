@@ -230,8 +230,9 @@ def _default(owner: Any, field: ast.AnnAssign, source: str) -> str:
         return f" = {known.default_factory.__name__}()"
     if known.default is dataclasses.MISSING or field.value is None:
         return ""
-    plain = known.default is None or type(known.default) in {bool, int, float, str, tuple}
-    return f" = {repr(known.default).replace(chr(39), chr(34))}" if plain else f" = {ast.get_source_segment(source, field.value)}"
+    if known.default is None or type(known.default) in {bool, int, float, str, tuple}:
+        return " = " + repr(known.default).replace("'", '"')
+    return f" = {ast.get_source_segment(source, field.value)}"
 
 
 def _method(owner: Any, name: str) -> list[str]:
