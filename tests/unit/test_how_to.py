@@ -47,10 +47,23 @@ def test_every_script_of_a_page_can_be_read_by_its_language(page: str) -> None:
 def test_every_name_that_a_page_imports_is_public(page: str) -> None:
     """Of this project's packages: a script that is copied goes on working."""
     for block in blocks(page, "python"):
-        for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in {"consistency", "repair"}:
-                package = importlib.import_module(node.module or "")
-                assert {alias.name for alias in node.names} <= set(package.__all__)
+        require_public(block)
+
+
+def test_the_readme_shows_a_script_that_can_be_read() -> None:
+    """Its example of the library is Python, and imports what is public."""
+    section = text_of("README.md").partition("## As a library\n")[2].partition("\n## ")[0]
+    code = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
+    assert "begin_check(" in code
+    require_public(code)
+
+
+def require_public(code: str) -> None:
+    """Fail where a script imports a name of ours that is not promised to stay."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in {"consistency", "repair"}:
+            package = importlib.import_module(node.module or "")
+            assert {alias.name for alias in node.names} <= set(package.__all__)
 
 
 def test_the_readme_links_to_every_page() -> None:
