@@ -1,25 +1,123 @@
 """Prove that the replicas of a Cassandra cluster hold the same rows.
 
-As a library: `from consistency import audit, check, preflight`; see `consistency.api`.
+As a library, everything that is named here is stable: `check`, `begin_check`, `audit` and `preflight` do what the
+commands do, the rest is what goes into them and comes out. Importing the package loads no driver; using a name does.
+Every error is a `ConsistencyError`: one line that says the way out, without a key, a value or a secret.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from consistency.api import audit, check, preflight
+    from consistency.access import ReadLimits
+    from consistency.api import AuditReport, audit, begin_check, check, connection_settings, preflight
+    from consistency.checking import CheckOptions
+    from consistency.errors import (
+        ConnectError,
+        ConsistencyError,
+        LedgerError,
+        LockedError,
+        ReplicaError,
+        SchemaError,
+        SettingsError,
+        TopologyError,
+        UsageError,
+    )
+    from consistency.findings import Finding, Kind, ReplicaView, State, read_findings
+    from consistency.observer import Observer, Progress, Silent
+    from consistency.reading import Depth, Locality, Route
+    from consistency.report import Report, Severity, TableReport, Unread, Violation
+    from consistency.running import RunningCheck
+    from consistency.settings import ConnectionSettings, TlsSettings
+    from consistency.takedown import Answer, Preflight
+    from consistency.takedown_facts import PreflightOptions
+    from consistency.throttle import Politeness
+    from consistency.verdict import Coverage, ExitCode, Verdict
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "audit", "check", "preflight"]
+_FROM = {
+    "access": ("ReadLimits",),
+    "api": ("AuditReport", "audit", "begin_check", "check", "connection_settings", "preflight"),
+    "checking": ("CheckOptions",),
+    "errors": (
+        "ConnectError",
+        "ConsistencyError",
+        "LedgerError",
+        "LockedError",
+        "ReplicaError",
+        "SchemaError",
+        "SettingsError",
+        "TopologyError",
+        "UsageError",
+    ),
+    "findings": ("Finding", "Kind", "ReplicaView", "State", "read_findings"),
+    "observer": ("Observer", "Progress", "Silent"),
+    "reading": ("Depth", "Locality", "Route"),
+    "report": ("Report", "Severity", "TableReport", "Unread", "Violation"),
+    "running": ("RunningCheck",),
+    "settings": ("ConnectionSettings", "TlsSettings"),
+    "takedown": ("Answer", "Preflight"),
+    "takedown_facts": ("PreflightOptions",),
+    "throttle": ("Politeness",),
+    "verdict": ("Coverage", "ExitCode", "Verdict"),
+}
+"""Which module each name is loaded from when it is first used."""
+
+__all__ = [
+    "Answer",
+    "AuditReport",
+    "CheckOptions",
+    "ConnectError",
+    "ConnectionSettings",
+    "ConsistencyError",
+    "Coverage",
+    "Depth",
+    "ExitCode",
+    "Finding",
+    "Kind",
+    "LedgerError",
+    "Locality",
+    "LockedError",
+    "Observer",
+    "Politeness",
+    "Preflight",
+    "PreflightOptions",
+    "Progress",
+    "ReadLimits",
+    "ReplicaError",
+    "ReplicaView",
+    "Report",
+    "Route",
+    "RunningCheck",
+    "SchemaError",
+    "SettingsError",
+    "Severity",
+    "Silent",
+    "State",
+    "TableReport",
+    "TlsSettings",
+    "TopologyError",
+    "Unread",
+    "UsageError",
+    "Verdict",
+    "Violation",
+    "__version__",
+    "audit",
+    "begin_check",
+    "check",
+    "connection_settings",
+    "preflight",
+    "read_findings",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the library's functions on first use, so that importing the package does not load the driver."""
-    if name in {"audit", "check", "preflight"}:
-        from consistency import api  # noqa: PLC0415 - that is the point
-
-        return getattr(api, name)
+    """Load a name on first use, so that importing the package does not load the driver."""
+    for module, names in _FROM.items():
+        if name in names:
+            return getattr(importlib.import_module(f"consistency.{module}"), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

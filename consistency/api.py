@@ -1,31 +1,35 @@
 """The library: what the commands do, without a terminal. Synchronous; an async program calls the `run_` functions.
 
-from consistency import check
+from consistency import begin_check, check
 report = check("shop.orders", hosts="10.0.0.1,10.0.0.2")
-print(report.verdict, report.as_json()["coverage"])
+with begin_check("shop", hosts="10.0.0.1") as running:
+    for finding in running:
+        print(finding.kind.value, finding.table, finding.key)
 """
 
 from __future__ import annotations
 
-import asyncio
 import difflib
+import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from consistency.access import ReadLimits
 from consistency.auditing import judge_replication
-from consistency.checking import CheckOptions, run_check
+from consistency.calling import run, stopping
+from consistency.checking import CheckOptions, plenty, run_check
 from consistency.errors import UsageError
 from consistency.ledger import open_ledger
 from consistency.lock import one_run
-from consistency.observer import Observer
+from consistency.observer import Observer, Progress, ProgressTeller, Several
 from consistency.reader import ClusterReader
 from consistency.reading import Locality
 from consistency.report import Report, Severity, Violation
 from consistency.ring import Ring
+from consistency.running import RunningCheck
 from consistency.schema import Keyspace
 from consistency.scope import parse_name
 from consistency.session import open_cluster
@@ -77,45 +81,120 @@ def check(
     limits: ReadLimits | None = None,
     locality: Locality | None = None,
     observer: Observer | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    cancel: threading.Event | None = None,
     ledger: Path | None = None,
 ) -> Report:
     """Check keyspaces and tables (all of the users' when none is named) and return the report.
 
-    How to connect comes from `settings`, else from `hosts` and the same environment and files that the
-    command reads. Raises a ConsistencyError where the check could not run; what could not be read of a
-    table is in the report. With a `ledger` the run is remembered there, and no other may go on meanwhile
-    (LockedError); what is wrong with the file is a warning.
+    `names` are `keyspace` or `keyspace.table`, as cqlsh writes them. How to connect comes from `settings`, else
+    from `hosts` (`"10.0.0.1,10.0.0.2:9043"`) and the same environment and files that the command reads. `limits`
+    say how hard the cluster is asked, `locality` forces how replicas are read.
+
+    `progress` is called with a `Progress` each time something was read or found, `observer` is told more. Both are
+    called on this thread; an exception in them ends the check and is raised. Setting `cancel` from another thread
+    ends the check within seconds: the report is then a true partial one (`interrupted`).
+
+    With a `ledger` the run is remembered in that file, and no other may go on meanwhile (LockedError); what is wrong
+    with the file is a warning. Findings are in the report as counts and the first 20: `options.findings` names a
+    file for all of them, `begin_check` hands them over one by one.
+
+    Raises a ConsistencyError where the check could not run: UsageError for a name or an option, ConnectError,
+    TopologyError, LockedError. What could not be read of a table is in the report, not raised.
     """
+    call = _call(names, hosts, settings, options, limits, locality, observer, progress, ledger)
+    return run(lambda: _checked(call, cancel), "use begin_check, or await asyncio.to_thread(check, ...)")
 
-    async def run() -> Report:
-        chosen = options or CheckOptions()
-        if names:
-            chosen = replace(chosen, names=names)
-        async with open_cluster(_settings(settings, hosts), limits, locality=locality) as (reader, clock):
-            ring = await reader.ring()
-            require_dc(ring, chosen.dc)
-            if ledger is None:
-                return await run_check(reader, clock, chosen, observer)
-            with one_run(ring, ledger), open_ledger(ledger) as opened:
-                recorder = opened.recorder()
-                report = await run_check(reader, clock, chosen, observer, recorder=recorder)
-                for problem in filter(None, (opened.note, recorder.problem)):
-                    warnings.warn(problem, stacklevel=2)
-                return report
 
-    return asyncio.run(run())
+def begin_check(
+    *names: str,
+    hosts: str | None = None,
+    settings: ConnectionSettings | None = None,
+    options: CheckOptions | None = None,
+    limits: ReadLimits | None = None,
+    locality: Locality | None = None,
+    observer: Observer | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    ledger: Path | None = None,
+) -> RunningCheck:
+    """Check in a thread of its own, and hand over findings while it runs.
+
+    The arguments are those of `check`, and so is what is raised, in the thread that iterates. `observer` and
+    `progress` are called on the check's own thread.
+    """
+    call = _call(names, hosts, settings, options, limits, locality, observer, progress, ledger)
+
+    async def work(cancel: threading.Event, taker: Observer, room: Callable[[], Awaitable[None]]) -> Report:
+        return await _checked(replace(call, observer=Several(taker, call.observer)), cancel, room)
+
+    return RunningCheck(work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One check as it was asked for."""
+
+    settings: ConnectionSettings
+    options: CheckOptions
+    limits: ReadLimits | None
+    locality: Locality | None
+    observer: Observer
+    ledger: Path | None
+
+
+def _call(
+    names: tuple[str, ...],
+    hosts: str | None,
+    settings: ConnectionSettings | None,
+    options: CheckOptions | None,
+    limits: ReadLimits | None,
+    locality: Locality | None,
+    observer: Observer | None,
+    progress: Callable[[Progress], object] | None,
+    ledger: Path | None,
+) -> _Call:
+    chosen = options or CheckOptions()
+    told = [observer] if observer else []
+    told += [ProgressTeller(progress)] if progress else []
+    return _Call(
+        connection_settings(settings, hosts),
+        replace(chosen, names=names) if names else chosen,
+        limits,
+        locality,
+        Several(*told),
+        ledger,
+    )
+
+
+async def _checked(call: _Call, cancel: threading.Event | None, room: Callable[[], Awaitable[None]] = plenty) -> Report:
+    opened = open_cluster(call.settings, call.limits, locality=call.locality)
+    async with opened as (reader, clock), stopping(cancel) as stop:
+        ring = await reader.ring()
+        require_dc(ring, call.options.dc)
+        if call.ledger is None:
+            return await run_check(reader, clock, call.options, call.observer, stop, room=room)
+        with one_run(ring, call.ledger), open_ledger(call.ledger) as ledger:
+            recorder = ledger.recorder()
+            report = await run_check(reader, clock, call.options, call.observer, stop, recorder, room)
+            for problem in filter(None, (ledger.note, recorder.problem)):
+                warnings.warn(problem, stacklevel=2)
+            return report
 
 
 def audit(
     *keyspaces: str, hosts: str | None = None, settings: ConnectionSettings | None = None, rf_minimum: int = 3
 ) -> AuditReport:
-    """Judge replication and topology of these keyspaces (all, the system's too, when none is named)."""
+    """Judge replication and topology of these keyspaces (all, the system's too, when none is named).
 
-    async def run() -> AuditReport:
-        async with open_cluster(_settings(settings, hosts)) as (reader, _):
+    Reads the ring and the schema, no row. Fewer than `rf_minimum` replicas in a data centre are a violation. Raises a
+    ConsistencyError where the cluster cannot be reached or a keyspace does not exist.
+    """
+
+    async def judged() -> AuditReport:
+        async with open_cluster(connection_settings(settings, hosts)) as (reader, _):
             return await run_audit(reader, keyspaces, rf_minimum=rf_minimum)
 
-    return asyncio.run(run())
+    return run(judged, "await asyncio.to_thread(audit, ...)")
 
 
 def preflight(
@@ -125,13 +204,27 @@ def preflight(
     settings: ConnectionSettings | None = None,
     options: PreflightOptions | None = None,
 ) -> Preflight:
-    """Say whether a node (`address:port`, address or host id) may go down now; `answer` and `line` tell."""
+    """Say whether a node (`address:port`, address or host id) may go down now; `answer` and `line` tell.
 
-    async def run() -> Preflight:
-        async with open_look(_settings(settings, hosts)) as look:
+    With `options.wait_s` it asks again until the answer is yes or the time is over. Raises a ConsistencyError where
+    the cluster cannot be reached or the node is not one of it.
+    """
+
+    async def judged() -> Preflight:
+        async with open_look(connection_settings(settings, hosts)) as look:
             return await run_preflight(look, node, options or PreflightOptions())
 
-    return asyncio.run(run())
+    return run(judged, "await asyncio.to_thread(preflight, ...)")
+
+
+def connection_settings(settings: ConnectionSettings | None = None, hosts: str | None = None) -> ConnectionSettings:
+    """Return the settings given, else those that `hosts`, the environment and the files make.
+
+    With neither they are what the command would use: begin with them to change one (`dataclasses.replace`).
+    """
+    if settings is not None and hosts is not None:
+        raise UsageError("give either hosts or settings: the settings name the hosts already")
+    return settings or load_settings(GivenOptions(hosts=hosts))
 
 
 async def run_audit(reader: ClusterReader, names: Sequence[str], *, rf_minimum: int = 3) -> AuditReport:
@@ -168,9 +261,3 @@ def _keyspaces(schema: Mapping[str, Keyspace], names: Sequence[str]) -> tuple[st
 def _close(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, sorted(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _settings(settings: ConnectionSettings | None, hosts: str | None) -> ConnectionSettings:
-    if settings is not None and hosts is not None:
-        raise UsageError("give either hosts or settings: the settings name the hosts already")
-    return settings or load_settings(GivenOptions(hosts=hosts))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -41,16 +41,19 @@ _DRIFT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """What to check and how; None leaves the choice to the tool."""
+    """What to check and how; None leaves the choice to the tool. As the options of `consistency check`."""
 
     names: tuple[str, ...] = ()
     depth: Depth | None = None
     route: Route | None = None
     dc: str | None = None
+    """Compare the replicas of this data centre only."""
     views: bool = False
     non_owners: bool = False
     findings: Path | None = None
+    """Where all findings are written, one JSON object a line; mode 0600, no values."""
     settle_window_s: float = DEFAULT_WINDOW_S
+    """For how many seconds a difference must last before it is claimed."""
     rf_minimum: int = 3
     run_time_s: float | None = None
     """Begin no further range after this long; the ranges read longest ago come first."""
@@ -65,6 +68,10 @@ class CheckOptions:
             raise UsageError("--non-owners reads whole tables and cannot be cut into slices: leave out --run-time")
 
 
+async def plenty() -> None:
+    """Take findings as they come."""
+
+
 async def run_check(
     reader: ClusterReader,
     clock: Clock,
@@ -72,13 +79,15 @@ async def run_check(
     observer: Observer | None = None,
     stop: asyncio.Event | None = None,
     recorder: Recorder | None = None,
+    room: Callable[[], Awaitable[None]] = plenty,
 ) -> Report:
     """Check the tables in scope and return the report; setting `stop` ends early with a true partial one.
 
     UsageError where a name does not exist; nothing else that concerns a single table or replica is raised.
-    `recorder` writes down for later runs what was read and found.
+    `recorder` writes down for later runs what was read and found. `room` is awaited after each finding:
+    it returns when whoever takes them has room for more.
     """
-    run = _Run(reader, clock, options, observer or Silent(), recorder)
+    run = _Run(reader, clock, options, observer or Silent(), recorder, room)
     await run.prepare()
     return await run.finish(interrupted=await _interruptible(run.work(), stop))
 
@@ -114,7 +123,9 @@ class _Run:
         options: CheckOptions,
         observer: Observer,
         recorder: Recorder | None,
+        room: Callable[[], Awaitable[None]],
     ) -> None:
+        self._room = room
         self._reader = reader
         self._clock = clock
         self._options = options
@@ -254,9 +265,9 @@ class _Run:
             now_us=self._clock.now_us(),
             max_skew_s=self._options.scan.max_skew_s,
         )
-        self._report_finding(finding(outcome.reading, outcome.name, outcome.states, outcome.unread, judgement))
+        await self._report_finding(finding(outcome.reading, outcome.name, outcome.states, outcome.unread, judgement))
 
-    def _report_finding(self, found: Finding) -> None:
+    async def _report_finding(self, found: Finding) -> None:
         self._writer.write(found)
         full_name = f"{found.keyspace}.{found.table}"
         self._divergent[full_name] += 1
@@ -271,6 +282,7 @@ class _Run:
         if len(self._top) < _TOP_FINDINGS:
             self._top.append(found)
         self._observer.found(found)
+        await self._room()
 
     async def _look_for_drift(self, limit_s: float | None = None) -> None:
         """Take back what was said of a ring or a table that changed while it was scanned."""

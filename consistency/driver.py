@@ -8,6 +8,8 @@ Three things the driver does not offer are added here, each at a seam it does of
   expires during the scan expires for all of them, and remaining TTLs can be hashed. The driver has no name
   for it; it travels as a private key of the custom payload and is put into the frame by the encoder.
 * Values are bound as the bytes they already are.
+
+A Cluster of the caller's gets an execution profile and two sessions of ours, and is left as it was.
 """
 
 from __future__ import annotations
@@ -15,14 +17,13 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cassandra
 from cassandra import protocol
-from cassandra.auth import PlainTextAuthProvider
+from cassandra.auth import AuthProvider, PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, ResponseFuture
 from cassandra.connection import ConnectionException, DefaultEndPoint
 from cassandra.metadata import Murmur3Token
@@ -37,25 +38,17 @@ from consistency.errors import (
     ReplicaRefused,
     ReplicaTimeout,
     ReplicaUnavailable,
-    TooMuchToScan,
+    SettingsError,
 )
+from consistency.refusals import codes_in, connect_error, first_line, read_failure
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings
 from consistency.waiting import answer, at_most, until
-from consistency.wire import INT, ONE, Page, Statement
+from consistency.wire import INT, ONE, Page, Statement, Timed
 
 _NOW_PAYLOAD = "consistency.now_in_seconds"
-_NOW_FLAG = 0x0100
 _POOLS_S = 5.0
 _CLOSE_S = 2.0
-_TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
-_OWN_WORDS = {
-    "TombstoneOverwhelmingException": _TOO_MANY_TOMBSTONES,
-    "tombstones during query": _TOO_MANY_TOMBSTONES,
-    "LocalReadSizeTooLargeException": _READ_TOO_LARGE,
-    "but max allowed is": _READ_TOO_LARGE,
-}
-"""What the text of a server's exception says, and the failure code of a read that it stands for."""
 
 
 class _RawRows(protocol.ResultMessage):  # type: ignore[misc]
@@ -77,35 +70,6 @@ class _RawRows(protocol.ResultMessage):  # type: ignore[misc]
         self.parsed_rows = [(count, len(columns), f.read())]
 
 
-class _Timed:
-    """A QUERY or EXECUTE message with `now_in_seconds` appended, as native protocol v5 lays it out."""
-
-    custom_payload = None
-
-    def __init__(self, message: Any, now: bytes) -> None:
-        self._message = message
-        self._now = now
-        self.opcode = message.opcode
-        self.tracing = message.tracing
-
-    def send_body(self, f: io.BytesIO, protocol_version: int) -> None:
-        plain = io.BytesIO()
-        self._message.send_body(plain, protocol_version)
-        body = bytearray(plain.getvalue())
-        at = self._flags_offset(body)
-        flags = struct.unpack_from(">I", body, at)[0]
-        struct.pack_into(">I", body, at, flags | _NOW_FLAG)
-        f.write(body + self._now)
-
-    def _flags_offset(self, body: bytearray) -> int:
-        """Skip the query (or the two ids of a prepared one) and the consistency level."""
-        if isinstance(self._message, protocol.QueryMessage):
-            return 4 + int(INT.unpack_from(body, 0)[0]) + 2
-        at = 2 + struct.unpack_from(">H", body, 0)[0]
-        at += 2 + struct.unpack_from(">H", body, at)[0]
-        return int(at) + 2
-
-
 class _RawHandler(protocol.ProtocolHandler):  # type: ignore[misc]
     """Raw rows in, timed requests out."""
 
@@ -124,7 +88,7 @@ class _RawHandler(protocol.ProtocolHandler):  # type: ignore[misc]
         allow_beta_protocol_version: bool,  # noqa: FBT001
     ) -> bytes:
         now = (msg.custom_payload or {}).get(_NOW_PAYLOAD)
-        wire = _Timed(msg, now) if now is not None else msg
+        wire = msg if now is None else Timed(msg, now, prepared=not isinstance(msg, protocol.QueryMessage))
         encoded: bytes = super().encode_message(
             wire, stream_id, protocol_version, compressor, allow_beta_protocol_version
         )
@@ -134,10 +98,12 @@ class _RawHandler(protocol.ProtocolHandler):  # type: ignore[misc]
 class Connection:
     """An open cluster connection with a raw session, and a decoding one for system tables."""
 
-    def __init__(self, cluster: Any, raw: Any, decoded: Any) -> None:
+    def __init__(self, settings: ConnectionSettings, cluster: Any, raw: Any, decoded: Any, profile: Any) -> None:
+        self._settings = settings
         self._cluster = cluster
         self._raw = raw
         self._decoded = decoded
+        self._profile = profile
         self.sent, self.answered = Counter[tuple[str, int]](), Counter[tuple[str, int]]()  # by address and port
         self._prepared: dict[str, Any] = {}
 
@@ -151,21 +117,24 @@ class Connection:
         # The driver logs the server's warnings, which can quote a query with its key.
         logging.getLogger("cassandra").addHandler(logging.NullHandler())
         logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
-        cluster = _cluster(settings)
+        cluster, profile = _cluster(settings)
+        sessions: list[Any] = []
         try:
-            decoded = cluster.connect()
-            raw = cluster.connect()
+            sessions += [cluster.connect(), cluster.connect()]
         except Exception as error:
-            cluster.shutdown()
+            _leave(settings, cluster, sessions, profile)
             raise _connect_error(settings, error) from error
+        decoded, raw = sessions
         raw.client_protocol_handler = _RawHandler
-        for session in (raw, decoded):
+        for session in sessions:
             _await_pools(cluster, session)
-        return cls(cluster, raw, decoded)
+        return cls(settings, cluster, raw, decoded, profile)
 
     async def close(self) -> None:
-        """Close every connection; what waits for a silent node is left behind."""
-        await at_most(_CLOSE_S, self._cluster.shutdown)
+        """Close every connection of ours; what waits for a silent node is left behind."""
+        await at_most(
+            _CLOSE_S, lambda: _leave(self._settings, self._cluster, (self._raw, self._decoded), self._profile)
+        )
 
     @property
     def protocol_version(self) -> int:
@@ -174,9 +143,9 @@ class Connection:
 
     @property
     def username(self) -> str | None:
-        """The role that was logged in with, None without a login."""
+        """The role that was logged in with, None without a login, empty where a provider does not say."""
         provider = self._cluster.auth_provider
-        return None if provider is None else str(provider.username)
+        return None if provider is None else self._settings.username or str(getattr(provider, "username", None) or "")
 
     async def execute(self, node: Node, statement: Statement) -> Page:
         """Run one statement with `node` as its coordinator and return its page undecoded."""
@@ -252,6 +221,7 @@ class Connection:
             timeout=statement.timeout_s,
             paging_state=statement.paging_state,
             host=self._host(node),
+            execution_profile=self._profile,
         )
 
     def _host(self, node: Node) -> Any:
@@ -277,14 +247,17 @@ async def _result(node: Node, future: Any, timeout_s: float) -> Any:
         raise translate(node, error) from error
 
 
-def _cluster(settings: ConnectionSettings) -> Any:
+def _cluster(settings: ConnectionSettings) -> tuple[Any, Any]:
+    """Return a cluster to open sessions of, and the name of the execution profile that is ours."""
     profile = ExecutionProfile(
         load_balancing_policy=RoundRobinPolicy(),
         retry_policy=FallthroughRetryPolicy(),
         row_factory=_rows_as_they_are,
         request_timeout=30.0,
     )
-    return Cluster(
+    if settings.cluster is not None:
+        return settings.cluster, _add_profile(settings.cluster, profile)
+    cluster = Cluster(
         contact_points=[DefaultEndPoint(host, port) for host, port in settings.contact_points],
         port=settings.port,
         auth_provider=_auth(settings),
@@ -300,9 +273,44 @@ def _cluster(settings: ConnectionSettings) -> Any:
         prepare_on_all_hosts=False,
         reprepare_on_up=False,
     )
+    return cluster, EXEC_PROFILE_DEFAULT
+
+
+def _add_profile(cluster: Any, profile: ExecutionProfile) -> object:
+    """Add our profile to a Cluster of the caller's, under a name that is nobody else's."""
+    if not isinstance(cluster, Cluster):
+        msg = f"cluster must be a cassandra.cluster.Cluster, not {type(cluster).__name__}"
+        raise SettingsError(msg)
+    if cluster.is_shutdown:
+        raise SettingsError("the Cluster given was shut down: give one that is open, or not connected yet")
+    name = object()
+    try:
+        cluster.add_execution_profile(name, profile)
+    except ValueError:
+        raise SettingsError(
+            "the Cluster given has policies of its own without execution profiles: make it with execution_profiles="
+        ) from None
+    return name
+
+
+def _leave(settings: ConnectionSettings, cluster: Any, sessions: Sequence[Any], profile: Any) -> None:
+    """Close what is ours: of a Cluster of the caller's, our sessions and profile alone."""
+    if settings.cluster is None:
+        cluster.shutdown()
+        return
+    for session in sessions:
+        session.shutdown()
+        cluster.sessions.discard(session)
+    cluster.profile_manager.profiles.pop(profile, None)
 
 
 def _auth(settings: ConnectionSettings) -> Any:
+    if settings.auth_provider is not None:
+        if not isinstance(settings.auth_provider, AuthProvider):
+            kind = type(settings.auth_provider).__name__
+            msg = f"auth_provider must be a cassandra.auth.AuthProvider, not {kind}"
+            raise SettingsError(msg)
+        return settings.auth_provider
     if settings.username is None:
         return None
     return PlainTextAuthProvider(settings.username, settings.password)
@@ -316,34 +324,18 @@ def _rows_as_they_are(names: Sequence[str], rows: Sequence[Any]) -> Sequence[Any
 
 
 def _connect_error(settings: ConnectionSettings, error: Exception) -> ConnectError:
-    """Turn the driver's nested complaint into one line with the way out."""
     reasons = list(getattr(error, "errors", {}).values()) or [error]
-    if any(isinstance(r, cassandra.AuthenticationFailed) for r in reasons):
-        if settings.username is None:
-            return ConnectError(
-                f"{settings.hosts_text} asks for a login: set CONSISTENCY_USERNAME and CONSISTENCY_PASSWORD, "
-                "or give a cqlshrc"
-            )
-        return ConnectError(
-            f"{settings.hosts_text} refused the login of user {settings.username!r}: check the password"
-        )
-    if isinstance(error, cassandra.UnresolvableContactPoints):
-        return ConnectError(f"--hosts {settings.hosts_text}: no such host name")
-    reason = _first_line(reasons[0])
-    hint = "is Cassandra running there, and is it the native (CQL) port?"
-    if any(word in reason for word in ("closed", "reset", "Protocol", "protocol", "version", "EOF", "alert")):
-        hint += " Does it want TLS?" if settings.tls is None else " Does it ask for another TLS certificate of ours?"
-    return ConnectError(f"no node answers at {settings.hosts_text}: {reason}; {hint}")
+    return connect_error(
+        settings,
+        reasons[0],
+        login=any(isinstance(r, cassandra.AuthenticationFailed) for r in reasons),
+        unknown_host=isinstance(error, cassandra.UnresolvableContactPoints),
+    )
 
 
 def murmur3(raw: bytes) -> int:
     """Return the token of a partition key as the server serializes it."""
     return int(Murmur3Token.hash_fn(raw))
-
-
-def _first_line(error: object) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
 
 
 _TRANSLATIONS: tuple[tuple[Any, type[ReplicaError], str], ...] = (
@@ -374,22 +366,14 @@ def translate(node: Node, error: BaseException) -> ReplicaError:
 
 def _refused_or_lost(node: Node, error: BaseException) -> ReplicaError:
     if isinstance(error, cassandra.ReadFailure):
-        return _read_failure(node, set((error.error_code_map or {}).values()))
+        return read_failure(node, set((error.error_code_map or {}).values()))
     if isinstance(error, protocol.ServerError):
         # A read from the node's own storage (NODE_LOCAL) fails with the bare exception, whose text quotes the key.
-        return _read_failure(node, {code for words, code in _OWN_WORDS.items() if words in str(error)})
+        return read_failure(node, codes_in(str(error)))
     if isinstance(error, cassandra.Unauthorized):
-        return ReplicaForbidden(f"{node}: {_first_line(error.args[0] if error.args else error)}")
+        return ReplicaForbidden(f"{node}: {first_line(error.args[0] if error.args else error)}")
     if isinstance(error, cassandra.InvalidRequest | protocol.SyntaxException | cassandra.ConfigurationException):
-        return ReplicaRefused(f"{node}: {_first_line(error)}")
+        return ReplicaRefused(f"{node}: {first_line(error)}")
     if isinstance(error, ConnectionException | cassandra.DriverException | OSError):
         return ReplicaUnavailable(f"{node}: {type(error).__name__}: connection lost or refused")
     return ReplicaError(f"{node}: {type(error).__name__}")
-
-
-def _read_failure(node: Node, codes: set[int]) -> ReplicaError:
-    if _TOO_MANY_TOMBSTONES in codes:
-        return TooMuchToScan(f"{node}: the read met more tombstones than tombstone_failure_threshold allows")
-    if _READ_TOO_LARGE in codes:
-        return TooMuchToScan(f"{node}: the read is larger than the server's local_read_size threshold allows")
-    return ReplicaError(f"{node}: the read failed in the server; see its system.log")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from consistency.errors import InternalError, ReplicaError
 from consistency.findings import Finding, Kind, ReplicaView, State, WriteTime
@@ -18,7 +18,7 @@ class NonOwnerScan:
     """Looks on nodes for rows of ranges that other nodes own; needs NODE_LOCAL, which shows them."""
 
     def __init__(
-        self, reader: ReplicaReader, clock: Clock, nodes: Sequence[Node], report: Callable[[Finding], None]
+        self, reader: ReplicaReader, clock: Clock, nodes: Sequence[Node], report: Callable[[Finding], Awaitable[None]]
     ) -> None:
         self._reader = reader
         self._clock = clock
@@ -42,7 +42,7 @@ class NonOwnerScan:
             try:
                 async for page in self._reader.rows(node, reading, token_range, now_s):
                     for raw in page:
-                        self._report(_finding(reading, raw, node, now_s))
+                        await self._report(_finding(reading, raw, node, now_s))
             except (ReplicaError, InternalError) as error:
                 scan.fail_extra(node, (token_range,), str(error))
 

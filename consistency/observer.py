@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from consistency.findings import Finding
 from consistency.leaves import LeafResult
@@ -12,7 +14,11 @@ from consistency.schema import Table
 
 
 class Observer(Protocol):
-    """Told what happens, in the order in which it does; must not raise and must not wait."""
+    """Told what happens, in the order in which it does; must not raise and must not wait.
+
+    Its methods are called on the thread and in the event loop of the check: what takes long holds the check up.
+    A class of your own may begin with `Silent` and define what it wants to know.
+    """
 
     def scan_started(self, tables: int) -> None:
         """So many tables will be scanned."""
@@ -90,3 +96,67 @@ class Several:
         """Pass it on."""
         for observer in self._observers:
             observer.table_done(report)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a check is: counts that only grow, but for `waiting`. Tables are planned as they are reached."""
+
+    tables: int = 0
+    """How many tables will be scanned."""
+    tables_planned: int = 0
+    """How many of them were begun."""
+    table: str = ""
+    """`keyspace.table` of the one that was begun last."""
+    leaves: int = 0
+    """Token ranges of the tables begun."""
+    leaves_done: int = 0
+    """How many of them were read on all their replicas, or given up."""
+    rows: int = 0
+    """Rows in them, of the replica that holds most; those read a second time count again."""
+    findings: int = 0
+    """Rows that are known to differ."""
+    waiting: int = 0
+    """Rows that are suspected to differ and wait to be read again."""
+    share: float = 0.0
+    """About how much is done, from 0 to 1. At 1 some rows may still wait."""
+
+
+class ProgressTeller(Silent):
+    """Tells one function how far the check is, each time something was read or found."""
+
+    def __init__(self, tell: Callable[[Progress], object]) -> None:
+        self._tell = tell
+        self._now = Progress()
+
+    def scan_started(self, tables: int) -> None:
+        """Tell how many there are."""
+        self._say(tables=tables)
+
+    def table_planned(self, table: Table, plan: TablePlan) -> None:
+        """Count its leaves."""
+        now = self._now
+        self._say(table=table.full_name, tables_planned=now.tables_planned + 1, leaves=now.leaves + len(plan.leaves))
+
+    def leaf_digested(self, result: LeafResult) -> None:
+        """Count one leaf; one that is read once more at the end is counted once."""
+        now = self._now
+        self._say(leaves_done=min(now.leaves_done + 1, now.leaves), rows=now.rows + result.rows)
+
+    def found(self, finding: Finding) -> None:  # noqa: ARG002 - the protocol's
+        """Count one row."""
+        self._say(findings=self._now.findings + 1)
+
+    def settling(self, waiting: int) -> None:
+        """Tell how many wait, where that changed."""
+        if waiting != self._now.waiting:
+            self._say(waiting=waiting)
+
+    def _say(self, **changed: Any) -> None:
+        now = replace(self._now, **changed)
+        if now.leaves:
+            # Tables are planned one after the other: those to come count as much as those that are known.
+            share = now.leaves_done / now.leaves * now.tables_planned / now.tables
+            now = replace(now, share=max(now.share, min(share, 1.0)))
+        self._now = now
+        self._tell(now)

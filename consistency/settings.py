@@ -60,25 +60,40 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """Everything a connection needs; `contact_points` are `(host, port)`."""
+    """Everything a connection needs. Neither password nor login objects appear in its repr."""
 
     contact_points: tuple[tuple[str, int], ...] = (("127.0.0.1", DEFAULT_PORT),)
+    """`(host, port)` of nodes to begin with; the others are found through them."""
     port: int = DEFAULT_PORT
     username: str | None = None
+    """Whom to log in as; beside an own `auth_provider`, the role that it logs in as."""
     password: str | None = field(default=None, repr=False)
-    tls: TlsSettings | None = None
+    tls: TlsSettings | ssl.SSLContext | None = None
+    """TLS by files, or a context of your own; None is plain text."""
     connect_timeout_s: float = 10.0
     protocol: int | None = None
     """Version of the native protocol to speak; None leaves it to driver and server, who take the newest."""
+    auth_provider: Any = field(default=None, repr=False)
+    """A `cassandra.auth.AuthProvider` of your own (Kerberos, SigV4) in place of user and password."""
+    cluster: Any = field(default=None, repr=False)
+    """A `cassandra.cluster.Cluster` of your own, in place of all the other settings; it is left open."""
+
+    def __post_init__(self) -> None:
+        if self.auth_provider is not None and self.password is not None:
+            raise SettingsError("give either auth_provider or password: the provider logs in by itself")
+        if self.cluster is not None and (self.auth_provider or self.password or self.tls or self.protocol):
+            raise SettingsError("give login, TLS and protocol to the Cluster itself: beside one they have no effect")
 
     @property
     def hosts_text(self) -> str:
         """The contact points as typed, for messages."""
+        if self.cluster is not None:
+            return "the contact points of the Cluster given"
         return ",".join(f"{host}:{port}" for host, port in self.contact_points)
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Return the TLS context, or None for plain text."""
-        return self.tls.context() if self.tls else None
+        return self.tls.context() if isinstance(self.tls, TlsSettings) else self.tls
 
 
 @dataclass(frozen=True, slots=True)

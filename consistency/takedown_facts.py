@@ -29,8 +29,11 @@ class PreflightOptions:
 
     keyspaces: tuple[str, ...] = ()
     ledger: Path | None = None
+    """Rows that the last check with this ledger found to differ count too."""
     assume_settled: bool = False
+    """Servers before 5.0 do not show who joins or leaves: take it that nobody does."""
     wait_s: float = 0.0
+    """Ask again for so long while the answer is not yes."""
     every_s: float = field(default=_EVERY_S)
 
 

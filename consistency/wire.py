@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 ONE = 1
 NODE_LOCAL = 11
@@ -13,6 +15,7 @@ QUORUM = 4
 """Consistency level: answer from this node's own storage only (4.0+, a JVM property allows it)."""
 
 INT = struct.Struct(">i")
+_NOW_FLAG = 0x0100
 _WORTH_A_LOOK = 32
 """Rows of a page from which it is looked whether they are all laid out alike."""
 
@@ -91,3 +94,34 @@ class Page:
                 return None
             at += 4 + INT.unpack(prefix)[0]
         return row
+
+
+class Timed:
+    """A QUERY or EXECUTE message with `now_in_seconds` appended, as native protocol v5 lays it out."""
+
+    custom_payload = None
+
+    def __init__(self, message: Any, now: bytes, *, prepared: bool) -> None:
+        self._message = message
+        self._now = now
+        self._prepared = prepared
+        self.opcode = message.opcode
+        self.tracing = message.tracing
+
+    def send_body(self, f: io.BytesIO, protocol_version: int) -> None:
+        """Write the message's own body, with the flag set and the value at its end."""
+        plain = io.BytesIO()
+        self._message.send_body(plain, protocol_version)
+        body = bytearray(plain.getvalue())
+        at = self._flags_offset(body)
+        flags = struct.unpack_from(">I", body, at)[0]
+        struct.pack_into(">I", body, at, flags | _NOW_FLAG)
+        f.write(body + self._now)
+
+    def _flags_offset(self, body: bytearray) -> int:
+        """Skip the query (or the two ids of a prepared one) and the consistency level."""
+        if not self._prepared:
+            return 4 + int(INT.unpack_from(body, 0)[0]) + 2
+        at = 2 + struct.unpack_from(">H", body, 0)[0]
+        at += 2 + struct.unpack_from(">H", body, at)[0]
+        return int(at) + 2

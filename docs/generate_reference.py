@@ -1,15 +1,23 @@
-"""Render docs/reference/cli.md, metrics.md and events.md from the code itself: `make docs`."""
+"""Render docs/reference/api.md, cli.md, metrics.md and events.md from the code itself: `make docs`."""
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import inspect
 import logging
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
 
 import click
 
+import consistency
+import repair
 from consistency.cli import main
 from consistency.events import COMMON_FIELDS, EVENTS, EVENTS_VERSION
 from consistency.metrics import HELP, LABELS, METRICS_VERSION
@@ -164,7 +172,104 @@ No event holds a key, a token of a row, a value, or the text of an error once ro
 those are in the report and the findings file, which are kept from others.
 """.splitlines()
 
-PAGES: Mapping[str, Callable[[], str]] = {"cli.md": render, "metrics.md": render_metrics, "events.md": render_events}
+
+def render_api() -> str:
+    """Return the page about the library."""
+    lines = list(_API_INTRODUCTION)
+    for package in (consistency, repair):
+        lines += ["", f"## {package.__name__}", "", *_paragraphs(package)]
+        names = sorted((n for n in package.__all__ if n != "__version__"), key=lambda n: (n[0].isupper(), n))
+        for name in names:
+            lines += ["", *_entry(f"{package.__name__}.{name}", getattr(package, name))]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(name: str, found: Any) -> list[str]:
+    lines = [f"### {name}", ""]
+    if not inspect.isclass(found):
+        return [*lines, *_signature(found), "", *_paragraphs(found)]
+    if issubclass(found, BaseException):
+        base = found.__base__
+        above = "" if base in {None, Exception} else f"A {base.__name__}. "
+        return [*lines, f"{above}{inspect.getdoc(found)} Exit code {getattr(found, 'exit_code', 4)}."]
+    lines += _paragraphs(found)
+    if issubclass(found, Enum):
+        values = [f"`{one.name}` = `{one.value!r}`" for one in found]
+        return [*lines, "", textwrap.fill(", ".join(values), 118, break_long_words=False, break_on_hyphens=False)]
+    source = textwrap.dedent(inspect.getsource(found))
+    node = cast("ast.ClassDef", ast.parse(source).body[0])
+    lines += _fields(found, node, source)
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+            lines += _method(found, method.name)
+    return lines
+
+
+def _fields(owner: Any, node: ast.ClassDef, source: str) -> list[str]:
+    """Return a field a row: its type and default, and the text that stands below it."""
+    rows, meanings = [], []
+    for at, field in enumerate(node.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.target.id[0] != "_":
+            kind = ast.get_source_segment(source, field.annotation)
+            rows.append(f"{field.target.id}: {kind}{_default(owner, field, source)}")
+            below = node.body[at + 1] if at + 1 < len(node.body) else None
+            told = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            meanings.append(" ".join(str(below.value.value).split()) if told else "")  # type: ignore[union-attr]
+    if not any(meanings):
+        return ["", "```python", *rows, "```"] if rows else []
+    table = [
+        f"| `{row.replace('|', chr(92) + '|')}` | {_escaped(text)} |" for row, text in zip(rows, meanings, strict=True)
+    ]
+    return ["", "| field | meaning |", "|---|---|", *table]
+
+
+def _default(owner: Any, field: ast.AnnAssign, source: str) -> str:
+    """Return a field's default: its value where that is plain, else how it is written."""
+    known = owner.__dataclass_fields__[cast("ast.Name", field.target).id]
+    if known.default_factory is not dataclasses.MISSING:
+        return f" = {known.default_factory.__name__}()"
+    if known.default is dataclasses.MISSING or field.value is None:
+        return ""
+    if known.default is None or type(known.default) in {bool, int, float, str, tuple}:
+        return " = " + repr(known.default).replace("'", '"')
+    return f" = {ast.get_source_segment(source, field.value)}"
+
+
+def _method(owner: Any, name: str) -> list[str]:
+    found = inspect.getattr_static(owner, name)
+    function = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
+    said = _paragraphs(function)
+    if said == ["Do nothing."]:
+        return []
+    return ["", *_signature(function), "", *said]
+
+
+def _signature(function: Any) -> list[str]:
+    """Return the lines of the source from `def` to the colon, with the decorators: they are written for people."""
+    source = textwrap.dedent(inspect.getsource(function))
+    node = cast("ast.FunctionDef", ast.parse(source).body[0])
+    lines = source.splitlines()[: node.body[0].lineno - 1]
+    return ["```python", *lines[:-1], lines[-1].removesuffix(":"), "```"]
+
+
+def _paragraphs(found: ModuleType | Callable[..., Any]) -> list[str]:
+    return _escaped(inspect.getdoc(found) or "").splitlines()
+
+
+_API_INTRODUCTION = """\
+# Library
+
+Rendered from the code by `make docs`. What is named here is stable: a name, argument or field that is removed or
+comes to mean something else is in the changelog, with the version. Everything is typed (`py.typed`). At work:
+[a maintenance script](../how-to/maintenance-script.md).
+""".splitlines()
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "api.md": render_api,
+    "cli.md": render,
+    "metrics.md": render_metrics,
+    "events.md": render_events,
+}
 """Every page that is rendered."""
 
 

@@ -1,6 +1,7 @@
 """Repair exactly the rows that a check found to differ: evidence, decision, action, proof, and a way back.
 
-As a library: `from repair import plan, apply`; see `repair.run`.
+As a library, everything that is named here is stable: `plan`, `apply` and `resume` do what the commands do, the rest is
+what goes into them and comes out. Errors are those of `consistency`.
 """
 
 from __future__ import annotations
@@ -9,14 +10,54 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from repair.run import apply, plan
+    from repair.applying import ApplyOptions
+    from repair.decide import Action, Rule
+    from repair.guard import PlanRefused
+    from repair.journal import Result
+    from repair.outcomes import Tally
+    from repair.planfile import Plan, PlannedRow, read_plan, write_plan
+    from repair.planner import PlanOptions
+    from repair.policy import Policy, Require, Zombies
+    from repair.run import apply, plan, resume
 
-__all__ = ["apply", "plan"]
+_FROM = {
+    "applying": ("ApplyOptions",),
+    "decide": ("Action", "Rule"),
+    "guard": ("PlanRefused",),
+    "journal": ("Result",),
+    "outcomes": ("Tally",),
+    "planfile": ("Plan", "PlannedRow", "read_plan", "write_plan"),
+    "planner": ("PlanOptions",),
+    "policy": ("Policy", "Require", "Zombies"),
+    "run": ("apply", "plan", "resume"),
+}
+"""Which module each name is loaded from when it is first used."""
+
+__all__ = [
+    "Action",
+    "ApplyOptions",
+    "Plan",
+    "PlanOptions",
+    "PlanRefused",
+    "PlannedRow",
+    "Policy",
+    "Require",
+    "Result",
+    "Rule",
+    "Tally",
+    "Zombies",
+    "apply",
+    "plan",
+    "read_plan",
+    "resume",
+    "write_plan",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the library's functions on first use, so that importing the package does not load the driver."""
-    if name in __all__:
-        return getattr(importlib.import_module("repair.run"), name)
+    """Load a name on first use, so that importing the package does not load the driver."""
+    for module, names in _FROM.items():
+        if name in names:
+            return getattr(importlib.import_module(f"repair.{module}"), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

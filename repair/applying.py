@@ -29,14 +29,14 @@ _MOST_OF_PARTITION = 500
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """How hard to write: rows begun a second (None: as fast as they go), rows under way at once.
-
-    `until` is the clock's monotonic time in seconds after which no more rows are begun.
-    """
+    """How hard to write, and for how long."""
 
     rate: float | None = DEFAULT_RATE
+    """Rows begun a second; None: as fast as they go."""
     at_once: int = 16
+    """Rows under way at once."""
     until: float | None = None
+    """`time.monotonic()` after which no more rows are begun."""
 
 
 @dataclass(frozen=True, slots=True)

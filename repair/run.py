@@ -8,20 +8,23 @@ outcome = apply(made.only(lambda row: row.rule is Rule.LAST_WRITE), "journal.jso
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from consistency.api import connection_settings
+from consistency.calling import run, stopping
 from consistency.lock import one_run
 from consistency.reader import Clock, ClusterReader
 from consistency.reading import Locality
 from consistency.replicas import CqlReader
 from consistency.session import open_cluster
-from consistency.settings import ConnectionSettings, GivenOptions, load_settings
+from consistency.settings import ConnectionSettings
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions
 from repair.evidence import EvidenceReader
 from repair.guard import Guard
-from repair.journal import Entry, Journal
+from repair.journal import Entry, Journal, read_journal
 from repair.outcomes import Tally
 from repair.pace import Pace
 from repair.planfile import Plan
@@ -144,10 +147,22 @@ def plan(
     settings: ConnectionSettings | None = None,
     options: PlanOptions | None = None,
     locality: Locality | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Plan:
-    """Plan the repair of a findings file; nothing is written to the cluster."""
+    """Plan the repair of a findings file; nothing is written to the cluster.
+
+    Reads every row of the file anew on all its replicas and decides it by the rules of docs/repair.md. How to connect
+    is told as to `check`. `progress` is called with the rows decided and all rows. `write_plan` keeps the plan in a
+    file for `repair show` and `repair apply`.
+
+    Raises a ConsistencyError: UsageError where the file is none of this cluster or the ring has changed since.
+    """
     chosen = options or PlanOptions()
-    return asyncio.run(run_plan(_settings(settings, hosts), Path(findings), chosen, locality=locality))
+    target = connection_settings(settings, hosts)
+    return run(
+        lambda: run_plan(target, Path(findings), chosen, progress, locality=locality),
+        "await asyncio.to_thread(plan, ...)",
+    )
 
 
 def apply(
@@ -158,15 +173,59 @@ def apply(
     settings: ConnectionSettings | None = None,
     options: ApplyOptions | None = None,
     locality: Locality | None = None,
+    progress: Callable[[Tally], None] | None = None,
+    cancel: threading.Event | None = None,
 ) -> Tally:
-    """Apply a plan, which may have been filtered with `plan.only(...)`; the journal must be a new file."""
-    opened = begin(Path(journal), plan)
-    chosen = options or ApplyOptions()
-    return asyncio.run(run_apply(_settings(settings, hosts), plan, opened, chosen, locality=locality))
+    """Apply a plan, which may have been filtered with `plan.only(...)`; the journal must be a new file.
+
+    Writes to the cluster. Each row is read again, acted on only where it is as planned, then verified on every
+    replica; the journal holds all copies from before, values too, mode 0600. `progress` is called with the Tally so far
+    on this thread. Setting `cancel` from another one ends it between rows: the Tally says `interrupted`, and
+    `resume` goes on.
+
+    Raises a ConsistencyError: UsageError for a journal that exists, PlanRefused where cluster, ring, schema or
+    permissions do not fit the plan, LockedError where another repair is under way. What became of a row is in the
+    Tally, not raised.
+    """
+    return _carried_out(plan, begin(Path(journal), plan), hosts, settings, options, locality, progress, cancel)
 
 
-def _settings(settings: ConnectionSettings | None, hosts: str | None) -> ConnectionSettings:
-    return settings or load_settings(GivenOptions(hosts=hosts))
+def resume(
+    journal: str | Path,
+    *,
+    hosts: str | None = None,
+    settings: ConnectionSettings | None = None,
+    options: ApplyOptions | None = None,
+    locality: Locality | None = None,
+    progress: Callable[[Tally], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Tally:
+    """Go on with an apply that was cancelled or killed; rows that have an outcome are not touched.
+
+    The plan is in the journal. Arguments, outcome and errors are those of `apply`.
+    """
+    path = Path(journal)
+    plan = read_journal(path).plan
+    return _carried_out(plan, go_on(path), hosts, settings, options, locality, progress, cancel)
 
 
-__all__ = ["apply", "begin", "go_on", "plan", "run_apply", "run_plan", "run_undo"]
+def _carried_out(
+    plan: Plan,
+    opened: OpenJournal,
+    hosts: str | None,
+    settings: ConnectionSettings | None,
+    options: ApplyOptions | None,
+    locality: Locality | None,
+    progress: Callable[[Tally], None] | None,
+    cancel: threading.Event | None,
+) -> Tally:
+    target, chosen = connection_settings(settings, hosts), options or ApplyOptions()
+
+    async def applied() -> Tally:
+        async with stopping(cancel) as stop:
+            return await run_apply(target, plan, opened, chosen, stop=stop, progress=progress, locality=locality)
+
+    return run(applied, "await asyncio.to_thread(apply, ...)")
+
+
+__all__ = ["apply", "begin", "go_on", "plan", "resume", "run_apply", "run_plan", "run_undo"]

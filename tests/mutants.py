@@ -114,6 +114,14 @@ MUTANTS = (
            "if any(c.column.masked for c in evidence.columns):", "if False:", LAWS),
     Mutant("repair: counters are written back", "repair/decide.py",
            "if table.is_counter or not evidence.reading.capabilities.timed:", "if False:", LAWS),
+    Mutant("library: a slow loop does not hold the check back", "consistency/running.py",
+           "while len(self._findings) >= _MOST_WAITING:", "while False:", "tests/unit/test_api.py"),
+    Mutant("library: leaving a running check does not end it", "consistency/running.py",
+           "        self.cancel()\n        if self._thread", "        if self._thread",
+           "tests/unit/test_api.py::test_leaving_early_cancels"),
+    Mutant("library: a login whose role is unknown counts as none", "consistency/driver.py",
+           'getattr(provider, "username", None) or "")', 'getattr(provider, "username", None) or "") or None',
+           "tests/unit/test_connecting.py"),
 )  # fmt: skip
 
 

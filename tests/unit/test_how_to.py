@@ -1,9 +1,14 @@
-"""The pages of docs/how-to: every command in them exists as it is typed, and the scripts do what is said of them."""
+"""The tutorial and docs/how-to: every command and name in them exists, and the scripts do what is said of them.
+
+tests/cluster/test_pages.py runs them.
+"""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,9 +16,8 @@ import click
 import pytest
 
 from consistency.cli import main
-from tests.support.how_to import HOW_TO, blocks, commands
-
-PAGES = sorted(path.name for path in HOW_TO.glob("*.md"))
+from tests.house.source import text_of
+from tests.support.how_to import HOW_TO, PAGES, TUTORIAL, PageShell, asserted, blocks, commands
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -26,7 +30,7 @@ def test_every_command_of_a_page_is_one(page: str) -> None:
         assert command is not None
         command.make_context(name, rest, parent=context)
         found += 1
-    assert found
+    assert found or blocks(page, "python")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -37,6 +41,72 @@ def test_every_script_of_a_page_can_be_read_by_its_language(page: str) -> None:
         assert done.returncode == 0, done.stderr
     for block in blocks(page, "python"):
         ast.parse(block)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_name_that_a_page_imports_is_public(page: str) -> None:
+    """Of this project's packages: a script that is copied goes on working."""
+    for block in blocks(page, "python"):
+        require_public(block)
+
+
+def test_the_readme_shows_a_script_that_can_be_read() -> None:
+    """Its example of the library is Python, and imports what is public."""
+    section = text_of("README.md").partition("## As a library\n")[2].partition("\n## ")[0]
+    code = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
+    assert "begin_check(" in code
+    require_public(code)
+
+
+def require_public(code: str) -> None:
+    """Fail where a script imports a name of ours that is not promised to stay."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in {"consistency", "repair"}:
+            package = importlib.import_module(node.module or "")
+            assert {alias.name for alias in node.names} <= set(package.__all__)
+
+
+def test_the_readme_links_to_every_page() -> None:
+    """A page that nobody finds is of no use."""
+    readme = text_of("README.md")
+    assert not [
+        page for page in PAGES if f"(docs/{'how-to/' if page != TUTORIAL else ''}{Path(page).name})" not in readme
+    ]
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    """As a reader of the files follows them."""
+    found = [
+        f"{page}: {target}"
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#:]+)\)", (HOW_TO / page).read_text("utf-8"))
+        if not (HOW_TO / page).parent.joinpath(target).exists()
+    ]
+    assert not found
+
+
+def test_a_line_that_ends_otherwise_than_the_page_says_ends_the_script(tmp_path: Path) -> None:
+    """With the line in the message; and a file that a page names is written where it says."""
+
+    def code(script: str) -> int:
+        return subprocess.run(["sh", "-c", asserted(script)], capture_output=True, check=False).returncode
+
+    assert code("true\nfalse   # exit code 1\ntrue\n") == 0
+    assert code("false   # exit code 3\n") == 97
+    assert code("false\ntrue\n") == 1
+    shell = PageShell(tmp_path, "127.0.9")
+    with pytest.raises(AssertionError, match="exit code 0 where the page says 1: true"):
+        shell.run("true  # exit code 1\n")
+
+
+def test_the_tutorial_installs_what_there_is(tmp_path: Path) -> None:
+    """Its first lines with stand-ins for venv and pip: the extra that they name exists."""
+    shell = PageShell(tmp_path, "127.0.9")
+    shell.program("python3", '#!/bin/sh\n[ "$*" = "-m venv .venv" ] && mkdir -p .venv/bin && : > .venv/bin/activate\n')
+    shell.program("pip", '#!/bin/sh\necho "pip $*"\n')
+    (said,) = shell.page(TUTORIAL, until="consistency sandbox up")
+    (extra,) = re.fullmatch(r"pip install \.\[(\w+)\]\n", said).groups()  # type: ignore[union-attr]
+    assert f"\n{extra} = [" in text_of("pyproject.toml")
 
 
 def restart(tmp_path: Path, refused: str = "") -> tuple[int, list[str]]:

@@ -119,9 +119,9 @@ def test_a_row_reported_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
     """Were a damaged row reported twice, the simulation would say so."""
     once = checking._Run._report_finding
 
-    def twice(run: object, found: object) -> None:
-        once(run, found)  # type: ignore[arg-type]
-        once(run, found)  # type: ignore[arg-type]
+    async def twice(run: object, found: object) -> None:
+        await once(run, found)  # type: ignore[arg-type]
+        await once(run, found)  # type: ignore[arg-type]
 
     monkeypatch.setattr(checking._Run, "_report_finding", twice)
     assert "more than one finding" in broken_among(range(10))

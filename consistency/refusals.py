@@ -1,0 +1,62 @@
+"""What a failed login, connection or read is called, in one line with the way out; the driver is not needed for it."""
+
+from __future__ import annotations
+
+from consistency.errors import ConnectError, ReplicaError, TooMuchToScan
+from consistency.ring import Node
+from consistency.settings import ConnectionSettings
+
+_TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
+_OWN_WORDS = {
+    "TombstoneOverwhelmingException": _TOO_MANY_TOMBSTONES,
+    "tombstones during query": _TOO_MANY_TOMBSTONES,
+    "LocalReadSizeTooLargeException": _READ_TOO_LARGE,
+    "but max allowed is": _READ_TOO_LARGE,
+}
+"""What the text of a server's exception says, and the failure code of a read that it stands for."""
+
+
+def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, unknown_host: bool) -> ConnectError:
+    """Return one line for the driver's nested complaint: a refused login, an unknown host, or no answer."""
+    hosts = settings.hosts_text
+    if login:
+        return ConnectError(_login_refused(settings))
+    if unknown_host:
+        return ConnectError(f"--hosts {hosts}: no such host name")
+    text = first_line(reason)
+    hint = "is Cassandra running there, and is it the native (CQL) port?"
+    if any(word in text for word in ("closed", "reset", "Protocol", "protocol", "version", "EOF", "alert")):
+        hint += " Does it want TLS?" if settings.tls is None else " Does it ask for another TLS certificate of ours?"
+    return ConnectError(f"no node answers at {hosts}: {text}; {hint}")
+
+
+def _login_refused(settings: ConnectionSettings) -> str:
+    hosts = settings.hosts_text
+    if settings.cluster is not None:
+        return f"{hosts} refused the login, or ask for one: give the Cluster an auth_provider that they accept"
+    if settings.auth_provider is not None:
+        kind = type(settings.auth_provider).__name__
+        return f"{hosts} refused the login of the {kind} given: does it fit the server's authenticator?"
+    if settings.username is None:
+        return f"{hosts} asks for a login: set CONSISTENCY_USERNAME and CONSISTENCY_PASSWORD, or give a cqlshrc"
+    return f"{hosts} refused the login of user {settings.username!r}: check the password"
+
+
+def first_line(error: object) -> str:
+    """Return the first line of an error's text, cut short; its type where it has none."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+def codes_in(text: str) -> set[int]:
+    """Return the failure codes that a server's exception stands for."""
+    return {code for words, code in _OWN_WORDS.items() if words in text}
+
+
+def read_failure(node: Node, codes: set[int]) -> ReplicaError:
+    """Return the error for a read that failed with these codes."""
+    if _TOO_MANY_TOMBSTONES in codes:
+        return TooMuchToScan(f"{node}: the read met more tombstones than tombstone_failure_threshold allows")
+    if _READ_TOO_LARGE in codes:
+        return TooMuchToScan(f"{node}: the read is larger than the server's local_read_size threshold allows")
+    return ReplicaError(f"{node}: the read failed in the server; see its system.log")

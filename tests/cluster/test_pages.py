@@ -1,0 +1,91 @@
+"""The tutorial and the how-to pages, line by line, on one sandbox that the tutorial itself starts and deletes."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox import Sandbox
+from tests.house.source import text_of
+from tests.support.how_to import TUTORIAL, PageShell, blocks
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+BASE = "127.0.63"
+UP, DOWN = "consistency sandbox up", "consistency sandbox down"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageShell]:
+    """Three nodes, up by the tutorial's own line."""
+    directory = tmp_path_factory.mktemp("pages")
+    shell = PageShell(directory, BASE, **{r"127\.0\.0\.1:9477": f"127.0.0.1:{free_port()}"})
+    for name in ("python3", "pip"):  # the environment that runs this test is the one
+        shell.program(name, "#!/bin/sh\nmkdir -p .venv/bin && : > .venv/bin/activate\n")
+    try:
+        yield shell
+    finally:
+        if (directory / "box").exists():
+            Sandbox.attach(directory / "box").down(how="kill", delete=True)
+
+
+def test_the_tutorial_comes_true(shell: PageShell) -> None:
+    """Consistent, 21 rows differ by the kinds that it names, repaired; then the same from Python."""
+    said = shell.page(TUTORIAL, until=DOWN)
+    _, _, clean, damaged, explained, repaired, mended = said
+    for line in re.findall(r"^ {4}([A-Z]{6,} .*)$", text_of("docs", "tutorial.md"), re.MULTILINE):
+        assert line in clean + damaged
+    assert "stale" in damaged
+    assert "orders" in explained
+    assert repaired.count("21") >= 3
+    kinds = re.findall(r"^(\w+) orders", mended, re.MULTILINE)
+    assert kinds.count("stale") == 20  # those that were new on Monday are updated on Tuesday
+    assert mended.endswith("{'verified': 20}\n")
+
+
+def test_the_maintenance_scripts_do_what_is_said_of_them(shell: PageShell) -> None:
+    """Preflight, progress, findings, logins of one's own; then a repair of rows that differ, cancelled and resumed."""
+    page, mend = "maintenance-script.md", "python mend.py"
+    before, ten, own = shell.page(page, until=mend)
+    assert "100% shop.orders: 509 rows, 0 differ" in before
+    assert ten == "consistent complete\n"
+    assert own.endswith("consistent 509 orders\n")
+    shell.run("consistency sandbox stop 3\npython shop.py wednesday\nconsistency sandbox start 3\n")
+    shell.run("sed 's/Timer(600,/Timer(0,/' mend.py > cancelled.py\npython cancelled.py\n")
+    journal = shell.file("tonight.jsonl").read_text()
+    assert journal.count('"verified"') == 20
+    shell.file("tonight.jsonl").unlink()
+    shell.run(f"consistency check shop\n{mend}\n")
+
+
+def test_the_nights_come_true(shell: PageShell) -> None:
+    """By hand, by the crontab's own lines, and with a repair."""
+    (shell.directory / "etc" / "password").write_text("secret\n")
+    shell.page("nightly-cron.md")
+    crontab = (shell.directory / "cron" / "consistency").read_text()
+    settings = dict(re.findall(r"^(CONSISTENCY_\w+)=(.*)$", crontab, re.MULTILINE))
+    lines = re.findall(r"^(?:[\d*]+ ){5} *\w+ +(.*)$", crontab, re.MULTILINE)
+    assert len(lines) == len(settings) == 2
+    for line in lines:
+        shell.run(line, settings)
+
+
+@pytest.mark.parametrize("page", ["alerts.md", "watch-beside-production.md"])
+def test_the_page_comes_true(shell: PageShell, page: str) -> None:
+    """Every script of it ends as it says."""
+    assert shell.page(page)
+
+
+def test_the_tutorial_cleans_up(shell: PageShell) -> None:
+    """Its last line leaves nothing."""
+    shell.run(next(block for block in blocks(TUTORIAL) if block.startswith(DOWN)))
+    assert not shell.box.exists()

@@ -1,0 +1,167 @@
+"""Logins, TLS contexts and Clusters of the caller's own: accepted, used, left as they were, never shown."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import replace
+from typing import Any
+
+import cassandra
+import pytest
+from cassandra.auth import AuthProvider, PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.policies import DCAwareRoundRobinPolicy, RoundRobinPolicy
+
+from consistency.driver import Connection, _cluster, _leave
+from consistency.errors import ConnectError, SettingsError
+from consistency.refusals import connect_error
+from consistency.settings import ConnectionSettings, TlsSettings
+
+SECRET = "canary-9b1c"
+
+
+class Ticket(AuthProvider):  # type: ignore[misc]
+    """A login that has neither user nor password, as Kerberos has."""
+
+    def __init__(self) -> None:
+        self.secret = SECRET
+
+    def __repr__(self) -> str:
+        return SECRET
+
+
+def own(**given: Any) -> Cluster:
+    """Return a Cluster as a program of the caller's makes it; nothing listens where it points."""
+    profile = ExecutionProfile(load_balancing_policy=DCAwareRoundRobinPolicy("dc1"))
+    return Cluster(["127.0.0.1"], port=1, **{"execution_profiles": {EXEC_PROFILE_DEFAULT: profile}, **given})
+
+
+def test_an_auth_provider_logs_in_in_place_of_a_password() -> None:
+    """It is handed to the driver as it is."""
+    ticket = Ticket()
+    cluster, _ = _cluster(ConnectionSettings(auth_provider=ticket))
+    assert cluster.auth_provider is ticket
+    cluster.shutdown()
+
+
+def test_the_role_of_a_login_is_what_is_known_of_it() -> None:
+    """Where a provider does not say, it is empty and not None: that would mean that there is no login at all."""
+
+    def role(settings: ConnectionSettings) -> str | None:
+        cluster, profile = _cluster(settings)
+        try:
+            return Connection(settings, cluster, None, None, profile).username
+        finally:
+            _leave(settings, cluster, (), profile)
+            if settings.cluster is not None:
+                settings.cluster.shutdown()
+
+    assert role(ConnectionSettings()) is None
+    assert role(ConnectionSettings(username="checker", password=SECRET)) == "checker"
+    assert role(ConnectionSettings(auth_provider=Ticket())) == ""
+    assert role(ConnectionSettings(auth_provider=Ticket(), username="checker")) == "checker"
+    assert role(ConnectionSettings(cluster=own(auth_provider=PlainTextAuthProvider("theirs", SECRET)))) == "theirs"
+
+
+def test_a_context_of_ones_own_is_used_for_tls() -> None:
+    """As it is; files are still loaded into one."""
+    context = ssl.create_default_context()
+    settings = ConnectionSettings(tls=context)
+    assert settings.ssl_context() is context
+    assert isinstance(replace(settings, tls=TlsSettings(verify=False)).ssl_context(), ssl.SSLContext)
+    assert ConnectionSettings().ssl_context() is None
+
+
+def test_secrets_are_not_in_the_repr() -> None:
+    """Settings are logged and shown in tracebacks."""
+    cluster = own(auth_provider=PlainTextAuthProvider("theirs", SECRET))
+    for settings in (
+        ConnectionSettings(username="checker", password=SECRET),
+        ConnectionSettings(auth_provider=Ticket(), username="checker"),
+        ConnectionSettings(cluster=cluster),
+    ):
+        assert SECRET not in repr(settings)
+    cluster.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"auth_provider": Ticket(), "password": SECRET}, "either auth_provider or password"),
+        ({"cluster": object(), "password": SECRET}, "to the Cluster itself"),
+        ({"cluster": object(), "tls": TlsSettings()}, "to the Cluster itself"),
+        ({"cluster": object(), "protocol": 4}, "to the Cluster itself"),
+    ],
+)
+def test_what_has_no_effect_is_refused(given: dict[str, Any], says: str) -> None:
+    """A login that is given twice would be used once."""
+    with pytest.raises(SettingsError, match=says) as found:
+        ConnectionSettings(**given)
+    assert SECRET not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"auth_provider": ("user", SECRET)}, "cassandra.auth.AuthProvider, not tuple"),
+        ({"cluster": "10.0.0.1"}, "cassandra.cluster.Cluster, not str"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(given: dict[str, Any], says: str) -> None:
+    """In one line that names its type alone."""
+    with pytest.raises(SettingsError, match=says) as found:
+        asyncio.run(Connection.open(ConnectionSettings(**given)))
+    assert SECRET not in str(found.value)
+
+
+def test_a_cluster_of_ones_own_gets_a_profile_and_loses_it_again() -> None:
+    """Its own profiles stay as they are, and it stays open; two checks may use it at once."""
+    cluster = own()
+    before = dict(cluster.profile_manager.profiles)
+    settings = ConnectionSettings(cluster=cluster)
+    (used, one), (_, other) = _cluster(settings), _cluster(settings)
+    assert used is cluster
+    assert one is not other
+    assert isinstance(cluster.profile_manager.profiles[one].load_balancing_policy, RoundRobinPolicy)
+    for name in (one, other):
+        _leave(settings, cluster, (), name)
+    assert cluster.profile_manager.profiles == before
+    assert not cluster.is_shutdown
+    cluster.shutdown()
+    with pytest.raises(SettingsError, match="was shut down"):
+        _cluster(settings)
+
+
+def test_a_cluster_of_ones_own_that_reaches_nobody_keeps_nothing_of_ours() -> None:
+    """The error says whose contact points are meant; the driver itself shuts such a Cluster down."""
+    cluster = own()
+    before = dict(cluster.profile_manager.profiles)
+    with pytest.raises(ConnectError, match="no node answers at the contact points of the Cluster given"):
+        asyncio.run(Connection.open(ConnectionSettings(cluster=cluster)))
+    assert cluster.profile_manager.profiles == before
+
+
+def test_a_cluster_without_profiles_is_refused_with_the_remedy() -> None:
+    """The driver lets it have no others."""
+    with pytest.warns(DeprecationWarning, match="[Ll]egacy|deprecated"):
+        cluster = Cluster(["127.0.0.1"], port=1, load_balancing_policy=RoundRobinPolicy())
+    with pytest.raises(SettingsError, match="make it with execution_profiles="):
+        _cluster(ConnectionSettings(cluster=cluster))
+    cluster.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (ConnectionSettings(), "set CONSISTENCY_USERNAME and CONSISTENCY_PASSWORD"),
+        (ConnectionSettings(username="checker", password=SECRET), "user 'checker': check the password"),
+        (ConnectionSettings(auth_provider=Ticket()), "login of the Ticket given"),
+        (ConnectionSettings(cluster=object()), "give the Cluster an auth_provider"),
+    ],
+)
+def test_a_refused_login_says_what_to_do(settings: ConnectionSettings, says: str) -> None:
+    """For each way of logging in, without the secret."""
+    error = connect_error(settings, cassandra.AuthenticationFailed("no"), login=True, unknown_host=False)
+    assert says in str(error)
+    assert SECRET not in str(error)
