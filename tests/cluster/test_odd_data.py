@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cassandra import WriteTimeout
 
 from consistency.findings import Finding, read_findings
-from tests.support.cluster import RunningCluster
+from tests.support.cluster import RunningCluster, eventually
 from tests.support.damage import Expected, as_expected, expected
 from tests.support.figures import FIGURES, LONG, SOAK
 from tests.support.processes import Checker
@@ -146,12 +148,20 @@ def test_a_table_of_two_hundred_columns(odd: RunningCluster, tmp_path: Path) -> 
     odd.ddl("DROP TABLE odd.broad")
 
 
+def _written(cluster: RunningCluster, table: str) -> bool:
+    try:
+        cluster.load(f"INSERT INTO {table} (id, v) VALUES (?, ?)", [(1, "v")])
+    except WriteTimeout:
+        return False
+    return True
+
+
 def test_very_many_tables(cluster: RunningCluster, tmp_path: Path) -> None:
     """A keyspace of hundreds of small tables: each is in the report, and the one that differs is found."""
     cluster.keyspace("many")
     cluster.tables(f"CREATE TABLE many.t{i:03d} (id int PRIMARY KEY, v text)" for i in range(TABLES))
     for i in range(TABLES):
-        cluster.load(f"INSERT INTO many.t{i:03d} (id, v) VALUES (?, ?)", [(1, "v")])
+        eventually(partial(_written, cluster, f"many.t{i:03d}"), 120, "nodes that are done with so many new tables")
     cluster.on(3, f"DELETE FROM many.t{TABLES - 1:03d} WHERE id = 1")
     done = check(cluster, tmp_path, "many")
     assert done.found == {expected(f"t{TABLES - 1:03d}", "missing", {"id": 1})}
