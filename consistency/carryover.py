@@ -42,6 +42,14 @@ class FindingsFolder:
         visit = Path(report.findings_path) if report.findings_path else None
         if visit is None:
             return report
+        try:
+            return self._kept(report, full_name, visit, reached, sliced=sliced)
+        except OSError as error:  # what was found is in the report and the ledger all the same
+            return replace(report, findings_path=None, findings_error=error.strerror or type(error).__name__)
+
+    def _kept(
+        self, report: Report, full_name: str, visit: Path, reached: Sequence[TokenRange] | None, *, sliced: bool
+    ) -> Report:
         found = sum(report.findings_by_kind.values())
         if self.folder is None:
             if not found:  # nobody asked for a file of nothing

@@ -31,9 +31,10 @@ from consistency.verdict import ExitCode
 
 DEFAULT_PERIOD_S = 86_400.0
 DEFAULT_RUN_TIME_S = 300.0
-_GRACE_S = 3.5
+_GRACE_S = 2.5
 """How long a visit may take to end by itself once the watch is to stop."""
-_LAST_S = 0.5
+_LAST_S = 2.0
+"""How long it may take then once it is cancelled: closing a connection to a silent node takes as long."""
 _LAST_WORD_S = 1.5
 """How long a hook may take then."""
 _LATE_PERIODS = 2
@@ -122,6 +123,8 @@ class Watch:
         self._pacing = Pacing(options.period_s, choose)
         self._started = False
         self._locked = False
+        self.left_behind = False
+        """Whether the last visit did not end although it was cancelled: whoever ends must not wait for it."""
 
     @property
     def rounds(self) -> int:
@@ -134,10 +137,31 @@ class Watch:
         while not stop.is_set():
             began = loop.time()
             self._pacing.begin(began)
-            known = await _ended_by(self._visit(stop), stop)
+            known = await self._ended_by(self._visit(stop), stop)
             pause = self._pacing.pause(began, loop.time(), known=known)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
+
+    async def _ended_by(self, visit: Coroutine[None, None, bool], stop: asyncio.Event) -> bool:
+        """Wait for a visit; once `stop` is set, no longer than a process may take to end.
+
+        What connects, or waits for a node that is silent, does not look at `stop`: it is cancelled. What a visit had
+        read is then read again; what a repair had done is in its journal.
+        """
+        visiting, stopping = asyncio.ensure_future(visit), asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({visiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not visiting.done():
+                await asyncio.wait({visiting}, timeout=_GRACE_S)
+            if visiting.done():
+                return visiting.result()
+            visiting.cancel()
+            await asyncio.wait({visiting}, timeout=_LAST_S)
+            self.left_behind = not visiting.done()
+            return False
+        finally:
+            stopping.cancel()
+            visiting.cancel()
 
     async def _visit(self, stop: asyncio.Event) -> bool:
         """Visit one table; return whether there was a report."""
@@ -265,9 +289,9 @@ class Watch:
         table = (
             visit.table or self._pacing.guess()
         )  # nobody was asked what there is: it was this one's turn all the same
+        self._board.failed(table.full_name if table else None, str(error), visit.seconds, error.exit_code)
         if visit.log is not None:
             visit.log.failed(error, error.exit_code, visit.seconds)
-        self._board.failed(table.full_name if table else None, str(error), visit.seconds, error.exit_code)
         if table is not None:
             now = asyncio.get_running_loop().time()
             self._end_round(now, ended=self._pacing.visited(table.full_name, now))
@@ -313,24 +337,3 @@ def _slices(table: TableReport, late: float) -> dict[str, int]:
     """Return how many visits like this one a table needs, and how many are left in this round."""
     slices = math.ceil(table.ranges / table.ranges_read)
     return {"slices": slices, "left": math.ceil(late * table.ranges / table.ranges_read)}
-
-
-async def _ended_by(visit: Coroutine[None, None, bool], stop: asyncio.Event) -> bool:
-    """Wait for a visit; once `stop` is set, no longer than a process may take to end.
-
-    What connects, or waits for a node that is silent, does not look at `stop`: it is cancelled. What a visit had read
-    is then read again; what a repair had done is in its journal.
-    """
-    visiting, stopping = asyncio.ensure_future(visit), asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({visiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not visiting.done():
-            await asyncio.wait({visiting}, timeout=_GRACE_S)
-        if visiting.done():
-            return visiting.result()
-        visiting.cancel()
-        await asyncio.wait({visiting}, timeout=_LAST_S)
-        return False
-    finally:
-        stopping.cancel()
-        visiting.cancel()

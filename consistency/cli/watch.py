@@ -38,6 +38,7 @@ from consistency.scan import ScanOptions
 from consistency.serving import DEFAULT_LISTEN, Server
 from consistency.settings import ENV_PREFIX
 from consistency.throttle import Politeness
+from consistency.verdict import ExitCode
 from consistency.watching import DEFAULT_PERIOD_S, DEFAULT_RUN_TIME_S, Watch, WatchOptions
 
 _HEARTBEAT_S = 1.0
@@ -209,6 +210,8 @@ async def _watch(going: Watch, board: Board, log: EventLog | None, listen: str) 
     finally:
         beating.cancel()
         server.close()
+    if going.left_behind:  # all that counts is on disk; the lock ends with the process
+        os._exit(ExitCode.CONSISTENT)
 
 
 class _LeftBehind(ThreadPoolExecutor):
