@@ -36,6 +36,7 @@ soak: $(BUILT) ## the long variants, an hour and more; figures at the end of eac
 	CONSISTENCY_SOAK=1 CONSISTENCY_TEST_VNODES=1 $(BIN)/python -m pytest tests/cluster/test_topology.py $(ARGS)
 	CONSISTENCY_TEST_VNODES=256 $(BIN)/python -m pytest tests/cluster/test_topology.py $(ARGS)
 	CONSISTENCY_SOAK_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_lanes.py $(ARGS)
+	CONSISTENCY_SOAK_SECONDS=1200 $(BIN)/python -m pytest tests/cluster/test_watch.py $(ARGS)
 
 mutants: $(BUILT) ## break the program in some thirty places, one by one: the suite must notice each
 	$(BIN)/python -m tests.mutants $(ARGS)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from consistency.ledger import LatestReads
 from consistency.metrics import CleanPass, RunOutcome, WatchFigures
 from consistency.report import Report, TableReport, Violation, not_scanned
 from consistency.scope import Scope
-from consistency.verdict import ExitCode
+from consistency.verdict import Coverage, ExitCode
 
 _NOT_YET = "not visited yet by this watch"
 
@@ -46,6 +48,16 @@ class Board:
         """The rows that differ, by the latest visit of each table."""
         return sum(visit.table.divergent_rows for visit in self._visits.values())
 
+    @property
+    def tables(self) -> int:
+        """How many tables are in scope."""
+        return len(self._scope.tables) if self._scope is not None else 0
+
+    def now(self) -> RunOutcome | None:
+        """Return the outcome with the ages of clean passes as of this moment; any thread may ask."""
+        outcome = self.outcome
+        return replace(outcome, clean_passes=self._clean_passes()) if outcome is not None else None
+
     def in_scope(self, scope: Scope) -> None:
         """Note which tables there are; what was dropped is forgotten."""
         self._scope = scope
@@ -53,14 +65,16 @@ class Board:
         self._visits = {name: visit for name, visit in self._visits.items() if name in names}
         self._violations = {name: found for name, found in self._violations.items() if name in scope.keyspaces}
 
-    def visited(self, report: Report, seconds: float) -> None:
-        """Enter the report of a visit."""
+    def visited(
+        self, report: Report, seconds: float, exit_code: int | None = None, latest: LatestReads | None = None
+    ) -> None:
+        """Enter the report of a visit; `latest` says what it comes to with the visits before, where it read a part."""
         self._cluster = report.cluster
         for table in report.tables:
-            self._visits[table.full_name] = Visit(table, dict(report.findings_by_kind))
+            self._visits[table.full_name] = _visit(report, table, latest)
             own = (v for v in report.violations if v.keyspace in ("", table.keyspace))
             self._violations[table.keyspace] = tuple(own)
-        self._enter(seconds, report.exit_code)
+        self._enter(seconds, report.exit_code if exit_code is None else exit_code)
 
     def failed(self, full_name: str | None, reason: str, seconds: float, exit_code: int) -> None:
         """Enter a visit that could not be made: of that table nothing is known any more."""
@@ -68,6 +82,14 @@ class Board:
             keyspace, _, table = full_name.partition(".")
             self._visits[full_name] = Visit(not_scanned(keyspace, table, reason, failed=True))
         self._enter(seconds, exit_code)
+
+    def waited(self, seconds: float, exit_code: int) -> None:
+        """Enter that another run held the lock: what was known of the tables is known still."""
+        self._enter(seconds, exit_code)
+
+    def forget(self) -> None:
+        """Forget every visit: what they rest on is lost."""
+        self._visits.clear()
 
     def round_done(self, rounds: int) -> None:
         """Note how many rounds are complete."""
@@ -118,6 +140,23 @@ class Board:
             findings_by_kind=dict(kinds),
             not_checked=self._scope.not_checked,
         )
+
+
+def _visit(report: Report, table: TableReport, latest: LatestReads | None) -> Visit:
+    if latest is not None:
+        return Visit(_added_up(table, latest), dict(latest.rows_by_kind))
+    if report.mended:
+        return Visit(replace(table, divergent_rows=0))
+    return Visit(table, dict(report.findings_by_kind))
+
+
+def _added_up(table: TableReport, latest: LatestReads) -> TableReport:
+    """Return a table that was read in slices by the latest read of each of its ranges, in digests of the last plan."""
+    planned = table.coverage.planned
+    skipped = min(planned, math.ceil(planned * latest.late))
+    failed = min(planned - skipped, math.ceil(planned * latest.unproven))
+    coverage = Coverage(planned, planned - skipped - failed, skipped, failed)
+    return replace(table, divergent_rows=sum(latest.rows_by_kind.values()), coverage=coverage)
 
 
 def _unseen(keyspace: str, table: str, reason: str) -> TableReport:

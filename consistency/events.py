@@ -118,6 +118,34 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             ("round", "tables", "divergent_rows", "seconds"),
         ),
         "watch.stopped": Event(logging.INFO, "A signal ended the watch.", ("rounds",)),
+        "watch.waiting": Event(
+            logging.WARNING,
+            "Another run holds the cluster's lock; the watch tries again every minute, and says so once.",
+            ("reason",),
+        ),
+        "ledger.recorded": Event(
+            logging.INFO,
+            "A visit is in the ledger: so many rows that differ are new, still there or came back, and so many that "
+            "did differ are gone.",
+            ("new", "still_there", "came_back", "gone"),
+        ),
+        "ledger.damaged": Event(
+            logging.ERROR, "The ledger was damaged and moved aside: everything is unchecked, and is visited anew."
+        ),
+        "ledger.unwritten": Event(
+            logging.ERROR, "The ledger could not be written: the visit does not count in it. Make room for it."
+        ),
+        "repair.ended": Event(
+            logging.INFO,
+            "What was found was repaired, as far as the policy allows; `remaining` rows were left or differ still.",
+            ("rows", "acted_on", "verified", "remaining", "unknown", "interrupted"),
+        ),
+        "repair.failed": Event(
+            logging.ERROR,
+            "A repair ended early. What it did is in its journal, which is named by the run: 'consistency repair "
+            "resume' ends it, the next visit plans it anew.",
+            ("error",),
+        ),
         "hook.delivered": Event(logging.INFO, "A hook was told of a divergence.", ("hook", "attempts")),
         "hook.failed": Event(
             logging.ERROR, "A hook could not be told of a divergence, however often it was tried.", ("hook", "error")

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from consistency.errors import ConsistencyError, UsageError
-from consistency.report import Report
+from consistency.report import RepairSummary, Report
 
 MESSAGE_VERSION = 1
 _ATTEMPTS = 5
@@ -49,8 +49,8 @@ class Hook(Protocol):
         """Deliver once; HookBusy where it may be tried again."""
 
 
-def message_of(report: Report, at_s: float) -> bytes:
-    """Return what hooks are told of a report, as JSON."""
+def message_of(report: Report, at_s: float, states: Mapping[str, int] | None = None) -> bytes:
+    """Return what hooks are told of a report, as JSON; `states` counts its rows as the ledger knows them."""
     differing = [t for t in report.tables if t.divergent_rows]
     data: dict[str, Any] = {
         "schema": MESSAGE_VERSION,
@@ -63,7 +63,22 @@ def message_of(report: Report, at_s: float) -> bytes:
         "findings_by_kind": dict(report.findings_by_kind),
         "findings": report.findings_path,
     }
+    if states:
+        data["states"] = dict(states)
+    if report.repair is not None:
+        data["repair"] = {**_counts(report.repair), "results": dict(report.repair.results)}
     return json.dumps(data, sort_keys=True).encode()
+
+
+def _counts(repair: RepairSummary) -> dict[str, Any]:
+    again = repair.checked_again.value if repair.checked_again else None
+    return {
+        "rows": repair.rows,
+        "acted_on": repair.acted_on,
+        "remaining": repair.remaining,
+        "unknown": repair.unknown,
+        "checked_again": again,
+    }
 
 
 async def deliver(hook: Hook, message: bytes, *, attempts: int = _ATTEMPTS, longest_wait_s: float = 30.0) -> int:

@@ -4,46 +4,97 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from consistency.board import Board
+from consistency.carryover import FindingsFolder
 from consistency.checking import CheckOptions, run_check
-from consistency.errors import ConsistencyError, UsageError
+from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.eventlog import EventLog
 from consistency.hooks import Hook, HookFailed, deliver, message_of
+from consistency.keeping import Keeper, Kept
+from consistency.ledger import LatestReads
+from consistency.pacing import Choose, Pacing, least_recently_visited
 from consistency.reader import Clock, ClusterReader
-from consistency.report import Report
+from consistency.reading import Depth
+from consistency.report import RepairSummary, Report, TableReport
 from consistency.schema import Table
 from consistency.scope import choose_tables
+from consistency.verdict import ExitCode
 
 DEFAULT_PERIOD_S = 86_400.0
-_SHORTEST_PAUSE_S = 1.0
-_AFTER_FAILURE_S = 60.0
+DEFAULT_RUN_TIME_S = 300.0
+_GRACE_S = 2.5
+"""How long a visit may take to end by itself once the watch is to stop."""
+_LAST_S = 2.0
+"""How long it may take then once it is cancelled: closing a connection to a silent node takes as long."""
+_LAST_WORD_S = 1.5
+"""How long a hook may take then."""
+_LATE_PERIODS = 2
+"""A range that was not read for so many periods is not known any more."""
 
 Open = Callable[[], AbstractAsyncContextManager[tuple[ClusterReader, Clock]]]
 """Opens the cluster; anew for every visit, so that each sees the ring as it is."""
 
-Choose = Callable[[Sequence[Table], Mapping[str, float]], Table]
-"""Says what to check next: of the tables in scope, knowing when each was last visited (seconds of the loop)."""
 
+class Repairer(Protocol):
+    """Repairs what a visit found, within bounds; verified rows are noted in the ledger, also when it is cancelled."""
 
-def least_recently_visited(tables: Sequence[Table], visited: Mapping[str, float]) -> Table:
-    """Return the table whose visit is longest ago; one that never had any comes first, in the order of names."""
-    return min(tables, key=lambda table: (visited.get(table.full_name, float("-inf")), table.full_name))
+    @property
+    def directory(self) -> Path:
+        """Where it keeps findings, plans and journals."""
+
+    async def repair(self, found: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
+        """Return the report with what came of it; ends between two rows when `stop` is set."""
 
 
 @dataclass(frozen=True)
 class WatchOptions:
-    """What to watch: `check` as for one run, `period_s` in which every table is visited once."""
+    """What to watch: `check` as for one run, `period_s` in which every table is visited once.
+
+    With `check.run_time_s` a visit ends after that long, and a large table takes several: that needs a ledger.
+    """
 
     check: CheckOptions = field(default_factory=CheckOptions)
     period_s: float = DEFAULT_PERIOD_S
     findings_dir: Path | None = None
+
+
+@dataclass
+class _Visit:
+    """One visit under way: `table` once it was chosen."""
+
+    run_id: str
+    log: EventLog | None
+    began: float
+    table: Table | None = None
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def emit(self, event: str, **fields: object) -> None:
+        if self.log is not None:
+            self.log.emit(event, **fields)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a visit came to. `late` is the part of a sliced table that this round did not reach yet."""
+
+    report: Report
+    recorded: bool = True
+    sliced: bool = False
+    late: float = 0.0
+    latest: LatestReads | None = None
+    states: Mapping[str, int] = field(default_factory=dict)
 
 
 class Watch:
@@ -57,107 +108,212 @@ class Watch:
         log: EventLog | None = None,
         hooks: Sequence[Hook] = (),
         choose: Choose = least_recently_visited,
+        *,
+        keeper: Keeper | None = None,
+        repairer: Repairer | None = None,
     ) -> None:
         self._open = opened
         self._options = options
         self._board = board
         self._log = log
         self._hooks = hooks
-        self._choose = choose
-        self._visited: dict[str, float] = {}
-        self._this_round: set[str] = set()
-        self._round_began: float | None = None
-        self._scope: tuple[Table, ...] = ()
-        self.rounds = 0
+        self._keeper = keeper or Keeper()
+        self._repairer = repairer
+        self._findings = FindingsFolder(options.findings_dir, repairer.directory if repairer is not None else None)
+        self._pacing = Pacing(options.period_s, choose)
+        self._started = False
+        self._locked = False
+        self.left_behind = False
+        """Whether the last visit did not end although it was cancelled: whoever ends must not wait for it."""
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds are complete."""
+        return self._pacing.rounds
 
     async def run(self, stop: asyncio.Event) -> None:
         """Visit tables until stopped. UsageError where the names to watch do not exist to begin with."""
+        loop = asyncio.get_running_loop()
         while not stop.is_set():
-            began = asyncio.get_running_loop().time()
-            if self._round_began is None:
-                self._round_began = began
-            known = await self._visit(stop)
-            pause = self._pause(asyncio.get_running_loop().time() - began, known=known)
+            began = loop.time()
+            self._pacing.begin(began)
+            known = await self._ended_by(self._visit(stop), stop)
+            pause = self._pacing.pause(began, loop.time(), known=known)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
 
-    def _pause(self, seconds: float, *, known: bool) -> float:
-        """Spread the visits evenly over the period; after a failure come back within a minute."""
-        even = self._options.period_s / max(1, len(self._scope)) - seconds
-        return max(_SHORTEST_PAUSE_S, even if known else min(even, _AFTER_FAILURE_S))
+    async def _ended_by(self, visit: Coroutine[None, None, bool], stop: asyncio.Event) -> bool:
+        """Wait for a visit; once `stop` is set, no longer than a process may take to end.
+
+        What connects, or waits for a node that is silent, does not look at `stop`: it is cancelled. What a visit had
+        read is then read again; what a repair had done is in its journal.
+        """
+        visiting, stopping = asyncio.ensure_future(visit), asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({visiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not visiting.done():
+                await asyncio.wait({visiting}, timeout=_GRACE_S)
+            if visiting.done():
+                return visiting.result()
+            visiting.cancel()
+            await asyncio.wait({visiting}, timeout=_LAST_S)
+            self.left_behind = not visiting.done()
+            return False
+        finally:
+            stopping.cancel()
+            visiting.cancel()
 
     async def _visit(self, stop: asyncio.Event) -> bool:
         """Visit one table; return whether there was a report."""
-        run_id, began = str(uuid.uuid4()), time.monotonic()
-        log = self._log.of_run(run_id) if self._log is not None else None
-        table: Table | None = None
+        run_id = str(uuid.uuid4())
+        visit = _Visit(run_id, self._log.of_run(run_id) if self._log is not None else None, time.monotonic())
         try:
             async with self._open() as (reader, clock):
-                table = await self._next(reader)
-                if table is None:
-                    return False
-                report = await run_check(reader, clock, self._check(table, run_id), log, stop)
+                with self._keeper.visit(await reader.ring()) as kept:
+                    self._locked = False
+                    seen = await self._look(visit, reader, clock, kept, stop)
+        except LockedError as error:
+            self._wait_for_lock(visit, error)
+            return False
         except ConsistencyError as error:
-            if isinstance(error, UsageError) and not self._visited:
+            if isinstance(error, UsageError) and not self._started:
                 raise
-            seconds = time.monotonic() - began
-            if table is None and self._scope:  # nobody was asked what there is: it was this one's turn all the same
-                table = self._choose(self._scope, self._visited)
-            if log is not None:
-                log.failed(error, error.exit_code, seconds)
-            self._board.failed(table.full_name if table else None, str(error), seconds, error.exit_code)
-            if table is not None:
-                self._enter_visit(table)
+            self._fail(visit, error)
             return False
-        if report.interrupted:
+        if seen is None:
             return False
-        if log is not None:
-            log.ended(report)
-        self._board.visited(report, time.monotonic() - began)
-        self._enter_visit(table)
-        await self._tell(report, stop)
-        return True
+        self._enter(visit, seen)
+        await self._tell(seen, stop)
+        return not seen.report.interrupted
 
-    async def _next(self, reader: ClusterReader) -> Table | None:
+    async def _look(
+        self, visit: _Visit, reader: ClusterReader, clock: Clock, kept: Kept, stop: asyncio.Event
+    ) -> _Seen | None:
+        """Check the table whose turn it is, repair what was found where that is wanted, and note all of it."""
+        if kept.note:
+            visit.emit("ledger.damaged")
+            self._pacing.forget()
+            self._board.forget()
+        visit.table = table = await self._next(reader, clock, kept)
+        if table is None:
+            return None
+        checked = self._check(table, visit.run_id)
+        report = await run_check(reader, clock, checked, visit.log, stop, kept.recorder)
+        states = kept.states()
+        if kept.problem:
+            visit.emit("ledger.unwritten")
+        elif states:
+            visit.emit("ledger.recorded", **{state.replace(" ", "_"): count for state, count in states.items()})
+        report = await self._repaired(visit, report, checked, stop)
+        (shown,) = report.tables
+        sliced = bool(shown.depth) and shown.coverage.skipped > 0
+        partial = sliced or report.interrupted
+        report = self._findings.keep(report, table.full_name, sliced=partial, reached=kept.reached)
+        if not sliced:
+            return _Seen(report, not kept.problem, states=states)
+        lag_s = asyncio.get_running_loop().time() - self._pacing.began
+        # Reads are dated in whole seconds.
+        began_us = math.floor(clock.now_us() / 1e6 - lag_s) * 1_000_000
+        known_us = int(clock.now_us() - _LATE_PERIODS * self._options.period_s * 1e6)
+        depth = Depth(shown.depth)
+        this_round = kept.latest(table.full_name, depth, began_us)
+        late = this_round.late if this_round is not None else 1.0
+        latest = kept.latest(table.full_name, depth, known_us)
+        return _Seen(report, not kept.problem, sliced, late, latest, states)
+
+    async def _next(self, reader: ClusterReader, clock: Clock, kept: Kept) -> Table | None:
         """Read which tables there are and choose one of them; None where there is none."""
         check = self._options.check
         scope = choose_tables(await reader.schema(), check.names, views=check.views)
-        self._scope = scope.tables
         self._board.in_scope(scope)
-        return self._choose(scope.tables, self._visited) if scope.tables else None
+        self._started = True
+        # Seconds of the loop, like the visits of this watch: what was read an hour ago was read an hour ago.
+        ahead_s = asyncio.get_running_loop().time() - clock.now_us() / 1e6
+        read = {name: at_us / 1e6 + ahead_s for name, at_us in kept.read_until(check.depth, check.dc).items()}
+        return self._pacing.choose(scope.tables, read)
 
     def _check(self, table: Table, run_id: str) -> CheckOptions:
-        folder = self._options.findings_dir
-        findings = folder / f"{table.full_name}.jsonl" if folder is not None else None
+        findings = self._findings.of_visit(table.full_name, run_id)
         return replace(self._options.check, names=(table.quoted,), run_id=run_id, findings=findings)
 
-    def _enter_visit(self, table: Table) -> None:
-        """Note the visit; a failed one too, or a table that always fails would keep the others waiting."""
-        now = asyncio.get_running_loop().time()
-        self._visited[table.full_name] = now
-        self._this_round.add(table.full_name)
-        names = {t.full_name for t in self._scope}
-        self._visited = {name: at for name, at in self._visited.items() if name in names}
-        if not names <= self._this_round:
+    async def _repaired(self, visit: _Visit, report: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
+        """Repair what was found; a repair that ends early must not hide what was found."""
+        rows = sum(report.findings_by_kind.values())
+        if self._repairer is None or not rows or report.interrupted or stop.is_set():
+            return report
+        try:
+            report = await self._repairer.repair(report, checked, stop)
+        except ConsistencyError as error:
+            visit.emit("repair.failed", error=type(error).__name__)
+            left = {f"the repair ended early: {type(error).__name__}": rows}
+            return replace(report, repair=RepairSummary(rows=rows, remaining=rows, left=left))
+        except asyncio.CancelledError as error:
+            visit.emit("repair.failed", error=type(error).__name__)
+            raise
+        if (done := report.repair) is not None:
+            verified = done.results.get("verified", 0)
+            counts = {"rows": done.rows, "acted_on": done.acted_on, "verified": verified, "remaining": done.remaining}
+            visit.emit("repair.ended", **counts, unknown=done.unknown, interrupted=done.interrupted)
+        return report
+
+    def _enter(self, visit: _Visit, seen: _Seen) -> None:
+        """Note the visit on the board and in the round."""
+        report, table = seen.report, visit.table
+        if visit.log is not None:
+            visit.log.ended(report)
+        if report.interrupted or table is None:
             return
-        self.rounds += 1
-        self._this_round.clear()
-        began, self._round_began = self._round_began, None
+        code = report.exit_code
+        if not seen.recorded and code is ExitCode.CONSISTENT:
+            code = ExitCode.COULD_NOT_RUN  # a run that the ledger does not know of must not pass for one that is
+        self._board.visited(report, visit.seconds, code, seen.latest)
+        (shown,) = report.tables
+        now = asyncio.get_running_loop().time()
+        if seen.sliced and seen.recorded and shown.ranges_read:
+            ended = self._pacing.sliced(table.full_name, **_slices(shown, seen.late))
+        else:
+            ended = self._pacing.visited(table.full_name, now)
+        self._end_round(now, ended=ended)
+
+    def _end_round(self, now: float, *, ended: bool) -> None:
+        if not ended:
+            return
         self._board.round_done(self.rounds)
         if self._log is not None:
-            seconds = round(now - (began if began is not None else now), 3)
-            rows = self._board.divergent_rows
-            self._log.emit("watch.round", round=self.rounds, tables=len(names), divergent_rows=rows, seconds=seconds)
+            seconds, rows = round(now - self._pacing.began, 3), self._board.divergent_rows
+            tables = self._board.tables
+            self._log.emit("watch.round", round=self.rounds, tables=tables, divergent_rows=rows, seconds=seconds)
 
-    async def _tell(self, report: Report, stop: asyncio.Event) -> None:
-        if not report.findings_by_kind:
+    def _fail(self, visit: _Visit, error: ConsistencyError) -> None:
+        """Note a visit that came to nothing: of its table nothing is known any more."""
+        table = (
+            visit.table or self._pacing.guess()
+        )  # nobody was asked what there is: it was this one's turn all the same
+        self._board.failed(table.full_name if table else None, str(error), visit.seconds, error.exit_code)
+        if visit.log is not None:
+            visit.log.failed(error, error.exit_code, visit.seconds)
+        if table is not None:
+            now = asyncio.get_running_loop().time()
+            self._end_round(now, ended=self._pacing.visited(table.full_name, now))
+
+    def _wait_for_lock(self, visit: _Visit, error: LockedError) -> None:
+        """Say once that another run is under way; its turn is not over."""
+        if not self._locked:
+            visit.emit("watch.waiting", reason=str(error))
+        self._locked = True
+        self._board.waited(visit.seconds, error.exit_code)
+
+    async def _tell(self, seen: _Seen, stop: asyncio.Event) -> None:
+        if not seen.report.findings_by_kind:
             return
-        message = message_of(report, time.time())
+        message = message_of(seen.report, time.time(), seen.states)
         for hook in self._hooks:
             telling = asyncio.ensure_future(self._tell_one(hook, message))
             stopping = asyncio.ensure_future(stop.wait())
             try:
                 await asyncio.wait({telling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not telling.done():
+                    await asyncio.wait({telling}, timeout=_LAST_WORD_S)
             finally:
                 stopping.cancel()
                 if not telling.done():
@@ -175,3 +331,9 @@ class Watch:
             return
         if self._log is not None:
             self._log.emit("hook.delivered", hook=hook.name, attempts=attempts)
+
+
+def _slices(table: TableReport, late: float) -> dict[str, int]:
+    """Return how many visits like this one a table needs, and how many are left in this round."""
+    slices = math.ceil(table.ranges / table.ranges_read)
+    return {"slices": slices, "left": math.ceil(late * table.ranges / table.ranges_read)}

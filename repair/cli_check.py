@@ -17,6 +17,7 @@ from consistency.settings import load_config
 from consistency.terminal.console import make_console
 from repair.config import NightlyPolicy, nightly_policy
 from repair.remember import remember
+from repair.visits import VisitRepairer
 
 if TYPE_CHECKING:
     from consistency.checking import CheckOptions
@@ -53,6 +54,12 @@ def repair_found(
     if report.repair is not None and report.repair.journal is not None:
         note_repaired(ledger, Path(report.repair.journal))
     return report
+
+
+def watch_repairer(settings: ConnectionSettings, policy: NightlyPolicy, ledger: Path | None) -> VisitRepairer:
+    """Return what repairs after each visit of a watch; refused here is refused before anything is read."""
+    policy.new_findings()  # makes the directory, or says why it cannot be
+    return VisitRepairer(settings, policy, ledger, lambda text: click.echo(f"warning: {text}", err=True))
 
 
 def note_repaired(ledger: Path | None, journal: Path) -> None:

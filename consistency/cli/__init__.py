@@ -41,7 +41,7 @@ def main() -> None:
     """Prove that an Apache Cassandra cluster holds what it should.
 
     Reads every replica of every row and says which rows differ, who holds what and who is right. 'check',
-    'watch', 'audit' and 'explain' never write to a cluster.
+    'watch', 'audit' and 'explain' never write to a cluster, unless --repair asks 'check' or 'watch' to.
 
     \b
     Examples:

@@ -21,6 +21,7 @@ from consistency.cli.ledger import WRITTEN, clean_passes, ledger_option, recordi
 from consistency.cli.outputs import STDOUT, require_different, require_writable, write_json, write_private
 from consistency.cli.plugin import PluginCommand, leave
 from consistency.cli.politeness import politeness_options, take_politeness
+from consistency.cli.repairing import repair_options, take_repair_policy
 from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import SECONDS
 from consistency.errors import ConsistencyError, UsageError
@@ -93,24 +94,7 @@ from consistency.verdict import ExitCode
     help="A write time further ahead than this lies in the future.",
 )
 @politeness_options
-@click.option(
-    "--repair",
-    is_flag=True,
-    help="Then repair what was found, as the [repair] table of the configuration file allows (it must be there), and "
-    "check what was written to again.",
-)
-@click.option(
-    "--max-rows",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="With --repair: act on no more rows than this. Default: [repair] max_rows, else 1000.",
-)
-@click.option(
-    "--repair-time",
-    type=SECONDS,
-    metavar="SECONDS",
-    help="With --repair: begin no more rows after this. Default: [repair] max_seconds, else 3600.",
-)
+@repair_options
 @click.option("--quiet", is_flag=True, help="No progress, and no report where all is well: for cron.")
 @click.option(
     "--show-keys/--hide-keys",
@@ -251,7 +235,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
         run_id=run_id,
         scan=scan,
     )
-    repair = _repair_policy(given, target.config)
+    repair = take_repair_policy(given, target.config)
     if repair is not None and options.findings is None:
         options = replace(options, findings=repair.new_findings())
     return Order(
@@ -268,22 +252,6 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
         show_keys=given["show_keys"],
         nagios=given["nagios"],
     )
-
-
-def _repair_policy(given: dict[str, Any], config: str | None) -> Any:
-    """Return what may be repaired, or None; bounds of a repair without one are a mistake."""
-    if not given["repair"]:
-        for option in ("max_rows", "repair_time"):
-            if given[option] is not None:
-                msg = f"--{option.replace('_', '-')} bounds a repair: it needs --repair"
-                raise UsageError(msg)
-        return None
-    if given["non_owners"]:
-        raise UsageError("--non-owners finds what a repair cannot mend (nodetool cleanup does): check for it apart")
-    if given["dc"] is not None:
-        raise UsageError("--repair judges all replicas of a row: it cannot be limited by --dc")
-    repairer = importlib.import_module(REPAIRER)
-    return repairer.nightly(config, max_rows=given["max_rows"], max_seconds=given["repair_time"])
 
 
 def _repeated(given: dict[str, Any]) -> tuple[str, ...]:

@@ -24,8 +24,8 @@ _OPTIONS = (
         "--config",
         metavar="FILE",
         help="TOML file with a [connection] table: hosts, port, username, password, tls, connect_timeout, "
-        "protocol; [repair] says what check --repair may do, [ledger] path where runs are remembered. Default: "
-        "~/.config/consistency/config.toml where it exists.",
+        "protocol; [repair] says what check and watch --repair may do, [ledger] path where runs are remembered. "
+        "Default: ~/.config/consistency/config.toml where it exists.",
     ),
     click.option(
         "--cqlshrc", metavar="FILE", help="cqlsh's own file: host, login, TLS. Default: ~/.cassandra/cqlshrc."

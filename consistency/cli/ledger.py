@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from consistency.cli.outputs import require_writable
+from consistency.keeping import clean_pass
 from consistency.ledger import RunRecorder, open_ledger
 from consistency.lock import one_run
 from consistency.metrics import CleanPass
@@ -62,15 +62,7 @@ def clean_passes(path: Path | None, ring: Ring) -> tuple[CleanPass, ...]:
     with open_ledger(path) as ledger:
         past = ledger.past()
         number = past.of_nodes(ring.cluster, [node.host_id for node in ring.nodes])
-        return tuple(
-            CleanPass(
-                table.keyspace,
-                table.table,
-                math.inf if table.oldest_us is None or table.never else (now_us - table.oldest_us) / 1e6,
-                table.gc_grace_s,
-            )
-            for table in (past.tables(number) if number is not None else ())
-        )
+        return tuple(clean_pass(age, now_us) for age in (past.tables(number) if number is not None else ()))
 
 
 def _warn(text: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,19 @@ import click
 from consistency import __version__
 from consistency.board import Board
 from consistency.checking import CheckOptions
+from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.judging import judging_options
+from consistency.cli.ledger import ledger_option, take_ledger
 from consistency.cli.politeness import politeness_options, take_politeness
+from consistency.cli.repairing import repair_options, take_repair_policy
 from consistency.cli.telemetry import log_options, metrics_label_option, open_log
 from consistency.cli.values import SECONDS
 from consistency.errors import SettingsError, UsageError
 from consistency.eventlog import EventLog, LogFormat
 from consistency.hooks import CommandHook, Hook, WebHook
+from consistency.keeping import Keeper
 from consistency.metrics import parse_labels
 from consistency.plan import leaf_rows_at
 from consistency.reading import Depth
@@ -32,7 +38,8 @@ from consistency.scan import ScanOptions
 from consistency.serving import DEFAULT_LISTEN, Server
 from consistency.settings import ENV_PREFIX
 from consistency.throttle import Politeness
-from consistency.watching import DEFAULT_PERIOD_S, Open, Watch, WatchOptions
+from consistency.verdict import ExitCode
+from consistency.watching import DEFAULT_PERIOD_S, DEFAULT_RUN_TIME_S, Watch, WatchOptions
 
 _HEARTBEAT_S = 1.0
 _DEAD_AFTER_S = 30.0
@@ -48,6 +55,17 @@ _DEAD_AFTER_S = 30.0
     show_default=True,
     metavar="SECONDS",
     help="Visit every table once within this time, evenly spread.",
+)
+@ledger_option(
+    "Remember each visit here, so that a watch that is started again goes on with what was read longest ago, and each "
+    "range's last clean pass is known. Default: CONSISTENCY_LEDGER, [ledger] path in the TOML file, else none."
+)
+@click.option(
+    "--run-time",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="Begin no further range of a table after this long; its next visit goes on with those read longest ago. "
+    f"Needs a ledger, not with --dc. Default with a ledger: {DEFAULT_RUN_TIME_S:.0f}.",
 )
 @click.option(
     "--listen",
@@ -73,30 +91,41 @@ _DEAD_AFTER_S = 30.0
 @click.option("--views", is_flag=True, help="Check materialized views too.")
 @judging_options
 @politeness_options
+@repair_options
 @metrics_label_option
 @log_options
 def watch(names: tuple[str, ...], **given: Any) -> int:
     """Check one table after another, for ever, at a polite pace.
 
     Asks one query at a time of a node, visits every table once a period, and begins anew. A table that was not
-    visited yet, or could not be read, is unknown, never consistent. SIGTERM ends it within seconds. Nothing is
-    written to the cluster.
+    visited yet, or could not be read, is unknown, never consistent. SIGTERM ends it within seconds. With --ledger
+    it goes on where it was when it is started again, and large tables are read in slices. A visit holds the
+    cluster's lock beside the ledger; where another run holds it, the watch waits. Nothing is written to the
+    cluster, unless --repair asks for it.
 
     \b
     Examples:
       consistency watch --hosts 10.0.0.1
       consistency watch shop --period 3600 --findings-dir /var/lib/consistency --webhook https://alerts.example/c
       consistency watch --listen 0.0.0.0:9477 --metrics-label cluster=prod
+      consistency watch --ledger /var/lib/consistency/ledger --repair --max-rows 100
 
     \b
     Exit codes:
       0 ended by a signal · 2 usage · 4 could not run
     """  # noqa: D301 - click wants the control character
+    ledger = take_ledger(given, written=True)
+    run_time_s = _run_time(given, ledger)
     target = take_connection(given)
+    policy = take_repair_policy(given, target.config)
+    repairer = None
+    if policy is not None:
+        repairer = importlib.import_module(REPAIRER).watch_repairer(target.settings, policy, ledger)
+    keeper = Keeper(ledger)
     _require_folder(given["findings_dir"])
     politeness = take_politeness(given)
     hooks = _hooks(given["hook"], given["webhook"])
-    board = Board(parse_labels(given["metrics_label"]))
+    board = Board(parse_labels(given["metrics_label"]), keeper.clean_passes)
     default = LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON
     log, on_stderr = open_log(given, str(uuid.uuid4()), default)
     options = WatchOptions(
@@ -107,13 +136,15 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
             views=given["views"],
             settle_window_s=given["settle"],
             rf_minimum=given["rf_min"],
+            run_time_s=run_time_s,
             scan=ScanOptions(leaves_at_once=1, descents_at_once=1, leaf_rows=leaf_rows_at(politeness.rate)),
         ),
         period_s=given["period"],
         findings_dir=given["findings_dir"],
     )
+    going = Watch(lambda: _opened(target, politeness), options, board, log, hooks, keeper=keeper, repairer=repairer)
     try:
-        asyncio.run(_watch(lambda: _opened(target, politeness), options, board, log, hooks, given["listen"]))
+        asyncio.run(_watch(going, board, log, given["listen"]))
     finally:
         if log is not None and not on_stderr:
             log.sink.close()
@@ -124,6 +155,20 @@ def _require_folder(folder: Path | None) -> None:
     if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
         msg = f"--findings-dir {folder}: is no directory that can be written; make it first"
         raise UsageError(msg)
+
+
+def _run_time(given: dict[str, Any], ledger: Path | None) -> float | None:
+    """Return how long a visit may take; without a ledger nobody would know which ranges are left."""
+    asked: float | None = given["run_time"]
+    if asked is not None and ledger is None:
+        raise UsageError("--run-time needs --ledger FILE: without it each visit would begin with the same ranges")
+    if asked is not None and given["dc"] is not None:
+        raise UsageError("--run-time reads the ranges that are oldest on all replicas: leave it out, or leave out --dc")
+    if asked is not None and asked <= 0:
+        raise UsageError("--run-time must be above 0: a visit that may read nothing reads nothing for ever")
+    if ledger is None or given["dc"] is not None:
+        return None
+    return DEFAULT_RUN_TIME_S if asked is None else asked
 
 
 def _hooks(command: str | None, url: str | None) -> list[Hook]:
@@ -148,17 +193,15 @@ def _secret() -> str | None:
         raise SettingsError(msg) from None
 
 
-async def _watch(
-    opened: Open, options: WatchOptions, board: Board, log: EventLog | None, hooks: list[Hook], listen: str
-) -> None:
+async def _watch(going: Watch, board: Board, log: EventLog | None, listen: str) -> None:
+    asyncio.get_running_loop().set_default_executor(_LeftBehind())
     pulse = _Pulse()
-    server = Server(listen, lambda: board.outcome, pulse.beating)
+    server = Server(listen, board.now, pulse.beating)
     interrupt = Interrupt(lambda: None, lambda: click.echo("interrupted", err=True))
     interrupt.listen()
     interrupt.begun()
     if log is not None:
         log.emit("watch.started", version=__version__, address=server.address)
-    going = Watch(opened, options, board, log, hooks)
     beating = asyncio.create_task(pulse.beat())
     try:
         await going.run(interrupt.stop)
@@ -167,6 +210,16 @@ async def _watch(
     finally:
         beating.cancel()
         server.close()
+    if going.left_behind:  # all that counts is on disk; the lock ends with the process
+        os._exit(ExitCode.CONSISTENT)
+
+
+class _LeftBehind(ThreadPoolExecutor):
+    """Threads that nobody waits for at the end: one may be connecting to a node that is silent."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:  # noqa: ARG002
+        """Begin nothing more."""
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
 
 
 def _opened(target: Target, politeness: Politeness) -> AbstractAsyncContextManager[Any]:

@@ -19,7 +19,8 @@ What is kept, and what makes it void:
                once its range was read completely, at no lesser depth, and it was not found; or repaired.
     runs       when, how long, verdict, exit code, coverage, findings by kind. Without an end it was killed.
 
-store.py the file · known.py cluster and tables · spans.py ranges · recorder.py one run in · past.py answers out
+store.py the file · known.py cluster and tables · spans.py ranges · recorder.py one run in · past.py answers out ·
+latest.py a table that is read in slices
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from consistency.ledger.latest import LatestReads
 from consistency.ledger.past import Behind, Past, PastRun, TableAge
 from consistency.ledger.recorder import RunRecorder, mark_repaired
 from consistency.ledger.store import Store
@@ -86,4 +88,4 @@ def open_ledger(path: Path, *, create: bool = True) -> LedgerFile:
     return LedgerFile(Store.open(path, create=create))
 
 
-__all__ = ["Behind", "LedgerFile", "Past", "PastRun", "RunRecorder", "TableAge", "open_ledger"]
+__all__ = ["Behind", "LatestReads", "LedgerFile", "Past", "PastRun", "RunRecorder", "TableAge", "open_ledger"]

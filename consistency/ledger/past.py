@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 from consistency.errors import LedgerError
 from consistency.ledger.known import load_spans
+from consistency.ledger.latest import LatestReads, latest_reads, read_until
 from consistency.ledger.recorder import DEPTH_RANKS, OPEN_LIST, OPEN_STATES
 from consistency.ledger.spans import age
 from consistency.ledger.store import Store
+from consistency.reading import Depth
 from consistency.verdict import Coverage
 
 
@@ -132,6 +134,23 @@ class Past:
             states=dict(counts),
             came_back=int(back.fetchone()[0]),
         )
+
+    def read_until(self, cluster: int, depth: Depth | None, dc: str) -> Mapping[str, int]:
+        """Return by name when each table's least recently read range was read; tables with one never read are left out.
+
+        In microseconds. Without a depth any will do; with a DC what was read of its replicas alone.
+        """
+        rows = list(self._rows("SELECT id, keyspace, name FROM tables WHERE cluster = ? AND compared", (cluster,)))
+        found = {f"{row['keyspace']}.{row['name']}": read_until(self._db, row["id"], depth, dc) for row in rows}
+        return {name: tried_us for name, tried_us in found.items() if tried_us}
+
+    def latest(self, cluster: int, full_name: str, depth: Depth, since_us: int) -> LatestReads | None:
+        """Return what the latest reads of a table's ranges come to; those before `since_us` are late."""
+        rows = self._rows(
+            "SELECT id FROM tables WHERE cluster = ? AND keyspace || '.' || name = ?", (cluster, full_name)
+        )
+        row = rows.fetchone()
+        return None if row is None else latest_reads(self._db, row["id"], depth, since_us)
 
     def behind(self, cluster: int) -> Iterator[Behind]:
         """Yield the rows that differed when last read and that some replica was behind on; not stray copies."""

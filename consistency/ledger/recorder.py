@@ -26,6 +26,8 @@ from consistency.tokens import TokenRange, merged
 BATCH = 2_000
 KEPT_S = 400 * 86_400
 """Runs and rows that agree again are forgotten after this long."""
+KEPT_RUNS = 20_000
+"""No more runs than these are kept: a watch makes many a day, for ever."""
 
 DEPTH_RANKS = {Depth.VERSIONS: 0, Depth.CONTENT: 1}
 OPEN_STATES = ("new", "still there", "came back")
@@ -52,6 +54,8 @@ class RunRecorder:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.problem = ""
+        self.reached: tuple[TokenRange, ...] = ()
+        """The ranges of the table entered last that were reached."""
         self._key = bytes(store.db.execute("SELECT key FROM secret").fetchone()[0])
         self._run = 0
         self._tables: dict[str, int] = {}
@@ -142,6 +146,7 @@ class RunRecorder:
         ]
         spans = overlay(self._spans(table, depth), read)
         tbl, rank = self._tables[table.full_name], DEPTH_RANKS[depth]
+        self.reached = merged(r.token_range for r in ranges)
         covered = merged(r.token_range for r in ranges if r.complete) if not self._dc else ()
         with self._store.transaction() as db:
             db.execute("DELETE FROM spans WHERE tbl = ? AND depth = ? AND dc = ?", (tbl, rank, self._dc))
@@ -183,7 +188,7 @@ class RunRecorder:
             )
             kinds = [(self._run, kind, count) for kind, count in report.findings_by_kind.items()]
             db.executemany("INSERT INTO run_findings VALUES (?, ?, ?)", kinds)
-            _prune(db, self._now_us - KEPT_S * 1_000_000)
+            _prune(db, self._now_us - KEPT_S * 1_000_000, self._run - KEPT_RUNS)
 
 
 def mark_repaired(store: Store, run_id: str, rows: Iterable[tuple[str, str, Mapping[str, str]]]) -> int:
@@ -218,7 +223,10 @@ def row_hash(secret: bytes, key_hex: Mapping[str, str], stray: str = "") -> byte
     return hashed.digest()
 
 
-def _prune(db: sqlite3.Connection, before_us: int) -> None:
+def _prune(db: sqlite3.Connection, before_us: int, before_run: int) -> None:
     db.execute("DELETE FROM findings WHERE state IN ('gone', 'repaired') AND last_us < ?", (before_us,))
-    db.execute("DELETE FROM run_findings WHERE run IN (SELECT number FROM runs WHERE started_us < ?)", (before_us,))
-    db.execute("DELETE FROM runs WHERE started_us < ?", (before_us,))
+    old = (before_us, before_run)
+    db.execute(
+        "DELETE FROM run_findings WHERE run IN (SELECT number FROM runs WHERE started_us < ? OR number < ?)", old
+    )
+    db.execute("DELETE FROM runs WHERE started_us < ? OR number < ?", old)

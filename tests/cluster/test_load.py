@@ -97,9 +97,8 @@ class Writer:
         return bound
 
 
-@pytest.fixture
-def live(cluster: RunningCluster) -> Iterator[RunningCluster]:
-    """A table, a fifth of which is written to."""
+def fill(cluster: RunningCluster) -> None:
+    """Make a table, a fifth of which is written to."""
     cluster.keyspace("live")
     cluster.ddl("CREATE TABLE live.t (p int, c int, v text, m map<text, int>, PRIMARY KEY (p, c))")
     base = time.time_ns() // 1000 - 3_600_000_000
@@ -107,6 +106,12 @@ def live(cluster: RunningCluster) -> Iterator[RunningCluster]:
         f"INSERT INTO live.t (p, c, v) VALUES (?, ?, 'v') USING TIMESTAMP {base}",
         ((i // 20, i % 20) for i in range(ROWS)),
     )
+
+
+@pytest.fixture
+def live(cluster: RunningCluster) -> Iterator[RunningCluster]:
+    """A table, a fifth of which is written to."""
+    fill(cluster)
     yield cluster
     cluster.ddl("DROP KEYSPACE live")
 

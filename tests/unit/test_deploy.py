@@ -178,13 +178,15 @@ def test_the_cron_job_runs_once_and_alone() -> None:
 
 def test_the_deployment_is_probed_and_scraped_where_the_watch_listens() -> None:
     """Ports, labels and selectors agree."""
-    deployment, service = documents("deploy", "kubernetes", "watch.yaml")
+    claim, deployment, service = documents("deploy", "kubernetes", "watch.yaml")
     pod = deployment["spec"]["template"]
     (container,) = pod["spec"]["containers"]
     assert f"0.0.0.0:{PORT}" in container["args"]
     assert container["ports"] == [{"name": "metrics", "containerPort": PORT}]
     assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
     assert pod["metadata"]["annotations"]["prometheus.io/port"] == str(PORT)
+    (state,) = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "state"]
+    assert state["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     labels = pod["metadata"]["labels"]
     assert deployment["spec"]["selector"]["matchLabels"] == labels == service["spec"]["selector"]
     assert service["spec"]["ports"] == [{"name": "metrics", "port": PORT, "targetPort": "metrics"}]
@@ -199,7 +201,13 @@ def test_kustomize_has_every_file() -> None:
         words = ["kubectl", "kustomize", str(DEPLOY / "kubernetes")]
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
-        assert {d["kind"] for d in yaml.safe_load_all(done.stdout)} == {"Secret", "CronJob", "Deployment", "Service"}
+        assert {d["kind"] for d in yaml.safe_load_all(done.stdout)} == {
+            "Secret",
+            "CronJob",
+            "PersistentVolumeClaim",
+            "Deployment",
+            "Service",
+        }
 
 
 def test_the_containers_files_are_there_and_let_through() -> None:

@@ -318,21 +318,28 @@ def test_the_command_watches_until_sigterm_and_leaves_with_0(tmp_path: Path) -> 
     environ = {n: v for n, v in os.environ.items() if not n.startswith("CONSISTENCY_")}
     environ["HOME"] = str(tmp_path)
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environ) as process:
-        assert process.stderr is not None
-        started = json.loads(process.stderr.readline())
-        failed = json.loads(process.stderr.readline())
-        assert (started["event"], failed["event"], failed["error"]) == ("watch.started", "run.failed", "ConnectError")
-        base = f"http://{started['address']}"
-        assert get(base + "/healthz")[0] == 200
-        told = figures(get(base + "/metrics")[2])
-        assert (told["consistency_last_run_exit_code",], told["consistency_verdict", "unknown"]) == (4, 1)
-        asked = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        rest = process.stderr.read()
-        assert process.wait(timeout=20) == 0
-        assert time.monotonic() - asked < 10
-        assert json.loads(rest.splitlines()[-1])["event"] == "watch.stopped"
-        assert not re.search("Traceback|Error", rest)
+        try:
+            assert process.stderr is not None
+            started = json.loads(process.stderr.readline())
+            failed = json.loads(process.stderr.readline())
+            assert (started["event"], failed["event"], failed["error"]) == (
+                "watch.started",
+                "run.failed",
+                "ConnectError",
+            )
+            base = f"http://{started['address']}"
+            assert get(base + "/healthz")[0] == 200
+            told = figures(get(base + "/metrics")[2])
+            assert (told["consistency_last_run_exit_code",], told["consistency_verdict", "unknown"]) == (4, 1)
+            asked = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            rest = process.stderr.read()
+            assert process.wait(timeout=20) == 0
+            assert time.monotonic() - asked < 10
+            assert json.loads(rest.splitlines()[-1])["event"] == "watch.stopped"
+            assert not re.search("Traceback|Error", rest)
+        finally:
+            process.kill()  # or leaving the block waits for ever
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""The findings files of a watch: one a table with the rows that differ by the latest visits, whole after each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from consistency.errors import UsageError
+from consistency.findings import Finding, FindingsWriter, Header, read_findings, read_header
+from consistency.report import Report
+from consistency.tokens import TokenRange
+
+VISIT_SUFFIX = ".visit"
+
+
+@dataclass(frozen=True, slots=True)
+class FindingsFolder:
+    """Where a visit writes what it found, and where the latest of each table is kept.
+
+    `folder` is the operator's; `evidence` is where a repair keeps its files, each under the name of its run. Either
+    may be missing.
+    """
+
+    folder: Path | None = None
+    evidence: Path | None = None
+
+    def of_visit(self, full_name: str, run_id: str) -> Path | None:
+        """Return the file of one visit."""
+        if self.evidence is not None:
+            return self.evidence / f"{run_id}.findings.jsonl"
+        return None if self.folder is None else self.folder / f"{full_name}.jsonl{VISIT_SUFFIX}"
+
+    def keep(self, report: Report, full_name: str, *, sliced: bool, reached: Sequence[TokenRange] | None) -> Report:
+        """Make the visit's findings the latest of its table; return the report, naming the file to look at.
+
+        A visit that read a part of the table takes the place of what was found in the ranges that it reached; without
+        an account of those, it counts only where it found something.
+        """
+        visit = Path(report.findings_path) if report.findings_path else None
+        if visit is None:
+            return report
+        try:
+            return self._kept(report, full_name, visit, reached, sliced=sliced)
+        except OSError as error:  # what was found is in the report and the ledger all the same
+            return replace(report, findings_path=None, findings_error=error.strerror or type(error).__name__)
+
+    def _kept(
+        self, report: Report, full_name: str, visit: Path, reached: Sequence[TokenRange] | None, *, sliced: bool
+    ) -> Report:
+        found = sum(report.findings_by_kind.values())
+        if self.folder is None:
+            if not found:  # nobody asked for a file of nothing
+                visit.unlink(missing_ok=True)
+            return report
+        latest = self.folder / f"{full_name}.jsonl"
+        if sliced and reached is None and not found:
+            visit.unlink(missing_ok=True)
+            return replace(report, findings_path=str(latest) if latest.exists() else None)
+        if sliced and reached is not None and _readable(latest):
+            error = _rewritten(latest, visit, chain(read_findings(visit), _outside(latest, reached)))
+        elif self.evidence is None:
+            visit.replace(latest)
+            error = ""
+        else:
+            error = _rewritten(latest, visit, read_findings(visit))
+        if self.evidence is None or not found:
+            visit.unlink(missing_ok=True)
+        return replace(report, findings_path=None if error else str(latest), findings_error=error)
+
+
+def _rewritten(latest: Path, visit: Path, findings: Iterator[Finding]) -> str:
+    """Write a file under the header of a visit; return why it could not be written, empty where it could."""
+    header = read_header(visit)
+    names = ("run_id", "cluster", "ring", "started_at", "tool")
+    with FindingsWriter(latest, Header(*(str(header.get(name, "")) for name in names))) as writer:
+        for finding in findings:
+            writer.write(finding)
+    return writer.error
+
+
+def _outside(path: Path, reached: Sequence[TokenRange]) -> Iterator[Finding]:
+    """Yield what was found before in ranges that the visit did not reach; a file that is cut short ends there."""
+    with suppress(UsageError):
+        for finding in read_findings(path):
+            if not any(finding.token in token_range for token_range in reached):
+                yield finding
+
+
+def _readable(path: Path) -> bool:
+    try:
+        read_header(path)
+    except UsageError:
+        return False
+    return True

@@ -1,0 +1,59 @@
+"""The options that let a command repair what it found; the package that repairs is loaded only then."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from consistency.cli import REPAIRER
+from consistency.cli.values import SECONDS
+from consistency.errors import UsageError
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--repair",
+        is_flag=True,
+        help="Then repair what was found, as the [repair] table of the configuration file allows (it must be there), "
+        "and check what was written to again.",
+    ),
+    click.option(
+        "--max-rows",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="With --repair: act on no more rows than this, each time. Default: [repair] max_rows, else 1000.",
+    ),
+    click.option(
+        "--repair-time",
+        type=SECONDS,
+        metavar="SECONDS",
+        help="With --repair: begin no more rows after this. Default: [repair] max_seconds, else 3600.",
+    ),
+)
+
+
+def repair_options(command: CommandT) -> CommandT:
+    """Add them; they arrive as `repair`, `max_rows` and `repair_time`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def take_repair_policy(given: dict[str, Any], config: str | None) -> Any:
+    """Return what may be repaired, or None; bounds of a repair without one are a mistake."""
+    if not given["repair"]:
+        for option in ("max_rows", "repair_time"):
+            if given[option] is not None:
+                msg = f"--{option.replace('_', '-')} bounds a repair: it needs --repair"
+                raise UsageError(msg)
+        return None
+    if given.get("non_owners"):
+        raise UsageError("--non-owners finds what a repair cannot mend (nodetool cleanup does): check for it apart")
+    if given["dc"] is not None:
+        raise UsageError("--repair judges all replicas of a row: it cannot be limited by --dc")
+    repairer = importlib.import_module(REPAIRER)
+    return repairer.nightly(config, max_rows=given["max_rows"], max_seconds=given["repair_time"])

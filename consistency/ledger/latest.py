@@ -1,0 +1,64 @@
+"""What the latest reads of a table's ranges come to together: a table that is read in slices is never read at once."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from consistency.ledger.known import load_spans
+from consistency.ledger.recorder import DEPTH_RANKS, OPEN_LIST
+from consistency.ledger.spans import Span, age
+from consistency.reading import Depth
+from consistency.tokens import RING_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class LatestReads:
+    """A table by the latest read of each of its ranges, as parts of the ring from 0 to 1.
+
+    `late`: read too long ago, or never. `unproven`: read since, but neither clean nor with a row that differs.
+    `rows_by_kind` counts the rows that differed when they were last read.
+    """
+
+    late: float
+    unproven: float
+    rows_by_kind: Mapping[str, int] = field(default_factory=dict)
+
+
+def latest_reads(db: sqlite3.Connection, tbl: int, depth: Depth, since_us: int) -> LatestReads:
+    """Add up a table's ranges; those read before `since_us` count as late."""
+    spans = load_spans(db, tbl, DEPTH_RANKS[depth], "")
+    fresh = [span for span in spans if span.tried_us >= since_us]
+    unclean = (span for span in fresh if span.clean_us < span.tried_us)
+    unproven = sum(span.end - span.start for span in unclean if not _differs(db, tbl, span))
+    kinds = db.execute(
+        f"SELECT kind, count(*) FROM findings WHERE tbl = ? AND state IN ({OPEN_LIST}) GROUP BY kind", (tbl,)
+    )
+    return LatestReads(_part(RING_SIZE - _width(fresh)), _part(unproven), dict(kinds))
+
+
+def read_until(db: sqlite3.Connection, tbl: int, depth: Depth | None, dc: str) -> int:
+    """Return when the range was read that was read longest ago, in microseconds; 0 where a part never was.
+
+    Without a depth any will do.
+    """
+    ranks = DEPTH_RANKS.values() if depth is None else (DEPTH_RANKS[depth],)
+    return age([load_spans(db, tbl, rank, dc) for rank in ranks]).tried_us
+
+
+def _differs(db: sqlite3.Connection, tbl: int, span: Span) -> bool:
+    found = db.execute(
+        f"SELECT 1 FROM findings WHERE tbl = ? AND token > ? AND token <= ? AND state IN ({OPEN_LIST}) LIMIT 1",
+        (tbl, span.start, span.end),
+    )
+    return found.fetchone() is not None
+
+
+def _width(spans: Iterable[Span]) -> int:
+    return sum(span.end - span.start for span in spans)
+
+
+def _part(width: int) -> float:
+    """Return a part of the ring; what there is of it is never rounded to nothing."""
+    return max(width / RING_SIZE, 1e-9) if width > 0 else 0.0

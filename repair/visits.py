@@ -1,0 +1,50 @@
+"""Repairs what the visits of a watch find, and tells the ledger of each row that was proven to agree."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from consistency.checking import CheckOptions
+from consistency.errors import ConsistencyError, UsageError
+from consistency.report import Report
+from consistency.settings import ConnectionSettings
+from repair.config import NightlyPolicy
+from repair.nightly import NightlyFiles, repair_found
+from repair.remember import remember
+
+
+@dataclass(frozen=True, slots=True)
+class VisitRepairer:
+    """A watch's Repairer: plans, applies and checks again as `check --repair` does, within the same bounds."""
+
+    settings: ConnectionSettings
+    policy: NightlyPolicy
+    ledger: Path | None = None
+    warn: Callable[[str], None] = lambda _: None
+
+    @property
+    def directory(self) -> Path:
+        """Where findings, plans and journals are kept."""
+        return self.policy.directory
+
+    async def repair(self, found: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
+        """Repair what was found; what was proven until then is noted however this ends."""
+        if checked.findings is None:
+            raise UsageError("a repair needs the findings in a file")
+        files = NightlyFiles.of(checked.findings, found.run_id, self.directory)
+        try:
+            return await repair_found(self.settings, found, checked, self.policy, stop)
+        finally:
+            self._note(files.journal)
+
+    def _note(self, journal: Path) -> None:
+        """Tell the ledger; what it cannot take is a warning: the rows are repaired all the same."""
+        if self.ledger is None or not journal.exists():
+            return
+        try:
+            remember(self.ledger, journal)
+        except ConsistencyError as error:
+            self.warn(str(error))

@@ -1,0 +1,256 @@
+"""A watch with a ledger beside writers: what is planted is reported within a round, over kill -9 and SIGTERM.
+
+CONSISTENCY_SOAK_SECONDS is how long (1,200 in `make soak`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consistency.errors import UsageError
+from consistency.findings import read_findings
+from consistency.ledger import open_ledger
+from tests.cluster.test_load import LEVELS, Writer, fill, plant
+from tests.support.cluster import RunningCluster, eventually
+from tests.support.damage import Expected, as_expected
+from tests.support.figures import Figures
+from tests.unit.test_metrics import figures as metrics_in
+
+pytestmark = pytest.mark.cluster
+
+SECONDS = float(os.environ.get("CONSISTENCY_SOAK_SECONDS", "25"))
+PERIOD_S = 20.0 if SECONDS < 120 else 40.0
+RUN_TIME_S = 2.0
+SETTLE_S = 2.5
+SLACK_S = 5.0
+"""What a busy machine may add: the test asks every half second, the watch pauses a second between two visits."""
+
+
+class Watching:
+    """A watch as a process of its own; `log` is appended to, over restarts too."""
+
+    def __init__(self, cluster: RunningCluster, folder: Path, *words: str) -> None:
+        self.folder = folder
+        self.log = folder / "log"
+        self._from = len(self._lines())
+        command = [sys.executable, "-m", "consistency", "watch", *words, "--listen", "127.0.0.1:0"]
+        command += ["--ledger", str(folder / "ledger"), "--log-file", str(self.log)]
+        with (folder / "stderr").open("a") as stderr:
+            self.process = subprocess.Popen(command, stderr=stderr, env=cluster.environ())
+        eventually(lambda: bool(self.events("watch.started")), 60, "the watch's start")
+        self.address = self.events("watch.started")[0]["address"]
+
+    def _lines(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the events of one kind since this process began."""
+        found = [json.loads(line) for line in self._lines()[self._from :] if line.endswith("}")]
+        return [event for event in found if event["event"] == name]
+
+    @property
+    def metrics(self) -> dict[tuple[str, ...], float]:
+        """The metrics that it serves now."""
+        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=10) as answer:
+            return metrics_in(answer.read().decode())
+
+    @property
+    def memory_mb(self) -> float:
+        """What it holds in memory now."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) / 1024
+
+    def end(self) -> float:
+        """Ask it to end; return how long that took."""
+        asked = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout=30) == 0, (self.folder / "stderr").read_text()
+        return time.monotonic() - asked
+
+
+@contextmanager
+def watching(cluster: RunningCluster, folder: Path, *words: str) -> Iterator[Watching]:
+    """Watch, and leave no process behind."""
+    watch = Watching(cluster, folder, *words)
+    try:
+        yield watch
+    finally:
+        watch.process.kill()
+        watch.process.wait()
+
+
+@contextmanager
+def writing(cluster: RunningCluster) -> Iterator[list[Writer]]:
+    """Have three writers write all the while."""
+    stop = threading.Event()
+    writers = [Writer(cluster.session, level, seed, stop) for seed, level in enumerate(LEVELS.values())]
+    threads = [threading.Thread(target=writer.run) for writer in writers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield writers
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture
+def live(cluster: RunningCluster) -> Iterator[RunningCluster]:
+    """A table of several slices that is written to, and two small ones."""
+    fill(cluster)
+    for name in ("quiet", "still"):
+        cluster.ddl(f"CREATE TABLE live.{name} (id int PRIMARY KEY, v text)")
+        cluster.load(f"INSERT INTO live.{name} (id, v) VALUES (?, 'v')", ((i,) for i in range(300)))
+    yield cluster
+    cluster.ddl("DROP KEYSPACE live")
+
+
+class Planted:
+    """The rows that were damaged, when, and how long each took to be reported."""
+
+    def __init__(self, cluster: RunningCluster, findings: Path) -> None:
+        self.cluster = cluster
+        self.findings = findings
+        self.at: dict[Expected, float] = {}
+        self.took: dict[Expected, float] = {}
+
+    def add(self) -> None:
+        """Damage one more row."""
+        self.at[plant(self.cluster, len(self.at))] = time.monotonic()
+
+    def look(self) -> None:
+        """Enter what is reported by now; nothing else may be."""
+        try:
+            found = {as_expected(finding) for finding in read_findings(self.findings)}
+        except UsageError:  # there is no file yet
+            found = set()
+        assert found <= set(self.at), found - set(self.at)
+        for row in found - set(self.took):
+            self.took[row] = time.monotonic() - self.at[row]
+
+
+def oldest_table(ledger: Path) -> str:
+    """Return the table with the range that was read longest ago, the first by name where none was ever."""
+    with open_ledger(ledger, create=False) as opened:
+        past = opened.past()
+        ((cluster, _),) = past.clusters()
+        read = past.read_until(cluster, None, "")
+    return min(("live.quiet", "live.still", "live.t"), key=lambda name: (read.get(name, 0), name))
+
+
+def test_damage_is_reported_within_a_round_beside_writers_and_over_a_kill(
+    live: RunningCluster, tmp_path: Path, figures: Figures
+) -> None:
+    """Planted at random moments; a kill -9 loses a slice at most, memory stays flat, SIGTERM ends it in seconds."""
+    words = ["live", "--period", str(PERIOD_S), "--run-time", str(RUN_TIME_S), "--settle", str(SETTLE_S)]
+    words += ["--rate", "8000", "--findings-dir", str(tmp_path)]
+    planted = Planted(live, tmp_path / "live.t.jsonl")
+    moments = random.Random(7)
+    memory: list[float] = []
+    rounds: list[float] = []
+    with writing(live) as writers:
+        with watching(live, tmp_path, *words) as watch:
+            eventually(lambda: len(watch.events("table.done")) >= 4, 60, "some visits")
+            planted.add()
+            time.sleep(moments.uniform(0, RUN_TIME_S))
+            watch.process.kill()
+            watch.process.wait()
+            rounds += [event["seconds"] for event in watch.events("watch.round")]
+        expected = oldest_table(tmp_path / "ledger")
+        killed = time.monotonic()
+        with watching(live, tmp_path, *words) as watch:
+            eventually(lambda: bool(watch.events("table.done")), 60, "the first visit")
+            first = watch.events("table.done")[0]
+            assert f"{first['keyspace']}.{first['table']}" == expected
+            due = time.monotonic()
+            while time.monotonic() - killed < SECONDS:
+                if time.monotonic() >= due and len(planted.at) < 700:
+                    planted.add()
+                    due = time.monotonic() + moments.uniform(1, max(3.0, SECONDS / 100))
+                time.sleep(0.5)
+                planted.look()
+                memory.append(watch.memory_mb)
+            limit = 4 * PERIOD_S + SLACK_S
+            eventually(lambda: planted.look() or len(planted.took) == len(planted.at), limit, "the last report")
+            rounds += [event["seconds"] for event in watch.events("watch.round")]
+            assert watch.metrics["consistency_divergent_rows", "live", "t"] == len(planted.at)
+            assert watch.metrics["consistency_oldest_clean_pass_age_seconds", "live", "quiet"] < 4 * PERIOD_S
+            ended_s = watch.end()
+    third = len(memory) // 3
+    before, after = sum(memory[:third]) / third, sum(memory[-third:]) / third
+    writes = sum(sum(writer.done.values()) for writer in writers)
+    slowest, longest = max(planted.took.values()), max(rounds)
+    figures.add(
+        f"a watch beside {writes:,} writes in {SECONDS:.0f} s, period {PERIOD_S:.0f} s, one kill -9",
+        f"{len(planted.took)} of {len(planted.at)} planted rows reported, 0 others; the last of them after "
+        f"{slowest:.1f} s, the longest of {len(rounds)} rounds {longest:.1f} s; memory {before:.0f} MB in the first "
+        f"third, {after:.0f} MB in the last; ended {ended_s:.1f} s after SIGTERM",
+    )
+    assert longest <= PERIOD_S + RUN_TIME_S + SLACK_S
+    assert slowest <= max(longest, PERIOD_S) + RUN_TIME_S + SETTLE_S + SLACK_S
+    assert after <= before * 1.1 + 15
+    assert ended_s < 5
+
+
+def test_a_watch_repairs_within_bounds_and_goes_on_after_a_stop_in_the_middle(
+    live: RunningCluster, tmp_path: Path, figures: Figures
+) -> None:
+    """SIGTERM in mid-repair: what was proven is in the ledger, and the next watch repairs the rest."""
+    config = tmp_path / "c.toml"
+    config.write_text(f'[repair]\nrate = 60\nsettle = 0\ndirectory = "{tmp_path}/repairs"\n')
+    words = ["live.quiet", "--period", "2", "--settle", "0.3", "--config", str(config), "--repair"]
+    rows = 240
+    for i in range(rows):
+        live.on(3, f"DELETE FROM live.quiet WHERE id = {i}")
+        live.on(3, f"INSERT INTO live.quiet (id, v) VALUES ({i}, 'newer')")
+    with watching(live, tmp_path, *words) as watch:
+        journals = tmp_path / "repairs"
+        eventually(lambda: any(journals.glob("*.journal.jsonl")), 60, "the repair's begin")
+        time.sleep(1.0)
+        ended_s = watch.end()
+    states = in_ledger(tmp_path / "ledger")
+    assert 0 < states.get("repaired", 0) < rows, states
+    with watching(live, tmp_path, *words) as watch:
+        eventually(lambda: bool(watch.events("repair.ended")), 60, "the rest of the repair")
+        (ended, *_) = watch.events("repair.ended")
+        assert (ended["verified"], ended["remaining"]) == (rows - states["repaired"], 0)
+        eventually(lambda: watch.metrics.get(("consistency_verdict", "consistent")) == 1, 30, "the verdict")
+        assert watch.metrics["consistency_divergent_rows", "live", "quiet"] == 0
+        watch.end()
+    assert in_ledger(tmp_path / "ledger") == {"repaired": rows}
+    report = live.check("live.quiet")
+    assert report.exit_code == 0
+    figures.add(
+        "SIGTERM in the middle of a watch's repair",
+        f"ended after {ended_s:.1f} s, {states['repaired']} of {rows} rows were in the ledger, the next watch repaired "
+        f"the other {ended['verified']}",
+    )
+    assert ended_s < 5
+
+
+def in_ledger(path: Path) -> dict[str, int]:
+    """Count the rows of a ledger by state."""
+    with open_ledger(path, create=False) as ledger:
+        past = ledger.past()
+        ((cluster, _),) = past.clusters()
+        counted: dict[str, int] = {}
+        for age in past.tables(cluster):
+            for state, count in age.states.items():
+                counted[state] = counted.get(state, 0) + count
+        return counted
