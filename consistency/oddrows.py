@@ -8,10 +8,10 @@ at one instant, and is a difference only where these copies differ.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from consistency.errors import ReplicaError
+from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.join import Difference, JoinTally, RowName, named_key
 from consistency.plan import Leaf
 from consistency.reader import Clock, Key, ReplicaReader
@@ -39,11 +39,13 @@ class Partitions:
     groups: int = 0
     rows: int = 0
     differing: int = 0
+    refused: bool = False
 
     def worth_it(self, reading: Reading) -> bool:
         """Whether to narrow a leaf down to its differing partitions before any row is hashed."""
         large = self.rows >= _LEAST_PER_PARTITION * self.groups
-        return bool(reading.table.clustering) and large and self.differing <= _MOST_DIFFERING * self.rows
+        wanted = bool(reading.table.clustering) and not self.refused
+        return wanted and large and self.differing <= _MOST_DIFFERING * self.rows
 
 
 async def odd_rows(
@@ -57,7 +59,7 @@ async def odd_rows(
 ) -> AsyncGenerator[Difference, None]:
     """Yield every row of a leaf on which the replicas differ, in ring order; raises a ReplicaError as `rows` does."""
     now_s = clock.now_us() // 1_000_000
-    names = [name async for name in _odd_names(reader, reading, leaf, nodes, now_s, tally, partitions)]
+    names = await _odd_names(reader, reading, leaf, nodes, now_s, tally, partitions)
     names.sort(key=lambda name: (name.token, name.key))
     for at in range(0, len(names), _BATCH):
         batch = names[at : at + _BATCH]
@@ -77,22 +79,47 @@ async def _odd_names(
     now_s: int,
     tally: JoinTally,
     partitions: Partitions,
-) -> AsyncGenerator[RowName, None]:
-    """Yield the rows whose hashes differ, and count all rows."""
+) -> list[RowName]:
+    """Return the rows whose hashes differ, and count all rows."""
     # A trace proves nothing of an answer about several partitions: each may be another replica's.
     provable = all(reader.locality(node) is Locality.NODE_LOCAL for node in nodes)
     if provable and partitions.worth_it(reading):
-        odd, agreed, differing = await _odd_partitions(reader, reading, leaf, nodes, now_s, partitions)
-        if differing <= _MOST_DIFFERING * (agreed + differing):
-            tally.rows += agreed
-            for batch in odd:
-                pages = [reader.row_hashes_of(node, reading, batch, now_s) for node in nodes]
-                for name in _told_apart(reading, await _all(pages), tally):
-                    yield name
-            return
-    pages = [reader.row_hashes(node, reading, leaf.token_range, now_s) for node in nodes]
-    for name in _told_apart(reading, await _all(pages), tally):
-        yield name
+        try:
+            narrowed = await _narrowed(reader, reading, leaf, nodes, now_s, partitions)
+        except ReplicaRefused:
+            # Guardrails can forbid GROUP BY, and long lists after IN.
+            partitions.refused = True
+            narrowed = None
+        if narrowed is not None:
+            names, rows = narrowed
+            tally.rows += rows
+            return names
+    return _told_apart(
+        reading, await _all([reader.row_hashes(n, reading, leaf.token_range, now_s) for n in nodes]), tally
+    )
+
+
+async def _narrowed(
+    reader: ReplicaReader,
+    reading: Reading,
+    leaf: Leaf,
+    nodes: Sequence[Node],
+    now_s: int,
+    partitions: Partitions,
+) -> tuple[list[RowName], int] | None:
+    """Return the rows of differing partitions whose hashes differ, and how many rows the leaf has.
+
+    None where most rows would be hashed all the same.
+    """
+    odd, agreed, differing = await _odd_partitions(reader, reading, leaf, nodes, now_s, partitions)
+    if differing > _MOST_DIFFERING * (agreed + differing):
+        return None
+    names: list[RowName] = []
+    tally = JoinTally(agreed)
+    for batch in odd:
+        hashed = await _all([reader.row_hashes_of(node, reading, batch, now_s) for node in nodes])
+        names += _told_apart(reading, hashed, tally)
+    return names, tally.rows
 
 
 async def _odd_partitions(
@@ -128,13 +155,13 @@ async def _odd_partitions(
     return batches, agreed, differing
 
 
-def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], tally: JoinTally) -> Iterator[RowName]:
+def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], tally: JoinTally) -> list[RowName]:
     every = hashed[0].union(*hashed)
     odd = every - hashed[0].intersection(*hashed)
     keys = reading.key_slice
     tally.rows += len({row[keys] for row in every}) if odd else len(every)
     places = {row[keys]: int.from_bytes(row[0] or b"", "big", signed=True) for row in odd}
-    return (RowName(token, named_key(key)) for key, token in places.items())
+    return [RowName(token, named_key(key)) for key, token in places.items()]
 
 
 async def _all(streams: Sequence[AsyncIterator[list[RawRow]]]) -> list[set[RawRow]]:

@@ -11,7 +11,7 @@ import pytest
 
 from consistency import descend
 from consistency.descend import differences
-from consistency.errors import ReplicaError
+from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.join import Difference, JoinTally, join_rows
 from consistency.leaves import digest_leaf
 from consistency.oddrows import Partitions, can_hash_rows, odd_rows
@@ -122,6 +122,26 @@ def test_only_the_rows_of_differing_partitions_are_hashed(monkeypatch: pytest.Mo
     assert [d.name.key for d in differences_found] == [(int_bytes(7), int_bytes(2))]
     assert hashed == [(int_bytes(7),)] * 3
     assert tally.rows == 500
+
+
+@pytest.mark.parametrize("refused", ["partition_digests", "row_hashes_of"])
+def test_a_server_that_refuses_is_asked_for_every_rows_hash(refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guardrails can forbid GROUP BY, and long lists after IN: the same rows are found, and nobody asks again."""
+    whole, counted = found(damaged(random.Random(3)))
+    scenario, partitions = damaged(random.Random(3)), Partitions()
+
+    async def no(*_: object) -> AsyncIterator[list[RawRow]]:
+        raise ReplicaRefused("guardrail")
+        yield []
+
+    monkeypatch.setattr(scenario.cluster, refused, no)
+    for p in range(100, 200):  # that agree, or all rows would be hashed anyway
+        for c in range(4):
+            scenario.apply(row(p, c, LONG_AGO_US, v0=int_bytes(1)))
+    names, tally = found(scenario, partitions)
+    assert names == whole
+    assert tally.rows == counted.rows + 400
+    assert not partitions.worth_it(READING)
 
 
 @pytest.mark.parametrize("holders", [[1], [2], [3], [2, 3]])
