@@ -133,26 +133,25 @@ async def _odd_partitions(
     """Return the partitions that differ, in batches to be hashed at once, and how many rows agree and do not."""
     digests = await _all([reader.partition_digests(node, reading, leaf.token_range, now_s) for node in nodes])
     counted = 1 + len(reading.table.partition_key)
+    every = set[RawRow]().union(*digests)
     rows: dict[Key, int] = {}
-    for row in set[RawRow]().union(*digests):
+    for row in every:
         key = named_key(row[1:counted])
         rows[key] = max(rows.get(key, 0), int.from_bytes(row[counted] or b"", "big"))
-    agreeing = digests[0].intersection(*digests)
-    agreed = sum(int.from_bytes(row[counted] or b"", "big") for row in agreeing)
-    differing = sum(rows.values()) - agreed
+    odd = {named_key(row[1:counted]) for row in every - digests[0].intersection(*digests)}
+    differing = sum(rows[key] for key in odd)
     partitions.groups += len(rows)
-    partitions.rows += agreed + differing
+    partitions.rows += sum(rows.values())
     partitions.differing += differing
-    same = {named_key(row[1:counted]) for row in agreeing}
     batches: list[list[Key]] = []
     room = 0
-    for key in rows.keys() - same:
+    for key in odd:
         if room <= 0:
             batches.append([])
             room = HASHED_ROWS
         batches[-1].append(key)
         room -= rows[key]
-    return batches, agreed, differing
+    return batches, sum(rows.values()) - differing, differing
 
 
 def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], tally: JoinTally) -> list[RowName]:

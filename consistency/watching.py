@@ -286,9 +286,8 @@ class Watch:
 
     def _fail(self, visit: _Visit, error: ConsistencyError) -> None:
         """Note a visit that came to nothing: of its table nothing is known any more."""
-        table = (
-            visit.table or self._pacing.guess()
-        )  # nobody was asked what there is: it was this one's turn all the same
+        # Where nobody was asked what there is, it was this one's turn all the same.
+        table = visit.table or self._pacing.guess()
         self._board.failed(table.full_name if table else None, str(error), visit.seconds, error.exit_code)
         if visit.log is not None:
             visit.log.failed(error, error.exit_code, visit.seconds)

@@ -156,6 +156,24 @@ def test_a_partition_that_not_every_replica_has_is_hashed(holders: list[int]) ->
     assert tally.rows == 105
 
 
+def test_a_partition_that_comes_in_two_parts_is_hashed_where_one_of_them_differs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Servers answer with one row for each; were one ever cut in two, the part that agrees would hide nothing."""
+    scenario = Scenario(table=PLAIN)
+    scenario.fill(20, 5)
+    scenario.apply(row(7, 2, LONG_AGO_US + 9, v0=int_bytes(1)), on=[2])
+    plain = scenario.cluster.partition_digests
+
+    async def cut(node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> AsyncIterator[list[RawRow]]:
+        async for page in plain(node, reading, token_range, now_s):
+            for token, key, count, total in page:
+                yield [(token, key, int_bytes(1), b"the same"), (token, key, count, total)]
+
+    monkeypatch.setattr(scenario.cluster, "partition_digests", cut)
+    assert [d.name.key for d in found(scenario)[0]] == [(int_bytes(7), int_bytes(2))]
+
+
 def test_small_partitions_are_not_worth_a_digest_each() -> None:
     """Once a table's partitions are known to hold a row or two, their rows are hashed at once."""
     scenario, partitions = Scenario(table=PLAIN), Partitions()
