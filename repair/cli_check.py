@@ -16,7 +16,7 @@ from consistency.report import RepairSummary
 from consistency.settings import load_config
 from consistency.terminal.console import make_console
 from repair.config import NightlyPolicy, nightly_policy
-from repair.remember import remember
+from repair.remember import remember_or_warn
 from repair.visits import VisitRepairer
 
 if TYPE_CHECKING:
@@ -59,17 +59,16 @@ def repair_found(
 def watch_repairer(settings: ConnectionSettings, policy: NightlyPolicy, ledger: Path | None) -> VisitRepairer:
     """Return what repairs after each visit of a watch; refused here is refused before anything is read."""
     policy.new_findings()  # makes the directory, or says why it cannot be
-    return VisitRepairer(settings, policy, ledger, lambda text: click.echo(f"warning: {text}", err=True))
+    return VisitRepairer(settings, policy, ledger, _warn)
 
 
 def note_repaired(ledger: Path | None, journal: Path) -> None:
-    """Tell the ledger, where there is one; what it cannot take is a warning: the rows are repaired all the same."""
-    if ledger is None:
-        return
-    try:
-        remember(ledger, journal)
-    except ConsistencyError as error:
-        click.echo(f"warning: {error}", err=True)
+    """Tell the ledger, where there is one, of the rows that were proven to agree."""
+    remember_or_warn(ledger, journal, _warn)
+
+
+def _warn(text: str) -> None:
+    click.echo(f"warning: {text}", err=True)
 
 
 def between_rows() -> Interrupt:

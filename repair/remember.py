@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from consistency.errors import ConsistencyError
 from consistency.ledger import open_ledger
 from repair.journal import Result, read_journal
 
@@ -15,3 +17,13 @@ def remember(ledger: Path, journal: Path) -> int:
     refs = [record.plan.rows[n].ref for n in proven]
     with open_ledger(ledger, create=False) as opened:
         return opened.repaired(record.plan.findings_run_id, [(r.keyspace, r.table, r.key_hex) for r in refs])
+
+
+def remember_or_warn(ledger: Path | None, journal: Path, warn: Callable[[str], object]) -> None:
+    """Tell the ledger, where there is one; what it cannot take is a warning: the rows are repaired all the same."""
+    if ledger is None:
+        return
+    try:
+        remember(ledger, journal)
+    except ConsistencyError as error:
+        warn(str(error))

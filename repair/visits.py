@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consistency.checking import CheckOptions
-from consistency.errors import ConsistencyError, UsageError
+from consistency.errors import UsageError
 from consistency.report import Report
 from consistency.settings import ConnectionSettings
 from repair.config import NightlyPolicy
 from repair.nightly import NightlyFiles, repair_found
-from repair.remember import remember
+from repair.remember import remember_or_warn
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,5 @@ class VisitRepairer:
         try:
             return await repair_found(self.settings, found, checked, self.policy, stop)
         finally:
-            self._note(files.journal)
-
-    def _note(self, journal: Path) -> None:
-        """Tell the ledger; what it cannot take is a warning: the rows are repaired all the same."""
-        if self.ledger is None or not journal.exists():
-            return
-        try:
-            remember(self.ledger, journal)
-        except ConsistencyError as error:
-            self.warn(str(error))
+            if files.journal.exists():
+                remember_or_warn(self.ledger, files.journal, self.warn)

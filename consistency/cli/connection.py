@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from consistency.cli.options import CommandT, with_options
 from consistency.settings import ENV_PREFIX, ConnectionSettings, GivenOptions, load_settings
-
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option(
@@ -41,9 +39,7 @@ _OPTIONS = (
 
 def connection_options(command: CommandT) -> CommandT:
     """Add the connection options; they arrive as `hosts`, `port`, `config`, `cqlshrc`, `username`, `tls`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 @dataclass(frozen=True, slots=True)

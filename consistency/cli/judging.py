@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
+from consistency.cli.options import CommandT, with_options
 from consistency.cli.values import SECONDS
 from consistency.settle import DEFAULT_WINDOW_S
-
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option(
@@ -34,6 +30,4 @@ _OPTIONS = (
 
 def judging_options(command: CommandT) -> CommandT:
     """Add them; they arrive as `settle` and `rf_min`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from consistency.cli.options import CommandT, with_options
 from consistency.cli.values import FACTOR
 from consistency.errors import UsageError
 from consistency.throttle import DEFAULT_GUARD, Politeness
-
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option(
@@ -40,9 +38,7 @@ _OPTIONS = (
 
 def politeness_options(command: CommandT) -> CommandT:
     """Add the options to a command."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def take_politeness(given: dict[str, Any]) -> Politeness:

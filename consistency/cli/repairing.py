@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from consistency.cli import REPAIRER
+from consistency.cli.options import CommandT, with_options
 from consistency.cli.values import SECONDS
 from consistency.errors import UsageError
-
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option(
@@ -38,9 +36,7 @@ _OPTIONS = (
 
 def repair_options(command: CommandT) -> CommandT:
     """Add them; they arrive as `repair`, `max_rows` and `repair_time`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def take_repair_policy(given: dict[str, Any], config: str | None) -> Any:

@@ -422,7 +422,7 @@ def test_a_repairer_notes_what_was_proven_also_when_it_is_cancelled(
         raise ConsistencyError("no room; make some")
 
     monkeypatch.setattr("repair.visits.repair_found", cancelled)
-    monkeypatch.setattr("repair.visits.remember", remember)
+    monkeypatch.setattr("repair.remember.remember", remember)
     repairer = VisitRepairer(Any, NightlyPolicy(directory=tmp_path), tmp_path / "l", warned.append)  # type: ignore[arg-type]
     found = Report("r", "test", "", 0.0, (), (), {"missing": 1})
     checked = CheckOptions(findings=tmp_path / "r.findings.jsonl")
