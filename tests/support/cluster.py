@@ -93,9 +93,13 @@ class RunningCluster:
         return f"{host}:{port}"
 
     def ddl(self, *statements: str) -> None:
-        """Change the schema and wait until every node has it."""
+        """Change the schema, always through the first node that is up, and wait until every node has it.
+
+        A node pushes a change only to those it has exchanged messages with, and the others pull it a minute later
+        (MigrationCoordinator): the first node is the seed, whom all have met.
+        """
         for statement in statements:
-            self.session.execute(statement)
+            self.session.execute(statement, host=self._seed())
         self._await_agreement()
 
     def tables(self, statements: Iterable[str]) -> None:
@@ -103,7 +107,7 @@ class RunningCluster:
         session, patience = self.session, self._cluster.max_schema_agreement_wait
         self._cluster.max_schema_agreement_wait = 0
         for statement in statements:
-            session.execute(statement, host=self._host(1), timeout=120)
+            session.execute(statement, host=self._seed(), timeout=120)
         self._cluster.max_schema_agreement_wait = patience
         self._await_agreement()
 
@@ -134,12 +138,26 @@ class RunningCluster:
 
     def _host(self, n: int) -> Any:
         for _ in range(100):
-            for host in self._cluster.metadata.all_hosts() if self.session else ():
-                if (host.endpoint.address, host.endpoint.port) == self.points[n - 1] and host.is_up:
-                    return host
+            host = self._reachable().get(self.points[n - 1])
+            if host is not None:
+                return host
             time.sleep(0.1)
         msg = f"node {n} is not up"
         raise AssertionError(msg)
+
+    def _seed(self) -> Any:
+        """Return the first node that is up."""
+        reachable = self._reachable()
+        return next((reachable[point] for point in self.points if point in reachable), None)
+
+    def _reachable(self) -> dict[tuple[str, int], Any]:
+        """Return the hosts, by address and port, that the driver is connected to: it calls some up that it lost."""
+        pools = self.session.get_pool_state()
+        return {
+            (host.endpoint.address, host.endpoint.port): host
+            for host, pool in pools.items()
+            if host.is_up and not pool["shutdown"]
+        }
 
     def load(self, cql: str, rows: Iterable[Sequence[Any]], consistency: int = ConsistencyLevel.ALL) -> None:
         """Insert many rows."""
