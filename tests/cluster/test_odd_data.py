@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from cassandra import WriteTimeout
 
 from consistency.findings import Finding, read_findings
-from tests.support.cluster import RunningCluster, eventually
+from tests.support.cluster import RunningCluster, eventually, sandbox_cluster
 from tests.support.damage import Expected, as_expected, expected
 from tests.support.figures import FIGURES, LONG, SOAK
 from tests.support.processes import Checker
@@ -76,6 +77,15 @@ def odd(cluster: RunningCluster) -> RunningCluster:
     """The keyspace of odd tables."""
     cluster.keyspace("odd")
     return cluster
+
+
+@pytest.fixture
+def roomy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningCluster]:
+    """Nodes with room for every table: each costs one about 2 MB of heap, and 500 are more than 1 GB holds."""
+    if LONG:
+        yield from sandbox_cluster(tmp_path / "roomy", "127.0.43.1", heap="3g")
+    else:
+        yield request.getfixturevalue("cluster")
 
 
 def past_us() -> int:
@@ -156,18 +166,18 @@ def _written(cluster: RunningCluster, table: str) -> bool:
     return True
 
 
-def test_very_many_tables(cluster: RunningCluster, tmp_path: Path) -> None:
+def test_very_many_tables(roomy: RunningCluster, tmp_path: Path) -> None:
     """A keyspace of hundreds of small tables: each is in the report, and the one that differs is found."""
-    cluster.keyspace("many")
-    cluster.tables(f"CREATE TABLE many.t{i:03d} (id int PRIMARY KEY, v text)" for i in range(TABLES))
+    roomy.keyspace("many")
+    roomy.tables(f"CREATE TABLE many.t{i:03d} (id int PRIMARY KEY, v text)" for i in range(TABLES))
     for i in range(TABLES):
-        eventually(partial(_written, cluster, f"many.t{i:03d}"), 120, "nodes that are done with so many new tables")
-    cluster.on(3, f"DELETE FROM many.t{TABLES - 1:03d} WHERE id = 1")
-    done = check(cluster, tmp_path, "many")
+        eventually(partial(_written, roomy, f"many.t{i:03d}"), 120, "nodes that are done with so many new tables")
+    roomy.on(3, f"DELETE FROM many.t{TABLES - 1:03d} WHERE id = 1")
+    done = check(roomy, tmp_path, "many")
     assert done.found == {expected(f"t{TABLES - 1:03d}", "missing", {"id": 1})}
     assert len(done.report["tables"]) == TABLES
     done.note(f"{TABLES} tables")
-    cluster.ddl("DROP KEYSPACE many")
+    roomy.ddl("DROP KEYSPACE many")
 
 
 @SOAK
