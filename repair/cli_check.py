@@ -51,8 +51,8 @@ def repair_found(
         rows = sum(found.findings_by_kind.values())
         left = {f"the repair ended early: {error}": rows}
         return replace(found, repair=RepairSummary(rows=rows, remaining=rows, left=left))
-    if report.repair is not None and report.repair.journal is not None:
-        note_repaired(ledger, Path(report.repair.journal))
+    journal = report.repair.journal if report.repair else None
+    remember_or_warn(ledger, Path(journal) if journal else None, _warn, report)
     return report
 
 

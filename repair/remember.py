@@ -7,6 +7,7 @@ from pathlib import Path
 
 from consistency.errors import ConsistencyError
 from consistency.ledger import open_ledger
+from consistency.report import Report
 from repair.journal import Result, read_journal
 
 
@@ -19,11 +20,20 @@ def remember(ledger: Path, journal: Path) -> int:
         return opened.repaired(record.plan.findings_run_id, [(r.keyspace, r.table, r.key_hex) for r in refs])
 
 
-def remember_or_warn(ledger: Path | None, journal: Path, warn: Callable[[str], object]) -> None:
-    """Tell the ledger, where there is one; what it cannot take is a warning: the rows are repaired all the same."""
+def remember_or_warn(
+    ledger: Path | None, journal: Path | None, warn: Callable[[str], object], report: Report | None = None
+) -> None:
+    """Tell the ledger, where there is one, of the rows proven and of how the run that found them ended with them.
+
+    What it cannot take is a warning: the rows are repaired all the same.
+    """
     if ledger is None:
         return
     try:
-        remember(ledger, journal)
+        if journal is not None:
+            remember(ledger, journal)
+        if report is not None:
+            with open_ledger(ledger, create=False) as opened:
+                opened.ended(report)
     except ConsistencyError as error:
         warn(str(error))

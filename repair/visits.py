@@ -35,8 +35,10 @@ class VisitRepairer:
         if checked.findings is None:
             raise UsageError("a repair needs the findings in a file")
         files = NightlyFiles.of(checked.findings, found.run_id, self.directory)
+        ended: Report | None = None
         try:
-            return await repair_found(self.settings, found, checked, self.policy, stop)
+            ended = await repair_found(self.settings, found, checked, self.policy, stop)
+            return ended
         finally:
-            if files.journal.exists():
-                remember_or_warn(self.ledger, files.journal, self.warn)
+            journal = files.journal if files.journal.exists() else None
+            remember_or_warn(self.ledger, journal, self.warn, ended)

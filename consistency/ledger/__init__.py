@@ -9,6 +9,7 @@
                           With `CheckOptions.run_time_s` the run begins with the ranges read longest ago.
 `ledger.past()`           frozen answers: runs, ages of tables against gc_grace_seconds, rows that differ
 `ledger.repaired(...)`    rows that were repaired: found again, they came back
+`ledger.ended(report)`    how a run ended that repaired what it found
 
 What is kept, and what makes it void:
 
@@ -31,8 +32,9 @@ from types import TracebackType
 
 from consistency.ledger.latest import LatestReads
 from consistency.ledger.past import Behind, Past, PastRun, TableAge
-from consistency.ledger.recorder import RunRecorder, mark_repaired
+from consistency.ledger.recorder import RunRecorder, mark_ended, mark_repaired
 from consistency.ledger.store import Store
+from consistency.report import Report
 
 
 class LedgerFile:
@@ -65,6 +67,10 @@ class LedgerFile:
         Where a later run finds one of them again, it came back.
         """
         return mark_repaired(self._store, run_id, rows)
+
+    def ended(self, report: Report) -> None:
+        """Note how a run ended after all, once what it found was repaired: its verdict and exit code."""
+        mark_ended(self._store, report)
 
     def close(self) -> None:
         """Close the file."""

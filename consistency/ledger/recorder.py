@@ -200,6 +200,19 @@ def mark_repaired(store: Store, run_id: str, rows: Iterable[tuple[str, str, Mapp
         raise LedgerError(msg) from None
 
 
+def mark_ended(store: Store, report: Report) -> None:
+    """Enter the verdict and the exit code of a run that was followed by a repair; what it found stays as it was."""
+    try:
+        with store.transaction() as db:
+            db.execute(
+                "UPDATE runs SET verdict = ?, exit_code = ?, interrupted = ? WHERE id = ?",
+                (report.verdict.value, int(report.exit_code), report.interrupted, report.run_id),
+            )
+    except sqlite3.Error as error:
+        msg = f"the ledger {store.path} could not be written ({error}): it does not know how the repair ended"
+        raise LedgerError(msg) from None
+
+
 def _mark_repaired(store: Store, run_id: str, rows: Iterable[tuple[str, str, Mapping[str, str]]]) -> int:
     secret = bytes(store.db.execute("SELECT key FROM secret").fetchone()[0])
     found = store.db.execute(

@@ -21,18 +21,18 @@ from consistency.ledger import LedgerFile, TableAge, open_ledger
 from consistency.ledger.store import APPLICATION_ID
 from consistency.reading import Depth
 from consistency.recording import RangeRead, RunFacts
-from consistency.report import Report, TableReport
+from consistency.report import RepairSummary, Report, TableReport
 from consistency.ring import MURMUR3, Node, Replication, Ring
 from consistency.scan import ScanOptions
 from consistency.schema import Table
 from consistency.tokens import MIN_TOKEN, RING_SIZE, TokenRange
-from consistency.verdict import Coverage, Verdict
+from consistency.verdict import Coverage, ExitCode, Verdict
 from repair.decide import Action, Rule
 from repair.evidence import RowRef
 from repair.journal import Journal, Result
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy
-from repair.remember import remember
+from repair.remember import remember, remember_or_warn
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import LONG_AGO_US, ROWS, Scenario, make_nodes, row
@@ -159,6 +159,17 @@ def test_a_row_that_was_repaired_and_differs_again_came_back(ledger: LedgerFile,
     assert table(ledger).differing == 1
     night(ledger, 2, lose(1), lose(2))
     assert states(ledger) == {"came back": 1, "still there": 1}
+
+
+def test_a_run_that_repaired_what_it_found_ended_as_its_process_did(ledger: LedgerFile) -> None:
+    """Exit code and verdict are those after the repair; what was found stays in the run's figures."""
+    report = night(ledger, 1, lose(1))
+    assert report.exit_code is ExitCode.DIVERGENT
+    repaired = RepairSummary(rows=1, acted_on=1, results={"verified": 1}, checked_again=Verdict.CONSISTENT)
+    remember_or_warn(ledger.path, None, pytest.fail, replace(report, repair=repaired))
+    ((cluster, _),) = ledger.past().clusters()
+    (run,) = ledger.past().runs(cluster)
+    assert (run.verdict, run.exit_code, run.findings_by_kind) == ("consistent", 0, {"missing": 1})
 
 
 def plan_of(run_id: str, *keys: int) -> Plan:
