@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from consistency.access import ReadLimits
 from consistency.findings import Finding, read_findings
 from consistency.leaves import LeafResult
 from consistency.reading import Locality
@@ -36,6 +37,8 @@ pytestmark = pytest.mark.cluster
 ROWS = 6_000
 BOUND_S = 180
 """No run may take longer, whatever a node does; what a node is started again within is not counted."""
+IMPATIENT = ReadLimits(timeout_s=8)
+"""A frozen node is waited for three times over; the long variants wait as an operator's run does."""
 DAMAGED = {
     expected("t", "missing", {"id": 3}),
     expected("t", "stale", {"id": 2_003}),
@@ -150,7 +153,7 @@ def test_a_node_that_goes_is_never_taken_for_consistent(
     if moment == "before":
         stop()
     try:
-        run = faulty.check(when)
+        run = faulty.check(when, limits=None if LONG else IMPATIENT)
         if moment == "after":
             stop()
         run.keeps_the_promises()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -74,9 +75,16 @@ def test_the_nights_come_true(shell: PageShell) -> None:
     crontab = (shell.directory / "cron" / "consistency").read_text()
     settings = dict(re.findall(r"^(CONSISTENCY_\w+)=(.*)$", crontab, re.MULTILINE))
     lines = re.findall(r"^(?:[\d*]+ ){5} *\w+ +(.*)$", crontab, re.MULTILINE)
-    assert len(lines) == len(settings) == 2
+    assert (len(lines), len(settings)) == (3, 2)
+    repairs = shell.directory / "var" / "repairs"
+    repairs.mkdir(exist_ok=True)
+    old, new = repairs / "old.journal.jsonl", repairs / "new.journal.jsonl"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
     for line in lines:
         shell.run(line, settings)
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 @pytest.mark.parametrize("page", ["alerts.md", "watch-beside-production.md"])
