@@ -149,17 +149,6 @@ class Bed:
             while _PENDING_COMPACTIONS.search(self.sandbox.nodetool(node.n, "compactionstats").stdout):
                 time.sleep(1.0)
 
-    def drop(self, *shapes: Shape) -> None:
-        """Remove tables, so that they are loaded anew."""
-
-        async def run() -> None:
-            async with connected(self.settings) as (connection, reader):
-                nodes = (await reader.ring()).nodes
-                for shape in shapes:
-                    await alter(connection, nodes, f"DROP TABLE IF EXISTS {shape.full_name}")
-
-        asyncio.run(run())
-
 
 @asynccontextmanager
 async def connected(settings: ConnectionSettings) -> AsyncGenerator[tuple[Connection, CqlReader], None]:

@@ -111,10 +111,11 @@ def vnodes(bed: Bed, sizes: Sizes) -> Iterator[Row]:
 
 def divergence(bed: Bed, sizes: Sizes) -> Iterator[Row]:
     """More and more rows that differ: how wall time and memory grow."""
+    shape = Shape("damaged", sizes.rows)
+    bed.ensure(shape)
     for divergent in (0, *sizes.divergent, sizes.findings):
-        shape = Shape(f"damaged_{divergent}", sizes.rows)
-        bed.drop(shape)
-        bed.ensure(shape)
+        sides.repair(bed, shape)  # all alike again
+        bed.settle()
         damage(bed, shape, divergent)
         accept = (1,) if divergent else (0,)
         with tempfile.TemporaryDirectory() as directory:
@@ -122,17 +123,19 @@ def divergence(bed: Bed, sizes: Sizes) -> Iterator[Row]:
             ours = sides.check(bed, shape, "--findings", findings, accept=accept)
             figures = by_turns({CONTENT: ours, PREVIEW: sides.preview(bed, shape, clean=False)}, sizes.rounds)
             found = Path(findings).read_bytes().count(b"\n") - 1
-        bed.drop(shape)
         title = f"{divergent:,} divergent rows of {sizes.rows:,}"
         yield Row("divergence", title, sizes.rows, figures, facts={"found": found})
 
 
 def repair(bed: Bed, sizes: Sizes) -> Iterator[Row]:
     """Check, repair and verify against nodetool's repair, with the bytes that moved."""
+    shape = Shape("damaged", sizes.rows)
+    bed.ensure(shape)
+    sides.repair(bed, shape)
     for divergent in sizes.divergent:
         limit = 1.5 if divergent >= 10_000 else 1.0
         ours, theirs = "check + repair + verify", "nodetool repair --full"
-        figures = repair_rows(bed, Shape("repaired", sizes.rows), divergent, sizes.rounds, ours=ours, theirs=theirs)
+        figures = repair_rows(bed, shape, divergent, sizes.rounds, ours=ours, theirs=theirs)
         title = f"{divergent:,} divergent rows of {sizes.rows:,}"
         yield Row("repair", title, sizes.rows, figures, (Target(ours, theirs, limit),))
 
