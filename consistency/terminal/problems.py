@@ -16,6 +16,7 @@ from consistency.terminal.figures import counted, moment
 MOST_FINDINGS = 3
 MOST_REPLICAS = 6
 MOST_NAMED = 3
+_LONGEST_KEY = 300
 _STATE_WORDS = {State.MISSING: "missing on", State.STALE: "behind on"}
 
 
@@ -64,12 +65,15 @@ def _print_finding(console: Console, number: int, finding: Finding, *, keys: boo
 
 
 def key_text(key: Mapping[str, object]) -> str:
-    """Return a key as `column=value, column=value`, safe to show; text is quoted so that its ends show."""
+    """Return a key as `column=value, column=value`, safe to show and cut where it is very long; text is quoted."""
     return ", ".join(f"{safe(name)}={_key_value(value)}" for name, value in key.items())
 
 
 def _key_value(value: object) -> str:
-    return f'"{safe(value)}"' if isinstance(value, str) else safe(value)
+    text = str(value)
+    cut = text[:_LONGEST_KEY]
+    shown = f'"{safe(cut)}"' if isinstance(value, str) else safe(cut)
+    return shown if len(text) <= _LONGEST_KEY else f"{shown}... ({len(text):,} characters)"
 
 
 def states_text(finding: Finding) -> str:

@@ -19,7 +19,7 @@ from consistency.terminal import strip
 from consistency.terminal.advice import Typed, next_commands
 from consistency.terminal.console import command, is_live, make_console
 from consistency.terminal.figures import counted, moment, short, span
-from consistency.terminal.problems import choose_findings, percent, states_text
+from consistency.terminal.problems import choose_findings, key_text, percent, states_text
 from consistency.terminal.progress import LINE_EVERY_S, LineProgress, LiveProgress, line, picture
 from consistency.terminal.summary import print_report
 from consistency.terminal.tables import MOST_LINES, choose_lines
@@ -462,3 +462,9 @@ def test_live_progress_leaves_the_screen_clean() -> None:
     progress.close()
     assert stream.getvalue().rstrip().endswith("\x1b[2K") or "\x1b[?25h" in stream.getvalue()
     assert "interrupted" in stream.getvalue()
+
+
+def test_a_key_of_64_kilobytes_is_cut() -> None:
+    """It would push everything else off the screen; a key of ordinary length is shown whole."""
+    text = key_text({"p": "x" * 65_000, "c": 7, "n": "y" * 300})
+    assert text == f'p="{"x" * 300}"... (65,000 characters), c=7, n="{"y" * 300}"'
