@@ -106,6 +106,7 @@ class Connection:
         self._profile = profile
         self.sent, self.answered = Counter[tuple[str, int]](), Counter[tuple[str, int]]()  # by address and port
         self._prepared: dict[str, Any] = {}
+        self._silent: set[tuple[str, int]] = set()
 
     @classmethod
     async def open(cls, settings: ConnectionSettings) -> Connection:
@@ -173,15 +174,23 @@ class Connection:
                 return rows
 
     async def _answer(self, node: Node, future: Any, timeout_s: float) -> Any:
+        place = node.address, node.port
         try:
-            return await _result(node, future, timeout_s)
+            result = await _result(node, future, timeout_s)
+        except ReplicaTimeout:
+            self._silent.add(place)
+            raise
+        else:
+            self._silent.discard(place)
+            return result
         finally:
-            self.answered[node.address, node.port] += 1
+            self.answered[place] += 1
 
     def known_hosts(self) -> tuple[tuple[str, int], ...]:
-        """Return `(address, port)` of every host the driver knows, the connected ones first."""
-        hosts = sorted(self._cluster.metadata.all_hosts(), key=lambda h: not h.is_up)
-        return tuple((h.endpoint.address, h.endpoint.port) for h in hosts)
+        """Return `(address, port)` of every host the driver knows: connected ones first, silent and lost ones last."""
+        hosts = self._cluster.metadata.all_hosts()
+        places = {(host.endpoint.address, host.endpoint.port): not host.is_up for host in hosts}
+        return tuple(sorted(places, key=lambda place: (places[place], place in self._silent)))
 
     async def _bound(self, node: Node, statement: Statement) -> Any:
         if not statement.values:

@@ -9,6 +9,9 @@ from consistency.driver import Connection
 from consistency.errors import ReplicaError, TopologyError
 from consistency.ring import Node, Ring
 
+_TIMEOUT_S = 10.0
+"""For a few rows that the node itself holds: one that takes longer is silent, and another one is asked."""
+
 
 async def read_ring(connection: Connection) -> Ring:
     """Read nodes, tokens, places and states through the first host that answers."""
@@ -24,8 +27,8 @@ async def read_ring(connection: Connection) -> Ring:
 
 
 async def _ring_from(connection: Connection, asked: Node) -> Ring:
-    local = (await connection.select(asked, "SELECT * FROM system.local"))[0]
-    peers = await connection.select(asked, "SELECT * FROM system.peers_v2")
+    local = (await connection.select(asked, "SELECT * FROM system.local", timeout_s=_TIMEOUT_S))[0]
+    peers = await connection.select(asked, "SELECT * FROM system.peers_v2", timeout_s=_TIMEOUT_S)
     states = await gossip_states(connection, asked, _release(local)) or {}
     nodes = [_local_node(local, asked, states), *(_peer_node(p, states) for p in peers if _usable(p))]
     return Ring(local["cluster_name"], local["partitioner"], tuple(sorted(nodes, key=lambda n: n.name)))
@@ -43,7 +46,9 @@ async def gossip_states(connection: Connection, asked: Node, release: str) -> Ma
         return None
     try:
         rows = await connection.select(
-            asked, "SELECT address, port, status, status_with_port FROM system_views.gossip_info"
+            asked,
+            "SELECT address, port, status, status_with_port FROM system_views.gossip_info",
+            timeout_s=_TIMEOUT_S,
         )
     except ReplicaError:
         return None

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from types import SimpleNamespace
 
 import cassandra
 import pytest
 from cassandra import protocol
 
-from consistency.driver import translate
+from consistency.driver import Connection, translate
 from consistency.errors import ReplicaError, ReplicaOverloaded, ReplicaTimeout, ReplicaUnavailable, TooMuchToScan
 from consistency.ring import Node
+from consistency.settings import ConnectionSettings
 from consistency.waiting import at_most, until
 
 NODE = Node("host", "10.0.0.1", 9042, "dc1", "r1", (1,), "5.0.8")
@@ -51,6 +53,33 @@ def test_each_error_becomes_ours_and_quotes_nothing(error: Exception, kind: type
     assert str(ours).startswith("10.0.0.1:9042: ")
     assert "canary" not in str(ours)
     assert "\n" not in str(ours)
+
+
+def test_a_silent_node_is_asked_about_the_ring_after_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver calls a frozen node up: whoever waited for it once need not wait for it again."""
+    hosts = [
+        SimpleNamespace(endpoint=SimpleNamespace(address=f"10.0.0.{n}", port=9042), is_up=n != 2) for n in (1, 2, 3)
+    ]
+    cluster = SimpleNamespace(metadata=SimpleNamespace(all_hosts=lambda: hosts))
+    connection = Connection(ConnectionSettings(()), cluster, None, None, None)
+
+    async def silent(*_: object) -> None:
+        raise ReplicaTimeout("did not answer within 30 s")
+
+    async def well(*_: object) -> str:
+        return "answer"
+
+    def order() -> list[str]:
+        return [address for address, _ in connection.known_hosts()]
+
+    assert order() == ["10.0.0.1", "10.0.0.3", "10.0.0.2"]
+    monkeypatch.setattr("consistency.driver._result", silent)
+    with pytest.raises(ReplicaTimeout):
+        asyncio.run(connection._answer(NODE, None, 30.0))
+    assert order() == ["10.0.0.3", "10.0.0.1", "10.0.0.2"]
+    monkeypatch.setattr("consistency.driver._result", well)
+    asyncio.run(connection._answer(NODE, None, 30.0))
+    assert order() == ["10.0.0.1", "10.0.0.3", "10.0.0.2"]
 
 
 def test_what_blocks_is_left_behind_after_its_time() -> None:
