@@ -53,5 +53,5 @@ def _why_not(table: Table, capabilities: Capabilities, depth: Depth | None) -> s
     if depth is Depth.CONTENT or table.is_counter:
         return "the servers cannot hash content before Cassandra 5.0; use --route client"
     if folded_token(table) is None:
-        return "its clustering columns have types that token() does not take here; use --route client"
+        return "its clustering columns cannot all be put through token() here, by type or number; use --route client"
     return f"the servers do not tell write times of collections before 5.0 ({capabilities}); use --route client"

@@ -17,6 +17,10 @@ corrupt each other. Java does not care about case, the server's map of digests d
 """
 
 
+_MOST_FACTORS = 3
+"""Tokens of a row that are multiplied: the third is there four times."""
+
+
 def token_of(table: Table) -> str:
     """Return `token(...)` of the partition key."""
     return f"token({_names(table.partition_key)})"
@@ -138,10 +142,11 @@ def _aggregate(table: Table, terms: Sequence[str], token_range: TokenRange) -> s
 
 
 def sum_digest(reading: Reading, token_range: TokenRange, *, newest: bool = False) -> str:
-    """Count the rows of a range and sum write times times tokens, a sum per column (any version, depth versions).
+    """Count the rows of a range and sum weighed write times, a sum per column (any version, depth versions).
 
-    A null drops out of its own sum only, which is why columns are never added inside one. A static column
-    is weighed by its partition's token: the clustering of a partition that holds statics alone is null.
+    A null drops out of its own sum only, which is why columns are never added inside one; a write time of 0 does
+    not, for it is doubled and one is added. A static column is weighed by its partition's token: the clustering of
+    a partition that holds statics alone is null.
     """
     table = reading.table
     weight = folded_token(table)
@@ -151,8 +156,9 @@ def sum_digest(reading: Reading, token_range: TokenRange, *, newest: bool = Fals
     sums = [f"sum({token_of(table)})"]
     if table.clustering:
         sums.append(f"sum({weight})")
-    sums.extend(f"sum({text} * {token_of(table)})" for column in reading.statics for text in _cell(column))
-    sums.extend(f"sum({text} * {weight})" for column in reading.regulars for text in _cell(column))
+    own = _odd(token_of(table))
+    sums.extend(f"sum({_odd(text)} * {own})" for column in reading.statics for text in _cell(column))
+    sums.extend(f"sum({_odd(text)} * {weight})" for column in reading.regulars for text in _cell(column))
     return _aggregate(table, ["count(*)", *sums, *(newest_terms(reading) if newest else [])], token_range)
 
 
@@ -161,6 +167,11 @@ def folded_token(table: Table) -> str | None:
 
     token() takes any columns of the partition key's types, so clustering columns of those types can be
     passed through it; a column of another type cannot.
+
+    The weight is the product of such tokens, each made odd (2t + 1, so that no factor swallows another) and raised to
+    a power of its own: 1, 2, 4. No two rows then have the same product, whatever keys they share or swap, and the
+    sums of two different sets of rows are equal by chance alone. A sum of tokens would be equal wherever keys are
+    exchanged: (1, 1) and (2, 2) have the tokens of (1, 2) and (2, 1).
     """
     own = list(table.partition_key)
     left = list(table.clustering)
@@ -177,10 +188,14 @@ def folded_token(table: Table) -> str | None:
             return None
         left = [c for c in left if c not in placed]
         terms.append(f"token({_names(arguments)})")
-    if len(terms) == 1:
-        return terms[0]
-    weighted = [terms[0], *(f"{term} * {2 * i + 3}" for i, term in enumerate(terms[1:]))]
-    return f"({' + '.join(weighted)})"
+    if len(terms) > _MOST_FACTORS:
+        return None
+    factors = [_odd(term) for i, term in enumerate(terms) for _ in range(2**i)]
+    return f"({' * '.join(factors)})" if len(factors) > 1 else factors[0]
+
+
+def _odd(number: str) -> str:
+    return f"({number} * 2 + 1)"
 
 
 def _columns(reading: Reading) -> str:

@@ -57,6 +57,29 @@ def test_the_route_is_chosen_and_finds_what_its_depth_sees(
     assert report.coverage.failed == report.coverage.skipped == 0, summary(report)
 
 
+def test_rows_that_were_exchanged_and_write_times_of_zero_are_found(planted: Planter, tmp_path: Path) -> None:
+    """Losses that cancel out in a plain sum of tokens: pairs swapped, a cycle turned round; and a cell written at 0."""
+    cluster = planted.cluster
+    cluster.ddl(
+        "CREATE TABLE older.swapped (who int, whom int, PRIMARY KEY (who, whom))",
+        "CREATE TABLE older.zero (id int PRIMARY KEY, v int, w text)",
+    )
+    for who in range(5):
+        for whom in range(5):
+            planted.all(f"INSERT INTO $swapped (who, whom) VALUES ({who}, {whom}) @")
+        planted.all(f"INSERT INTO $zero (id, v) VALUES ({who}, 1) @")
+    pairs = {1: ((1, 1), (2, 2), (0, 3), (3, 4), (4, 0)), 2: ((1, 2), (2, 1), (3, 0), (4, 3), (0, 4))}
+    for n, lost in pairs.items():
+        for who, whom in lost:
+            planted.on(n, f"DELETE FROM $swapped @ WHERE who = {who} AND whom = {whom}", 1)
+    cluster.on(1, "UPDATE older.zero USING TIMESTAMP 0 SET w = 'lost' WHERE id = 3")
+    report, findings = cluster.findings(tmp_path / "f.jsonl", "older.swapped", "older.zero")
+    assert {t.depth for t in report.tables} == {"versions"}
+    lost = {(f.key["who"], f.key["whom"]) for f in findings if f.table == "swapped"}
+    assert lost == {*pairs[1], *pairs[2]}, summary(report)
+    assert [f.key["id"] for f in findings if f.table == "zero"] == [3]
+
+
 def test_content_by_the_client_route_sees_everything(planted: Planter, tmp_path: Path) -> None:
     """What the sums cannot see, --depth content finds on an older server too."""
     report, findings = planted.cluster.findings(tmp_path / "f.jsonl", "older", depth=Depth.CONTENT)
