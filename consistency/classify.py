@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from consistency.findings import Finding, Kind, ReplicaView, State, WriteTime
@@ -11,6 +11,7 @@ from consistency.reading import CellColumn, Reading, RowState, Times
 from consistency.reconcile import EMPTY, Contest, Rule, contests
 from consistency.render import to_json
 from consistency.ring import Node
+from consistency.schema import Column
 
 DEFAULT_MAX_SKEW_S = 60.0
 """A write time further ahead of our clock than this is in the future."""
@@ -45,6 +46,8 @@ def judge_row(
     present = [state for state in states.values() if state is not None]
     columns = contests(states)
     facts = {_KIND_OF_RULE[c.rule] for c in columns if c.rule is not Rule.SAME}
+    if len({state.spelling for state in present}) > 1:
+        facts.add(Kind.TIE)  # the rivals are the bytes of the key itself
     if len(present) < len(states):
         facts.add(Kind.MISSING)
         if _zombie(reading, present, len(states), now_us):
@@ -85,7 +88,7 @@ def finding(
         key={c.name: to_json(c.type, raw) for c, raw in zip(columns, name.key, strict=True)},
         key_hex={c.name: raw.hex() for c, raw in zip(columns, name.key, strict=True)},
         replicas=dict(sorted(views.items())),
-        columns=_differing(cells, states, judgement),
+        columns=(*_respelled(table.primary_key, name, states), *_differing(cells, states, judgement)),
         facts=judgement.facts,
     )
 
@@ -95,7 +98,7 @@ def _view(
 ) -> ReplicaView:
     if state is None:
         return ReplicaView(State.MISSING)
-    behind = any(c.rule is not Rule.SAME and node not in c.current for c in columns)
+    behind = state.spelling is not None or any(c.rule is not Rule.SAME and node not in c.current for c in columns)
     times: dict[str, WriteTime] = {
         cell.column.name: _json_times(held.writetimes)
         for cell, held in zip(cells, state.cells, strict=True)
@@ -106,6 +109,12 @@ def _view(
 
 def _json_times(times: Times) -> WriteTime:
     return list(times) if isinstance(times, tuple) else times
+
+
+def _respelled(columns: Sequence[Column], name: RowName, states: Mapping[Node, RowState | None]) -> tuple[str, ...]:
+    """Name the columns of the key that some replica holds in other bytes."""
+    spelled = [state.spelling for state in states.values() if state is not None and state.spelling is not None]
+    return tuple(c.name for i, c in enumerate(columns) if any(key[i] != name.key[i] for key in spelled))
 
 
 def _differing(

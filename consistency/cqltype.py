@@ -34,6 +34,9 @@ NATIVE = frozenset(_NATIVE_WORDS.split())
 RESERVED = frozenset(_RESERVED_WORDS.split())
 """Words that CQL never takes as a bare identifier."""
 
+_RESPELLED = frozenset(("boolean", "custom", "decimal", "double", "empty", "float", "tuple", "udt", "varint"))
+"""By scale, padding, the bits of a NaN, nulls at the end; of a custom type nothing is known."""
+
 _ARITY = {"list": 1, "set": 1, "map": 2}
 
 _BARE_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
@@ -71,6 +74,11 @@ class CqlType:
     fields: tuple[str, ...] = ()
     dimension: int | None = None
     label: str = ""
+
+    @property
+    def is_respelled(self) -> bool:
+        """Whether different bytes can be one and the same value to the type's comparator: the decimals 1.0 and 1.00."""
+        return self.name in _RESPELLED or any(arg.is_respelled for arg in self.args)
 
     @property
     def is_collection(self) -> bool:

@@ -208,18 +208,19 @@ def _compare_rows(
     some = next(iter(holders.values()))
     if not reading.has_row(some.row):
         return None
-    cells = some.row[reading.regular_slice]
-    if len(holders) == len(cursors) and all(c.row[reading.regular_slice] == cells for c in holders.values()):
+    cells, key = some.row[reading.regular_slice], some.row[reading.key_slice]
+    alike = all(c.row[reading.regular_slice] == cells and c.row[reading.key_slice] == key for c in holders.values())
+    if alike and len(holders) == len(cursors):
         # Only static cells differ, which every row of the partition repeats.
         return None
     states: dict[Node, RowState | None] = {
-        node: reading.row_state(holders[node].row, now_s) if node in holders else None for node in cursors
+        node: reading.row_state(holders[node].row, now_s, key) if node in holders else None for node in cursors
     }
     if len(set(states.values())) == 1:
         if any(c.row[reading.regular_slice] != cells for c in holders.values()):
             raise InternalError("two rows differ in a way that cannot be named; the range cannot be compared")
         return None
-    return Difference(RowName(some.sort_key[0], named_key(some.row[reading.key_slice])), states)
+    return Difference(RowName(some.sort_key[0], named_key(key)), states)
 
 
 def named_key(cells: Sequence[bytes | None]) -> Key:

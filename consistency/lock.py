@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from consistency.errors import LockedError, UsageError
+from consistency.ledger.store import require_ours
 from consistency.render import visible
 from consistency.ring import Ring
 
@@ -24,6 +25,8 @@ def one_run(ring: Ring, ledger: Path | None = None, *, kind: str = "run") -> Ite
     at stake, the run goes on without.
     """
     path = lock_path(ring, ledger, kind)
+    if ledger is not None:
+        require_ours(ledger)  # from now on a lock lies beside it
     try:
         with suppress(FileExistsError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

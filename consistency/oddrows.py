@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.join import Difference, JoinTally, RowName, named_key
+from consistency.order import UnorderableTypeError, key_function
 from consistency.plan import Leaf
 from consistency.reader import Clock, Key, ReplicaReader
 from consistency.reading import Locality, RawRow, Reading, Route
@@ -160,7 +161,21 @@ def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], tally: JoinTall
     keys = reading.key_slice
     tally.rows += len({row[keys] for row in every}) if odd else len(every)
     places = {row[keys]: int.from_bytes(row[0] or b"", "big", signed=True) for row in odd}
-    return [RowName(token, named_key(key)) for key, token in places.items()]
+    names = [RowName(token, named_key(key)) for key, token in places.items()]
+    return _one_name_each(reading, names) if reading.table.respelled else names
+
+
+def _one_name_each(reading: Reading, names: Sequence[RowName]) -> list[RowName]:
+    """Keep one of the names that Cassandra takes for one row."""
+    width = len(reading.table.partition_key)
+    try:
+        order = key_function([(c.type, c.reversed) for c in reading.table.clustering])
+    except UnorderableTypeError:
+        return list(names)  # a custom type: the row may be told of twice
+    kept: dict[object, RowName] = {}
+    for name in sorted(names, key=lambda name: name.key):
+        kept.setdefault((name.key[:width], order(name.key[width:])), name)
+    return list(kept.values())
 
 
 async def _all(streams: Sequence[AsyncIterator[list[RawRow]]]) -> list[set[RawRow]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
@@ -63,9 +63,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class RowState:
-    """The cells of one row (or of a partition's static row) on one replica, in the order of the columns read."""
+    """The cells of one row (or of a partition's static row) on one replica, in the order of the columns read.
+
+    `spelling` is the primary key as this replica has it, where these are other bytes than those the row was asked
+    for by: the decimals 1.0 and 1.00 are one clustering key to Cassandra, and two rows to an application.
+    """
 
     cells: tuple[Cell, ...]
+    spelling: tuple[bytes | None, ...] | None = None
 
     @property
     def newest_us(self) -> int | None:
@@ -160,9 +165,11 @@ class Reading:
         """
         return not self.table.statics or raw[self.partition_slice.stop] is not None
 
-    def row_state(self, raw: RawRow, now_s: int | None) -> RowState:
-        """Return the regular cells of a raw row; `now_s` is the instant its TTLs count from."""
-        return _state(self.regulars, raw[self.regular_slice], now_s)
+    def row_state(self, raw: RawRow, now_s: int | None, key: Sequence[bytes | None] | None = None) -> RowState:
+        """Return the regular cells of a raw row; `now_s` is the instant its TTLs count from, `key` the row's name."""
+        state = _state(self.regulars, raw[self.regular_slice], now_s)
+        spelling = raw[self.key_slice]
+        return state if key is None or spelling == tuple(key) else replace(state, spelling=spelling)
 
     def static_state(self, raw: RawRow, now_s: int | None) -> RowState | None:
         """Return the static cells of a raw row, None where all are null: then there is no static row."""

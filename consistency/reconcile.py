@@ -109,9 +109,16 @@ def persistence(before: Mapping[ReplicaT, RowState | None], after: Mapping[Repli
     found = [_row_persistence(before, after, r, replicas) for r in replicas]
     present = [(before[r], after[r]) for r in replicas]
     both = [(then.cells, now.cells) for then, now in present if then is not None and now is not None]
+    found.append(_spelling_persistence([(then, now) for then, now in present if then is not None and now is not None]))
     columns = range(len(both[0][0]) if both else 0)
     found.extend(_cell_persistence([(then[i], now[i]) for then, now in both]) for i in columns)
     return max(found, default=Persistence.NONE)
+
+
+def _spelling_persistence(history: Sequence[tuple[RowState, RowState]]) -> Persistence:
+    """Replicas that keep the row's key in different bytes do so for good: no write changes what is there."""
+    kept = {now.spelling for then, now in history if then.spelling == now.spelling}
+    return Persistence.PRESENT if len(kept) > 1 else Persistence.NONE
 
 
 def _row_persistence(

@@ -294,8 +294,8 @@ class CqlReader:
     async def rows_by_key(self, node: Node, reading: Reading, keys: Sequence[Key], now_s: int) -> dict[Key, RawRow]:
         """Read rows by key in batches; where a trace must prove each answer, one by one.
 
-        The server may name a row by other bytes than we do (the decimals 1.0 and 1.00 are one clustering key):
-        where a batch brings a row that was not asked for by its bytes, what it lacks is asked for alone.
+        The server may name a row by other bytes than we do (the decimals 1.0 and 1.00 are one clustering key): of
+        such keys, and where a batch brings what was not asked for, each that it lacks is asked for alone.
         """
         found: dict[Key, RawRow] = {}
         alone: list[Key] = list(keys)
@@ -305,7 +305,7 @@ class CqlReader:
             alone = []
             for batch, rows in batched:
                 found.update((key, rows[key]) for key in batch.keys if key in rows)
-                if not batch.expects(rows.keys()):
+                if reading.table.respelled or not batch.expects(rows.keys()):
                     alone += [key for key in batch.keys if key not in rows]
         rows_alone = await asyncio.gather(*(self.row(node, reading, key, now_s) for key in alone))
         found.update((key, row) for key, row in zip(alone, rows_alone, strict=True) if row is not None)

@@ -23,7 +23,7 @@ async def read_state(reader: ReplicaReader, reading: Reading, name: RowName, nod
         raw = await reader.static_row(node, reading, name.key, now_s)
         return None if raw is None else reading.static_row_state(raw, now_s)
     raw = await reader.row(node, reading, name.key, now_s)
-    return None if raw is None else reading.row_state(raw, now_s)
+    return None if raw is None else reading.row_state(raw, now_s, name.key)
 
 
 async def read_states(
@@ -66,6 +66,6 @@ async def _on_node(
         if isinstance(rows, ReplicaError):
             return rows
         raw = rows.get(name.key)
-        return None if raw is None else reading.row_state(raw, now_s)
+        return None if raw is None else reading.row_state(raw, now_s, name.key)
 
     return list(await asyncio.gather(*(one(name) for name in names)))

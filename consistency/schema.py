@@ -88,6 +88,11 @@ class Table:
         return self.partition_key + self.clustering
 
     @cached_property
+    def respelled(self) -> bool:
+        """Whether clustering keys of different bytes can be one and the same to Cassandra."""
+        return any(c.type.is_respelled for c in self.clustering)
+
+    @cached_property
     def fingerprint(self) -> str:
         """A name for exactly these columns; it changes when what a digest covers can change."""
         text = "\n".join(f"{c.name}\0{c.kind}\0{c.position}\0{c.type.cql}\0{c.reversed}" for c in self.columns)

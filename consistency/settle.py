@@ -246,4 +246,4 @@ def _alike(one: Suspect, other: Suspect) -> bool:
 def _without_values(state: RowState | None) -> RowState | None:
     if state is None:
         return None
-    return RowState(tuple(replace(cell, value=None) for cell in state.cells))
+    return replace(state, cells=tuple(replace(cell, value=None) for cell in state.cells))

@@ -6,11 +6,12 @@ is. A list's elements have cell paths that CQL does not show: they can be told a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from consistency.cqlbytes import split_map, split_sequence, split_tuple
+from consistency.cqlbytes import MalformedValueError, split_map, split_sequence, split_tuple
+from consistency.order import UnorderableTypeError, key_function
 from consistency.reading import Cell, CellColumn, RowState, Times, each_time
 
 Path = bytes | None
@@ -47,6 +48,24 @@ def atoms(columns: tuple[CellColumn, ...], state: RowState | None) -> dict[AtomN
         else:
             found[place, None] = Atom(cell.value, _one(cell.writetimes), _one(cell.expires))
     return found
+
+
+def respelled(columns: tuple[CellColumn, ...], states: Collection[RowState]) -> bool:
+    """Whether copies hold elements of different bytes that are one to Cassandra: each looks lost where it is not."""
+    for place, column in enumerate(columns):
+        kind = column.column.type
+        if not (kind.is_multicell and kind.name in ("map", "set") and kind.args[0].is_respelled):
+            continue
+        cells = [state.cells[place] for state in states if state.cells[place].value is not None]
+        paths = {path for cell in cells for path in _elements(column, cell)}
+        try:
+            order = key_function([(kind.args[0], False)])
+            names = {order([path]) for path in paths}
+        except (UnorderableTypeError, MalformedValueError):
+            return len({cell.value for cell in cells}) > 1  # nothing is known of the type
+        if len(names) < len(paths):
+            return True
+    return False
 
 
 def winners(copies: Mapping[object, Mapping[AtomName, Atom]]) -> dict[AtomName, Atom]:

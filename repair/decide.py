@@ -35,6 +35,7 @@ class Rule(str, Enum):
     LAST_WRITE = "last-write-wins"
     TIE = "tie"
     EXPIRY = "expiry"
+    SPELLING = "spelling"
     OUT_OF_REACH = "out-of-reach"
 
     @property
@@ -59,6 +60,8 @@ _SENTENCES = {
     Rule.LAST_WRITE: "the newest write of each cell wins, deletes included",
     Rule.TIE: "at one write time the greater value wins, as in Cassandra",
     Rule.EXPIRY: "at one write time the later expiry wins, as in Cassandra",
+    Rule.SPELLING: "its replicas hold a clustering key, or a collection's element, in different bytes that are one to"
+    " Cassandra (the decimals 1.0 and 1.00): no merge makes them alike; delete it and write it anew",
     Rule.OUT_OF_REACH: "only the servers could merge it, which needs all replicas up and read_repair = 'BLOCKING'",
 }
 
@@ -154,6 +157,8 @@ def _settled(evidence: Evidence, policy: Policy) -> Decision | None:
 
 
 def _merge(evidence: Evidence, policy: Policy) -> Decision:
+    if evidence.respelled:
+        return _left(Rule.SPELLING)
     suspects = zombie_suspects(evidence)
     if suspects is not None:
         if policy.zombies is Zombies.QUARANTINE:

@@ -22,6 +22,7 @@ from consistency.reading import Cell, CellColumn, Depth, Reading, RowState, Time
 from consistency.ring import Node, Ring
 from consistency.rowread import read_states
 from consistency.schema import Keyspace, Table
+from repair.atoms import respelled
 
 States = Mapping[Node, RowState | None]
 
@@ -71,6 +72,12 @@ class Evidence:
     def agreed(self) -> bool:
         """Whether all replicas that were read hold the same."""
         return len(set(self.states.values())) <= 1
+
+    @property
+    def respelled(self) -> bool:
+        """Whether copies hold the key, or an element of a collection, in different bytes that are one to Cassandra."""
+        held = [state for state in self.states.values() if state is not None]
+        return len({state.spelling for state in held}) > 1 or respelled(self.columns, held)
 
     @property
     def newest_us(self) -> int | None:

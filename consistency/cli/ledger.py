@@ -13,6 +13,7 @@ import click
 from consistency.cli.outputs import require_writable
 from consistency.keeping import clean_pass
 from consistency.ledger import RunRecorder, open_ledger
+from consistency.ledger.store import require_ours
 from consistency.lock import one_run
 from consistency.metrics import CleanPass
 from consistency.ring import Ring
@@ -37,6 +38,7 @@ def take_ledger(given: dict[str, Any], *, written: bool = False) -> Path | None:
     path = load_ledger_path(given.pop("ledger"), given["config"])
     if written and path is not None:
         require_writable("--ledger", str(path))
+        require_ours(path)
     return path
 
 

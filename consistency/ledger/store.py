@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
 import stat
@@ -56,8 +57,8 @@ class Store:
     def open(cls, path: Path, *, create: bool) -> Store:
         """Open or begin a ledger; a damaged one is moved aside, and everything counts as unchecked.
 
-        Without `create` a file that is missing or damaged is a LedgerError. UsageError where the file
-        cannot be used although it may be whole: it belongs to somebody or something else.
+        Without `create` a file that is missing or damaged is a LedgerError, and stays where it is. UsageError where
+        the file cannot be used although it may be whole: it belongs to somebody or something else.
         """
         if not path.exists() and not create:
             msg = (
@@ -71,9 +72,11 @@ class Store:
             if not _is_damage(error):
                 msg = f"--ledger {path}: {error}; wait for whoever uses it, or name another file"
                 raise UsageError(msg) from None
+            if not create:
+                msg = f"the ledger {path} is damaged ({error}), so nothing counts as checked; a check begins it anew"
+                raise LedgerError(msg) from None
+            require_ours(path, begun=False)
             note = f"the ledger {path} is damaged ({error}): moved to {_move_aside(path)}; everything is unchecked"
-        if not create:
-            raise LedgerError(note)
         _require_usable(path, create=create)
         return cls(path, _opened(path), note)
 
@@ -102,8 +105,6 @@ def _require_usable(path: Path, *, create: bool) -> None:
         if not path.is_file():
             msg = f"--ledger {path}: is not a regular file; name one"
             raise UsageError(msg)
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            path.chmod(0o600)
         with path.open("r+b"):
             pass
     except OSError as error:
@@ -119,6 +120,8 @@ def _opened(path: Path) -> sqlite3.Connection:
     if not empty and not _has_magic(path):
         msg = "it is not an SQLite file"
         raise sqlite3.DatabaseError(msg)
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO) and (empty or _mark(path) == APPLICATION_ID):
+        path.chmod(0o600)  # before SQLite makes its files beside it, with the same mode
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
         if not _pragma(db, "application_id") and not _tables(db):
@@ -182,6 +185,29 @@ def _pragma(db: sqlite3.Connection, name: str) -> object:
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether the file itself is at fault: a lock or a full disk is none of its doing."""
     return not isinstance(error, sqlite3.OperationalError)
+
+
+def require_ours(path: Path, *, begun: bool = True) -> None:
+    """Refuse a file that never was a ledger: it is not moved aside as a damaged one would be.
+
+    A ledger is known by the mark in its header, or by the lock that each run leaves beside it. `begun`: it may also be
+    SQLite's and have no mark, as one that was killed when it was begun; opening it tells.
+    """
+    try:
+        mark = _mark(path) if path.stat().st_size else 0
+    except OSError:
+        return  # not there, or to be refused by whoever opens it
+    marks = {APPLICATION_ID, 0} if begun else {APPLICATION_ID}
+    if mark not in marks and not any(path.parent.glob(f"{glob.escape(path.name)}.*.lock")):
+        msg = f"--ledger {path}: is there and is no ledger; it is not replaced: name another file"
+        raise UsageError(msg)
+
+
+def _mark(path: Path) -> int | None:
+    """Return the application id in an SQLite file's header, None in a file of another kind."""
+    with path.open("rb") as file:
+        header = file.read(72)
+    return int.from_bytes(header[68:], "big") if header.startswith(_MAGIC) else None
 
 
 def _move_aside(path: Path) -> Path:

@@ -14,7 +14,7 @@ from consistency.explain import Chosen, Explanation, decided_by
 from consistency.findings import Kind
 from consistency.reading import Cell, CellColumn, Times, each_time
 from consistency.reconcile import EMPTY
-from consistency.render import to_text
+from consistency.render import to_json, to_text
 from consistency.ring import Node
 from consistency.settle import DEFAULT_WINDOW_S
 from consistency.terminal.console import command, heading, indented, safe
@@ -181,6 +181,13 @@ def _print_notes(console: Console, found: Explanation) -> None:
         notes.append(f"nobody can overwrite or delete it with a true write time before {moment(found.newest_us)}")
     if Kind.ZOMBIE_SUSPECT in found.facts:
         notes.append("repair quarantines this row unless --zombies says otherwise")
+    for node, state in found.states.items():
+        if state is not None and state.spelling is not None:
+            columns = found.reading.table.primary_key
+            key = {c.name: to_json(c.type, raw) for c, raw in zip(columns, state.spelling, strict=True)}
+            notes.append(
+                f"to Cassandra it is one row, but {safe(node)} has it as {key_text(key)}: no repair changes that"
+            )
     for note in notes:
         indented(console, f"note: {note}", first="", rest="  ", style="dim")
 

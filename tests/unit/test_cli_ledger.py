@@ -98,7 +98,8 @@ def test_a_ledger_that_cannot_be_written_is_refused_before_anything_is_read(tmp_
 def test_a_damaged_ledger_is_said_in_a_line_and_the_check_goes_on(cluster: FakeCluster, tmp_path: Path) -> None:
     """The result is the cluster's; the ledger begins anew."""
     path = tmp_path / "l"
-    path.write_bytes(b"no ledger at all" * 100)
+    assert check("--ledger", path, "--quiet").exit_code == 0
+    path.write_bytes(b"no ledger any more" * 100)
     result = check("--ledger", path, "--quiet")
     assert result.exit_code == 0
     (line,) = result.stderr.splitlines()

@@ -260,7 +260,8 @@ def test_without_a_ledger_nothing_is_in_time(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(b"?" * 9999)
     result = type_("--ledger", tmp_path / "bad")
     assert (result.exit_code, len(result.stderr.splitlines())) == (3, 1)
-    assert "everything is unchecked" in result.stderr
+    assert "nothing counts as checked" in result.stderr
+    assert (tmp_path / "bad").read_bytes() == b"?" * 9999
 
 
 def test_a_ledger_that_may_not_be_read_is_unchecked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

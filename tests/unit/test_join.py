@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consistency.classify import finding, judge_row
 from consistency.cqltype import parse_type
 from consistency.errors import InternalError
+from consistency.findings import Kind
 from consistency.join import Difference, join_rows
 from consistency.reading import Capabilities, Depth, RawRow, Reading
+from consistency.reconcile import Persistence, persistence
 from consistency.ring import MURMUR3, Node, Replication, Ring
 from consistency.schema import Column, Table
 from consistency.tokens import TokenRange
@@ -162,3 +165,32 @@ async def _names(cluster: SimCluster, reading: Reading, nodes: Sequence[Node]) -
         (reading.table.name, d.name.key[:width], None if d.name.static else d.name.key[width:])
         async for d in join_rows(reading, streams, EPOCH_S)
     ]
+
+
+def test_one_clustering_key_in_other_bytes_is_a_difference() -> None:
+    """The decimals 1.0 and 1.00 are one row to Cassandra, and two to who reads them: nothing agrees here."""
+    table = Table(
+        "ks",
+        "t",
+        "id",
+        (column("p", "partition_key", 0), column("c", "clustering", 0, "decimal"), column("v", "regular")),
+    )
+    reading = Reading(table, Depth.CONTENT, Capabilities())
+
+    def rows(clustering: bytes) -> list[RawRow]:
+        return [(struct.pack(">q", 1), number(1), clustering, number(7), struct.pack(">q", 9), None)]
+
+    async def run() -> list[Difference]:
+        sent = (b"\0\0\0\1\x0a", b"\0\0\0\1\x0a", b"\0\0\0\2\x64")
+        streams = {node: pages(rows(clustering), 10) for node, clustering in zip(NODES, sent, strict=True)}
+        return [difference async for difference in join_rows(reading, streams, EPOCH_S)]
+
+    (found,) = asyncio.run(run())
+    spelled = [state.spelling for state in found.states.values() if state is not None]
+    assert spelled == [None, None, (number(1), b"\0\0\0\2\x64")]
+    assert persistence(found.states, found.states) is Persistence.PRESENT
+    judged = judge_row(reading, found.states, now_us=EPOCH_S * 1_000_000)
+    assert judged.facts == (Kind.TIE,)
+    told = finding(reading, found.name, found.states, {}, judged)
+    assert told.columns == ("c",)
+    assert [view.state.value for view in told.replicas.values()] == ["current", "current", "stale"]

@@ -19,6 +19,7 @@ from consistency.errors import LedgerError, UsageError
 from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.ledger import LedgerFile, TableAge, open_ledger
 from consistency.ledger.store import APPLICATION_ID
+from consistency.lock import one_run
 from consistency.reading import Depth
 from consistency.recording import RangeRead, RunFacts
 from consistency.report import RepairSummary, Report, TableReport
@@ -447,23 +448,42 @@ def damaged(path: Path, how: str) -> None:
 def test_a_damaged_file_is_moved_aside_and_everything_is_unchecked(tmp_path: Path, how: str) -> None:
     """One line says so, the file is kept, and a new ledger begins: it is never taken for clean."""
     path = tmp_path / "l"
+    (tmp_path / "l.0123456789ab.lock").touch()  # as every run leaves one
     with open_ledger(path) as ledger:
         night(ledger, 1)
     damaged(path, how)
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match=r"is damaged .*: moved to .*; everything is unchecked") as caught:
+    with pytest.raises(LedgerError, match=r"is damaged .*, so nothing counts as checked") as caught:
         open_ledger(path, create=False)
     assert "\n" not in str(caught.value)
-    (aside,) = tmp_path.glob("l.damaged-*Z")
-    assert aside.read_bytes() == before
-    aside.rename(path)
+    assert path.read_bytes() == before
     with open_ledger(path) as ledger:
-        assert "is damaged" in ledger.note
+        (aside,) = tmp_path.glob("l.damaged-*Z")
+        assert aside.read_bytes() == before
+        assert "everything is unchecked" in ledger.note
         assert ledger.past().clusters() == ()
         night(ledger, 2)
         assert table(ledger).never == 0.0
     with open_ledger(path) as ledger:
         assert ledger.note == ""
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_a_file_that_never_was_a_ledger_stays_as_it_is(tmp_path: Path, mode: int) -> None:
+    """Notes, a password, whatever the path was mistyped for: neither moved, nor replaced, nor made private."""
+    ring = Ring("simulated", MURMUR3, tuple(NODES))
+    path = tmp_path / "precious.txt"
+    path.write_text("notes\n" * 50)
+    path.chmod(mode)
+    with pytest.raises(UsageError, match="is no ledger; it is not replaced"):
+        open_ledger(path)
+    with pytest.raises(LedgerError, match="nothing counts as checked"):
+        open_ledger(path, create=False)
+    with pytest.raises(UsageError, match="is no ledger; it is not replaced"), one_run(ring, path):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
+    assert path.read_text() == "notes\n" * 50
+    assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:

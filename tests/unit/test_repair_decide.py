@@ -222,3 +222,35 @@ def test_nothing_is_purged_while_a_replica_is_unread() -> None:
     """The one that cannot be read may hold it too: a minority is not known to be one."""
     decided = decide(evidence(OLD, None, "down"), Policy(Zombies.PURGE))
     assert (decided.rule, decided.action) == (Rule.ZOMBIE, Action.NONE)
+
+
+ONE, ONE_HUNDREDTHS = b"\0\0\0\1\x0a", b"\0\0\0\2\x64"
+"""The decimals 1.0 and 1.00."""
+
+
+@pytest.mark.parametrize("zombies", list(Zombies))
+@pytest.mark.parametrize("at", [OLD_US, YOUNG_US])
+def test_what_cassandra_takes_for_one_is_left_alone(zombies: Zombies, at: int) -> None:
+    """A map's key or a set's element in other bytes looks lost and is not: neither merged, written nor purged."""
+
+    def holding(*elements: bytes, pairs: bool) -> RowState:
+        parts = [part for element in elements for part in ((element, b"\0\0\0\1") if pairs else (element,))]
+        raw = len(elements).to_bytes(4, "big") + b"".join(len(p).to_bytes(4, "big") + p for p in parts)
+        return RowState((Cell(raw, (at,) * len(elements)),))
+
+    for regulars in ("map<decimal, int>", "set<decimal>"):
+        for read_repair in ("BLOCKING", "NONE"):
+            of, pairs = table(regulars, read_repair=read_repair), regulars.startswith("map")
+            one, other = holding(ONE, pairs=pairs), holding(ONE_HUNDREDTHS, pairs=pairs)
+            decision = decide(evidence(one, one, other, of=of), Policy(zombies))
+            assert (decision.rule, decision.action) == (Rule.SPELLING, Action.NONE)
+            more = holding(ONE, b"\0\0\0\0\2", pairs=pairs)
+            assert decide(evidence(more, more, one, of=of), Policy(zombies)).rule is not Rule.SPELLING
+
+
+@pytest.mark.parametrize("zombies", list(Zombies))
+def test_a_row_whose_key_is_spelled_otherwise_is_left_alone(zombies: Zombies) -> None:
+    """Also where a minority holds it and it is old: it is no zombie, for the others hold it too."""
+    held = cell(at=OLD_US)
+    decision = decide(evidence(held, held, replace(held, spelling=(b"\0\0\0\1", b"1.00"))), Policy(zombies))
+    assert (decision.rule, decision.action) == (Rule.SPELLING, Action.NONE)
