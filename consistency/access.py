@@ -113,6 +113,8 @@ class PinnedAccess:
                 found = (await self.connection.execute(node, session)).rows()
                 if found and found[0][0] is not None:
                     return [_event(row) for row in (await self.connection.execute(node, events)).rows()]
+            except ReplicaRefused:
+                raise  # a lasting one, and no answer could ever be proven
             except ReplicaUnavailable:
                 session, events = replace(session, consistency=ONE), replace(events, consistency=ONE)
             except ReplicaError:

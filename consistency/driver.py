@@ -19,6 +19,7 @@ import io
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cassandra
@@ -32,22 +33,21 @@ from cassandra.query import BoundStatement, PreparedStatement, SimpleStatement, 
 
 from consistency.errors import (
     ConnectError,
+    PageTooLarge,
     ReplicaError,
     ReplicaForbidden,
     ReplicaOverloaded,
-    ReplicaRefused,
     ReplicaTimeout,
     ReplicaUnavailable,
     SettingsError,
 )
-from consistency.refusals import codes_in, connect_error, first_line, read_failure
+from consistency.refusals import codes_in, connect_error, first_line, read_failure, refusal
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings
-from consistency.waiting import answer, at_most, until
+from consistency.waiting import answer, at_most, until_pooled
 from consistency.wire import INT, ONE, Page, Statement, Timed
 
 _NOW_PAYLOAD = "consistency.now_in_seconds"
-_POOLS_S = 5.0
 _CLOSE_S = 2.0
 
 
@@ -107,6 +107,7 @@ class Connection:
         self.sent, self.answered = Counter[tuple[str, int]](), Counter[tuple[str, int]]()  # by address and port
         self._prepared: dict[str, Any] = {}
         self._silent: set[tuple[str, int]] = set()
+        self._most_rows = 2**31 - 1
 
     @classmethod
     async def open(cls, settings: ConnectionSettings) -> Connection:
@@ -128,7 +129,7 @@ class Connection:
         decoded, raw = sessions
         raw.client_protocol_handler = _RawHandler
         for session in sessions:
-            _await_pools(cluster, session)
+            until_pooled(cluster, session)
         return cls(settings, cluster, raw, decoded, profile)
 
     async def close(self) -> None:
@@ -150,9 +151,13 @@ class Connection:
 
     async def execute(self, node: Node, statement: Statement) -> Page:
         """Run one statement with `node` as its coordinator and return its page undecoded."""
-        bound = await self._bound(node, statement)
+        bound = await self._bound(node, replace(statement, page_size=min(statement.page_size, self._most_rows)))
         future = self._submit(self._raw, node, bound, statement)
-        result = await self._answer(node, future, statement.timeout_s)
+        try:
+            result = await self._answer(node, future, statement.timeout_s)
+        except PageTooLarge as error:
+            self._learn(error)
+            return await self.execute(node, statement)
         rows = result.current_rows
         count, width, body = rows[0] if rows else (0, 0, b"")
         traces = future.get_query_trace_ids() if statement.trace else []
@@ -162,16 +167,26 @@ class Connection:
         self, node: Node, cql: str, *, consistency: int = ONE, timeout_s: float = 30.0
     ) -> list[Mapping[str, Any]]:
         """Run a query on a system table through `node` and return decoded rows, all pages of them."""
-        statement = SimpleStatement(cql, consistency_level=consistency, fetch_size=2000)
+        statement = SimpleStatement(cql, consistency_level=consistency, fetch_size=min(2000, self._most_rows))
         rows: list[Mapping[str, Any]] = []
         state: bytes | None = None
         while True:
             plain = Statement(cql, paging_state=state, timeout_s=timeout_s)
-            result = await self._answer(node, self._submit(self._decoded, node, statement, plain), timeout_s)
+            try:
+                result = await self._answer(node, self._submit(self._decoded, node, statement, plain), timeout_s)
+            except PageTooLarge as error:
+                self._learn(error)
+                return await self.select(node, cql, consistency=consistency, timeout_s=timeout_s)
             rows.extend(result.current_rows)
             state = result.paging_state
             if state is None:
                 return rows
+
+    def _learn(self, error: PageTooLarge) -> None:
+        """Ask for no more rows a page than a guardrail allows, of any node; what is not allowed even so is refused."""
+        if error.most >= self._most_rows:
+            raise error
+        self._most_rows = error.most
 
     async def _answer(self, node: Node, future: Any, timeout_s: float) -> Any:
         place = node.address, node.port
@@ -239,14 +254,6 @@ class Connection:
             msg = f"{node}: the driver does not know this node; is its native transport running?"
             raise ReplicaUnavailable(msg)
         return host
-
-
-def _await_pools(cluster: Any, session: Any) -> None:
-    """Wait until the session can reach every node that is up: the driver returns at the first one."""
-    until(
-        lambda: all(h in session.get_pool_state() or h.is_up is False for h in cluster.metadata.all_hosts()),
-        _POOLS_S,
-    )
 
 
 async def _result(node: Node, future: Any, timeout_s: float) -> Any:
@@ -382,7 +389,7 @@ def _refused_or_lost(node: Node, error: BaseException) -> ReplicaError:
     if isinstance(error, cassandra.Unauthorized):
         return ReplicaForbidden(f"{node}: {first_line(error.args[0] if error.args else error)}")
     if isinstance(error, cassandra.InvalidRequest | protocol.SyntaxException | cassandra.ConfigurationException):
-        return ReplicaRefused(f"{node}: {first_line(error)}")
+        return refusal(node, error)
     if isinstance(error, ConnectionException | cassandra.DriverException | OSError):
         return ReplicaUnavailable(f"{node}: {type(error).__name__}: connection lost or refused")
     return ReplicaError(f"{node}: {type(error).__name__}")

@@ -89,6 +89,14 @@ class ReplicaRefused(ReplicaError):
     """The node refused the request for good."""
 
 
+class PageTooLarge(ReplicaRefused):
+    """A guardrail of the server forbids pages of more than `most` rows to our role."""
+
+    def __init__(self, message: str, most: int) -> None:
+        super().__init__(message)
+        self.most = most
+
+
 class ReplicaForbidden(ReplicaRefused):
     """Our role lacks a permission."""
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from consistency.errors import ConnectError, ReplicaError, TooMuchToScan
+import re
+
+from consistency.errors import ConnectError, PageTooLarge, ReplicaError, ReplicaRefused, TooMuchToScan
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings
 
 _TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
+_PAGE_TOO_LARGE = re.compile(r"page size \d+ exceeds fail threshold of (\d+)")
+"""The words of the guardrail page_size_fail_threshold."""
 _OWN_WORDS = {
     "TombstoneOverwhelmingException": _TOO_MANY_TOMBSTONES,
     "tombstones during query": _TOO_MANY_TOMBSTONES,
@@ -46,6 +50,13 @@ def first_line(error: object) -> str:
     """Return the first line of an error's text, cut short; its type where it has none."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
+
+
+def refusal(node: Node, error: object) -> ReplicaRefused:
+    """Return the error for a request that the server takes for invalid, or that a guardrail forbids."""
+    said = f"{node}: {first_line(error)}"
+    found = _PAGE_TOO_LARGE.search(str(error))
+    return PageTooLarge(said, max(1, int(found[1]))) if found else ReplicaRefused(said)
 
 
 def codes_in(text: str) -> set[int]:

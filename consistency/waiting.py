@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+_POOLS_S = 5.0
+
 
 async def answer(future: Any, timeout_s: float) -> Any:
     """Await a driver future on this event loop, with a bound beyond the driver's own timer."""
@@ -49,6 +51,12 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def until_pooled(cluster: Any, session: Any) -> None:
+    """Wait until a session can reach every node that is up: the driver returns at the first one."""
+    hosts = cluster.metadata.all_hosts
+    until(lambda: all(h in session.get_pool_state() or h.is_up is False for h in hosts()), _POOLS_S)
 
 
 def _set(done: asyncio.Future[None]) -> None:

@@ -181,7 +181,14 @@ def _show(order: Order, report: Report, page: Collector | None, console: CalmCon
     repaired = report.repair is not None and report.repair.acted_on
     if not (order.quiet and report.exit_code is ExitCode.CONSISTENT and not repaired):
         keys = console.is_terminal if order.show_keys is None else order.show_keys
-        print_report(console, report, order.typed, keys=keys)
+        try:
+            print_report(console, report, order.typed, keys=keys)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            lost.append("the report on standard output")
+            click.echo(f"error: standard output: {error.strerror}: {report.verdict.value}, not shown whole", err=True)
     return lost
 
 

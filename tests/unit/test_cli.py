@@ -543,3 +543,21 @@ def test_a_full_disk_loses_the_files_and_not_the_verdict(
     assert result.exit_code == code
     assert result.stdout.startswith("DIVERGENT" if differs else "CONSISTENT")
     assert "--json /dev/full" in one_line(result.stderr)
+
+
+@pytest.mark.parametrize(("differs", "code"), [(True, 1), (False, 4)])
+def test_a_report_that_cannot_be_printed_keeps_the_verdict(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, differs: bool, code: int
+) -> None:
+    """As with the output sent to a file on a full disk: one line says it, and the exit code is never 0."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("consistency.cli.check.print_report", full)
+    if differs:
+        damage(shell.cluster)
+    result = shell.check()
+    assert result.exit_code == code
+    verdict = "divergent" if differs else "consistent"
+    assert one_line(result.stderr) == (f"error: standard output: No space left on device: {verdict}, not shown whole")

@@ -10,12 +10,21 @@ from types import SimpleNamespace
 import cassandra
 import pytest
 from cassandra import protocol
+from cassandra.query import SimpleStatement
 
 from consistency.driver import Connection, translate
-from consistency.errors import ReplicaError, ReplicaOverloaded, ReplicaTimeout, ReplicaUnavailable, TooMuchToScan
+from consistency.errors import (
+    PageTooLarge,
+    ReplicaError,
+    ReplicaOverloaded,
+    ReplicaTimeout,
+    ReplicaUnavailable,
+    TooMuchToScan,
+)
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings
 from consistency.waiting import at_most, until
+from consistency.wire import Statement
 
 NODE = Node("host", "10.0.0.1", 9042, "dc1", "r1", (1,), "5.0.8")
 
@@ -97,3 +106,32 @@ def test_looking_again_has_an_end() -> None:
     """What does not come to be is given up."""
     assert until(lambda: True, 0)
     assert not until(lambda: False, 0.02)
+
+
+def test_a_guardrail_on_page_sizes_is_learned_and_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first request is refused, and every later one asks for what is allowed; what is never allowed is refused."""
+    refused = cassandra.InvalidRequest(
+        "Guardrail page_size violated: Aborting query for table t, page size 5000 exceeds fail threshold of 2000."
+    )
+    asked: list[int] = []
+    most = 2_000
+    connection = Connection(ConnectionSettings(()), None, None, None, None)
+
+    async def answer(*_: object) -> SimpleNamespace:
+        if asked[-1] > most:
+            raise translate(NODE, refused)
+        return SimpleNamespace(current_rows=[], paging_state=None)
+
+    def submit(_session: object, _node: Node, bound: SimpleStatement, *_: object) -> SimpleNamespace:
+        asked.append(bound.fetch_size)
+        return SimpleNamespace(get_query_trace_ids=list)
+
+    monkeypatch.setattr("consistency.driver._result", answer)
+    monkeypatch.setattr(connection, "_submit", submit)
+    for _ in range(2):
+        asyncio.run(connection.execute(NODE, Statement("SELECT key FROM system.local")))
+    asyncio.run(connection.select(NODE, "SELECT * FROM system.peers_v2"))
+    assert asked == [5_000, 2_000, 2_000, 2_000]
+    most = 0
+    with pytest.raises(PageTooLarge, match="page size 5000 exceeds"):
+        asyncio.run(connection.execute(NODE, Statement("SELECT key FROM system.local")))
