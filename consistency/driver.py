@@ -151,12 +151,13 @@ class Connection:
 
     async def execute(self, node: Node, statement: Statement) -> Page:
         """Run one statement with `node` as its coordinator and return its page undecoded."""
-        bound = await self._bound(node, replace(statement, page_size=min(statement.page_size, self._most_rows)))
+        page_rows = min(statement.page_size, self._most_rows)
+        bound = await self._bound(node, replace(statement, page_size=page_rows))
         future = self._submit(self._raw, node, bound, statement)
         try:
             result = await self._answer(node, future, statement.timeout_s)
         except PageTooLarge as error:
-            self._learn(error)
+            self._learn(error, page_rows)
             return await self.execute(node, statement)
         rows = result.current_rows
         count, width, body = rows[0] if rows else (0, 0, b"")
@@ -167,7 +168,8 @@ class Connection:
         self, node: Node, cql: str, *, consistency: int = ONE, timeout_s: float = 30.0
     ) -> list[Mapping[str, Any]]:
         """Run a query on a system table through `node` and return decoded rows, all pages of them."""
-        statement = SimpleStatement(cql, consistency_level=consistency, fetch_size=min(2000, self._most_rows))
+        page_rows = min(2000, self._most_rows)
+        statement = SimpleStatement(cql, consistency_level=consistency, fetch_size=page_rows)
         rows: list[Mapping[str, Any]] = []
         state: bytes | None = None
         while True:
@@ -175,18 +177,18 @@ class Connection:
             try:
                 result = await self._answer(node, self._submit(self._decoded, node, statement, plain), timeout_s)
             except PageTooLarge as error:
-                self._learn(error)
+                self._learn(error, page_rows)
                 return await self.select(node, cql, consistency=consistency, timeout_s=timeout_s)
             rows.extend(result.current_rows)
             state = result.paging_state
             if state is None:
                 return rows
 
-    def _learn(self, error: PageTooLarge) -> None:
+    def _learn(self, error: PageTooLarge, asked: int) -> None:
         """Ask for no more rows a page than a guardrail allows, of any node; what is not allowed even so is refused."""
-        if error.most >= self._most_rows:
+        if error.most >= asked:
             raise error
-        self._most_rows = error.most
+        self._most_rows = min(self._most_rows, error.most)
 
     async def _answer(self, node: Node, future: Any, timeout_s: float) -> Any:
         place = node.address, node.port

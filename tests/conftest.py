@@ -62,10 +62,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="session")
 def guarded_cluster(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[RunningCluster]:
-    """Three nodes that may be stopped, with logins, TLS for who wants it, and little patience with tombstones."""
+    """Three nodes that may be stopped, with logins, TLS for who wants it, guardrails, little patience with tombstones."""
     settings = {
         "hinted_handoff_enabled": "false",
         "tombstone_failure_threshold": "3000",
+        # Guardrails bind every role but superusers.
+        "page_size_fail_threshold": "2000",
+        "group_by_enabled": "false",
         **authority.node_settings([f"127.0.33.{n}" for n in range(1, 6)], optional=True, client_auth=False),
     }
     directory = tmp_path_factory.mktemp("guarded")

@@ -60,9 +60,10 @@ def test_the_route_is_chosen_and_finds_what_its_depth_sees(
 def test_rows_that_were_exchanged_and_write_times_of_zero_are_found(planted: Planter, tmp_path: Path) -> None:
     """Losses that cancel out in a plain sum of tokens: pairs swapped, a cycle turned round; and a cell written at 0."""
     cluster = planted.cluster
+    planted = Planter(cluster, cluster.keyspace("exchanged"))
     cluster.ddl(
-        "CREATE TABLE older.swapped (who int, whom int, PRIMARY KEY (who, whom))",
-        "CREATE TABLE older.zero (id int PRIMARY KEY, v int, w text)",
+        "CREATE TABLE exchanged.swapped (who int, whom int, PRIMARY KEY (who, whom))",
+        "CREATE TABLE exchanged.zero (id int PRIMARY KEY, v int, w text)",
     )
     for who in range(5):
         for whom in range(5):
@@ -72,8 +73,8 @@ def test_rows_that_were_exchanged_and_write_times_of_zero_are_found(planted: Pla
     for n, lost in pairs.items():
         for who, whom in lost:
             planted.on(n, f"DELETE FROM $swapped @ WHERE who = {who} AND whom = {whom}", 1)
-    cluster.on(1, "UPDATE older.zero USING TIMESTAMP 0 SET w = 'lost' WHERE id = 3")
-    report, findings = cluster.findings(tmp_path / "f.jsonl", "older.swapped", "older.zero")
+    cluster.on(1, "UPDATE exchanged.zero USING TIMESTAMP 0 SET w = 'lost' WHERE id = 3")
+    report, findings = cluster.findings(tmp_path / "f.jsonl", "exchanged")
     assert {t.depth for t in report.tables} == {"versions"}
     lost = {(f.key["who"], f.key["whom"]) for f in findings if f.table == "swapped"}
     assert lost == {*pairs[1], *pairs[2]}, summary(report)

@@ -117,21 +117,26 @@ def test_a_guardrail_on_page_sizes_is_learned_and_kept_to(monkeypatch: pytest.Mo
     most = 2_000
     connection = Connection(ConnectionSettings(()), None, None, None, None)
 
-    async def answer(*_: object) -> SimpleNamespace:
-        if asked[-1] > most:
+    async def answer(_node: Node, future: SimpleNamespace, *_: object) -> SimpleNamespace:
+        await asyncio.sleep(0)
+        if future.rows > most:
             raise translate(NODE, refused)
         return SimpleNamespace(current_rows=[], paging_state=None)
 
     def submit(_session: object, _node: Node, bound: SimpleStatement, *_: object) -> SimpleNamespace:
         asked.append(bound.fetch_size)
-        return SimpleNamespace(get_query_trace_ids=list)
+        return SimpleNamespace(rows=bound.fetch_size, get_query_trace_ids=list)
 
     monkeypatch.setattr("consistency.driver._result", answer)
     monkeypatch.setattr(connection, "_submit", submit)
-    for _ in range(2):
-        asyncio.run(connection.execute(NODE, Statement("SELECT key FROM system.local")))
+
+    async def two_at_once() -> None:
+        ask = Statement("SELECT key FROM system.local")
+        await asyncio.gather(connection.execute(NODE, ask), connection.execute(NODE, ask))
+
+    asyncio.run(two_at_once())
     asyncio.run(connection.select(NODE, "SELECT * FROM system.peers_v2"))
-    assert asked == [5_000, 2_000, 2_000, 2_000]
+    assert asked == [5_000, 5_000, 2_000, 2_000, 2_000]
     most = 0
     with pytest.raises(PageTooLarge, match="page size 5000 exceeds"):
         asyncio.run(connection.execute(NODE, Statement("SELECT key FROM system.local")))
