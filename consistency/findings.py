@@ -259,6 +259,20 @@ def read_header(path: Path) -> Mapping[str, Any]:
     return first
 
 
+def require_replaceable(option: str, path: str | None) -> None:
+    """Refuse to write over a file that is there and holds something else than findings."""
+    if path is None or not Path(path).is_file() or not Path(path).stat().st_size:
+        return
+    try:
+        with Path(path).open("rb") as lines:
+            first = json.loads(lines.readline(10_000))
+    except (OSError, ValueError):
+        first = None
+    if not isinstance(first, dict) or first.get("type") != "findings":
+        msg = f"{option} {path} is there and holds no findings: it is not replaced; name another file"
+        raise UsageError(msg)
+
+
 def read_findings(path: Path) -> Iterator[Finding]:
     """Yield the findings of a file, checking its header and every line."""
     read_header(path)

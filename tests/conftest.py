@@ -62,7 +62,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="session")
 def guarded_cluster(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[RunningCluster]:
-    """Three nodes that may be stopped, with logins, TLS for who wants it, guardrails, little patience with tombstones."""
+    """Three nodes that may be stopped: logins, TLS for who wants it, guardrails, little patience with tombstones."""
     settings = {
         "hinted_handoff_enabled": "false",
         "tombstone_failure_threshold": "3000",

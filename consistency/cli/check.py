@@ -25,6 +25,7 @@ from consistency.cli.repairing import repair_options, take_repair_policy
 from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import SECONDS
 from consistency.errors import ConsistencyError, UsageError
+from consistency.findings import require_replaceable
 from consistency.observer import Several
 from consistency.page.collect import Collector
 from consistency.plan import leaf_rows_at
@@ -220,6 +221,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
     if given["run_time"] is not None and ledger is None:
         raise UsageError("--run-time needs --ledger FILE: without it each run would begin with the same ranges")
     require_writable("--findings", findings)
+    require_replaceable("--findings", findings)
     require_writable("--json", json_path, special=True)
     if given["nagios"] and json_path == STDOUT:
         raise UsageError("--nagios and --json - both write to stdout; give --json a file")

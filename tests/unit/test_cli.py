@@ -561,3 +561,13 @@ def test_a_report_that_cannot_be_printed_keeps_the_verdict(
     assert result.exit_code == code
     verdict = "divergent" if differs else "consistent"
     assert one_line(result.stderr) == (f"error: standard output: No space left on device: {verdict}, not shown whole")
+
+
+def test_findings_replace_findings_and_nothing_else(shell: Shell, tmp_path: Path) -> None:
+    """Last night's file makes room for tonight's; whatever else has the name stays as it is."""
+    path = tmp_path / "f.jsonl"
+    assert [shell.check("--findings", str(path)).exit_code for _ in range(2)] == [0, 0]
+    path.write_text("notes\n")
+    result = shell.check("--findings", str(path))
+    assert (result.exit_code, "holds no findings: it is not replaced" in one_line(result.stderr)) == (2, True)
+    assert path.read_text() == "notes\n"
