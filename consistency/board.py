@@ -120,13 +120,14 @@ class Board:
     def _report(self) -> Report | None:
         if self._scope is None:
             return None
+        seen = self._visits
         tables = [
-            self._visits[t.full_name].table if t.full_name in self._visits else _unseen(t.keyspace, t.name, _NOT_YET)
+            seen[t.full_name].table if t.full_name in seen else not_scanned(t.keyspace, t.name, _NOT_YET)
             for t in self._scope.tables
         ]
         for name, reason in self._scope.unreadable.items():
             keyspace, _, table = name.partition(".")
-            tables.append(_unseen(keyspace, table, reason))
+            tables.append(not_scanned(keyspace, table, reason, failed=True))
         kinds: Counter[str] = Counter()
         for visit in self._visits.values():
             kinds.update(visit.findings_by_kind)
@@ -157,10 +158,6 @@ def _added_up(table: TableReport, latest: LatestReads) -> TableReport:
     failed = min(planned - skipped, math.ceil(planned * latest.unproven))
     coverage = Coverage(planned, planned - skipped - failed, skipped, failed)
     return replace(table, divergent_rows=sum(latest.rows_by_kind.values()), coverage=coverage)
-
-
-def _unseen(keyspace: str, table: str, reason: str) -> TableReport:
-    return not_scanned(keyspace, table, reason, failed=True)
 
 
 def _distinct(groups: Iterable[tuple[Violation, ...]]) -> tuple[Violation, ...]:

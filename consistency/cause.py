@@ -11,6 +11,7 @@ class CauseKind(str, Enum):
     """What probably happened, as a word for scripts."""
 
     MISSED_WRITES = "missed_writes"
+    MISSED_DELETES = "missed_deletes"
     LAGGING_REPLICA = "lagging_replica"
     HOLDS_NOTHING = "holds_nothing"
     JOINED_WITHOUT_STREAMING = "joined_without_streaming"

@@ -48,6 +48,8 @@ class CauseCounter:
         self._kinds: Counter[Kind] = Counter()
         self._should_hold: Counter[str] = Counter()
         self._behind: Counter[str] = Counter()
+        self._alone: Counter[str] = Counter()
+        self._lacks_of_one: Counter[str] = Counter()
         self._holders: dict[Kind, Counter[str]] = {Kind.ZOMBIE_SUSPECT: Counter(), Kind.NON_OWNER: Counter()}
         self._whole_ms = 0
         self._furthest_us = 0
@@ -79,6 +81,10 @@ class CauseCounter:
                 self._behind[name] += 1
                 if view.state is State.MISSING:
                     self._ranges.add(name, f"{finding.keyspace}.{finding.table}", finding.token)
+        holders = [name for name in read if finding.replicas[name].state is not State.MISSING]
+        if len(holders) == 1 and len(read) > 2:
+            self._alone[holders[0]] += 1
+            self._lacks_of_one.update(behind)
         if newest is not None:
             self._timeline.add(newest, read, behind)
 
@@ -86,8 +92,11 @@ class CauseCounter:
         """Return what probably happened, what explains most rows first; empty where the evidence is thin."""
         found = self._hollow_causes(self._ranges.hollow(owned or Owned()))
         explained = {name for cause in found for name in cause.replicas}
+        if not explained:
+            found += [cause for name in sorted(self._alone) if (cause := self._missed_deletes(name))]
         for name in sorted(self._behind):
-            if name not in explained and (cause := self._replica_cause(name)):
+            blamed = name in explained or self._lacks_of_one[name] >= NEARLY_ALL * self._behind[name]
+            if not blamed and (cause := self._replica_cause(name)):
                 found.append(cause)
         if not found and (torn := self._torn()):
             found.append(torn)
@@ -152,6 +161,17 @@ class CauseCounter:
             " or without hints?"
         )
         return Cause(CauseKind.MISSED_WRITES, text, behind, (name,))
+
+    def _missed_deletes(self, name: str) -> Cause | None:
+        """Rows that one replica alone holds: it may have missed their deletes, or all the others lost them."""
+        rows = self._alone[name]
+        if rows < FEWEST_ROWS:
+            return None
+        text = (
+            f"{visible(name)} alone holds {rows:,} rows that the other replicas lack: were they deleted while it was"
+            " down longer than the hint window, or did the others lose them?"
+        )
+        return Cause(CauseKind.MISSED_DELETES, text, rows, (name,))
 
     def _lagging(self, name: str) -> Cause:
         behind, rows = self._behind[name], self._should_hold[name]

@@ -15,6 +15,7 @@ NO_MAJORITY = "no majority of its replicas held one version before: there is not
 class Undoing(str, Enum):
     """What undoing a row means."""
 
+    NOTHING = "stay as they are, for most replicas held the same before"
     REWRITE = "written anew, as most replicas held them"
     DELETE = "DELETED, as most replicas did not have them"
     UNPURGE = "purged before: written to ALL their replicas, also to those that never had them"
@@ -74,6 +75,8 @@ def preview(record: Record) -> Counter[Undoing]:
         wanted = most_held(action, entry.before or {})
         if isinstance(wanted, str):
             found[Undoing.IMPOSSIBLE] += 1
+        elif set((entry.after or {}).values()) == {wanted}:
+            found[Undoing.NOTHING] += 1
         elif action is Action.PURGE:
             found[Undoing.UNPURGE] += 1
         else:

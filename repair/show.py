@@ -147,6 +147,8 @@ def print_record(console: Console, record: Record, *, keys: bool = False) -> Non
     begun = sum(entry.result is None for entry in record.entries.values())
     if begun:
         indented(console, f"{begun} begun, outcome not known", style="yellow")
+    if waiting := len(record.plan.rows) - len(record.entries):
+        indented(console, f"{waiting:,} not begun", style="yellow")
     _print_results(console, results, reasons)
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,8 @@ def _run(address_base: str, cassandra: str, *, keep: bool) -> None:
 
 def _down(sandbox: Sandbox, directory: Path, *, keep: bool) -> None:
     if not keep:
-        sandbox.down(delete=True)
+        with suppress(SandboxError):  # nothing was begun: why is being said already
+            sandbox.down(delete=True)
         shutil.rmtree(directory, ignore_errors=True)
         click.echo("The nodes are stopped and their files removed. To try commands yourself: consistency demo --keep")
 

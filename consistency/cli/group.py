@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import importlib.util
 import os
@@ -146,6 +147,8 @@ def _misused(error: click.ClickException) -> int:
 
 
 def _internal(error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+        return _say("standard output: No space left on device; send it to where there is room", ExitCode.COULD_NOT_RUN)
     if os.environ.get("CONSISTENCY_DEBUG"):
         traceback.print_exception(error)
     detail = f"{type(error).__name__}: {error}".rstrip(": ")

@@ -135,7 +135,8 @@ def _print_alike(console: Console, found: Explanation, show: ValueText) -> None:
     alike = [(column, cell) for i, (column, cell) in enumerate(held) if i not in contested and cell != EMPTY]
     if not alike:
         return
-    who = f"on {', '.join(safe(n) for n in holders)}" if len(holders) < len(found.states) else "on every replica"
+    everywhere = len(holders) == len(found.states) and not found.unread
+    who = "on every replica" if everywhere else f"on {', '.join(safe(n) for n in holders)}"
     if len(alike) > _MOST_ALIKE or contested:
         names = ", ".join(safe(column.column.name) for column, _ in alike)
         indented(console, Text.assemble(heading("the same"), f"  {who}: {names}"), first="", rest="  ")

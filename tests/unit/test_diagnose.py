@@ -329,3 +329,17 @@ def test_a_stretch_of_time_reads_well(first: int, last: int, text: str) -> None:
     """Short ones to the second, the date once, and no number breaks it."""
     assert window_text(Moment(1, 1, first, last)) == text
     assert year_text(10**20) == "100000000000000000000 us"
+
+
+def test_rows_that_one_replica_alone_holds_do_not_blame_the_others() -> None:
+    """Node C was down while rows were updated and others deleted: it is behind, and nobody else is to blame."""
+    deleted = [row("mmc", t) for t in spread(45, NIGHT - HOUR, HOUR // 100)]
+    updated = [row("ccm", t) for t in spread(36, NIGHT, HOUR // 100)]
+    found = causes([*deleted, *updated])
+    assert [(cause.kind, cause.replicas, cause.rows) for cause in found] == [
+        (CauseKind.MISSED_DELETES, (C,), 45),
+        (CauseKind.MISSED_WRITES, (C,), 36),
+    ]
+    assert "were they deleted while it was down" in found[0].sentence
+    few = causes([row("mmc", NIGHT)] * (FEWEST_ROWS - 1))
+    assert few == ()
