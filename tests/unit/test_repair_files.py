@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from consistency.errors import LockedError, UsageError
 from consistency.reading import Cell, RowState
 from repair.decide import Action, Rule
 from repair.evidence import RowRef, state_from_json, state_json
-from repair.journal import Journal, JournalError, Result, parse_journal, read_journal
+from repair.journal import Entry, Journal, JournalError, Record, Result, parse_journal, read_journal
 from repair.planfile import Plan, PlannedRow, parse_plan, read_plan, write_plan
 from repair.policy import Policy, Zombies
+from repair.restoring import Undoing, preview
+from repair.show import print_record
 
 STATE = RowState((Cell(b"\xff", 5, 9), Cell(None), Cell(b"", (1, None), (None, 7))))
 
@@ -249,3 +253,17 @@ def test_journal_lines_that_make_no_sense_are_refused(tmp_path: Path, line: str)
     Journal.create(path, plan_of()).close()
     with pytest.raises(UsageError, match="line 2"):
         parse_journal(path.read_bytes() + line.encode() + b"\n", "journal")
+
+
+def test_what_an_undo_is_said_to_do_is_what_it_will_do() -> None:
+    """A row that a repair brought to what most replicas held is not written, nor is a row deleted that is gone."""
+    older = RowState((Cell(b"\1", 1), Cell(None), Cell(None)))
+    one_behind = Entry({"a": STATE, "b": STATE, "c": None}, Result.VERIFIED, after=dict.fromkeys("abc", STATE))
+    deleted = Entry({"a": None, "b": None, "c": STATE}, Result.VERIFIED, after=dict.fromkeys("abc"))
+    two_behind = Entry({"a": STATE, "b": older, "c": older}, Result.VERIFIED, after=dict.fromkeys("abc", STATE))
+    lone = Entry({"a": STATE, "b": None, "c": None}, Result.VERIFIED, after=dict.fromkeys("abc", STATE))
+    record = Record(plan_of(6), dict(enumerate((one_behind, deleted, two_behind, lone))))
+    assert preview(record) == {Undoing.NOTHING: 2, Undoing.REWRITE: 1, Undoing.DELETE: 1}
+    console = Console(file=io.StringIO(), width=100)
+    print_record(console, record)
+    assert "2 not begun" in console.file.getvalue()  # type: ignore[attr-defined]
