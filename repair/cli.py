@@ -120,8 +120,15 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     console = make_console(sys.stdout)
     print_plan(console, made, keys=given["show_keys"])
     if made.to_do:
-        print_next(console, "carry it out", ["apply", output, "--journal journal.jsonl"], target.words)
+        print_next(console, "carry it out", ["apply", output, f"--journal {_free('journal.jsonl')}"], target.words)
     return _plan_exit(made)
+
+
+def _free(name: str) -> str:
+    """Return a name that no file here has: a journal is never written over."""
+    path = Path(name)
+    names = (name, *(f"{path.stem}-{n}{path.suffix}" for n in range(2, 1_000)))
+    return next((each for each in names if not Path(each).exists()), name)
 
 
 async def _planning(work: Coroutine[Any, Any, Plan]) -> Plan:
@@ -189,11 +196,16 @@ def resume(journal: Path, **given: Any) -> int:
     """  # noqa: D301
     from repair.cli_check import note_repaired  # noqa: PLC0415
     from repair.journal import read_journal  # noqa: PLC0415
+    from repair.outcomes import exit_code  # noqa: PLC0415
     from repair.run import go_on  # noqa: PLC0415
 
     ledger = take_ledger(given)
     target = take_connection(given)
     record = read_journal(journal)
+    if record.complete:
+        click.echo(f"{journal}: every row has its outcome, nothing is left to do")
+        note_repaired(ledger, journal)
+        return exit_code(e.result for e in record.entries.values() if e.result)
     open_rows = len(record.plan.rows) - sum(e.result is not None for e in record.entries.values())
     _confirm(f"Go on with {open_rows} rows of cluster {record.plan.cluster!r}?", yes=given["yes"])
     code = _apply(target, str(journal), go_on(journal), _options(given), record.plan)

@@ -244,6 +244,8 @@ def test_kill_and_resume(cluster: RunningCluster, tmp_path: Path, base_us: int, 
     assert record.complete
     assert {entry.result for entry in record.entries.values()} == {Result.VERIFIED}
     assert journal.read_bytes().count(b'{"outcome"') == rows, "a row has two outcomes"
+    again = cluster.command("repair", "resume", str(journal), *cluster.host_options)
+    assert (again.returncode, "nothing is left to do" in again.stdout) == (0, True), again.stdout + again.stderr
     assert repairing.check().exit_code is ExitCode.CONSISTENT
     held = dump(cluster, "kill.t", "id", "v")
     assert held[1] == held[2] == held[3]
