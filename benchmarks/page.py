@@ -117,7 +117,8 @@ def render(rows: Sequence[Row], machine: Mapping[str, Any]) -> None:
             f" {machine['cassandra']} and the clients share one machine: {machine['processors']} processors,"
             f" {machine['memory_gb']} GB, Python {machine['python']}. All sides of a row run by turns, as a user runs"
             " them, start-up included, after one run of each that does not count. A ratio is taken within each turn;"
-            " its median is printed, with the least and the greatest.",
+            " its median is printed, with the least and the greatest. What was missed, by how much, why, and what it"
+            " would take: [where the time goes](design/0015-where-the-time-goes.md).",
             120,
         ),
         "",
@@ -139,6 +140,8 @@ def _summary(suite: str, rows: Sequence[Row]) -> Iterator[str]:
     if suite in {"growth", "columns", "divergence", "repair"} and len(rows) > 1:
         _plot(PLOTS / f"{suite}.svg", _HEADINGS[suite], rows)
         yield from (f"![{_HEADINGS[suite]}](benchmarks/{suite}.svg)", "")
+    if suite == "repair":
+        yield from _moved(rows)
     if suite == "foreground":
         for row in rows:
             yield from _felt(row.figures)
@@ -160,6 +163,17 @@ def _growth(rows: Sequence[Row]) -> Iterator[str]:
     yield f"- client CPU of each further million rows: {Spread.of(cpu)} s, to be under 0.3"
     peaks = [max(s.peak_mb for s in row.figures[mine]) for row in rows]
     yield f"- peak memory from {rows[0].title} to {last.title}: {peaks[0]:.0f} to {peaks[-1]:.0f} MB, to be under 150"
+    yield ""
+
+
+def _moved(rows: Sequence[Row]) -> Iterator[str]:
+    """Say how many times the bytes of ours theirs moved, messages and streams."""
+    for row in rows:
+        mine, other = row.figures.values()
+        names = ("bytes_between_nodes", "streamed_bytes")
+        ours, theirs = ([sum(s.facts.get(name, 0) for name in names) for s in side] for side in (mine, other))
+        spread = Spread.of([b / a for a, b in zip(ours, theirs, strict=True)])
+        yield f"- {row.title}: nodetool moved **{spread}** times the bytes"
     yield ""
 
 
