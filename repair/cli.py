@@ -98,8 +98,9 @@ def plan(findings: Path, output: str, **given: Any) -> int:
 
     \b
     Exit codes:
-      0 every row agrees or will be acted on · 1 some rows are left alone · 2 usage
-      3 some rows wait for replicas that cannot be read · 4 could not run
+      0 every row agrees or will be acted on · 1 some rows are left alone
+      2 usage · 3 some rows wait for replicas that cannot be read
+      4 could not run
     """  # noqa: D301
     from repair.planfile import write_plan  # noqa: PLC0415 - what reads a cluster is loaded when it is needed
     from repair.planner import PlanOptions  # noqa: PLC0415
@@ -160,8 +161,10 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
 
     \b
     Exit codes:
-      0 every row is verified · 1 something is left alone, was skipped or still differs · 2 usage
-      3 something could not be verified · 4 could not run · 5 locked · 130 interrupted
+      0 every row is verified
+      1 something is left alone, was skipped or still differs
+      2 usage · 3 something could not be verified · 4 could not run
+      5 locked · 130 interrupted
     """  # noqa: D301
     from repair.cli_check import note_repaired  # noqa: PLC0415
     from repair.planfile import read_plan  # noqa: PLC0415
@@ -228,7 +231,8 @@ def undo(journal: Path, **given: Any) -> int:
 
     \b
     Exit codes:
-      0 every row is undone · 1 some could not be · 2 usage · 4 could not run · 5 locked
+      0 every row is undone · 1 some could not be · 2 usage
+      4 could not run · 5 locked
     """  # noqa: D301
     from repair.journal import read_journal  # noqa: PLC0415
     from repair.run import run_undo  # noqa: PLC0415

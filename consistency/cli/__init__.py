@@ -63,19 +63,21 @@ def main() -> None:
 
     \b
     Environment (options win over it, it wins over files):
-      CONSISTENCY_HOSTS, CONSISTENCY_PORT           the nodes to connect to first
-      CONSISTENCY_USERNAME, CONSISTENCY_PASSWORD    the login; a password is never an option
-      CONSISTENCY_PASSWORD_FILE                     a file that holds the password
-      CONSISTENCY_TLS_CA_FILE, _TLS_CERT_FILE, _TLS_KEY_FILE
-                                                    TLS: whom to trust, and our own certificate
-      CONSISTENCY_CONNECT_TIMEOUT                   seconds to wait for a connection
-      CONSISTENCY_PROTOCOL                          native protocol, 4 or 5; default: the newest both sides speak
-      CONSISTENCY_CONFIG, CONSISTENCY_CQLSHRC       files: see --config and --cqlshrc
-      CONSISTENCY_LEDGER                            what runs remember: see 'check --ledger'
-      CONSISTENCY_LOG                               json or console: see --log-format
-      CONSISTENCY_WEBHOOK_SECRET, _SECRET_FILE      what 'watch --webhook' signs with
-      CONSISTENCY_DEBUG                             set to 1: a traceback for what should not happen
-      NO_COLOR                                      plain text on a terminal too
+      CONSISTENCY_HOSTS, _PORT            the nodes to connect to first
+      CONSISTENCY_USERNAME, _PASSWORD     the login; never an option
+      CONSISTENCY_PASSWORD_FILE           a file that holds the password
+      CONSISTENCY_TLS_CA_FILE             TLS: whom to trust
+      CONSISTENCY_TLS_CERT_FILE, _TLS_KEY_FILE
+                                          TLS: our own certificate
+      CONSISTENCY_CONNECT_TIMEOUT         seconds to wait for a connection
+      CONSISTENCY_PROTOCOL                native protocol: 4, 5; default: newest
+      CONSISTENCY_CONFIG, _CQLSHRC        files: see --config and --cqlshrc
+      CONSISTENCY_LEDGER                  what runs remember: 'check --ledger'
+      CONSISTENCY_LOG                     json or console: see --log-format
+      CONSISTENCY_WEBHOOK_SECRET, _WEBHOOK_SECRET_FILE
+                                          what 'watch --webhook' signs with
+      CONSISTENCY_DEBUG                   1: tracebacks of internal errors
+      NO_COLOR                            plain text on a terminal too
     """  # noqa: D301 - click wants the control character
 
 

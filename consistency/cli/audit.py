@@ -45,7 +45,8 @@ def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, **given: A
 
     \b
     Exit codes:
-      0 no rule is broken · 1 violation · 2 usage · 3 nothing could be judged · 4 could not run
+      0 no rule is broken · 1 violation · 2 usage
+      3 nothing could be judged · 4 could not run
     """  # noqa: D301 - click wants the control character
     from consistency.terminal.audit import print_audit  # noqa: PLC0415 - loads the driver
 

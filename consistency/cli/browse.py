@@ -32,7 +32,7 @@ def browse(findings: Path, output: Path | None) -> int:
     \b
     Keys:
       arrows, Tab   move, change sides       /       filter by words
-      space         mark a row               a, u    mark, unmark all that are shown
+      space         mark a row               a, u    mark, unmark all shown
       w             write the marked rows    q       quit
 
     \b

@@ -121,18 +121,19 @@ def check(names: tuple[str, ...], **given: Any) -> int:
     Examples:
       consistency check --hosts 10.0.0.1
       consistency check shop shop2.orders --findings findings.jsonl
-      consistency check shop --depth versions --dc dc1 --quiet --json /var/lib/consistency/shop.json
+      consistency check shop --depth versions --dc dc1 --quiet --json shop.json
       consistency check shop.orders --json - | jq .verdict
       consistency check shop --findings findings.jsonl --html report.html
       consistency check --ledger /var/lib/consistency/ledger --run-time 3600
       consistency check shop --repair --max-rows 500 --quiet
-      consistency check --quiet --metrics /var/lib/node_exporter/consistency.prom --log-file check.log
+      consistency check --quiet --metrics /var/lib/node_exporter/c.prom
       consistency check shop --nagios
 
     \b
     Exit codes:
-      0 consistent and complete · 1 divergence or violation · 2 usage · 3 incomplete
-      4 could not run · 5 locked · 130 interrupted (what was read until then is reported)
+      0 consistent and complete · 1 divergence or violation · 2 usage
+      3 incomplete · 4 could not run · 5 locked
+      130 interrupted (what was read until then is reported)
       With --nagios: 0 OK · 1 WARNING · 2 CRITICAL · 3 UNKNOWN
     """  # noqa: D301 - click wants the control character
     paths = {f"--{name.replace('_', '-')}": given[name] for name in ("findings", "metrics", "log_file")}

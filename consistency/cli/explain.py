@@ -49,7 +49,8 @@ def explain(findings: Path, row: int, show_values: bool, **given: Any) -> int:
 
     \b
     Exit codes:
-      0 the row is the same everywhere now · 1 it differs · 2 the file, the row or an option cannot be used
+      0 the row is the same everywhere now · 1 it differs
+      2 the file, the row or an option cannot be used
       3 not every replica could be read · 4 could not run
     """  # noqa: D301 - click wants the control character
     from consistency.explain import choose_finding  # noqa: PLC0415 - loads what reads a cluster

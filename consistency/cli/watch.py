@@ -106,9 +106,9 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
     \b
     Examples:
       consistency watch --hosts 10.0.0.1
-      consistency watch shop --period 3600 --findings-dir /var/lib/consistency --webhook https://alerts.example/c
+      consistency watch shop --period 3600 --webhook https://alerts.example/c
       consistency watch --listen 0.0.0.0:9477 --metrics-label cluster=prod
-      consistency watch --ledger /var/lib/consistency/ledger --repair --max-rows 100
+      consistency watch --ledger /var/lib/c/ledger --repair --max-rows 100
 
     \b
     Exit codes:

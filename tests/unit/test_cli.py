@@ -465,6 +465,13 @@ def test_every_command_and_option_has_help(path: str, command: click.Command) ->
             assert "password" not in param.opts[0], "a command line is visible to every user of the machine"
 
 
+@pytest.mark.parametrize("words", [(), *(tuple(path.split()[1:]) for path, _ in commands())])
+def test_help_fits_80_columns(words: tuple[str, ...]) -> None:
+    """Also the parts that are laid out by hand."""
+    said = CliRunner().invoke(main, [*words, "--help"], terminal_width=80).stdout
+    assert [line for line in said.splitlines() if len(line) > 80] == []
+
+
 def test_help_is_a_manual() -> None:
     """Examples, exit codes, environment."""
     said = CliRunner().invoke(main, ["--help"]).stdout
