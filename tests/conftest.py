@@ -9,6 +9,7 @@ official image by a Docker engine instead.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,11 @@ from tests.support.figures import FIGURES, Figures
 def figures() -> Figures:
     """What tests measure, for the summary of the session."""
     return FIGURES
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C noticed, by the programs that tests start too: a shell's background job begins with it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -283,7 +283,8 @@ def test_an_interrupt_ends_within_5_seconds_with_a_true_report(
 def test_a_full_disk_loses_the_findings_file_and_not_the_verdict(faulty: Faulty, tmp_path: Path) -> None:
     """No room for the findings: one line says so, the earlier file stays, the report is whole and nothing is lost."""
     path, findings = tmp_path / "report.json", tmp_path / "findings.jsonl"
-    findings.write_text("the file of an earlier run")
+    earlier = '{"schema": 1, "type": "findings", "run_id": "an earlier run"}\n'
+    findings.write_text(earlier)
     # The signal that comes with the limit is ignored by Python: the write fails.
     limited = ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", sys.executable, "-m", "consistency", "check", "faults.t"]
     done = subprocess.run(
@@ -299,7 +300,7 @@ def test_a_full_disk_loses_the_findings_file_and_not_the_verdict(faulty: Faulty,
     assert f"error: --findings {findings}: File too large; --json {path}: File too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.startswith("DIVERGENT")
-    assert findings.read_text() == "the file of an earlier run"
+    assert findings.read_text() == earlier
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["findings.jsonl"]
 
 

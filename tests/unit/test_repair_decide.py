@@ -94,6 +94,8 @@ CASES = [
     ("four of five", evidence(cell(), None, cell(), cell(), "down"), DEFAULT, Rule.LAST_WRITE, Action.WRITE_BACK),
     ("counter out of reach", evidence(cell(), None, cell(), of=table(is_counter=True, read_repair="NONE")), DEFAULT,
      Rule.OUT_OF_REACH, Action.NONE),
+    ("another spelling", evidence(cell(), cell(), replace(cell(), spelling=(b"1.00",))), DEFAULT, Rule.SPELLING,
+     Action.NONE),
     ("keys out of reach", evidence(BARE, None, BARE, of=table("", read_repair="NONE")), DEFAULT, Rule.OUT_OF_REACH,
      Action.NONE),
     ("expiry unknown", evidence(cell(), None, cell(), of=table(read_repair="NONE"),
