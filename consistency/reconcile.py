@@ -108,10 +108,10 @@ def persistence(before: Mapping[ReplicaT, RowState | None], after: Mapping[Repli
     replicas = [r for r in after if r in before]
     found = [_row_persistence(before, after, r, replicas) for r in replicas]
     present = [(before[r], after[r]) for r in replicas]
-    both = [(then.cells, now.cells) for then, now in present if then is not None and now is not None]
-    found.append(_spelling_persistence([(then, now) for then, now in present if then is not None and now is not None]))
-    columns = range(len(both[0][0]) if both else 0)
-    found.extend(_cell_persistence([(then[i], now[i]) for then, now in both]) for i in columns)
+    both = [(then, now) for then, now in present if then is not None and now is not None]
+    found.append(_spelling_persistence(both))
+    columns = range(len(both[0][0].cells) if both else 0)
+    found.extend(_cell_persistence([(then.cells[i], now.cells[i]) for then, now in both]) for i in columns)
     return max(found, default=Persistence.NONE)
 
 
