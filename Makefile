@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+# Tests of one Cassandra cluster run one after the other; this many processes share clusters and everything else.
+JOBS ?= 2
 
 LOCK := requirements/dev.txt
 BUILT := $(VENV)/.built
@@ -23,7 +25,7 @@ demo: $(BUILT) ## the whole story on a real local 3-node Cassandra
 	$(BIN)/consistency demo $(ARGS)
 
 test: $(BUILT) ## every test; starts a real Cassandra cluster
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-fast: $(BUILT) ## the tests that need no Cassandra
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)

@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cassandra import Unauthorized
@@ -31,6 +32,36 @@ def figures() -> Figures:
 def pytest_configure() -> None:
     """Have Ctrl-C noticed, by the programs that tests start too: a shell's background job begins with it ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of one cluster in one process of `-n`: it starts once, and one test at a time damages it."""
+    for item in items:
+        if item.get_closest_marker("cluster") is not None:
+            item.add_marker(pytest.mark.xdist_group(_cluster_of(item)))
+
+
+def _cluster_of(item: pytest.Item) -> str:
+    """Name the cluster that a test runs on: one that many modules share, or its module's own."""
+    assert isinstance(item, pytest.Function)
+    fixtures = item._fixtureinfo.name2fixturedefs  # a module may have a `cluster` of its own
+    for name in ("guarded_cluster", "cluster"):
+        if name in fixtures and fixtures[name][-1].scope == "session":
+            return name
+    return item.path.stem
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the figures of a process of `-n` that has ended."""
+    FIGURES.lines += getattr(node, "workeroutput", {}).get("figures", [])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over the figures, in a process of `-n`."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = FIGURES.lines
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

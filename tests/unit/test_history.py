@@ -234,7 +234,7 @@ def test_it_fits_80_columns_in_plain_ascii_and_hostile_names_are_shown_harmless(
     run(ledger, 0.1, tables=(hostile, *(replace(ORDERS, name=f"t{i}", table_id=f"t{i}") for i in range(30))))
     stream = io.StringIO()
     print_history(make_console(stream), judged(ledger))
-    lines = stream.getvalue().splitlines()
+    lines = stream.getvalue().replace(str(ledger.path), "ledger.sqlite").splitlines()  # commands are not broken
     assert all(len(line) <= 80 for line in lines), max(lines, key=len)
     assert stream.getvalue().isascii()
     assert "\x1b" not in stream.getvalue()
