@@ -77,7 +77,7 @@ def main() -> None:
       CONSISTENCY_WEBHOOK_SECRET, _WEBHOOK_SECRET_FILE
                                           what 'watch --webhook' signs with
       CONSISTENCY_DEBUG                   1: tracebacks of internal errors
-      NO_COLOR                            plain text on a terminal too
+      NO_COLOR                            no colours on a terminal either
     """  # noqa: D301 - click wants the control character
 
 

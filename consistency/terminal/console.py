@@ -36,14 +36,15 @@ class CalmConsole(Console):
 
 
 def make_console(stream: IO[str] | None = None, *, environ: Mapping[str, str] | None = None) -> CalmConsole:
-    """Return a console on `stream` (stdout when none): colour and cursor movement only on a terminal."""
+    """Return a console on `stream` (stdout when none): cursor movement only on a terminal, colour unless NO_COLOR."""
     stream = sys.stdout if stream is None else stream
-    live = is_live(stream, os.environ if environ is None else environ)
+    environ = os.environ if environ is None else environ
+    live = is_live(stream, environ)
+    coloured = live and not environ.get("NO_COLOR")
     console = CalmConsole(
         file=stream,
         force_terminal=live,
-        color_system="auto" if live else None,
-        no_color=not live,
+        color_system="auto" if coloured else None,
         markup=False,
         emoji=False,
         highlight=False,
@@ -57,8 +58,8 @@ def make_console(stream: IO[str] | None = None, *, environ: Mapping[str, str] | 
 
 
 def is_live(stream: IO[str], environ: Mapping[str, str]) -> bool:
-    """Whether escape codes may be sent: a terminal that understands them, and nobody asked for none."""
-    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "") not in ("", "dumb", "unknown")
+    """Whether the cursor may be moved: on a terminal that understands it."""
+    return stream.isatty() and environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def safe(text: object) -> str:

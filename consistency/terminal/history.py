@@ -42,14 +42,28 @@ def print_history(console: Console, history: History) -> None:
 
 
 def claim(history: History) -> str:
-    """Say in a sentence how the oldest range stands."""
+    """Say in a sentence how the oldest range stands, and in another one which rows differ now."""
+    return _age_claim(history) + _rows_claim(history.tables)
+
+
+def _rows_claim(tables: Sequence[TableHistory]) -> str:
+    differ = [t for t in tables if t.known.differing]
+    if not differ:
+        return ""
+    total = sum(t.known.differing for t in differ)
+    where = safe(differ[0].known.full_name) if len(differ) == 1 else counted(len(differ), "table")
+    return f" {counted(total, 'row')} differed when last read, in {where}."
+
+
+def _age_claim(history: History) -> str:
     worst = history.worst
     if worst is None:
         return "No table was ever checked."
     name = safe(worst.known.full_name)
     if history.standing is Standing.UNCHECKED:
-        never = sum(t.known.never > 0 for t in history.tables)
-        more = f", and parts of {counted(never - 1, 'other table')}" if never > 1 else ""
+        others = [t.known.never for t in history.tables if t.known.never and t is not worst]
+        part = "all" if min(others, default=0.0) == 1 else "all or parts" if max(others, default=0.0) == 1 else "parts"
+        more = f", nor {part} of {counted(len(others), 'other table')}" if others else ""
         return f"{_never(worst)} of the ring of {name} was never clean on all replicas in any run{more}."
     age, grace = span(worst.age_s or 0.0), span(worst.known.gc_grace_s)
     if history.standing is Standing.OVERDUE:

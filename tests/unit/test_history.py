@@ -248,6 +248,18 @@ def test_the_claim_of_one_table(ledger: LedgerFile, days: float, said: str) -> N
     assert said in claim(judged(ledger))
 
 
+def test_the_claim_counts_rows_that_differ_now_and_tables_never_checked(ledger: LedgerFile) -> None:
+    """In time is about ranges and must not hide that rows differ; a table never seen clean is not one in parts."""
+    run(ledger, 2, *both(ORDERS))
+    run(ledger, 1, (ORDERS, 0, False), (ORDERS, 1, True), rows=(1, 2))
+    assert claim(judged(ledger)).endswith("2 rows differed when last read, in shop.orders.")
+    others = tuple(replace(CARTS, name=name, table_id=name) for name in ("a", "b", "c"))
+    run(ledger, 0.5, tables=others)
+    assert "in any run, nor all of 2 other tables" in claim(judged(ledger))
+    run(ledger, 0.2, (others[1], 0, True), tables=others)
+    assert "in any run, nor all or parts of 2 other tables" in claim(judged(ledger))
+
+
 def test_without_a_ledger_nothing_is_in_time(tmp_path: Path) -> None:
     """None named: 2. Not there, empty or damaged: 3, in one line."""
     assert type_().exit_code == 2
