@@ -46,7 +46,7 @@ _rate = click.option(
     help="Begin at most N rows a second.",
 )  # fmt: skip
 _full_speed = click.option("--full-speed", is_flag=True, help="Begin rows as fast as they go: for quiet clusters.")
-_show_keys = click.option("--show-keys", is_flag=True, help="List the rows with their keys, as hex of the raw bytes.")
+_show_keys = click.option("--show-keys", is_flag=True, help="List the rows with their keys, those to be deleted first.")
 
 
 @click.group(cls=LazyGroup)

@@ -29,12 +29,16 @@ States = Mapping[Node, RowState | None]
 
 @dataclass(frozen=True, slots=True)
 class RowRef:
-    """Which row: table, token and the serialized key, column by column, as the findings file has it."""
+    """Which row: table, token and the serialized key, column by column, as the findings file has it.
+
+    `key` is the same as people read it, empty where nobody told; what is acted on is `key_hex`.
+    """
 
     keyspace: str
     table: str
     token: int
     key_hex: Mapping[str, str]
+    key: Mapping[str, object] = field(default_factory=dict, compare=False)
 
     @property
     def full_name(self) -> str:

@@ -43,6 +43,7 @@ class PlannedRow:
             "keyspace": self.ref.keyspace,
             "table": self.ref.table,
             "token": self.ref.token,
+            "key": dict(self.ref.key),
             "key_hex": dict(self.ref.key_hex),
             "rule": self.rule.value,
             "action": self.action.value,
@@ -57,7 +58,7 @@ class PlannedRow:
         """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
         key = {str(name): bytes.fromhex(text).hex() for name, text in data["key_hex"].items()}
         return cls(
-            RowRef(str(data["keyspace"]), str(data["table"]), int(data["token"]), key),
+            RowRef(str(data["keyspace"]), str(data["table"]), int(data["token"]), key, dict(data.get("key", {}))),
             Rule(data["rule"]),
             Action(data["action"]),
             str(data["sentence"]),

@@ -75,7 +75,7 @@ def _distinct(findings: Iterable[Finding]) -> list[tuple[RowRef, bool]]:
     """Return each row once, with whether only a node that does not own it was found to hold it."""
     rows: dict[tuple[Any, ...], tuple[RowRef, bool]] = {}
     for found in findings:
-        ref = RowRef(found.keyspace, found.table, found.token, found.key_hex)
+        ref = RowRef(found.keyspace, found.table, found.token, found.key_hex, found.key)
         name = (found.keyspace, found.table, tuple(sorted(found.key_hex.items())))
         stray = found.kind is Kind.NON_OWNER
         rows[name] = (ref, stray and rows.get(name, (ref, True))[1])

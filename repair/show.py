@@ -12,6 +12,7 @@ from rich.text import Text
 from consistency.terminal.advice import quoted
 from consistency.terminal.console import command, heading, indented, safe
 from consistency.terminal.figures import counted
+from consistency.terminal.problems import key_text
 from repair.decide import Action, Rule
 from repair.journal import Entry, Record, Result
 from repair.outcomes import Tally
@@ -105,11 +106,13 @@ def _print_left(console: Console, left: Sequence[PlannedRow]) -> None:
 
 
 def _print_keys(console: Console, rows: Iterable[PlannedRow]) -> None:
-    for number, row in enumerate(rows):
+    """Print the rows, those first that will be deleted."""
+    for number, row in enumerate(sorted(rows, key=lambda row: row.action is not Action.PURGE)):
         if number == _MOST_KEYS:
             indented(console, "... more rows are in the plan", style="dim")
             return
-        key = " ".join(f"{safe(name)}=0x{raw}" for name, raw in row.ref.key_hex.items())
+        raw = ", ".join(f"{safe(name)}=0x{text}" for name, text in row.ref.key_hex.items())
+        key = key_text(row.ref.key) or raw
         indented(console, f"{safe(row.ref.full_name)} {key}  {row.rule.value} -> {row.action.value}", rest="      ")
 
 

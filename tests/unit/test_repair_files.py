@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ from rich.console import Console
 
 from consistency.errors import LockedError, UsageError
 from consistency.reading import Cell, RowState
+from consistency.terminal.console import make_console
 from repair.decide import Action, Rule
 from repair.evidence import RowRef, state_from_json, state_json
 from repair.journal import Entry, Journal, JournalError, Record, Result, parse_journal, read_journal
 from repair.planfile import Plan, PlannedRow, parse_plan, read_plan, write_plan
 from repair.policy import Policy, Zombies
 from repair.restoring import Undoing, preview
-from repair.show import print_record
+from repair.show import print_plan, print_record
 
 STATE = RowState((Cell(b"\xff", 5, 9), Cell(None), Cell(b"", (1, None), (None, 7))))
 
@@ -30,7 +32,13 @@ def plan_of(rows: int = 3) -> Plan:
     """Return a plan."""
     made = tuple(
         PlannedRow(
-            RowRef("ks", "t", n, {"id": f"{n:08x}"}), Rule.TIE, Action.RECONCILE, "why", {"h": "d"}, (), {"dc1": (3, 3)}
+            RowRef("ks", "t", n, {"id": f"{n:08x}"}, {"id": n}),
+            Rule.TIE,
+            Action.RECONCILE,
+            "why",
+            {"h": "d"},
+            (),
+            {"dc1": (3, 3)},
         )
         for n in range(rows)
     )
@@ -43,6 +51,17 @@ def test_a_plan_reads_back_as_it_was(tmp_path: Path) -> None:
     write_plan(path, plan_of())
     assert read_plan(path) == plan_of()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_keys_are_shown_as_people_read_them_and_deletes_come_first() -> None:
+    """A plan of an earlier version tells only the bytes; neither form moves the cursor."""
+    last = replace(plan_of(1).rows[0], action=Action.PURGE, ref=RowRef("ks", "t", 9, {"id": "0a1b"}))
+    named = replace(plan_of(1).rows[0], ref=RowRef("ks", "t", 8, {"id": "1b"}, {"id": "x\x1b[2J"}))
+    plan = replace(plan_of(1), rows=(*plan_of(1).rows, named, last))
+    stream = io.StringIO()
+    print_plan(make_console(stream), parse_plan(plan.text().encode(), "plan"), keys=True)
+    lines = [line.strip() for line in stream.getvalue().splitlines() if "->" in line]
+    assert [line.split("  ")[0] for line in lines] == ["ks.t id=0x0a1b", "ks.t id=0", 'ks.t id="x\\x1b[2J"']
 
 
 def test_every_cut_and_every_changed_byte_is_refused() -> None:
