@@ -25,7 +25,7 @@ demo: $(BUILT) ## the whole story on a real local 3-node Cassandra
 	$(BIN)/consistency demo $(ARGS)
 
 test: $(BUILT) ## every test; starts a real Cassandra cluster
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
 test-fast: $(BUILT) ## the tests that need no Cassandra
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)

@@ -21,6 +21,7 @@ from tests.support.certificates import Authority
 from tests.support.cluster import RunningCluster, eventually, from_hosts, sandbox_cluster
 from tests.support.containers import container_cluster
 from tests.support.figures import FIGURES, Figures
+from tests.support.sharing import ByCluster
 
 
 @pytest.fixture(scope="session")
@@ -34,22 +35,10 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of one cluster in one process of `-n`: it starts once, and one test at a time damages it."""
-    for item in items:
-        if item.get_closest_marker("cluster") is not None:
-            item.add_marker(pytest.mark.xdist_group(_cluster_of(item)))
-
-
-def _cluster_of(item: pytest.Item) -> str:
-    """Name the cluster that a test runs on: one that many modules share, or its module's own."""
-    assert isinstance(item, pytest.Function)
-    fixtures = item._fixtureinfo.name2fixturedefs  # a module may have a `cluster` of its own
-    for name in ("guarded_cluster", "cluster"):
-        if name in fixtures and fixtures[name][-1].scope == "session":
-            return name
-    return item.path.stem
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCluster:
+    """Keep the tests of one cluster in one of the processes of `-n`."""
+    return ByCluster(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)

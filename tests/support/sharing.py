@@ -1,0 +1,30 @@
+"""Which tests keep to one process where pytest-xdist runs several: those of one Cassandra cluster.
+
+A cluster starts once, and one test at a time damages it. Tests without a cluster are shared out by file.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from xdist.scheduler import LoadScopeScheduling
+
+_OWN = frozenset({"containers", "fortnight", "maintenance", "older_servers", "pages", "topology"})
+"""The modules of tests/cluster that start clusters of their own, at addresses of their own."""
+_GUARDED = frozenset({"faults", "security", "trust"})
+
+
+def scope_of(nodeid: str) -> str:
+    """Return the name of the tests that one process runs one after the other."""
+    path = PurePosixPath(nodeid.partition("::")[0])
+    module = path.stem.removeprefix("test_")
+    if path.parent.name != "cluster" or module in _OWN:
+        return str(path)
+    return "guarded_cluster" if module in _GUARDED else "cluster"
+
+
+class ByCluster(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands out tests by `scope_of`; `--dist loadgroup` of pytest-xdist 3.8 does not see its groups with pytest 9.2."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
