@@ -46,10 +46,10 @@ class SandboxGroup(click.Group):
             with _interruptible():
                 return super().invoke(ctx)
         except SandboxError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+            click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
 
 

@@ -96,7 +96,7 @@ def test_a_node_that_is_not_there_is_refused(stopped: Path) -> None:
     """The message lists those that are."""
     result = run("stop", "9", "--dir", stopped)
     assert result.exit_code == 2
-    assert error_line(result) == "Error: node 9: this sandbox has the nodes 1, 2, 3"
+    assert error_line(result) == "error: node 9: this sandbox has the nodes 1, 2, 3"
 
 
 @pytest.mark.parametrize(
