@@ -18,6 +18,10 @@ _OWN_WORDS = {
     "but max allowed is": _READ_TOO_LARGE,
 }
 """What the text of a server's exception says, and the failure code of a read that it stands for."""
+_LAST_ERROR = re.compile(r"^\[Errno -?\d+\] (?:Tried connecting to .*\. Last error: )?")
+_OTHER_PROTOCOL = re.compile(r"does not support protocol version \d+")
+_NO_SUCH_NAME = ("Name or service not known", "nodename nor servname", "No address associated with hostname")
+"""What the systems' resolvers say."""
 
 
 def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, unknown_host: bool) -> ConnectError:
@@ -25,13 +29,20 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
     hosts = settings.hosts_text
     if login:
         return ConnectError(_login_refused(settings))
-    if unknown_host:
-        return ConnectError(f"--hosts {hosts}: no such host name")
     text = first_line(reason)
+    if unknown_host or any(words in text for words in _NO_SUCH_NAME):
+        return ConnectError(f"--hosts {hosts}: no such host name")
     hint = "is Cassandra running there, and is it the native (CQL) port?"
     if any(word in text for word in ("closed", "reset", "Protocol", "protocol", "version", "EOF", "alert")):
         hint += " Does it want TLS?" if settings.tls is None else " Does it ask for another TLS certificate of ours?"
-    return ConnectError(f"no node answers at {hosts}: {text}; {hint}")
+    return ConnectError(f"no node answers at {hosts}: {_in_short(text)}; {hint}")
+
+
+def _in_short(text: str) -> str:
+    """Return a connection's complaint without what the libraries wrap it in."""
+    if _OTHER_PROTOCOL.search(text):
+        return "what answers does not speak Cassandra's native protocol"
+    return _LAST_ERROR.sub("", text)
 
 
 def _login_refused(settings: ConnectionSettings) -> str:

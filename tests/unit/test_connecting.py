@@ -165,3 +165,24 @@ def test_a_refused_login_says_what_to_do(settings: ConnectionSettings, says: str
     error = connect_error(settings, cassandra.AuthenticationFailed("no"), login=True, unknown_host=False)
     assert says in str(error)
     assert SECRET not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (
+            "[Errno 111] Tried connecting to [('127.0.0.1', 9042)]. Last error: Connection refused",
+            "no node answers at 127.0.0.1:9042: Connection refused; is Cassandra running there",
+        ),
+        ("[Errno -2] Name or service not known", "--hosts 127.0.0.1:9042: no such host name"),
+        (
+            "This version of the driver does not support protocol version 72",
+            "what answers does not speak Cassandra's native protocol; is Cassandra running there",
+        ),
+    ],
+)
+def test_no_answer_is_said_in_our_words(said: str, says: str) -> None:
+    """As the driver and the system's resolver word it."""
+    error = connect_error(ConnectionSettings((("127.0.0.1", 9042),)), OSError(said), login=False, unknown_host=False)
+    assert says in str(error)
+    assert "Errno" not in str(error)
