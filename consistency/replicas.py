@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import struct
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
 
 import xxhash
 
@@ -19,20 +18,23 @@ from consistency.cqltype import quote_identifier
 from consistency.driver import Connection
 from consistency.errors import ReplicaError, ReplicaTimeout, SchemaError, TooMuchToScan
 from consistency.nodewatch import CqlNodeWatch
+from consistency.pieces import Piece, PieceWidth, in_pieces
 from consistency.reader import Key
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Ring
-from consistency.schema import Keyspace, SchemaRows, Table, build_schema
+from consistency.schema import Keyspace, Table, build_schema
+from consistency.serverdigest import ServerDigest, bigint, newest_time
 from consistency.throttle import Throttle
 from consistency.tokens import TokenRange
-from consistency.topology import read_ring
+from consistency.topology import read_ring, read_schema_rows
 from consistency.tree import Digest
 from consistency.wire import ONE, Page, Statement
 
-_LONG = struct.Struct(">q")
 _SAMPLED_ROWS = 10
 _UNKNOWN_ROW_BYTES = 4096
 _LARGE_ROW_BYTES = 256 * 1024
+_SMALL_PAGE_ROWS = 2_000
+"""A few milliseconds' worth, of small rows."""
 
 
 class CqlReader:
@@ -49,6 +51,7 @@ class CqlReader:
         self._lanes = {node: _lanes(limits.lanes) for node in ring.nodes}
         self._streams = {node: asyncio.Semaphore(limits.streams) for node in ring.nodes}
         self._single = {node: asyncio.Semaphore(8) for node in ring.nodes}
+        self._widths: dict[tuple[Node, str], PieceWidth] = defaultdict(PieceWidth)
         self._row_bytes: dict[str, int] = {}
         self._stored_bytes: dict[str, int] = {}
 
@@ -104,7 +107,7 @@ class CqlReader:
         last: ReplicaError | None = None
         for node in sorted(self._ring.nodes, key=lambda n: not (n.up and self.access.answers(n))):
             try:
-                return build_schema(await _schema_rows(self._connection, node))
+                return build_schema(await read_schema_rows(self._connection, node))
             except ReplicaError as error:
                 last = error
         msg = f"no node would describe the schema: {last}"
@@ -118,23 +121,24 @@ class CqlReader:
         self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int, *, newest: bool = False
     ) -> Digest:
         """Digest a range by the route asked for."""
-        times = len(cql.newest_terms(reading)) if newest else 0
         if route is Route.CLIENT:
             digest = await self._client_digest(node, reading, token_range, now_s)
-            if not times:
+            if not (newest and cql.newest_terms(reading)):
                 return digest
             newest_us = await self._newest_time(node, reading, token_range, now_s, digest.rows)
             return replace(digest, newest_us=newest_us)
-        if reading.capabilities.hashes:
-            row = await self._aggregate(
-                node, reading, lambda name: cql.hash_digest(reading, token_range, name, newest=newest), now_s
-            )
-            total = int.from_bytes(row[1] or b"", "big", signed=True) % 2**160
-            return Digest(_bigint(row[0]), total.to_bytes(20, "big"), _newest(row[2:]))
-        row = await self._aggregate(node, reading, lambda _: cql.sum_digest(reading, token_range, newest=newest), now_s)
-        sums = row[1 : len(row) - times]
-        value = b"".join(_bigint(s).to_bytes(8, "big", signed=True) for s in sums)
-        return Digest(_bigint(row[0]), value, _newest(row[len(row) - times :]))
+        asked = ServerDigest(reading, newest)
+
+        async def piece(part: TokenRange) -> Piece:
+            row, busy_s = await self._aggregate(node, reading, lambda name: asked.query(part, name), now_s)
+            return Piece(asked.decode(row), busy_s)
+
+        width = self._widths[node, reading.table.full_name]
+        return await in_pieces(token_range, width, piece, asked.add, lambda: self._small(node))
+
+    def _small(self, node: Node) -> bool:
+        """Whether a node is asked for little at once: while others work, unless each answer takes a trace to prove."""
+        return self.throttle.crowded and self.locality(node) is Locality.NODE_LOCAL
 
     async def _newest_time(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, count: int
@@ -142,7 +146,8 @@ class CqlReader:
         """Ask the server for the newest write time of a range, or look for it here where that is too much for it."""
         text = cql.newest_times(reading, token_range)
         try:
-            return _newest(await self._aggregate(node, reading, lambda _: text, now_s, rows=count))
+            row, _ = await self._aggregate(node, reading, lambda _: text, now_s, rows=count)
+            return newest_time(row)
         except (ReplicaTimeout, TooMuchToScan):
             newest: int | None = None
             async for rows in self.rows(node, reading, token_range, now_s):
@@ -151,10 +156,11 @@ class CqlReader:
 
     async def _aggregate(
         self, node: Node, reading: Reading, text: Callable[[str], str], now_s: int, *, rows: int | None = None
-    ) -> RawRow:
+    ) -> tuple[RawRow, float]:
         """Run an aggregate in one of the node's lanes: `text` is given the lane's spelling of the algorithm.
 
-        Its first cell counts the rows it read, unless `rows` tells how many these are.
+        Its first cell counts the rows it read, unless `rows` tells how many these are. Return its cells, and how
+        many seconds it kept the node busy.
         """
         await self._learn_row_size(node, reading)
         spelling = await self._lanes[node].get()
@@ -162,10 +168,10 @@ class CqlReader:
             async with self.throttle.turn(node) as turn:
                 page = await self.access.ask(node, self._digest_statement(reading, text(spelling), now_s))
                 row: RawRow = page.rows()[0]
-                turn.rows = _bigint(row[0]) if rows is None else rows
+                turn.rows = bigint(row[0]) if rows is None else rows
         finally:
             self._lanes[node].put_nowait(spelling)
-        return row
+        return row, turn.busy_s
 
     def _digest_statement(self, reading: Reading, text: str, now_s: int, values: tuple[bytes, ...] = ()) -> Statement:
         page = self._digest_page_rows(reading)
@@ -221,7 +227,7 @@ class CqlReader:
             reading,
             lambda name: cql.partition_digests(reading, token_range, name),
             now_s,
-            rows=lambda page: sum(_bigint(row[counts]) for row in page.rows()),
+            rows=lambda page: sum(bigint(row[counts]) for row in page.rows()),
         )
 
     async def _hashed(
@@ -268,13 +274,16 @@ class CqlReader:
         """Page through an answer; a page that is too much for the server is asked again at a quarter of the size."""
         while True:
             async with self._streams[node], self.throttle.turn(node) as turn:
+                size = statement.page_size
+                if self._small(node):
+                    size = max(1, min(size // 8, _SMALL_PAGE_ROWS))
                 try:
-                    page = await self.access.ask(node, statement)
+                    page = await self.access.ask(node, replace(statement, page_size=size))
                     turn.rows = rows(page)
                 except (ReplicaTimeout, TooMuchToScan):
-                    if statement.page_size == 1:
+                    if size == 1:
                         raise
-                    statement = replace(statement, page_size=max(1, statement.page_size // 4))
+                    statement = replace(statement, page_size=max(1, size // 4))
                     continue
             if page.row_count:
                 yield page
@@ -342,7 +351,7 @@ class CqlReader:
     async def count(self, node: Node, table: Table, token_range: TokenRange) -> int:
         """Count a range's rows, for an estimate: whichever replica answers will do."""
         page = await self.access.retrying(node, Statement(cql.count_rows(table, token_range), consistency=ONE))
-        return _bigint(page.rows()[0][0])
+        return bigint(page.rows()[0][0])
 
     async def _learn_row_size(self, node: Node, reading: Reading) -> None:
         """Learn once how large a table's rows are: a page of a digest is held in the server's memory.
@@ -375,23 +384,3 @@ def _lanes(count: int) -> asyncio.Queue[str]:
 
 def _now(reading: Reading, now_s: int) -> int | None:
     return now_s if reading.capabilities.timed else None
-
-
-def _newest(cells: Sequence[bytes | None]) -> int | None:
-    return max((_bigint(cell) for cell in cells if cell), default=None)
-
-
-def _bigint(raw: bytes | None) -> int:
-    return _LONG.unpack(raw)[0] if raw else 0
-
-
-async def _schema_rows(connection: Connection, node: Node) -> SchemaRows:
-    async def rows(table: str) -> Sequence[Mapping[str, Any]]:
-        return await connection.select(node, f"SELECT * FROM system_schema.{table}")
-
-    async def masks() -> Sequence[Mapping[str, Any]]:
-        return await rows("column_masks") if node.version >= (5, 0) else ()
-
-    names = ("keyspaces", "tables", "columns", "views", "types")
-    keyspaces, tables, columns, views, types, masked = await asyncio.gather(*map(rows, names), masks())
-    return SchemaRows(keyspaces=keyspaces, tables=tables, columns=columns, views=views, types=types, masks=masked)

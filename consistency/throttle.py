@@ -31,7 +31,8 @@ _TRAFFIC_PER_S = 5.0
 """Requests a second and node from others, above which somebody works with the cluster."""
 _LEAST_MS = 1.0
 """A rise in latency smaller than this is the noise of a small read."""
-_GREATEST_SHARE, _LEAST_SHARE = 0.25, 0.01
+_GREATEST_SHARE, _LEAST_SHARE = 0.03, 0.005
+_LEAST_BUSY_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,13 @@ class NodeWatch(Protocol):
 
 @dataclass(slots=True)
 class Turn:
-    """One query under way; whoever made it says how many rows it read."""
+    """One query under way; whoever made it says how many rows it read.
+
+    Once it is over, `busy_s` tells how long it kept the node busy: what a small read takes as well is not counted.
+    """
 
     rows: int = 0
+    busy_s: float = 0.0
 
 
 @dataclass
@@ -95,6 +100,7 @@ class _Place:
     taken: bool = False
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     usual: float | None = None
+    quickest: float = math.inf
     per_second: float | None = None
 
 
@@ -116,16 +122,19 @@ class Throttle:
         try:
             yield turn
         finally:
+            now = self._clock.monotonic()
+            turn.busy_s = max(_LEAST_BUSY_S, now - started - (place.quickest if place.quickest < math.inf else 0.0))
             if alone:
                 place.taken = False
-                place.free_at = self._rested_at(place, turn, started)
+                rested = now + turn.busy_s * (1 / place.share - 1) if self.crowded else now
+                place.free_at = max(rested, started + turn.rows / self._options.rate if self._options.rate else now)
 
     async def _admitted(self, place: _Place) -> bool:
         """Wait until a node may be asked; return whether it is asked nothing else meanwhile."""
         while True:
             if self._options.paused:
                 wait_s = _PAUSE_POLL_S
-            elif self._options.rate is None and not self._rests():
+            elif self._options.rate is None and not self.crowded:
                 return False
             elif place.taken:
                 wait_s = _POLL_S
@@ -137,13 +146,8 @@ class Throttle:
                 return True
             await self._clock.sleep(wait_s)
 
-    def _rested_at(self, place: _Place, turn: Turn, started: float) -> float:
-        now = self._clock.monotonic()
-        rested = now + (now - started) * (1 / place.share - 1) if self._rests() else now
-        by_rate = started + turn.rows / self._options.rate if self._options.rate else now
-        return max(rested, by_rate)
-
-    def _rests(self) -> bool:
+    @property
+    def crowded(self) -> bool:
         """Whether somebody works with the cluster; until that is known, it is taken for so."""
         if self._options.guard is None:
             return False
@@ -165,10 +169,12 @@ class Throttle:
         while True:
             # A node that does not answer is found out by whoever asks it next.
             with suppress(ReplicaError):
-                place.recent.append(await self._watched.small_read(node))
+                took_s = await self._watched.small_read(node)
+                place.recent.append(took_s)
+                place.quickest = min(place.quickest, took_s)
             if len(place.recent) == _RECENT:
                 _adapt(place, guard)
-            await self._clock.sleep(_LOOK_EVERY_S if self._rests() else _GLANCE_EVERY_S)
+            await self._clock.sleep(_LOOK_EVERY_S if self.crowded else _GLANCE_EVERY_S)
 
     async def _watch_traffic(self, node: Node) -> None:
         """Learn how many requests a second come from others; where that cannot be seen, take it for many."""

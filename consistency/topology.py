@@ -1,13 +1,15 @@
-"""Take a snapshot of the ring from the system tables of one node."""
+"""Take a snapshot of the ring, and of the schema, from the system tables of one node."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consistency.driver import Connection
 from consistency.errors import ReplicaError, TopologyError
 from consistency.ring import Node, Ring
+from consistency.schema import SchemaRows
 
 _TIMEOUT_S = 10.0
 """For a few rows that the node itself holds: one that takes longer is silent, and another one is asked."""
@@ -37,6 +39,20 @@ async def _ring_from(connection: Connection, asked: Node) -> Ring:
 def _usable(peer: Mapping[str, Any]) -> bool:
     """A peer without a host id has not finished joining or is a ghost of one; it owns nothing yet."""
     return peer.get("host_id") is not None and peer.get("data_center") is not None
+
+
+async def read_schema_rows(connection: Connection, node: Node) -> SchemaRows:
+    """Read how one node describes every keyspace, for `build_schema`; raises a ReplicaError where it does not."""
+
+    async def rows(table: str) -> Sequence[Mapping[str, Any]]:
+        return await connection.select(node, f"SELECT * FROM system_schema.{table}", timeout_s=_TIMEOUT_S)
+
+    async def masks() -> Sequence[Mapping[str, Any]]:
+        return await rows("column_masks") if node.version >= (5, 0) else ()
+
+    names = ("keyspaces", "tables", "columns", "views", "types")
+    keyspaces, tables, columns, views, types, masked = await asyncio.gather(*map(rows, names), masks())
+    return SchemaRows(keyspaces=keyspaces, tables=tables, columns=columns, views=views, types=types, masks=masked)
 
 
 async def gossip_states(connection: Connection, asked: Node, release: str) -> Mapping[str, str] | None:

@@ -64,6 +64,7 @@ class LazyGroup(click.Group):
     ) -> NoReturn:
         """Run a command and leave with its exit code; whatever goes wrong is one line on stderr."""
         extra["standalone_mode"] = False
+        extra["obj"] = args is None  # whether the process is ours alone
         _replace_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             _tolerate_odd_characters(stream)

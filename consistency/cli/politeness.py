@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from consistency.cli.options import CommandT, with_options
 from consistency.cli.values import FACTOR
 from consistency.errors import UsageError
 from consistency.throttle import DEFAULT_GUARD, Politeness
+
+_NICE = 10
+"""That of the units in deploy/systemd."""
 
 _OPTIONS = (
     click.option(
@@ -42,12 +47,22 @@ def politeness_options(command: CommandT) -> CommandT:
 
 
 def take_politeness(given: dict[str, Any]) -> Politeness:
-    """Turn what was typed into its value."""
+    """Turn what was typed into its value, and take the place on this machine that goes with it."""
     guard = given["latency_guard"]
     if given["full_speed"] and guard is not None:
         raise UsageError("--full-speed lets no node rest, --latency-guard does; give one of them")
+    if not given["full_speed"]:
+        _give_way()
     return Politeness(
         rate=given["rate"],
         guard=None if given["full_speed"] else guard or DEFAULT_GUARD,
         pause_file=Path(given["pause_file"]) if given["pause_file"] else None,
     )
+
+
+def _give_way() -> None:
+    """Let everything else on this machine go first, where the process is ours alone: it may be a node's as well."""
+    if click.get_current_context().find_root().obj is not True or not hasattr(os, "setpriority"):
+        return
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, max(_NICE, os.getpriority(os.PRIO_PROCESS, 0)))

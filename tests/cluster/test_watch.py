@@ -36,7 +36,7 @@ SECONDS = float(os.environ.get("CONSISTENCY_SOAK_SECONDS", "25"))
 PERIOD_S = 20.0 if SECONDS < 120 else 40.0
 RUN_TIME_S = 2.0
 SETTLE_S = 2.5
-SLACK_S = 5.0
+SLACK_S = 10.0
 """What a busy machine may add: the test asks every half second, the watch pauses a second between two visits."""
 
 
@@ -178,6 +178,7 @@ def test_damage_is_reported_within_a_round_beside_writers_and_over_a_kill(
             eventually(lambda: bool(watch.events("table.done")), 60, "the first visit")
             first = watch.events("table.done")[0]
             assert f"{first['keyspace']}.{first['table']}" == expected
+            assert os.getpriority(os.PRIO_PROCESS, watch.process.pid) >= 10  # it may share a node's machine
             due = time.monotonic()
             while time.monotonic() - killed < SECONDS:
                 if time.monotonic() >= due and len(planted.at) < 700:

@@ -578,3 +578,10 @@ def test_findings_replace_findings_and_nothing_else(shell: Shell, tmp_path: Path
     result = shell.check("--findings", str(path))
     assert (result.exit_code, "holds no findings: it is not replaced" in one_line(result.stderr)) == (2, True)
     assert path.read_text() == "notes\n"
+
+
+def test_who_calls_the_command_in_his_own_process_keeps_his_place(shell: Shell) -> None:
+    """Only a process that is ours alone lets others go first on the machine."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    assert shell.check().exit_code == 0
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before

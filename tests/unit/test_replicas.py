@@ -8,12 +8,13 @@ from typing import cast
 
 import pytest
 
-from consistency.access import ReadLimits
+from consistency.access import PinnedAccess, ReadLimits
 from consistency.driver import Connection
 from consistency.errors import ReplicaError, ReplicaTimeout, ReplicaUnavailable, SchemaError, TooMuchToScan
 from consistency.reading import Capabilities, Depth, Locality, Reading, Route
 from consistency.replicas import CqlReader
 from consistency.ring import MURMUR3, Node, Ring
+from consistency.throttle import Politeness
 from consistency.tokens import TokenRange
 from consistency.wire import Page, Statement
 from tests.unit.fake_cluster import nodes, table
@@ -60,11 +61,26 @@ class Server:
         return []
 
 
-def reader_of(server: Server) -> CqlReader:
-    """Return a reader of a cluster of such servers."""
+class Hasher(Server):
+    """Counts no rows and hashes them to nothing, by whatever range it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 0, 0)
+        self.ranges: list[str] = []
+
+    async def execute(self, node: Node, statement: Statement) -> Page:
+        """Answer one aggregate: a count of 0, the sum of nothing."""
+        if "sum(" not in statement.cql:
+            return await super().execute(node, statement)
+        self.ranges.append(statement.cql.split(" WHERE ")[1])
+        return Page(1, 2, b"\0\0\0\x08" + bytes(8) + b"\xff\xff\xff\xff")
+
+
+def reader_of(server: Server, *, guard: float | None = None, locality: Locality = Locality.NODE_LOCAL) -> CqlReader:
+    """Return a reader of a cluster of such servers; with a guard, others are taken to work until it is known."""
     ring = Ring("test", MURMUR3, nodes())
-    localities = dict.fromkeys(ring.nodes, Locality.NODE_LOCAL)
-    return CqlReader(cast("Connection", server), ring, localities, ReadLimits())
+    limits = ReadLimits(politeness=Politeness(guard=guard))
+    return CqlReader(cast("Connection", server), ring, dict.fromkeys(ring.nodes, locality), limits)
 
 
 def client_digest(server: Server) -> int:
@@ -120,3 +136,28 @@ def test_a_client_digest_is_of_the_bytes_that_came() -> None:
         return asyncio.run(reader_of(server).digest(nodes()[0], reading, Route.CLIENT, EVERYTHING, 1)).value
 
     assert digest(Server(8, 100, 100)) == digest(Server(8, 100, 3)) != digest(Server(8, 101, 100))
+
+
+@pytest.mark.parametrize(
+    ("guard", "locality", "whole"),
+    [(None, Locality.NODE_LOCAL, True), (1.3, Locality.NODE_LOCAL, False), (1.3, Locality.TRACED, True)],
+)
+def test_while_others_work_a_server_digests_in_pieces(
+    guard: float | None, locality: Locality, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a leaf in one query where nobody does, or where each query takes a trace to prove."""
+    server = Hasher()
+    monkeypatch.setattr(PinnedAccess, "ask", lambda _, node, statement: server.execute(node, statement))
+    reading = Reading(table(), Depth.CONTENT, Capabilities())
+    reader = reader_of(server, guard=guard, locality=locality)
+    asyncio.run(reader.digest(nodes()[0], reading, Route.SERVER, EVERYTHING, 1_700_000_000))
+    assert (len(server.ranges) == 1) is whole
+
+
+def test_while_others_work_pages_are_small() -> None:
+    """Each holds a node up as long as it takes to read it."""
+    reading = Reading(table(), Depth.CONTENT, Capabilities())
+    server = Server(rows=2_000, row_bytes=100, most=10**6)
+    digest = reader_of(server, guard=1.3).digest(nodes()[0], reading, Route.CLIENT, EVERYTHING, 1_700_000_000)
+    assert asyncio.run(digest).rows == 2_000
+    assert max(server.pages) <= 2_000 // 3

@@ -1,0 +1,69 @@
+"""The digest of a range that a server computes: what it is asked, what it answers, and how parts add up."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from consistency import cql
+from consistency.reading import RawRow, Reading
+from consistency.tokens import TokenRange
+from consistency.tree import Digest
+
+_LONG = struct.Struct(">q")
+_HASH_BYTES = 20
+"""A sum of hashes of 16 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerDigest:
+    """The digest of a reading's rows: a sum of their hashes from Cassandra 5.0 on, sums of write times before.
+
+    With `newest` it tells the newest write time as well.
+    """
+
+    reading: Reading
+    newest: bool
+
+    def query(self, token_range: TokenRange, algorithm: str) -> str:
+        """Return the query for a range; `algorithm` is the spelling of the hash, where there is one."""
+        if self.reading.capabilities.hashes:
+            return cql.hash_digest(self.reading, token_range, algorithm, newest=self.newest)
+        return cql.sum_digest(self.reading, token_range, newest=self.newest)
+
+    def decode(self, row: RawRow) -> Digest:
+        """Return the digest that a query answered."""
+        if self.reading.capabilities.hashes:
+            words, times = row[1:2], row[2:]
+        else:
+            last = len(row) - (len(cql.newest_terms(self.reading)) if self.newest else 0)
+            words, times = row[1:last], row[last:]
+        sums = (int.from_bytes(word or b"", "big", signed=True) for word in words)
+        return Digest(bigint(row[0]), b"".join(map(self._word, sums)), newest_time(times))
+
+    def add(self, one: Digest, other: Digest) -> Digest:
+        """Return the digest of two ranges that do not overlap, from theirs: sums add up, as the server's do."""
+        size = self._word_bytes
+        pairs = ((one.value[at : at + size], other.value[at : at + size]) for at in range(0, len(one.value), size))
+        value = b"".join(self._word(int.from_bytes(a, "big") + int.from_bytes(b, "big")) for a, b in pairs)
+        newest = max((us for us in (one.newest_us, other.newest_us) if us is not None), default=None)
+        return Digest(one.rows + other.rows, value, newest)
+
+    @property
+    def _word_bytes(self) -> int:
+        return _HASH_BYTES if self.reading.capabilities.hashes else _LONG.size
+
+    def _word(self, number: int) -> bytes:
+        size = self._word_bytes
+        return (number & ((1 << 8 * size) - 1)).to_bytes(size, "big")
+
+
+def newest_time(cells: Sequence[bytes | None]) -> int | None:
+    """Return the latest of some columns' newest write times, None where there is none."""
+    return max((bigint(cell) for cell in cells if cell), default=None)
+
+
+def bigint(raw: bytes | None) -> int:
+    """Return a bigint's value; null counts as 0, which is what a sum of nothing is."""
+    return _LONG.unpack(raw)[0] if raw else 0
