@@ -52,6 +52,9 @@ def browse(findings: Path, output: Path | None) -> int:
     from consistency.browse.shelf import Shelf  # noqa: PLC0415
 
     shelf = Shelf(findings)
+    if not shelf.entries:
+        indented(make_console(sys.stdout), f"{safe(findings)} holds no rows to look through", first="")
+        return 0
     output = output or findings.with_name(f"{findings.stem}-marked{findings.suffix}")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         msg = f"browse needs a terminal; for one row: consistency explain {findings} --row 1"

@@ -45,7 +45,8 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
         out.append(("write them to a file", _check(typed, names, "--findings findings.jsonl")))
     unread = [t for t in report.tables if not t.coverage.complete and not t.put_off]
     if unread and not differing:
-        out.append(("once every replica can be read", _check(typed, _names(unread, typed))))
+        why = "what was not reached" if report.interrupted else "once every replica can be read"
+        out.append((why, _check(typed, _names(unread, typed))))
     return out
 
 

@@ -139,6 +139,15 @@ def test_a_file_that_is_none_is_one_line(tmp_path: Path, text: str, words: str) 
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_file_without_rows_says_so(tmp_path: Path) -> None:
+    """Rather than show an empty screen."""
+    path = tmp_path / "f.jsonl"
+    findings_file(path, 0)
+    result = CliRunner().invoke(main, ["browse", str(path)])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "holds no rows" in " ".join(result.stdout.split())
+
+
 # The screen.
 
 

@@ -314,6 +314,16 @@ def test_a_long_command_is_continued_and_never_broken_in_a_word() -> None:
     assert joined == " ".join(words)
 
 
+@pytest.mark.parametrize(
+    ("interrupted", "why"), [(False, "once every replica can be read"), (True, "what was not reached")]
+)
+def test_what_was_not_read_is_to_be_checked_next(interrupted: bool, why: str) -> None:
+    """After Ctrl-C no replica is to blame."""
+    partly = table_report(coverage=Coverage(12, completed=8))
+    ((said, words),) = next_commands(report(partly, interrupted=interrupted), Typed(connection=("--hosts", "a")))
+    assert (said, words[0], words[-1]) == (why, "consistency check", "--hosts a")
+
+
 def test_names_in_commands_are_quoted_for_the_shell() -> None:
     """A file may be called anything."""
     shown = report(table_report(divergent_rows=1), findings_path="my file; rm x")
