@@ -38,11 +38,10 @@ Side = Callable[[], Sample]
 Figures = dict[str, list[Sample]]
 
 
-def by_turns(sides: Mapping[str, Side], rounds: int, *, warm: bool = True) -> Figures:
+def by_turns(sides: Mapping[str, Side], rounds: int) -> Figures:
     """Run every side `rounds` times by turns, every other round backwards, after one unmeasured run of each."""
-    if warm:
-        for run in sides.values():
-            run()
+    for run in sides.values():
+        run()
     figures: Figures = {name: [] for name in sides}
     for i in range(rounds):
         for name in reversed(list(sides)) if i % 2 else sides:

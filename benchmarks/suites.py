@@ -157,7 +157,7 @@ def foreground(bed: Bed, sizes: Sizes) -> Iterator[Row]:
         "beside nodetool's preview": sides.preview(bed, shape),
     }
     runs: dict[str, Side] = {name: _felt(bed, sizes.seconds, side) for name, side in beside.items()}
-    figures = by_turns(runs, sizes.rounds, warm=False)
+    figures = by_turns(runs, sizes.rounds)
     yield Row("foreground", f"150 requests a second at QUORUM, {sizes.rows:,} rows checked", sizes.rows, figures)
 
 
