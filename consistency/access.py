@@ -22,7 +22,7 @@ from consistency.errors import (
 from consistency.locality import TraceEvent, proves_local
 from consistency.reading import Locality, RawRow
 from consistency.ring import Node
-from consistency.throttle import Politeness
+from consistency.throttle import Politeness, Turn
 from consistency.wire import ALL, LOCAL_ONE, NODE_LOCAL, ONE, Page, Statement
 
 _TRACE_POLLS = 60
@@ -77,16 +77,18 @@ class PinnedAccess:
             msg = f"{node}: up but silent: it does not even answer a read of system.local"
             raise ReplicaUnavailable(msg) from error
 
-    async def ask(self, node: Node, statement: Statement) -> Page:
-        """Run a statement so that the answer is this node's own."""
+    async def ask(self, node: Node, statement: Statement, turn: Turn | None = None) -> Page:
+        """Run a statement so that the answer is this node's own; `turn` learns how long its proof was waited for."""
         if self._localities[node] is Locality.NODE_LOCAL:
             return await self.retrying(node, replace(statement, consistency=NODE_LOCAL))
-        return await self._proven(node, replace(statement, consistency=LOCAL_ONE, trace=True))
+        return await self._proven(node, replace(statement, consistency=LOCAL_ONE, trace=True), turn or Turn())
 
-    async def _proven(self, node: Node, statement: Statement) -> Page:
+    async def _proven(self, node: Node, statement: Statement, turn: Turn) -> Page:
         for attempt in range(_LOCAL_ATTEMPTS):
             page = await self.retrying(node, statement)
+            answered = time.monotonic()
             events = await self._trace(node, page.trace_id)
+            turn.idle_s += time.monotonic() - answered
             if events is not None and proves_local(events, node.broadcast):
                 return page
             await asyncio.sleep(min(0.02 * (attempt + 1), 0.5))

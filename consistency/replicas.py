@@ -166,7 +166,7 @@ class CqlReader:
         spelling = await self._lanes[node].get()
         try:
             async with self.throttle.turn(node) as turn:
-                page = await self.access.ask(node, self._digest_statement(reading, text(spelling), now_s))
+                page = await self.access.ask(node, self._digest_statement(reading, text(spelling), now_s), turn)
                 row: RawRow = page.rows()[0]
                 turn.rows = bigint(row[0]) if rows is None else rows
         finally:
@@ -278,7 +278,7 @@ class CqlReader:
                 if self._small(node):
                     size = max(1, min(size // 8, _SMALL_PAGE_ROWS))
                 try:
-                    page = await self.access.ask(node, replace(statement, page_size=size))
+                    page = await self.access.ask(node, replace(statement, page_size=size), turn)
                     turn.rows = rows(page)
                 except (ReplicaTimeout, TooMuchToScan):
                     if size == 1:

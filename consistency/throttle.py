@@ -82,12 +82,13 @@ class NodeWatch(Protocol):
 
 @dataclass(slots=True)
 class Turn:
-    """One query under way; whoever made it says how many rows it read.
+    """One query under way; whoever made it says how many rows it read, and how long the node did nothing for it.
 
     Once it is over, `busy_s` tells how long it kept the node busy: what a small read takes as well is not counted.
     """
 
     rows: int = 0
+    idle_s: float = 0.0
     busy_s: float = 0.0
 
 
@@ -123,7 +124,8 @@ class Throttle:
             yield turn
         finally:
             now = self._clock.monotonic()
-            turn.busy_s = max(_LEAST_BUSY_S, now - started - (place.quickest if place.quickest < math.inf else 0.0))
+            nearest = place.quickest if place.quickest < math.inf else 0.0
+            turn.busy_s = max(_LEAST_BUSY_S, now - started - turn.idle_s - nearest)
             if alone:
                 place.taken = False
                 rested = now + turn.busy_s * (1 / place.share - 1) if self.crowded else now

@@ -21,6 +21,7 @@ from consistency.errors import (
 )
 from consistency.reading import Locality
 from consistency.ring import Node
+from consistency.throttle import Turn
 from consistency.wire import Page, Statement
 
 NODE = Node("host", "10.0.0.1", 9042, "dc1", "r1", (1,), "5.0.8")
@@ -126,3 +127,18 @@ def test_a_node_that_was_away_is_asked_again_when_its_time_is_over() -> None:
     time.sleep(0.06)
     assert asyncio.run(asking.ask(NODE, READ)) is EMPTY
     assert asking.answers(NODE)
+
+
+def test_waiting_for_a_proof_is_not_taken_for_work_of_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node rests for as long as it worked; how long its trace was waited for is told to the turn apart."""
+
+    async def trace(*_: object) -> list[object]:
+        time.sleep(0.03)  # noqa: ASYNC251 - the time that passes, and nothing else
+        return []
+
+    monkeypatch.setattr(PinnedAccess, "_trace", trace)
+    monkeypatch.setattr("consistency.access.proves_local", lambda *_: True)
+    traced = PinnedAccess(cast("Connection", Moody([])), {NODE: Locality.TRACED}, ReadLimits())
+    turn = Turn()
+    assert asyncio.run(traced.ask(NODE, READ, turn)) is EMPTY
+    assert 0.03 <= turn.idle_s < 1

@@ -112,6 +112,20 @@ def test_a_node_that_is_far_away_rests_no_longer_than_one_nearby() -> None:
     assert seconds == pytest.approx(20 * 0.1 + 19 * 0.02 * 97 / 3)
 
 
+def test_a_node_does_not_rest_for_time_in_which_it_did_nothing() -> None:
+    """Such as that which the proof of an answer took: 80 ms of each turn of 0.1 s."""
+
+    async def story(throttle: Throttle, _: Watched) -> float:
+        started = asyncio.get_running_loop().time()
+        for _turn in range(20):
+            async with throttle.turn(NODES[0]) as turn:
+                await asyncio.sleep(0.1)
+                turn.idle_s = 0.08
+        return asyncio.get_running_loop().time() - started
+
+    assert told(story, per_second=50) == pytest.approx(20 * 0.1 + 19 * 0.019 * 97 / 3)
+
+
 def test_full_speed_never_rests() -> None:
     """Whoever works with the cluster."""
     seconds = told(lambda throttle, _: work(throttle, 1.0), Politeness(guard=None), per_second=500)
