@@ -128,14 +128,8 @@ class PinnedAccess:
         if not self.answers(node):
             msg = f"{node}: down, last tried a moment ago"
             raise ReplicaUnavailable(msg)
-        attempts = AsyncRetrying(
-            retry=retry_if_exception(_passing),
-            stop=stop_after_attempt(self.limits.attempts),
-            wait=wait_random_exponential(multiplier=0.2, max=3.0),
-            reraise=True,
-        )
         try:
-            page: Page = await attempts(self.connection.execute, node, statement)
+            page = await self._attempts(node, statement)
         except ReplicaUnavailable:
             self._down_until[node] = time.monotonic() + self.limits.down_for_s
             raise
@@ -143,6 +137,30 @@ class PinnedAccess:
             await self._tell_slow_from_silent(node)
             raise
         self._down_until.pop(node, None)
+        return page
+
+    async def _attempts(self, node: Node, statement: Statement) -> Page:
+        """Run a statement until it is answered or tried often enough.
+
+        The first time without tenacity, which costs more than a small request does.
+        """
+        try:
+            return await self.connection.execute(node, statement)
+        except ReplicaError as error:
+            failed = [error]
+
+        async def attempt() -> Page:
+            if failed:
+                raise failed.pop()
+            return await self.connection.execute(node, statement)
+
+        attempts = AsyncRetrying(
+            retry=retry_if_exception(_passing),
+            stop=stop_after_attempt(self.limits.attempts),
+            wait=wait_random_exponential(multiplier=0.2, max=3.0),
+            reraise=True,
+        )
+        page: Page = await attempts(attempt)
         return page
 
 

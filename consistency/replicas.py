@@ -18,7 +18,7 @@ from consistency.cqltype import quote_identifier
 from consistency.driver import Connection
 from consistency.errors import ReplicaError, ReplicaTimeout, SchemaError, TooMuchToScan
 from consistency.nodewatch import CqlNodeWatch
-from consistency.pieces import Piece, PieceWidth, in_pieces
+from consistency.pieces import Piece, PieceSize, in_pieces
 from consistency.reader import Key
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Ring
@@ -51,7 +51,7 @@ class CqlReader:
         self._lanes = {node: _lanes(limits.lanes) for node in ring.nodes}
         self._streams = {node: asyncio.Semaphore(limits.streams) for node in ring.nodes}
         self._single = {node: asyncio.Semaphore(8) for node in ring.nodes}
-        self._widths: dict[tuple[Node, str], PieceWidth] = defaultdict(PieceWidth)
+        self._pieces: dict[tuple[Node, str], PieceSize] = defaultdict(PieceSize)
         self._row_bytes: dict[str, int] = {}
         self._stored_bytes: dict[str, int] = {}
 
@@ -131,14 +131,15 @@ class CqlReader:
 
         async def piece(part: TokenRange) -> Piece:
             row, busy_s = await self._aggregate(node, reading, lambda name: asked.query(part, name), now_s)
-            return Piece(asked.decode(row), busy_s)
+            return Piece(asked.decode(row), busy_s, self._stored_bytes[reading.table.full_name])
 
-        width = self._widths[node, reading.table.full_name]
-        return await in_pieces(token_range, width, piece, asked.add, lambda: self._small(node))
+        size = self._pieces[node, reading.table.full_name]
+        return await in_pieces(token_range, size, piece, asked.add, lambda: self._small(node))
 
     def _small(self, node: Node) -> bool:
         """Whether a node is asked for little at once: while others work, unless each answer takes a trace to prove."""
-        return self.throttle.crowded and self.locality(node) is Locality.NODE_LOCAL
+        wanted = self._limits.politeness.in_pieces and self.locality(node) is Locality.NODE_LOCAL
+        return wanted and self.throttle.crowded
 
     async def _newest_time(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, count: int

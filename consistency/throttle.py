@@ -22,17 +22,22 @@ from consistency.reader import Clock
 from consistency.ring import Node
 
 DEFAULT_GUARD = 1.3
+DEFAULT_SHARE = 0.03
 _LOOK_EVERY_S, _GLANCE_EVERY_S = 0.1, 1.0
 _FIRST_COUNT_S, _COUNT_EVERY_S = 0.2, 1.0
 _POLL_S, _PAUSE_POLL_S = 0.05, 0.5
+_IDLE_AFTER_S = 1.0
+"""So long after its last turn a throttle stops to look: to another one its looks would be an application's work."""
 _RECENT = 10
 """Looks that tell how a node fares now: about a second."""
 _TRAFFIC_PER_S = 5.0
 """Requests a second and node from others, above which somebody works with the cluster."""
 _LEAST_MS = 1.0
 """A rise in latency smaller than this is the noise of a small read."""
-_GREATEST_SHARE, _LEAST_SHARE = 0.03, 0.005
+_LEAST_SHARE = 0.01
 _LEAST_BUSY_S = 0.0005
+_LONGEST_REST_S, _LEAST_REST = 1.0, 3.0
+"""After an answer that took long a node rests for so many seconds, or so many times as long as it took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +46,15 @@ class Politeness:
 
     `rate`: rows a second and node. `guard`: how many times its usual latency a node may take for a small read
     before it is asked less; None: nothing is watched, and nodes never rest. While `pause_file` exists nothing
-    new is asked.
+    new is asked. `share`: the part of a node's time that is taken at most while others work with the cluster;
+    `in_pieces`: whether it is asked for a few milliseconds' worth at once then.
     """
 
     rate: float | None = None
     guard: float | None = DEFAULT_GUARD
     pause_file: Path | None = None
+    share: float = DEFAULT_SHARE
+    in_pieces: bool = True
 
     @property
     def paused(self) -> bool:
@@ -84,7 +92,8 @@ class NodeWatch(Protocol):
 class Turn:
     """One query under way; whoever made it says how many rows it read, and how long the node did nothing for it.
 
-    Once it is over, `busy_s` tells how long it kept the node busy: what a small read takes as well is not counted.
+    Once it is over, `busy_s` tells how long it kept the node busy: what a small read takes at the time as well, for the
+    way there and back and whatever else the node does, is not counted.
     """
 
     rows: int = 0
@@ -96,12 +105,11 @@ class Turn:
 class _Place:
     """What is known of one node."""
 
-    share: float = _GREATEST_SHARE
+    share: float
     free_at: float = 0.0
     taken: bool = False
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     usual: float | None = None
-    quickest: float = math.inf
     per_second: float | None = None
 
 
@@ -109,27 +117,44 @@ class Throttle:
     """Gives out turns at asking a node. `watch` runs beside the work and keeps an eye on the nodes."""
 
     def __init__(self, nodes: Iterable[Node], options: Politeness, clock: Clock, watched: NodeWatch) -> None:
-        self._places = {node: _Place() for node in nodes}
+        self._places = {node: _Place(options.share) for node in nodes}
         self._options = options
         self._clock = clock
         self._watched = watched
+        self._under_way = 0
+        self._idle_from = math.inf
 
     @asynccontextmanager
     async def turn(self, node: Node) -> AsyncGenerator[Turn, None]:
         """Wait until the node may be asked, then time what is done with it."""
-        place = self._places[node]
+        self._under_way += 1
+        try:
+            async with self._timed(self._places[node]) as turn:
+                yield turn
+        finally:
+            self._under_way -= 1
+            self._idle_from = self._clock.monotonic() + _IDLE_AFTER_S
+
+    @asynccontextmanager
+    async def _timed(self, place: _Place) -> AsyncGenerator[Turn, None]:
         alone = await self._admitted(place)
         turn, started = Turn(), self._clock.monotonic()
         try:
             yield turn
         finally:
             now = self._clock.monotonic()
-            nearest = place.quickest if place.quickest < math.inf else 0.0
-            turn.busy_s = max(_LEAST_BUSY_S, now - started - turn.idle_s - nearest)
+            small_s = statistics.median(place.recent) if place.recent else 0.0
+            turn.busy_s = max(_LEAST_BUSY_S, now - started - turn.idle_s - small_s)
             if alone:
                 place.taken = False
-                rested = now + turn.busy_s * (1 / place.share - 1) if self.crowded else now
-                place.free_at = max(rested, started + turn.rows / self._options.rate if self._options.rate else now)
+                by_rate = started + turn.rows / self._options.rate if self._options.rate else now
+                place.free_at = max(now + self._rest(place, turn), by_rate)
+
+    def _rest(self, place: _Place, turn: Turn) -> float:
+        """Return how many seconds a node rests; one answer that took very long was not all our doing."""
+        if not self.crowded:
+            return 0.0
+        return min(turn.busy_s * (1 / place.share - 1), max(_LONGEST_REST_S, turn.busy_s * _LEAST_REST))
 
     async def _admitted(self, place: _Place) -> bool:
         """Wait until a node may be asked; return whether it is asked nothing else meanwhile."""
@@ -147,6 +172,11 @@ class Throttle:
                 place.taken = True
                 return True
             await self._clock.sleep(wait_s)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether nothing has been asked for a while; before the first turn there is something to be learnt for it."""
+        return not self._under_way and self._clock.monotonic() > self._idle_from
 
     @property
     def crowded(self) -> bool:
@@ -171,11 +201,11 @@ class Throttle:
         while True:
             # A node that does not answer is found out by whoever asks it next.
             with suppress(ReplicaError):
-                took_s = await self._watched.small_read(node)
-                place.recent.append(took_s)
-                place.quickest = min(place.quickest, took_s)
+                while self._idle:
+                    await self._clock.sleep(_POLL_S)
+                place.recent.append(await self._watched.small_read(node))
             if len(place.recent) == _RECENT:
-                _adapt(place, guard)
+                _adapt(place, guard, self._options.share)
             await self._clock.sleep(_LOOK_EVERY_S if self.crowded else _GLANCE_EVERY_S)
 
     async def _watch_traffic(self, node: Node) -> None:
@@ -184,6 +214,11 @@ class Throttle:
         before: Requests | None = None
         wait_s = _FIRST_COUNT_S
         while True:
+            if self._idle:
+                # What was seen before the pause tells nothing of what comes after it.
+                before, place.per_second, wait_s = None, None, _FIRST_COUNT_S
+                while self._idle:
+                    await self._clock.sleep(_POLL_S)
             try:
                 now, count = self._clock.monotonic(), await self._watched.requests(node)
             except ReplicaError as error:
@@ -197,7 +232,7 @@ class Throttle:
             await self._clock.sleep(wait_s)
 
 
-def _adapt(place: _Place, guard: float) -> None:
+def _adapt(place: _Place, guard: float, most: float) -> None:
     """Ask less where the node has become slower than usual, a little more where it has not."""
     now = statistics.quantiles(place.recent, n=10)[-1]
     usual = place.usual = now if place.usual is None else min(now, place.usual * 1.002)
@@ -205,4 +240,4 @@ def _adapt(place: _Place, guard: float) -> None:
         place.share = max(_LEAST_SHARE, place.share * 0.7)
         place.recent.clear()
     else:
-        place.share = min(_GREATEST_SHARE, place.share * 1.05)
+        place.share = min(most, place.share * 1.05)

@@ -10,6 +10,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ from consistency.throttle import Politeness
 from consistency.verdict import ExitCode
 from consistency.watching import DEFAULT_PERIOD_S, DEFAULT_RUN_TIME_S, Watch, WatchOptions
 
+_SHARE = 0.25
+"""Of a node's time while a table is visited, leaf by leaf: how long nodes rest follows from the period."""
 _HEARTBEAT_S = 1.0
 _DEAD_AFTER_S = 30.0
 
@@ -123,7 +126,7 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
         repairer = importlib.import_module(REPAIRER).watch_repairer(target.settings, policy, ledger)
     keeper = Keeper(ledger)
     _require_folder(given["findings_dir"])
-    politeness = take_politeness(given)
+    politeness = replace(take_politeness(given), share=_SHARE, in_pieces=False)
     hooks = _hooks(given["hook"], given["webhook"])
     board = Board(parse_labels(given["metrics_label"]), keeper.clean_passes)
     default = LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON

@@ -22,7 +22,7 @@ from tests.support.modes import MODES
 pytestmark = pytest.mark.cluster
 
 ROWS = 200_000 if LONG else 50_000
-WIDEST = 300_000 if LONG else 100_000
+WIDEST = 300_000 if LONG else 50_000
 _PER_BATCH = 100
 
 

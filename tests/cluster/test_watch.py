@@ -36,7 +36,7 @@ SECONDS = float(os.environ.get("CONSISTENCY_SOAK_SECONDS", "25"))
 PERIOD_S = 20.0 if SECONDS < 120 else 40.0
 RUN_TIME_S = 2.0
 SETTLE_S = 2.5
-SLACK_S = 10.0
+SLACK_S = 15.0
 """What a busy machine may add: the test asks every half second, the watch pauses a second between two visits."""
 
 
@@ -190,7 +190,9 @@ def test_damage_is_reported_within_a_round_beside_writers_and_over_a_kill(
             limit = 4 * PERIOD_S + SLACK_S
             eventually(lambda: planted.look() or len(planted.took) == len(planted.at), limit, "the last report")
             rounds += [event["seconds"] for event in watch.events("watch.round")]
-            assert watch.metrics["consistency_divergent_rows", "live", "t"] == len(planted.at)
+            # The file of findings is written a moment before the board is.
+            counted = ("consistency_divergent_rows", "live", "t")
+            eventually(lambda: watch.metrics[counted] == len(planted.at), 5, "the same count on the board")
             assert watch.metrics["consistency_oldest_clean_pass_age_seconds", "live", "quiet"] < 4 * PERIOD_S
             ended_s = watch.end()
     third = len(memory) // 3

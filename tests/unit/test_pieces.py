@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from consistency.pieces import PIECE_S, Piece, PieceWidth, in_pieces
+from consistency.pieces import _FIRST_PART, PIECE_S, Piece, PieceSize, in_pieces
 from consistency.reading import Capabilities, Depth, Reading
 from consistency.serverdigest import ServerDigest
 from consistency.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles
@@ -29,10 +29,16 @@ def plus(one: Digest, other: Digest) -> Digest:
 
 
 class Node:
-    """Holds rows at `tokens`, and takes a millisecond and a microsecond a row for a query."""
+    """Holds rows at `tokens`; a query takes it half a millisecond, `each_s` for a row, and `more_s` in some ranges."""
 
-    def __init__(self, tokens: list[int], each_s: float = 1e-6) -> None:
-        self.tokens, self.each_s = sorted(tokens), each_s
+    def __init__(
+        self,
+        tokens: list[int],
+        each_s: float = 1e-6,
+        row_bytes: int = 100,
+        more_s: Callable[[TokenRange], float] = lambda _: 0.0,
+    ) -> None:
+        self.tokens, self.each_s, self.row_bytes, self.more_s = sorted(tokens), each_s, row_bytes, more_s
         self.asked: list[TokenRange] = []
         self.busy: list[float] = []
 
@@ -44,24 +50,30 @@ class Node:
         """Say how many rows a range holds, and how long that took."""
         rows = self.count(token_range)
         self.asked.append(token_range)
-        self.busy.append(0.0005 + rows * self.each_s)
-        return Piece(Digest(rows, b""), self.busy[-1])
+        self.busy.append(0.0005 + rows * self.each_s + self.more_s(token_range))
+        return Piece(Digest(rows, b""), self.busy[-1], self.row_bytes)
 
 
 def digested(
-    node: Node, token_range: TokenRange, small: Callable[[], bool] = lambda: True, width: PieceWidth | None = None
+    node: Node, token_range: TokenRange, small: Callable[[], bool] = lambda: True, size: PieceSize | None = None
 ) -> Digest:
     """Digest a range of such a node."""
-    return asyncio.run(in_pieces(token_range, width or PieceWidth(), node.digest, plus, small))
+    return asyncio.run(in_pieces(token_range, size or PieceSize(), node.digest, plus, small))
+
+
+def spread(count: int, seed: int = 5) -> list[int]:
+    """Return tokens all over the ring."""
+    rng = random.Random(seed)
+    return [rng.randrange(MIN_TOKEN + 1, MAX_TOKEN) for _ in range(count)]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_pieces_tile_the_range_whatever_lies_in_it(seed: int) -> None:
     """Evenly spread or all in one corner: every token is read once, and no row is lost or counted twice."""
     rng = random.Random(seed)
-    spread = rng.choice((RING_SIZE // 2, 2**40, 2**10, 1))
-    begin = rng.randrange(MIN_TOKEN + 1, MAX_TOKEN - spread)
-    node = Node([begin + rng.randrange(spread) for _ in range(rng.randrange(3_000))], each_s=rng.choice((1e-7, 1e-3)))
+    width = rng.choice((RING_SIZE // 2, 2**40, 2**10, 1))
+    begin = rng.randrange(MIN_TOKEN + 1, MAX_TOKEN - width)
+    node = Node([begin + rng.randrange(width) for _ in range(rng.randrange(3_000))], each_s=rng.choice((1e-7, 1e-3)))
     middle = rng.randrange(MIN_TOKEN + 1, MAX_TOKEN)
     ranges = (EVERYTHING, TokenRange(MIN_TOKEN, middle), TokenRange(middle, MAX_TOKEN), TokenRange(begin - 1, begin))
     for token_range in ranges:
@@ -70,52 +82,79 @@ def test_pieces_tile_the_range_whatever_lies_in_it(seed: int) -> None:
         assert_tiles(node.asked, [token_range])
 
 
-def test_a_piece_keeps_a_node_busy_for_a_few_milliseconds() -> None:
-    """Of a range that takes 0.4 s in one go no piece takes much longer than wanted."""
-    rng = random.Random(5)
-    node = Node([rng.randrange(MIN_TOKEN + 1, MAX_TOKEN) for _ in range(2_000)], each_s=200e-6)
-    digested(node, EVERYTHING)
-    assert max(node.busy) < 2.5 * PIECE_S
-    assert len(node.asked) < 4 * 0.4 / PIECE_S
+@pytest.mark.parametrize(
+    ("count", "each_s", "row_bytes"), [(40_000, 1e-6, 100), (40_000, 10e-6, 2_000), (300, 5e-3, 10**6)]
+)
+def test_a_piece_keeps_a_node_busy_for_a_few_milliseconds(count: int, each_s: float, row_bytes: int) -> None:
+    """Small rows or large, once it is learnt how long they take; leaf after leaf."""
+    node, size = Node(spread(count), each_s, row_bytes), PieceSize()
+    for leaf in EVERYTHING.split(4):
+        digested(node, leaf, size=size)
+    learnt = node.busy[len(node.busy) // 4 :]
+    assert max(learnt) < max(2 * PIECE_S, 10 * each_s)
+    assert len(node.asked) < 4 * (1 + count * each_s / PIECE_S)
 
 
-def test_an_empty_range_takes_few_queries() -> None:
-    """Pieces that are over at once become wider, eight times each: a small table costs a handful of queries."""
-    node = Node([])
+@pytest.mark.parametrize("count", [0, 1, 300])
+@pytest.mark.parametrize("each_s", [0.0, 0.02])
+def test_a_small_table_takes_few_queries(count: int, each_s: float) -> None:
+    """Also where the node is so busy that each of them takes long: more and smaller ones would only take longer."""
+    node = Node(spread(count), more_s=lambda _: each_s)
     digested(node, EVERYTHING)
-    assert len(node.asked) <= 6
+    assert len(node.asked) <= 4
+
+
+@pytest.mark.parametrize("count", [20_000, 200_000])
+def test_a_node_that_is_slow_at_everything_is_not_asked_for_less_and_less(count: int) -> None:
+    """A thousand rows are few enough."""
+    node = Node(spread(count), more_s=lambda _: 0.05)
+    for leaf in EVERYTHING.split(5):
+        digested(node, leaf, size=PieceSize())
+    assert len(node.asked) <= 5 * (_FIRST_PART + 1) + 2 * count / 1_000
 
 
 def test_a_pause_of_the_node_is_forgotten() -> None:
-    """One piece that took long for another reason makes the next ones narrower, and only those."""
-    width = PieceWidth(RING_SIZE // 100)
-    whole = TokenRange(0, RING_SIZE // 100)
-    width.learn(whole, Piece(Digest(5_000, b""), 0.2))
-    assert width.tokens == pytest.approx(RING_SIZE // 800)
-    for _ in range(3):
-        width.learn(TokenRange(0, width.tokens), Piece(Digest(600, b""), PIECE_S / 8))
-    assert width.tokens >= RING_SIZE // 100
+    """Pieces that took long for another reason make the next ones smaller, and only those."""
+    node, size = Node(spread(100_000)), PieceSize()
+    digested(node, EVERYTHING, size=size)
+    before = size.rows
+    for _ in range(2):
+        size.learn(TokenRange(0, 2**60), Piece(Digest(4_000, b""), 0.3, 100))
+    assert size.rows == pytest.approx(1_000)
+    digested(node, EVERYTHING, size=size)
+    assert size.rows == pytest.approx(before, rel=0.3)
 
 
-def test_few_rows_that_take_long_are_not_cut_for_ever() -> None:
-    """Rows of megabytes, or a node that is slow at everything: narrower pieces would only be more of them."""
-    node = Node([MIN_TOKEN + 1 + i * 2**58 for i in range(60)], each_s=0.05)
+def test_a_field_of_tombstones_is_not_widened_into() -> None:
+    """Few rows that took very long: what lies there is not rows."""
+    node = Node(spread(100), more_s=lambda part: part.share * 100)
     digested(node, EVERYTHING)
-    assert len(node.asked) < 400
+    assert len(node.asked) <= _FIRST_PART + 1
 
 
 def test_the_last_narrow_piece_of_a_range_tells_nothing_of_a_full_one() -> None:
     """It is over at once because there is nothing in it."""
-    width = PieceWidth(2**50)
-    width.learn(TokenRange(0, 3), Piece(Digest(0, b""), PIECE_S / 8))
-    assert width.tokens == 2**50
+    size = PieceSize(2**50)
+    size.learn(TokenRange(0, 3), Piece(Digest(0, b""), 0.0005, 100))
+    assert size.tokens == 2**50
+
+
+def test_whole_leaves_teach_too() -> None:
+    """Read in one go while nobody works with the cluster: somebody may come."""
+    node, size = Node(spread(160_000)), PieceSize()
+    for leaf in EVERYTHING.split(4):
+        digested(node, leaf, lambda: False, size)
+    node.busy.clear()
+    digested(node, EVERYTHING, size=size)
+    assert max(node.busy) < 2 * PIECE_S
+    assert len(node.asked) < 4 + 160 * 1.5 / 4
 
 
 def test_what_is_left_is_read_in_one_go_once_nobody_else_works() -> None:
     """And in pieces again when somebody does."""
     turns = iter([True, True, False])
     node = Node([])
-    digested(node, EVERYTHING, lambda: next(turns), PieceWidth(2**50))
+    digested(node, EVERYTHING, lambda: next(turns), PieceSize(2**50))
     assert len(node.asked) == 3
     assert_tiles(node.asked, [EVERYTHING])
 

@@ -147,7 +147,7 @@ def test_while_others_work_a_server_digests_in_pieces(
 ) -> None:
     """All of a leaf in one query where nobody does, or where each query takes a trace to prove."""
     server = Hasher()
-    monkeypatch.setattr(PinnedAccess, "ask", lambda _, node, statement: server.execute(node, statement))
+    monkeypatch.setattr(PinnedAccess, "ask", lambda _, node, statement, _turn: server.execute(node, statement))
     reading = Reading(table(), Depth.CONTENT, Capabilities())
     reader = reader_of(server, guard=guard, locality=locality)
     asyncio.run(reader.digest(nodes()[0], reading, Route.SERVER, EVERYTHING, 1_700_000_000))

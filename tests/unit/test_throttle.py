@@ -29,8 +29,10 @@ class Watched:
         self.offset = 0
         self.ours = 0
         self.refusal: ReplicaError | None = None
+        self.looks = 0
 
     async def small_read(self, node: Node) -> float:
+        self.looks += 1
         await asyncio.sleep(self.seconds)
         return self.seconds
 
@@ -83,8 +85,8 @@ def test_a_cluster_that_nobody_works_with_is_read_in_all_lanes_at_once() -> None
 
 def test_a_node_rests_while_others_work_with_the_cluster() -> None:
     """One at a time, and for three hundredths of the time; what a small read takes as well is not its work."""
-    seconds = told(lambda throttle, _: work(throttle, 0.1), per_second=50)
-    assert seconds == pytest.approx(20 * 0.1 + 19 * 0.099 * 97 / 3)
+    seconds = told(lambda throttle, _: work(throttle, 0.02), per_second=50)
+    assert seconds == pytest.approx(20 * 0.02 + 19 * 0.019 * 97 / 3)
 
 
 def test_a_rest_ends_when_the_others_are_gone() -> None:
@@ -99,6 +101,29 @@ def test_a_rest_ends_when_the_others_are_gone() -> None:
     assert told(story, per_second=50) == pytest.approx(5.0 + 1.5, abs=1.0)
 
 
+def test_who_has_nothing_to_ask_does_not_look() -> None:
+    """Else a watch's visit and the repair within it would each take the other's looks for an application's work."""
+
+    async def story(throttle: Throttle, watched: Watched) -> tuple[int, float]:
+        await work(throttle, 0.01, turns=1)
+        await asyncio.sleep(3.0)
+        before = watched.looks
+        await asyncio.sleep(10.0)
+        looks = watched.looks - before
+        watched.per_second = 0.0
+        await work(throttle, 0.01, turns=1)
+        await asyncio.sleep(0.5)
+        return looks, await work(throttle, 1.0)
+
+    assert told(story, per_second=50) == (0, pytest.approx(5.0, abs=1.0))
+
+
+def test_a_node_does_not_rest_long_after_one_answer_that_took_long() -> None:
+    """Half a second of somebody's garbage collection is not half a minute of rest."""
+    assert told(lambda throttle, _: work(throttle, 0.2, turns=11), per_second=50) == pytest.approx(11 * 0.2 + 10 * 1.0)
+    assert told(lambda throttle, _: work(throttle, 1.001, turns=2), per_second=50) == pytest.approx(2.002 + 3.0)
+
+
 def test_our_own_requests_are_not_taken_for_others() -> None:
     """Not even those that the node has answered and whose answer has not reached us yet."""
     before = Requests(answered=1_000, ours_sent=400, ours_answered=380)
@@ -106,8 +131,8 @@ def test_our_own_requests_are_not_taken_for_others() -> None:
     assert Requests(answered=1_200, ours_sent=500, ours_answered=480).of_others_since(before) == 80
 
 
-def test_a_node_that_is_far_away_rests_no_longer_than_one_nearby() -> None:
-    """The way there and back, which a small read takes too, burdens nobody: 80 ms of each turn of 0.1 s."""
+def test_a_node_rests_for_what_it_did_for_us_alone() -> None:
+    """What a small read takes too, for the way or other work, burdens nobody more: 80 ms of each turn of 0.1 s."""
     seconds = told(lambda throttle, _: work(throttle, 0.1), per_second=50, seconds=0.08)
     assert seconds == pytest.approx(20 * 0.1 + 19 * 0.02 * 97 / 3)
 
@@ -136,13 +161,13 @@ def test_a_node_that_becomes_slower_is_asked_less() -> None:
     """And as much as before once it is as fast as before."""
 
     async def story(throttle: Throttle, watched: Watched) -> tuple[float, float, float]:
-        before = await work(throttle, 0.1)
-        watched.seconds = 0.01
+        before = await work(throttle, 0.01)
+        watched.seconds = 0.003
         await asyncio.sleep(10.0)
-        slow = await work(throttle, 0.1)
+        slow = await work(throttle, 0.01)
         watched.seconds = 0.001
         await asyncio.sleep(30.0)
-        return before, slow, await work(throttle, 0.1)
+        return before, slow, await work(throttle, 0.01)
 
     before, slow, after = told(story, per_second=50)
     assert slow > 2 * before
@@ -153,13 +178,13 @@ def test_a_guard_that_allows_a_rise_lets_it_be() -> None:
     """--latency-guard 20 does not mind a read that takes ten times as long."""
 
     async def story(throttle: Throttle, watched: Watched) -> tuple[float, float]:
-        before = await work(throttle, 0.1)
+        before = await work(throttle, 0.02)
         watched.seconds = 0.01
         await asyncio.sleep(10.0)
-        return before, await work(throttle, 0.1)
+        return before, await work(throttle, 0.02)
 
     before, slow = told(story, Politeness(guard=20.0), per_second=50)
-    assert slow == pytest.approx(before, rel=0.2)
+    assert slow <= before
 
 
 def test_where_the_traffic_cannot_be_seen_somebody_is_taken_to_work() -> None:
@@ -168,9 +193,9 @@ def test_where_the_traffic_cannot_be_seen_somebody_is_taken_to_work() -> None:
     async def story(throttle: Throttle, watched: Watched) -> float:
         watched.refusal = ReplicaForbidden("no")
         await asyncio.sleep(2.0)
-        return await work(throttle, 0.1)
+        return await work(throttle, 0.02)
 
-    assert told(story) == pytest.approx(20 * 0.1 + 19 * 0.099 * 97 / 3)
+    assert told(story) == pytest.approx(20 * 0.02 + 19 * 0.019 * 97 / 3)
 
 
 @pytest.mark.parametrize("guard", [None, 1.3])
