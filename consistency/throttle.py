@@ -123,11 +123,13 @@ class Throttle:
         self._watched = watched
         self._under_way = 0
         self._idle_from = math.inf
+        self._asked = asyncio.Event()
 
     @asynccontextmanager
     async def turn(self, node: Node) -> AsyncGenerator[Turn, None]:
         """Wait until the node may be asked, then time what is done with it."""
         self._under_way += 1
+        self._asked.set()
         try:
             async with self._timed(self._places[node]) as turn:
                 yield turn
@@ -178,6 +180,12 @@ class Throttle:
         """Whether nothing has been asked for a while; before the first turn there is something to be learnt for it."""
         return not self._under_way and self._clock.monotonic() > self._idle_from
 
+    async def _until_asked(self) -> None:
+        """Wait while nothing is asked."""
+        if self._idle:
+            self._asked.clear()
+            await self._asked.wait()
+
     @property
     def crowded(self) -> bool:
         """Whether somebody works with the cluster; until that is known, it is taken for so."""
@@ -199,10 +207,9 @@ class Throttle:
     async def _watch_latency(self, node: Node, guard: float) -> None:
         place = self._places[node]
         while True:
+            await self._until_asked()
             # A node that does not answer is found out by whoever asks it next.
             with suppress(ReplicaError):
-                while self._idle:
-                    await self._clock.sleep(_POLL_S)
                 place.recent.append(await self._watched.small_read(node))
             if len(place.recent) == _RECENT:
                 _adapt(place, guard, self._options.share)
@@ -217,8 +224,7 @@ class Throttle:
             if self._idle:
                 # What was seen before the pause tells nothing of what comes after it.
                 before, place.per_second, wait_s = None, None, _FIRST_COUNT_S
-                while self._idle:
-                    await self._clock.sleep(_POLL_S)
+                await self._until_asked()
             try:
                 now, count = self._clock.monotonic(), await self._watched.requests(node)
             except ReplicaError as error:

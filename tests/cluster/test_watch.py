@@ -36,7 +36,7 @@ SECONDS = float(os.environ.get("CONSISTENCY_SOAK_SECONDS", "25"))
 PERIOD_S = 20.0 if SECONDS < 120 else 40.0
 RUN_TIME_S = 2.0
 SETTLE_S = 2.5
-SLACK_S = 15.0
+SLACK_S = 10.0
 """What a busy machine may add: the test asks every half second, the watch pauses a second between two visits."""
 
 

@@ -93,7 +93,7 @@ def test_a_rest_ends_when_the_others_are_gone() -> None:
     """Whoever waits for his turn then gets it at once, and beside the others that wait."""
 
     async def story(throttle: Throttle, watched: Watched) -> float:
-        await work(throttle, 10.0, turns=1)  # five minutes of rest
+        await work(throttle, 10.0, turns=1)  # thirty seconds of rest
         watched.per_second = 0.0
         watched.offset = int(asyncio.get_running_loop().time() * 50)
         return await work(throttle, 1.0)
