@@ -139,7 +139,7 @@ async def _odd_partitions(
     for row in every:
         key = named_key(row[1:counted])
         rows[key] = max(rows.get(key, 0), int.from_bytes(row[counted] or b"", "big"))
-    odd = {named_key(row[1:counted]) for row in every - digests[0].intersection(*digests)}
+    odd = {named_key(row[1:counted]) for row in _not_in_all(digests)}
     differing = sum(rows[key] for key in odd)
     partitions.groups += len(rows)
     partitions.rows += sum(rows.values())
@@ -155,10 +155,14 @@ async def _odd_partitions(
     return batches, sum(rows.values()) - differing, differing
 
 
+def _not_in_all(sets: Sequence[set[RawRow]]) -> set[RawRow]:
+    """Return what some of the sets lack; of a million rows that agree none is looked at twice."""
+    first, *others = sets
+    return set[RawRow]().union(*(first ^ other for other in others))
+
+
 def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], tally: JoinTally) -> list[RowName]:
-    first, *others = hashed
-    # A million rows are looked at for a thousand that differ: only these are worth a second look.
-    odd = set[RawRow]().union(*(first ^ other for other in others))
+    first, odd = hashed[0], _not_in_all(hashed)
     keys = reading.key_slice
     tally.rows += len(first) + len({row[keys] for row in odd} - {row[keys] for row in odd & first})
     places = {row[keys]: int.from_bytes(row[0] or b"", "big", signed=True) for row in odd}

@@ -20,7 +20,7 @@ from consistency.cli.judging import judging_options
 from consistency.cli.ledger import WRITTEN, clean_passes, ledger_option, recording, take_ledger
 from consistency.cli.outputs import STDOUT, require_different, require_writable, write_json, write_private
 from consistency.cli.plugin import PluginCommand, leave
-from consistency.cli.politeness import politeness_options, take_politeness
+from consistency.cli.politeness import give_way, politeness_options, take_politeness
 from consistency.cli.repairing import repair_options, take_repair_policy
 from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import SECONDS
@@ -230,6 +230,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
         raise UsageError("--html -: name a file; the page is opened in a browser")
     require_writable("--html", html_path)
     politeness = take_politeness(given)
+    give_way(politeness)
     scan = ScanOptions(max_skew_s=given["max_clock_skew"], leaf_rows=leaf_rows_at(politeness.rate))
     options = CheckOptions(
         names=names,

@@ -47,12 +47,10 @@ def politeness_options(command: CommandT) -> CommandT:
 
 
 def take_politeness(given: dict[str, Any]) -> Politeness:
-    """Turn what was typed into its value, and take the place on this machine that goes with it."""
+    """Turn what was typed into its value."""
     guard = given["latency_guard"]
     if given["full_speed"] and guard is not None:
         raise UsageError("--full-speed lets no node rest, --latency-guard does; give one of them")
-    if not given["full_speed"]:
-        _give_way()
     return Politeness(
         rate=given["rate"],
         guard=None if given["full_speed"] else guard or DEFAULT_GUARD,
@@ -60,9 +58,10 @@ def take_politeness(given: dict[str, Any]) -> Politeness:
     )
 
 
-def _give_way() -> None:
-    """Let everything else on this machine go first, where the process is ours alone: it may be a node's as well."""
-    if click.get_current_context().find_root().obj is not True or not hasattr(os, "setpriority"):
+def give_way(politeness: Politeness) -> None:
+    """Let a node, or whatever else runs on this machine, go first: in a process of our own, unless at full speed."""
+    ours = click.get_current_context().find_root().obj is True
+    if politeness.guard is None or not ours or not hasattr(os, "setpriority"):
         return
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, max(_NICE, os.getpriority(os.PRIO_PROCESS, 0)))

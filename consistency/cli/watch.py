@@ -24,7 +24,7 @@ from consistency.cli.connection import Target, connection_options, take_connecti
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.judging import judging_options
 from consistency.cli.ledger import ledger_option, take_ledger
-from consistency.cli.politeness import politeness_options, take_politeness
+from consistency.cli.politeness import give_way, politeness_options, take_politeness
 from consistency.cli.repairing import repair_options, take_repair_policy
 from consistency.cli.telemetry import log_options, metrics_label_option, open_log
 from consistency.cli.values import SECONDS
@@ -127,6 +127,7 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
     keeper = Keeper(ledger)
     _require_folder(given["findings_dir"])
     politeness = replace(take_politeness(given), share=_SHARE, in_pieces=False)
+    give_way(politeness)
     hooks = _hooks(given["hook"], given["webhook"])
     board = Board(parse_labels(given["metrics_label"]), keeper.clean_passes)
     default = LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON
