@@ -99,14 +99,16 @@ def hash_rows_of_partitions(reading: Reading, algorithm: str) -> str:
     return f"SELECT {columns} FROM {table.quoted} WHERE {_in_partitions(table)}"
 
 
-def partition_digests(reading: Reading, token_range: TokenRange, algorithm: str) -> str:
+def partition_digests(reading: Reading, token_range: TokenRange, algorithm: str, *, newest: bool = False) -> str:
     """Count the rows of each partition in a range and sum their hashes (Cassandra 5.0).
 
-    The server pages through the rows as it does for a range's digest, and takes as long.
+    With `newest` the newest write time of each column follows. The server pages through the rows as it does for a
+    range's digest, and takes as long.
     """
     table = reading.table
     key = _names(table.partition_key)
     terms = [token_of(table), key, "count(*)", f"sum(blob_as_varint({_row_hash(reading, algorithm)}))"]
+    terms += newest_terms(reading) if newest else []
     return f"{_aggregate(table, terms, token_range)} GROUP BY {key}"
 
 

@@ -8,7 +8,8 @@ from contextlib import aclosing
 
 from consistency.join import Difference, JoinTally, join_rows
 from consistency.leaves import LeafResult, digest_leaf
-from consistency.oddrows import HASHED_ROWS, Partitions, can_hash_rows, odd_rows
+from consistency.oddpartitions import HASHED_ROWS, Partitions
+from consistency.oddrows import can_hash_rows, odd_rows
 from consistency.plan import Leaf
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Reading, Route
@@ -39,13 +40,19 @@ async def differences(
     while pending:
         current = pending.pop()
         nodes = tuple(current.digests)
+        if current.odd is not None:
+            known = odd_rows(reader, reading, current.leaf, clock, tally, partitions, current.odd)
+            async with aclosing(known):
+                async for difference in known:
+                    yield difference
+            continue
         if current.rows <= READ_ROWS or current.leaf.token_range.width == 1 or route is Route.CLIENT:
             # A single partition may hold any number of rows: a join needs no more than a page of each replica.
             hashed = current.rows <= READ_ROWS and can_hash_rows(reading, route) and not current.fell_back
             for piece in current.leaf.token_range.split(math.ceil(current.rows / HASHED_ROWS) if hashed else 1):
                 leaf = Leaf(piece, nodes)
                 found = (
-                    odd_rows(reader, reading, leaf, nodes, clock, tally, partitions)
+                    odd_rows(reader, reading, leaf, clock, tally, partitions)
                     if hashed
                     else _read(reader, reading, leaf, nodes, clock, tally)
                 )

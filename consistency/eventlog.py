@@ -7,8 +7,6 @@ from collections.abc import Mapping, MutableMapping
 from enum import Enum
 from typing import IO, Any
 
-import structlog
-
 from consistency.errors import ConnectError, InternalError, LockedError, SettingsError, TopologyError
 from consistency.events import (
     EVENTS,
@@ -53,6 +51,8 @@ class LogSink:
     def __init__(
         self, stream: IO[str], log_format: LogFormat = LogFormat.JSON, level: str = "info", *, colors: bool = False
     ) -> None:
+        import structlog  # noqa: PLC0415 - a tenth of the time a check takes to start, and most runs keep no log
+
         self.lost = ""
         self.level = LEVELS[level]
         self.renderer: Any = structlog.processors.JSONRenderer()
@@ -82,6 +82,8 @@ class EventLog:
     """An Observer that writes what it is told; a stream that fails loses lines, never the run."""
 
     def __init__(self, sink: LogSink, run_id: str) -> None:
+        import structlog  # noqa: PLC0415 - see LogSink
+
         self.sink = sink
         self._table: Table | None = None
         self._waiting = 0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import bisect
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
 from consistency.plan import Leaf, TablePlan
-from consistency.reader import Clock, ReplicaReader
+from consistency.reader import Clock, Key, ReplicaReader
 from consistency.reading import Reading, Route
 from consistency.recording import RangeRead
 from consistency.report import PUT_OFF, Unread
@@ -24,6 +24,14 @@ STRIP_CELLS = 64
 
 
 @dataclass(frozen=True, slots=True)
+class OddPartitions:
+    """The partitions of a range that differ, in batches to hash at once, and how many rows the others hold."""
+
+    batches: tuple[tuple[Key, ...], ...]
+    agreed_rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class LeafResult:
     """One leaf's digests by replica, the errors of those that have none, and the instant they were judged at."""
 
@@ -33,6 +41,8 @@ class LeafResult:
     errors: Mapping[Node, ReplicaError]
     fell_back: str = ""
     """Why the leaf was hashed on the client although the server was asked to, empty where it was not."""
+    odd: OddPartitions | None = None
+    """Its partitions that differ, where that is known already."""
 
     @property
     def rows(self) -> int:
@@ -93,22 +103,19 @@ async def _digest_all(reader: ReplicaReader, reading: Reading, route: Route, lea
 
 
 async def digest_leaves(
-    reader: ReplicaReader,
-    reading: Reading,
-    route: Route,
-    leaves: Iterable[Leaf],
-    clock: Clock,
-    *,
-    at_once: int,
+    digest: Callable[[Leaf, int], Awaitable[LeafResult]], leaves: Iterable[Leaf], clock: Clock, *, at_once: int
 ) -> AsyncGenerator[LeafResult, None]:
-    """Yield the results of all leaves as they come, `at_once` of them under way; a leaf is taken when it is begun."""
+    """Yield the results of all leaves as they come, `at_once` of them under way; a leaf is taken when it is begun.
+
+    `digest` is given a leaf and the instant to judge it at.
+    """
     waiting: Iterator[Leaf] = iter(leaves)
-    running: set[asyncio.Task[LeafResult]] = set()
+    running: set[asyncio.Future[LeafResult]] = set()
     try:
         while True:
             while len(running) < at_once and (leaf := next(waiting, None)) is not None:
                 now_s = clock.now_us() // 1_000_000
-                running.add(asyncio.create_task(digest_leaf(reader, reading, route, leaf, now_s)))
+                running.add(asyncio.ensure_future(digest(leaf, now_s)))
             if not running:
                 return
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

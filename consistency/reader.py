@@ -43,9 +43,12 @@ class ReplicaReader(Protocol):
         """Stream the same of the rows of some partitions, in no order."""
 
     def partition_digests(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool = False
     ) -> AsyncIterator[list[RawRow]]:
-        """Stream token, partition key, count of rows and sum of row hashes of a range's partitions, in ring order."""
+        """Stream token, partition key, count of rows and sum of row hashes of a range's partitions, in ring order.
+
+        With `newest` the newest write times of a partition follow, in as many cells as the server has for them.
+        """
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row by primary key."""

@@ -219,14 +219,14 @@ class CqlReader:
         return self._hashed(node, reading, lambda name: cql.hash_rows_of_partitions(reading, name), now_s, lists)
 
     def partition_digests(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool = False
     ) -> AsyncGenerator[list[RawRow], None]:
         """Stream the digests of a range's partitions."""
         counts = 1 + len(reading.table.partition_key)
         return self._hashed(
             node,
             reading,
-            lambda name: cql.partition_digests(reading, token_range, name),
+            lambda name: cql.partition_digests(reading, token_range, name, newest=newest),
             now_s,
             rows=lambda page: sum(bigint(row[counts]) for row in page.rows()),
         )

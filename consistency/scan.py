@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from consistency.classify import DEFAULT_MAX_SKEW_S
@@ -13,9 +13,10 @@ from consistency.descend import differences
 from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.future import written_after
 from consistency.join import JoinTally
-from consistency.leaves import LeafResult, Ledger, digest_leaves
+from consistency.leaves import LeafResult, Ledger, digest_leaf, digest_leaves
 from consistency.observer import Observer
-from consistency.oddrows import Partitions
+from consistency.oddpartitions import Partitions, digest_by_partition, provable
+from consistency.oddrows import can_hash_rows
 from consistency.plan import LEAF_ROWS, Leaf, TablePlan, cut, estimate_rows
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Reading, Route
@@ -101,21 +102,27 @@ class Scan:
 
     async def digest(self, ledger: Ledger, leaves: Iterable[Leaf]) -> None:
         """Digest leaves; what differs is looked at meanwhile, so that its settle window passes beside the scan."""
-        results = digest_leaves(
-            self.reader,
-            self.task.reading,
-            self.task.route,
-            leaves,
-            self.clock,
-            at_once=self.options.leaves_at_once,
-        )
+        results = digest_leaves(self._digest_leaf, leaves, self.clock, at_once=self.options.leaves_at_once)
         async with aclosing(results):
             async for result in results:
                 ledger.record(result)
+                self._partitions.record(result)
                 if not result.errors:
                     self._look(ledger, result)
                 self.observer.leaf_digested(result)
                 self.observer.settling(self.settler.waiting)
+
+    async def _digest_leaf(self, leaf: Leaf, now_s: int) -> LeafResult:
+        """Digest a leaf whole, or by partition at once where leaf after leaf had to be digested so a second time."""
+        reading, route, partitions = self.task.reading, self.task.route, self._partitions
+        at_once = can_hash_rows(reading, route) and partitions.worth_it_at_once(reading)
+        if at_once and provable(self.reader, leaf.replicas):
+            # A replica that does not answer is asked again below, and how that ends is in the account.
+            with suppress(ReplicaError):
+                return await digest_by_partition(
+                    self.reader, reading, leaf, now_s, partitions, leaf_rows=self.options.leaf_rows
+                )
+        return await digest_leaf(self.reader, reading, route, leaf, now_s)
 
     def _worth_another_try(self, ledger: Ledger) -> list[Leaf]:
         """Once more, at the end, for leaves whose replicas may be back; a replica with nothing else is left alone."""

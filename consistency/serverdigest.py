@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from consistency import cql
@@ -49,6 +49,12 @@ class ServerDigest:
         value = b"".join(self._word(int.from_bytes(a, "big") + int.from_bytes(b, "big")) for a, b in pairs)
         newest = max((us for us in (one.newest_us, other.newest_us) if us is not None), default=None)
         return Digest(one.rows + other.rows, value, newest)
+
+    def total(self, rows: Collection[RawRow]) -> Digest:
+        """Return the digest of ranges that do not overlap, from what was answered for each; hashes only."""
+        count = sum(bigint(row[0]) for row in rows)
+        number = sum(int.from_bytes(row[1] or b"", "big", signed=True) for row in rows)
+        return Digest(count, self._word(number), newest_time([cell for row in rows for cell in row[2:]]))
 
     @property
     def _word_bytes(self) -> int:

@@ -24,7 +24,7 @@ from consistency.ring import Node
 DEFAULT_GUARD = 1.3
 DEFAULT_SHARE = 0.03
 _LOOK_EVERY_S, _GLANCE_EVERY_S = 0.1, 1.0
-_FIRST_COUNT_S, _COUNT_EVERY_S = 0.2, 1.0
+_FIRST_COUNT_S, _COUNT_EVERY_S = 0.1, 1.0
 _POLL_S, _PAUSE_POLL_S = 0.05, 0.5
 _IDLE_AFTER_S = 1.0
 """So long after its last turn a throttle stops to look: to another one its looks would be an application's work."""

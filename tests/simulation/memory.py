@@ -228,7 +228,7 @@ class SimCluster:
                     yield mine
 
     async def partition_digests(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool = False
     ) -> AsyncGenerator[list[RawRow], None]:
         waiting = list(self.store(node, reading.table).between(token_range.start, token_range.end))
         while waiting:
@@ -236,8 +236,16 @@ class SimCluster:
             size = self._rng[node].randint(1, self._pace.page_rows)
             page, waiting = waiting[:size], waiting[size:]
             digests = [self._partition_digest(node, reading, token, key, now_s) for token, _, key in page]
-            if found := [(*digest[:-1], b"") if disturbed else digest for digest in digests if digest]:
+            found = [(*digest[:-1], b"") if disturbed else digest for digest in digests if digest]
+            if found and newest:
+                found = [(*row, self._newest_cell(node, reading, row[0] or b"", now_s)) for row in found]
+            if found:
                 yield found
+
+    def _newest_cell(self, node: Node, reading: Reading, token: bytes, now_s: int) -> bytes | None:
+        at = int.from_bytes(token, "big", signed=True)
+        newest_us = self._newest(node, reading, TokenRange(at - 1, at), now_s)
+        return None if newest_us is None else long_bytes(newest_us)
 
     def _partition_digest(self, node: Node, reading: Reading, token: int, key: Key, now_s: int) -> RawRow | None:
         seen = list(self._seen(node, reading, TokenRange(token - 1, token), now_s))

@@ -125,7 +125,7 @@ class FakeCluster:
         yield []
 
     async def partition_digests(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool = False
     ) -> AsyncGenerator[list[RawRow], None]:
         raise NotImplementedError
         yield []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -92,7 +93,8 @@ def test_leaves_are_digested_so_many_at_once(at_once: int) -> None:
     reader, loop = Scripted(), VirtualLoop()
 
     async def main() -> list[Leaf]:
-        results = digest_leaves(reader, READING, Route.SERVER, LEAVES, SimClock(loop), at_once=at_once)  # type: ignore[arg-type]
+        digest = partial(digest_leaf, reader, READING, Route.SERVER)  # type: ignore[arg-type]
+        results = digest_leaves(digest, LEAVES, SimClock(loop), at_once=at_once)
         return [result.leaf async for result in results]
 
     assert sorted(run_virtual(loop, main()), key=LEAVES.index) == list(LEAVES)

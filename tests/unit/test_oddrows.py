@@ -14,7 +14,8 @@ from consistency.descend import differences
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.join import Difference, JoinTally, join_rows
 from consistency.leaves import digest_leaf
-from consistency.oddrows import Partitions, can_hash_rows, odd_rows
+from consistency.oddpartitions import Partitions
+from consistency.oddrows import can_hash_rows, odd_rows
 from consistency.plan import Leaf
 from consistency.reader import Key
 from consistency.reading import Capabilities, Depth, RawRow, Reading, Route
@@ -51,7 +52,7 @@ def found(scenario: Scenario, partitions: Partitions | None = None) -> tuple[lis
     leaf = Leaf(TokenRange.full_ring(), scenario.nodes)
 
     async def main() -> None:
-        rows = odd_rows(scenario.cluster, READING, leaf, scenario.nodes, scenario.clock, tally, partitions)
+        rows = odd_rows(scenario.cluster, READING, leaf, scenario.clock, tally, partitions)
         async with aclosing(rows):
             out.extend([difference async for difference in rows])
 

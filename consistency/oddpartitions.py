@@ -1,0 +1,168 @@
+"""Which partitions differ, found by a digest of each: of the others no row is hashed by itself.
+
+A leaf's digest is the sum of its partitions', so where leaf after leaf differs each is digested by partition at once,
+and not a second time when it is looked at more closely. Clean leaves are digested whole: one answer says it all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from consistency.errors import ReplicaRefused
+from consistency.join import named_key
+from consistency.leaves import LeafResult, OddPartitions
+from consistency.plan import Leaf
+from consistency.reader import Key, ReplicaReader
+from consistency.reading import Locality, RawRow, Reading
+from consistency.ring import Node
+from consistency.serverdigest import ServerDigest
+from consistency.tokens import TokenRange
+
+HASHED_ROWS = 10_000
+"""Rows whose hashes are held at once, of each replica: about 3 MB."""
+_LEAST_PER_PARTITION, _MOST_DIFFERING = 4, 0.5
+"""Digests of partitions with fewer rows than this, or of which more rows than this share are hashed all the same, cost
+more than they save."""
+_LEAST_AT_ONCE, _UNLIKE_LEAVES = 20, 2
+"""So many rows a partition holds, and so many leaves differ, before leaves are digested by partition at once."""
+
+
+@dataclass(slots=True)
+class Partitions:
+    """What the partitions of a table were like so far: how many, their rows, and those of them in differing ones.
+
+    `leaves` and `unlike`: how many leaves were digested, and how many of them differed.
+    """
+
+    groups: int = 0
+    rows: int = 0
+    differing: int = 0
+    leaves: int = 0
+    unlike: int = 0
+    refused: bool = False
+
+    def worth_it(self, reading: Reading) -> bool:
+        """Whether to narrow a leaf down to its differing partitions before any row is hashed."""
+        large = self.rows >= _LEAST_PER_PARTITION * self.groups
+        wanted = bool(reading.table.clustering) and not self.refused
+        return wanted and large and self.differing <= _MOST_DIFFERING * self.rows
+
+    def worth_it_at_once(self, reading: Reading) -> bool:
+        """Whether to digest the next leaf by partition: most leaves before it differed, in few of their partitions."""
+        known = self.groups > 0 and self.rows >= _LEAST_AT_ONCE * self.groups
+        often = self.unlike >= max(_UNLIKE_LEAVES, self.leaves / 2)
+        return known and often and self.worth_it(reading)
+
+    def record(self, result: LeafResult) -> None:
+        """Take note of a leaf that was digested."""
+        self.leaves += 1
+        self.unlike += result.differs
+
+
+def provable(reader: ReplicaReader, nodes: Sequence[Node]) -> bool:
+    """Whether answers about several partitions are known to be each node's own: a trace proves nothing of them."""
+    return all(reader.locality(node) is Locality.NODE_LOCAL for node in nodes)
+
+
+async def odd_partitions(
+    reader: ReplicaReader, reading: Reading, leaf: Leaf, now_s: int, partitions: Partitions
+) -> OddPartitions | None:
+    """Return the partitions of a leaf that differ; None where most of its rows would be hashed all the same.
+
+    None as well where the server refuses; raises other ReplicaErrors.
+    """
+    try:
+        told = await gather_rows(
+            [reader.partition_digests(node, reading, leaf.token_range, now_s) for node in leaf.replicas]
+        )
+    except ReplicaRefused:
+        partitions.refused = True  # guardrails can forbid GROUP BY
+        return None
+    return _compared(reading, told, partitions)
+
+
+async def digest_by_partition(
+    reader: ReplicaReader, reading: Reading, leaf: Leaf, now_s: int, partitions: Partitions, *, leaf_rows: int
+) -> LeafResult:
+    """Digest a leaf of about `leaf_rows` rows on all its replicas at one instant, piece by piece.
+
+    Its partitions that differ are found on the way. Raises a ReplicaError where a replica does not answer.
+    """
+    answers: dict[Node, list[RawRow]] = {node: [] for node in leaf.replicas}
+    found: list[OddPartitions | None] = []
+    key_ends = 1 + len(reading.table.partition_key)
+    for piece in leaf.token_range.split(math.ceil(leaf_rows / HASHED_ROWS)):
+        told = await gather_rows([_told_by(reader, reading, leaf, node, piece, now_s) for node in leaf.replicas])
+        for node, rows in zip(leaf.replicas, told, strict=True):
+            answers[node] += [row[key_ends:] for row in rows]
+        found.append(_compared(reading, [{row[: key_ends + 2] for row in rows} for rows in told], partitions))
+    asked = ServerDigest(reading, newest=True)
+    digests = {node: asked.total(rows) for node, rows in answers.items()}
+    return LeafResult(leaf, now_s, digests, {}, odd=_joined(found))
+
+
+def _told_by(
+    reader: ReplicaReader, reading: Reading, leaf: Leaf, node: Node, piece: TokenRange, now_s: int
+) -> AsyncIterator[list[RawRow]]:
+    """Ask one replica; the first of the leaf tells the newest write times too, as where a leaf is digested whole."""
+    return reader.partition_digests(node, reading, piece, now_s, newest=node == leaf.replicas[0])
+
+
+def _compared(reading: Reading, told: Sequence[set[RawRow]], partitions: Partitions) -> OddPartitions | None:
+    """Tell the partitions apart that not all replicas have with the same digest."""
+    key_ends = 1 + len(reading.table.partition_key)
+    rows: dict[Key, int] = {}
+    for row in set[RawRow]().union(*told):
+        key = named_key(row[1:key_ends])
+        rows[key] = max(rows.get(key, 0), int.from_bytes(row[key_ends] or b"", "big"))
+    odd = {named_key(row[1:key_ends]) for row in not_in_all(told)}
+    held, differing = sum(rows.values()), sum(rows[key] for key in odd)
+    partitions.groups += len(rows)
+    partitions.rows += held
+    partitions.differing += differing
+    if differing > _MOST_DIFFERING * held:
+        return None
+    batches: list[list[Key]] = []
+    room = 0
+    for key in odd:
+        if room <= 0:
+            batches.append([])
+            room = HASHED_ROWS
+        batches[-1].append(key)
+        room -= rows[key]
+    return OddPartitions(tuple(map(tuple, batches)), held - differing)
+
+
+def _joined(found: Sequence[OddPartitions | None]) -> OddPartitions | None:
+    """Put what was found in the pieces of a leaf together; one in which most rows differ has all of them hashed."""
+    known = [odd for odd in found if odd is not None]
+    if len(known) < len(found):
+        return None
+    batches = tuple(batch for odd in known for batch in odd.batches)
+    return OddPartitions(batches, sum(odd.agreed_rows for odd in known))
+
+
+def not_in_all(sets: Sequence[set[RawRow]]) -> set[RawRow]:
+    """Return what some of the sets lack; of a million rows that agree none is looked at twice."""
+    first, *others = sets
+    return set[RawRow]().union(*(first ^ other for other in others))
+
+
+async def gather_rows(streams: Sequence[AsyncIterator[list[RawRow]]]) -> list[set[RawRow]]:
+    """Read what every replica has to say, all at once."""
+    return list(await asyncio.gather(*map(_whole, streams)))
+
+
+async def _whole(pages: AsyncIterator[list[RawRow]]) -> set[RawRow]:
+    found: set[RawRow] = set()
+    try:
+        async for page in pages:
+            found.update(page)
+    finally:
+        close = getattr(pages, "aclose", None)
+        if close is not None:
+            await close()
+    return found
