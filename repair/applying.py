@@ -83,7 +83,7 @@ class Applier:
             if entry.result is not None:
                 tally.add(entry.result, entry.reason)
         open_rows = [n for n in range(len(self._plan.rows)) if entries.get(n, Entry()).result is None]
-        batches = iter(batched(self._plan, open_rows, most=_batch_size(options.rate)))
+        batches = iter(self._batched(open_rows, most=_batch_size(options.rate)))
         work = _Work(entries, options, stop, Pace(self._clock, options.rate), asyncio.Semaphore(options.at_once))
 
         async def lane() -> None:
@@ -102,6 +102,24 @@ class Applier:
                 task.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
         return tally
+
+    def _batched(self, numbers: Sequence[int], *, most: int) -> list[list[int]]:
+        """Cut rows into batches: a partition's rows together, as its delete that reaches one row reaches all."""
+        partitions: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for number in numbers:
+            ref = self._plan.rows[number].ref
+            partitions[ref.full_name, ref.token].append(number)
+        batches: list[list[int]] = []
+        lone: dict[str, list[int]] = defaultdict(list)
+        for (table, _), rows in sorted(partitions.items()):
+            if len(rows) > 1:
+                batches += [rows[at : at + _MOST_OF_PARTITION] for at in range(0, len(rows), _MOST_OF_PARTITION)]
+            else:
+                lone[table] += rows
+        for rows in lone.values():
+            rows.sort(key=lambda number: self._evidence.together(self._plan.rows[number].ref))
+            batches += [rows[at : at + most] for at in range(0, len(rows), most)]
+        return batches
 
     def _may_begin(self, work: _Work, tally: Tally) -> bool:
         tally.interrupted |= work.stop.is_set()
@@ -225,24 +243,6 @@ class Applier:
         for number in failures.keys() - outcomes.keys():
             outcomes[number] = failed(self._plan.rows[number], before[number], now[number], failures[number])
         return outcomes
-
-
-def batched(plan: Plan, numbers: Sequence[int], *, most: int) -> list[list[int]]:
-    """Cut rows into batches: a partition's rows together, as its delete that reaches one row reaches all."""
-    partitions: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for number in numbers:
-        ref = plan.rows[number].ref
-        partitions[ref.full_name, ref.token].append(number)
-    batches: list[list[int]] = []
-    lone: dict[str, list[int]] = defaultdict(list)
-    for (table, _), rows in sorted(partitions.items()):
-        if len(rows) > 1:
-            batches += [rows[at : at + _MOST_OF_PARTITION] for at in range(0, len(rows), _MOST_OF_PARTITION)]
-        else:
-            lone[table] += rows
-    for rows in lone.values():
-        batches += [rows[at : at + most] for at in range(0, len(rows), most)]
-    return batches
 
 
 def _batch_size(rate: float | None) -> int:

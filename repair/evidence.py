@@ -120,6 +120,15 @@ class EvidenceReader:
         """Return the row's table as it is now."""
         return self._keyspace(ref).tables[ref.table]
 
+    def together(self, ref: RowRef) -> tuple[object, ...]:
+        """Return what to sort rows by, so that those which one request can read come one after another.
+
+        Rows of one table, one set of owners and one clustering key, in ring order.
+        """
+        owners = self.ring.replicas_of(ref.token, self._keyspace(ref).replication)
+        clustering = tuple(ref.key_hex.get(column.name, "") for column in self.table(ref).clustering)
+        return (ref.full_name, tuple(node.host_id for node in owners), clustering, ref.token)
+
     def fingerprint(self, ref: RowRef) -> str:
         """Name what a plan rests on of the row's table."""
         return fingerprint(self._keyspace(ref), self.table(ref))

@@ -91,8 +91,8 @@ async def _plan_rows(
 ) -> list[PlannedRow]:
     """Read and decide many rows at once, in the order of the findings."""
     planned: dict[int, PlannedRow] = {}
-    # Rows that lie together on the ring have the same owners, which are asked for many of them at once.
-    order = sorted(range(len(rows)), key=lambda n: (rows[n][0].full_name, rows[n][0].token))
+    # The owners are asked for many rows at once.
+    order = sorted(range(len(rows)), key=lambda n: evidence.together(rows[n][0]))
     batches = iter([order[at : at + _BATCH] for at in range(0, len(order), _BATCH)])
 
     async def lane() -> None:

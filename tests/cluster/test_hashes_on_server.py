@@ -10,6 +10,8 @@ import pytest
 
 from consistency.access import ReadLimits
 from consistency.join import RowName, named_key
+from consistency.oddpartitions import Partitions, digest_by_partition
+from consistency.plan import Leaf
 from consistency.reading import Depth, RawRow, Reading, Route
 from consistency.rowread import read_state, read_states
 from consistency.session import open_cluster
@@ -65,6 +67,11 @@ def test_ranges_partitions_and_rows_have_the_same_sum(filled: RunningCluster, na
                 for hashes in (digests, rows):
                     total = sum(number(row[-1]) for row in hashes)
                     assert total % 2**160 == int.from_bytes(whole.value, "big")
+                leaf = Leaf(everything, (node,))
+                newest = await reader.digest(node, reading, Route.SERVER, everything, now_s, newest=True)
+                parts = await digest_by_partition(reader, reading, leaf, now_s, Partitions(), leaf_rows=35_000)
+                assert parts.digests[node] == whole
+                assert parts.newest_us == newest.newest_us
                 some = random.Random(1).sample(keys, 60)
                 again = await rows_of(reader.row_hashes_of(node, reading, some, now_s))
                 assert sorted(again) == sorted(row for row in rows if row[reading.partition_slice] in set(some))
