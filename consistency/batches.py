@@ -59,7 +59,7 @@ def batches(reading: Reading, keys: Sequence[Key], *, page_rows: int = 0) -> Ite
     for found in by_partition.values():
         if gathers and len(found) > 1:
             for part in _parts(found):
-                wanted = _list([_clustering(key[width:]) for key in part])
+                wanted = serialized_list([_clustering(key[width:]) for key in part])
                 yield Batch(tuple(part), cql.select_rows_of_partition(reading), (*part[0][:width], wanted))
         else:
             for key in found:
@@ -71,7 +71,7 @@ def batches(reading: Reading, keys: Sequence[Key], *, page_rows: int = 0) -> Ite
             few[found[0][: width - 1]] += found
             continue
         for part in _parts(found):
-            wanted = _list([key[width - 1] for key in part])
+            wanted = serialized_list([key[width - 1] for key in part])
             values = (*part[0][: width - 1], wanted, *part[0][width:])
             yield Batch(tuple(part), cql.select_row_of_partitions(reading), values)
     for found in few.values():
@@ -84,8 +84,8 @@ def _cross(reading: Reading, keys: Sequence[Key]) -> Batch:
     if len(keys) == 1:
         return Batch((keys[0],), cql.select_row(reading), keys[0])
     width = len(reading.table.partition_key)
-    partitions = _list(list(dict.fromkeys(key[width - 1] for key in keys)))
-    rows = _list(list(dict.fromkeys(_clustering(key[width:]) for key in keys)))
+    partitions = serialized_list(list(dict.fromkeys(key[width - 1] for key in keys)))
+    rows = serialized_list(list(dict.fromkeys(_clustering(key[width:]) for key in keys)))
     values = (*keys[0][: width - 1], partitions, rows)
     return Batch(tuple(keys), cql.select_rows_of_partitions(reading), values, crossed=width)
 
@@ -97,7 +97,7 @@ def partition_lists(partitions: Sequence[Key]) -> Iterator[tuple[bytes, ...]]:
         alike[key[:-1]].append(key)
     for first, found in alike.items():
         for part in _parts(found):
-            yield (*first, _list([key[-1] for key in part]))
+            yield (*first, serialized_list([key[-1] for key in part]))
 
 
 def _parts(keys: Sequence[Key], most: int = MOST_KEYS) -> Iterator[Sequence[Key]]:
@@ -109,5 +109,6 @@ def _clustering(values: Key) -> bytes:
     return values[0] if len(values) == 1 else b"".join(INT.pack(len(v)) + v for v in values)
 
 
-def _list(values: Sequence[bytes]) -> bytes:
+def serialized_list(values: Sequence[bytes]) -> bytes:
+    """Serialize a list as it is bound to IN."""
     return INT.pack(len(values)) + b"".join(INT.pack(len(v)) + v for v in values)

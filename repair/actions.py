@@ -10,7 +10,8 @@ from consistency.ring import Node
 from repair.atoms import Atom, AtomName, atoms, winners
 from repair.decide import Action, Decision, whole_row
 from repair.evidence import Evidence
-from repair.statements import Write, delete_cell, delete_row, merging_read, write_cell, write_marker
+from repair.merging import MergingReads
+from repair.statements import Write, delete_cell, delete_row, write_cell, write_marker
 from repair.writer import RowWriter
 
 ReadAgain = Callable[[], Awaitable[Evidence]]
@@ -24,18 +25,16 @@ class Actor:
     def __init__(self, reader: ReplicaReader, writer: RowWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._merging = MergingReads(writer)
 
     async def act(self, decision: Decision, evidence: Evidence, again: ReadAgain) -> None:
         """Do what was decided; `again` reads the row's evidence anew."""
         if decision.action is Action.RECONCILE:
-            await self._reconcile(evidence)
+            await self._merging.merge(_coordinator(evidence), evidence)
         elif decision.action is Action.WRITE_BACK:
             await self._write_back(decision, evidence, again)
         elif decision.action is Action.PURGE:
             await self._purge(decision, evidence)
-
-    async def _reconcile(self, evidence: Evidence) -> None:
-        await self._writer.through(_coordinator(evidence), merging_read(evidence), at_all=True)
 
     async def _write_back(self, decision: Decision, evidence: Evidence, again: ReadAgain) -> None:
         copies = _copies(evidence)

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from consistency.batches import serialized_list
 from consistency.cqltype import quote_identifier
 from consistency.reading import CellColumn
 from consistency.schema import Column
@@ -33,12 +34,16 @@ class Write:
     now_s: int | None = None
 
 
-def merging_read(evidence: Evidence) -> Write:
-    """Return the read that makes the servers merge this row, and nothing but this row.
+def merging_read(rows: Sequence[Evidence]) -> Write:
+    """Return the read that makes the servers merge these rows, and nothing but them.
+
+    Several rows have all of their key in common but for the last column of the partition key. Their number is the
+    limit: a read with more room than a page would be paged, and a paged one asks for one partition after the other.
 
     Static columns are left out of a row's read, as they would be merged with it. A static row is read with an
     empty IN of clustering keys: SELECT DISTINCT would also merge the partition's first row.
     """
+    evidence, limit, values = rows[0], "", rows[0].name.key
     table = evidence.table
     columns = [c.column.quoted for c in evidence.columns]
     if evidence.name.static:
@@ -48,7 +53,14 @@ def merging_read(evidence: Evidence) -> Write:
     else:
         wanted = columns or [c.quoted for c in table.primary_key]
         where = [_equals(table.primary_key)]
-    return Write(f"SELECT {', '.join(wanted)} FROM {table.quoted} WHERE {' AND '.join(where)}", evidence.name.key)
+    if len(rows) > 1:
+        *alike, last = table.partition_key
+        where = [f"{c.quoted} = ?" for c in alike] + [f"{last.quoted} IN ?"]
+        where += [f"{c.quoted} = ?" for c in table.clustering]
+        at = len(alike)
+        values = (*values[:at], serialized_list([row.name.key[at] for row in rows]), *values[at + 1 :])
+        limit = f" LIMIT {len(rows)}"
+    return Write(f"SELECT {', '.join(wanted)} FROM {table.quoted} WHERE {' AND '.join(where)}{limit}", values)
 
 
 def write_cell(evidence: Evidence, column: CellColumn, path: Path, atom: Atom) -> Write | None:

@@ -65,14 +65,22 @@ class SimWriter:
                 self._require(node, up, owners, at_all=at_all)
                 self._cluster.apply(table, mutation, up)
             return
-        split = len(table.partition_key)
+        at = len(table.partition_key) - 1
         key = tuple(part or b"" for part in write.values)
+        last = [part or b"" for part in split_sequence(key[at])] if " IN ?" in write.cql else [key[at]]
+        static = " IN ()" in write.cql
+        for one in last:
+            self._merge(node, (*key[:at], one, *key[at + 1 :]), static=static, at_all=at_all)
+
+    def _merge(self, node: Node, key: Key, *, static: bool, at_all: bool) -> None:
+        """Read one row at its replicas, which merges it on them."""
+        table, split = self._table, len(self._table.partition_key)
         owners = self._cluster.replicas(table, key[:split])
         up = [owner for owner in owners if not self._is_down(owner)]
         self._require(node, up, owners, at_all=at_all)
         if table.read_repair != "BLOCKING":
             return
-        clustering = None if " IN ()" in write.cql else key[split:]
+        clustering = None if static else key[split:]
         merged = TableStorage(table)
         for owner in up:
             merge_row(self._cluster.store(owner, table), merged, key[:split], clustering)

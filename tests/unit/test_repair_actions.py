@@ -106,7 +106,7 @@ def test_a_quarantined_row_is_not_even_read() -> None:
 
 def test_the_merging_read_names_no_static_column() -> None:
     """A row's read leaves the static row out of it."""
-    text = merging_read(evidence(cell(), None, None)).cql
+    text = merging_read([evidence(cell(), None, None)]).cql
     assert text == "SELECT v FROM ks.t WHERE id = ?"
 
 

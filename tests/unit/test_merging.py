@@ -1,0 +1,131 @@
+"""Merging reads: rows that can share a read do, each learns how its own ended, and none waits for long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from consistency.cqlbytes import split_sequence
+from consistency.errors import ReplicaError, ReplicaTimeout
+from consistency.join import RowName
+from consistency.ring import Node
+from repair.evidence import Evidence
+from repair.merging import MOST_ROWS, MergingReads
+from repair.statements import Write
+from tests.simulation.values import make_table
+from tests.unit.test_repair_decide import NODES, cell, evidence
+
+WIDE = make_table("t", ("int", "text"), ("int",), (), ("text",))
+ONE = "SELECT v0 FROM ks.t WHERE p0 = ? AND p1 = ? AND c0 = ?"
+MANY = "SELECT v0 FROM ks.t WHERE p0 = ? AND p1 IN ? AND c0 = ? LIMIT {}"
+
+
+class Server:
+    """A writer that keeps what it is sent, and fails where it is told to."""
+
+    def __init__(self, failing: Sequence[bytes] = ()) -> None:
+        self.sent: list[tuple[Node, str, tuple[bytes | None, ...]]] = []
+        self._failing = failing
+
+    async def through(self, node: Node, write: Write, *, at_all: bool) -> None:
+        assert at_all
+        self.sent.append((node, write.cql, write.values))
+        await asyncio.sleep(0.001)
+        asked = split_sequence(write.values[1] or b"") if " IN ?" in write.cql else list(write.values[1:2])
+        if set(asked) & set(self._failing):
+            raise ReplicaTimeout("no answer in time")
+
+
+def row(p: bytes, q: bytes, c: bytes) -> Evidence:
+    """Return evidence of one row of the wide table."""
+    return replace(evidence(cell(), None, None, of=WIDE), name=RowName(1, (p, q, c)))
+
+
+def merge(server: Server, rows: Sequence[tuple[Node, Evidence]]) -> list[str]:
+    """Have rows merged all at once; return what each was told, empty where all went well."""
+
+    async def one(merging: MergingReads, node: Node, evidence: Evidence) -> str:
+        try:
+            await merging.merge(node, evidence)
+        except ReplicaError as error:
+            return str(error)
+        return ""
+
+    async def main() -> list[str]:
+        merging = MergingReads(server)  # type: ignore[arg-type]
+        return list(await asyncio.gather(*(one(merging, node, evidence) for node, evidence in rows)))
+
+    return asyncio.run(main())
+
+
+def test_rows_that_share_all_but_one_column_share_a_read() -> None:
+    """All of the clustering key, and of the partition key all but its last column; others have reads of their own."""
+    server = Server()
+    rows = [row(b"1", b"a", b"x"), row(b"1", b"b", b"x"), row(b"2", b"c", b"x"), row(b"1", b"d", b"y")]
+    assert merge(server, [(NODES[0], r) for r in rows]) == [""] * 4
+    many, *alone = sorted(server.sent, key=lambda sent: "LIMIT" not in sent[1])
+    assert many[1] == MANY.format(2)
+    assert many[2][0] == b"1"
+    assert split_sequence(many[2][1] or b"") == [b"a", b"b"]
+    assert many[2][2] == b"x"
+    assert sorted(alone, key=repr) == sorted(
+        [(NODES[0], ONE, (b"2", b"c", b"x")), (NODES[0], ONE, (b"1", b"d", b"y"))], key=repr
+    )
+
+
+def test_no_read_has_more_rows_than_may_be_under_way() -> None:
+    """The rest has the next one; each coordinator its own."""
+    server = Server()
+    rows = [(NODES[0], row(b"1", bytes([n]), b"x")) for n in range(MOST_ROWS + 3)]
+    rows += [(NODES[1], row(b"1", bytes([100 + n]), b"x")) for n in range(2)]
+    assert merge(server, rows) == [""] * len(rows)
+    sizes = {(node.name, len(split_sequence(values[1] or b""))) for node, _, values in server.sent}
+    assert sizes == {(NODES[0].name, MOST_ROWS), (NODES[0].name, 3), (NODES[1].name, 2)}
+
+
+def test_a_read_of_several_that_fails_is_done_row_by_row() -> None:
+    """One row's trouble is its own: the others are merged, and told so."""
+    server = Server(failing=[b"c"])
+    names = [b"a", b"b", b"c", b"d"]
+    told = merge(server, [(NODES[0], row(b"1", name, b"x")) for name in names])
+    assert told == ["", "", "no answer in time", ""]
+    assert [cql for _, cql, _ in server.sent] == [MANY.format(4), ONE, ONE, ONE, ONE]
+
+
+def test_a_row_alone_that_fails_is_not_asked_for_twice() -> None:
+    """There is nobody else to blame."""
+    server = Server(failing=[b"a"])
+    assert merge(server, [(NODES[0], row(b"1", b"a", b"x"))]) == ["no answer in time"]
+    assert len(server.sent) == 1
+
+
+def test_a_static_row_is_read_by_itself() -> None:
+    """Its read names no clustering key."""
+    table = make_table("t", ("int",), ("int",), ("text",), ("text",))
+    static = [
+        replace(evidence(cell(), None, None, of=table), name=RowName(1, (key,), static=True)) for key in (b"a", b"b")
+    ]
+    server = Server()
+    assert merge(server, [(NODES[0], r) for r in static]) == ["", ""]
+    assert [cql.endswith("c0 IN ()") for _, cql, _ in server.sent] == [True, True]
+
+
+def test_a_row_that_is_given_up_takes_no_other_with_it() -> None:
+    """Where the run is interrupted between two rows of one read, the other one still learns how it ended."""
+    server = Server()
+
+    async def main() -> None:
+        merging = MergingReads(server)  # type: ignore[arg-type]
+        first = asyncio.create_task(merging.merge(NODES[0], row(b"1", b"a", b"x")))
+        second = asyncio.create_task(merging.merge(NODES[0], row(b"1", b"b", b"x")))
+        await asyncio.sleep(0)
+        first.cancel()
+        await second
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    asyncio.run(main())
+    assert len(server.sent) == 1
