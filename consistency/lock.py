@@ -62,8 +62,9 @@ def _take(handle: int, ring: Ring, kind: str) -> None:
         msg = f"another {kind} on cluster {visible(ring.cluster)} is under way: {_holder(handle)}; wait, or stop it"
         raise LockedError(msg) from None
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps({"pid": os.getpid(), "since": since}).encode(), 0)
+    with suppress(OSError):  # on a full disk the lock is held all the same, and does not say by whom
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps({"pid": os.getpid(), "since": since}).encode(), 0)
 
 
 def _holder(handle: int) -> str:

@@ -201,10 +201,10 @@ class Reading:
             out.append(f"changes inside {', '.join(names)}: this server does not tell a collection's write times")
         if not self.capabilities.timed:
             out.append("cells that differ in their expiry alone (needs native protocol v5)")
-        if not self.table.regulars:
-            out.append("write times of rows without regular columns (CQL does not show them)")
         if self.table.is_counter:
             out.append("counter shards: only their totals are compared")
+        else:
+            out.append("row markers: when a row itself, beside its cells, was inserted or expires (CQL does not say)")
         return tuple(out)
 
 

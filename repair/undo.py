@@ -126,7 +126,7 @@ def _refusal(entry: Entry, evidence: Evidence) -> str:
         begun = max((_newest(state) for state in evidence.states.values()), default=_NEVER)
         return "it has been written to since its undo was begun" if begun > entry.undoing_us else ""
     if entry.after is None or copies(evidence) != entry.after or not _only_moved(evidence, entry):
-        return "it has been written to since, or its repair was not verified"
+        return "it has been written to since, or a kill kept its end out of the journal: look, and write it yourself"
     return ""
 
 

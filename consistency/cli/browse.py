@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from consistency.cli.group import lacks_packages
 from consistency.errors import ConsistencyError, UsageError
 from consistency.terminal.advice import Typed, can_repair, plan_command
 from consistency.terminal.console import command, indented, make_console, safe
@@ -47,8 +48,7 @@ def browse(findings: Path, output: Path | None) -> int:
     try:
         from consistency.browse.app import Browser  # noqa: PLC0415 - loads textual
     except ImportError as error:
-        msg = f"'browse' needs more packages ({error.name}): pip install 'cassandra-consistency[browse]'"
-        raise ConsistencyError(msg) from None
+        raise ConsistencyError(lacks_packages("browse", error)) from None
     from consistency.browse.shelf import Shelf  # noqa: PLC0415
 
     shelf = Shelf(findings)

@@ -94,7 +94,14 @@ def _missing(command: str, error: ImportError) -> str:
     extra = _EXTRAS.get(command)
     if extra is None:
         return f"'{command}' cannot be loaded: {error}"
-    return f"'{command}' needs more packages ({error.name}): pip install 'cassandra-consistency[{extra}]'"
+    return lacks_packages(command, error, extra)
+
+
+def lacks_packages(command: str, error: ImportError, extra: str | None = None) -> str:
+    """Say which extra brings the packages that a command needs."""
+    extra = extra or command
+    where = f"pip install 'cassandra-consistency[{extra}]', in a clone '.[{extra}]'"
+    return f"'{command}' needs more packages ({error.name}): {where}"
 
 
 def _stub(name: str, message: str) -> click.Command:

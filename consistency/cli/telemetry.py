@@ -183,6 +183,7 @@ class Telemetry:
         try:
             write_public("--metrics", self._path, render(outcome))
         except ConsistencyError as unwritten:
-            if error is None:
+            # What was found, or the first error, is what to leave with.
+            if error is None and not code:
                 raise
-            click.echo(f"warning: {unwritten}", err=True)  # the first error is the one to leave with
+            click.echo(f"warning: {unwritten}", err=True)

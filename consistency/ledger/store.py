@@ -70,7 +70,7 @@ class Store:
             return cls(path, _opened(path))
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
-                msg = f"--ledger {path}: {error}; wait for whoever uses it, or name another file"
+                msg = f"--ledger {path}: {error}; {_way_out(error)}, or name another file"
                 raise UsageError(msg) from None
             if not create:
                 msg = f"the ledger {path} is damaged ({error}), so nothing counts as checked; a check begins it anew"
@@ -95,6 +95,11 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self.db.close()
+
+
+def _way_out(error: sqlite3.DatabaseError) -> str:
+    """Say what may help where a ledger cannot be used although it is not damaged."""
+    return "wait for whoever uses it" if "locked" in str(error) else "look for a full or failing disk"
 
 
 def _require_usable(path: Path, *, create: bool) -> None:

@@ -108,7 +108,7 @@ def _print_tables(console: Console, tables: Sequence[TableHistory]) -> None:
     if len(tables) <= _MOST_TABLES:
         shown = list(tables)
     for table in shown:
-        mark = _TABLE_MARKS[table.standing]
+        mark = "x" if table.known.differing else _TABLE_MARKS[table.standing]
         style = MARK_STYLES[mark]
         age = "never" if table.age_s is None else f"{span(table.age_s)} ago"
         grid.add_row(
@@ -185,4 +185,9 @@ def _print_next(console: Console, history: History) -> None:
     names = [t.known.full_name for t in late] if len(late) <= _MOST_NAMES else list(keyspaces)
     console.print(heading("next"))
     words = ["consistency check", *(quoted(n) for n in names[:_MOST_NAMES]), f"--ledger {quoted(history.ledger)}"]
-    command(console, words, "a clean pass makes them young")
+    if any(t.known.differing for t in late):
+        words.append("--findings findings.jsonl")
+        why = "then 'consistency repair plan findings.jsonl': where rows differ no pass is clean"
+    else:
+        why = "a clean pass makes them young"
+    command(console, words, why)

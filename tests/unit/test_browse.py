@@ -314,7 +314,8 @@ def test_without_textual_it_names_the_extra(file: Path) -> None:
     )
     assert result.returncode == 4
     assert result.stderr.strip() == (
-        "error: 'browse' needs more packages (textual): pip install 'cassandra-consistency[browse]'"
+        "error: 'browse' needs more packages (textual): "
+        "pip install 'cassandra-consistency[browse]', in a clone '.[browse]'"
     )
     helped = subprocess.run(
         [sys.executable, "-c", code, "browse", "--help"], capture_output=True, check=False, text=True

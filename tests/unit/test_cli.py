@@ -20,7 +20,7 @@ from click.testing import CliRunner
 import consistency
 from consistency.cli import main
 from consistency.cli.group import LazyGroup
-from consistency.errors import ConnectError, LockedError, ReplicaTimeout
+from consistency.errors import ConnectError, ConsistencyError, LockedError, ReplicaTimeout
 from consistency.report import Report
 from consistency.throttle import DEFAULT_GUARD, Politeness
 from tests.unit.conftest import Shell
@@ -500,7 +500,7 @@ def test_a_command_that_lacks_packages_says_which_extra() -> None:
     words = ([sys.executable, "-c", code, *rest] for rest in (["sandbox", "up", "--nodes", "3"], ["--help"]))
     refused, listed = (subprocess.run(w, capture_output=True, text=True, check=False) for w in words)
     assert refused.returncode == 4
-    assert one_line(refused.stderr).endswith("pip install 'cassandra-consistency[sandbox]'")
+    assert one_line(refused.stderr).endswith("pip install 'cassandra-consistency[sandbox]', in a clone '.[sandbox]'")
     assert (listed.returncode, "sandbox" in listed.stdout) == (0, True)
 
 
@@ -550,6 +550,24 @@ def test_a_full_disk_loses_the_files_and_not_the_verdict(
     assert result.exit_code == code
     assert result.stdout.startswith("DIVERGENT" if differs else "CONSISTENT")
     assert "--json /dev/full" in one_line(result.stderr)
+
+
+@pytest.mark.parametrize(("differs", "code"), [(True, 1), (False, 4)])
+def test_metrics_that_cannot_be_written_keep_the_verdict(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, differs: bool, code: int
+) -> None:
+    """Rows that differ are not hidden behind a disk that is full."""
+
+    def full(*_: object) -> None:
+        raise ConsistencyError("--metrics m.prom: No space left on device; make room")
+
+    monkeypatch.setattr("consistency.cli.telemetry.write_public", full)
+    if differs:
+        damage(shell.cluster)
+    result = shell.check("--metrics", str(tmp_path / "m.prom"))
+    assert result.exit_code == code
+    assert result.stdout.startswith("DIVERGENT" if differs else "CONSISTENT")
+    assert "--metrics m.prom: No space left on device" in one_line(result.stderr)
 
 
 @pytest.mark.parametrize(("differs", "code"), [(True, 1), (False, 4)])

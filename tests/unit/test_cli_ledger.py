@@ -213,3 +213,31 @@ def test_a_ledger_beside_which_no_lock_can_be_made_is_refused(tmp_path: Path) ->
     lock_path(RING, ledger).mkdir()
     with pytest.raises(UsageError, match="cannot be made"), one_run(RING, ledger):
         pass
+
+
+def test_a_full_disk_takes_no_lock_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is held all the same, and a second run is told so, if not by whom."""
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with one_run(RING), pytest.raises(LockedError, match="it has just begun"), one_run(RING):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "way_out"),
+    [("database is locked", "wait for whoever uses it"), ("disk I/O error", "look for a full or failing disk")],
+)
+def test_a_ledger_that_cannot_be_opened_says_what_may_help(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: str, way_out: str
+) -> None:
+    """Somebody else at work, and a disk that is full, need different things."""
+
+    def fail(_: object) -> None:
+        raise sqlite3.OperationalError(error)
+
+    monkeypatch.setattr("consistency.ledger.store._opened", fail)
+    with pytest.raises(UsageError, match=f"{error}; {way_out}, or name another file"):
+        open_ledger(tmp_path / "l")

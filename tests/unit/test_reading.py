@@ -99,8 +99,10 @@ def test_what_cannot_be_seen_is_said() -> None:
     assert says(Reading(TABLE, Depth.VERSIONS, OLD), "changes inside v1")
     assert not says(Reading(TABLE, Depth.CONTENT, OLD), "changes inside")
     assert says(Reading(TABLE, Depth.CONTENT, replace(NEW, timed=False)), "expiry alone")
-    assert says(Reading(make_table("t", ("int",), regulars=()), Depth.CONTENT, NEW), "rows without regular columns")
+    assert says(Reading(make_table("t", ("int",), regulars=()), Depth.CONTENT, NEW), "row markers")
+    assert says(CONTENT, "row markers: when a row itself")
     assert says(Reading(replace(TABLE, is_counter=True), Depth.CONTENT, NEW), "counter shards")
+    assert not says(Reading(replace(TABLE, is_counter=True), Depth.CONTENT, NEW), "row markers")
 
 
 TIMES = st.none() | st.integers(-5, 5) | st.lists(st.none() | st.integers(-5, 5), max_size=4).map(tuple)
