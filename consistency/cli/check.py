@@ -34,7 +34,7 @@ from consistency.render import visible
 from consistency.report import Report
 from consistency.scan import ScanOptions
 from consistency.terminal.advice import Typed
-from consistency.terminal.console import CalmConsole, make_console
+from consistency.terminal.console import CalmConsole, indented, make_console, safe
 from consistency.terminal.plugin import could_not_run, judge_for_plugin
 from consistency.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
 from consistency.terminal.summary import print_report
@@ -185,6 +185,8 @@ def _show(order: Order, report: Report, page: Collector | None, console: CalmCon
         keys = console.is_terminal if order.show_keys is None else order.show_keys
         try:
             print_report(console, report, order.typed, keys=keys)
+            if order.html_path and not lost:
+                indented(console, f"the page for a browser: {safe(order.html_path)}", first="", rest="  ")
             sys.stdout.flush()
         except BrokenPipeError:
             raise

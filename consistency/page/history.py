@@ -14,6 +14,8 @@ BARS = 60
 FEWEST_ROWS = 20
 _DRAWN = 0.9
 """The part of the rows that is drawn, over the shortest time that holds it: one odd clock squeezes no others."""
+_STRETCHED = 2
+"""Where all rows take no more than this many times as long as that part, or no more than a minute, all are drawn."""
 _PEAK = 0.5
 """Where one bar and its neighbours hold more than this, they are drawn again, closer."""
 _SECOND_US = 1_000_000
@@ -45,7 +47,9 @@ def histories(rows: Sequence[Numbered]) -> tuple[History, ...]:
     start = min(range(len(times) - count + 1), key=lambda i: times[i + count - 1] - times[i])
     undated = len(rows) - len(times)
     inside = times[start : start + count]
-    out = [_bars("When the differing rows were written", inside, len(times) - count, undated)]
+    if times[-1] - times[0] <= max(_STRETCHED * (inside[-1] - inside[0]), BARS * _SECOND_US):
+        inside = times
+    out = [_bars("When the differing rows were written", inside, len(times) - len(inside), undated)]
     closer = inside
     while len(peak := _around_the_highest(closer)) > _PEAK * len(closer) and closer[-1] - closer[0] > BARS * _SECOND_US:
         closer = peak

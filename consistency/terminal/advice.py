@@ -46,7 +46,8 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
     unread = [t for t in report.tables if not t.coverage.complete and not t.put_off]
     if unread and not differing:
         why = "what was not reached" if report.interrupted else "once every replica can be read"
-        out.append((why, _check(typed, _names(unread, typed))))
+        findings = [f"--findings {quoted(report.findings_path)}"] if report.findings_path else []
+        out.append((why, _check(typed, _names(unread, typed), *findings)))
     return out
 
 

@@ -91,6 +91,17 @@ def test_a_missing_row_names_who_lacks_it(tmp_path: Path) -> None:
     assert "consistency repair plan f" in text
 
 
+def test_a_row_that_most_replicas_do_not_have_is_marked_on_no_side(tmp_path: Path) -> None:
+    """The two may have missed a write, or know of the delete that the third one missed."""
+    cluster = damaged(None)
+    chosen = found_in(cluster, tmp_path / "f")
+    cluster.rows["10.0.0.2:9042"].pop(4)
+    text = shown(chosen, explained(cluster, chosen))
+    assert "? 10.0.0.1:9042 holds the row" in text
+    assert "? 10.0.0.2:9042 lacks the row, or knows of its delete" in text
+    assert "? 10.0.0.3:9042 lacks the row, or knows of its delete" in text
+
+
 def test_a_row_that_agrees_now_is_settled(tmp_path: Path) -> None:
     """Exit code 0 and no plan to make."""
     cluster = damaged(None)

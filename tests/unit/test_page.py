@@ -260,6 +260,15 @@ def test_an_outage_is_drawn_closer_where_it_towers() -> None:
     assert histories(found.rows[:10]) == ()
 
 
+def test_rows_of_one_minute_are_all_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is left out for having come a second after the others."""
+    _, found = made_up(100)
+    times = iter([*range(0, 90_000, 1_000), *range(1_000_000, 11_000_000, 1_000_000)])
+    monkeypatch.setattr("consistency.page.history.newest_of", lambda _: next(times))
+    (whole,) = histories(found.rows)
+    assert (sum(whole.bars), whole.outside) == (100, 0)
+
+
 # What it looks like.
 
 
