@@ -37,8 +37,8 @@ class Write:
 def merging_read(rows: Sequence[Evidence]) -> Write:
     """Return the read that makes the servers merge these rows, and nothing but them.
 
-    Several rows have all of their key in common but for the last column of the partition key. Their number is the
-    limit: a read with more room than a page would be paged, and a paged one asks for one partition after the other.
+    Several rows have all of their key in common but for the last column of the partition key. The limit, which they
+    do not reach, is there as a read with room for more than a page is paged: one partition after the other.
 
     Static columns are left out of a row's read, as they would be merged with it. A static row is read with an
     empty IN of clustering keys: SELECT DISTINCT would also merge the partition's first row.
@@ -59,7 +59,7 @@ def merging_read(rows: Sequence[Evidence]) -> Write:
         where += [f"{c.quoted} = ?" for c in table.clustering]
         at = len(alike)
         values = (*values[:at], serialized_list([row.name.key[at] for row in rows]), *values[at + 1 :])
-        limit = f" LIMIT {len(rows)}"
+        limit = f" LIMIT {len(rows) + 1}"
     return Write(f"SELECT {', '.join(wanted)} FROM {table.quoted} WHERE {' AND '.join(where)}{limit}", values)
 
 

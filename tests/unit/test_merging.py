@@ -67,7 +67,7 @@ def test_rows_that_share_all_but_one_column_share_a_read() -> None:
     rows = [row(b"1", b"a", b"x"), row(b"1", b"b", b"x"), row(b"2", b"c", b"x"), row(b"1", b"d", b"y")]
     assert merge(server, [(NODES[0], r) for r in rows]) == [""] * 4
     many, *alone = sorted(server.sent, key=lambda sent: "LIMIT" not in sent[1])
-    assert many[1] == MANY.format(2)
+    assert many[1] == MANY.format(3)
     assert many[2][0] == b"1"
     assert split_sequence(many[2][1] or b"") == [b"a", b"b"]
     assert many[2][2] == b"x"
@@ -92,7 +92,7 @@ def test_a_read_of_several_that_fails_is_done_row_by_row() -> None:
     names = [b"a", b"b", b"c", b"d"]
     told = merge(server, [(NODES[0], row(b"1", name, b"x")) for name in names])
     assert told == ["", "", "no answer in time", ""]
-    assert [cql for _, cql, _ in server.sent] == [MANY.format(4), ONE, ONE, ONE, ONE]
+    assert [cql for _, cql, _ in server.sent] == [MANY.format(5), ONE, ONE, ONE, ONE]
 
 
 def test_a_row_alone_that_fails_is_not_asked_for_twice() -> None:
