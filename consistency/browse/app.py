@@ -61,7 +61,7 @@ class Browser(App[int]):
         yield Static(id="head", markup=False)
         with Horizontal():
             yield self._choices()
-            yield RowList(self._marked, with_table=len(self._shelf.by_table) > 1)
+            yield RowList(self._marked)
         with ScrollableContainer(id="detail"):
             yield Static(id="row", markup=False)
         yield Input(id="words", placeholder="words: key, token, table, kind, node (Enter: done, Escape: none)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rich.cells import set_cell_size
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -18,9 +18,20 @@ from textual.strip import Strip
 from consistency.browse.shelf import Entry
 
 MARK = "*"
-_NUMBER, _KIND = 7, 18
+_NUMBER, _KIND, _TABLE = 7, 14, 14
+"""Cells that a number takes, a kind at most, and a table at least where that is not all of its name."""
 _LABEL = 400
 """A longer key is cut in the list; the detail shows all of it."""
+
+
+def _end_of(name: str, cells: int) -> str:
+    """Return a name, of one that is too long its end: what tells tables apart more often than their keyspace does."""
+    if cell_len(name) <= cells:
+        return name
+    name = name[-cells:]
+    while cell_len(name) >= cells:
+        name = name[1:]
+    return f"…{name}"
 
 
 class RowList(ScrollView, can_focus=True):
@@ -44,11 +55,12 @@ class RowList(ScrollView, can_focus=True):
     class Toggled(Message):
         """A row was marked, or is so no longer."""
 
-    def __init__(self, marked: set[int], *, with_table: bool) -> None:
+    def __init__(self, marked: set[int]) -> None:
         super().__init__(id="rows")
         self._rows: Sequence[Entry] = ()
         self._marked = marked
-        self._with_table = with_table
+        self._kind = self._table = 0
+        """Cells that the columns take; no table is named where all rows are of one."""
 
     @property
     def rows(self) -> Sequence[Entry]:
@@ -64,6 +76,9 @@ class RowList(ScrollView, can_focus=True):
         """Put other rows in; the cursor stays on its row where that is among them."""
         was = self.current
         self._rows = rows
+        self._kind = min(_KIND, max((len(kind.value) for kind in {row.kind for row in rows}), default=0)) + 2
+        tables = {row.table for row in rows}
+        self._table = max(map(cell_len, tables)) + 2 if len(tables) > 1 else 0
         self.virtual_size = Size(self._width(), len(rows))
         at = rows.index(was) if was in rows else 0
         moved = at != self.cursor
@@ -74,8 +89,7 @@ class RowList(ScrollView, can_focus=True):
 
     def _width(self) -> int:
         longest = max((len(row.label) for row in self._rows), default=0)
-        table = max((len(row.table) for row in self._rows), default=0) if self._with_table else 0
-        return 3 + _NUMBER + _KIND + table + min(longest, _LABEL)
+        return 3 + _NUMBER + self._kind + self._table + min(longest, _LABEL)
 
     def watch_cursor(self) -> None:
         """Bring the cursor into view, and say that it moved."""
@@ -103,10 +117,11 @@ class RowList(ScrollView, can_focus=True):
         segments = [
             Segment(f"{MARK if marked else ' '} ", Style(color="yellow", bold=True)),
             Segment(f"{row.number:>{_NUMBER - 1},} ", Style(dim=True)),
-            Segment(set_cell_size(row.kind.value.replace("_", " "), _KIND), Style(color="red")),
+            Segment(set_cell_size(row.kind.value.replace("_", " "), self._kind), Style(color="red")),
         ]
-        if self._with_table:
-            segments.append(Segment(f"{row.table}  "))
+        if self._table:
+            cells = min(self._table, max(_TABLE, self.size.width // 4) + 2)
+            segments.append(Segment(set_cell_size(_end_of(row.table, cells - 2), cells)))
         return [*segments, Segment(row.label[:_LABEL])]
 
     def on_click(self, event: object) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,26 @@ def test_hostile_names_neither_break_nor_move_anything(tmp_path: Path, width: in
         assert HOSTILE not in picture
 
     play(path, keys, width=width)
+
+
+def test_keys_are_seen_on_a_narrow_screen_however_long_the_tables_names_are(tmp_path: Path) -> None:
+    """Of a long name the end is shown; where all rows are of one table it takes no room at all."""
+    path, names = tmp_path / "f.jsonl", ("customer_purchase_history_by_region", "customer_purchase_history_by_month")
+    _, found = made_up(40)
+    with FindingsWriter(path, HEADER) as writer:
+        for i, row in enumerate(found.rows):
+            writer.write(replace(row.finding, keyspace="shop", table=names[i % 2]))
+
+    async def keys(pilot: Any, app: Browser) -> None:
+        rows = app.query_one(RowList)
+        lines = [rows.render_line(y).text for y in range(4)]
+        assert [("by_region" in line, "by_month" in line) for line in lines] == [(True, False), (False, True)] * 2
+        assert all(entry.label[:8] in line for entry, line in zip(rows.rows[:4], lines, strict=True))
+        rows.show(app._shelf.matching(Choice(table=f"shop.{names[0]}")))
+        await pilot.pause()
+        assert "history" not in rows.render_line(0).text
+
+    play(path, keys, width=80)
 
 
 # The command.
