@@ -33,7 +33,9 @@ from tests.unit.test_metrics import figures as metrics_in
 pytestmark = pytest.mark.cluster
 
 SECONDS = float(os.environ.get("CONSISTENCY_SOAK_SECONDS", "25"))
-PERIOD_S = 20.0 if SECONDS < 120 else 40.0
+SOAK_S = 120.0
+"""From here on nothing else runs on the machine, and how long a round takes is judged too."""
+PERIOD_S = 20.0 if SECONDS < SOAK_S else 40.0
 RUN_TIME_S = 2.0
 SETTLE_S = 2.5
 SLACK_S = 10.0
@@ -122,20 +124,29 @@ def live(cluster: RunningCluster) -> Iterator[RunningCluster]:
 
 
 class Planted:
-    """The rows that were damaged, when, and how long each took to be reported."""
+    """The rows that were damaged, when, and after how long, and how many ends of rounds, each was reported."""
 
-    def __init__(self, cluster: RunningCluster, findings: Path) -> None:
+    def __init__(self, cluster: RunningCluster, findings: Path, log: Path) -> None:
         self.cluster = cluster
         self.findings = findings
         self.at: dict[Expected, float] = {}
         self.took: dict[Expected, float] = {}
+        self.rounds: dict[Expected, int] = {}
+        self._log = log
+        self._ended = 0
+
+    def _ended_rounds(self) -> int:
+        return self._log.read_text().count('"watch.round"') if self._log.exists() else 0
 
     def add(self) -> None:
         """Damage one more row."""
-        self.at[plant(self.cluster, len(self.at))] = time.monotonic()
+        row = plant(self.cluster, len(self.at))
+        self.at[row] = time.monotonic()
+        self.rounds[row] = -self._ended_rounds()
 
     def look(self) -> None:
         """Enter what is reported by now; nothing else may be."""
+        ended, self._ended = self._ended, self._ended_rounds()
         try:
             found = {as_expected(finding) for finding in read_findings(self.findings)}
         except UsageError:  # there is no file yet
@@ -143,6 +154,7 @@ class Planted:
         assert found <= set(self.at), found - set(self.at)
         for row in found - set(self.took):
             self.took[row] = time.monotonic() - self.at[row]
+            self.rounds[row] = max(0, self.rounds[row] + ended)
 
 
 def oldest_table(ledger: Path) -> str:
@@ -160,7 +172,7 @@ def test_damage_is_reported_within_a_round_beside_writers_and_over_a_kill(
     """Planted at random moments; a kill -9 loses a slice at most, memory stays flat, SIGTERM ends it in seconds."""
     words = ["live", "--period", str(PERIOD_S), "--run-time", str(RUN_TIME_S), "--settle", str(SETTLE_S)]
     words += ["--rate", "8000", "--findings-dir", str(tmp_path)]
-    planted = Planted(live, tmp_path / "live.t.jsonl")
+    planted = Planted(live, tmp_path / "live.t.jsonl", tmp_path / "log")
     moments = random.Random(7)
     memory: list[float] = []
     rounds: list[float] = []
@@ -187,13 +199,13 @@ def test_damage_is_reported_within_a_round_beside_writers_and_over_a_kill(
                 time.sleep(0.5)
                 planted.look()
                 memory.append(watch.memory_mb)
-            limit = 4 * PERIOD_S + SLACK_S
+            limit = 8 * PERIOD_S
             eventually(lambda: planted.look() or len(planted.took) == len(planted.at), limit, "the last report")
             rounds += [event["seconds"] for event in watch.events("watch.round")]
             # The file of findings is written a moment before the board is.
             counted = ("consistency_divergent_rows", "live", "t")
             eventually(lambda: watch.metrics[counted] == len(planted.at), 5, "the same count on the board")
-            assert watch.metrics["consistency_oldest_clean_pass_age_seconds", "live", "quiet"] < 4 * PERIOD_S
+            assert watch.metrics["consistency_oldest_clean_pass_age_seconds", "live", "quiet"] < 8 * PERIOD_S
             ended_s = watch.end()
     third = len(memory) // 3
     before, after = sum(memory[:third]) / third, sum(memory[-third:]) / third
@@ -205,8 +217,11 @@ def test_damage_is_reported_within_a_round_beside_writers_and_over_a_kill(
         f"{slowest:.1f} s, the longest of {len(rounds)} rounds {longest:.1f} s; memory {before:.0f} MB in the first "
         f"third, {after:.0f} MB in the last; ended {ended_s:.1f} s after SIGTERM",
     )
-    assert longest <= PERIOD_S + RUN_TIME_S + SLACK_S
-    assert slowest <= max(longest, PERIOD_S) + RUN_TIME_S + SETTLE_S + SLACK_S
+    # Planted after its range was read, a row is found before the next round ends, however busy the machine is.
+    assert max(planted.rounds.values()) <= 1
+    if SECONDS >= SOAK_S:
+        assert longest <= PERIOD_S + RUN_TIME_S + SLACK_S
+        assert slowest <= max(longest, PERIOD_S) + RUN_TIME_S + SETTLE_S + SLACK_S
     assert after <= before * 1.1 + 15
     assert ended_s < 5
 
