@@ -150,21 +150,21 @@ def _print_alike(console: Console, found: Explanation, show: ValueText) -> None:
 def _print_replicas(console: Console, found: Explanation) -> None:
     """Say of every node what it lacks, or that it lacks nothing."""
     lines: list[tuple[str, str, str]] = []
-    holders = sum(state is not None for state in found.states.values())
     # Where most have no such row, who is right is not for us to mark: they may know of a delete.
-    lost = ("x", "lacks the row") if 2 * holders > len(found.states) else ("?", "lacks the row, or knows of its delete")
+    unsure = 2 * sum(state is not None for state in found.states.values()) <= len(found.states)
     for node, state in found.states.items():
         lacking = [] if state is None else found.lacks(node)
         if state is None and not found.gone:
-            lines.append((lost[0], safe(node), lost[1]))
+            what = "lacks the row, or knows of its delete" if unsure else "lacks the row"
+            lines.append(("?" if unsure else "x", safe(node), what))
         elif lacking:
             lines.append(("x", safe(node), f"is behind in {', '.join(safe(n) for n in lacking)}"))
         elif state is not None:
             whole = all(held is not None for held in found.states.values())
-            sure = whole or found.contested()
-            lines.append(
-                ("=" if sure or lost[0] == "x" else "?", safe(node), "is up to date" if sure else "holds the row")
-            )
+            if whole or found.contested():
+                lines.append(("=", safe(node), "is up to date"))
+            else:
+                lines.append(("?" if unsure else "=", safe(node), "holds the row"))
     for node, state in found.strangers.items():
         what = "no longer holds the row" if state is None else "holds the row and does not own its token range"
         lines.append(("=" if state is None else "x", safe(node), what))
