@@ -27,7 +27,7 @@ from tenacity import (
 )
 
 from consistency.access import ReadLimits
-from consistency.driver import Connection
+from consistency.connection import Connection
 from consistency.errors import ReplicaError
 from consistency.replicas import CqlReader
 from consistency.ring import Node

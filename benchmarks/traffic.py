@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from benchmarks.bed import KEYSPACE, connected
-from consistency.driver import Connection
+from consistency.connection import Connection
 from consistency.errors import ReplicaError
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings

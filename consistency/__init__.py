@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from consistency.access import ReadLimits
     from consistency.api import AuditReport, audit, begin_check, check, connection_settings, preflight
-    from consistency.checking import CheckOptions
     from consistency.errors import (
         ConnectError,
         ConsistencyError,
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from consistency.settings import ConnectionSettings, TlsSettings
     from consistency.takedown import Answer, Preflight
     from consistency.takedown_facts import PreflightOptions
+    from consistency.tasks import CheckOptions
     from consistency.throttle import Politeness
     from consistency.verdict import Coverage, ExitCode, Verdict
 
@@ -41,7 +41,7 @@ __version__ = "0.1.0"
 _FROM = {
     "access": ("ReadLimits",),
     "api": ("AuditReport", "audit", "begin_check", "check", "connection_settings", "preflight"),
-    "checking": ("CheckOptions",),
+    "tasks": ("CheckOptions",),
     "errors": (
         "ConnectError",
         "ConsistencyError",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from consistency.driver import Connection
+from consistency.connection import Connection
 from consistency.errors import (
     NotProvenLocal,
     ReplicaError,
@@ -74,6 +74,7 @@ class PinnedAccess:
             await self.connection.execute(node, easy)
         except ReplicaError as error:
             self._down_until[node] = time.monotonic() + self.limits.down_for_s
+            self.connection.drop(node)
             msg = f"{node}: up but silent: it does not even answer a read of system.local"
             raise ReplicaUnavailable(msg) from error
 

@@ -20,7 +20,7 @@ from typing import Any
 from consistency.access import ReadLimits
 from consistency.auditing import judge_replication
 from consistency.calling import run, stopping
-from consistency.checking import CheckOptions, plenty, run_check
+from consistency.checking import plenty, run_check
 from consistency.errors import UsageError
 from consistency.ledger import open_ledger
 from consistency.lock import one_run
@@ -36,6 +36,7 @@ from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings, GivenOptions, load_settings
 from consistency.takedown import Preflight
 from consistency.takedown_facts import PreflightOptions, open_look, run_preflight
+from consistency.tasks import CheckOptions
 from consistency.verdict import ExitCode
 
 AUDIT_SCHEMA_VERSION = 1

@@ -30,6 +30,14 @@ def judge_nodes(ring: Ring) -> Iterator[Violation]:
         yield from _down(node)
         yield from _on_the_move(node)
     yield from _mixed_versions(present)
+    yield from judge_agreement(ring)
+
+
+def judge_agreement(ring: Ring) -> Iterator[Violation]:
+    """Report what only some of the nodes say; an error where they disagree on the schema, or on who owns what."""
+    for doubt in ring.doubts:
+        grave = doubt.kind == "schema_disagreement" or bool(ring.views)
+        yield Violation(doubt.kind, "", doubt.detail, doubt.remedy, Severity.ERROR if grave else Severity.WARNING)
 
 
 def _down(node: Node) -> Iterator[Violation]:

@@ -18,6 +18,9 @@ Pure: it reads a ring and the keyspaces' replication, nothing else. What can be 
     uneven_ownership       warning    a node holds far more or less than the mean of its DC
     transient_replication  warning    replicas that hold no full copy
     unknown_strategy       warning    a strategy whose placement is not known here
+    schema_disagreement    error      nodes have several schemas
+    peers_disagree         error      a node says otherwise of another one than all (ranges the same: warning)
+    stale_peer             error      a node lists one that the others do not know (ranges the same: warning)
     node_joining, node_leaving, node_moving, mixed_versions
                            warning    the cluster is changing
 
@@ -54,6 +57,9 @@ KINDS = (
     "rf_below_minimum",
     "simple_strategy",
     "node_down",
+    "schema_disagreement",
+    "peers_disagree",
+    "stale_peer",
     "owner_holds_nothing",
     "under_replicated",
     "dc_without_replicas",

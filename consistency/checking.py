@@ -7,65 +7,35 @@ import contextlib
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import datetime, timezone
-from pathlib import Path
 
 from consistency import __version__
 from consistency.audit_holdings import judge_holdings
+from consistency.audit_nodes import judge_agreement
 from consistency.auditing import gravest_first, judge_replication
-from consistency.choose import choose
+from consistency.changes import RING_CHANGED, Changes
 from consistency.classify import finding, judge_row
 from consistency.diagnose import CauseCounter
-from consistency.drift import change
-from consistency.errors import ConsistencyError, UsageError
+from consistency.errors import UsageError
 from consistency.findings import Finding, FindingsWriter, Header, Kind, to_blame
 from consistency.hollow import Owned
 from consistency.nonowners import NonOwnerScan
 from consistency.observer import Observer, Silent
 from consistency.reader import Clock, ClusterReader
-from consistency.reading import Depth, Route
 from consistency.recording import Recorder, RunFacts
-from consistency.report import Report, TableReport, Violation, not_scanned
-from consistency.ring import Arc, Node, Ring, around
-from consistency.scan import Scan, ScanOptions, TableTask
+from consistency.report import Report, Severity, TableReport, Violation, not_scanned
+from consistency.ring import Node, Ring
+from consistency.scan import Scan, TableTask
 from consistency.schema import Keyspace, Table
 from consistency.scope import Scope, choose_tables
-from consistency.settle import DEFAULT_WINDOW_S, Outcome, Settled, Settler
+from consistency.settle import Outcome, Settled, Settler
 from consistency.slices import scan_slice
+from consistency.tasks import CheckOptions, Tasks
 
 _TOP_FINDINGS = 20
-_DRIFT_S = 10.0
+_LAST_LOOK_S = 10.0
 """How long an interrupted run waits for the ring and the schema."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckOptions:
-    """What to check and how; None leaves the choice to the tool. As the options of `consistency check`."""
-
-    names: tuple[str, ...] = ()
-    depth: Depth | None = None
-    route: Route | None = None
-    dc: str | None = None
-    """Compare the replicas of this data centre only."""
-    views: bool = False
-    non_owners: bool = False
-    findings: Path | None = None
-    """Where all findings are written, one JSON object a line; mode 0600, no values."""
-    settle_window_s: float = DEFAULT_WINDOW_S
-    """For how many seconds a difference must last before it is claimed."""
-    rf_minimum: int = 3
-    run_time_s: float | None = None
-    """Begin no further range after this long; the ranges read longest ago come first."""
-    run_id: str | None = None
-    """The name the report gives itself; one is drawn where none is given."""
-    scan: ScanOptions = field(default_factory=ScanOptions)
-    only_tokens: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    """By `keyspace.table`: the tokens of the partitions to check, for tables of which no more is wanted."""
-
-    def __post_init__(self) -> None:
-        if self.non_owners and self.run_time_s is not None:
-            raise UsageError("--non-owners reads whole tables and cannot be cut into slices: leave out --run-time")
 
 
 async def plenty() -> None:
@@ -140,13 +110,14 @@ class _Run:
         self._top: list[Finding] = []
         self._scans: dict[str, Scan] = {}
         self._refused: list[TableReport] = []
-        self._arcs_of: dict[str, tuple[Arc, ...]] = {}
 
     async def prepare(self) -> None:
         """Read ring and schema, resolve the scope, open the findings file."""
         self._ring: Ring = await self._reader.ring()
         self._causes = CauseCounter([token for token, _ in self._ring.owners])
         self._schema: Mapping[str, Keyspace] = await self._reader.schema()
+        self._tasks = Tasks(self._reader, self._ring, self._schema, self._options)
+        self._changes = Changes(self._reader, self._clock, (self._ring, self._schema), self._reader.sees_masked)
         self._scope: Scope = choose_tables(self._schema, self._options.names, views=self._options.views)
         if self._options.dc is not None and self._options.dc not in self._ring.datacenters:
             msg = f"--dc {self._options.dc}: the ring has no such DC; it has {', '.join(self._ring.datacenters)}"
@@ -179,7 +150,7 @@ class _Run:
                 self._observer.settling(self._settler.waiting)
                 await asyncio.wait({settling}, timeout=0.2)
             settling.result()
-            await self._look_for_drift()
+            await self._look_for_changes()
         finally:
             scanning.cancel()
             settling.cancel()
@@ -198,45 +169,12 @@ class _Run:
         """Decide how each table is read; one that cannot be is reported as skipped, with the reason."""
         tasks: list[TableTask] = []
         for table in self._scope.tables:
-            task = await self._masked(table) or self._task(table)
+            task = await self._tasks.task(table)
             if isinstance(task, TableTask):
                 tasks.append(task)
             else:
                 self._refused.append(not_scanned(table.keyspace, table.name, task))
         return tasks
-
-    async def _masked(self, table: Table) -> str:
-        """Say why a table with masked columns cannot be compared: a role without UNMASK reads and hashes the mask."""
-        hidden = [c.name for c in table.columns if c.masked]
-        if not hidden or await self._reader.sees_masked(table):
-            return ""
-        grant = f"GRANT UNMASK ON TABLE {table.quoted} TO our role"
-        return f"{', '.join(hidden)} masked for our role, so differences would not be seen; run: {grant}"
-
-    def _task(self, table: Table) -> TableTask | str:
-        keyspace = self._schema[table.keyspace]
-        if keyspace.replication.transient:
-            return "transient replication: its transient replicas hold no full copy to compare"
-        arcs = self._arcs(keyspace)
-        if table.full_name in self._options.only_tokens:
-            arcs = around(arcs, self._options.only_tokens[table.full_name])
-        if not any(len(arc.replicas) > 1 for arc in arcs):
-            return "one replica: there is nothing to compare it with"
-        choice = choose(table, self._reader.capabilities, self._options.depth, self._options.route)
-        if choice.reading is None or choice.route is None:
-            return choice.refusal
-        nodes = {node for arc in arcs for node in arc.replicas}
-        locality = "+".join(sorted({self._reader.locality(node).value for node in nodes}))
-        return TableTask(choice.reading, choice.route, arcs, locality)
-
-    def _arcs(self, keyspace: Keyspace) -> tuple[Arc, ...]:
-        if keyspace.name not in self._arcs_of:
-            arcs = self._ring.arcs(keyspace.replication)
-            if self._options.dc is not None:
-                kept = [Arc(tuple(n for n in a.replicas if n.dc == self._options.dc), a.ranges) for a in arcs]
-                arcs = tuple(arc for arc in kept if arc.replicas)
-            self._arcs_of[keyspace.name] = arcs
-        return self._arcs_of[keyspace.name]
 
     def _begin(self, task: TableTask) -> Scan:
         scan = Scan(task, self._reader, self._clock, self._settler, self._options.scan, self._observer)
@@ -248,16 +186,17 @@ class _Run:
         if self._options.non_owners:
             # The arcs name the owners of one DC alone where a DC was named; elsewhere nobody could be judged.
             nodes = [n for n in self._ring.nodes if self._options.dc in (None, n.dc)]
-            await NonOwnerScan(self._reader, self._clock, nodes, self._report_finding).run(scan)
+            await NonOwnerScan(self._reader, self._clock, nodes, self._report_stray).run(scan)
 
     async def _take(self, outcome: Outcome) -> None:
         """Enter what the settler found out about one row."""
-        table = outcome.reading.table
+        table, token = outcome.reading.table, outcome.name.token
         if not isinstance(outcome, Settled):
-            self._unsettled[table.full_name] += 1
-            ledger = self._scans[table.full_name].ledger
-            if ledger is not None:
-                ledger.unjudged.add(ledger.leaf_of(outcome.name.token))
+            self._leave_unsettled(table, token)
+            return
+        await self._changes.after(outcome.read_at)
+        if reason := self._changes.of_row(table, token):
+            self._leave_unsettled(table, token, reason)
             return
         judgement = judge_row(
             outcome.reading,
@@ -266,6 +205,24 @@ class _Run:
             max_skew_s=self._options.scan.max_skew_s,
         )
         await self._report_finding(finding(outcome.reading, outcome.name, outcome.states, outcome.unread, judgement))
+
+    def _leave_unsettled(self, table: Table, token: int, reason: str = "") -> None:
+        """Count a row that could not be judged; a reason holds for the whole leaf, which then counts as failed."""
+        self._unsettled[table.full_name] += 1
+        ledger = self._scans[table.full_name].ledger
+        if ledger is None:
+            return
+        leaf = ledger.leaf_of(token)
+        ledger.unjudged.add(leaf)
+        if reason:
+            ledger.fail(leaf, reason)
+
+    async def _report_stray(self, found: Finding) -> None:
+        """Report a row on a node that does not own it, unless ranges have changed hands meanwhile."""
+        scan = self._scans[f"{found.keyspace}.{found.table}"]
+        await self._changes.after(self._clock.monotonic())
+        if not self._changes.of_row(scan.task.reading.table, found.token):
+            await self._report_finding(found)
 
     async def _report_finding(self, found: Finding) -> None:
         self._writer.write(found)
@@ -284,28 +241,29 @@ class _Run:
         self._observer.found(found)
         await self._room()
 
-    async def _look_for_drift(self, limit_s: float | None = None) -> None:
-        """Take back what was said of a ring or a table that changed while it was scanned."""
-        try:
-            ring, schema = await asyncio.wait_for(self._described_now(), limit_s)
-        except (ConsistencyError, asyncio.TimeoutError) as error:
-            for scan in self._scans.values():
-                scan.invalidate(f"whether the ring or the schema changed during the scan could not be read: {error}")
-            return
+    async def _look_for_changes(self, limit_s: float | None = None) -> None:
+        """Take back what was said of ranges or tables that changed while they were scanned."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            # Without the latest description nothing can be believed, and `of_table` says so.
+            await asyncio.wait_for(self._last_look(), limit_s)
         for scan in self._scans.values():
-            changed = change(scan.task.reading.table, (self._ring, self._schema), (ring, schema))
-            if changed:
-                scan.invalidate(f"{changed} during the scan; run the check again")
+            table = scan.task.reading.table
+            if reason := self._changes.of_table(table):
+                scan.invalidate(reason)
+            elif scan.ledger is not None:
+                scan.ledger.fail_within(self._changes.moved(table), f"{RING_CHANGED}; run the check again")
 
-    async def _described_now(self) -> tuple[Ring, Mapping[str, Keyspace]]:
-        return await asyncio.gather(self._reader.ring_now(), self._reader.schema())
+    async def _last_look(self) -> None:
+        self._changes.begin_look()
+        await self._changes.masks([scan.task.reading.table for scan in self._scans.values()])
+        await self._changes.look()
 
     async def finish(self, *, interrupted: bool) -> Report:
         """Close the findings file and build the report from what was counted."""
         self._writer.close()
         if interrupted and self._recorder is not None:
             # What was read before the interrupt counts later only where nothing changed under it.
-            await self._look_for_drift(_DRIFT_S)
+            await self._look_for_changes(_LAST_LOOK_S)
         tables = [*self._refused, *self._not_reached(), *self._unreadable()]
         tables += [self._table_report(scan) for scan in self._scans.values()]
         tables.sort(key=lambda t: (t.keyspace, t.table))
@@ -345,7 +303,7 @@ class _Run:
     def _owned(self) -> Owned:
         """Return how many rows each scanned table has, and the most of the ring that each replica owns of any."""
         shares: dict[str, float] = {}
-        for arcs in self._arcs_of.values():
+        for arcs in self._tasks.arcs_of.values():
             here: dict[str, float] = defaultdict(float)
             for arc in arcs:
                 for node in arc.replicas:
@@ -383,7 +341,9 @@ class _Run:
             rf_minimum=self._options.rf_minimum,
             with_nodes=False,
         )
-        return tuple(sorted((*found, *self._empty_owners()), key=gravest_first))
+        # What the nodes disagree on is unknown, and the coverage says so: here it is named.
+        named = (replace(v, severity=Severity.WARNING) for v in judge_agreement(self._ring))
+        return tuple(sorted((*found, *named, *self._empty_owners()), key=gravest_first))
 
     def _empty_owners(self) -> tuple[Violation, ...]:
         held: dict[str, dict[tuple[str, Node], int]] = defaultdict(dict)

@@ -94,6 +94,13 @@ class CqlType:
         return not self.frozen and (self.is_collection or self.name == "udt")
 
     @property
+    def fields_of_user_types(self) -> tuple[str, ...]:
+        """Every user type's fields and their types: its name alone does not tell when it is altered."""
+        pairs = zip(self.fields, self.args, strict=True) if self.fields else ()
+        own = tuple(f"{field} {arg.cql}" for field, arg in pairs)
+        return own + tuple(text for arg in self.args for text in arg.fields_of_user_types)
+
+    @property
     def cql(self) -> str:
         """The type as CQL, spelled as system_schema spells it."""
         bare = self._bare_cql()

@@ -1,39 +1,43 @@
-"""The one module that imports cassandra-driver: connect, pin a statement to one node, get raw pages back.
+"""The one module that imports cassandra-driver: open a connection to one place, learn which node answers, ask it.
 
-Three things the driver does not offer are added here, each at a seam it does offer:
+The driver's own sessions and pools are not used: they choose a host by its address, and an address proves
+nothing (a load balancer, a service name, one broadcast address for all). A `Channel` is one connection whose
+node said its host id on that very connection before anything else was asked. Two things are added that the
+driver does not offer, each at a seam that it does offer:
 
 * Rows are not decoded. A page keeps the server's bytes (a protocol handler whose RESULT message stops
   after the metadata), so hashing costs nothing per row and no odd value can fail to decode.
 * `now_in_seconds` of native protocol v5: all replicas judge TTLs at the same instant, so that a cell which
-  expires during the scan expires for all of them, and remaining TTLs can be hashed. The driver has no name
-  for it; it travels as a private key of the custom payload and is put into the frame by the encoder.
-* Values are bound as the bytes they already are.
+  expires during the scan expires for all of them, and remaining TTLs can be hashed.
 
-A Cluster of the caller's gets an execution profile and two sessions of ours, and is left as it was.
+Of a Cluster of the caller's, what it says of logins, TLS and sockets is used; it is not connected by us, and
+left as it was.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import socket
+from collections.abc import Sequence
 from typing import Any
 
 import cassandra
 from cassandra import protocol
 from cassandra.auth import AuthProvider, PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, ResponseFuture
-from cassandra.connection import ConnectionException, DefaultEndPoint
+from cassandra.cluster import Cluster, NoHostAvailable
+from cassandra.connection import (
+    ConnectionBusy,
+    ConnectionException,
+    DefaultEndPoint,
+    ProtocolVersionUnsupported,
+)
 from cassandra.metadata import Murmur3Token
-from cassandra.policies import ConstantReconnectionPolicy, FallthroughRetryPolicy, RoundRobinPolicy
-from cassandra.query import BoundStatement, PreparedStatement, SimpleStatement, dict_factory
 
 from consistency.errors import (
     ConnectError,
-    PageTooLarge,
     ReplicaError,
     ReplicaForbidden,
     ReplicaOverloaded,
@@ -43,12 +47,19 @@ from consistency.errors import (
 )
 from consistency.refusals import codes_in, connect_error, first_line, read_failure, refusal
 from consistency.ring import Node
-from consistency.settings import ConnectionSettings
-from consistency.waiting import answer, at_most, until_pooled
+from consistency.settings import ConnectionSettings, Place
+from consistency.waiting import in_thread
 from consistency.wire import INT, ONE, Page, Statement, Timed
 
-_NOW_PAYLOAD = "consistency.now_in_seconds"
-_CLOSE_S = 2.0
+_WHO = "SELECT host_id FROM system.local"
+_NEWEST, _OLDEST = 5, 4
+"""Versions of the native protocol, of which 5 came with Cassandra 4.0."""
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *((socket.IPPROTO_TCP, getattr(socket, name), value)
+      for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)) if hasattr(socket, name)),
+)  # fmt: skip
+"""Notice within a minute that a firewall dropped a connection that was idle while a check was paused."""
 
 
 class _RawRows(protocol.ResultMessage):  # type: ignore[misc]
@@ -71,255 +82,217 @@ class _RawRows(protocol.ResultMessage):  # type: ignore[misc]
 
 
 class _RawHandler(protocol.ProtocolHandler):  # type: ignore[misc]
-    """Raw rows in, timed requests out."""
+    """Decodes answers up to their rows."""
 
     message_types_by_opcode = {  # noqa: RUF012 - the driver's own attribute
         **protocol.ProtocolHandler.message_types_by_opcode,
         _RawRows.opcode: _RawRows,
     }
 
-    @classmethod
-    def encode_message(
-        cls,
-        msg: Any,
-        stream_id: int,
-        protocol_version: int,
-        compressor: Any,
-        allow_beta_protocol_version: bool,  # noqa: FBT001
-    ) -> bytes:
-        now = (msg.custom_payload or {}).get(_NOW_PAYLOAD)
-        wire = msg if now is None else Timed(msg, now, prepared=not isinstance(msg, protocol.QueryMessage))
-        encoded: bytes = super().encode_message(
-            wire, stream_id, protocol_version, compressor, allow_beta_protocol_version
-        )
-        return encoded
 
+class Channel:
+    """One open connection to one node.
 
-class Connection:
-    """An open cluster connection with a raw session, and a decoding one for system tables."""
+    `host_id` is what the node answered on this connection when asked who it is, before anything else was asked;
+    `place` is where it was reached. Every method raises a driver's exception; `translate` names it.
+    """
 
-    def __init__(self, settings: ConnectionSettings, cluster: Any, raw: Any, decoded: Any, profile: Any) -> None:
-        self._settings = settings
-        self._cluster = cluster
-        self._raw = raw
-        self._decoded = decoded
-        self._profile = profile
-        self.sent, self.answered = Counter[tuple[str, int]](), Counter[tuple[str, int]]()  # by address and port
+    def __init__(self, place: Place, connection: Any, host_id: str) -> None:
+        self.place = place
+        self.host_id = host_id
+        self._connection = connection
         self._prepared: dict[str, Any] = {}
-        self._silent: set[tuple[str, int]] = set()
-        self._most_rows = 2**31 - 1
 
-    @classmethod
-    async def open(cls, settings: ConnectionSettings) -> Connection:
-        """Connect, or raise ConnectError with one line that says which host refused and why."""
-        return await asyncio.to_thread(cls._open, settings)
+    @property
+    def usable(self) -> bool:
+        """Whether the connection is still there, as far as is known."""
+        return not (self._connection.is_defunct or self._connection.is_closed)
 
-    @classmethod
-    def _open(cls, settings: ConnectionSettings) -> Connection:
-        # The driver logs the server's warnings, which can quote a query with its key.
-        logging.getLogger("cassandra").addHandler(logging.NullHandler())
-        logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
-        cluster, profile = _cluster(settings)
-        sessions: list[Any] = []
-        try:
-            sessions += [cluster.connect(), cluster.connect()]
-        except Exception as error:
-            _leave(settings, cluster, sessions, profile)
-            raise _connect_error(settings, error) from error
-        decoded, raw = sessions
-        raw.client_protocol_handler = _RawHandler
-        for session in sessions:
-            until_pooled(cluster, session)
-        return cls(settings, cluster, raw, decoded, profile)
-
-    async def close(self) -> None:
-        """Close every connection of ours; what waits for a silent node is left behind."""
-        await at_most(
-            _CLOSE_S, lambda: _leave(self._settings, self._cluster, (self._raw, self._decoded), self._profile)
-        )
+    @property
+    def logged_in(self) -> bool:
+        """Whether the server asked for a login: one that does not takes no notice of user and password."""
+        return getattr(self._connection.authenticator, "server_authenticator_class", None) is not None
 
     @property
     def protocol_version(self) -> int:
-        """The native protocol spoken; `now_in_seconds` needs 5."""
-        return int(self._cluster.protocol_version)
+        """The native protocol spoken."""
+        return int(self._connection.protocol_version)
 
-    @property
-    def username(self) -> str | None:
-        """The role that was logged in with, None without a login, empty where a provider does not say."""
-        provider = self._cluster.auth_provider
-        return None if provider is None else self._settings.username or str(getattr(provider, "username", None) or "")
+    def close(self) -> None:
+        """End the connection; whoever waits for an answer on it gets an error."""
+        self._connection.close()
+        self._connection.error_all_requests(ConnectionException("closed by us", self._connection.endpoint))
 
-    async def execute(self, node: Node, statement: Statement) -> Page:
-        """Run one statement with `node` as its coordinator and return its page undecoded."""
-        page_rows = min(statement.page_size, self._most_rows)
-        bound = await self._bound(node, replace(statement, page_size=page_rows))
-        future = self._submit(self._raw, node, bound, statement)
+    async def page(self, statement: Statement, page_rows: int) -> Page:
+        """Run a statement and return its page undecoded."""
+        message = await self._message(statement, page_rows)
+        message.tracing = statement.trace
+        if statement.now_s is not None:
+            prepared = isinstance(message, protocol.ExecuteMessage)
+            message = Timed(message, INT.pack(statement.now_s), prepared=prepared)
         try:
-            result = await self._answer(node, future, statement.timeout_s)
-        except PageTooLarge as error:
-            self._learn(error, page_rows)
-            return await self.execute(node, statement)
-        rows = result.current_rows
-        count, width, body = rows[0] if rows else (0, 0, b"")
-        traces = future.get_query_trace_ids() if statement.trace else []
-        return Page(count, width, body, result.paging_state, traces[-1].bytes if traces else None)
+            result = await self._ask(message, statement.timeout_s, _RawHandler)
+        except protocol.PreparedQueryNotFound:
+            # The server drops prepared statements when the schema changes, or for want of memory.
+            del self._prepared[statement.cql]
+            return await self.page(statement, page_rows)
+        count, width, body = result.parsed_rows[0] if getattr(result, "parsed_rows", None) else (0, 0, b"")
+        trace_id = result.trace_id if statement.trace else None
+        return Page(count, width, body, result.paging_state, None if trace_id is None else trace_id.bytes)
 
-    async def select(
-        self, node: Node, cql: str, *, consistency: int = ONE, timeout_s: float = 30.0
-    ) -> list[Mapping[str, Any]]:
-        """Run a query on a system table through `node` and return decoded rows, all pages of them."""
-        page_rows = min(2000, self._most_rows)
-        statement = SimpleStatement(cql, consistency_level=consistency, fetch_size=page_rows)
-        rows: list[Mapping[str, Any]] = []
-        state: bytes | None = None
-        while True:
-            plain = Statement(cql, paging_state=state, timeout_s=timeout_s)
-            try:
-                result = await self._answer(node, self._submit(self._decoded, node, statement, plain), timeout_s)
-            except PageTooLarge as error:
-                self._learn(error, page_rows)
-                return await self.select(node, cql, consistency=consistency, timeout_s=timeout_s)
-            rows.extend(result.current_rows)
-            state = result.paging_state
-            if state is None:
-                return rows
+    async def decoded(
+        self, cql: str, consistency: int, page_rows: int, state: bytes | None, timeout_s: float
+    ) -> tuple[list[dict[str, Any]], bytes | None]:
+        """Run a query on a system table; return one page of decoded rows and where to go on, None at the end."""
+        message = protocol.QueryMessage(cql, consistency, fetch_size=page_rows, paging_state=state)
+        result = await self._ask(message, timeout_s, protocol.ProtocolHandler)
+        names = result.column_names or ()
+        return [dict(zip(names, row, strict=True)) for row in result.parsed_rows or ()], result.paging_state
 
-    def _learn(self, error: PageTooLarge, asked: int) -> None:
-        """Ask for no more rows a page than a guardrail allows, of any node; what is not allowed even so is refused."""
-        if error.most >= asked:
-            raise error
-        self._most_rows = min(self._most_rows, error.most)
-
-    async def _answer(self, node: Node, future: Any, timeout_s: float) -> Any:
-        place = node.address, node.port
-        try:
-            result = await _result(node, future, timeout_s)
-        except ReplicaTimeout:
-            self._silent.add(place)
-            raise
-        else:
-            self._silent.discard(place)
-            return result
-        finally:
-            self.answered[place] += 1
-
-    def known_hosts(self) -> tuple[tuple[str, int], ...]:
-        """Return `(address, port)` of every host the driver knows: connected ones first, silent and lost ones last."""
-        hosts = self._cluster.metadata.all_hosts()
-        places = {(host.endpoint.address, host.endpoint.port): not host.is_up for host in hosts}
-        return tuple(sorted(places, key=lambda place: (places[place], place in self._silent)))
-
-    async def _bound(self, node: Node, statement: Statement) -> Any:
+    async def _message(self, statement: Statement, page_rows: int) -> Any:
+        level, state = statement.consistency, statement.paging_state
         if not statement.values:
-            return SimpleStatement(
-                statement.cql, consistency_level=statement.consistency, fetch_size=statement.page_size
-            )
-        prepared = await self._prepare(node, statement.cql, statement.timeout_s)
-        bound = BoundStatement(prepared)
-        bound.values = list(statement.values)
-        bound.consistency_level = statement.consistency
-        bound.fetch_size = statement.page_size
-        return bound
-
-    async def _prepare(self, node: Node, cql: str, timeout_s: float) -> Any:
-        """Prepare a statement on the node that it is for: another one may be silent."""
-        if cql not in self._prepared:
-            message = protocol.PrepareMessage(query=cql)
-            future = ResponseFuture(self._raw, message, query=None, timeout=timeout_s, host=self._host(node))
-            future.send_request()
-            answered = (await _result(node, future, timeout_s)).one()
-            prepared = PreparedStatement.from_message(
-                answered.query_id, answered.bind_metadata, answered.pk_indexes, self._cluster.metadata, cql, None,
-                self.protocol_version, answered.column_metadata, answered.result_metadata_id,
-            )  # fmt: skip
-            # From there the driver prepares it on the other nodes, each when it is first used.
-            self._cluster.add_prepared(answered.query_id, prepared)
-            self._prepared[cql] = prepared
-        return self._prepared[cql]
-
-    def _submit(self, session: Any, node: Node, bound: Any, statement: Statement) -> Any:
-        payload = None if statement.now_s is None else {_NOW_PAYLOAD: INT.pack(statement.now_s)}
-        self.sent[node.address, node.port] += 1
-        return session.execute_async(
-            bound,
-            trace=statement.trace,
-            custom_payload=payload,
-            timeout=statement.timeout_s,
-            paging_state=statement.paging_state,
-            host=self._host(node),
-            execution_profile=self._profile,
+            return protocol.QueryMessage(statement.cql, level, fetch_size=page_rows, paging_state=state)
+        prepared = await self._prepare(statement.cql, statement.timeout_s)
+        return protocol.ExecuteMessage(
+            prepared.query_id,
+            list(statement.values),
+            level,
+            fetch_size=page_rows,
+            paging_state=state,
+            result_metadata_id=prepared.result_metadata_id,
         )
 
-    def _host(self, node: Node) -> Any:
-        host = self._cluster.metadata.get_host(DefaultEndPoint(node.address, node.port))
-        if host is None:
-            msg = f"{node}: the driver does not know this node; is its native transport running?"
-            raise ReplicaUnavailable(msg)
-        return host
+    async def _prepare(self, cql: str, timeout_s: float) -> Any:
+        if cql not in self._prepared:
+            message = protocol.PrepareMessage(query=cql)
+            self._prepared[cql] = await self._ask(message, timeout_s, protocol.ProtocolHandler)
+        return self._prepared[cql]
+
+    async def _ask(self, message: Any, timeout_s: float, handler: Any) -> Any:
+        """Send one message and await its answer; an error of the server's is raised."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Any] = loop.create_future()
+        connection = self._connection
+
+        def arrived(response: Any) -> None:  # on the driver's thread
+            with connection.lock:
+                connection.in_flight -= 1
+            with contextlib.suppress(RuntimeError):  # the loop is gone: the run was interrupted
+                loop.call_soon_threadsafe(_settle, answered, response)
+
+        with connection.lock:
+            connection.in_flight += 1
+            request_id = connection.get_request_id()
+        try:
+            connection.send_msg(message, request_id, arrived, decoder=handler.decode_message)
+        except BaseException:
+            with connection.lock:
+                connection.in_flight -= 1
+            raise
+        try:
+            response = await asyncio.wait_for(answered, timeout_s)
+        finally:
+            if not answered.done() or answered.cancelled():
+                self._leave(request_id)
+        if isinstance(response, Exception | protocol.ErrorMessage):
+            raise response.to_exception() if hasattr(response, "to_exception") else response
+        return response
+
+    def _leave(self, request_id: int) -> None:
+        """Wait for an answer no longer: its stream is free again once the server has answered all the same."""
+        connection = self._connection
+        with connection.lock:
+            if connection._requests.pop(request_id, None) is not None:  # noqa: SLF001 - as the driver's ResponseFuture
+                connection.orphaned_request_ids.add(request_id)
 
 
-async def _result(node: Node, future: Any, timeout_s: float) -> Any:
-    try:
-        return await answer(future, timeout_s)
-    except Exception as error:
-        raise translate(node, error) from error
+def _settle(future: asyncio.Future[Any], response: Any) -> None:
+    if not future.done():
+        future.set_result(response)
 
 
-def _cluster(settings: ConnectionSettings) -> tuple[Any, Any]:
-    """Return a cluster to open sessions of, and the name of the execution profile that is ours."""
-    profile = ExecutionProfile(
-        load_balancing_policy=RoundRobinPolicy(),
-        retry_policy=FallthroughRetryPolicy(),
-        row_factory=_rows_as_they_are,
-        request_timeout=30.0,
-    )
+class Dialer:
+    """Opens channels with the login, TLS and protocol of some settings."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        # The driver logs the server's warnings, which can quote a query with its key.
+        logging.getLogger("cassandra").addHandler(logging.NullHandler())
+        logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
+        self.settings = settings
+        self._cluster = _cluster(settings)
+        self._cluster.connection_class.initialize_reactor()
+        theirs = settings.protocol or self._cluster.protocol_version
+        self._fixed = settings.protocol is not None
+        self._version = int(theirs) if theirs <= _NEWEST else _NEWEST
+
+    @property
+    def contact_points(self) -> tuple[Place, ...]:
+        """Where to begin: the settings' hosts, or those that a Cluster of the caller's knows."""
+        if self.settings.cluster is None:
+            return self.settings.contact_points
+        known = [host.endpoint for host in self._cluster.metadata.all_hosts()] or self._cluster.endpoints_resolved
+        return tuple((endpoint.address, endpoint.port) for endpoint in known)
+
+    @property
+    def username(self) -> str:
+        """The role logged in with, empty where a provider does not say."""
+        provider = self._cluster.auth_provider
+        return self.settings.username or str(getattr(provider, "username", None) or "")
+
+    @property
+    def translate_address(self) -> Any:
+        """What turns an address that a node tells of itself into one that can be reached from here."""
+        translator = self.settings.address_translator or self._cluster.address_translator
+        return translator.translate
+
+    async def dial(self, place: Place) -> Channel:
+        """Open a connection to a place and ask who answers there; raises the driver's exceptions."""
+        return await in_thread(lambda: self._dial(place), Channel.close)
+
+    def _dial(self, place: Place) -> Channel:
+        version = self._version
+        try:
+            connection = self._connect(place, version)
+        except ProtocolVersionUnsupported:
+            if self._fixed or version <= _OLDEST:
+                raise
+            connection = self._connect(place, _OLDEST)
+            self._version = _OLDEST
+        try:
+            patience_s = self._cluster.connect_timeout
+            answered = connection.wait_for_response(protocol.QueryMessage(_WHO, ONE), timeout=patience_s)
+            ((host_id,),) = answered.parsed_rows
+        except BaseException:
+            connection.close()
+            raise
+        return Channel(place, connection, str(host_id))
+
+    def _connect(self, place: Place, version: int) -> Any:
+        return self._cluster.connection_factory(DefaultEndPoint(*place), protocol_version=version)
+
+    def close(self) -> None:
+        """Let go of what is ours; a Cluster of the caller's stays open."""
+        if self.settings.cluster is None:
+            self._cluster.shutdown()
+
+
+def _cluster(settings: ConnectionSettings) -> Any:
+    """Return the Cluster that knows how connections are made; it is never connected itself."""
     if settings.cluster is not None:
-        return settings.cluster, _add_profile(settings.cluster, profile)
-    cluster = Cluster(
-        contact_points=[DefaultEndPoint(host, port) for host, port in settings.contact_points],
-        port=settings.port,
+        if not isinstance(settings.cluster, Cluster):
+            msg = f"cluster must be a cassandra.cluster.Cluster, not {type(settings.cluster).__name__}"
+            raise SettingsError(msg)
+        if settings.cluster.is_shutdown:
+            raise SettingsError("the Cluster given was shut down: give one that is open, or not connected yet")
+        return settings.cluster
+    return Cluster(
         auth_provider=_auth(settings),
         ssl_context=settings.ssl_context(),
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        **({} if settings.protocol is None else {"protocol_version": settings.protocol}),
-        reconnection_policy=ConstantReconnectionPolicy(1.0, max_attempts=None),
-        schema_metadata_enabled=False,
-        token_metadata_enabled=False,
         connect_timeout=settings.connect_timeout_s,
-        control_connection_timeout=settings.connect_timeout_s,
+        sockopts=list(_KEEPALIVE),
         monitor_reporting_enabled=False,
-        prepare_on_all_hosts=False,
-        reprepare_on_up=False,
     )
-    return cluster, EXEC_PROFILE_DEFAULT
-
-
-def _add_profile(cluster: Any, profile: ExecutionProfile) -> object:
-    """Add our profile to a Cluster of the caller's, under a name that is nobody else's."""
-    if not isinstance(cluster, Cluster):
-        msg = f"cluster must be a cassandra.cluster.Cluster, not {type(cluster).__name__}"
-        raise SettingsError(msg)
-    if cluster.is_shutdown:
-        raise SettingsError("the Cluster given was shut down: give one that is open, or not connected yet")
-    name = object()
-    try:
-        cluster.add_execution_profile(name, profile)
-    except ValueError:
-        raise SettingsError(
-            "the Cluster given has policies of its own without execution profiles: make it with execution_profiles="
-        ) from None
-    return name
-
-
-def _leave(settings: ConnectionSettings, cluster: Any, sessions: Sequence[Any], profile: Any) -> None:
-    """Close what is ours: of a Cluster of the caller's, our sessions and profile alone."""
-    if settings.cluster is None:
-        cluster.shutdown()
-        return
-    for session in sessions:
-        session.shutdown()
-        cluster.sessions.discard(session)
-    cluster.profile_manager.profiles.pop(profile, None)
 
 
 def _auth(settings: ConnectionSettings) -> Any:
@@ -334,20 +307,13 @@ def _auth(settings: ConnectionSettings) -> Any:
     return PlainTextAuthProvider(settings.username, settings.password)
 
 
-def _rows_as_they_are(names: Sequence[str], rows: Sequence[Any]) -> Sequence[Any]:
-    """Leave raw pages alone; the decoding session gets dictionaries."""
-    if rows and isinstance(rows[0], tuple) and len(rows[0]) == 3 and isinstance(rows[0][2], bytes):
-        return rows
-    return dict_factory(names, rows)  # type: ignore[no-any-return]
-
-
-def _connect_error(settings: ConnectionSettings, error: Exception) -> ConnectError:
-    reasons = list(getattr(error, "errors", {}).values()) or [error]
+def no_contact(settings: ConnectionSettings, errors: Sequence[BaseException]) -> ConnectError:
+    """Return one line for the errors of all contact points."""
     return connect_error(
         settings,
-        reasons[0],
-        login=any(isinstance(r, cassandra.AuthenticationFailed) for r in reasons),
-        unknown_host=isinstance(error, cassandra.UnresolvableContactPoints),
+        errors[0],
+        login=any(isinstance(error, cassandra.AuthenticationFailed) for error in errors),
+        unknown_host=all(isinstance(error, socket.gaierror) for error in errors),
     )
 
 
@@ -362,7 +328,7 @@ _TRANSLATIONS: tuple[tuple[Any, type[ReplicaError], str], ...] = (
     (cassandra.WriteTimeout, ReplicaTimeout, "the server gave up the write (its write timeout)"),
     (cassandra.Unavailable, ReplicaUnavailable, "the server says the replica is not available"),
     (
-        (protocol.OverloadedErrorMessage, protocol.IsBootstrappingErrorMessage),
+        (protocol.OverloadedErrorMessage, protocol.IsBootstrappingErrorMessage, ConnectionBusy),
         ReplicaOverloaded,
         "the server is overloaded or still starting",
     ),

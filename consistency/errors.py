@@ -10,6 +10,7 @@
     |-- LedgerError                      3  there is no ledger, or it is damaged: nothing counts as checked
     |-- ReplicaError                     3  one replica did not answer one question; what it covers is unknown
     |   |-- ReplicaUnavailable           3  the node is down, unreachable or refused the connection
+    |   |   `-- WrongNode                3  where the node should be another one answers
     |   |-- ReplicaTimeout               3  no answer in time: split the range, then give up
     |   |-- ReplicaOverloaded            3  the node asked for less work
     |   |-- ReplicaRefused               3  the node does not accept the statement
@@ -75,6 +76,10 @@ class ReplicaError(ConsistencyError):
 
 class ReplicaUnavailable(ReplicaError):
     """The node is down or unreachable."""
+
+
+class WrongNode(ReplicaUnavailable):
+    """The connection was answered by another node than the one it was meant for."""
 
 
 class ReplicaTimeout(ReplicaError):

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
-from consistency.plan import Leaf, TablePlan
+from consistency.plan import Aside, Leaf, TablePlan
 from consistency.reader import Clock, Key, ReplicaReader
 from consistency.reading import Reading, Route
 from consistency.recording import RangeRead
 from consistency.report import PUT_OFF, Unread
 from consistency.ring import Node
-from consistency.tokens import MIN_TOKEN, RING_SIZE, merged
+from consistency.tokens import MIN_TOKEN, RING_SIZE, TokenRange, merged
 from consistency.tree import Digest, MerkleTree, agreeing_groups, leaf_hash
 from consistency.verdict import Coverage
 
@@ -131,6 +131,8 @@ class Ledger:
     """The account of one table: every planned digest ends as completed or failed, with a reason."""
 
     plan: TablePlan
+    asides: tuple[Aside, ...] = ()
+    """What was set aside before anything was read."""
     results: dict[Leaf, LeafResult] = field(default_factory=dict)
     failures: dict[tuple[Leaf, Node], str] = field(default_factory=dict)
     joined: dict[Leaf, int] = field(default_factory=dict)
@@ -159,6 +161,12 @@ class Ledger:
         for node in leaf.replicas:
             self.failures.setdefault((leaf, node), reason)
 
+    def fail_within(self, ranges: Sequence[TokenRange], reason: str) -> None:
+        """Say so of every leaf that has a token in some ranges."""
+        for leaf in self.plan.leaves:
+            if any(leaf.token_range.overlaps(moved) for moved in ranges):
+                self.fail(leaf, reason)
+
     def mark_divergent(self, token: int, behind: Iterable[str] = ()) -> None:
         """Say that a row at this token differs, and which replicas are behind in it."""
         self.divergent.add(_strip_cell(token))
@@ -169,6 +177,11 @@ class Ledger:
         """Return the leaf that a token lies in."""
         ends, leaves = self._by_end
         return leaves[bisect.bisect_left(ends, token)]
+
+    @property
+    def alone(self) -> int:
+        """How many ranges have one replica in scope, which there is nothing to compare with."""
+        return sum(len(aside.arc.ranges) for aside in self.asides if aside.skipped)
 
     @cached_property
     def _by_end(self) -> tuple[list[int], list[Leaf]]:
@@ -192,7 +205,11 @@ class Ledger:
         digested = sum(len(r.leaf.replicas) for r in self.results.values())
         lost = sum(leaf in self.results for leaf, _ in self.failures)
         left = sum(len(leaf.replicas) for leaf in self._not_reached()) if self.put_off else 0
-        return Coverage(self.plan.digests, completed=digested - lost, skipped=left, failed=len(self.failures))
+        account = Coverage(self.plan.digests, completed=digested - lost, skipped=left, failed=len(self.failures))
+        for aside in self.asides:
+            count = aside.digests
+            account += Coverage(count, skipped=count) if aside.skipped else Coverage(count, failed=count)
+        return account
 
     def _not_reached(self) -> list[Leaf]:
         failed = {leaf for leaf, _ in self.failures}
@@ -220,10 +237,11 @@ class Ledger:
         for leaf in self._not_reached():
             for node in leaf.replicas:
                 found[node.name, why].append(leaf)
-        return tuple(
+        unread = [
             Unread(name, merged(leaf.token_range for leaf in leaves), reason)
             for (name, reason), leaves in sorted(found.items())
-        )
+        ]
+        return (*unread, *(Unread(n.name, a.arc.ranges, a.reason) for a in self.asides for n in a.arc.replicas))
 
     def trees(self, scheme: str) -> Iterator[tuple[tuple[Leaf, ...], dict[Node, MerkleTree]]]:
         """Yield each replica set's leaves that were reached with one tree a replica, all of the same shape."""
@@ -246,7 +264,10 @@ class Ledger:
         cells = [" "] * STRIP_CELLS
         failed = Counter(leaf for leaf, _ in self.failures)
         for leaf in self.plan.leaves:
-            _fill(cells, leaf, "?" if leaf not in self.results or failed[leaf] else "=")
+            _fill(cells, leaf.token_range, "?" if leaf not in self.results or failed[leaf] else "=")
+        for aside in self.asides:
+            for token_range in aside.arc.ranges:
+                _fill(cells, token_range, "?")
         return _crossed(cells, self.divergent)
 
     def tracks(self) -> dict[str, str]:
@@ -255,7 +276,11 @@ class Ledger:
         for leaf in self.plan.leaves:
             for node in leaf.replicas:
                 unread = leaf not in self.results or (leaf, node) in self.failures
-                _fill(tracks[node.name], leaf, "?" if unread else "=")
+                _fill(tracks[node.name], leaf.token_range, "?" if unread else "=")
+        for aside in self.asides:
+            for node in aside.arc.replicas:
+                for token_range in aside.arc.ranges:
+                    _fill(tracks[node.name], token_range, "?")
         for name in self.behind:  # a node may hold rows of ranges that it does not own
             tracks[name]
         return {name: _crossed(cells, self.behind.get(name, ())) for name, cells in tracks.items()}
@@ -264,8 +289,8 @@ class Ledger:
 _WEIGHT = {" ": 0, "=": 1, "?": 2}
 
 
-def _fill(cells: list[str], leaf: Leaf, mark: str) -> None:
-    first, last = _strip_cell(leaf.token_range.start + 1), _strip_cell(leaf.token_range.end)
+def _fill(cells: list[str], token_range: TokenRange, mark: str) -> None:
+    first, last = _strip_cell(token_range.start + 1), _strip_cell(token_range.end)
     for i in range(first, last + 1):
         if _WEIGHT[mark] > _WEIGHT[cells[i]]:
             cells[i] = mark

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from consistency.driver import Connection
+from consistency.connection import Connection
 from consistency.errors import ReplicaRefused
 from consistency.ring import Node
 from consistency.throttle import Requests
@@ -29,11 +29,10 @@ class CqlNodeWatch:
 
     async def requests(self, node: Node) -> Requests:
         """Read how many client requests the node has answered."""
-        place = node.address, node.port
-        ours_answered = self._connection.answered[place]
+        ours_answered = self._connection.answered[node.host_id]
         page = await self._connection.execute(node, Statement(_ANSWERED, timeout_s=_TIMEOUT_S))
         if not page.row_count:
             msg = f"{node}: system_views.thread_pools does not list its client requests"
             raise ReplicaRefused(msg)
         answered = int.from_bytes(page.rows()[0][0] or b"", "big", signed=True)
-        return Requests(answered, self._connection.sent[place], ours_answered)
+        return Requests(answered, self._connection.sent[node.host_id], ours_answered)

@@ -38,6 +38,20 @@ class Leaf:
     replicas: tuple[Node, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Ranges of a table that are not compared, and why: `skipped` where there is nothing to compare them with."""
+
+    arc: Arc
+    reason: str
+    skipped: bool = False
+
+    @property
+    def digests(self) -> int:
+        """How many digests are not taken: one a range and replica."""
+        return len(self.arc.ranges) * len(self.arc.replicas)
+
+
 @dataclass(frozen=True)
 class TablePlan:
     """Every leaf of one table by replica set, in ring order; `estimated_rows` is a guess for progress."""

@@ -82,3 +82,8 @@ def read_failure(node: Node, codes: set[int]) -> ReplicaError:
     if _READ_TOO_LARGE in codes:
         return TooMuchToScan(f"{node}: the read is larger than the server's local_read_size threshold allows")
     return ReplicaError(f"{node}: the read failed in the server; see its system.log")
+
+
+def silence(error: BaseException) -> str:
+    """Say in a clause why a node cannot be connected to."""
+    return _in_short(first_line(error))

@@ -14,19 +14,20 @@ from consistency import cql
 from consistency.access import PinnedAccess, ReadLimits, probe
 from consistency.batches import Batch, batches, partition_lists
 from consistency.clock import SystemClock
+from consistency.connection import Connection
 from consistency.cqltype import quote_identifier
-from consistency.driver import Connection
-from consistency.errors import ReplicaError, ReplicaTimeout, SchemaError, TooMuchToScan
+from consistency.errors import ReplicaError, ReplicaTimeout, TooMuchToScan
 from consistency.nodewatch import CqlNodeWatch
 from consistency.pieces import Piece, PieceSize, in_pieces
 from consistency.reader import Key
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Ring
-from consistency.schema import Keyspace, Table, build_schema
+from consistency.schema import Keyspace, Table
+from consistency.schemas import read_schema
 from consistency.serverdigest import ServerDigest, bigint, newest_time
 from consistency.throttle import Throttle
 from consistency.tokens import TokenRange
-from consistency.topology import read_ring, read_schema_rows
+from consistency.topology import Describer
 from consistency.tree import Digest
 from consistency.wire import ONE, Page, Statement
 
@@ -41,10 +42,16 @@ class CqlReader:
     """Reads one replica at a time over CQL. Open it with `CqlReader.open`, close its connection after."""
 
     def __init__(
-        self, connection: Connection, ring: Ring, localities: Mapping[Node, Locality], limits: ReadLimits
+        self,
+        connection: Connection,
+        ring: Ring,
+        localities: Mapping[Node, Locality],
+        limits: ReadLimits,
+        describer: Describer | None = None,
     ) -> None:
         self.throttle = Throttle(ring.nodes, limits.politeness, SystemClock(), CqlNodeWatch(connection))
         self._connection = connection
+        self._describer = describer or Describer(connection)
         self._ring = ring
         self.access = PinnedAccess(connection, localities, limits)
         self._limits = limits
@@ -58,12 +65,16 @@ class CqlReader:
     @classmethod
     async def open(cls, connection: Connection, limits: ReadLimits, *, locality: Locality | None = None) -> CqlReader:
         """Take a snapshot of the ring and find out how each node can be read; `locality` forces one."""
-        ring = await read_ring(connection)
-        localities = await asyncio.gather(*(probe(connection, node, locality) for node in ring.nodes))
-        up = [replace(node, up=found is not None) for node, found in zip(ring.nodes, localities, strict=True)]
-        ring = replace(ring, nodes=tuple(up))
-        known = {node: found or locality or Locality.NODE_LOCAL for node, found in zip(up, localities, strict=True)}
-        return cls(connection, ring, known, limits)
+        describer = Describer(connection)
+        ring = await describer.ring()
+        localities = await asyncio.gather(*(_probed(connection, node, locality) for node in ring.nodes))
+        nodes = tuple(
+            node if found is not None or not node.up else replace(node, up=False, silence="it does not answer any more")
+            for node, found in zip(ring.nodes, localities, strict=True)
+        )
+        ring = replace(ring, nodes=nodes)
+        known = {node: found or locality or Locality.NODE_LOCAL for node, found in zip(nodes, localities, strict=True)}
+        return cls(connection, ring, known, limits, describer)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -80,8 +91,8 @@ class CqlReader:
         return self._ring
 
     async def ring_now(self) -> Ring:
-        """Take a new snapshot."""
-        return await read_ring(self._connection)
+        """Ask all nodes anew."""
+        return await self._describer.ring()
 
     async def sees_masked(self, table: Table) -> bool:
         """Whether our role holds UNMASK on a table, or is a superuser; without a login nothing is masked.
@@ -103,15 +114,9 @@ class CqlReader:
         return bool(granted)
 
     async def schema(self) -> dict[str, Keyspace]:
-        """Read every keyspace through the first node that answers, those last seen up before the others."""
-        last: ReplicaError | None = None
-        for node in sorted(self._ring.nodes, key=lambda n: not (n.up and self.access.answers(n))):
-            try:
-                return build_schema(await read_schema_rows(self._connection, node))
-            except ReplicaError as error:
-                last = error
-        msg = f"no node would describe the schema: {last}"
-        raise SchemaError(msg)
+        """Read every keyspace as all nodes describe it that answer."""
+        asked = sorted(self._ring.nodes, key=lambda n: not (n.up and self.access.answers(n)))
+        return await read_schema(self._connection, asked)
 
     def locality(self, node: Node) -> Locality:
         """Say how answers of this node are known to be its own."""
@@ -374,6 +379,11 @@ class CqlReader:
             self._stored_bytes[name] = max(1, len(page.body) // page.row_count) if page.row_count else 1
             if page.row_count < count or self._stored_bytes[name] > _LARGE_ROW_BYTES:
                 return
+
+
+async def _probed(connection: Connection, node: Node, forced: Locality | None) -> Locality | None:
+    """Find out how a node can be read that described the ring; None where it did not, or does not answer any more."""
+    return await probe(connection, node, forced) if node.up else None
 
 
 def _lanes(count: int) -> asyncio.Queue[str]:

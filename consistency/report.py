@@ -89,6 +89,8 @@ class TableReport:
     ranges: int = 0
     ranges_read: int = 0
     tracks: Mapping[str, str] = field(default_factory=dict)
+    alone: int = 0
+    """Ranges with one replica in scope: there was nothing to compare it with."""
 
     @property
     def full_name(self) -> str:
@@ -98,7 +100,14 @@ class TableReport:
     @property
     def put_off(self) -> bool:
         """Whether nothing is missing but what was left for the next run on purpose."""
-        return bool(self.depth) and self.coverage.skipped > 0 and not self.coverage.failed
+        left = self.coverage.skipped > 0 and self.ranges_read < self.ranges
+        return bool(self.depth) and left and not self.coverage.failed
+
+    @property
+    def worth_another_try(self) -> bool:
+        """Whether checking the table again may read what this run did not."""
+        nothing_more = self.alone > 0 and not self.coverage.failed
+        return not (self.coverage.complete or self.put_off or nothing_more)
 
     @property
     def verdict(self) -> Verdict:
@@ -121,6 +130,7 @@ class TableReport:
             "coverage": coverage_json(self.coverage),
             "ranges": self.ranges,
             "ranges_read": self.ranges_read,
+            "ranges_alone": self.alone,
             "unread": [u.as_json() for u in self.unread],
             "strip": self.strip,
             "cannot_see": list(self.blind),

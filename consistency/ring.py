@@ -47,6 +47,8 @@ class Node:
     state: str = field(default="NORMAL", compare=False)
     up: bool = field(default=True, compare=False)
     broadcast: str = field(default="", compare=False)
+    silence: str = field(default="", compare=False)
+    """Why it does not answer us, in a clause; empty where it does."""
 
     @property
     def name(self) -> str:
@@ -140,13 +142,30 @@ def around(arcs: Sequence[Arc], tokens: Iterable[int]) -> tuple[Arc, ...]:
     return tuple(Arc(replicas, tuple(owned)) for replicas, owned in found.items())
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something of the ring that not all nodes say; `kind` is the audit's, `nodes` are those that say otherwise."""
+
+    kind: str
+    detail: str
+    remedy: str
+    nodes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Ring:
-    """Every node of the cluster at one moment."""
+    """Every node of the cluster at one moment, as all of those agree that answer.
+
+    `views` are the rings that single nodes see instead, where they would place replicas elsewhere; `doubts` say
+    what is wrong there. `schema_versions` maps the host id of each node that answers to its schema version.
+    """
 
     cluster: str
     partitioner: str
     nodes: tuple[Node, ...]
+    views: tuple[Ring, ...] = field(default=(), repr=False, compare=False)
+    doubts: tuple[Doubt, ...] = field(default=(), repr=False, compare=False)
+    schema_versions: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.partitioner != MURMUR3:
@@ -173,6 +192,11 @@ class Ring:
     def owners(self) -> tuple[tuple[int, Node], ...]:
         """Every token with its owner, in ring order."""
         return tuple(sorted(((t, n) for n in self.nodes for t in n.owned), key=lambda pair: pair[0]))
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Node]:
+        """Nodes by host id."""
+        return {node.host_id: node for node in self.nodes}
 
     @cached_property
     def fingerprint(self) -> str:

@@ -17,7 +17,7 @@ from consistency.leaves import LeafResult, Ledger, digest_leaf, digest_leaves
 from consistency.observer import Observer
 from consistency.oddpartitions import Partitions, digest_by_partition, provable
 from consistency.oddrows import can_hash_rows
-from consistency.plan import LEAF_ROWS, Leaf, TablePlan, cut, estimate_rows
+from consistency.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
 from consistency.reader import Clock, ReplicaReader
 from consistency.reading import Reading, Route
 from consistency.report import TableReport, Unread
@@ -49,6 +49,8 @@ class TableTask:
     route: Route
     arcs: tuple[Arc, ...]
     locality: str
+    asides: tuple[Aside, ...] = ()
+    """Ranges that are not compared, with the reason."""
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ class Scan:
     async def plan(self) -> Ledger:
         """Cut the table into leaves and open its account."""
         self.started = self.clock.monotonic()
-        self.ledger = Ledger(await self._plan())
+        self.ledger = Ledger(await self._plan(), self.task.asides)
         return self.ledger
 
     async def _plan(self) -> TablePlan:
@@ -237,4 +239,5 @@ class Scan:
             ranges=len(ledger.plan.leaves) if ledger else 0,
             ranges_read=len(ledger.results) if ledger else 0,
             tracks=ledger.tracks() if ledger else {},
+            alone=ledger.alone if ledger else 0,
         )

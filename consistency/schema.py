@@ -95,7 +95,12 @@ class Table:
     @cached_property
     def fingerprint(self) -> str:
         """A name for exactly these columns; it changes when what a digest covers can change."""
-        text = "\n".join(f"{c.name}\0{c.kind}\0{c.position}\0{c.type.cql}\0{c.reversed}" for c in self.columns)
+        text = "\n".join(
+            f"{c.name}\0{c.kind}\0{c.position}\0{c.type.cql}\0{c.reversed}"
+            + ("\0masked" if c.masked else "")
+            + "".join(f"\0{fields}" for fields in c.type.fields_of_user_types)
+            for c in self.columns
+        )
         return hashlib.sha256(f"{self.table_id}\n{text}".encode()).hexdigest()[:32]
 
     def column(self, name: str) -> Column:

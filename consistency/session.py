@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from consistency.access import ReadLimits
 from consistency.clock import SystemClock
-from consistency.driver import Connection
+from consistency.connection import Connection
 from consistency.errors import ReplicaError
 from consistency.reading import Locality
 from consistency.replicas import CqlReader

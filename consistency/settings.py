@@ -28,6 +28,9 @@ DEFAULT_PORT = 9042
 ENV_PREFIX = "CONSISTENCY_"
 DEFAULT_CONFIG = "~/.config/consistency/config.toml"
 
+Place = tuple[str, int]
+"""Host (a name or an address) and port of a native transport."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
@@ -75,6 +78,13 @@ class ConnectionSettings:
     """Version of the native protocol to speak; None leaves it to driver and server, who take the newest."""
     auth_provider: Any = field(default=None, repr=False)
     """A `cassandra.auth.AuthProvider` of your own (Kerberos, SigV4) in place of user and password."""
+    addresses: Mapping[str, Place] = field(default_factory=dict)
+    """Where nodes are reached whose own address is not reachable from here: by host id, `address:port` or address.
+
+    A port of 0 stands for the node's own.
+    """
+    address_translator: Any = field(default=None, repr=False)
+    """A `cassandra.policies.AddressTranslator` of your own: turns a node's own address into a reachable one."""
     cluster: Any = field(default=None, repr=False)
     """A `cassandra.cluster.Cluster` of your own, in place of all the other settings; it is left open."""
 
@@ -177,6 +187,7 @@ _TOML_KEYS = {
     "connect_timeout": (int, float),
     "protocol": (int,),
     "tls": (bool, dict),
+    "addresses": (dict,),
 }
 _TLS_KEYS = {"ca_file": str, "cert_file": str, "key_file": str, "verify": bool, "check_hostname": bool}
 
@@ -307,7 +318,24 @@ def _build(merged: Mapping[str, Any]) -> ConnectionSettings:
         settings = replace(settings, connect_timeout_s=_seconds(merged["connect_timeout"]))
     if "protocol" in merged:
         settings = replace(settings, protocol=_protocol(merged["protocol"]))
+    if "addresses" in merged:
+        settings = replace(settings, addresses=_addresses(merged["addresses"]))
     return settings
+
+
+def _addresses(entries: Mapping[str, object]) -> dict[str, Place]:
+    """Read `"10.0.0.1" = "node1.example:9042"`: a node's host id or own address, and where it is reached."""
+    out: dict[str, Place] = {}
+    for name, text in entries.items():
+        try:
+            places = parse_hosts(str(text) if isinstance(text, str) else "", 0)
+        except SettingsError:
+            places = ()
+        if len(places) != 1:
+            msg = f"[connection.addresses] {name!r}: {text!r} is not one HOST or HOST:PORT in quotes"
+            raise SettingsError(msg)
+        out[name] = places[0]
+    return out
 
 
 def _seconds(value: object) -> float:

@@ -50,6 +50,8 @@ class Settled:
     name: RowName
     states: Mapping[Node, RowState | None]
     unread: Mapping[Node, str] = field(default_factory=dict)
+    read_at: float = 0.0
+    """When the reading was over that showed it (monotonic seconds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Settler:
         if unread:
             await self._sink(Unsettled(reading, name, next(iter(unread.values()))))
         elif set(states.values()) == {state}:
-            await self._sink(Settled(reading.full, name, states))
+            await self._sink(Settled(reading.full, name, states, read_at=self._clock.monotonic()))
 
     async def run(self) -> None:
         """Settle suspects in the order in which they were seen until `finish` is called and all are done."""
@@ -203,7 +205,7 @@ class Settler:
         outlived = self._persistence(suspect, now_states)
         absent_windows = suspect.absent_windows + 1 if outlived is Persistence.ABSENT else 0
         if outlived is Persistence.PRESENT or absent_windows >= self._windows_to_outlive(now_states):
-            return Settled(suspect.reading.full, suspect.name, now_states, unread)
+            return Settled(suspect.reading.full, suspect.name, now_states, unread, self._clock.monotonic())
         if suspect.rounds + 1 >= MAX_ROUNDS:
             return Unsettled(suspect.reading, suspect.name, "the row kept changing while it was watched")
         return replace(

@@ -149,6 +149,7 @@ def judge(facts: Facts, node: Node, known: Known, *, keyspaces: Sequence[str] = 
     found = [
         *_moves(facts, settled=settled),
         *_schema_versions(facts),
+        *_disputes(facts),
         *(reason for name in scope for reason in _keyspace(facts.schema[name], placements.get(name), node)),
         *_behind(facts, node, known, placements),
         *_already_down(node),
@@ -213,6 +214,14 @@ def _schema_versions(facts: Facts) -> Iterator[Reason]:
         yield Reason("schema_disagreement", Answer.NO, detail)
     if silent:
         yield Reason("schema_unread", Answer.UNKNOWN, f"{_named(silent)} would not tell its schema version")
+
+
+def _disputes(facts: Facts) -> Iterator[Reason]:
+    """Where the nodes disagree on who owns what, nobody knows which replicas a range has."""
+    for doubt in facts.ring.doubts:
+        if doubt.kind != "schema_disagreement":
+            answer = Answer.UNKNOWN if facts.ring.views else Answer.YES
+            yield Reason(doubt.kind, answer, f"{doubt.detail}; {doubt.remedy}")
 
 
 def _keyspace(keyspace: Keyspace, placement: Placement | None, node: Node) -> Iterator[Reason]:

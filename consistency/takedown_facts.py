@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from consistency.access import ReadLimits
-from consistency.driver import Connection
+from consistency.connection import Connection
 from consistency.errors import ConsistencyError, ReplicaError, TopologyError
 from consistency.ledger import open_ledger
 from consistency.replicas import CqlReader

@@ -55,6 +55,10 @@ class TokenRange:
         """Say whether all of `other` lies in this range."""
         return self.start <= other.start and other.end <= self.end
 
+    def overlaps(self, other: TokenRange) -> bool:
+        """Say whether any token lies in both."""
+        return self.start < other.end and other.start < self.end
+
     def split(self, parts: int) -> tuple[TokenRange, ...]:
         """Cut into at most `parts` ranges of nearly equal width that tile this one.
 

@@ -1,44 +1,163 @@
-"""Take a snapshot of the ring, and of the schema, from the system tables of one node."""
+"""Read how every reachable node describes the ring and the schema, from its own system tables."""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from consistency.driver import Connection
+from consistency.agreement import Claim, View, agree
+from consistency.connection import Connection, stand_in
 from consistency.errors import ReplicaError, TopologyError
+from consistency.reading import RawRow
 from consistency.ring import Node, Ring
 from consistency.schema import SchemaRows
+from consistency.wire import INT, Statement
 
 _TIMEOUT_S = 10.0
-"""For a few rows that the node itself holds: one that takes longer is silent, and another one is asked."""
+"""For a few rows that the node itself holds: one that takes longer is silent, and goes without a say."""
+_LOOKS = 3
+_BETWEEN_LOOKS_S = 0.7
+"""Nodes learn of a change one after the other: what they disagree on is looked at again before it is believed."""
+_OWN = (
+    "SELECT host_id, broadcast_address, broadcast_port, data_center, rack, tokens, rpc_address, rpc_port,"
+    " release_version, cluster_name, partitioner, schema_version FROM system.local"
+)
+_PEERS = (
+    "SELECT host_id, peer, peer_port, data_center, rack, tokens, native_address, native_port, release_version"
+    " FROM system.peers_v2"
+)
+_PAGE_ROWS = 500
+
+
+class Describer:
+    """Asks all nodes for the ring, again and again; what was understood once is not taken apart a second time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._claims: dict[RawRow, Claim] = {}
+
+    async def ring(self) -> Ring:
+        """Return the ring that all nodes agree on that answer; TopologyError where none does."""
+        for _ in range(_LOOKS - 1):
+            ring = await self._look()
+            if not ring.doubts:
+                return ring
+            await asyncio.sleep(_BETWEEN_LOOKS_S)
+        return await self._look()
+
+    async def _look(self) -> Ring:
+        """Ask the nodes we are connected to, then those that they name, until nobody names another one."""
+        views: dict[str, View] = {}
+        silences: dict[str, str] = {}
+        asking = [stand_in(host_id) for host_id in self._connection.reached]
+        while asking:
+            answers = await asyncio.gather(*(self._view(node) for node in asking), return_exceptions=True)
+            for node, answer in zip(asking, answers, strict=True):
+                if isinstance(answer, View):
+                    views[node.host_id] = answer
+                elif isinstance(answer, ReplicaError):
+                    silences[node.host_id] = str(answer).removeprefix(f"{node}: ")
+                else:
+                    raise answer
+            self._hear(views.values())
+            asking = _named(views, silences)
+        if not views:
+            msg = f"no node would describe the ring: {next(iter(silences.values()), 'none answers')}"
+            raise TopologyError(msg)
+        ring = agree(views, silences)
+        return replace(ring, schema_versions={host_id: view.schema_version for host_id, view in views.items()})
+
+    def _hear(self, views: Any) -> None:
+        """Tell the connection where nodes are: what others say first, what a node says of itself last and best."""
+        told = [claim for view in views for claim in view.peers] + [view.own for view in views]
+        for claim in dict.fromkeys(told):
+            if claim.reachable_at is not None:
+                self._connection.heard(claim.host_id, *claim.reachable_at)
+
+    async def _view(self, node: Node) -> View:
+        own, peers = await asyncio.gather(self._rows(node, _OWN), self._rows(node, _PEERS))
+        if not own:
+            msg = f"{node}: system.local is empty"
+            raise ReplicaError(msg)
+        claim = self._claim(own[0][:9])
+        known = [row for row in peers if row[0] is not None]
+        return View(
+            own=claim,
+            cluster=_text(own[0][9]),
+            partitioner=_text(own[0][10]),
+            schema_version=str(uuid.UUID(bytes=own[0][11])) if own[0][11] else "",
+            peers=tuple(map(self._claim, known)),
+            nameless=tuple(_broadcast(row) for row in peers if row[0] is None),
+            gossip=await gossip_states(self._connection, node, claim.release),
+        )
+
+    async def _rows(self, node: Node, cql: str) -> list[RawRow]:
+        statement = Statement(cql, page_size=_PAGE_ROWS, timeout_s=_TIMEOUT_S)
+        rows: list[RawRow] = []
+        while True:
+            page = await self._connection.execute(node, statement)
+            rows += page.rows()
+            if page.paging_state is None:
+                return rows
+            statement = replace(statement, paging_state=page.paging_state)
+
+    def _claim(self, row: RawRow) -> Claim:
+        if row not in self._claims:
+            self._claims[row] = _parsed(row)
+        return self._claims[row]
+
+
+def _named(views: Mapping[str, View], silences: Mapping[str, str]) -> list[Node]:
+    """Return the nodes that others name and that were not asked yet."""
+    named = {claim.host_id: claim for view in views.values() for claim in view.peers}
+    return [
+        stand_in(host_id, claim.reachable_at or ("", 0))
+        for host_id, claim in named.items()
+        if host_id not in views and host_id not in silences
+    ]
+
+
+def _parsed(row: RawRow) -> Claim:
+    host_id, _, _, dc, rack, tokens, address, port, release = row
+    return Claim(
+        host_id=str(uuid.UUID(bytes=host_id)),
+        broadcast=_broadcast(row),
+        dc=None if dc is None else _text(dc),
+        rack=None if rack is None else _text(rack),
+        tokens=_tokens(tokens),
+        address=None if address is None else str(ipaddress.ip_address(address)),
+        port=None if port is None else int(INT.unpack(port)[0]),
+        release=_text(release) or "0.0",
+    )
+
+
+def _broadcast(row: RawRow) -> str:
+    port = INT.unpack(row[2])[0] if row[2] else 7000
+    return f"{ipaddress.ip_address(row[1] or b'')}:{port}"
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode("utf-8", "replace")
+
+
+def _tokens(raw: bytes | None) -> tuple[int, ...]:
+    """Read a set<text> of tokens."""
+    found: list[int] = []
+    at = 4
+    while raw and at < len(raw):
+        length = INT.unpack_from(raw, at)[0]
+        found.append(int(raw[at + 4 : at + 4 + length]))
+        at += 4 + length
+    return tuple(sorted(found))
 
 
 async def read_ring(connection: Connection) -> Ring:
-    """Read nodes, tokens, places and states through the first host that answers."""
-    last: ReplicaError | None = None
-    for address, port in connection.known_hosts():
-        asked = Node("", address, port, "", "", (), "")
-        try:
-            return await _ring_from(connection, asked)
-        except ReplicaError as error:
-            last = error
-    msg = f"no node would describe the ring: {last}"
-    raise TopologyError(msg)
-
-
-async def _ring_from(connection: Connection, asked: Node) -> Ring:
-    local = (await connection.select(asked, "SELECT * FROM system.local", timeout_s=_TIMEOUT_S))[0]
-    peers = await connection.select(asked, "SELECT * FROM system.peers_v2", timeout_s=_TIMEOUT_S)
-    states = await gossip_states(connection, asked, _release(local)) or {}
-    nodes = [_local_node(local, asked, states), *(_peer_node(p, states) for p in peers if _usable(p))]
-    return Ring(local["cluster_name"], local["partitioner"], tuple(sorted(nodes, key=lambda n: n.name)))
-
-
-def _usable(peer: Mapping[str, Any]) -> bool:
-    """A peer without a host id has not finished joining or is a ghost of one; it owns nothing yet."""
-    return peer.get("host_id") is not None and peer.get("data_center") is not None
+    """Read the ring once."""
+    return await Describer(connection).ring()
 
 
 async def read_schema_rows(connection: Connection, node: Node) -> SchemaRows:
@@ -72,41 +191,3 @@ async def gossip_states(connection: Connection, asked: Node, release: str) -> Ma
         f"{row['address']}:{row['port']}": (row["status_with_port"] or row["status"] or "UNKNOWN").split(",")[0]
         for row in rows
     }
-
-
-def _local_node(row: Mapping[str, Any], asked: Node, states: Mapping[str, str]) -> Node:
-    broadcast = f"{row['broadcast_address']}:{row.get('broadcast_port') or 7000}"
-    return Node(
-        host_id=str(row["host_id"]),
-        address=asked.address,
-        port=asked.port,
-        dc=row["data_center"],
-        rack=row["rack"],
-        tokens=_tokens(row["tokens"]),
-        release=_release(row),
-        state=states.get(broadcast, "NORMAL"),
-        broadcast=broadcast,
-    )
-
-
-def _peer_node(row: Mapping[str, Any], states: Mapping[str, str]) -> Node:
-    broadcast = f"{row['peer']}:{row['peer_port']}"
-    return Node(
-        host_id=str(row["host_id"]),
-        address=str(row["native_address"]),
-        port=int(row["native_port"]),
-        dc=row["data_center"],
-        rack=row["rack"] or "",
-        tokens=_tokens(row["tokens"]),
-        release=_release(row),
-        state=states.get(broadcast, "NORMAL"),
-        broadcast=broadcast,
-    )
-
-
-def _release(row: Mapping[str, Any]) -> str:
-    return str(row["release_version"] or "0.0")
-
-
-def _tokens(raw: Any) -> tuple[int, ...]:
-    return tuple(sorted(int(token) for token in raw or ()))

@@ -1,29 +1,45 @@
-"""Waits for what happens in the driver's threads, each with a bound: no thread of its is ever waited for for ever."""
+"""Bounded waits for what happens in threads."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
-_POOLS_S = 5.0
+_T = TypeVar("_T")
 
 
-async def answer(future: Any, timeout_s: float) -> Any:
-    """Await a driver future on this event loop, with a bound beyond the driver's own timer."""
+async def in_thread(blocking: Callable[[], _T], unwanted: Callable[[_T], object]) -> _T:
+    """Return what a blocking call returns, run in a thread of its own that an interrupt leaves behind.
+
+    `unwanted` is given a result that nobody waits for any more.
+    """
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
+    done: asyncio.Future[_T] = loop.create_future()
 
-    def wake(_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is gone: the run was interrupted
-            loop.call_soon_threadsafe(_set, done)
+    def run() -> None:
+        try:
+            result = blocking()
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            failure = error
+            _tell(loop, lambda: None if done.done() else done.set_exception(failure))
+        else:
+            if not _tell(loop, lambda: unwanted(result) if done.done() else done.set_result(result)):
+                unwanted(result)
 
-    future.add_callbacks(wake, wake)
-    await asyncio.wait_for(done, timeout_s + 5.0)
-    return future.result()
+    threading.Thread(target=run, daemon=True).start()
+    return await done
+
+
+def _tell(loop: asyncio.AbstractEventLoop, settle: Callable[[], object]) -> bool:
+    """Run something on the loop; False where the loop is gone, as the run was interrupted."""
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:
+        return False
+    return True
 
 
 async def at_most(seconds: float, blocking: Callable[[], object]) -> bool:
@@ -41,22 +57,6 @@ async def at_most(seconds: float, blocking: Callable[[], object]) -> bool:
     threading.Thread(target=run, daemon=True).start()
     finished, _ = await asyncio.wait({done}, timeout=seconds)
     return bool(finished)
-
-
-def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Look again and again until something is so, in a thread that may block; return whether it came to be."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def until_pooled(cluster: Any, session: Any) -> None:
-    """Wait until a session can reach every node that is up: the driver returns at the first one."""
-    hosts = cluster.metadata.all_hosts
-    until(lambda: all(h in session.get_pool_state() or h.is_up is False for h in hosts()), _POOLS_S)
 
 
 def _set(done: asyncio.Future[None]) -> None:

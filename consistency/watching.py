@@ -15,7 +15,7 @@ from typing import Protocol
 
 from consistency.board import Board
 from consistency.carryover import FindingsFolder
-from consistency.checking import CheckOptions, run_check
+from consistency.checking import run_check
 from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.eventlog import EventLog
 from consistency.hooks import Hook, HookFailed, deliver, message_of
@@ -27,6 +27,7 @@ from consistency.reading import Depth
 from consistency.report import RepairSummary, Report, TableReport
 from consistency.schema import Table
 from consistency.scope import choose_tables
+from consistency.tasks import CheckOptions
 from consistency.verdict import ExitCode
 
 DEFAULT_PERIOD_S = 86_400.0

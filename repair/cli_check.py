@@ -20,9 +20,9 @@ from repair.remember import remember_or_warn
 from repair.visits import VisitRepairer
 
 if TYPE_CHECKING:
-    from consistency.checking import CheckOptions
     from consistency.report import Report
     from consistency.settings import ConnectionSettings
+    from consistency.tasks import CheckOptions
 
 
 def nightly(config: str | None, *, max_rows: int | None, max_seconds: float | None) -> NightlyPolicy:

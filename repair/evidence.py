@@ -17,11 +17,13 @@ from typing import Any
 from consistency.driver import murmur3
 from consistency.errors import UsageError
 from consistency.join import RowName
+from consistency.ownership import DISPUTED, disputed_ranges, lies_in
 from consistency.reader import Clock, ClusterReader
 from consistency.reading import Cell, CellColumn, Depth, Reading, RowState, Times
-from consistency.ring import Node, Ring
+from consistency.ring import Node, Replication, Ring
 from consistency.rowread import read_states
 from consistency.schema import Keyspace, Table
+from consistency.tokens import TokenRange
 from repair.atoms import respelled
 
 States = Mapping[Node, RowState | None]
@@ -110,6 +112,7 @@ class EvidenceReader:
         self._clock = clock
         self.ring = ring
         self._schema = schema
+        self._disputed: dict[Replication, tuple[TokenRange, ...]] = {}
 
     @classmethod
     async def open(cls, reader: ClusterReader, clock: Clock) -> EvidenceReader:
@@ -148,24 +151,38 @@ class EvidenceReader:
     async def read_many(self, refs: Sequence[RowRef]) -> list[Evidence]:
         """Read rows on all their owners at one instant; in the order of `refs`."""
         now_us = self._clock.now_us()
-        alike: dict[tuple[str, tuple[Node, ...]], list[int]] = defaultdict(list)
+        alike: dict[tuple[str, tuple[Node, ...], bool], list[int]] = defaultdict(list)
         for number, ref in enumerate(refs):
             owners = self.ring.replicas_of(ref.token, self._keyspace(ref).replication)
-            alike[ref.full_name, owners].append(number)
+            alike[ref.full_name, owners, self._is_disputed(ref)].append(number)
         groups = list(alike.items())
         read = await asyncio.gather(
-            *(self._read_alike([refs[n] for n in numbers], owners, now_us) for (_, owners), numbers in groups)
+            *(
+                self._read_alike([refs[n] for n in numbers], owners, now_us, disputed=disputed)
+                for (_, owners, disputed), numbers in groups
+            )
         )
         found = {
             n: e for (_, numbers), some in zip(groups, read, strict=True) for n, e in zip(numbers, some, strict=True)
         }
         return [found[number] for number in range(len(refs))]
 
-    async def _read_alike(self, refs: Sequence[RowRef], owners: tuple[Node, ...], now_us: int) -> list[Evidence]:
-        """Read rows of one table and one set of owners."""
+    def _is_disputed(self, ref: RowRef) -> bool:
+        """Whether the nodes disagree on who owns a row: then no majority of its owners can be told."""
+        replication = self._keyspace(ref).replication
+        if self.ring.views and replication not in self._disputed:
+            self._disputed[replication] = disputed_ranges(self.ring, replication)
+        return lies_in(ref.token, self._disputed.get(replication, ()))
+
+    async def _read_alike(
+        self, refs: Sequence[RowRef], owners: tuple[Node, ...], now_us: int, *, disputed: bool
+    ) -> list[Evidence]:
+        """Read rows of one table and one set of owners; of disputed ones nothing is read."""
         table = self.table(refs[0])
         reading = Reading(table, Depth.CONTENT, self._reader.capabilities)
         names = [row_name(table, ref) for ref in refs]
+        if disputed:
+            return [Evidence(reading, name, owners, {}, dict.fromkeys(owners, DISPUTED), now_us) for name in names]
         read = await read_states(self._reader, reading, names, owners, now_us // 1_000_000)
         return [
             Evidence(

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from consistency.checking import CheckOptions, run_check
+from consistency.checking import run_check
 from consistency.errors import UsageError
 from consistency.reader import Clock
 from consistency.replicas import CqlReader
 from consistency.report import RepairSummary, Report
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings
+from consistency.tasks import CheckOptions
 from repair.applying import ApplyOptions
 from repair.config import NightlyPolicy
 from repair.decide import Action

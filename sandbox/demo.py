@@ -21,7 +21,7 @@ from typing import Any
 import click
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from consistency.driver import Connection
+from consistency.connection import Connection
 from consistency.errors import ConsistencyError, ReplicaError
 from consistency.ring import Node, Ring
 from consistency.settings import ConnectionSettings

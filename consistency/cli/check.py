@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from consistency.checking import CheckOptions, run_check
+from consistency.checking import run_check
 from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
@@ -33,6 +33,7 @@ from consistency.reading import Depth, Locality, Route
 from consistency.render import visible
 from consistency.report import Report
 from consistency.scan import ScanOptions
+from consistency.tasks import CheckOptions
 from consistency.terminal.advice import Typed
 from consistency.terminal.console import CalmConsole, indented, make_console, safe
 from consistency.terminal.plugin import could_not_run, judge_for_plugin

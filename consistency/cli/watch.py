@@ -18,7 +18,6 @@ import click
 
 from consistency import __version__
 from consistency.board import Board
-from consistency.checking import CheckOptions
 from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
@@ -38,6 +37,7 @@ from consistency.reading import Depth
 from consistency.scan import ScanOptions
 from consistency.serving import DEFAULT_LISTEN, Server
 from consistency.settings import ENV_PREFIX
+from consistency.tasks import CheckOptions
 from consistency.throttle import Politeness
 from consistency.verdict import ExitCode
 from consistency.watching import DEFAULT_PERIOD_S, DEFAULT_RUN_TIME_S, Watch, WatchOptions

@@ -43,7 +43,7 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
     elif differing:
         names = _names([t for t in report.tables if t.verdict is Verdict.DIVERGENT], typed)
         out.append(("write them to a file", _check(typed, names, "--findings findings.jsonl")))
-    unread = [t for t in report.tables if not t.coverage.complete and not t.put_off]
+    unread = [t for t in report.tables if t.worth_another_try]
     if unread and not differing:
         why = "what was not reached" if report.interrupted else "once every replica can be read"
         findings = [f"--findings {quoted(report.findings_path)}"] if report.findings_path else []

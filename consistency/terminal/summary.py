@@ -76,7 +76,7 @@ def claim(report: Report) -> str:
     amount = f"{counted(rows, 'row')} in {counted(len(scanned), 'table')}"
     if not report.coverage.planned:
         return "Nothing was compared: no table in scope has replicas to compare."
-    if not report.coverage.completed:
+    if not report.coverage.completed and not report.findings_by_kind:
         return f"Nothing was read: {_gaps(report)}."
     if report.repair is not None and report.repair.rows:
         return _repaired(report, report.repair, amount)
@@ -128,11 +128,15 @@ def _gaps(report: Report) -> str:
     skipped = sum(not t.depth for t in report.tables)
     put_off = sum(t.ranges - t.ranges_read for t in report.tables if t.put_off)
     failed = sum(t.coverage.failed for t in report.tables if t.depth)
+    alone = sum(t.alone for t in report.tables)
     parts = []
     if put_off:
         parts.append(f"{counted(put_off, 'range')} {'is' if put_off == 1 else 'are'} left for the next run")
     if failed:
         parts.append(f"{failed:,} of {counted(coverage.planned - skipped, 'digest')} could not be read")
+    if alone:
+        verb = "has" if alone == 1 else "have"
+        parts.append(f"{counted(alone, 'range')} {verb} one replica here, which there is nothing to compare with")
     if skipped:
         parts.append(f"{counted(skipped, 'table')} could not be checked")
     if unsettled:

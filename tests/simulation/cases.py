@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from consistency.checking import CheckOptions, run_check
+from consistency.checking import run_check
 from consistency.findings import Finding
 from consistency.observer import Silent
 from consistency.plan import TablePlan
@@ -17,6 +17,7 @@ from consistency.report import Report
 from consistency.ring import Replication, Ring
 from consistency.scan import ScanOptions
 from consistency.schema import Keyspace, Table
+from consistency.tasks import CheckOptions
 from consistency.tokens import TokenRange
 from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_ring, load
 from tests.simulation.memory import Fault, Pace, SimCluster, Trouble

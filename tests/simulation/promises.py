@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from consistency.checking import CheckOptions
 from consistency.findings import Finding
 from consistency.plan import Leaf, TablePlan
 from consistency.reading import Capabilities, Depth, Reading
 from consistency.recording import RangeRead
 from consistency.report import Report
 from consistency.schema import Table
+from consistency.tasks import CheckOptions
 from consistency.verdict import ExitCode, Verdict
 from tests.simulation.histories import Damage, RowKey, Traffic, TrafficPlan
 from tests.simulation.memory import Fault, Pace, SimCluster

@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from consistency.checking import CheckOptions, run_check
+from consistency.checking import run_check
 from consistency.findings import Finding
 from consistency.reading import Capabilities
 from consistency.recording import Recorder
 from consistency.report import Report
 from consistency.ring import MURMUR3, Node, Replication, Ring
 from consistency.schema import Table
+from consistency.tasks import CheckOptions
 from consistency.tokens import MIN_TOKEN, RING_SIZE
 from tests.simulation.cases import Watching
 from tests.simulation.histories import EPOCH_US

@@ -22,13 +22,14 @@ from cassandra.policies import RoundRobinPolicy
 from cassandra.query import SimpleStatement, dict_factory
 
 from consistency.access import ReadLimits
-from consistency.checking import CheckOptions, run_check
+from consistency.checking import run_check
 from consistency.findings import Finding, read_findings
 from consistency.observer import Observer
 from consistency.reading import Depth, Locality, Route
 from consistency.report import Report
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings
+from consistency.tasks import CheckOptions
 from sandbox import Sandbox, SandboxOptions
 from tests.support.figures import LONG
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import cassandra
 import pytest
 from cassandra.auth import AuthProvider, PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
-from cassandra.policies import DCAwareRoundRobinPolicy, RoundRobinPolicy
+from cassandra.policies import DCAwareRoundRobinPolicy
 
-from consistency.driver import Connection, _cluster, _leave
+from consistency.connection import Connection
+from consistency.driver import Dialer
 from consistency.errors import ConnectError, SettingsError
 from consistency.refusals import connect_error
 from consistency.settings import ConnectionSettings, TlsSettings
@@ -40,25 +42,28 @@ def own(**given: Any) -> Cluster:
 def test_an_auth_provider_logs_in_in_place_of_a_password() -> None:
     """It is handed to the driver as it is."""
     ticket = Ticket()
-    cluster, _ = _cluster(ConnectionSettings(auth_provider=ticket))
-    assert cluster.auth_provider is ticket
-    cluster.shutdown()
+    dialer = Dialer(ConnectionSettings(auth_provider=ticket))
+    assert dialer._cluster.auth_provider is ticket
+    dialer.close()
 
 
 def test_the_role_of_a_login_is_what_is_known_of_it() -> None:
-    """Where a provider does not say, it is empty and not None: that would mean that there is no login at all."""
+    """Where a provider does not say, it is empty; where the servers ask for no login, there is none."""
 
-    def role(settings: ConnectionSettings) -> str | None:
-        cluster, profile = _cluster(settings)
+    def role(settings: ConnectionSettings, *, asked: bool = True) -> str | None:
+        dialer = Dialer(settings)
+        connection = Connection(dialer)
+        connection._channels["host"] = SimpleNamespace(logged_in=asked)  # type: ignore[assignment]
         try:
-            return Connection(settings, cluster, None, None, profile).username
+            return connection.username
         finally:
-            _leave(settings, cluster, (), profile)
+            dialer.close()
             if settings.cluster is not None:
                 settings.cluster.shutdown()
 
-    assert role(ConnectionSettings()) is None
+    assert role(ConnectionSettings(), asked=False) is None
     assert role(ConnectionSettings(username="checker", password=SECRET)) == "checker"
+    assert role(ConnectionSettings(username="checker", password=SECRET), asked=False) is None
     assert role(ConnectionSettings(auth_provider=Ticket())) == ""
     assert role(ConnectionSettings(auth_provider=Ticket(), username="checker")) == "checker"
     assert role(ConnectionSettings(cluster=own(auth_provider=PlainTextAuthProvider("theirs", SECRET)))) == "theirs"
@@ -115,40 +120,19 @@ def test_what_is_of_another_kind_is_refused(given: dict[str, Any], says: str) ->
     assert SECRET not in str(found.value)
 
 
-def test_a_cluster_of_ones_own_gets_a_profile_and_loses_it_again() -> None:
-    """Its own profiles stay as they are, and it stays open; two checks may use it at once."""
+def test_a_cluster_of_ones_own_is_left_as_it_was() -> None:
+    """Its profiles stay as they are, it is neither connected nor closed; one that was shut down is refused."""
     cluster = own()
     before = dict(cluster.profile_manager.profiles)
-    settings = ConnectionSettings(cluster=cluster)
-    (used, one), (_, other) = _cluster(settings), _cluster(settings)
-    assert used is cluster
-    assert one is not other
-    assert isinstance(cluster.profile_manager.profiles[one].load_balancing_policy, RoundRobinPolicy)
-    for name in (one, other):
-        _leave(settings, cluster, (), name)
+    for _ in range(2):
+        with pytest.raises(ConnectError, match="no node answers at the contact points of the Cluster given"):
+            asyncio.run(Connection.open(ConnectionSettings(cluster=cluster)))
     assert cluster.profile_manager.profiles == before
+    assert not cluster.sessions
     assert not cluster.is_shutdown
     cluster.shutdown()
     with pytest.raises(SettingsError, match="was shut down"):
-        _cluster(settings)
-
-
-def test_a_cluster_of_ones_own_that_reaches_nobody_keeps_nothing_of_ours() -> None:
-    """The error says whose contact points are meant; the driver itself shuts such a Cluster down."""
-    cluster = own()
-    before = dict(cluster.profile_manager.profiles)
-    with pytest.raises(ConnectError, match="no node answers at the contact points of the Cluster given"):
-        asyncio.run(Connection.open(ConnectionSettings(cluster=cluster)))
-    assert cluster.profile_manager.profiles == before
-
-
-def test_a_cluster_without_profiles_is_refused_with_the_remedy() -> None:
-    """The driver lets it have no others."""
-    with pytest.warns(DeprecationWarning, match="[Ll]egacy|deprecated"):
-        cluster = Cluster(["127.0.0.1"], port=1, load_balancing_policy=RoundRobinPolicy())
-    with pytest.raises(SettingsError, match="make it with execution_profiles="):
-        _cluster(ConnectionSettings(cluster=cluster))
-    cluster.shutdown()
+        Dialer(ConnectionSettings(cluster=cluster))
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import cassandra
 import pytest
 from cassandra import protocol
-from cassandra.query import SimpleStatement
 
-from consistency.driver import Connection, translate
+from consistency.driver import Channel, translate
 from consistency.errors import (
-    PageTooLarge,
     ReplicaError,
     ReplicaOverloaded,
     ReplicaTimeout,
@@ -22,9 +21,8 @@ from consistency.errors import (
     TooMuchToScan,
 )
 from consistency.ring import Node
-from consistency.settings import ConnectionSettings
-from consistency.waiting import at_most, until
-from consistency.wire import Statement
+from consistency.waiting import at_most, in_thread
+from consistency.wire import Page, Statement
 
 NODE = Node("host", "10.0.0.1", 9042, "dc1", "r1", (1,), "5.0.8")
 
@@ -64,33 +62,6 @@ def test_each_error_becomes_ours_and_quotes_nothing(error: Exception, kind: type
     assert "\n" not in str(ours)
 
 
-def test_a_silent_node_is_asked_about_the_ring_after_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The driver calls a frozen node up: whoever waited for it once need not wait for it again."""
-    hosts = [
-        SimpleNamespace(endpoint=SimpleNamespace(address=f"10.0.0.{n}", port=9042), is_up=n != 2) for n in (1, 2, 3)
-    ]
-    cluster = SimpleNamespace(metadata=SimpleNamespace(all_hosts=lambda: hosts))
-    connection = Connection(ConnectionSettings(()), cluster, None, None, None)
-
-    async def silent(*_: object) -> None:
-        raise ReplicaTimeout("did not answer within 30 s")
-
-    async def well(*_: object) -> str:
-        return "answer"
-
-    def order() -> list[str]:
-        return [address for address, _ in connection.known_hosts()]
-
-    assert order() == ["10.0.0.1", "10.0.0.3", "10.0.0.2"]
-    monkeypatch.setattr("consistency.driver._result", silent)
-    with pytest.raises(ReplicaTimeout):
-        asyncio.run(connection._answer(NODE, None, 30.0))
-    assert order() == ["10.0.0.3", "10.0.0.1", "10.0.0.2"]
-    monkeypatch.setattr("consistency.driver._result", well)
-    asyncio.run(connection._answer(NODE, None, 30.0))
-    assert order() == ["10.0.0.1", "10.0.0.3", "10.0.0.2"]
-
-
 def test_what_blocks_is_left_behind_after_its_time() -> None:
     """A thread that waits for a silent node holds nobody up; one that ends is noticed at once."""
     forever = threading.Event()
@@ -102,41 +73,91 @@ def test_what_blocks_is_left_behind_after_its_time() -> None:
     assert time.monotonic() - started < 4
 
 
-def test_looking_again_has_an_end() -> None:
-    """What does not come to be is given up."""
-    assert until(lambda: True, 0)
-    assert not until(lambda: False, 0.02)
+class Wire:
+    """A driver's connection in memory: answers each message with what a test says, or not at all."""
+
+    def __init__(self, *answers: object) -> None:
+        self.lock = threading.Lock()
+        self.in_flight, self.orphaned_request_ids = 0, set[int]()
+        self.is_closed = self.is_defunct = False
+        self.authenticator, self.protocol_version = None, 5
+        self.sent: list[object] = []
+        self._requests: dict[int, object] = {}
+        self._answers = list(answers)
+        self._ids = iter(range(1000))
+
+    def get_request_id(self) -> int:
+        return next(self._ids)
+
+    def send_msg(self, message: object, request_id: int, arrived: Callable[[object], None], decoder: object) -> None:
+        self.sent.append(message)
+        self._requests[request_id] = arrived
+        answer = self._answers.pop(0)
+        if answer is not None:
+            threading.Thread(target=lambda: (self._requests.pop(request_id), arrived(answer))).start()
 
 
-def test_a_guardrail_on_page_sizes_is_learned_and_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first request is refused, and every later one asks for what is allowed; what is never allowed is refused."""
-    refused = cassandra.InvalidRequest(
-        "Guardrail page_size violated: Aborting query for table t, page size 5000 exceeds fail threshold of 2000."
-    )
-    asked: list[int] = []
-    most = 2_000
-    connection = Connection(ConnectionSettings(()), None, None, None, None)
+def rows(*parsed: object) -> SimpleNamespace:
+    """Return a RESULT message of one page."""
+    return SimpleNamespace(parsed_rows=list(parsed), column_names=["a"], paging_state=b"more", trace_id=None)
 
-    async def answer(_node: Node, future: SimpleNamespace, *_: object) -> SimpleNamespace:
-        await asyncio.sleep(0)
-        if future.rows > most:
-            raise translate(NODE, refused)
-        return SimpleNamespace(current_rows=[], paging_state=None)
 
-    def submit(_session: object, _node: Node, bound: SimpleStatement, *_: object) -> SimpleNamespace:
-        asked.append(bound.fetch_size)
-        return SimpleNamespace(rows=bound.fetch_size, get_query_trace_ids=list)
+def prepared(name: bytes) -> SimpleNamespace:
+    """Return the answer to a PREPARE message."""
+    return SimpleNamespace(query_id=name, result_metadata_id=b"r")
 
-    monkeypatch.setattr("consistency.driver._result", answer)
-    monkeypatch.setattr(connection, "_submit", submit)
 
-    async def two_at_once() -> None:
-        ask = Statement("SELECT key FROM system.local")
-        await asyncio.gather(connection.execute(NODE, ask), connection.execute(NODE, ask))
+def test_a_page_keeps_the_bytes_of_the_server() -> None:
+    """Rows are not decoded; of no rows there are no bytes."""
+    wire = Wire(rows((2, 1, b"two")), rows())
+    channel = Channel(("h", 1), wire, "id")
+    assert asyncio.run(channel.page(Statement("SELECT a FROM t"), 10)) == Page(2, 1, b"two", b"more")
+    assert asyncio.run(channel.page(Statement("SELECT a FROM t"), 10)).row_count == 0
+    assert wire.in_flight == 0
 
-    asyncio.run(two_at_once())
-    asyncio.run(connection.select(NODE, "SELECT * FROM system.peers_v2"))
-    assert asked == [5_000, 5_000, 2_000, 2_000, 2_000]
-    most = 0
-    with pytest.raises(PageTooLarge, match="page size 5000 exceeds"):
-        asyncio.run(connection.execute(NODE, Statement("SELECT key FROM system.local")))
+
+def test_a_statement_that_the_server_forgot_is_prepared_again() -> None:
+    """It drops prepared statements when the schema changes; values are bound as the bytes that they are."""
+    gone = protocol.PreparedQueryNotFound(0x2500, "gone", b"one")
+    wire = Wire(prepared(b"one"), gone, prepared(b"two"), rows((1, 1, b"x")))
+    page = asyncio.run(Channel(("h", 1), wire, "id").page(Statement("SELECT a FROM t WHERE k = ?", (b"k",)), 10))
+    assert page.body == b"x"
+    assert [type(message).__name__ for message in wire.sent] == [
+        "PrepareMessage", "ExecuteMessage", "PrepareMessage", "ExecuteMessage",
+    ]  # fmt: skip
+    assert (wire.sent[-1].query_id, wire.sent[-1].query_params) == (b"two", [b"k"])  # type: ignore[attr-defined]
+
+
+def test_an_answer_that_does_not_come_keeps_its_stream_to_itself() -> None:
+    """Its id is not used again before the server has answered after all: the answer would be taken for another one."""
+    wire = Wire(None)
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(Channel(("h", 1), wire, "id").page(Statement("SELECT a FROM t", timeout_s=0.01), 10))
+    assert wire.orphaned_request_ids == {0}
+    assert not wire._requests
+
+
+def test_what_the_server_refuses_is_raised() -> None:
+    """As the driver's own exception, where it has one."""
+    wire = Wire(protocol.UnauthorizedErrorMessage(0x2100, "no", None))
+    with pytest.raises(cassandra.Unauthorized):
+        asyncio.run(Channel(("h", 1), wire, "id").decoded("SELECT a FROM t", 1, 10, None, 5.0))
+
+
+def test_what_a_thread_brings_too_late_is_given_back() -> None:
+    """A connection that was made for nobody would stay open."""
+    left: list[str] = []
+    may_end = threading.Event()
+
+    async def given_up() -> None:
+        task = asyncio.create_task(in_thread(lambda: (may_end.wait(10) and "late") or "never", left.append))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        may_end.set()
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if left:
+                return
+
+    asyncio.run(given_up())
+    assert left == ["late"]

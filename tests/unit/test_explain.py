@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from consistency.checking import CheckOptions, run_check
+from consistency.checking import run_check
 from consistency.clock import SystemClock
 from consistency.errors import ReplicaUnavailable, UsageError
 from consistency.explain import Chosen, Explanation, choose_finding, decided_by, explain
@@ -20,6 +20,7 @@ from consistency.reading import Cell
 from consistency.reconcile import EMPTY, contest
 from consistency.ring import Replication
 from consistency.schema import Keyspace
+from consistency.tasks import CheckOptions
 from consistency.terminal.console import make_console
 from consistency.terminal.rowview import ValueText, print_row, stand_in, value_text
 from tests.unit.fake_cluster import TOKEN_STEP, US, FakeCluster, Version, port, table

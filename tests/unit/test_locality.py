@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from consistency.access import PinnedAccess, ReadLimits
-from consistency.driver import Connection
+from consistency.connection import Connection
 from consistency.errors import NotProvenLocal
 from consistency.locality import TraceEvent, proves_local
 from consistency.reading import Locality

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from consistency.checking import CheckOptions
 from consistency.errors import UsageError
 from consistency.ledger import LedgerFile, open_ledger
 from consistency.report import Report
 from consistency.scan import Scan, ScanOptions
 from consistency.slices import oldest_first
+from consistency.tasks import CheckOptions
 from consistency.tokens import TokenRange
 from consistency.verdict import ExitCode, Verdict
 from tests.simulation.memory import Trouble

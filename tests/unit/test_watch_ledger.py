@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from consistency.board import Board
-from consistency.checking import CheckOptions
 from consistency.errors import ConsistencyError, UsageError
 from consistency.eventlog import EventLog, LogSink
 from consistency.findings import read_findings
@@ -26,6 +25,7 @@ from consistency.report import RepairSummary, Report
 from consistency.ring import MURMUR3, Ring
 from consistency.scan import ScanOptions
 from consistency.schema import Keyspace
+from consistency.tasks import CheckOptions
 from consistency.verdict import Verdict
 from consistency.watching import Repairer, Watch, WatchOptions
 from repair.config import NightlyPolicy

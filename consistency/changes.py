@@ -1,0 +1,124 @@
+"""What changed under a run, asked of all nodes again and again: what was read of it cannot be believed.
+
+Writes of live traffic go to other replicas once a range changes hands; a row then differs although nothing is wrong.
+So before a difference is claimed, the ring and the schema are described anew, after the reading that showed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from consistency.errors import ConsistencyError
+from consistency.ownership import changed_ranges, joined, lies_in
+from consistency.reader import Clock, ClusterReader
+from consistency.ring import Replication, Ring
+from consistency.schema import Keyspace, Table
+from consistency.tokens import TokenRange
+
+Described = tuple[Ring, Mapping[str, Keyspace]]
+
+_SHARE = 0.1
+"""The part of a run's time that is spent on describing the cluster, at most."""
+_MOST_PAUSE_S = 10.0
+RING_CHANGED = "the ring changed during the run (a node joined, left or moved), so this range has other replicas now"
+
+
+class Changes:
+    """Compares what the nodes say now with what they said when the run began; what ever changed stays changed."""
+
+    def __init__(
+        self, reader: ClusterReader, clock: Clock, before: Described, still_seen: Callable[[Table], Awaitable[bool]]
+    ) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._before = before
+        self._still_seen = still_seen
+        self._rings: dict[str, Ring] = {}
+        self._altered: dict[str, str] = {}
+        self._moved: dict[Replication, tuple[TokenRange, ...]] = {}
+        self._unread = ""
+        self._described_at = float("-inf")
+        self._next_at = float("-inf")
+        self._describing = asyncio.Lock()
+
+    async def after(self, moment: float) -> None:
+        """Have the cluster described at least once after a moment (monotonic seconds).
+
+        Whoever waits for the same description waits for it together.
+        """
+        while self._described_at <= moment:
+            async with self._describing:
+                if self._described_at <= moment:
+                    await self._clock.sleep(max(0.0, self._next_at - self._clock.monotonic()))
+                    await self.look()
+
+    def begin_look(self) -> None:
+        """Believe nothing until the cluster has been described once more."""
+        self._unread = "whether the ring or the schema changed during the run could not be read in time"
+
+    async def look(self) -> None:
+        """Describe the cluster now."""
+        began = self._clock.monotonic()
+        try:
+            ring, schema = await asyncio.gather(self._reader.ring_now(), self._reader.schema())
+        except ConsistencyError as error:
+            self._unread = f"whether the ring or the schema changed during the run could not be read: {error}"
+        else:
+            self._unread = ""
+            self._enter(ring, schema)
+        ended = self._clock.monotonic()
+        self._described_at = began
+        self._next_at = ended + min(_MOST_PAUSE_S, (ended - began) * (1 / _SHARE - 1))
+
+    def _enter(self, ring: Ring, schema: Mapping[str, Keyspace]) -> None:
+        known = {self._before[0].fingerprint, *(view.fingerprint for view in self._before[0].views)}
+        for seen in (ring, *ring.views):
+            if seen.fingerprint not in known and seen.fingerprint not in self._rings:
+                self._rings[seen.fingerprint] = seen
+                self._moved.clear()
+        for keyspace in self._before[1].values():
+            for table in keyspace.tables.values():
+                if why := _altered(table, keyspace, schema):
+                    self._altered.setdefault(table.full_name, f"{why} during the run; run the check again")
+
+    def of_table(self, table: Table) -> str:
+        """Say why nothing that was read of a table can be believed; empty where it can."""
+        return self._unread or self._altered.get(table.full_name, "")
+
+    def moved(self, table: Table) -> tuple[TokenRange, ...]:
+        """Return the ranges whose replicas are others than when the run began, or were meanwhile."""
+        replication = self._before[1][table.keyspace].replication
+        if replication not in self._moved:
+            first = self._before[0]
+            self._moved[replication] = joined(
+                *(changed_ranges(first, ring, replication) for ring in self._rings.values())
+            )
+        return self._moved[replication]
+
+    def of_row(self, table: Table, token: int) -> str:
+        """Say why a row's differences cannot be judged; empty where they can."""
+        if lies_in(token, self.moved(table)):
+            return RING_CHANGED
+        return self.of_table(table)
+
+    async def masks(self, tables: list[Table]) -> None:
+        """Ask again whether our role reads masked columns as they are stored: the right may have been revoked."""
+        for table in tables:
+            if any(column.masked for column in table.columns) and not await self._still_seen(table):
+                self._altered.setdefault(
+                    table.full_name, "UNMASK was revoked from our role during the run; run the check again"
+                )
+
+
+def _altered(table: Table, keyspace: Keyspace, now: Mapping[str, Keyspace]) -> str:
+    found = now.get(table.keyspace)
+    if found is not None and table.name in found.unreadable:
+        return f"its nodes came to disagree on it ({found.unreadable[table.name]})"
+    if found is None or table.name not in found.tables:
+        return "the table was dropped"
+    if found.tables[table.name].fingerprint != table.fingerprint:
+        return "the table was altered"
+    if found.replication != keyspace.replication:
+        return "the keyspace's replication was altered"
+    return ""

@@ -1,0 +1,143 @@
+"""The schema as all nodes describe it that answer: what they do not agree on is not believed of any of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from consistency.connection import Connection
+from consistency.errors import ReplicaError, SchemaError
+from consistency.ring import Node
+from consistency.schema import Keyspace, Table, build_schema
+from consistency.topology import read_schema_rows
+
+_LOOKS = 3
+_BETWEEN_LOOKS_S = 0.7
+"""Nodes learn of a change one after the other: what they disagree on is looked at again before it is believed."""
+_TIMEOUT_S = 10.0
+_NAMED = 4
+
+Described = Mapping[str, Keyspace]
+
+
+async def read_schema(connection: Connection, nodes: Sequence[Node]) -> dict[str, Keyspace]:
+    """Read every keyspace; a table that the nodes describe in several ways is unreadable, with their names.
+
+    Of the nodes of one schema version the first describes it for all. SchemaError where no node does.
+    """
+    for look in range(_LOOKS):
+        groups, silent = await _by_version(connection, nodes)
+        if not groups:
+            msg = f"no node would describe the schema: {next(iter(silent.values()), 'none answers')}"
+            raise SchemaError(msg)
+        if _agreed(groups) or look == _LOOKS - 1:
+            break
+        await asyncio.sleep(_BETWEEN_LOOKS_S)
+    found = await asyncio.gather(*(_describe(connection, group) for group in groups))
+    described = [(group, schema) for group, schema in zip(groups, found, strict=True) if schema is not None]
+    if not described:
+        raise SchemaError("no node would describe the schema: each stopped answering when it was asked")
+    mute = [group for group, schema in zip(groups, found, strict=True) if schema is None]
+    return agreed_schema(described, mute)
+
+
+async def _by_version(
+    connection: Connection, nodes: Sequence[Node]
+) -> tuple[list[tuple[Node, ...]], Mapping[Node, ReplicaError]]:
+    """Return the nodes that answer in groups of one schema version, the largest first, and the errors of the others."""
+
+    async def version(node: Node) -> str | ReplicaError:
+        try:
+            rows = await connection.select(node, "SELECT schema_version FROM system.local", timeout_s=_TIMEOUT_S)
+        except ReplicaError as error:
+            return error
+        return str(rows[0]["schema_version"])
+
+    groups: dict[str, list[Node]] = defaultdict(list)
+    silent: dict[Node, ReplicaError] = {}
+    for node, told in zip(nodes, await asyncio.gather(*map(version, nodes)), strict=True):
+        if isinstance(told, ReplicaError):
+            silent[node] = told
+        else:
+            groups[told].append(node)
+    return sorted((tuple(group) for group in groups.values()), key=len, reverse=True), silent
+
+
+def _agreed(groups: Sequence[Sequence[Node]]) -> bool:
+    """Whether there is nothing to wait for: releases name one schema in different ways, nodes of one do not."""
+    releases = [{node.version for node in group} for group in groups]
+    return sum(map(len, releases)) == len(set[tuple[int, int]]().union(*releases))
+
+
+async def _describe(connection: Connection, group: Sequence[Node]) -> dict[str, Keyspace] | None:
+    """Read the schema from the first of some nodes that answers."""
+    for node in group:
+        try:
+            return build_schema(await read_schema_rows(connection, node))
+        except ReplicaError:
+            continue
+    return None
+
+
+def agreed_schema(
+    described: Sequence[tuple[Sequence[Node], Described]], mute: Sequence[Sequence[Node]] = ()
+) -> dict[str, Keyspace]:
+    """Put together what groups of nodes say; `mute` are groups of other versions that do not say what they know."""
+    if mute:
+        why = f"{_some([n for group in mute for n in group])} has another schema version and did not describe it"
+        return {name: _doubted(keyspace, why) for name, keyspace in described[0][1].items()}
+    names = dict.fromkeys(name for _, schema in described for name in schema)
+    return {name: _agreed_keyspace(name, described) for name in names}
+
+
+def _agreed_keyspace(name: str, described: Sequence[tuple[Sequence[Node], Described]]) -> Keyspace:
+    told = [(group, schema.get(name)) for group, schema in described]
+    first = next(keyspace for _, keyspace in told if keyspace is not None)
+    lacking = [node for group, keyspace in told if keyspace is None for node in group]
+    if lacking:
+        return _doubted(first, f"{_some(lacking)} does not know the keyspace, other nodes do; {_WAY_OUT}")
+    known = [(group, keyspace) for group, keyspace in told if keyspace is not None]
+    others = [node for group, keyspace in known if keyspace.replication != first.replication for node in group]
+    if others:
+        whole = replace(first, tables={n: t for _, k in known for n, t in k.tables.items()})
+        return _doubted(whole, f"{_some(others)} has another replication for the keyspace than other nodes; {_WAY_OUT}")
+    tables: dict[str, Table] = {}
+    unreadable: dict[str, str] = {n: why for _, keyspace in known for n, why in keyspace.unreadable.items()}
+    for table in dict.fromkeys(n for _, keyspace in known for n in keyspace.tables):
+        doubt = _disagreement(table, known)
+        if doubt:
+            unreadable[table] = doubt
+        elif table not in unreadable:
+            tables[table] = first.tables[table]
+    return replace(first, tables=tables, unreadable=unreadable)
+
+
+_WAY_OUT = "see nodetool describecluster; where it stays so, there: nodetool resetlocalschema, or restart the node"
+
+
+def _disagreement(table: str, known: Sequence[tuple[Sequence[Node], Keyspace]]) -> str:
+    """Say which nodes describe a table in another way than most; empty where all describe it alike."""
+    prints: dict[str, list[Node]] = defaultdict(list)
+    for group, keyspace in known:
+        found = keyspace.tables.get(table)
+        prints[found.fingerprint if found else ""] += group
+    if len(prints) == 1:
+        return ""
+    if "" in prints:
+        return f"{_some(prints[''])} does not know the table, other nodes do; {_WAY_OUT}"
+    fewest = min(prints.values(), key=len)
+    return f"{_some(fewest)} describes its columns in another way than other nodes; {_WAY_OUT}"
+
+
+def _doubted(keyspace: Keyspace, why: str) -> Keyspace:
+    """Return the keyspace with no table that could be believed."""
+    unreadable = {**dict.fromkeys(keyspace.tables, why), **keyspace.unreadable}
+    return replace(keyspace, tables={}, unreadable=unreadable)
+
+
+def _some(nodes: Sequence[Node]) -> str:
+    names = sorted(node.name for node in nodes)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

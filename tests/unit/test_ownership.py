@@ -1,0 +1,50 @@
+"""Ranges that change hands between two rings, and arcs cut along them: no token lost, none twice."""
+
+from __future__ import annotations
+
+import random
+
+from consistency.ownership import changed_ranges, cut_arcs, joined, ranges_of
+from consistency.ring import MURMUR3, Node, Replication, Ring
+from consistency.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
+
+
+def ring(rng: random.Random, nodes: int) -> Ring:
+    """Return a ring of some nodes with a few tokens each."""
+    return Ring(
+        "test",
+        MURMUR3,
+        tuple(
+            Node(f"id-{n}", f"10.0.0.{n}", 9042, "dc1", f"r{n % 2}",
+                 tuple(rng.randrange(MIN_TOKEN + 1, MAX_TOKEN) for _ in range(3)), "5.0.8")
+            for n in range(nodes)
+        ),
+    )  # fmt: skip
+
+
+def test_exactly_the_tokens_whose_replicas_differ_are_found() -> None:
+    """Held against asking both rings for single tokens, near every boundary and anywhere."""
+    rng = random.Random(5)
+    for _ in range(60):
+        one = ring(rng, 4)
+        more = Node("id-9", "10.0.0.9", 9042, "dc1", "r9", (rng.randrange(MIN_TOKEN, MAX_TOKEN),), "5.0.8")
+        other = Ring("test", MURMUR3, (*one.nodes, more)) if rng.random() < 0.7 else ring(rng, 3)
+        replication = Replication("NetworkTopologyStrategy", (("dc1", rng.choice((1, 2, 3))),))
+        ranges = changed_ranges(one, other, replication)
+        bounds = [t + d for r in (one, other) for t, _ in r.owners for d in (-1, 0, 1)]
+        for token in [*bounds, *(rng.randrange(MIN_TOKEN + 1, MAX_TOKEN) for _ in range(50))]:
+            differ = set(one.replicas_of(token, replication)) != set(other.replicas_of(token, replication))
+            assert any(token in r for r in ranges) == differ
+        arcs = one.arcs(replication)
+        outside, inside = cut_arcs(arcs, ranges)
+        assert joined(ranges_of(outside), ranges_of(inside)) == (TokenRange.full_ring(),)
+        assert ranges_of(inside) == merged(ranges)
+        assert not any(a.overlaps(b) for a in ranges_of(outside) for b in ranges)
+
+
+def test_one_ring_is_not_different_from_itself() -> None:
+    """Whatever addresses its nodes have."""
+    one = ring(random.Random(1), 4)
+    replication = Replication("NetworkTopologyStrategy", (("dc1", 3),))
+    assert changed_ranges(one, one, replication) == ()
+    assert cut_arcs(one.arcs(replication), ()) == (one.arcs(replication), ())
