@@ -47,9 +47,9 @@ class Changes:
 
         Whoever waits for the same description waits for it together.
         """
-        while self._described_at <= moment:
+        while self._described_at < moment:
             async with self._describing:
-                if self._described_at <= moment:
+                if self._described_at < moment:
                     await self._clock.sleep(max(0.0, self._next_at - self._clock.monotonic()))
                     await self.look()
 

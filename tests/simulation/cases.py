@@ -200,18 +200,25 @@ def _traffic_of(
 
 def _arm_changes(case: Case, loop: VirtualLoop, cluster: SimCluster) -> None:
     if case.ring_changes_at_s is not None:
-        cluster.ring_later = lambda: _changed_ring(cluster, loop.now >= (case.ring_changes_at_s or 0.0))
+        at_s, replaced = case.ring_changes_at_s, case.seed % 2 == 0
+        cluster.ring_later = lambda: _changed_ring(cluster, loop.now >= at_s, replaced=replaced)
+        if replaced:
+            first = cluster.ring_before.nodes[0]
+            cluster.no_longer_written_to = lambda: first if loop.now >= at_s else None
     if case.schema_changes_at_s is not None:
         cluster.change_schema = lambda schema: (
             _changed_schema(schema, case.seed % 3) if loop.now >= (case.schema_changes_at_s or 0.0) else schema
         )
 
 
-def _changed_ring(cluster: SimCluster, changed: bool) -> Ring:
+def _changed_ring(cluster: SimCluster, changed: bool, *, replaced: bool) -> Ring:
+    """Return the ring with a node replaced by a new one, or with tokens that moved by one."""
     ring = cluster.ring_before
     if not changed:
         return ring
     first, *others = ring.nodes
+    if replaced:
+        return replace(ring, nodes=(replace(first, host_id="a new host"), *others))
     return replace(ring, nodes=(replace(first, tokens=tuple(t + 1 for t in first.tokens)), *others))
 
 

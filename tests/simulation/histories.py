@@ -258,6 +258,8 @@ class Traffic:
         self.touched |= rows_of(table, mutation, self.cluster)
         self.sent.append((table, mutation))
         for node in self.cluster.replicas(table, mutation.key):
+            if node == self.cluster.no_longer_written_to():
+                continue
             if self.rng.random() < self.plan.lost:
                 self.lossy.add((table.name, mutation.key))
                 self.dropped += 1

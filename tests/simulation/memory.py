@@ -21,7 +21,7 @@ from consistency.errors import (
     TooMuchToScan,
 )
 from consistency.reading import Capabilities, CellColumn, Locality, RawRow, Reading, Route
-from consistency.ring import Node, Ring
+from consistency.ring import Node, Replication, Ring
 from consistency.schema import Column, Keyspace, Table
 from consistency.tokens import TokenRange
 from consistency.tree import Digest
@@ -107,12 +107,19 @@ class SimCluster:
         self.described_at: list[float] = []
         self.digested: set[tuple[Node, str, TokenRange]] = set()
         self.ring_later: Callable[[], Ring] | None = None
+        self.no_longer_written_to: Callable[[], Node | None] = lambda: None
+        """The node whose ranges have gone to one that nobody here reads: writes go there from then on."""
         self.change_schema: Callable[[dict[str, Keyspace]], dict[str, Keyspace]] | None = None
 
     @property
     def ring_before(self) -> Ring:
         """The ring as the simulation started with it."""
         return self._ring
+
+    @property
+    def replication(self) -> Replication:
+        """How the one keyspace is replicated."""
+        return self._schema["ks"].replication
 
     # What happens to the cluster, apart from being read.
 

@@ -13,6 +13,7 @@ from consistency.recording import RangeRead
 from consistency.report import Report
 from consistency.schema import Table
 from consistency.tasks import CheckOptions
+from consistency.tokens import TokenRange
 from consistency.verdict import ExitCode, Verdict
 from tests.simulation.histories import Damage, RowKey, Traffic, TrafficPlan
 from tests.simulation.memory import Fault, Pace, SimCluster
@@ -104,7 +105,8 @@ def _verdict(outcome: Outcome) -> list[str]:
             out.append(f"consistent with exit code {int(report.exit_code)}")
         described = outcome.cluster.described_at
         for what, at in (("ring", case.ring_changes_at_s), ("schema", case.schema_changes_at_s)):
-            if at is not None and described and described[-1] >= at:
+            moved = what == "schema" or _changed_hands(outcome.cluster, TokenRange.full_ring())
+            if at is not None and described and described[-1] >= at and moved:
                 out.append(f"consistent, though the {what} changed at {at:.2f} s")
     missed = _wrong_throughout(outcome)
     plans = {plan.table.name: plan for plan in outcome.plans}
@@ -145,19 +147,38 @@ def _clean_passes(outcome: Outcome) -> list[str]:
         unread = [r for r in clean if not _was_read(outcome.cluster, plans[name], Leaf(r.token_range, r.replicas))]
         if unread:
             out.append(f"{len(unread)} ranges of {name} called clean that were not read on all replicas")
-        if clean and (drift := _drift(outcome, name)):
-            out.append(f"ranges of {name} called clean, though the {drift} changed")
+        if clean and _altered(outcome, name):
+            out.append(f"ranges of {name} called clean, though the schema changed")
+        if any(_moved(outcome, read.token_range) for read in clean):
+            out.append(f"ranges of {name} called clean, though they went to other replicas")
     return out
 
 
-def _drift(outcome: Outcome, table: str) -> str:
-    """Say what changed of a table before the cluster was described for the last time."""
-    case, described = outcome.case, outcome.cluster.described_at
-    last = described[-1] if described else float("-inf")
-    if case.ring_changes_at_s is not None and last >= case.ring_changes_at_s:
-        return "ring"
-    changed = case.schema_changes_at_s is not None and last >= case.schema_changes_at_s
-    return "schema" if changed and (case.seed % 3 == 2 or table == "t0") else ""
+def _altered(outcome: Outcome, table: str) -> bool:
+    """Whether a table was altered before the cluster was described for the last time."""
+    case = outcome.case
+    changed = case.schema_changes_at_s is not None and _last_described(outcome) >= case.schema_changes_at_s
+    return changed and (case.seed % 3 == 2 or table == "t0")
+
+
+def _moved(outcome: Outcome, token_range: TokenRange) -> bool:
+    """Whether some of a range changed hands before the cluster was described for the last time."""
+    at_s = outcome.case.ring_changes_at_s
+    return at_s is not None and _last_described(outcome) >= at_s and _changed_hands(outcome.cluster, token_range)
+
+
+def _last_described(outcome: Outcome) -> float:
+    described = outcome.cluster.described_at
+    return described[-1] if described else float("-inf")
+
+
+def _changed_hands(cluster: SimCluster, token_range: TokenRange) -> bool:
+    """Whether a token of a range has other replicas at the end: asked of every token where that can begin or end."""
+    before, after = cluster.ring_before, cluster.ring_later() if cluster.ring_later else cluster.ring_before
+    ends = {token for ring in (before, after) for token, _ in ring.owners}
+    asked = [token for token in (*ends, token_range.end) if token in token_range]
+    replication = cluster.replication
+    return any(set(before.replicas_of(t, replication)) != set(after.replicas_of(t, replication)) for t in asked)
 
 
 def _was_read(cluster: SimCluster, table: Table, leaf: Leaf) -> bool:

@@ -157,7 +157,9 @@ def test_a_ring_that_changed_under_a_slice_leaves_nothing_completed(ledger: Ledg
     """Ranges that were not reached and ranges that cannot be believed add up."""
     scenario = three_tables(1)
     ring = scenario.cluster._ring
-    scenario.cluster.ring_later = lambda: replace(ring, nodes=(*ring.nodes[1:], replace(ring.nodes[0], tokens=(5,))))
+    scenario.cluster.ring_later = lambda: replace(
+        ring, nodes=(*ring.nodes[1:], replace(ring.nodes[0], host_id="another"))
+    )
     report = sliced(ledger, scenario, 0.15)
     assert (report.coverage.completed, report.coverage.failed) == (0, report.coverage.planned)
 
