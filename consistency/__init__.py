@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from consistency.reading import Depth, Locality, Route
     from consistency.report import Report, Severity, TableReport, Unread, Violation
     from consistency.running import RunningCheck
-    from consistency.settings import ConnectionSettings, TlsSettings
+    from consistency.settings import ConnectionSettings
     from consistency.takedown import Answer, Preflight
     from consistency.takedown_facts import PreflightOptions
     from consistency.tasks import CheckOptions
     from consistency.throttle import Politeness
+    from consistency.tls import TlsSettings, WeakTlsWarning
     from consistency.verdict import Coverage, ExitCode, Verdict
 
 __version__ = "0.1.0"
@@ -58,10 +59,11 @@ _FROM = {
     "reading": ("Depth", "Locality", "Route"),
     "report": ("Report", "Severity", "TableReport", "Unread", "Violation"),
     "running": ("RunningCheck",),
-    "settings": ("ConnectionSettings", "TlsSettings"),
+    "settings": ("ConnectionSettings",),
     "takedown": ("Answer", "Preflight"),
     "takedown_facts": ("PreflightOptions",),
     "throttle": ("Politeness",),
+    "tls": ("TlsSettings", "WeakTlsWarning"),
     "verdict": ("Coverage", "ExitCode", "Verdict"),
 }
 """Which module each name is loaded from when it is first used."""
@@ -104,6 +106,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "Violation",
+    "WeakTlsWarning",
     "__version__",
     "audit",
     "begin_check",

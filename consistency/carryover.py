@@ -10,6 +10,7 @@ from pathlib import Path
 
 from consistency.errors import UsageError
 from consistency.findings import Finding, FindingsWriter, Header, read_findings, read_header
+from consistency.private import close_to_others
 from consistency.report import Report
 from consistency.tokens import TokenRange
 
@@ -56,6 +57,7 @@ class FindingsFolder:
                 visit.unlink(missing_ok=True)
             return report
         latest = self.folder / f"{full_name}.jsonl"
+        close_to_others(latest)  # else it could not be read, and what it holds of other ranges would be lost
         if sliced and reached is None and not found:
             visit.unlink(missing_ok=True)
             return replace(report, findings_path=str(latest) if latest.exists() else None)

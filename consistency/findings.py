@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from consistency.errors import UsageError
+from consistency.private import create_private, require_unshared
 
 SCHEMA_VERSION = 1
 
@@ -235,7 +236,7 @@ def _open_private(path: Path, option: str) -> TextIO:
             return path.open("w", encoding="ascii")
         with suppress(FileNotFoundError):
             path.unlink()
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        handle = create_private(path)
     except OSError as error:
         msg = f"{option} {path}: {error.strerror}; name a file in a directory that can be written"
         raise UsageError(msg) from None
@@ -256,6 +257,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
     if first.get("schema") != SCHEMA_VERSION:
         msg = f"{path} has schema {first.get('schema')!r}; this version reads {SCHEMA_VERSION}: run the check again"
         raise UsageError(msg)
+    require_unshared(path, path.stat().st_mode)
     return first
 
 
@@ -294,6 +296,7 @@ def copy_findings(source: Path, target: Path, numbers: Collection[int], option: 
     if target.resolve() == source.resolve():
         msg = f"{option} {target}: is the file that is read; name another"
         raise UsageError(msg)
+    read_header(source)
     partial = target.with_name(target.name + ".partial")
     copied = 0
     try:

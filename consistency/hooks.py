@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import http.client
 import json
+import os
+import re
 import shlex
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -28,6 +31,10 @@ MESSAGE_VERSION = 1
 _ATTEMPTS = 5
 _TIMEOUT_S = 20.0
 _TRANSIENT = frozenset({408, 425, 429})
+_PASSED_ON = re.compile(r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR")
+"""Of our environment, what a command gets: to find programs and files, and for words, times and temporary files. The
+rest stays here: it holds our password and the webhook's secret, and whatever secrets others put there."""
+_A_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 class HookFailed(ConsistencyError):
@@ -99,15 +106,17 @@ async def deliver(hook: Hook, message: bytes, *, attempts: int = _ATTEMPTS, long
 
 @dataclass(frozen=True)
 class CommandHook:
-    """Runs a command, without a shell, with the message on its stdin."""
+    """Runs a command, without a shell, with the message on its stdin and little else than that."""
 
-    words: tuple[str, ...]
+    words: tuple[str, ...] = field(repr=False)
     timeout_s: float = _TIMEOUT_S
     name: str = "command"
+    passed_on: tuple[str, ...] = ()
+    """Names of variables that it gets beside the few that every command needs."""
 
     @classmethod
-    def parse(cls, text: str) -> CommandHook:
-        """Read a command line."""
+    def parse(cls, text: str, passed_on: Sequence[str] = ()) -> CommandHook:
+        """Read a command line, and the names of variables to pass on; UsageError where one of them cannot be used."""
         try:
             words = tuple(shlex.split(text))
         except ValueError as error:
@@ -115,7 +124,13 @@ class CommandHook:
             raise UsageError(msg) from None
         if not words:
             raise UsageError("--hook names no command; give one, such as --hook /usr/local/bin/page-someone")
-        return cls(words)
+        for variable in passed_on:
+            if not _A_NAME.fullmatch(variable):  # which may be NAME=SECRET: it is not repeated
+                raise UsageError("--hook-env takes the name of a variable alone; its value comes from our environment")
+            if variable not in os.environ:
+                msg = f"--hook-env {variable}: there is no such variable in our environment; set it, or leave it out"
+                raise UsageError(msg)
+        return cls(words, passed_on=tuple(passed_on))
 
     async def tell(self, message: bytes) -> None:
         """Run it; it must end in time with exit code 0."""
@@ -125,6 +140,7 @@ class CommandHook:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
+                env=hook_environment(os.environ, self.passed_on),
             )
         except OSError as error:
             msg = f"the hook's command cannot be run: {error.strerror}"
@@ -144,6 +160,11 @@ class CommandHook:
             raise HookBusy(msg)
 
 
+def hook_environment(environ: Mapping[str, str], passed_on: Sequence[str] = ()) -> dict[str, str]:
+    """Return what a command may know of an environment: the few variables that every one needs, and those named."""
+    return {n: value for n, value in environ.items() if _PASSED_ON.fullmatch(n) or n in passed_on}
+
+
 @dataclass(frozen=True)
 class WebHook:
     """Posts the message to an address, signed with a secret that both sides know."""
@@ -156,11 +177,12 @@ class WebHook:
     @classmethod
     def parse(cls, url: str, secret: str | None) -> WebHook:
         """Take an address and the secret; UsageError where one of them cannot be used."""
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if not _is_address(url):
             raise UsageError(
                 "--webhook is no http or https address; give one, such as https://alerts.example/cassandra"
             )
+        if "@" in urllib.parse.urlsplit(url).netloc:
+            raise UsageError("--webhook takes no user and password in the address: they are not sent; leave them out")
         if not secret:
             raise UsageError("--webhook needs a secret to sign with: set CONSISTENCY_WEBHOOK_SECRET or ..._SECRET_FILE")
         return cls(url, secret)
@@ -179,7 +201,7 @@ class WebHook:
             kind = HookBusy if error.code >= 500 or error.code in _TRANSIENT else HookFailed
             msg = f"the webhook answered {error.code}"
             raise kind(msg) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             msg = f"the webhook cannot be reached ({type(error).__name__})"
             raise HookBusy(msg) from None
 
@@ -191,6 +213,14 @@ class WebHook:
             "X-Consistency-Timestamp": at,
             "X-Consistency-Signature": signature(self.secret, at, message),
         }
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, a bracket without its other half
+        return False
 
 
 def signature(secret: str, timestamp: str, message: bytes) -> str:

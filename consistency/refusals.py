@@ -7,6 +7,7 @@ import re
 from consistency.errors import ConnectError, PageTooLarge, ReplicaError, ReplicaRefused, TooMuchToScan
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings
+from consistency.tls import unnamed_host, wrong_certificate
 
 _TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
 _PAGE_TOO_LARGE = re.compile(r"page size \d+ exceeds fail threshold of (\d+)")
@@ -29,6 +30,9 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
     hosts = settings.hosts_text
     if login:
         return ConnectError(_login_refused(settings))
+    if misnamed := unnamed_host(reason):
+        port = next((port for host, port in settings.contact_points if host == misnamed), settings.port)
+        return ConnectError(wrong_certificate(settings.tls, misnamed, port))
     text = first_line(reason)
     if unknown_host or any(words in text for words in _NO_SUCH_NAME):
         return ConnectError(f"--hosts {hosts}: no such host name")

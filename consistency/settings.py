@@ -10,7 +10,6 @@ import configparser
 import math
 import os
 import ssl
-import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from consistency.errors import SettingsError
+from consistency.private import closing, is_open_to_others
+from consistency.tls import TlsSettings, read_tls, tls_from_cqlshrc, tls_from_environ
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,35 +31,6 @@ DEFAULT_CONFIG = "~/.config/consistency/config.toml"
 
 Place = tuple[str, int]
 """Host (a name or an address) and port of a native transport."""
-
-
-@dataclass(frozen=True, slots=True)
-class TlsSettings:
-    """Client TLS: the authority to trust, and a certificate where the server wants one."""
-
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    verify: bool = True
-    check_hostname: bool = False
-
-    def context(self) -> ssl.SSLContext:
-        """Build the context, or raise SettingsError naming the file at fault."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = self.check_hostname and self.verify
-        context.verify_mode = ssl.CERT_REQUIRED if self.verify else ssl.CERT_NONE
-        try:
-            if self.ca_file:
-                context.load_verify_locations(self.ca_file)
-            elif self.verify:
-                context.load_default_certs()
-            if self.cert_file:
-                context.load_cert_chain(self.cert_file, self.key_file)
-        except (OSError, ssl.SSLError) as error:
-            named = ", ".join(f for f in (self.ca_file, self.cert_file, self.key_file) if f)
-            msg = f"TLS files cannot be used ({named}): {error}; they must be PEM and readable"
-            raise SettingsError(msg) from None
-        return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +143,9 @@ def load_config(path: str | None) -> dict[str, Any]:
         msg = f"--config {chosen} is not TOML: {error}"
         raise SettingsError(msg) from None
     connection = config.get("connection", {})
-    if isinstance(connection, dict) and "password" in connection:
-        mode = chosen.stat().st_mode
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            msg = f"--config {chosen} holds a password and others may read it; run: chmod 600 {chosen}"
-            raise SettingsError(msg)
+    if isinstance(connection, dict) and "password" in connection and is_open_to_others(chosen.stat().st_mode):
+        msg = f"--config {chosen} holds a password and others may read it; run: {closing(chosen)}"
+        raise SettingsError(msg)
     return config
 
 
@@ -189,7 +159,6 @@ _TOML_KEYS = {
     "tls": (bool, dict),
     "addresses": (dict,),
 }
-_TLS_KEYS = {"ca_file": str, "cert_file": str, "key_file": str, "verify": bool, "check_hostname": bool}
 
 
 def _from_toml(section: object, path: str) -> dict[str, Any]:
@@ -220,15 +189,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
         except OSError as error:
             msg = f"{ENV_PREFIX}PASSWORD_FILE {password_file}: {error.strerror}"
             raise SettingsError(msg) from None
-    tls = {
-        name: environ[ENV_PREFIX + key]
-        for key, name in (
-            ("TLS_CA_FILE", "ca_file"),
-            ("TLS_CERT_FILE", "cert_file"),
-            ("TLS_KEY_FILE", "key_file"),
-        )
-        if environ.get(ENV_PREFIX + key)
-    }
+    tls = tls_from_environ(environ)
     if tls:
         out["tls"] = tls
     return out
@@ -257,16 +218,7 @@ def _from_cqlshrc(path: str | None) -> dict[str, Any]:
         out["port"] = parser.get("connection", "port")
     out.update(_cqlsh_credentials(parser))
     if parser.getboolean("connection", "ssl", fallback=False):
-        out["tls"] = {
-            key: value
-            for key, value in {
-                "ca_file": parser.get("ssl", "certfile", fallback=None),
-                "cert_file": parser.get("ssl", "usercert", fallback=None),
-                "key_file": parser.get("ssl", "userkey", fallback=None),
-                "verify": parser.getboolean("ssl", "validate", fallback=True),
-            }.items()
-            if value is not None
-        }
+        out["tls"] = tls_from_cqlshrc(parser)
     return out
 
 
@@ -313,7 +265,7 @@ def _build(merged: Mapping[str, Any]) -> ConnectionSettings:
     if password is not None and not username:
         msg = f"a password is set but no user: give --username or {ENV_PREFIX}USERNAME"
         raise SettingsError(msg)
-    settings = ConnectionSettings(hosts, port, username, password, _tls(merged.get("tls")))
+    settings = ConnectionSettings(hosts, port, username, password, read_tls(merged.get("tls")))
     if "connect_timeout" in merged:
         settings = replace(settings, connect_timeout_s=_seconds(merged["connect_timeout"]))
     if "protocol" in merged:
@@ -354,24 +306,6 @@ def _protocol(value: object) -> int:
         msg = f"protocol {value!r} is not a version of the native protocol that can be used here: 4 or 5"
         raise SettingsError(msg)
     return int(str(value))
-
-
-def _tls(value: Any) -> TlsSettings | None:
-    if value is None or value is False:
-        return None
-    if value is True:
-        return TlsSettings()
-    entries: dict[str, Any] = {}
-    for key, entry in value.items():
-        if key not in _TLS_KEYS:
-            msg = f"tls knows no {key!r}; it knows {', '.join(sorted(_TLS_KEYS))}"
-            raise SettingsError(msg)
-        if not isinstance(entry, _TLS_KEYS[key]):
-            wanted = "true or false, without quotes" if _TLS_KEYS[key] is bool else "a path in quotes"
-            msg = f"tls {key} must be {wanted}"
-            raise SettingsError(msg)
-        entries[key] = str(Path(entry).expanduser()) if isinstance(entry, str) else entry
-    return TlsSettings(**entries)
 
 
 def parse_hosts(text: str, port: int) -> tuple[tuple[str, int], ...]:

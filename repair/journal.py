@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from consistency.errors import ConsistencyError, LockedError, UsageError
+from consistency.private import closing, create_private
 from consistency.reading import RowState
 from repair.evidence import state_from_json, state_json
 from repair.planfile import Plan, parse_plan, require_private
@@ -94,7 +95,7 @@ class Journal:
     def create(cls, path: Path, plan: Plan) -> Journal:
         """Begin a journal; a file that is there already is never overwritten."""
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            handle = create_private(path, os.O_APPEND)
         except FileExistsError:
             msg = f"--journal {path} exists: go on with it by 'repair resume {path}', or name a new file"
             raise UsageError(msg) from None
@@ -223,7 +224,7 @@ def _sync_directory(path: Path) -> None:
 
 def read_journal(path: Path) -> Record:
     """Read a journal, or say in one line why it is none; a last line cut short is left out."""
-    raw = require_private(path, f"run: chmod 600 {path}, if you know that it is whole")
+    raw = require_private(path, f"run: {closing(path)}, if you know that it is whole")
     return parse_journal(raw, str(path))
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from consistency.errors import UsageError
+from consistency.private import closing, create_private, is_open_to_others
 from repair.decide import Action, Rule
 from repair.evidence import RowRef
 from repair.policy import Policy
@@ -133,7 +134,7 @@ def write_plan(path: Path, plan: Plan) -> None:
     try:
         with suppress(FileNotFoundError):
             partial.unlink()
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        handle = create_private(partial)
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(plan.text())
             file.flush()
@@ -175,7 +176,7 @@ def require_private(path: Path, what: str) -> bytes:
     if found.st_uid not in (os.geteuid(), 0):
         msg = f"{path} belongs to another user, who may have changed it: {what}"
         raise UsageError(msg)
-    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if is_open_to_others(found.st_mode):
         mode = found.st_mode & 0o777
         msg = f"{path} may be read or written by others (mode {mode:04o}), so it cannot be trusted: {what}"
         raise UsageError(msg)
@@ -184,7 +185,7 @@ def require_private(path: Path, what: str) -> bytes:
 
 def read_plan(path: Path) -> Plan:
     """Read a plan, or say in one line why it cannot be trusted."""
-    raw = require_private(path, "plan again")
+    raw = require_private(path, f"plan again, or run: {closing(path)}, if you know that it is whole")
     return parse_plan(raw, str(path))
 
 

@@ -21,6 +21,7 @@ from sandbox.logs import LogWatch
 from sandbox.machine import check_listening, check_memory, free_jmx_port
 from sandbox.naming import provide_naming
 from sandbox.options import FIXED_BY_DATA, TAKEN_UP_AT_START, SandboxOptions
+from sandbox.process import run
 from sandbox.state import STATE_FILE, NodeRecord, SandboxState, load_state, resized, seeds
 from sandbox.status import Node, SandboxStatus, hosts_of, look_at, status_of
 
@@ -181,8 +182,7 @@ class Sandbox:
             raise SandboxError(msg)
         runtime = _runtime(state.options, _silent)
         home = node_home(state.options, n)
-        command = nodetool_command(runtime, home, record.jmx_port, args)
-        done = subprocess.run(command, capture_output=capture, text=True, check=False)  # noqa: S603 - ours
+        done = run(nodetool_command(runtime, home, record.jmx_port, args), capture=capture)
         # The real command is a hundred jars long and says nothing to the caller.
         return subprocess.CompletedProcess(["nodetool", *args], done.returncode, done.stdout, done.stderr)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Sequence
 
+_PASSED_ON = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|JAVA_HOME|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS"
+    r"|LD_PRELOAD|(?:DY)?LD_LIBRARY_PATH|MALLOC_ARENA_MAX"
+)
+"""What Java and Cassandra read of an environment, beside the variables that every program needs."""
 KEEPER = Path(__file__).with_name("keeper.py")
 # The start time is derived from the boot time, which moves by a little when the clock is set.
 START_TOLERANCE_S = 2.0
@@ -88,6 +95,7 @@ class KeptProcess:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=cwd,
+                env=child_environment(),
                 # A Ctrl-C on the terminal is ours to handle, in order.
                 start_new_session=True,
             )
@@ -126,9 +134,16 @@ class KeptProcess:
         self.kill()
 
 
-def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run one of our helper programs to its end."""
-    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+def run(command: Sequence[str], *, capture: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run one of our helper programs to its end; without `capture` its output goes where ours goes."""
+    return subprocess.run(  # noqa: S603 - ours
+        command, capture_output=capture, text=True, check=False, env=child_environment()
+    )
+
+
+def child_environment() -> dict[str, str]:
+    """Return what of our environment a program that we start gets: no password or secret that happens to be there."""
+    return {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

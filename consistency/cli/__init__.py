@@ -69,13 +69,15 @@ def main() -> None:
       CONSISTENCY_TLS_CA_FILE             TLS: whom to trust
       CONSISTENCY_TLS_CERT_FILE, _TLS_KEY_FILE
                                           TLS: our own certificate
+      CONSISTENCY_TLS_CHECK_HOSTNAME      false: any node's name will do
       CONSISTENCY_CONNECT_TIMEOUT         seconds to wait for a connection
       CONSISTENCY_PROTOCOL                native protocol: 4, 5; default: newest
       CONSISTENCY_CONFIG, _CQLSHRC        files: see --config and --cqlshrc
       CONSISTENCY_LEDGER                  what runs remember: 'check --ledger'
       CONSISTENCY_LOG                     json or console: see --log-format
+      CONSISTENCY_WEBHOOK                 where 'watch' posts: its --webhook
       CONSISTENCY_WEBHOOK_SECRET, _WEBHOOK_SECRET_FILE
-                                          what 'watch --webhook' signs with
+                                          what it signs with
       CONSISTENCY_DEBUG                   1: tracebacks of internal errors
       NO_COLOR                            no colours on a terminal either
     """  # noqa: D301 - click wants the control character

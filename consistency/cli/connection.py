@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from consistency.cli.options import CommandT, with_options
 from consistency.settings import ENV_PREFIX, ConnectionSettings, GivenOptions, load_settings
+from consistency.tls import TlsSettings, WeakTlsWarning
 
 _OPTIONS = (
     click.option(
@@ -62,4 +64,8 @@ def take_connection(given: dict[str, Any]) -> Target:
         elif value is not None:
             words += [f"--{name}", str(value)]
     config = values["config"] or os.environ.get(ENV_PREFIX + "CONFIG")
-    return Target(load_settings(GivenOptions(**values)), tuple(words), config)
+    settings = load_settings(GivenOptions(**values))
+    if isinstance(settings.tls, TlsSettings) and settings.tls.weakness:
+        click.echo(f"warning: {settings.tls.weakness}", err=True)
+        warnings.filterwarnings("ignore", category=WeakTlsWarning)  # the library's own way of saying the same
+    return Target(settings, tuple(words), config)

@@ -79,9 +79,17 @@ _DEAD_AFTER_S = 30.0
 )
 @click.option("--hook", metavar="COMMAND", help="Run this on a divergence, without a shell, with JSON on its stdin.")
 @click.option(
+    "--hook-env",
+    multiple=True,
+    metavar="NAME",
+    help="Pass this variable of our environment on to the hook, which gets little more than PATH, HOME, LANG and TZ "
+    "otherwise. Repeatable.",
+)
+@click.option(
     "--webhook",
     metavar="URL",
-    help="Post JSON here on a divergence, signed with the secret in CONSISTENCY_WEBHOOK_SECRET or _SECRET_FILE.",
+    help="Post JSON here on a divergence, signed with the secret in CONSISTENCY_WEBHOOK_SECRET or _SECRET_FILE. "
+    "Default: CONSISTENCY_WEBHOOK, for an address that nobody should see among the machine's command lines.",
 )
 @click.option(
     "--findings-dir",
@@ -128,7 +136,7 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
     _require_folder(given["findings_dir"])
     politeness = replace(take_politeness(given), share=_SHARE, in_pieces=False)
     give_way(politeness)
-    hooks = _hooks(given["hook"], given["webhook"])
+    hooks = _hooks(given["hook"], given["hook_env"], given["webhook"])
     board = Board(parse_labels(given["metrics_label"]), keeper.clean_passes)
     default = LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON
     log, on_stderr = open_log(given, str(uuid.uuid4()), default)
@@ -175,10 +183,13 @@ def _run_time(given: dict[str, Any], ledger: Path | None) -> float | None:
     return DEFAULT_RUN_TIME_S if asked is None else asked
 
 
-def _hooks(command: str | None, url: str | None) -> list[Hook]:
+def _hooks(command: str | None, passed_on: tuple[str, ...], url: str | None) -> list[Hook]:
     hooks: list[Hook] = []
     if command is not None:
-        hooks.append(CommandHook.parse(command))
+        hooks.append(CommandHook.parse(command, passed_on))
+    elif passed_on:
+        raise UsageError("--hook-env passes a variable on to the command of --hook; give one, or leave it out")
+    url = os.environ.get(ENV_PREFIX + "WEBHOOK") or None if url is None else url
     if url is not None:
         hooks.append(WebHook.parse(url, _secret()))
     return hooks

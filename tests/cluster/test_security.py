@@ -6,10 +6,13 @@ import json
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from consistency.reading import Route
 from tests.support.certificates import Authority
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster
 from tests.support.processes import Checker
+from tests.unit.test_hooks import Receiver
 
 pytestmark = pytest.mark.cluster
 
@@ -152,6 +156,53 @@ def test_tls_with_an_authority_that_is_trusted_and_one_that_is_not(
     assert "ertificate" in refused.stderr
 
 
+def test_tls_wants_the_name_that_it_connects_to(shop: RunningCluster, authority: Authority) -> None:
+    """A node met at an address that its certificate does not hold: one line with what it holds and the ways out."""
+    environ = shop.environ() | {"CONSISTENCY_TLS_CA_FILE": str(authority.ca_file)}
+    base, _, _ = shop.hosts[0].rpartition(".")
+    elsewhere = f"{base}.9"
+    with forwarded(elsewhere, shop.points[0]) as port:
+        other = environ | {"CONSISTENCY_HOSTS": f"{elsewhere}:{port}"}
+        refused = run("audit", "shop", environ=other)
+        assert refused.returncode == 4, refused.stdout + refused.stderr
+        (line,) = refused.stderr.strip().splitlines()
+        assert f"{elsewhere}:{port} shows a certificate for {base}.1, {base}.2" in line
+        assert "check_hostname = false" in line
+        let_in = run("audit", "shop", environ=other | {"CONSISTENCY_TLS_CHECK_HOSTNAME": "false"})
+        assert "shows a certificate" not in let_in.stderr
+        assert let_in.stderr.startswith("warning: TLS verifies no host name")
+    right = run("check", "shop.clean", environ=environ | {"CONSISTENCY_TLS_CHECK_HOSTNAME": "false"})
+    assert right.returncode == 0, right.stderr
+    assert right.stderr.count("warning: TLS") == 1
+    assert "WeakTlsWarning" not in right.stderr
+
+
+@contextmanager
+def forwarded(address: str, target: tuple[str, int]) -> Iterator[int]:
+    """Forward every connection to a port of `address` to a node, as a load balancer does."""
+    with socket.create_server((address, 0)) as listener:
+
+        def pump(source: socket.socket, sink: socket.socket) -> None:
+            with suppress(OSError):
+                while chunk := source.recv(65_536):
+                    sink.sendall(chunk)
+            for end in (source, sink):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    ours, _ = listener.accept()
+                    theirs = socket.create_connection(target)
+                    for ends in ((ours, theirs), (theirs, ours)):
+                        threading.Thread(target=pump, args=ends, daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
 def test_nodes_that_ask_for_a_client_certificate(authority: Authority, tmp_path: Path) -> None:
     """With a certificate of theirs: checked. Without one, or without TLS: one line that says what is wanted, exit 4."""
     settings = authority.node_settings(["127.0.36.1"], optional=False, client_auth=True)
@@ -171,6 +222,67 @@ def test_nodes_that_ask_for_a_client_certificate(authority: Authority, tmp_path:
             assert "TLS" in refused.stderr or "certificate" in refused.stderr
     finally:
         clusters.close()  # type: ignore[attr-defined]
+
+
+def test_no_secret_is_in_anything_that_check_watch_and_repair_write(
+    shop: RunningCluster, authority: Authority, tmp_path: Path
+) -> None:
+    """Password, webhook secret, a token in the webhook's address, a stranger's secret: none leaves our environment.
+
+    Not into an output, a file, a message, a hook's environment, or a command line.
+    """
+    shop.ddl("CREATE TABLE shop.told (id int PRIMARY KEY, v text)")
+    shop.load("INSERT INTO shop.told (id, v) VALUES (?, ?)", ((i, "v") for i in range(20)))
+    shop.on(1, "DELETE FROM shop.told WHERE id = 7")
+    receiver = Receiver()
+    secrets = {"password": PASSWORD, "webhook": "webhook-canary", "token": "token-canary", "cloud": "cloud-canary"}
+    hook = tmp_path / "hook.sh"
+    hook.write_text('#!/bin/sh\nenv > "$0.env"\ncat > "$0.message"\n')
+    hook.chmod(0o755)
+    environ = shop.environ("checker", PASSWORD) | {
+        "CONSISTENCY_TLS_CA_FILE": str(authority.ca_file), "CONSISTENCY_DEBUG": "1",
+        "CONSISTENCY_WEBHOOK": receiver.url.replace("secret", secrets["token"]),
+        "CONSISTENCY_WEBHOOK_SECRET": secrets["webhook"], "AWS_SECRET_ACCESS_KEY": secrets["cloud"],
+    }  # fmt: skip
+    said = told_of(environ, receiver, hook, tmp_path)
+    plan, journal, findings = (str(tmp_path / name) for name in ("plan", "journal", "check.findings"))
+    written = ("json", "findings", "html", "metrics", "ledger", "log-file")
+    files = [word for name in written for word in (f"--{name}", str(tmp_path / f"check.{name}"))]
+    for expected, *words in (
+        (1, "check", "shop.told", "--settle", "0.3", "--log-level", "debug", *files),
+        (1, "explain", findings, "--show-values"),
+        (0, "repair", "plan", findings, "-o", plan, "--settle", "0.3"),
+        (0, "repair", "apply", plan, "--journal", journal, "--yes"),
+        (0, "repair", "show", journal),
+        (4, "check", "shop.told", "--hosts", "127.0.0.1:1"),
+    ):
+        ran = run(*map(str, words), environ=environ)
+        assert ran.returncode == expected, f"{words}\n{ran.stdout}{ran.stderr}"
+        said += ran.stdout + ran.stderr
+    texts = {path.name: path.read_bytes().decode("utf-8", "replace") for path in tmp_path.iterdir() if path.is_file()}
+    assert {"hook.sh.env", "hook.sh.message", "check.html", "check.ledger", "plan", "journal", "watch"} <= set(texts)
+    assert "PATH=" in texts["hook.sh.env"]
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("check.findings", "plan", "journal")} == {0o600}
+    for where, text in {**texts, "output": said}.items():
+        assert not [name for name, secret in secrets.items() if secret in text], where
+
+
+def told_of(environ: dict[str, str], receiver: Receiver, hook: Path, folder: Path) -> str:
+    """Run a watch until both its hooks were told; return what the webhook got, and the watch's command line."""
+    words = ("watch", "shop.told", "--listen", "127.0.0.1:0", "--settle", "0.3", "--findings-dir", str(folder))
+    command = [sys.executable, "-m", "consistency", *words, "--hook", str(hook), "--log-file", str(folder / "log")]
+    with (folder / "watch").open("wb") as out:
+        watch = subprocess.Popen(command, env=environ, stdout=out, stderr=out)
+    try:
+        message = hook.with_name(hook.name + ".message")
+        eventually(lambda: bool(receiver.heard) and message.exists(), 60, "the hooks' telling")
+        seen = Path(f"/proc/{watch.pid}/cmdline")
+        line = seen.read_text() if seen.exists() else ""
+    finally:
+        watch.terminate()
+        watch.wait(60)
+        receiver.close()
+    return line + str(receiver.heard)
 
 
 def run(*words: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sandbox.process import KeptProcess, ProcessId
+from sandbox.process import KeptProcess, ProcessId, run
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 PARENT = """
@@ -95,3 +95,23 @@ def test_output_goes_to_the_file(tmp_path: Path) -> None:
     assert wait_gone(kept.id)
     kept.reap()
     assert out.read_text() == "before\na\nb\n"
+
+
+def test_a_node_and_our_helpers_get_no_secret_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cassandra writes its environment nowhere, and need not have our password all the same."""
+    monkeypatch.setenv("CONSISTENCY_PASSWORD", "canary")
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Dours")
+    helper = run(["/bin/sh", "-c", "env"]).stdout
+    kept = KeptProcess(["/bin/sh", "-c", f"env > {tmp_path}/env; sleep 60"], tmp_path / "log", tmp_path)
+    try:
+        for _ in range(200):
+            if (tmp_path / "env").exists() and "JAVA_TOOL_OPTIONS" in (tmp_path / "env").read_text():
+                break
+            time.sleep(0.05)
+        node = (tmp_path / "env").read_text()
+    finally:
+        kept.kill()
+    for text in (helper, node):
+        assert "canary" not in text
+        assert "JAVA_TOOL_OPTIONS=-Dours" in text
+        assert "PATH=" in text

@@ -134,6 +134,7 @@ def test_a_file_that_is_none_is_one_line(tmp_path: Path, text: str, words: str) 
     """What is wrong with it is said, with the line."""
     path = tmp_path / "f"
     path.write_text(text)
+    path.chmod(0o600)
     result = CliRunner().invoke(main, ["browse", str(path)])
     assert result.exit_code == 2
     assert words in result.stderr

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +23,9 @@ from consistency.connection import Connection
 from consistency.driver import Dialer
 from consistency.errors import ConnectError, SettingsError
 from consistency.refusals import connect_error
-from consistency.settings import ConnectionSettings, TlsSettings
+from consistency.settings import ConnectionSettings
+from consistency.tls import TlsSettings, WeakTlsWarning
+from tests.support.certificates import Authority
 
 SECRET = "canary-9b1c"
 
@@ -74,7 +81,7 @@ def test_a_context_of_ones_own_is_used_for_tls() -> None:
     context = ssl.create_default_context()
     settings = ConnectionSettings(tls=context)
     assert settings.ssl_context() is context
-    assert isinstance(replace(settings, tls=TlsSettings(verify=False)).ssl_context(), ssl.SSLContext)
+    assert isinstance(replace(settings, tls=TlsSettings()).ssl_context(), ssl.SSLContext)
     assert ConnectionSettings().ssl_context() is None
 
 
@@ -170,3 +177,59 @@ def test_no_answer_is_said_in_our_words(said: str, says: str) -> None:
     error = connect_error(ConnectionSettings((("127.0.0.1", 9042),)), OSError(said), login=False, unknown_host=False)
     assert says in str(error)
     assert "Errno" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("tls", "says"),
+    [(TlsSettings(check_hostname=False), "check_hostname = false"), (TlsSettings(verify=False), "verify = false")],
+)
+def test_tls_that_verifies_less_is_warned_about(tls: TlsSettings, says: str) -> None:
+    """Each time a context is made of it; one that verifies all is silent, as every warning is an error here."""
+    with pytest.warns(WeakTlsWarning, match=says):
+        context = tls.context()
+    assert not context.check_hostname
+    full = TlsSettings().context()
+    assert full.check_hostname
+    assert full.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_a_node_with_the_certificate_of_another_is_named_with_what_it_shows(tmp_path: Path) -> None:
+    """The whole way, by a real handshake: host, names in its certificate, and the ways out, in one line."""
+    authority = Authority.create(tmp_path)
+    certificate, key = authority.issue("node", ["127.0.0.9", "127.0.0.8"])
+    with handshakes(certificate, key) as port:
+        settings = ConnectionSettings((("127.0.0.1", port),), port=port, tls=TlsSettings(str(authority.ca_file)))
+        with pytest.raises(ConnectError) as caught:
+            asyncio.run(Connection.open(settings))
+        said = str(caught.value)
+        assert f"127.0.0.1:{port} shows a certificate for 127.0.0.9, 127.0.0.8, not for 127.0.0.1" in said
+        assert "check_hostname = false" in said
+        assert "\n" not in said
+        stranger = Authority.create(tmp_path, "stranger")
+        other = replace(settings, tls=TlsSettings(str(stranger.ca_file)))
+        with pytest.raises(ConnectError, match="ertificate") as caught:  # whose names nobody vouches for
+            asyncio.run(Connection.open(other))
+        assert "127.0.0.9" not in str(caught.value)
+
+
+@contextmanager
+def handshakes(certificate: Path, key: Path) -> Iterator[int]:
+    """Answer TLS handshakes on a port of 127.0.0.1, and nothing more."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            while True:
+                try:
+                    plain, _ = listener.accept()
+                except OSError:
+                    return
+                with suppress(OSError), context.wrap_socket(plain, server_side=True) as node:
+                    node.recv(1)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)

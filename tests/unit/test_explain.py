@@ -280,6 +280,7 @@ def test_a_file_that_is_no_findings_file_is_said_in_one_line(tmp_path: Path, lin
     """Which line, and what to do."""
     path = tmp_path / "f"
     path.write_text("".join(line + "\n" for line in lines))
+    path.chmod(0o600)
     with pytest.raises(UsageError, match=said):
         choose_finding(path, 1)
 

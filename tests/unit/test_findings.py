@@ -74,6 +74,7 @@ def test_a_file_that_is_not_ours_is_refused_in_one_line(tmp_path: Path, text: st
     """Empty, foreign, truncated, of another schema: a usage error that names file and line."""
     path = tmp_path / "f.jsonl"
     path.write_text(text)
+    path.chmod(0o600)
     with pytest.raises(UsageError, match=words) as caught:
         list(read_findings(path))
     assert str(path) in str(caught.value)

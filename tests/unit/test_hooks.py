@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -171,3 +173,76 @@ def test_a_command_line_that_is_none_is_refused(text: str) -> None:
     """Before the watch starts."""
     with pytest.raises(UsageError, match="--hook"):
         CommandHook.parse(text)
+
+
+def environment_of(hook: CommandHook, path: Path) -> dict[str, str]:
+    """Tell a hook that runs the system's own `env -0`, as a real process, and return all that it was given."""
+    tell(replace(hook, words=("/bin/sh", "-c", f"env -0 > {path}")))
+    return dict(entry.split("=", 1) for entry in path.read_text().split("\0") if entry)
+
+
+def test_a_command_gets_no_secret_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of our environment it sees where programs and files are, words and times: nobody's password, token or key."""
+    secrets = (
+        "CONSISTENCY_PASSWORD", "CONSISTENCY_USERNAME", "CONSISTENCY_PASSWORD_FILE", "CONSISTENCY_WEBHOOK",
+        "CONSISTENCY_WEBHOOK_SECRET", "CONSISTENCY_HOSTS", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "http_proxy",
+        "MY_PATH", "HOMEPAGE_TOKEN", "PAGER_KEY", "path",
+    )  # fmt: skip
+    for name in secrets:
+        monkeypatch.setenv(name, f"canary of {name}")
+    ours = ("LC_TIME", "TZ", "TMPDIR", "LANG")
+    for name in ours:
+        monkeypatch.setenv(name, f"our {name}")
+    given = environment_of(CommandHook.parse("hook"), tmp_path / "env")
+    assert "canary" not in str(given)
+    assert [given[name] for name in ours] == [f"our {name}" for name in ours]
+    assert (given["PATH"], given["HOME"]) == (os.environ["PATH"], os.environ["HOME"])
+
+
+def test_a_variable_that_is_named_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That one and no other."""
+    monkeypatch.setenv("PAGER_KEY", "theirs")
+    monkeypatch.setenv("PAGER_KEY_2", "not theirs")
+    given = environment_of(CommandHook.parse("hook", ("PAGER_KEY",)), tmp_path / "env")
+    assert given["PAGER_KEY"] == "theirs"
+    assert "PAGER_KEY_2" not in given
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("NO_SUCH", "NO_SUCH: there is no such variable"), ("KEY=canary", "name of a variable alone")]
+)
+def test_a_variable_that_cannot_be_passed_on_is_refused(name: str, says: str) -> None:
+    """Before the watch starts; what may be a secret on the command line is not repeated."""
+    with pytest.raises(UsageError, match=says) as caught:
+        CommandHook.parse("hook", (name,))
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://u:canary@alerts.example/", "https://canary@alerts.example/"])
+def test_a_login_in_the_address_is_refused(url: str) -> None:
+    """It would not be sent, and an error of the library quotes it."""
+    with pytest.raises(UsageError, match="no user and password") as caught:
+        WebHook.parse(url, "s")
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://alerts.example:canary/", "https://[canary/x", "https://alerts.example:99999/"]
+)
+def test_an_address_of_no_port_is_refused(url: str) -> None:
+    """In our words: the library's quote a part of it."""
+    with pytest.raises(UsageError, match="no http or https address") as caught:
+        WebHook.parse(url, "s")
+    assert "canary" not in str(caught.value)
+
+
+def test_an_address_that_the_library_takes_for_none_is_a_failure_that_quotes_nothing() -> None:
+    """A space or a control character in it: http.client's own error holds the whole address."""
+    with pytest.raises(HookBusy) as caught:
+        tell(WebHook.parse("http://127.0.0.1:9/?token=canary word", "s"), attempts=1)
+    assert "canary" not in str(caught.value)
+
+
+def test_the_command_line_is_not_in_the_hooks_repr() -> None:
+    """It may hold a secret too."""
+    assert "canary" not in repr(CommandHook.parse("page --key canary"))

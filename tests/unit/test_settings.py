@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from consistency.cli.connection import take_connection
 from consistency.errors import SettingsError
 from consistency.settings import GivenOptions, load_settings, parse_hosts
 
@@ -151,3 +153,50 @@ def test_a_protocol_that_cannot_be_used_is_refused(given: str) -> None:
     """In one line that names those which can."""
     with pytest.raises(SettingsError, match="4 or 5"):
         load_settings(GivenOptions(), {"CONSISTENCY_PROTOCOL": given})
+
+
+def test_host_names_are_verified_unless_it_is_spelled_out(tmp_path: Path) -> None:
+    """By each source of TLS, cqlsh's file too, which knows no entry for it: false by the TOML file or environment."""
+    cqlshrc = tmp_path / "cqlshrc"
+    cqlshrc.write_text("[connection]\nssl = true\n[ssl]\ncertfile = /ca.pem\n")
+    rc = GivenOptions(cqlshrc=str(cqlshrc))
+    off = config(tmp_path, "[connection]\ntls = {check_hostname = false}\n")
+    for given, environ, checked in (
+        (GivenOptions(tls=True), {}, True),
+        (GivenOptions(), {"CONSISTENCY_TLS_CA_FILE": "/ca.pem"}, True),
+        (GivenOptions(), {"CONSISTENCY_TLS_CA_FILE": "/ca.pem", "CONSISTENCY_TLS_CHECK_HOSTNAME": "false"}, False),
+        (rc, {}, True),
+        (rc, {"CONSISTENCY_TLS_CHECK_HOSTNAME": "false"}, False),
+        (replace(rc, config=off), {}, False),
+        (replace(rc, config=off), {"CONSISTENCY_TLS_CHECK_HOSTNAME": "true"}, True),
+    ):
+        tls = load_settings(given, environ).tls
+        assert tls is not None
+        assert (tls.check_hostname, tls.verify) == (checked, True)
+    with pytest.raises(SettingsError, match="TLS_CHECK_HOSTNAME must be true or false"):
+        load_settings(GivenOptions(), {"CONSISTENCY_TLS_CHECK_HOSTNAME": "no"})
+
+
+@pytest.mark.parametrize(("validate", "verified"), [("false", False), ("False", False), ("true", True), ("no", True)])
+def test_cqlshs_validate_means_what_it_means_to_cqlsh(tmp_path: Path, validate: str, verified: bool) -> None:
+    """Only false is false."""
+    cqlshrc = tmp_path / "cqlshrc"
+    cqlshrc.write_text(f"[connection]\nssl = true\n[ssl]\nvalidate = {validate}\n")
+    tls = load_settings(GivenOptions(cqlshrc=str(cqlshrc)), {}).tls
+    assert tls is not None
+    assert tls.verify is verified
+
+
+@pytest.mark.parametrize(("entry", "says"), [("check_hostname", "host name"), ("verify", "no certificate")])
+def test_a_command_says_in_one_line_that_tls_verifies_less(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], entry: str, says: str
+) -> None:
+    """On stderr, before anything else, and no warning of Python's beside it."""
+    given = dict.fromkeys(("hosts", "port", "cqlshrc", "username", "tls"))
+    target = take_connection({**given, "config": config(tmp_path, f"[connection]\ntls = {{{entry} = false}}\n")})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: TLS verifies no ")
+    assert says in line
+    assert target.settings.ssl_context() is not None
+    take_connection({**given, "config": config(tmp_path, "[connection]\ntls = true\n")})
+    assert not capsys.readouterr().err

@@ -1,0 +1,119 @@
+"""Files of keys and values: for their owner alone however they come to be, and refused where others may read them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consistency.browse.shelf import Shelf
+from consistency.carryover import FindingsFolder
+from consistency.cli.outputs import write_private
+from consistency.errors import UsageError
+from consistency.explain import choose_finding
+from consistency.findings import FindingsWriter, copy_findings, read_findings, read_header
+from consistency.ledger import open_ledger
+from consistency.private import create_private
+from tests.unit.test_findings import FINDING, HEADER
+from tests.unit.test_terminal import report, table_report
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "read_findings": lambda path: list(read_findings(path)),
+    "read_header": read_header,
+    "explain": lambda path: choose_finding(path, 1),
+    "browse": Shelf,
+    "copy_findings": lambda path: copy_findings(path, path.with_name("copy"), {1}, "--output"),
+}
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o277], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let every new file be open to all, to some, or to nobody: not even its owner."""
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+def findings(path: Path) -> Path:
+    """Write a findings file of one finding."""
+    with FindingsWriter(path, HEADER) as writer:
+        writer.write(FINDING)
+    return path
+
+
+def mode(path: Path) -> int:
+    """Return who may do what with a file."""
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("opened", [0o640, 0o604, 0o660, 0o666])
+@pytest.mark.parametrize("reader", READERS)
+def test_findings_that_others_may_read_are_refused(tmp_path: Path, reader: str, opened: int) -> None:
+    """By whoever reads them, in one line with the command that closes the file; then they are read."""
+    path = findings(tmp_path / "my findings.jsonl")
+    path.chmod(opened)
+    with pytest.raises(UsageError, match=f"mode {opened:04o}") as caught:
+        READERS[reader](path)
+    assert f"chmod 600 '{path}'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    path.chmod(0o600)
+    READERS[reader](path)
+
+
+def test_nobody_is_told_to_close_a_file_that_is_not_ours(tmp_path: Path) -> None:
+    """A wrong name is a wrong name: no chmod of somebody else's file."""
+    path = tmp_path / "hosts"
+    path.write_text("127.0.0.1 localhost\n")
+    with pytest.raises(UsageError) as caught:
+        read_header(path)
+    assert "chmod" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("umask")
+def test_what_holds_keys_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    """Whatever the umask, and also where a file of that name was open to all before."""
+    for name in ("new", "open"):
+        path, page, copy = tmp_path / name, tmp_path / f"{name}.html", tmp_path / f"{name}-copy"
+        if name == "open":
+            for file in (path, page, copy):
+                os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))
+                file.chmod(0o666)
+        findings(path)
+        write_private("--html", str(page), "<p>")
+        copy_findings(path, copy, {1}, "--output")
+        assert [mode(file) for file in (path, page, copy)] == [0o600] * 3
+
+
+def test_a_ledger_that_was_opened_to_others_is_closed_again(tmp_path: Path) -> None:
+    """It is ours alone to write."""
+    path = tmp_path / "ledger"
+    with open_ledger(path):
+        assert mode(path) == 0o600
+    path.chmod(0o664)
+    with open_ledger(path):
+        assert mode(path) == 0o600
+
+
+def test_a_file_that_is_there_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
+    """Somebody may have laid it there to read along."""
+    (tmp_path / "there").write_text("")
+    with pytest.raises(FileExistsError):
+        create_private(tmp_path / "there")
+
+
+def test_a_watch_keeps_what_it_found_before_in_a_file_that_was_opened_to_others(tmp_path: Path) -> None:
+    """It closes its file again and reads it: rows of ranges that a visit did not reach are still there after it."""
+    folder = FindingsFolder(tmp_path)
+    latest = findings(tmp_path / "shop.orders.jsonl")
+    latest.chmod(0o644)
+    visit = folder.of_visit("shop.orders", "run")
+    assert visit is not None
+    FindingsWriter(visit, HEADER).close()
+    seen = report(table_report(), findings_path=str(visit))
+    kept = folder.keep(seen, "shop.orders", sliced=True, reached=())
+    assert kept.findings_path == str(latest)
+    assert mode(latest) == 0o600
+    assert list(read_findings(latest)) == [FINDING]
