@@ -25,7 +25,7 @@ from consistency.errors import UsageError
 from consistency.ledger import open_ledger
 from consistency.lock import one_run
 from consistency.observer import Observer, Progress, ProgressTeller, Several
-from consistency.reader import ClusterReader
+from consistency.reader import Clock, ClusterReader
 from consistency.reading import Locality
 from consistency.report import Report, Severity, Violation
 from consistency.ring import Ring
@@ -192,8 +192,8 @@ def audit(
     """
 
     async def judged() -> AuditReport:
-        async with open_cluster(connection_settings(settings, hosts)) as (reader, _):
-            return await run_audit(reader, keyspaces, rf_minimum=rf_minimum)
+        async with open_cluster(connection_settings(settings, hosts)) as (reader, clock):
+            return await run_audit(reader, keyspaces, rf_minimum=rf_minimum, clock=clock)
 
     return run(judged, "await asyncio.to_thread(audit, ...)")
 
@@ -228,12 +228,15 @@ def connection_settings(settings: ConnectionSettings | None = None, hosts: str |
     return settings or load_settings(GivenOptions(hosts=hosts))
 
 
-async def run_audit(reader: ClusterReader, names: Sequence[str], *, rf_minimum: int = 3) -> AuditReport:
-    """Judge the keyspaces named, or all; nothing is read but the ring and the schema."""
+async def run_audit(
+    reader: ClusterReader, names: Sequence[str], *, rf_minimum: int = 3, clock: Clock | None = None
+) -> AuditReport:
+    """Judge the keyspaces named, or all, and with a `clock` the servers' clocks; no row is read."""
     ring = await reader.ring()
     schema = await reader.schema()
     scope = _keyspaces(schema, names) if names else tuple(sorted(schema))
-    violations = judge_replication(ring, schema, scope=scope, rf_minimum=rf_minimum, with_nodes=True)
+    clocks = clock.readings if clock else ()
+    violations = judge_replication(ring, schema, scope=scope, rf_minimum=rf_minimum, with_nodes=True, clocks=clocks)
     judged = tuple(name for name in scope if schema[name].replication.replicated)
     return AuditReport(ring.cluster, len(ring.nodes), judged, violations)
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from consistency.audit_subject import named
 from consistency.placement import serves
 from consistency.report import Severity, Violation
+from consistency.servertime import astray, skew_sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from consistency.ring import Node, Ring
+    from consistency.servertime import ClockReading
 
 # Gossip's words (VersionedValue) and those of nodetool netstats (StorageService.Mode).
 _JOINING = frozenset({"BOOT", "BOOT_REPLACE", "BOOTSTRAPPING", "JOINING"})
@@ -71,6 +73,15 @@ def _on_the_move(node: Node) -> Iterator[Violation]:
             detail = f"{_place(node)} {doing} (gossip says {node.state}){silent}"
             wait = f"wait for it (nodetool netstats); {mend}"
             yield Violation(kind, "", detail, wait, Severity.WARNING)
+
+
+def judge_clocks(readings: Sequence[ClockReading]) -> Iterator[Violation]:
+    """Warn of servers whose clocks are apart: write times decide who wins, and TTLs and gc_grace end by them."""
+    detail = skew_sentence(readings)
+    if detail:
+        who = ", ".join(sorted(a.node.address for a in astray(readings)))
+        mend = f"set the clocks by NTP (chrony) on every node; on {who}: chronyc tracking, then chronyc makestep"
+        yield Violation("clock_skew", "", detail, mend, Severity.WARNING)
 
 
 def _mixed_versions(nodes: list[Node]) -> Iterator[Violation]:

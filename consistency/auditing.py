@@ -21,6 +21,7 @@ Pure: it reads a ring and the keyspaces' replication, nothing else. What can be 
     schema_disagreement    error      nodes have several schemas
     peers_disagree         error      a node says otherwise of another one than all (ranges the same: warning)
     stale_peer             error      a node lists one that the others do not know (ranges the same: warning)
+    clock_skew             warning    the servers' clocks are apart
     node_joining, node_leaving, node_moving, mixed_versions
                            warning    the cluster is changing
 
@@ -34,17 +35,18 @@ from typing import TYPE_CHECKING
 
 from consistency import audit_options, audit_ranges
 from consistency.audit_holdings import judge_holdings
-from consistency.audit_nodes import judge_nodes
+from consistency.audit_nodes import judge_clocks, judge_nodes
 from consistency.audit_subject import Subject
 from consistency.errors import UsageError
 from consistency.placement import Placement, ownership, quorum
 from consistency.report import Severity, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from consistency.ring import Replication, Ring
     from consistency.schema import Keyspace
+    from consistency.servertime import ClockReading
 
 __all__ = ["KINDS", "judge_holdings", "judge_replication", "ownership", "quorum"]
 
@@ -67,6 +69,7 @@ KINDS = (
     "uneven_ownership",
     "transient_replication",
     "unknown_strategy",
+    "clock_skew",
     "node_joining",
     "node_leaving",
     "node_moving",
@@ -87,14 +90,16 @@ def judge_replication(
     scope: Collection[str],
     rf_minimum: int = 3,
     with_nodes: bool = True,
+    clocks: Sequence[ClockReading] = (),
 ) -> tuple[Violation, ...]:
     """Return what is wrong with the replication of the keyspaces in `scope`, gravest first.
 
     `rf_minimum` is the fewest replicas a DC that holds any should hold; `with_nodes` adds what concerns the
-    nodes themselves, with an empty keyspace. Keyspaces that are local to a node or virtual are passed over.
+    nodes themselves, with an empty keyspace; `clocks` is what theirs were read to show. Keyspaces that are local to
+    a node or virtual are passed over.
     Raises UsageError for a name in `scope` that is not among the keyspaces.
     """
-    found = list(judge_nodes(ring)) if with_nodes else []
+    found = [*judge_nodes(ring), *judge_clocks(clocks)] if with_nodes else []
     placements: dict[Replication, Placement] = {}
     for name in sorted(set(scope)):
         if name not in keyspaces:

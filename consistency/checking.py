@@ -15,7 +15,7 @@ from consistency.audit_holdings import judge_holdings
 from consistency.audit_nodes import judge_agreement
 from consistency.auditing import gravest_first, judge_replication
 from consistency.changes import RING_CHANGED, Changes
-from consistency.classify import finding, judge_row
+from consistency.claiming import claim
 from consistency.diagnose import CauseCounter
 from consistency.errors import UsageError
 from consistency.findings import Finding, FindingsWriter, Header, Kind, to_blame
@@ -30,6 +30,7 @@ from consistency.scan import Scan, TableTask
 from consistency.schema import Keyspace, Table
 from consistency.scope import Scope, choose_tables
 from consistency.settle import Outcome, Settled, Settler
+from consistency.settling import settled_how
 from consistency.slices import scan_slice
 from consistency.tasks import CheckOptions, Tasks
 
@@ -133,7 +134,8 @@ class _Run:
         if self._recorder is not None:
             tables, names, dc = self._scope.tables, self._options.names, self._options.dc
             self._recorder.begin(RunFacts(self._run_id, self._started_us, self._ring, self._schema, tables, names, dc))
-        self._settler = Settler(self._reader, self._clock, self._take, self._options.settle_window_s)
+        window_s, self._notes = await settled_how(self._reader, self._clock, self._options.settle_window_s)
+        self._settler = Settler(self._reader, self._clock, self._take, window_s)
 
     async def work(self) -> None:
         """Scan every table, settling suspects meanwhile."""
@@ -191,20 +193,16 @@ class _Run:
     async def _take(self, outcome: Outcome) -> None:
         """Enter what the settler found out about one row."""
         table, token = outcome.reading.table, outcome.name.token
-        if not isinstance(outcome, Settled):
+        if isinstance(outcome, Settled):
+            await self._changes.after(outcome.read_at)
+            if reason := self._changes.of_row(table, token):
+                self._leave_unsettled(table, token, reason)
+                return
+        claimed = claim(outcome, self._options.scan.max_skew_s)
+        if isinstance(claimed, Finding):
+            await self._report_finding(claimed)
+        elif claimed is not None:
             self._leave_unsettled(table, token)
-            return
-        await self._changes.after(outcome.read_at)
-        if reason := self._changes.of_row(table, token):
-            self._leave_unsettled(table, token, reason)
-            return
-        judgement = judge_row(
-            outcome.reading,
-            outcome.states,
-            now_us=self._clock.now_us(),
-            max_skew_s=self._options.scan.max_skew_s,
-        )
-        await self._report_finding(finding(outcome.reading, outcome.name, outcome.states, outcome.unread, judgement))
 
     def _leave_unsettled(self, table: Table, token: int, reason: str = "") -> None:
         """Count a row that could not be judged; a reason holds for the whole leaf, which then counts as failed."""
@@ -286,6 +284,7 @@ class _Run:
             run_time_s=self._options.run_time_s,
             likely_causes=self._causes.causes(self._owned()),
             places={node.name: node.dc for node in self._ring.nodes},
+            notes=self._notes,
         )
         self._record(report)
         return report

@@ -12,9 +12,10 @@ from consistency.reconcile import EMPTY, Contest, Rule, contests
 from consistency.render import to_json
 from consistency.ring import Node
 from consistency.schema import Column
+from consistency.servertime import ServerTime
 
 DEFAULT_MAX_SKEW_S = 60.0
-"""A write time further ahead of our clock than this is in the future."""
+"""A write time further ahead of the most advanced server's clock than this is in the future."""
 
 _GRAVEST_FIRST = (
     Kind.FUTURE_WRITE_TIME,
@@ -39,10 +40,10 @@ def judge_row(
     reading: Reading,
     states: Mapping[Node, RowState | None],
     *,
-    now_us: int,
+    when: ServerTime,
     max_skew_s: float = DEFAULT_MAX_SKEW_S,
 ) -> Judgement:
-    """Say which kinds apply to a row that is not the same everywhere; `states` holds the replicas that were read."""
+    """Say which kinds apply to a row, none where all is well; `states` holds the replicas that were read at `when`."""
     present = [state for state in states.values() if state is not None]
     columns = contests(states)
     facts = {_KIND_OF_RULE[c.rule] for c in columns if c.rule is not Rule.SAME}
@@ -50,21 +51,21 @@ def judge_row(
         facts.add(Kind.TIE)  # the rivals are the bytes of the key itself
     if len(present) < len(states):
         facts.add(Kind.MISSING)
-        if _zombie(reading, present, len(states), now_us):
+        if _zombie(reading, present, len(states), when):
             facts.add(Kind.ZOMBIE_SUSPECT)
     newest = max((state.newest_us or 0 for state in present), default=0)
-    if newest > now_us + max_skew_s * 1e6:
+    if newest > when.future_us(max_skew_s):
         facts.add(Kind.FUTURE_WRITE_TIME)
     return Judgement(tuple(k for k in _GRAVEST_FIRST if k in facts), tuple(columns))
 
 
-def _zombie(reading: Reading, present: list[RowState], replicas: int, now_us: int) -> bool:
+def _zombie(reading: Reading, present: list[RowState], replicas: int, when: ServerTime) -> bool:
     """A minority holds it and every write time is older than gc_grace: its delete may be purged elsewhere."""
     if len(present) > replicas // 2:
         return False
     newest = [state.newest_us for state in present]
-    grace_us = reading.table.gc_grace_seconds * 1_000_000
-    return all(time is not None and time < now_us - grace_us for time in newest)
+    purged_us = when.purged_us(reading.table.gc_grace_seconds)
+    return all(time is not None and time < purged_us for time in newest)
 
 
 def finding(
@@ -74,7 +75,7 @@ def finding(
     unread: Mapping[Node, str],
     judgement: Judgement,
 ) -> Finding:
-    """Build the finding of a settled difference."""
+    """Build the finding of a settled difference; its judgement names at least one kind."""
     table = reading.table
     columns = table.partition_key if name.static else table.primary_key
     cells = reading.statics if name.static else reading.regulars

@@ -21,6 +21,7 @@ from consistency.reconcile import EMPTY, Contest, Rule
 from consistency.ring import Node, Ring
 from consistency.rowread import read_state
 from consistency.schema import Keyspace, Table
+from consistency.servertime import ServerTime
 from consistency.verdict import ExitCode
 
 States = Mapping[Node, RowState | None]
@@ -47,7 +48,8 @@ class Explanation:
     finding: Finding
     reading: Reading
     name: RowName
-    now_us: int
+    when: ServerTime
+    """The one instant at which it was read and is judged."""
     states: States
     strangers: States = field(default_factory=dict)
     unread: Mapping[Node, str] = field(default_factory=dict)
@@ -57,6 +59,11 @@ class Explanation:
     def cells(self) -> tuple[CellColumn, ...]:
         """The columns compared, in the order of every state's cells."""
         return self.reading.statics if self.name.static else self.reading.regulars
+
+    @property
+    def now_us(self) -> int:
+        """The instant in microseconds since the epoch, by the most advanced of the servers' clocks."""
+        return self.when.latest_us
 
     @property
     def differs(self) -> bool:
@@ -85,7 +92,7 @@ class Explanation:
         """Every kind that applies now, and each column's contest."""
         if not any(state is not None for state in self.states.values()):
             return Judgement((), ())
-        return judge_row(self.reading, self.states, now_us=self.now_us, max_skew_s=DEFAULT_MAX_SKEW_S)
+        return judge_row(self.reading, self.states, when=self.when, max_skew_s=DEFAULT_MAX_SKEW_S)
 
     @property
     def facts(self) -> tuple[Kind, ...]:
@@ -146,20 +153,20 @@ async def explain(reader: ClusterReader, clock: Clock, chosen: Chosen) -> Explan
     keyspace, table = _table(ring, schema, finding)
     name = _row_name(table, finding)
     reading = _reading(table, reader)
-    now_us = clock.now_us()
+    when = clock.server_time()
     owners = ring.replicas_of(finding.token, keyspace.replication)
     strangers = _strangers(ring, finding, owners)
     nodes = [*owners, *strangers]
     answers = await asyncio.gather(
-        *(_ask(reader, reading, name, node, now_us) for node in owners),
-        *(_ask_stranger(reader, reading, name, node, now_us) for node in strangers),
+        *(_ask(reader, reading, name, node, when.expiry_s) for node in owners),
+        *(_ask_stranger(reader, reading, name, node, when.expiry_s) for node in strangers),
     )
     read = {node: answer for node, answer in zip(nodes, answers, strict=True) if not isinstance(answer, str)}
     return Explanation(
         finding=finding,
         reading=reading,
         name=name,
-        now_us=now_us,
+        when=when,
         states={node: state for node, state in read.items() if node not in strangers},
         strangers={node: state for node, state in read.items() if node in strangers},
         unread={node: answer for node, answer in zip(nodes, answers, strict=True) if isinstance(answer, str)},
@@ -206,22 +213,20 @@ def _strangers(ring: Ring, finding: Finding, owners: Sequence[Node]) -> list[Nod
     return [node for node in named if node not in owners]
 
 
-async def _ask(
-    reader: ClusterReader, reading: Reading, name: RowName, node: Node, now_us: int
-) -> RowState | str | None:
+async def _ask(reader: ClusterReader, reading: Reading, name: RowName, node: Node, now_s: int) -> RowState | str | None:
     """Return the row's state on one node, or why it could not be read."""
     try:
-        return await read_state(reader, reading, name, node, now_us // 1_000_000)
+        return await read_state(reader, reading, name, node, now_s)
     except ReplicaError as error:
         return str(error).removeprefix(f"{node}: ")
 
 
 async def _ask_stranger(
-    reader: ClusterReader, reading: Reading, name: RowName, node: Node, now_us: int
+    reader: ClusterReader, reading: Reading, name: RowName, node: Node, now_s: int
 ) -> RowState | str | None:
     if reader.locality(node) is not Locality.NODE_LOCAL:
         return "what a node holds without owning it can be read with NODE_LOCAL only"
-    return await _ask(reader, reading, name, node, now_us)
+    return await _ask(reader, reading, name, node, now_s)
 
 
 def _warnings(ring: Ring, header: Mapping[str, Any]) -> list[str]:

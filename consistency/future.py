@@ -6,19 +6,20 @@ from collections.abc import AsyncGenerator
 
 from consistency.join import RowName, named_key
 from consistency.leaves import LeafResult
-from consistency.reader import Clock, ReplicaReader
+from consistency.reader import ReplicaReader
 from consistency.reading import RawRow, Reading, RowState
+from consistency.servertime import ServerTime
 
 
 async def written_after(
-    reader: ReplicaReader, reading: Reading, result: LeafResult, limit_us: int, clock: Clock
+    reader: ReplicaReader, reading: Reading, result: LeafResult, when: ServerTime, max_skew_s: float
 ) -> AsyncGenerator[tuple[RowName, RowState], None]:
-    """Yield each row of a leaf with a cell written after `limit_us`, as the first replica that was read holds it.
+    """Yield each row of a leaf that lies in the future at `when`, as the first replica that was read holds it.
 
     A row on which the replicas differ may come too; whoever takes it asks the others.
     """
     node = next(iter(result.digests))
-    now_s = clock.now_us() // 1_000_000
+    limit_us, now_s = when.future_us(max_skew_s), when.expiry_s
     last_partition: RawRow | None = None
     async for page in reader.rows(node, reading, result.leaf.token_range, now_s):
         for raw in page:

@@ -8,6 +8,7 @@ from typing import Protocol
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Ring
 from consistency.schema import Keyspace, Table
+from consistency.servertime import ClockReading, ServerTime
 from consistency.tokens import TokenRange
 from consistency.tree import Digest
 
@@ -70,7 +71,14 @@ class Clock(Protocol):
     """Time, so that simulations can own it."""
 
     def now_us(self) -> int:
-        """Microseconds since the epoch."""
+        """Microseconds since the epoch, by the most advanced of the servers' clocks."""
+
+    def server_time(self) -> ServerTime:
+        """Return what time it is for the servers: what one decision is made by, from its first look to its last."""
+
+    @property
+    def readings(self) -> Sequence[ClockReading]:
+        """Each server's clock as it was read; a server that did not answer is not among them."""
 
     def monotonic(self) -> float:
         """Seconds, for measuring."""
@@ -97,3 +105,6 @@ class ClusterReader(ReplicaReader, Protocol):
 
     async def schema(self) -> dict[str, Keyspace]:
         """Read every keyspace."""
+
+    async def write_timeout_s(self) -> float | None:
+        """Return how long a write may be under way on the most patient node; None where no node tells."""

@@ -24,6 +24,7 @@ from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Ring
 from consistency.schema import Keyspace, Table
 from consistency.schemas import read_schema
+from consistency.serverclocks import longest_write_s
 from consistency.serverdigest import ServerDigest, bigint, newest_time
 from consistency.throttle import Throttle
 from consistency.tokens import TokenRange
@@ -34,8 +35,7 @@ from consistency.wire import ONE, Page, Statement
 _SAMPLED_ROWS = 10
 _UNKNOWN_ROW_BYTES = 4096
 _LARGE_ROW_BYTES = 256 * 1024
-_SMALL_PAGE_ROWS = 2_000
-"""A few milliseconds' worth, of small rows."""
+_SMALL_PAGE_ROWS = 2_000  # a few milliseconds' worth, of small rows
 
 
 class CqlReader:
@@ -72,9 +72,8 @@ class CqlReader:
             node if found is not None or not node.up else replace(node, up=False, silence="it does not answer any more")
             for node, found in zip(ring.nodes, localities, strict=True)
         )
-        ring = replace(ring, nodes=nodes)
         known = {node: found or locality or Locality.NODE_LOCAL for node, found in zip(nodes, localities, strict=True)}
-        return cls(connection, ring, known, limits, describer)
+        return cls(connection, replace(ring, nodes=nodes), known, limits, describer)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -94,13 +93,16 @@ class CqlReader:
         """Ask all nodes anew."""
         return await self._describer.ring()
 
+    async def write_timeout_s(self) -> float | None:
+        """Return how long a write may be under way on the most patient node; None where no node tells."""
+        return await longest_write_s(self._connection, [node for node in self._ring.nodes if node.up])
+
     async def sees_masked(self, table: Table) -> bool:
         """Whether our role holds UNMASK on a table, or is a superuser; without a login nothing is masked.
 
         Where the server will not say, the answer is no: a mask that is hashed hides every difference behind it.
         """
-        role = self._connection.username
-        if role is None:
+        if (role := self._connection.username) is None:
             return True
         node = next((n for n in self._ring.nodes if n.up), self._ring.nodes[0])
         name = quote_identifier(role)

@@ -208,6 +208,8 @@ class Report:
     likely_causes: tuple[Cause, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     repair: RepairSummary | None = None
+    notes: tuple[str, ...] = ()
+    """What must be known of the run beside its verdict: clocks that are apart, a window that is too short."""
 
     @property
     def coverage(self) -> Coverage:
@@ -258,6 +260,7 @@ class Report:
             "findings_by_kind": dict(self.findings_by_kind),
             "likely_causes": [cause.as_json() for cause in self.likely_causes],
             "not_checked": dict(self.not_checked),
+            "notes": list(self.notes),
             "replicas": list(self.replicas),
             "findings": self.findings_path,
             "findings_error": self.findings_error,

@@ -154,10 +154,9 @@ class Scan:
         """Begin a closer look at a leaf where its digests ask for one."""
         if result.leaf in self._looks:
             return
-        limit_us = self._future_us()
         looks = [self._descend(ledger, result)] if result.differs else []
-        if (result.newest_us or 0) > limit_us:
-            looks.append(self._look_ahead(ledger, result, limit_us))
+        if self._in_future(result):
+            looks.append(self._look_ahead(ledger, result))
         if looks:
             self._looks[result.leaf] = [asyncio.create_task(look) for look in looks]
 
@@ -173,26 +172,30 @@ class Scan:
             except (ReplicaError, SchemaError, InternalError) as error:
                 ledger.fail(result.leaf, str(error))
 
-    async def _look_ahead(self, ledger: Ledger, result: LeafResult, limit_us: int) -> None:
-        """Report the rows of a leaf that were written in the future and on which its replicas agree."""
+    async def _look_ahead(self, ledger: Ledger, result: LeafResult) -> None:
+        """Report the rows of a leaf that were written in the future and on which its replicas agree.
+
+        One instant decides from here to the finding: a row near the limit would be judged twice, and differently.
+        """
         async with self._gate:
             try:
-                found = written_after(self.reader, self.task.reading.full, result, limit_us, self.clock)
+                when, nodes = self.clock.server_time(), list(result.leaf.replicas)
+                found = written_after(self.reader, self.task.reading.full, result, when, self.options.max_skew_s)
                 async with aclosing(found):
                     async for name, state in found:
-                        await self.settler.put_agreed(self.task.reading, name, state, list(result.leaf.replicas))
+                        await self.settler.put_agreed(self.task.reading, name, state, nodes, when)
             except (ReplicaError, InternalError) as error:
                 ledger.fail(result.leaf, str(error))
 
     def _fail_unfinished(self, ledger: Ledger) -> None:
         """Enter the leaves whose digests are known to need a closer look, once there is nobody left to take it."""
         for result in ledger.results.values():
-            if result.differs or (result.newest_us or 0) > self._future_us():
+            if result.differs or self._in_future(result):
                 ledger.fail(result.leaf, "it was not compared row by row before the run ended")
 
-    def _future_us(self) -> int:
-        """The write time from which on a write lies in the future."""
-        return self.clock.now_us() + int(self.options.max_skew_s * 1e6)
+    def _in_future(self, result: LeafResult) -> bool:
+        """Whether a leaf holds a write time that lies in the future now."""
+        return (result.newest_us or 0) > self.clock.server_time().future_us(self.options.max_skew_s)
 
     def invalidate(self, reason: str) -> None:
         """Say that nothing of this scan can be believed."""

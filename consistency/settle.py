@@ -18,9 +18,8 @@ from consistency.reading import Reading, RowState
 from consistency.reconcile import Persistence, persistence
 from consistency.ring import Node
 from consistency.rowread import read_states
+from consistency.servertime import ServerTime
 
-DEFAULT_WINDOW_S = 2.5
-"""A replica drops a write that is older than write_request_timeout (2 s by default)."""
 MAX_ROUNDS = 6
 _CLOCKS_S = 60.0
 """How far apart the clocks that stamp writes may be."""
@@ -44,11 +43,15 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A difference that outlived the window: every replica's full state now; `unread` could not be asked."""
+    """A difference that outlived the window: every replica's full state; `unread` could not be asked.
+
+    `when` is the instant it was looked at, by which it is judged too.
+    """
 
     reading: Reading
     name: RowName
     states: Mapping[Node, RowState | None]
+    when: ServerTime
     unread: Mapping[Node, str] = field(default_factory=dict)
     read_at: float = 0.0
     """When the reading was over that showed it (monotonic seconds)."""
@@ -107,13 +110,15 @@ class Settler:
         self._queue.append(suspect)
         self._news.set()
 
-    async def put_agreed(self, reading: Reading, name: RowName, state: RowState, nodes: list[Node]) -> None:
-        """Pass on a row that is wrong although its replicas agree, once all of them were seen to hold it."""
-        ((states, unread),) = await read_states(self._reader, reading.full, [name], nodes, self._now_s())
+    async def put_agreed(
+        self, reading: Reading, name: RowName, state: RowState, nodes: list[Node], when: ServerTime
+    ) -> None:
+        """Pass on a row that is wrong at `when` although its replicas agree, once all were seen to hold it."""
+        ((states, unread),) = await read_states(self._reader, reading.full, [name], nodes, when.expiry_s)
         if unread:
             await self._sink(Unsettled(reading, name, next(iter(unread.values()))))
         elif set(states.values()) == {state}:
-            await self._sink(Settled(reading.full, name, states, read_at=self._clock.monotonic()))
+            await self._sink(Settled(reading.full, name, states, when, read_at=self._clock.monotonic()))
 
     async def run(self) -> None:
         """Settle suspects in the order in which they were seen until `finish` is called and all are done."""
@@ -173,15 +178,15 @@ class Settler:
 
     async def _settle(self, batch: list[Suspect]) -> None:
         """Read and judge suspects; one that must be seen again waits in the queue, where it keeps no reader busy."""
-        first = batch[0]
+        first, when = batch[0], self._clock.server_time()
         try:
             seen = await read_states(
-                self._reader, first.reading.full, [s.name for s in batch], list(first.states), self._now_s()
+                self._reader, first.reading.full, [s.name for s in batch], list(first.states), when.expiry_s
             )
         finally:
             self._readers.release()
         for suspect, (states, unread) in zip(batch, seen, strict=True):
-            await self._enter(suspect, self._judge(suspect, states, unread))
+            await self._enter(suspect, self._judge(suspect, states, unread, when))
 
     async def _enter(self, suspect: Suspect, outcome: Outcome | Suspect | None) -> None:
         if isinstance(outcome, Suspect):
@@ -194,7 +199,11 @@ class Settler:
         self._news.set()
 
     def _judge(
-        self, suspect: Suspect, now_states: Mapping[Node, RowState | None], unread: Mapping[Node, str]
+        self,
+        suspect: Suspect,
+        now_states: Mapping[Node, RowState | None],
+        unread: Mapping[Node, str],
+        when: ServerTime,
     ) -> Outcome | Suspect | None:
         """Return what is settled by a further reading, the same suspect renewed, or None for agreement."""
         if len(now_states) < 2:
@@ -204,8 +213,8 @@ class Settler:
             return Unsettled(suspect.reading, suspect.name, next(iter(unread.values()))) if unread else None
         outlived = self._persistence(suspect, now_states)
         absent_windows = suspect.absent_windows + 1 if outlived is Persistence.ABSENT else 0
-        if outlived is Persistence.PRESENT or absent_windows >= self._windows_to_outlive(now_states):
-            return Settled(suspect.reading.full, suspect.name, now_states, unread, self._clock.monotonic())
+        if outlived is Persistence.PRESENT or absent_windows >= self._windows_to_outlive(now_states, when):
+            return Settled(suspect.reading.full, suspect.name, now_states, when, unread, self._clock.monotonic())
         if suspect.rounds + 1 >= MAX_ROUNDS:
             return Unsettled(suspect.reading, suspect.name, "the row kept changing while it was watched")
         return replace(
@@ -217,10 +226,7 @@ class Settler:
             absent_windows=absent_windows,
         )
 
-    def _now_s(self) -> int:
-        return self._clock.now_us() // 1_000_000
-
-    def _windows_to_outlive(self, states: Mapping[Node, RowState | None]) -> int:
+    def _windows_to_outlive(self, states: Mapping[Node, RowState | None], when: ServerTime) -> int:
         """Return how many windows something must be absent for before it was lost and not deleted.
 
         One where the row was written so long ago that its write was not in flight when it was first seen: a
@@ -228,7 +234,7 @@ class Settler:
         no write time looks the same when it is deleted and inserted anew, so it is looked at again and again.
         """
         newest = [state.newest_us for state in states.values() if state is not None]
-        before_us = self._clock.now_us() - int((_CLOCKS_S + 2 * self.window_s) * 1e6)
+        before_us = when.in_flight_us(_CLOCKS_S + 2 * self.window_s)
         if any(time is None for time in newest):
             return MAX_ROUNDS - 1
         return 1 if all(time is not None and time < before_us for time in newest) else 2

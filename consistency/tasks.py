@@ -15,7 +15,6 @@ from consistency.reading import Depth, Route
 from consistency.ring import Arc, Ring, around
 from consistency.scan import ScanOptions, TableTask
 from consistency.schema import Keyspace, Table
-from consistency.settle import DEFAULT_WINDOW_S
 
 _ALONE = "one replica here: there is nothing to compare it with"
 
@@ -33,8 +32,8 @@ class CheckOptions:
     non_owners: bool = False
     findings: Path | None = None
     """Where all findings are written, one JSON object a line; mode 0600, no values."""
-    settle_window_s: float = DEFAULT_WINDOW_S
-    """For how many seconds a difference must last before it is claimed."""
+    settle_window_s: float | None = None
+    """For how many seconds a difference must last before it is claimed; by default as the servers' timeout asks."""
     rf_minimum: int = 3
     run_time_s: float | None = None
     """Begin no further range after this long; the ranges read longest ago come first."""

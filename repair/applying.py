@@ -198,7 +198,8 @@ class Applier:
         return dict([item for item in await asyncio.gather(*map(act, numbers)) if item is not None])
 
     async def _record(self, outcomes: Mapping[int, Outcome]) -> None:
-        await asyncio.gather(*(self._journal.outcome(number, *outcome) for number, outcome in outcomes.items()))
+        by_us = self._clock.server_time().latest_us  # no server has stamped a later write by now
+        await asyncio.gather(*(self._journal.outcome(number, *outcome, by_us) for number, outcome in outcomes.items()))
 
     async def _act(self, number: int, entry: Entry, decision: Decision, evidence: Evidence) -> str | _Refused:
         """Carry out a decision; return what went wrong, empty where nothing did, or why it was not carried out."""

@@ -19,7 +19,7 @@ from consistency.cli.ledger import ledger_option, take_ledger
 from consistency.cli.outputs import require_writable
 from consistency.cli.values import PER_SECOND, SECONDS
 from consistency.errors import UsageError
-from consistency.settle import DEFAULT_WINDOW_S
+from consistency.settling import DEFAULT_WINDOW_S
 from consistency.terminal.console import make_console
 from repair.decide import ACTING, Action, Rule
 from repair.pace import DEFAULT_RATE
@@ -89,8 +89,9 @@ def repair() -> None:
 @click.option("--max-rows", type=click.IntRange(min=0), metavar="N", help="Act on no more rows than this.")
 @click.option("--max-clock-skew", type=SECONDS, default=DEFAULT_MAX_SKEW_S, show_default=True, metavar="SECONDS",
               help="A write time further ahead than this lies in the future.")  # fmt: skip
-@click.option("--settle", type=SECONDS, default=DEFAULT_WINDOW_S, show_default=True, metavar="SECONDS",
-              help="A row written to more recently than this is not judged.")  # fmt: skip
+@click.option("--settle", type=SECONDS, metavar="SECONDS",
+              help="A row written to more recently than this is not judged. Default: half a second more than the "
+              f"servers' write timeout, {DEFAULT_WINDOW_S:g} where they do not tell it.")  # fmt: skip
 @_show_keys
 @connection_options
 def plan(findings: Path, output: str, **given: Any) -> int:

@@ -80,7 +80,7 @@ def nightly_policy(config: Mapping[str, Any], path: str | None = None) -> Nightl
         _one(source, "zombies", section.get("zombies", default.policy.zombies.value), Zombies),
         _one(source, "require", section.get("require", default.policy.require.value), Require),
         float(section.get("max_clock_skew", default.policy.max_skew_s)),
-        float(section.get("settle", default.policy.settle_s)),
+        float(section["settle"]) if "settle" in section else None,
     )
     if section.get("rate") == 0:
         msg = f"{source} rate must be above 0: rows begun a second"

@@ -144,14 +144,14 @@ def too_few(evidence: Evidence, require: Require) -> str:
 def _settled(evidence: Evidence, policy: Policy) -> Decision | None:
     """Return the decision where nothing differs, or where time must pass."""
     newest = evidence.newest_us
-    if newest is not None and newest > evidence.now_us + policy.max_skew_s * 1e6:
+    if newest is not None and newest > evidence.when.future_us(policy.max_skew_s):
         return _left(Rule.FUTURE)  # wrong also where all agree: it hides every write until then
     if evidence.agreed:
         if evidence.unread:
             return _left(Rule.WAITS, ", ".join(sorted(n.name for n in evidence.unread)))
         gone = not any(state is not None for state in evidence.states.values())
         return Decision(Rule.GONE if gone else Rule.AGREED, sentence=(Rule.GONE if gone else Rule.AGREED).sentence)
-    if newest is not None and newest > evidence.now_us - policy.settle_s * 1e6:
+    if newest is not None and newest > evidence.when.in_flight_us(policy.window_s):
         return _left(Rule.SETTLING)
     return None
 
@@ -184,11 +184,11 @@ def zombie_suspects(evidence: Evidence) -> frozenset[AtomName] | None:
     The empty set means a row that has nothing but its key: its age cannot be known.
     """
     copies = {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
-    grace_us = evidence.now_us - evidence.table.gc_grace_seconds * 1_000_000
+    purged_us = evidence.when.purged_us(evidence.table.gc_grace_seconds)
     found: set[AtomName] = set()
     for name in {name for held in copies.values() for name in held}:
         holders = {node: held[name] for node, held in copies.items() if name in held}
-        if _is_minority(evidence, holders.keys()) and _old(list(holders.values()), grace_us):
+        if _is_minority(evidence, holders.keys()) and _old(list(holders.values()), purged_us):
             found.add(name)
     if found:
         return frozenset(found)
@@ -212,8 +212,8 @@ def _is_minority(evidence: Evidence, holders: Collection[Node]) -> bool:
     )
 
 
-def _old(holders: list[Atom], grace_us: int) -> bool:
-    return all(atom.writetime is None or atom.writetime < grace_us for atom in holders)
+def _old(holders: list[Atom], purged_us: int) -> bool:
+    return all(atom.writetime is None or atom.writetime < purged_us for atom in holders)
 
 
 def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:

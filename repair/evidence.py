@@ -23,6 +23,7 @@ from consistency.reading import Cell, CellColumn, Depth, Reading, RowState, Time
 from consistency.ring import Node, Replication, Ring
 from consistency.rowread import read_states
 from consistency.schema import Keyspace, Table
+from consistency.servertime import ServerTime
 from consistency.tokens import TokenRange
 from repair.atoms import respelled
 
@@ -57,7 +58,13 @@ class Evidence:
     owners: tuple[Node, ...]
     states: States
     unread: Mapping[Node, str] = field(default_factory=dict)
-    now_us: int = 0
+    when: ServerTime = field(default_factory=lambda: ServerTime.exactly(0))
+    """The one instant at which it was read and is decided about."""
+
+    @property
+    def now_us(self) -> int:
+        """The instant in microseconds since the epoch, by the most advanced of the servers' clocks."""
+        return self.when.latest_us
 
     @property
     def table(self) -> Table:
@@ -150,7 +157,7 @@ class EvidenceReader:
 
     async def read_many(self, refs: Sequence[RowRef]) -> list[Evidence]:
         """Read rows on all their owners at one instant; in the order of `refs`."""
-        now_us = self._clock.now_us()
+        when = self._clock.server_time()
         alike: dict[tuple[str, tuple[Node, ...], bool], list[int]] = defaultdict(list)
         for number, ref in enumerate(refs):
             owners = self.ring.replicas_of(ref.token, self._keyspace(ref).replication)
@@ -158,7 +165,7 @@ class EvidenceReader:
         groups = list(alike.items())
         read = await asyncio.gather(
             *(
-                self._read_alike([refs[n] for n in numbers], owners, now_us, disputed=disputed)
+                self._read_alike([refs[n] for n in numbers], owners, when, disputed=disputed)
                 for (_, owners, disputed), numbers in groups
             )
         )
@@ -175,15 +182,15 @@ class EvidenceReader:
         return lies_in(ref.token, self._disputed.get(replication, ()))
 
     async def _read_alike(
-        self, refs: Sequence[RowRef], owners: tuple[Node, ...], now_us: int, *, disputed: bool
+        self, refs: Sequence[RowRef], owners: tuple[Node, ...], when: ServerTime, *, disputed: bool
     ) -> list[Evidence]:
         """Read rows of one table and one set of owners; of disputed ones nothing is read."""
         table = self.table(refs[0])
         reading = Reading(table, Depth.CONTENT, self._reader.capabilities)
         names = [row_name(table, ref) for ref in refs]
         if disputed:
-            return [Evidence(reading, name, owners, {}, dict.fromkeys(owners, DISPUTED), now_us) for name in names]
-        read = await read_states(self._reader, reading, names, owners, now_us // 1_000_000)
+            return [Evidence(reading, name, owners, {}, dict.fromkeys(owners, DISPUTED), when) for name in names]
+        read = await read_states(self._reader, reading, names, owners, when.expiry_s)
         return [
             Evidence(
                 reading,
@@ -191,7 +198,7 @@ class EvidenceReader:
                 owners,
                 states,
                 {node: reason.removeprefix(f"{node}: ") for node, reason in unread.items()},
-                now_us,
+                when,
             )
             for name, (states, unread) in zip(names, read, strict=True)
         ]

@@ -51,6 +51,8 @@ class Entry:
     result: Result | None = None
     reason: str = ""
     after: Copies | None = None
+    by_us: int | None = None
+    """When that was seen, by the most advanced of the servers' clocks: no server had stamped a later write by then."""
     undoing_us: int | None = None
     """The write time of an undo that was begun."""
     undo: Result | None = None
@@ -136,9 +138,11 @@ class Journal:
         """Say what is about to be done to a row, before it is; durable on return."""
         await self._add(intent_line(number, before))
 
-    async def outcome(self, number: int, result: Result, reason: str, after: Copies | None = None) -> None:
-        """Say what came of a row; durable on return."""
-        await self._add(outcome_line(number, result, reason, after))
+    async def outcome(
+        self, number: int, result: Result, reason: str, after: Copies | None = None, by_us: int | None = None
+    ) -> None:
+        """Say what came of a row, and when; durable on return."""
+        await self._add(outcome_line(number, result, reason, after, by_us))
 
     async def undoing(self, number: int, at_us: int) -> None:
         """Say that a row is about to be undone by a write at this time; durable on return."""
@@ -199,11 +203,13 @@ def intent_line(number: int, before: Copies) -> bytes:
     return line({"intent": number, "before": _copies_json(before)})
 
 
-def outcome_line(number: int, result: Result, reason: str, after: Copies | None) -> bytes:
+def outcome_line(number: int, result: Result, reason: str, after: Copies | None, by_us: int | None = None) -> bytes:
     """Return the line of an outcome."""
     data: dict[str, Any] = {"outcome": number, "result": result.value, "reason": reason}
     if after is not None:
         data["after"] = _copies_json(after)
+    if by_us is not None:
+        data["by"] = by_us
     return line(data)
 
 
@@ -264,7 +270,8 @@ def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> None:
         number = int(data["outcome"])
         before = entries.get(number, Entry()).before
         after = _copies(data["after"]) if "after" in data else None
-        entries[number] = Entry(before, Result(data["result"]), str(data["reason"]), after)
+        by_us = int(data["by"]) if "by" in data else None
+        entries[number] = Entry(before, Result(data["result"]), str(data["reason"]), after, by_us)
     elif "undoing" in data:
         number = int(data["undoing"])
         entries[number] = replace(entries.get(number, Entry()), undoing_us=int(data["at"]))

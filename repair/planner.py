@@ -15,6 +15,8 @@ from consistency.errors import UsageError
 from consistency.findings import Finding, Kind, read_findings, read_header
 from consistency.reader import Clock, ClusterReader
 from consistency.schema import Table
+from consistency.servertime import skew_sentence
+from consistency.settling import settle_window
 from repair.decide import Action, Decision, Rule, decide
 from repair.evidence import Evidence, EvidenceReader, RowRef
 from repair.planfile import Plan, PlannedRow
@@ -42,6 +44,8 @@ async def make_plan(
     """Read every finding's row anew and decide; nothing is written to the cluster."""
     header = read_header(findings)
     rows = _distinct(read_findings(findings))
+    window_s, note = await settle_window(reader, options.policy.settle_s)
+    options = replace(options, policy=replace(options.policy, settle_s=window_s))
     evidence = await EvidenceReader.open(reader, clock)
     _require_same_cluster(header, evidence, findings)
     salt = secrets.token_hex(16)
@@ -58,7 +62,7 @@ async def make_plan(
         policy=options.policy,
         salt=salt,
         rows=tuple(_within(planned, options.max_rows)),
-        warnings=tuple(_warnings(tables)),
+        warnings=tuple(filter(None, (note, skew_sentence(clock.readings), *_warnings(tables)))),
     )
 
 

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from consistency.classify import DEFAULT_MAX_SKEW_S
-from consistency.settle import DEFAULT_WINDOW_S
+from consistency.settling import DEFAULT_WINDOW_S
 
 
 class Zombies(str, Enum):
@@ -38,7 +38,13 @@ class Policy:
     zombies: Zombies = Zombies.QUARANTINE
     require: Require = Require.QUORUM
     max_skew_s: float = DEFAULT_MAX_SKEW_S
-    settle_s: float = DEFAULT_WINDOW_S
+    settle_s: float | None = None
+    """None: as the servers' write timeout asks; a plan names what that came to."""
+
+    @property
+    def window_s(self) -> float:
+        """For how many seconds after its newest write a row is not judged."""
+        return DEFAULT_WINDOW_S if self.settle_s is None else self.settle_s
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -46,7 +52,7 @@ class Policy:
             "zombies": self.zombies.value,
             "require": self.require.value,
             "max_skew_s": self.max_skew_s,
-            "settle_s": self.settle_s,
+            "settle_s": self.window_s,
         }
 
     @classmethod

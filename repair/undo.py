@@ -3,7 +3,8 @@
 What there was differed between replicas. Undo writes, to all of them, what a strict majority held, column by
 column; after a purge it writes the purged row back. It says what it cannot bring back: rows of which no majority
 held one version, the old write times, counters, rows of which a replica could not be read, and anything that has
-been written since.
+been written since. Nor does it write into the future: what it would have to win over and that a clock which is ahead
+stamped is left alone until the slowest of the servers' clocks has passed it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from repair.atoms import atoms
 from repair.decide import Action
 from repair.evidence import Evidence, EvidenceReader
 from repair.guard import Guard
-from repair.journal import Copies, Entry, Journal, Record, Result
+from repair.journal import Entry, Journal, Record, Result
 from repair.outcomes import Tally, copies
 from repair.pace import Pace
 from repair.planfile import PlannedRow
@@ -61,14 +62,15 @@ class Undoer:
 
     async def _row(self, number: int, row: PlannedRow, entry: Entry, journal: Journal) -> tuple[Result, str]:
         evidence = await self._evidence.read(row.ref)
-        before = entry.before or {}
-        wanted = most_held(row.action, before)
+        wanted = most_held(row.action, entry.before or {})
         refusal = _refusal(entry, evidence) or (wanted if isinstance(wanted, str) else "")
         if refusal or isinstance(wanted, str):
             return Result.NOT_UNDONE, refusal
         if evidence.agreed and next(iter(evidence.states.values())) == wanted:
             return Result.UNDONE, "nothing to write: most replicas held the same before"
-        at_us = entry.undoing_us or write_time(row.action, wanted, before, evidence)
+        at_us = entry.undoing_us or write_time(row.action, wanted, entry, evidence)
+        if too_early := _too_early(at_us, evidence):
+            return Result.NOT_UNDONE, too_early
         writes = restoring(evidence, wanted, at_us)
         if isinstance(writes, str):
             return Result.NOT_UNDONE, writes
@@ -90,22 +92,40 @@ class Undoer:
         return Result.UNDONE, KEEPS_NEW_TIMES
 
 
-def write_time(action: Action, wanted: RowState | None, before: Copies, evidence: Evidence) -> int:
+def write_time(action: Action, wanted: RowState | None, entry: Entry, evidence: Evidence) -> int:
     """Return the oldest write time that wins over what the repair left, so that later writes win over it.
 
-    Where a delete may hide what is to be restored, its time is not known: then it must be now.
+    Where a delete may hide what is to be restored, its time is not known: then it must be as late as may be, and
+    later than any delete that a server had stamped when the repair was done with the row.
     """
     if action is Action.PURGE:  # the purge deleted at the copies' own write times
-        return max(_newest(state) for state in before.values()) + 1
+        return max(_newest(state) for state in (entry.before or {}).values()) + 1
     held = next(iter(evidence.states.values()))
     newest = max(_newest(state) for state in evidence.states.values())
-    if newest == _NEVER or held is None:
-        return evidence.now_us
-    hidden = wanted is not None and any(
-        there.value is not None and (now.value is None or column.column.type.is_multicell)
-        for column, there, now in zip(evidence.columns, wanted.cells, held.cells, strict=True)
+    hidden = wanted is not None and (
+        held is None
+        or newest == _NEVER
+        or any(
+            there.value is not None and (now.value is None or column.column.type.is_multicell)
+            for column, there, now in zip(evidence.columns, wanted.cells, held.cells, strict=True)
+        )
     )
-    return evidence.now_us if hidden else newest + 1
+    if hidden or newest == _NEVER:
+        known_us = max(newest, _NEVER if entry.by_us is None else entry.by_us)
+        return max(evidence.when.writable_us, known_us + 1)
+    return newest + 1
+
+
+def _too_early(at_us: int, evidence: Evidence) -> str:
+    """Say why a row cannot be undone yet: a write of ours that lies in a server's future would hide others' writes."""
+    ahead_us = at_us - evidence.when.writable_us
+    if ahead_us <= 0:
+        return ""
+    wait_s = math.ceil(ahead_us / 1e6)
+    return (
+        "what it would have to win over may be newer than the slowest of the servers' clocks: undo it again in"
+        f" {wait_s:,} s"
+    )
 
 
 def _same_values(state: RowState | None, wanted: RowState | None) -> bool:

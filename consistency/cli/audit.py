@@ -35,8 +35,8 @@ def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, **given: A
 
     Judges the keyspaces named, or all that are replicated, Cassandra's own among them: too few replicas,
     SimpleStrategy, data centres that do not exist, racks that skew the placement, ranges without a live
-    quorum, nodes that are down, joining or leaving. No row is read. Each violation comes with the figures and
-    the command that mends it; warnings do not change the exit code.
+    quorum, nodes that are down, joining or leaving, clocks that are apart. No row is read. Each violation comes
+    with the figures and the command that mends it; warnings do not change the exit code.
 
     \b
     Examples:
@@ -62,5 +62,5 @@ async def _audit(target: Target, names: tuple[str, ...], rf_min: int) -> AuditRe
     from consistency.api import run_audit  # noqa: PLC0415 - loads the driver
     from consistency.session import open_cluster  # noqa: PLC0415
 
-    async with open_cluster(target.settings) as (reader, _):
-        return await run_audit(reader, names, rf_minimum=rf_min)
+    async with open_cluster(target.settings) as (reader, clock):
+        return await run_audit(reader, names, rf_minimum=rf_min, clock=clock)

@@ -6,16 +6,15 @@ import click
 
 from consistency.cli.options import CommandT, with_options
 from consistency.cli.values import SECONDS
-from consistency.settle import DEFAULT_WINDOW_S
+from consistency.settling import DEFAULT_WINDOW_S
 
 _OPTIONS = (
     click.option(
         "--settle",
         type=SECONDS,
-        default=DEFAULT_WINDOW_S,
-        show_default=True,
         metavar="SECONDS",
-        help="A difference must outlive this to be reported; longer than the servers' write timeout.",
+        help="A difference must outlive this to be reported. Default: half a second more than the servers' write "
+        f"timeout, {DEFAULT_WINDOW_S:g} where they do not tell it.",
     ),
     click.option(
         "--rf-min",

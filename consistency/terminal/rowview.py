@@ -16,7 +16,7 @@ from consistency.reading import Cell, CellColumn, Times, each_time
 from consistency.reconcile import EMPTY
 from consistency.render import to_json, to_text
 from consistency.ring import Node
-from consistency.settle import DEFAULT_WINDOW_S
+from consistency.settling import DEFAULT_WINDOW_S
 from consistency.terminal.console import command, heading, indented, safe
 from consistency.terminal.figures import counted, moment, span
 from consistency.terminal.problems import key_text

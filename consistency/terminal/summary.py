@@ -35,6 +35,7 @@ def print_report(console: Console, report: Report, typed: Typed, *, keys: bool) 
         _print_strips(console, report)
         print_findings(console, report, keys=keys)
     _print_causes(console, report)
+    _print_notes(console, report)
     print_unread(console, report.tables)
     print_violations(console, report.violations, most=_MOST_VIOLATIONS)
     _print_left_out(console, report)
@@ -182,6 +183,11 @@ def _print_causes(console: Console, report: Report) -> None:
         indented(console, f"- {cause.sentence}", rest="    ")
     if len(causes) > _MOST_CAUSES:
         indented(console, f"and {len(causes) - _MOST_CAUSES:,} more, in the report as JSON (--json)", style="dim")
+
+
+def _print_notes(console: Console, report: Report) -> None:
+    for note in report.notes:
+        indented(console, f"note: {safe(note)}", first="", rest="  ", style="yellow")
 
 
 def _print_left_out(console: Console, report: Report) -> None:

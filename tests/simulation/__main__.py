@@ -48,7 +48,7 @@ def story(outcome: Outcome) -> list[str]:
         columns = ", ".join(f"{c.name} {c.type.cql}{' desc' * c.reversed} ({c.kind})" for c in plan.table.columns)
         lines.append(f"  {plan.table.full_name}: {columns}; {len(plan.leaves)} leaves")
     lines += ["case", f"  {case.capabilities}", f"  {case.options}", f"  {case.pace}"]
-    lines += [f"  clock {case.clock_skew_s} s ahead, {case.traffic}"]
+    lines += [f"  {case.clocks}", f"  {case.traffic}"]
     lines += [f"  {fault}" for fault in case.faults]
     lines += [f"  hit: {', '.join(f'{t.value} {n}' for t, n in outcome.cluster.hit.items())}"] if case.faults else []
     lines += [f"  stop at {case.stop_at_s}, ring changes {case.ring_changes_at_s}, schema {case.schema_changes_at_s}"]
@@ -72,6 +72,7 @@ def repair_story(outcome: RepairOutcome) -> list[str]:
     lines = [f"policy {case.policy}, rate {case.rate}, killed and resumed {outcome.resumed} times"]
     lines += [f"  {fault}" for fault in case.faults]
     lines += [f"  {case.traffic}"] if case.traffic else []
+    lines += [f"  {case.clocks}"]
     for row in plan.rows:
         lines.append(f"{row.ref.full_name} {dict(row.ref.key_hex)}: {row.rule.value} -> {row.action.value}")
     lines += [f"{count} {result.value}" for result, count in outcome.tally.results.items()]

@@ -19,6 +19,7 @@ from consistency.scan import ScanOptions
 from consistency.schema import Keyspace, Table
 from consistency.tasks import CheckOptions
 from consistency.tokens import TokenRange
+from tests.simulation.clocks import draw_clients, draw_clocks
 from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_ring, load
 from tests.simulation.memory import Fault, Pace, SimCluster, Trouble
 from tests.simulation.promises import Case, Outcome, broken_promises
@@ -96,7 +97,7 @@ def draw_case(seed: int, rng: random.Random, ring: Ring) -> Case:
         stop_at_s=moment,
         ring_changes_at_s=rng.uniform(0.01, 6.0) if change == "ring" and not quiet else None,
         schema_changes_at_s=rng.uniform(0.01, 6.0) if change == "schema" and not quiet else None,
-        clock_skew_s=rng.choice((0.0, 0.0, 1.5)),
+        clocks=draw_clocks(seed, ring.nodes, rng.choice((0.0, 0.0, 1.5)), most_s=None if capabilities.timed else 20.0),
     )
 
 
@@ -140,9 +141,10 @@ def run_case(seed: int) -> Outcome:
     case = draw_case(seed, rng, ring)
     schema = {"ks": keyspace("ks", replication, tables)}
     cluster = SimCluster(loop, ring, schema, case.capabilities, rng, case.pace, case.faults)
-    if not case.capabilities.timed:
-        # Then TTLs run by the servers' own clocks, which are never quite alike.
-        cluster.skew_s = {node: rng.uniform(-0.3, 0.3) for node in ring.nodes}
+    if case.traffic is not None:
+        clients = draw_clients(seed, case.clocks, case.options.scan.max_skew_s)
+        case = replace(case, traffic=replace(case.traffic, clients_s=clients))
+    cluster.skew_s = dict(case.clocks.ahead_s)  # where we cannot name the instant, TTLs run by the servers' own clocks
     drawings = [Drawing(rng, table) for table in tables]
     done = Damage()
     for drawing in drawings:
@@ -162,10 +164,12 @@ async def _play(
     tables = [drawing.table for drawing in drawings]
     planted = {row: what for table in tables for row, what in truth(cluster, table, None, EPOCH_S).items()}
     reading_all = {t.name: Reading(t, Depth.CONTENT, case.capabilities) for t in tables}
-    future = {row for table in tables for row in written_ahead(cluster, reading_all[table.name], case.clock_skew_s)}
+    ahead_s = case.clocks.latest_s + case.clocks.unsure_s
+    future = {row for table in tables for row in written_ahead(cluster, reading_all[table.name], ahead_s)}
     traffic = _traffic_of(case, loop, cluster, drawings, done, rng)
     _arm_changes(case, loop, cluster)
-    clock, watching, stop = SimClock(loop, case.clock_skew_s), Watching(), asyncio.Event()
+    clock = SimClock(loop, clocks_s=case.clocks.ahead_s, unsure_s=case.clocks.unsure_s)
+    watching, stop = Watching(), asyncio.Event()
     writing = asyncio.create_task(traffic.run()) if traffic else None
     if case.stop_at_s is not None:
         loop.call_later(case.stop_at_s, stop.set)

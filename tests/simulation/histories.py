@@ -205,6 +205,8 @@ class TrafficPlan:
     lost: float = 0.0
     only_clean: bool = True
     """Whether partitions that held a difference from the start are left alone."""
+    clients_s: tuple[float, ...] = (0.0,)
+    """How far the clocks of the clients are ahead; each write is some client's."""
 
 
 @dataclass
@@ -248,7 +250,9 @@ class Traffic:
     def _now_us(self) -> int:
         # Clients' clocks are a little apart, and no two writes share a microsecond.
         self.writes += 1
-        return EPOCH_US + int((self.loop.now + self.rng.uniform(-0.01, 0.01)) * 1000) * 1000 + self.writes % 1000
+        clients = self.plan.clients_s
+        ahead_s = self.rng.uniform(-0.01, 0.01) + (self.rng.choice(clients) if len(clients) > 1 else clients[0])
+        return EPOCH_US + int((self.loop.now + ahead_s) * 1000) * 1000 + self.writes % 1000
 
     def _consume(self, table: Table, written: Write) -> None:
         self.send(table, Delete(written.key, self._now_us(), written.clustering, written.clustering))

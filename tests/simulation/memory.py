@@ -145,6 +145,10 @@ class SimCluster:
     def locality(self, node: Node) -> Locality:
         return Locality.NODE_LOCAL
 
+    async def write_timeout_s(self) -> float | None:
+        """What is not told is the default."""
+        return None
+
     async def sees_masked(self, table: Table) -> bool:
         """Nothing is masked here."""
         return True

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from consistency.findings import Finding
+from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.plan import Leaf, TablePlan
 from consistency.reading import Capabilities, Depth, Reading
 from consistency.recording import RangeRead
@@ -15,6 +15,7 @@ from consistency.schema import Table
 from consistency.tasks import CheckOptions
 from consistency.tokens import TokenRange
 from consistency.verdict import ExitCode, Verdict
+from tests.simulation.clocks import Clocks
 from tests.simulation.histories import Damage, RowKey, Traffic, TrafficPlan
 from tests.simulation.memory import Fault, Pace, SimCluster
 from tests.simulation.storage import token_of
@@ -35,7 +36,7 @@ class Case:
     stop_at_s: float | None
     ring_changes_at_s: float | None
     schema_changes_at_s: float | None
-    clock_skew_s: float
+    clocks: Clocks
 
     @property
     def exact(self) -> bool:
@@ -79,6 +80,7 @@ def row_of(finding: Finding, table: Table) -> RowKey:
 def broken_promises(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
     """Return the promises that were not kept, a sentence each."""
     out = [*_coverage(outcome), *_verdict(outcome), *_clean_passes(outcome), *_findings(outcome, tables)]
+    out += _by_the_clocks(outcome, tables)
     if outcome.case.exact:
         out += _exactness(outcome, tables)
     return out
@@ -203,7 +205,8 @@ def _findings(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
     if twice:
         out.append(f"more than one finding on {twice}")
     lossy = outcome.traffic.lossy if outcome.traffic else set()
-    false = [row for row in rows if row not in outcome.damage.rows and row[:2] not in lossy]
+    ahead = _written_ahead_meanwhile(outcome, tables)
+    false = [row for row in rows if row not in outcome.damage.rows and row[:2] not in lossy and row not in ahead]
     if false:
         out.append(f"a finding on rows whose replicas never differed but for writes in flight: {false}")
     if sum(outcome.report.findings_by_kind.values()) != len(rows):
@@ -220,6 +223,7 @@ def _exactness(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
     expected = {row for row in _seeable(outcome) if row in outcome.planted and row[0] in planned}
     expected |= {row for row in outcome.future if row[0] in planned}
     found = {row_of(finding, tables[finding.table]) for finding in outcome.findings}
+    found -= _written_ahead_meanwhile(outcome, tables)
     out = []
     if found != expected:
         out.append(f"found too much: {found - expected}; not found: {expected - found}")
@@ -227,3 +231,39 @@ def _exactness(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
     if outcome.traffic is None and not expected and whole and outcome.report.verdict is not Verdict.CONSISTENT:
         out.append(f"nothing differs and nothing went wrong, yet the verdict is {outcome.report.verdict.value}")
     return out
+
+
+def _written_ahead_meanwhile(outcome: Outcome, tables: Mapping[str, Table]) -> set[RowKey]:
+    """Return the rows found to lie in the future that were written during the check: by a client that is ahead."""
+    touched = outcome.traffic.touched if outcome.traffic else set()
+    rows = {row_of(f, tables[f.table]) for f in outcome.findings if f.kind is Kind.FUTURE_WRITE_TIME}
+    return rows & touched
+
+
+def _by_the_clocks(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
+    """Hold what depends on time against the servers' true clocks, whatever the check took them for."""
+    out = []
+    latest_us = (EPOCH_S + outcome.case.clocks.latest_s) * 1e6
+    for finding in outcome.findings:
+        row, table = row_of(finding, tables[finding.table]), tables[finding.table]
+        newest = [_newest(view) for view in finding.replicas.values() if view.state not in _NO_COPY]
+        if not finding.facts or finding.kind is not finding.facts[0]:
+            out.append(f"a finding of no kind on {row}")
+        times = [time for time in newest if time is not None]
+        future_us = latest_us + outcome.case.options.scan.max_skew_s * 1e6
+        if Kind.FUTURE_WRITE_TIME in finding.facts and max(times, default=0) <= future_us:
+            out.append(f"{row} called a future write, which by the most advanced server's clock it is not")
+        read = sum(view.state is not State.UNREADABLE for view in finding.replicas.values())
+        old = len(times) == len(newest) and all(t < latest_us - table.gc_grace_seconds * 1e6 for t in times)
+        few = Kind.MISSING in finding.facts and newest and len(newest) <= read // 2
+        if few and old and Kind.ZOMBIE_SUSPECT not in finding.facts:
+            out.append(f"{row} is past gc_grace by a server's clock, and no zombie suspect")
+    return out
+
+
+def _newest(view: ReplicaView) -> int | None:
+    times = (t for times in view.writetimes.values() for t in (times if isinstance(times, list) else [times]))
+    return max((time for time in times if time is not None), default=None)
+
+
+_NO_COPY = (State.MISSING, State.UNREADABLE)

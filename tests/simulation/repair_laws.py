@@ -180,3 +180,12 @@ def undo_laws(scene: Scene, applied: Record, record: Record, now: Held) -> list[
     if any(applied.entries[n].result != entry.result for n, entry in record.entries.items()):
         broken.append("undo changed an outcome of apply")
     return broken
+
+
+def undone_ahead(record: Record, slowest_us: int) -> list[str]:
+    """Name the rows that undo wrote to with a time that the slowest server's clock had not reached."""
+    return [
+        f"row {number}: undo wrote into a server's future"
+        for number, entry in record.entries.items()
+        if entry.undoing_us is not None and entry.undoing_us > slowest_us
+    ]

@@ -25,11 +25,12 @@ from repair.planfile import Plan, PlannedRow
 from repair.planner import PlanOptions, plan_batch
 from repair.policy import Policy, Require, Zombies
 from repair.undo import Undoer
-from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_ring, load
+from tests.simulation.clocks import Clocks, draw_clocks
+from tests.simulation.histories import EPOCH_US, Damage, Drawing, Traffic, TrafficPlan, damage, draw_ring, load
 from tests.simulation.memory import Fault, SimCluster, Trouble
-from tests.simulation.repair_laws import Held, Row, Scene, Shown, merged, shown, undo_laws, verdicts
+from tests.simulation.repair_laws import Held, Row, Scene, Shown, merged, shown, undo_laws, undone_ahead, verdicts
 from tests.simulation.repair_servers import SimWriter, collect_garbage
-from tests.simulation.storage import TableStorage, token_of
+from tests.simulation.storage import Delete, TableStorage, token_of
 from tests.simulation.truth import row_names
 from tests.simulation.values import draw_table, keyspace
 from tests.simulation.vclock import EPOCH_S, SimClock, VirtualLoop, run_virtual
@@ -45,6 +46,7 @@ class RepairCase:
     kills_s: tuple[float, ...] = ()
     traffic: TrafficPlan | None = None
     undo: bool = False
+    clocks: Clocks = field(default_factory=lambda: Clocks({}))
 
     @property
     def down(self) -> frozenset[Node]:
@@ -76,9 +78,11 @@ class MemoryJournal:
         """As the file's."""
         await self._add(intent_line(number, before))
 
-    async def outcome(self, number: int, result: Result, reason: str, after: Copies | None = None) -> None:
+    async def outcome(
+        self, number: int, result: Result, reason: str, after: Copies | None = None, by_us: int | None = None
+    ) -> None:
         """As the file's."""
-        await self._add(outcome_line(number, result, reason, after))
+        await self._add(outcome_line(number, result, reason, after, by_us))
 
     async def undoing(self, number: int, at_us: int) -> None:
         """As the file's."""
@@ -129,17 +133,48 @@ def run_repair_case(seed: int) -> RepairOutcome:
     table = draw_table(rng, "t")
     if rng.random() < 0.4:
         table = replace(table, read_repair="NONE")
-    case = draw_case(rng, ring.nodes)
+    case = replace(draw_case(rng, ring.nodes), clocks=draw_clocks(seed, ring.nodes, unsure_s=0.0))
     schema = {"ks": keyspace("ks", replication, [table])}
     cluster = SimCluster(loop, ring, schema, Capabilities(), rng, faults=case.faults)
     drawing = Drawing(rng, table)
     load(cluster, drawing)
     damage(cluster, drawing, Damage())
+    delete_about_grace(cluster, drawing, case.clocks, random.Random(f"grace {seed}"))
     truth = _merges(cluster, table, case.down)
     for node in ring.nodes:
         if rng.random() < 0.5:
-            collect_garbage(cluster.store(node, table), (EPOCH_S - table.gc_grace_seconds) * 1_000_000)
+            collect_garbage(cluster.store(node, table), purged_before_us(case.clocks, node, table))
     return run_virtual(loop, _Play(case, loop, cluster, drawing, rng).run(truth))
+
+
+def delete_about_grace(cluster: SimCluster, drawing: Drawing, clocks: Clocks, rng: random.Random) -> None:
+    """Write rows about gc_grace ago, and delete them on all but one of their replicas.
+
+    Whether the deletes are purged by now depends on whose clock is asked.
+    """
+    apart_s = clocks.latest_s - clocks.earliest_s
+    if apart_s < 1:
+        return
+    for key in drawing.keys[:2]:
+        owners = cluster.replicas(drawing.table, key)
+        age_s = drawing.table.gc_grace_seconds - rng.uniform(-5.0, apart_s)
+        ts = EPOCH_US - int(age_s * 1e6)
+        written = replace(drawing.write(ts, key=key), insert=True)
+        if written.clustering is None or not written.cells:
+            continue
+        holder = rng.choice(owners)
+        cluster.apply(drawing.table, written)
+        gone = Delete(key, ts + 1, written.clustering, written.clustering)
+        cluster.apply(drawing.table, gone, [node for node in owners if node != holder])
+
+
+def purged_before_us(clocks: Clocks, node: Node, table: Table) -> int:
+    """Return the write time before which a node has purged deletes.
+
+    It does so by its own clock, and the server with the slowest one took them.
+    """
+    ahead_us = int((clocks.ahead_s[node] - clocks.earliest_s) * 1e6)
+    return EPOCH_US + ahead_us - table.gc_grace_seconds * 1_000_000
 
 
 def _merges(cluster: SimCluster, table: Table, down: frozenset[Node]) -> dict[Row, Shown]:
@@ -160,7 +195,7 @@ class _Play:
         self._table = drawing.table
         self._drawing = drawing
         self._rng = rng
-        self._clock = SimClock(loop)
+        self._clock = SimClock(loop, clocks_s=case.clocks.ahead_s, unsure_s=case.clocks.unsure_s)
         self._writer = SimWriter(cluster, loop, drawing.table, case.faults)
 
     async def run(self, truth: Mapping[Row, Shown]) -> RepairOutcome:
@@ -193,6 +228,8 @@ class _Play:
         if self._case.undo and not traffic and not outcome.broken:
             outcome.undone = await self._undone(record, evidence, journal)
             outcome.broken += undo_laws(scene, record, journal.record(), self._copied())
+            slowest_us = EPOCH_US + int((self._loop.now + self._case.clocks.earliest_s) * 1e6)
+            outcome.broken += undone_ahead(journal.record(), slowest_us)
         return outcome
 
     async def _planned(self, evidence: EvidenceReader, rows: list[Row]) -> Plan:

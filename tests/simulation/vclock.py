@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
+
+from consistency.ring import Node
+from consistency.servertime import ClockReading, ServerTime
 
 T = TypeVar("T")
 
@@ -53,14 +56,32 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 class SimClock:
-    """The port `Clock` on virtual time; `skew_s` is how far it is ahead of the servers'."""
+    """The port `Clock` on virtual time, as the servers' clocks were read.
 
-    def __init__(self, loop: VirtualLoop, skew_s: float = 0.0) -> None:
+    `skew_s` is how far all of it is ahead of the simulation's time, `clocks_s` how far each server's clock is beside
+    that, `unsure_s` how exactly they were read.
+    """
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        skew_s: float = 0.0,
+        *,
+        clocks_s: Mapping[Node, float] | None = None,
+        unsure_s: float = 0.0,
+    ) -> None:
         self._loop = loop
         self._skew_s = skew_s
+        unsure_us = int(unsure_s * 1e6)
+        self.readings = [ClockReading(n, int(s * 1e6), unsure_us) for n, s in (clocks_s or {}).items()]
 
     def now_us(self) -> int:
-        return int((EPOCH_S + self._skew_s + self._loop.now) * 1_000_000)
+        return self.server_time().latest_us
+
+    def server_time(self) -> ServerTime:
+        now_us = int((EPOCH_S + self._skew_s + self._loop.now) * 1_000_000)
+        bounds = [reading.bounds for reading in self.readings] or [(0, 0)]
+        return ServerTime(now_us + min(b for b, _ in bounds), now_us + max(b for _, b in bounds))
 
     def monotonic(self) -> float:
         return self._loop.now

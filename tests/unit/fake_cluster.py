@@ -78,6 +78,10 @@ class FakeCluster:
     def capabilities(self) -> Capabilities:
         return Capabilities()
 
+    async def write_timeout_s(self) -> float | None:
+        """What Cassandra has by default."""
+        return 2.0
+
     async def sees_masked(self, table: Table) -> bool:
         """Nothing is masked here."""
         return True

@@ -13,6 +13,7 @@ from consistency.findings import Finding, Kind, State
 from consistency.join import RowName
 from consistency.reading import Capabilities, Cell, Depth, Reading, RowState
 from consistency.ring import Node
+from consistency.servertime import ServerTime
 from tests.simulation.scenario import make_nodes
 from tests.simulation.values import int_bytes, make_table
 
@@ -38,7 +39,7 @@ def states(*held: RowState | None) -> dict[Node, RowState | None]:
 
 def facts(*held: RowState | None) -> tuple[Kind, ...]:
     """Judge a row."""
-    return judge_row(READING, states(*held), now_us=NOW_US).facts
+    return judge_row(READING, states(*held), when=ServerTime.exactly(NOW_US)).facts
 
 
 X = state()
@@ -103,7 +104,7 @@ def test_a_row_that_differs_has_a_kind_and_one_that_does_not_is_not_called_diffe
 
 def reported(held: dict[Node, RowState | None], unread: dict[Node, str] | None = None) -> Finding:
     """Build the finding of a row."""
-    judgement = judge_row(READING, held, now_us=NOW_US)
+    judgement = judge_row(READING, held, when=ServerTime.exactly(NOW_US))
     return finding(READING, RowName(7, (int_bytes(1), int_bytes(-2))), held, unread or {}, judgement)
 
 
@@ -128,6 +129,6 @@ def test_a_finding_never_holds_a_value() -> None:
 def test_a_static_finding_names_the_partition_alone() -> None:
     """Its key has no clustering column, its columns are the static ones."""
     held = {NODES[0]: RowState((Cell(b"1", 5),)), NODES[1]: RowState((Cell(b"1", 6),))}
-    judgement = judge_row(READING, held, now_us=NOW_US)
+    judgement = judge_row(READING, held, when=ServerTime.exactly(NOW_US))
     found = finding(READING, RowName(7, (int_bytes(1),), static=True), held, {}, judgement)
     assert (dict(found.key), found.columns, found.kind) == ({"p0": 1}, ("s0",), Kind.STALE)

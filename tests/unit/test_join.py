@@ -20,6 +20,7 @@ from consistency.reading import Capabilities, Depth, RawRow, Reading
 from consistency.reconcile import Persistence, persistence
 from consistency.ring import MURMUR3, Node, Replication, Ring
 from consistency.schema import Column, Table
+from consistency.servertime import ServerTime
 from consistency.tokens import TokenRange
 from tests.simulation.histories import Damage, Drawing, RowKey, damage, load
 from tests.simulation.memory import Pace, SimCluster
@@ -189,7 +190,7 @@ def test_one_clustering_key_in_other_bytes_is_a_difference() -> None:
     spelled = [state.spelling for state in found.states.values() if state is not None]
     assert spelled == [None, None, (number(1), b"\0\0\0\2\x64")]
     assert persistence(found.states, found.states) is Persistence.PRESENT
-    judged = judge_row(reading, found.states, now_us=EPOCH_S * 1_000_000)
+    judged = judge_row(reading, found.states, when=ServerTime.exactly(EPOCH_S * 1_000_000))
     assert judged.facts == (Kind.TIE,)
     told = finding(reading, found.name, found.states, {}, judged)
     assert told.columns == ("c",)

@@ -185,7 +185,7 @@ def plan_of(run_id: str, *keys: int) -> Plan:
         )
         for k in keys
     )
-    return Plan("plan", run_id, "2026", "0.1", "simulated", "ring", {"ks.t": "fp"}, Policy(), "salt", rows)
+    return Plan("plan", run_id, "2026", "0.1", "simulated", "ring", {"ks.t": "fp"}, Policy(settle_s=2.5), "salt", rows)
 
 
 def test_a_range_with_a_row_that_differs_keeps_its_age_and_the_others_are_young(ledger: LedgerFile) -> None:

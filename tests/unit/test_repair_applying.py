@@ -17,14 +17,14 @@ from repair.applying import Applier, ApplyOptions
 from repair.decide import Action, Rule
 from repair.evidence import EvidenceReader, RowRef
 from repair.guard import Guard, PlanRefused
-from repair.journal import Result
+from repair.journal import Entry, Result
 from repair.outcomes import Tally, copies
 from repair.pace import Pace
 from repair.planfile import Plan
 from repair.planner import PlanOptions, plan_batch
 from repair.policy import Policy, Require, Zombies
 from repair.restoring import NO_MAJORITY, most_held
-from repair.undo import Undoer
+from repair.undo import Undoer, write_time
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.repair_laws import shown
 from tests.simulation.repair_servers import SimWriter, collect_garbage
@@ -40,14 +40,23 @@ YOUNG_US = (EPOCH_S - 10) * 1_000_000
 
 
 class Stage:
-    """Three nodes, RF 3, one partition of two rows on node 3 alone, and a plan to merge them."""
+    """Three nodes, RF 3, one partition of two rows on node 3 alone, and a plan to merge them.
 
-    def __init__(self, policy: Policy | None = None, rows: int = 2, faults: tuple[Fault, ...] = ()) -> None:
+    `behind_s` is how far the clock of node 1 is behind the others'.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        rows: int = 2,
+        faults: tuple[Fault, ...] = (),
+        behind_s: float = 0.0,
+    ) -> None:
         self.loop = VirtualLoop()
         ring = Ring("simulated", MURMUR3, NODES)
         schema = {"ks": keyspace("ks", Replication("NetworkTopologyStrategy", (("dc1", 3),)), [TABLE])}
         self.cluster = SimCluster(self.loop, ring, schema, Capabilities(), random.Random(1), faults=faults)
-        self.clock = SimClock(self.loop)
+        self.clock = SimClock(self.loop, clocks_s={NODES[0]: -behind_s, NODES[1]: 0.0})
         self.writer = SimWriter(self.cluster, self.loop, TABLE, faults)
         self.policy = policy or Policy()
         self.rows: list[tuple[Key, Key]] = [((int_bytes(1),), (int_bytes(c),)) for c in range(rows)]
@@ -236,3 +245,49 @@ def test_an_undo_never_overwrites_what_came_after() -> None:
     played(stage, play)
     shows = [shown(stage.cluster.store(NODES[0], TABLE), ("t", key, c), EPOCH_S) for key, c in stage.rows]
     assert [held and held["v0", None].value for held in shows] == [int_bytes(99)] * 2
+
+
+@pytest.mark.parametrize(("behind_s", "result"), [(0.0, Result.UNDONE), (25.0, Result.NOT_UNDONE)])
+def test_an_undo_never_writes_into_a_servers_future(behind_s: float, result: Result) -> None:
+    """What it would have to win over is newer than the slowest clock: the rows are left, and said to wait for it."""
+    stage = Stage(behind_s=behind_s)
+
+    async def play() -> None:
+        # Planned while the clocks were alike: with them apart such young rows are not touched to begin with.
+        true, stage.clock.readings = stage.clock.readings, []
+        plan = await stage.plan()
+        journal = MemoryJournal(plan, random.Random(1))
+        assert (await stage.apply(plan, journal)).results == {Result.VERIFIED: 2}
+        stage.clock.readings = true
+        tally = await _undo(stage, plan, journal)
+        assert tally.results == {result: 2}
+        assert not behind_s or all("undo it again in" in reason for _, reason in tally.reasons)
+        if behind_s:
+            await asyncio.sleep(behind_s)
+            assert (await _undo(stage, plan, journal)).results == {Result.UNDONE: 2}
+
+    played(stage, play)
+    assert stage.holders() == set()
+
+
+async def _undo(stage: Stage, plan: Plan, journal: MemoryJournal) -> Tally:
+    guard = Guard(plan, stage.cluster, stage.writer, stage.clock)
+    undoer = Undoer(stage.evidence, stage.writer, guard, stage.clock)
+    return await undoer.run(journal.record(), journal, Pace(stage.clock, None), asyncio.Event(), lambda _: None)  # type: ignore[arg-type]
+
+
+def test_an_undo_wins_over_any_delete_that_a_server_had_stamped_by_then() -> None:
+    """A delete hides the row, and its time is not to be had: later than the fastest clock showed, or not at all."""
+    stage = Stage()
+
+    async def play() -> None:
+        plan = await stage.plan()
+        (before,) = await stage.evidence.read_many([plan.rows[0].ref])
+        gone = replace(before, states=dict.fromkeys(NODES))
+        wanted = before.states[NODES[2]]
+        at_us = write_time(Action.RECONCILE, wanted, Entry(by_us=gone.when.latest_us - 1), gone)
+        assert at_us == gone.when.latest_us
+        too_late = write_time(Action.RECONCILE, wanted, Entry(by_us=gone.when.latest_us), gone)
+        assert too_late == gone.when.latest_us + 1 > gone.when.writable_us
+
+    played(stage, play)

@@ -13,6 +13,7 @@ from consistency.join import RowName
 from consistency.reading import Capabilities, Cell, Depth, Reading, RowState
 from consistency.ring import Node
 from consistency.schema import Column, Table
+from consistency.servertime import ServerTime
 from repair.atoms import Atom, atoms, winners
 from repair.decide import Action, Decision, Rule, can_write_back, decide, zombie_suspects
 from repair.evidence import Evidence
@@ -55,7 +56,7 @@ def evidence(
         owners,
         {node: s for node, s in pairs if not isinstance(s, str)},
         {node: s for node, s in pairs if isinstance(s, str)},
-        NOW_US,
+        ServerTime.exactly(NOW_US),
     )
 
 
@@ -173,7 +174,7 @@ def test_laws(held: Evidence, policy: Policy) -> None:
     if held.agreed:
         assert not acts
     newest = held.newest_us
-    if newest is not None and newest > NOW_US - policy.settle_s * 1e6:
+    if newest is not None and newest > NOW_US - policy.window_s * 1e6:
         assert not acts
     if zombie_suspects(held) is not None and policy.zombies is Zombies.QUARANTINE:
         assert not acts, "a covered cell could have come back"

@@ -42,7 +42,9 @@ def plan_of(rows: int = 3) -> Plan:
         )
         for n in range(rows)
     )
-    return Plan("run", "check", "2026", "0.1", "c", "ring", {"ks.t": "fp"}, Policy(Zombies.PURGE), "salt", made)
+    return Plan(
+        "run", "check", "2026", "0.1", "c", "ring", {"ks.t": "fp"}, Policy(Zombies.PURGE, settle_s=2.5), "salt", made
+    )
 
 
 def test_a_plan_reads_back_as_it_was(tmp_path: Path) -> None:

@@ -1,0 +1,23 @@
+"""From what the settler found out about a row to what is claimed of it: a finding, that it is unknown, or nothing."""
+
+from __future__ import annotations
+
+from consistency.classify import finding, judge_row
+from consistency.findings import Finding
+from consistency.settle import Outcome, Unsettled
+
+
+def claim(outcome: Outcome, max_skew_s: float) -> Finding | Unsettled | None:
+    """Judge a settled row by the instant at which it was looked at.
+
+    A row that is the same everywhere and in which nothing is wrong is nothing. One that differs by no rule that we
+    know is unknown: a finding has at least one kind.
+    """
+    if isinstance(outcome, Unsettled):
+        return outcome
+    judgement = judge_row(outcome.reading, outcome.states, when=outcome.when, max_skew_s=max_skew_s)
+    if judgement.facts:
+        return finding(outcome.reading, outcome.name, outcome.states, outcome.unread, judgement)
+    if len(set(outcome.states.values())) == 1:
+        return None
+    return Unsettled(outcome.reading, outcome.name, "its copies differ in a way that has no name")
