@@ -20,7 +20,7 @@ _OWN_WORDS = {
 """What the text of a server's exception says, and the failure code of a read that it stands for."""
 _LAST_ERROR = re.compile(r"^\[Errno -?\d+\] (?:Tried connecting to .*\. Last error: )?")
 _OTHER_PROTOCOL = re.compile(r"does not support protocol version \d+")
-_NO_SUCH_NAME = ("Name or service not known", "nodename nor servname", "No address associated with hostname")
+NO_SUCH_NAME = ("Name or service not known", "nodename nor servname", "No address associated with hostname")
 """What the systems' resolvers say."""
 
 
@@ -30,7 +30,7 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
     if login:
         return ConnectError(_login_refused(settings))
     text = first_line(reason)
-    if unknown_host or any(words in text for words in _NO_SUCH_NAME):
+    if unknown_host or any(words in text for words in NO_SUCH_NAME):
         return ConnectError(f"--hosts {hosts}: no such host name")
     hint = "is Cassandra running there, and is it the native (CQL) port?"
     if any(word in text for word in ("closed", "reset", "Protocol", "protocol", "version", "EOF", "alert")):

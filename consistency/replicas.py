@@ -17,6 +17,7 @@ from consistency.clock import SystemClock
 from consistency.cqltype import quote_identifier
 from consistency.driver import Connection
 from consistency.errors import ReplicaError, ReplicaTimeout, SchemaError, TooMuchToScan
+from consistency.liveness import with_liveness
 from consistency.nodewatch import CqlNodeWatch
 from consistency.pieces import Piece, PieceSize, in_pieces
 from consistency.reader import Key
@@ -24,6 +25,7 @@ from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Ring
 from consistency.schema import Keyspace, Table, build_schema
 from consistency.serverdigest import ServerDigest, bigint, newest_time
+from consistency.silence import silence
 from consistency.throttle import Throttle
 from consistency.tokens import TokenRange
 from consistency.topology import read_ring, read_schema_rows
@@ -59,11 +61,16 @@ class CqlReader:
     async def open(cls, connection: Connection, limits: ReadLimits, *, locality: Locality | None = None) -> CqlReader:
         """Take a snapshot of the ring and find out how each node can be read; `locality` forces one."""
         ring = await read_ring(connection)
-        localities = await asyncio.gather(*(probe(connection, node, locality) for node in ring.nodes))
-        up = [replace(node, up=found is not None) for node, found in zip(ring.nodes, localities, strict=True)]
-        ring = replace(ring, nodes=tuple(up))
-        known = {node: found or locality or Locality.NODE_LOCAL for node, found in zip(up, localities, strict=True)}
-        return cls(connection, ring, known, limits)
+        answers = await asyncio.gather(*(probe(connection, node, locality) for node in ring.nodes))
+        known = dict(zip(ring.nodes, answers, strict=True))
+        nodes = [
+            replace(node, up=False, silence=silence(found)) if isinstance(found, ReplicaError) else node
+            for node, found in known.items()
+        ]
+        ring = await with_liveness(connection, replace(ring, nodes=tuple(nodes)))
+        unread = locality or Locality.NODE_LOCAL
+        localities = {node: unread if isinstance(found, ReplicaError) else found for node, found in known.items()}
+        return cls(connection, ring, localities, limits)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -33,8 +33,10 @@ class Node:
     """One Cassandra node, identified by its host id; its name for people is `address:port`.
 
     `state` is what gossip says where the server shows it (NORMAL, BOOT, LEAVING, ...), else NORMAL for a
-    node with tokens; `up` is whether it answers us. `broadcast` is its `address:port` between nodes, which
-    is how traces name it.
+    node with tokens. `broadcast` is its `address:port` between nodes, which is how traces name it.
+
+    `up` is whether it answers us, `silence` why it does not, in a clause without its name. `alive` is whether
+    the other nodes count on a node that does not answer us; None where that is not known.
     """
 
     host_id: str
@@ -47,6 +49,8 @@ class Node:
     state: str = field(default="NORMAL", compare=False)
     up: bool = field(default=True, compare=False)
     broadcast: str = field(default="", compare=False)
+    silence: str = field(default="", compare=False)
+    alive: bool | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
