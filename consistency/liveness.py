@@ -107,6 +107,7 @@ class _Look:
     ring: Ring
     found: dict[Node, bool | None]
     _refused: set[str] = field(default_factory=set)
+    _counted: list[tuple[tuple[Node, ...], int]] = field(default_factory=list)
 
     async def run(self) -> None:
         """Read at ALL until every silent node is judged; look at heartbeats for those that are left."""
@@ -191,11 +192,21 @@ class _Look:
             return
         except ReplicaError:
             return  # it is sent to all, and one of them is slow or just gone: that is not known
-        unsure = [node for node in replicas if node in self.found and not self.found[node]]
-        if dead == 0:
-            self.found.update(dict.fromkeys((n for n in unsure if n.broadcast in known), True))
-        elif dead == len(unsure):
-            self.found.update(dict.fromkeys(unsure, False))
+        self._counted.append((replicas, dead))
+        self._conclude(known)
+
+    def _conclude(self, known: frozenset[str]) -> None:
+        """Draw what follows from all counts together: what is learned of one node may tell of its neighbours."""
+        before = -1
+        while before != len(self._left):
+            before = len(self._left)
+            for replicas, dead in self._counted:
+                open_ = [node for node in replicas if node in self.found and self.found[node] is None]
+                rest = dead - sum(self.found.get(node) is False for node in replicas)
+                if rest == 0:
+                    self.found.update((node, True) for node in open_ if node.broadcast in known)
+                elif rest == len(open_):
+                    self.found.update((node, False) for node in open_)
 
     async def _by_heartbeat(self) -> None:
         """Judge the nodes that are left by gossip's heartbeat, where the server shows it."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from consistency.ring import Node
 
 
+_OR_TLS = ", or want TLS"
+
+
 @dataclass(frozen=True, slots=True)
 class _Reason:
     """One way of not being answered.
@@ -38,7 +41,7 @@ class _Reason:
     @property
     def start(self) -> str:
         """What every clause made of it begins with."""
-        return self.clause.partition("{")[0]
+        return self.clause.partition("{")[0].removesuffix(_OR_TLS)
 
 
 _STATUS = "on {node}: nodetool statusbinary, then nodetool enablebinary"
@@ -102,7 +105,7 @@ _REASONS = (
     _Reason("connection refused", _STATUS, words=("Connection refused",)),
     _Reason(
         "the server closed the connection at once: it may allow no more connections from our address"
-        " (native_transport_max_concurrent_connections_per_ip), or want TLS",
+        f" (native_transport_max_concurrent_connections_per_ip){_OR_TLS}",
         f"{_LIMITS}; {_TLS}",
         ("ConnectionResetError", "BrokenPipeError", "ConnectionShutdown"),
     ),
@@ -149,7 +152,7 @@ def why(node: Node) -> str:
 def _worded(clause: str, *, waited_s: float | None, tls: bool | None) -> str:
     if clause.startswith("no answer in time") and waited_s is not None:
         return f"no answer within {waited_s:g} s"
-    return clause.removesuffix(", or want TLS") if tls else clause
+    return clause.removesuffix(_OR_TLS) if tls else clause
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -19,6 +19,7 @@ from consistency.errors import (
     ReplicaOverloaded,
     ReplicaTimeout,
     ReplicaUnavailable,
+    TooFewReplicas,
     TooMuchToScan,
 )
 from consistency.ring import Node
@@ -50,7 +51,7 @@ def server_error(text: str) -> protocol.ServerError:
         (cassandra.OperationTimedOut(), ReplicaTimeout),
         (cassandra.ReadFailure("canary", error_code_map={"10.0.0.1": 1}), TooMuchToScan),
         (cassandra.ReadFailure("canary", error_code_map={"10.0.0.1": 0}), ReplicaError),
-        (cassandra.Unavailable("canary"), ReplicaUnavailable),
+        (cassandra.Unavailable("canary"), TooFewReplicas),
         (ConnectionResetError("canary"), ReplicaUnavailable),
         (ValueError("canary"), ReplicaError),
     ],
