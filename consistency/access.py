@@ -27,6 +27,7 @@ from consistency.wire import ALL, LOCAL_ONE, NODE_LOCAL, ONE, Page, Statement
 
 _TRACE_POLLS = 60
 _LOCAL_ATTEMPTS = 40
+_NO_ANSWER = "did not answer a moment ago: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class PinnedAccess:
         self.connection = connection
         self.limits = limits
         self._localities = localities
-        self._down_until: dict[Node, float] = {}
+        self._left_alone: dict[Node, tuple[float, str]] = {}
 
     def locality(self, node: Node) -> Locality:
         """Say how answers of this node are known to be its own."""
@@ -65,17 +66,22 @@ class PinnedAccess:
 
     def answers(self, node: Node) -> bool:
         """Whether the node is not known to have been silent or gone a moment ago."""
-        return self._down_until.get(node, 0.0) <= time.monotonic()
+        return self._left_alone.get(node, (0.0, ""))[0] <= time.monotonic()
+
+    def _leave_alone(self, node: Node, reason: str) -> None:
+        """Ask a node nothing for a while: asking one that does not answer takes long each time."""
+        said = reason.removeprefix(f"{node}: ").removeprefix(_NO_ANSWER)
+        self._left_alone[node] = time.monotonic() + self.limits.down_for_s, said
 
     async def _tell_slow_from_silent(self, node: Node) -> None:
-        """After a timeout, ask the node something easy: one that does not answer that is down, not busy."""
+        """After a timeout, ask the node something easy: one that does not answer that is not busy."""
         easy = Statement("SELECT key FROM system.local", timeout_s=self.limits.probe_timeout_s)
         try:
             await self.connection.execute(node, easy)
         except ReplicaError as error:
-            self._down_until[node] = time.monotonic() + self.limits.down_for_s
             self.connection.drop(node)
-            msg = f"{node}: up but silent: it does not even answer a read of system.local"
+            msg = f"{node}: connected but silent: it does not even answer a read of system.local"
+            self._leave_alone(node, msg)
             raise ReplicaUnavailable(msg) from error
 
     async def ask(self, node: Node, statement: Statement, turn: Turn | None = None) -> Page:
@@ -127,17 +133,17 @@ class PinnedAccess:
     async def retrying(self, node: Node, statement: Statement) -> Page:
         """Run a statement, trying again while the node is overloaded or away, then fail fast for a while."""
         if not self.answers(node):
-            msg = f"{node}: down, last tried a moment ago"
+            msg = f"{node}: {_NO_ANSWER}{self._left_alone[node][1]}"
             raise ReplicaUnavailable(msg)
         try:
             page = await self._attempts(node, statement)
-        except ReplicaUnavailable:
-            self._down_until[node] = time.monotonic() + self.limits.down_for_s
+        except ReplicaUnavailable as error:
+            self._leave_alone(node, str(error))
             raise
         except ReplicaTimeout:
             await self._tell_slow_from_silent(node)
             raise
-        self._down_until.pop(node, None)
+        self._left_alone.pop(node, None)
         return page
 
     async def _attempts(self, node: Node, statement: Statement) -> Page:
@@ -165,8 +171,8 @@ class PinnedAccess:
         return page
 
 
-async def probe(connection: Connection, node: Node, forced: Locality | None) -> Locality | None:
-    """Find out how a node can be read; None where it does not answer."""
+async def probe(connection: Connection, node: Node, forced: Locality | None) -> Locality | ReplicaError:
+    """Find out how a node can be read; the error where it does not answer."""
     attempts = AsyncRetrying(
         retry=retry_if_exception(_passing),
         stop=stop_after_attempt(4),
@@ -186,8 +192,8 @@ async def probe(connection: Connection, node: Node, forced: Locality | None) -> 
             )
             raise ReplicaRefused(msg) from None
         return Locality.TRACED
-    except ReplicaError:
-        return None
+    except ReplicaError as error:
+        return error
     return forced or Locality.NODE_LOCAL
 
 

@@ -57,11 +57,16 @@ class AuditReport:
         return sum(v.severity is Severity.ERROR for v in self.violations)
 
     @property
+    def unknown(self) -> int:
+        """How many rules could not be judged."""
+        return sum(v.severity is Severity.UNKNOWN for v in self.violations)
+
+    @property
     def exit_code(self) -> ExitCode:
-        """What the command returns; an audit that judged no keyspace proves nothing."""
+        """What the command returns; an audit that judged no keyspace, or not every rule, proves nothing."""
         if self.errors:
             return ExitCode.DIVERGENT
-        return ExitCode.CONSISTENT if self.keyspaces else ExitCode.INCOMPLETE
+        return ExitCode.INCOMPLETE if self.unknown or not self.keyspaces else ExitCode.CONSISTENT
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""

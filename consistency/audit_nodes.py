@@ -1,4 +1,4 @@
-"""Rules on the nodes themselves: who is down, on the move, or of another version."""
+"""Rules on the nodes themselves: who is down, does not answer us, is on the move, or of another version."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from consistency.audit_subject import named
-from consistency.placement import serves
+from consistency.placement import may_serve
 from consistency.report import Severity, Violation
 from consistency.servertime import astray, skew_sentence
+from consistency.silence import way_out, why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ def judge_nodes(ring: Ring) -> Iterator[Violation]:
     present = sorted((n for n in ring.nodes if n.state.upper() not in _GONE), key=lambda n: n.name)
     for node in present:
         yield from _down(node)
+        yield from _unreachable(node)
         yield from _on_the_move(node)
     yield from _mixed_versions(present)
     yield from judge_agreement(ring)
@@ -43,27 +45,46 @@ def judge_agreement(ring: Ring) -> Iterator[Violation]:
 
 
 def _down(node: Node) -> Iterator[Violation]:
-    """Report a node that does not serve: an error where it owns tokens.
-
-    A joining node serves nobody yet and one being removed is down by nature: their own kinds say it.
-    """
-    state = node.state.upper()
-    if serves(node) or state in _JOINING or state == "REMOVING":
+    """Report a node that the others cannot count on: an error where it owns tokens."""
+    if may_serve(node) or _not_expected(node):
         return
-    why = f"gossip says {node.state}" if node.up else "it does not answer"
+    silent = "" if node.up else f"{why(node)}, and "
+    said = "the other nodes take it for down" if node.alive is False else f"gossip says {node.state}"
     mend = (
         f"start Cassandra on {node}; after more than max_hint_window (3 hours) then there: nodetool repair"
         " --full; if it is lost for good, start a new node with"
         f" -Dcassandra.replace_address_first_boot={node.address}"
     )
     severity = Severity.ERROR if node.owned else Severity.WARNING
-    yield Violation("node_down", "", f"{_place(node)} is down: {why}", mend, severity)
+    yield Violation("node_down", "", f"{_place(node)} is down: {silent}{said}", mend, severity)
+
+
+def _unreachable(node: Node) -> Iterator[Violation]:
+    """Tell of a node that does not answer us and need not be down: the others may count on it.
+
+    A warning where they do. Where that is not known it is no fault that was found, and no good order either.
+    """
+    if node.up or not may_serve(node) or _not_expected(node):
+        return
+    if node.alive:
+        said, severity = "the other nodes take it for alive", Severity.WARNING
+        mend = way_out(node)
+    else:
+        said, severity = "whether it is down is not known", Severity.UNKNOWN
+        mend = f"on another node: nodetool status; where it says UN: {way_out(node)}"
+    severity = severity if node.owned else Severity.WARNING
+    yield Violation("node_unreachable", "", f"{_place(node)} {why(node)}; {said}", mend, severity)
+
+
+def _not_expected(node: Node) -> bool:
+    """Say whether nobody counts on a node: one that joins, or is down by nature as it is being removed."""
+    return node.state.upper() in _JOINING or node.state.upper() == "REMOVING"
 
 
 def _on_the_move(node: Node) -> Iterator[Violation]:
     """Warn of a node whose ranges are changing hands: ALTER of an RF and repairs have to wait for it."""
     state = node.state.upper()
-    silent = "" if node.up else " and does not answer"
+    silent = "" if node.up else f" and {why(node)}"
     for kind, doing, mend in (
         ("node_joining", "is joining", "if it hangs, there: nodetool bootstrap resume"),
         ("node_leaving", "is leaving", "if it hangs, on another node: nodetool removenode status"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from consistency.audit_subject import counted, named, percent
-from consistency.placement import quorum, serves
+from consistency.placement import Live, quorum
 from consistency.report import Severity
+from consistency.silence import why
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from consistency.audit_subject import Subject
     from consistency.placement import Group
@@ -35,7 +36,7 @@ def no_quorum(subject: Subject) -> Iterator[Violation]:
         level = "QUORUM" if _alone(subject, group) else f"LOCAL_QUORUM in {group.dc}"
         yield from _out_of_reach(subject, level, group.rf, subject.placement.impaired[group.dc])
     if not all(_alone(subject, group) for group in groups):
-        everywhere = ((list(nodes), sum(map(serves, nodes)), share) for nodes, share in subject.placement.shares)
+        everywhere = (Live.of(nodes, share) for nodes, share in subject.placement.shares)
         yield from _out_of_reach(subject, "QUORUM over all data centers", _rf_of_all(subject), everywhere)
 
 
@@ -48,35 +49,46 @@ def _alone(subject: Subject, group: Group) -> bool:
     return not group.dc or _rf_of_all(subject) == group.rf
 
 
-def _out_of_reach(
-    subject: Subject, level: str, rf: int, ranges: Iterable[tuple[list[Node], int, float]]
-) -> Iterator[Violation]:
-    lacking, too_few = 0.0, False
+def _out_of_reach(subject: Subject, level: str, rf: int, ranges: Iterable[Live]) -> Iterator[Violation]:
+    lacking, doubtful, too_few = 0.0, 0.0, False
     down: set[Node] = set()
-    for members, up, share in ranges:
-        if up < quorum(rf):
-            lacking += share
-            too_few |= len(members) < quorum(rf)
-            down.update(n for n in members if not serves(n))
+    silent: set[Node] = set()
+    needed = quorum(rf)
+    for live in ranges:
+        if live.most < needed:
+            lacking += live.share
+            too_few |= len(live.replicas) < needed
+            down.update(live.down)
+        elif live.sure < needed:
+            doubtful += live.share
+            silent.update(live.not_known)
     if lacking:
         causes = ["its replicas have too few nodes"] * too_few + [f"down: {named(down)}"] * bool(down)
-        detail = f"{level} ({quorum(rf)} of {rf} replicas) fails for {percent(lacking)} of the ring"
+        detail = f"{level} ({needed} of {rf} replicas) fails for {percent(lacking)} of the ring"
         mend = subject.alter if too_few else _start(down)
         yield subject.violation("no_quorum", f"{detail}; {'; '.join(causes)}", mend)
+    if doubtful:
+        detail = f"whether {level} ({needed} of {rf} replicas) works is not known for {percent(doubtful)} of the ring"
+        yield subject.violation("no_quorum", f"{detail}; {_silent(silent)}", _ask(silent), Severity.UNKNOWN)
 
 
 def under_replicated(subject: Subject) -> Iterator[Violation]:
     """Report the ranges with fewer live replicas than they should have, a warning while quorums hold.
 
-    Replicas that no node could hold are rf_exceeds_nodes' matter and not counted here.
+    Replicas that no node could hold are rf_exceeds_nodes' matter and not counted here. A node that does not answer us
+    and that the others count on is a live one: they read and write there whoever asks them.
     """
     for group in subject.placement.groups:
-        lacking, fewest = 0.0, group.placed
+        lacking, doubtful, fewest = 0.0, 0.0, group.placed
         down: set[Node] = set()
-        for members, up, share in subject.placement.impaired[group.dc]:
-            if up < len(members):
-                lacking, fewest = lacking + share, min(fewest, up)
-                down.update(n for n in members if not serves(n))
+        silent: set[Node] = set()
+        for live in subject.placement.impaired[group.dc]:
+            if live.down:
+                lacking, fewest = lacking + live.share, min(fewest, live.most)
+                down.update(live.down)
+            elif live.not_known:
+                doubtful += live.share
+                silent.update(live.not_known)
         if lacking:
             detail = (
                 f"{percent(lacking)} of the ring has fewer than {group.placed} live replicas in"
@@ -84,11 +96,27 @@ def under_replicated(subject: Subject) -> Iterator[Violation]:
             )
             severity = Severity.WARNING if fewest >= quorum(group.rf) else Severity.ERROR
             yield subject.violation("under_replicated", detail, _start(down), severity)
+        if doubtful:
+            detail = (
+                f"whether {percent(doubtful)} of the ring has {group.placed} live replicas in {group.label} is not"
+                f" known; {_silent(silent)}"
+            )
+            yield subject.violation("under_replicated", detail, _ask(silent), Severity.WARNING)
 
 
 def _start(down: Iterable[Node]) -> str:
     nodes = sorted(down, key=lambda node: node.name)
     return f"start Cassandra on {named(nodes)}, then there: nodetool repair --full"
+
+
+def _silent(nodes: Collection[Node]) -> str:
+    """Name nodes that do not answer us; of a single one say why."""
+    one = next(iter(nodes))
+    return f"{one} {why(one)}" if len(nodes) == 1 else f"{named(nodes)} do not answer us"
+
+
+def _ask(silent: Collection[Node]) -> str:
+    return f"see on a node that answers whether {named(silent)} is up: nodetool status"
 
 
 def rack_skew(subject: Subject) -> Iterator[Violation]:

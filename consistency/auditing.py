@@ -11,6 +11,7 @@ Pure: it reads a ring and the keyspaces' replication, nothing else. What can be 
     rf_below_minimum       error      fewer replicas in a DC than the minimum
     simple_strategy        error      replicas placed without regard to racks and DCs
     node_down              error      a node that owns tokens does not serve (owns none: warning)
+    node_unreachable       warning    a node does not answer us, the others count on it (not known: unknown)
     owner_holds_nothing    error      a node owns rows and holds none (warning where it may be chance)
     under_replicated       warning    a part of the ring lacks live replicas (error without a quorum)
     dc_without_replicas    warning    a DC holds no replica of a keyspace of users
@@ -62,6 +63,7 @@ KINDS = (
     "schema_disagreement",
     "peers_disagree",
     "stale_peer",
+    "node_unreachable",
     "owner_holds_nothing",
     "under_replicated",
     "dc_without_replicas",
@@ -80,6 +82,7 @@ KINDS = (
 _NOT_REPLICATED = frozenset({"LocalStrategy", "MetaStrategy", ""})
 """A node's own keyspaces, the transactional metadata log of later releases, and virtual keyspaces."""
 
+_GRAVEST = (Severity.ERROR, Severity.UNKNOWN, Severity.WARNING)
 _RULES = audit_options.RULES + audit_ranges.RULES
 
 
@@ -125,7 +128,6 @@ def _unknown_strategy(keyspace: str, replication: Replication) -> Violation:
     return Violation("unknown_strategy", keyspace, detail, mend, Severity.WARNING)
 
 
-def gravest_first(violation: Violation) -> tuple[bool, int, str, str]:
-    """Return what sorts violations: errors before warnings, then by kind."""
-    grave = violation.severity is Severity.ERROR
-    return not grave, KINDS.index(violation.kind), violation.keyspace, violation.detail
+def gravest_first(violation: Violation) -> tuple[int, int, str, str]:
+    """Return what sorts violations: errors, what is not known, warnings; then by kind."""
+    return _GRAVEST.index(violation.severity), KINDS.index(violation.kind), violation.keyspace, violation.detail

@@ -11,9 +11,9 @@ from typing import Any
 
 from consistency.driver import Channel, Dialer, no_contact, translate
 from consistency.errors import PageTooLarge, ReplicaError, ReplicaUnavailable, WrongNode
-from consistency.refusals import silence
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings, Place
+from consistency.silence import silence
 from consistency.waiting import at_most
 from consistency.wire import ONE, Page, Statement
 
@@ -203,7 +203,7 @@ class Connection:
         else:
             channel.close()
         msg = (
-            f"{node}: at {place[0]}:{place[1]} answers another node, host id {channel.host_id}; where addresses are "
+            f"{node}: another node answers at {place[0]}:{place[1]}, host id {channel.host_id}; where addresses are "
             "translated or shared, say where each node is reached: [connection.addresses] of the configuration file"
         )
         raise WrongNode(msg)

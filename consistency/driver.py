@@ -44,6 +44,7 @@ from consistency.errors import (
     ReplicaTimeout,
     ReplicaUnavailable,
     SettingsError,
+    TooFewReplicas,
 )
 from consistency.refusals import codes_in, connect_error, first_line, read_failure, refusal
 from consistency.ring import Node
@@ -326,7 +327,6 @@ _TRANSLATIONS: tuple[tuple[Any, type[ReplicaError], str], ...] = (
     ((cassandra.OperationTimedOut, TimeoutError, asyncio.TimeoutError), ReplicaTimeout, "no answer in time"),
     (cassandra.ReadTimeout, ReplicaTimeout, "the server gave up the read (its read or range timeout)"),
     (cassandra.WriteTimeout, ReplicaTimeout, "the server gave up the write (its write timeout)"),
-    (cassandra.Unavailable, ReplicaUnavailable, "the server says the replica is not available"),
     (
         (protocol.OverloadedErrorMessage, protocol.IsBootstrappingErrorMessage, ConnectionBusy),
         ReplicaOverloaded,
@@ -342,6 +342,8 @@ def translate(node: Node, error: BaseException) -> ReplicaError:
     if isinstance(error, NoHostAvailable):
         inner = next(iter(error.errors.values()), None)
         return translate(node, inner) if inner is not None else ReplicaUnavailable(f"{node}: not reachable")
+    if isinstance(error, cassandra.Unavailable):
+        return TooFewReplicas(f"{node}: the server says the replica is not available", error.alive_replicas or 0)
     for theirs, ours, text in _TRANSLATIONS:
         if isinstance(error, theirs):
             return ours(f"{node}: {text}")

@@ -9,7 +9,8 @@
     |-- LockedError                      5  another run holds the lock
     |-- LedgerError                      3  there is no ledger, or it is damaged: nothing counts as checked
     |-- ReplicaError                     3  one replica did not answer one question; what it covers is unknown
-    |   |-- ReplicaUnavailable           3  the node is down, unreachable or refused the connection
+    |   |-- ReplicaUnavailable           3  the node does not answer, or refused the connection
+    |   |   |-- TooFewReplicas           3  the node knows too few live replicas for the request
     |   |   `-- WrongNode                3  where the node should be another one answers
     |   |-- ReplicaTimeout               3  no answer in time: split the range, then give up
     |   |-- ReplicaOverloaded            3  the node asked for less work
@@ -75,7 +76,15 @@ class ReplicaError(ConsistencyError):
 
 
 class ReplicaUnavailable(ReplicaError):
-    """The node is down or unreachable."""
+    """The node does not answer: down, unreachable, or it refused the connection."""
+
+
+class TooFewReplicas(ReplicaUnavailable):
+    """The node knows fewer replicas to be alive than the request needs: `alive` of them."""
+
+    def __init__(self, message: str, alive: int) -> None:
+        super().__init__(message)
+        self.alive = alive
 
 
 class WrongNode(ReplicaUnavailable):

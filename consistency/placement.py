@@ -22,8 +22,18 @@ def quorum(rf: int) -> int:
 
 
 def serves(node: Node) -> bool:
-    """Say whether other nodes can count on this one for reads and writes."""
-    return node.up and node.state.upper() not in _NOT_SERVING
+    """Say whether other nodes can count on this one for reads and writes, whether or not it answers us."""
+    return (node.up or node.alive is True) and node.state.upper() not in _NOT_SERVING
+
+
+def may_serve(node: Node) -> bool:
+    """Say whether other nodes may be able to count on this one: it serves, or that is not known."""
+    return serves(node) or not_known(node)
+
+
+def not_known(node: Node) -> bool:
+    """Say whether a node does not answer us, and whether the others can count on it is not known."""
+    return not node.up and node.alive is None and node.state.upper() not in _NOT_SERVING
 
 
 def ownership(ring: Ring, replication: Replication) -> dict[Node, float]:
@@ -67,6 +77,32 @@ class Group:
     def members(self, replicas: Iterable[Node]) -> list[Node]:
         """Return those of some replicas that belong to this group."""
         return [node for node in replicas if not self.dc or node.dc == self.dc]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Replicas of a part of the ring: how many serve for `sure`, and `most` where those not known do too."""
+
+    replicas: tuple[Node, ...]
+    sure: int
+    most: int
+    share: float
+
+    @classmethod
+    def of(cls, replicas: Iterable[Node], share: float) -> Live:
+        """Count the live ones among some replicas."""
+        members = tuple(replicas)
+        return cls(members, sum(map(serves, members)), sum(map(may_serve, members)), share)
+
+    @property
+    def down(self) -> list[Node]:
+        """Those that do not serve."""
+        return [node for node in self.replicas if not may_serve(node)]
+
+    @property
+    def not_known(self) -> list[Node]:
+        """Those that may serve."""
+        return [node for node in self.replicas if not_known(node)]
 
 
 @dataclass(frozen=True)
@@ -114,22 +150,18 @@ class Placement:
         return owned
 
     @cached_property
-    def impaired(self) -> Mapping[str, tuple[tuple[list[Node], int, float], ...]]:
-        """By group, the arcs that some replica does not serve or that have fewer replicas than asked for.
+    def impaired(self) -> Mapping[str, tuple[Live, ...]]:
+        """By group, the arcs that some replica does not surely serve or that have fewer replicas than asked for."""
+        doubtful = {node for node in self.ring.nodes if not serves(node)}
+        return {group.dc: tuple(self._impaired(group, doubtful)) for group in self.groups}
 
-        For each: the group's replicas, how many of them serve, and the arc's part of the ring.
-        """
-        down = {node for node in self.ring.nodes if not serves(node)}
-        return {group.dc: tuple(self._impaired(group, down)) for group in self.groups}
-
-    def _impaired(self, group: Group, down: set[Node]) -> Iterator[tuple[list[Node], int, float]]:
-        if not down.intersection(group.nodes) and group.placed == group.rf:
+    def _impaired(self, group: Group, doubtful: set[Node]) -> Iterator[Live]:
+        if not doubtful.intersection(group.nodes) and group.placed == group.rf:
             return
         for replicas, share in self.shares:
-            members = group.members(replicas)
-            up = sum(node not in down for node in members)
-            if up < group.rf:
-                yield members, up, share
+            live = Live.of(group.members(replicas), share)
+            if live.sure < group.rf:
+                yield live
 
     def share_within_a_rack(self, group: Group, at_least: int) -> float:
         """Return the part of the ring that has `at_least` replicas of the group in a single rack."""

@@ -21,7 +21,7 @@ _OWN_WORDS = {
 """What the text of a server's exception says, and the failure code of a read that it stands for."""
 _LAST_ERROR = re.compile(r"^\[Errno -?\d+\] (?:Tried connecting to .*\. Last error: )?")
 _OTHER_PROTOCOL = re.compile(r"does not support protocol version \d+")
-_NO_SUCH_NAME = ("Name or service not known", "nodename nor servname", "No address associated with hostname")
+NO_SUCH_NAME = ("Name or service not known", "nodename nor servname", "No address associated with hostname")
 """What the systems' resolvers say."""
 
 
@@ -34,7 +34,7 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
         port = next((port for host, port in settings.contact_points if host == misnamed), settings.port)
         return ConnectError(wrong_certificate(settings.tls, misnamed, port))
     text = first_line(reason)
-    if unknown_host or any(words in text for words in _NO_SUCH_NAME):
+    if unknown_host or any(words in text for words in NO_SUCH_NAME):
         return ConnectError(f"--hosts {hosts}: no such host name")
     hint = "is Cassandra running there, and is it the native (CQL) port?"
     if any(word in text for word in ("closed", "reset", "Protocol", "protocol", "version", "EOF", "alert")):
@@ -86,8 +86,3 @@ def read_failure(node: Node, codes: set[int]) -> ReplicaError:
     if _READ_TOO_LARGE in codes:
         return TooMuchToScan(f"{node}: the read is larger than the server's local_read_size threshold allows")
     return ReplicaError(f"{node}: the read failed in the server; see its system.log")
-
-
-def silence(error: BaseException) -> str:
-    """Say in a clause why a node cannot be connected to."""
-    return _in_short(first_line(error))

@@ -15,8 +15,9 @@ from consistency.access import PinnedAccess, ReadLimits, probe
 from consistency.batches import Batch, batches, partition_lists
 from consistency.clock import SystemClock
 from consistency.connection import Connection
-from consistency.cqltype import quote_identifier
-from consistency.errors import ReplicaError, ReplicaTimeout, TooMuchToScan
+from consistency.errors import ReplicaError, ReplicaTimeout, ReplicaUnavailable, TooMuchToScan
+from consistency.liveness import with_liveness
+from consistency.masks import sees_masked
 from consistency.nodewatch import CqlNodeWatch
 from consistency.pieces import Piece, PieceSize, in_pieces
 from consistency.reader import Key
@@ -26,6 +27,7 @@ from consistency.schema import Keyspace, Table
 from consistency.schemas import read_schema
 from consistency.serverclocks import longest_write_s
 from consistency.serverdigest import ServerDigest, bigint, newest_time
+from consistency.silence import silence
 from consistency.throttle import Throttle
 from consistency.tokens import TokenRange
 from consistency.topology import Describer
@@ -67,13 +69,16 @@ class CqlReader:
         """Take a snapshot of the ring and find out how each node can be read; `locality` forces one."""
         describer = Describer(connection)
         ring = await describer.ring()
-        localities = await asyncio.gather(*(_probed(connection, node, locality) for node in ring.nodes))
+        answers = await asyncio.gather(*(_probed(connection, node, locality) for node in ring.nodes))
+        known = dict(zip(ring.nodes, answers, strict=True))
         nodes = tuple(
-            node if found is not None or not node.up else replace(node, up=False, silence="it does not answer any more")
-            for node, found in zip(ring.nodes, localities, strict=True)
+            replace(node, up=False, silence=silence(found)) if isinstance(found, ReplicaError) and node.up else node
+            for node, found in known.items()
         )
-        known = {node: found or locality or Locality.NODE_LOCAL for node, found in zip(nodes, localities, strict=True)}
-        return cls(connection, replace(ring, nodes=nodes), known, limits, describer)
+        ring = await with_liveness(connection, replace(ring, nodes=nodes))
+        unread = locality or Locality.NODE_LOCAL
+        localities = {node: unread if isinstance(found, ReplicaError) else found for node, found in known.items()}
+        return cls(connection, ring, localities, limits, describer)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -98,22 +103,8 @@ class CqlReader:
         return await longest_write_s(self._connection, [node for node in self._ring.nodes if node.up])
 
     async def sees_masked(self, table: Table) -> bool:
-        """Whether our role holds UNMASK on a table, or is a superuser; without a login nothing is masked.
-
-        Where the server will not say, the answer is no: a mask that is hashed hides every difference behind it.
-        """
-        if (role := self._connection.username) is None:
-            return True
-        node = next((n for n in self._ring.nodes if n.up), self._ring.nodes[0])
-        name = quote_identifier(role)
-        try:
-            roles = await self._connection.select(node, f"LIST ROLES OF {name}")
-            if any(row["super"] for row in roles):
-                return True
-            granted = await self._connection.select(node, f"LIST UNMASK PERMISSION ON TABLE {table.quoted} OF {name}")
-        except ReplicaError:
-            return False
-        return bool(granted)
+        """Whether our role reads the masked columns of a table as they are stored."""
+        return await sees_masked(self._connection, self._ring.nodes, table)
 
     async def schema(self) -> dict[str, Keyspace]:
         """Read every keyspace as all nodes describe it that answer."""
@@ -383,9 +374,9 @@ class CqlReader:
                 return
 
 
-async def _probed(connection: Connection, node: Node, forced: Locality | None) -> Locality | None:
-    """Find out how a node can be read that described the ring; None where it did not, or does not answer any more."""
-    return await probe(connection, node, forced) if node.up else None
+async def _probed(connection: Connection, node: Node, forced: Locality | None) -> Locality | ReplicaError:
+    """Find out how a node can be read; the error where it does not answer, or did not describe the ring."""
+    return await probe(connection, node, forced) if node.up else ReplicaUnavailable(node.silence)
 
 
 def _lanes(count: int) -> asyncio.Queue[str]:

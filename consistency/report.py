@@ -22,6 +22,8 @@ class Severity(str, Enum):
 
     ERROR = "error"
     WARNING = "warning"
+    UNKNOWN = "unknown"
+    """Whether the rule is broken could not be told; an audit is not complete then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,10 @@ class Node:
     """One Cassandra node, identified by its host id; its name for people is `address:port`.
 
     `state` is what gossip says where the server shows it (NORMAL, BOOT, LEAVING, ...), else NORMAL for a
-    node with tokens; `up` is whether it answers us. `broadcast` is its `address:port` between nodes, which
-    is how traces name it.
+    node with tokens. `broadcast` is its `address:port` between nodes, which is how traces name it.
+
+    `up` is whether it answers us, `silence` why it does not, in a clause without its name. `alive` is whether
+    the other nodes count on a node that does not answer us; None where that is not known.
     """
 
     host_id: str
@@ -49,6 +51,7 @@ class Node:
     broadcast: str = field(default="", compare=False)
     silence: str = field(default="", compare=False)
     """Why it does not answer us, in a clause; empty where it does."""
+    alive: bool | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:

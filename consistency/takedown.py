@@ -2,14 +2,15 @@
 
 No, where taking it down would leave a range it holds without a quorum (of all replicas, or of its DC's own),
 while ranges change hands, while the nodes disagree on the schema, or where too many of the other replicas are
-known to be behind. Unknown, where any of that could not be told. Else yes, with notes.
+known to be behind. Unknown, where any of that could not be told: whether a node that does not answer us is alive
+for the others, too. Else yes, with notes.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from consistency.audit_nodes import ON_THE_MOVE
 from consistency.errors import UsageError
 from consistency.ledger import Behind
-from consistency.placement import Placement, quorum, serves
+from consistency.placement import Live, Placement, may_serve, quorum, serves
 from consistency.ring import Node, Replication, Ring
 from consistency.schema import SYSTEM_KEYSPACES, Keyspace
 from consistency.verdict import ExitCode
@@ -38,9 +39,10 @@ class Answer(str, Enum):
 class Facts:
     """The cluster a moment ago.
 
-    `versions`: each live node's schema version, None where it would not say. `gossip`: each node's state by
-    `address:port` between nodes, None where the servers do not show it. `hints`: whether a live node keeps
-    hints, None where it would not say. `logins`: whether the servers ask for a login.
+    `versions`: each live node's schema version, by its own word or, where it does not answer us, by another node's;
+    None where neither says. `gossip`: each node's state by `address:port` between nodes, None where the servers do
+    not show it. `hints`: whether a live node keeps hints, None where it would not say. `logins`: whether the servers
+    ask for a login.
     """
 
     ring: Ring
@@ -154,6 +156,7 @@ def judge(facts: Facts, node: Node, known: Known, *, keyspaces: Sequence[str] = 
         *_behind(facts, node, known, placements),
         *_already_down(node),
         *_others_down(facts, node),
+        *_unreachable(facts),
         *_hints(facts, node),
     ]
     order = [Answer.NO, Answer.UNKNOWN, Answer.YES]
@@ -234,38 +237,53 @@ def _keyspace(keyspace: Keyspace, placement: Placement | None, node: Node) -> It
         detail = f"{keyspace.name}: transient replicas count for some requests only, which is not judged here"
         yield Reason("transient_replication", Answer.UNKNOWN, detail, keyspace.name)
         return
-    losses: dict[str, _Loss] = {}
+    losses: dict[tuple[str, bool], _Loss] = {}
     for replicas, share in placement.shares:
         for level, members, rf in _levels(placement, replicas, node) if node in replicas else ():
-            others = [n for n in members if n != node]
-            live = sum(serves(n) for n in others)
-            if live < quorum(rf):
-                loss = losses.setdefault(level, _Loss(rf, live))
-                loss.add(share, live, (n.name for n in others if not serves(n)))
-    if len(placement.groups) == 1:
-        losses.pop("LOCAL_QUORUM", None)  # the same replicas, said once
-    for level, loss in losses.items():
-        yield Reason("quorum_lost", Answer.NO, f"{keyspace.name}: {level} {loss}", keyspace.name)
+            live = Live.of((n for n in members if n != node), share)
+            if live.sure < quorum(rf):
+                certain = live.most < quorum(rf)
+                losses.setdefault((level, certain), _Loss(rf, live.sure)).add(live)
+    if len(placement.groups) == 1:  # the same replicas, said once
+        losses = {(level, certain): loss for (level, certain), loss in losses.items() if level == "QUORUM"}
+    for (level, certain), loss in losses.items():
+        if certain:
+            yield Reason("quorum_lost", Answer.NO, f"{keyspace.name}: {level} {loss.certain}", keyspace.name)
+        else:
+            yield Reason("quorum_not_known", Answer.UNKNOWN, f"{keyspace.name}: {loss.doubt(level)}", keyspace.name)
 
 
 @dataclass(slots=True)
 class _Loss:
-    """Where one consistency level would have too few replicas: the part of the ring, and the least that live."""
+    """Where one consistency level would, or may, have too few replicas: the part of the ring, the least that live."""
 
     rf: int
     live: int
     share: float = 0.0
-    down: set[str] = field(default_factory=set)
+    down: set[Node] = field(default_factory=set)
+    silent: set[Node] = field(default_factory=set)
 
-    def add(self, share: float, live: int, down: Iterable[str]) -> None:
-        self.share += share
-        self.live = min(self.live, live)
-        self.down.update(down)
+    def add(self, live: Live) -> None:
+        self.share += live.share
+        self.live = min(self.live, live.sure)
+        self.down.update(live.down)
+        self.silent.update(live.not_known)
 
-    def __str__(self) -> str:
-        why = f"; down already: {_named(sorted(self.down))}" if self.down else ""
-        figures = f"{self.live} of {self.rf} replicas live, {quorum(self.rf)} needed"
-        return f"would be lost for {self.share:.1%} of the ring: {figures}{why}"
+    @property
+    def certain(self) -> str:
+        return f"would be lost for {self.share:.1%} of the ring: {self._figures}"
+
+    def doubt(self, level: str) -> str:
+        return f"whether {level} would be kept for {self.share:.1%} of the ring is not known: {self._figures}"
+
+    @property
+    def _figures(self) -> str:
+        text = f"{self.live} of {self.rf} replicas live, {quorum(self.rf)} needed"
+        if self.down:
+            text += f"; down already: {_named(sorted(n.name for n in self.down))}"
+        if self.silent:
+            text += f"; whether alive is not known: {_silent(self.silent)}"
+        return text
 
 
 def _levels(placement: Placement, replicas: Sequence[Node], node: Node) -> Iterator[tuple[str, Sequence[Node], int]]:
@@ -310,14 +328,38 @@ def _rows(count: int) -> str:
 
 
 def _already_down(node: Node) -> Iterator[Reason]:
-    if not serves(node):
+    if not may_serve(node):
         yield Reason("down_already", Answer.YES, f"{node.name} is down already")
 
 
 def _others_down(facts: Facts, node: Node) -> Iterator[Reason]:
-    down = [n.name for n in facts.ring.nodes if n != node and not serves(n) and n.state.upper() not in _LEFT]
+    others = [n for n in facts.ring.nodes if n != node and n.state.upper() not in _LEFT]
+    down = [n.name for n in others if not may_serve(n)]
     if down:
         yield Reason("others_down", Answer.YES, f"down already: {_named(sorted(down))}")
+
+
+def _unreachable(facts: Facts) -> Iterator[Reason]:
+    """Note nodes that do not answer us and are not down: what hangs on it is judged where it does."""
+    silent = [n for n in facts.ring.nodes if not n.up and may_serve(n) and n.state.upper() not in _LEFT]
+    for alive, said in ((True, "the other nodes take it for alive"), (None, "whether it is down is not known")):
+        for reason, nodes in _by_reason(n for n in silent if n.alive is alive).items():
+            answer = f"do{'es' if len(nodes) == 1 else ''} not answer us{reason}"
+            them = said if len(nodes) == 1 else said.replace("it is", "they are").replace("take it", "take them")
+            yield Reason("unreachable", Answer.YES, f"{_named(nodes)} {answer}; {them}")
+
+
+def _by_reason(nodes: Iterable[Node]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for node in sorted(nodes, key=lambda n: n.name):
+        found.setdefault(f": {node.silence}" if node.silence else "", []).append(node.name)
+    return found
+
+
+def _silent(nodes: Collection[Node]) -> str:
+    """Name nodes that do not answer us, with the reason where it is one."""
+    names, reasons = _named(sorted(n.name for n in nodes)), {n.silence for n in nodes}
+    return f"{names} ({reasons.pop()})" if len(reasons) == 1 and any(reasons) else names
 
 
 def _hints(facts: Facts, node: Node) -> Iterator[Reason]:

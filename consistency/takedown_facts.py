@@ -100,6 +100,9 @@ async def read_facts(connection: Connection) -> Facts:
         _from_each(connection, live, _setting("hinted_handoff_enabled"), "value"),
         _from_each(connection, live[:1], _setting("authenticator"), "value"),
     )
+    silent = [node for node in ring.nodes if not node.up and node.alive]
+    versions.update(await _by_word_of(connection, live[0], silent))
+    hints.update(dict.fromkeys(silent))
     return Facts(
         ring=ring,
         schema=await reader.schema(),
@@ -125,6 +128,19 @@ async def _from_each(connection: Connection, nodes: Sequence[Node], cql: str, co
         return str(rows[0][column]) if rows and rows[0][column] is not None else None
 
     return dict(zip(nodes, await asyncio.gather(*(ask(node) for node in nodes)), strict=True))
+
+
+async def _by_word_of(connection: Connection, asked: Node, silent: Sequence[Node]) -> dict[Node, str | None]:
+    """Return the schema versions that one node knows of nodes that live and do not answer us."""
+    if not silent:
+        return {}
+    try:
+        rows = await connection.select(asked, "SELECT host_id, schema_version FROM system.peers_v2")
+    except ReplicaError:
+        rows = []
+    known = {str(row["host_id"]): row["schema_version"] for row in rows}
+    versions = {node: known.get(node.host_id) for node in silent}
+    return {node: None if version is None else str(version) for node, version in versions.items()}
 
 
 def _logins(authenticator: str | None, username: str | None) -> bool:

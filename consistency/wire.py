@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 ONE = 1
-NODE_LOCAL = 11
+TWO = 2
+THREE = 3
 LOCAL_ONE = 10
 ALL = 5
 QUORUM = 4
+NODE_LOCAL = 11
 """Consistency level: answer from this node's own storage only (4.0+, a JVM property allows it)."""
 
 INT = struct.Struct(">i")

@@ -35,8 +35,9 @@ def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, **given: A
 
     Judges the keyspaces named, or all that are replicated, Cassandra's own among them: too few replicas,
     SimpleStrategy, data centres that do not exist, racks that skew the placement, ranges without a live
-    quorum, nodes that are down, joining or leaving, clocks that are apart. No row is read. Each violation comes
-    with the figures and the command that mends it; warnings do not change the exit code.
+    quorum, nodes that are down, do not answer us, join or leave, nodes that disagree on the schema or the ring,
+    clocks that are apart. No row is read. Each violation comes with the figures and the command that mends it;
+    warnings do not change the exit code.
 
     \b
     Examples:
@@ -46,7 +47,7 @@ def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, **given: A
     \b
     Exit codes:
       0 no rule is broken · 1 violation · 2 usage
-      3 nothing could be judged · 4 could not run
+      3 nothing, or not everything, could be judged · 4 could not run
     """  # noqa: D301 - click wants the control character
     from consistency.terminal.audit import print_audit  # noqa: PLC0415 - loads the driver
 

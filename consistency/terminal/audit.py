@@ -15,11 +15,14 @@ from consistency.verdict import ExitCode
 def print_audit(console: Console, report: AuditReport) -> None:
     """Print the verdict in a sentence, then every violation with its facts and remedy."""
     scope = f"{counted(len(report.keyspaces), 'keyspace')} on {counted(report.nodes, 'node')} of {safe(report.cluster)}"
-    warnings = len(report.violations) - report.errors
+    warnings = len(report.violations) - report.errors - report.unknown
     if report.errors:
         word, style = "VIOLATED", "bold red"
         broken = "is broken" if report.errors == 1 else "are broken"
         claim = f"{counted(report.errors, 'rule')} of replication {broken}, in {scope}."
+    elif report.unknown:
+        word, style = "UNKNOWN", "bold yellow"
+        claim = f"No rule of replication is known to be broken in {scope}, but {report.unknown} could not be judged."
     elif report.exit_code is ExitCode.INCOMPLETE:
         word, style, claim = "UNKNOWN", "bold yellow", "No keyspace was judged: none in scope is replicated."
     else:

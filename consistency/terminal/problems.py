@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -165,14 +165,19 @@ def percent(share: float) -> str:
     return f"{min(share, 1):.1%}".replace(".0%", "%")
 
 
+_MARKS = {Severity.ERROR: ("x", "red"), Severity.UNKNOWN: ("?", "yellow"), Severity.WARNING: ("!", "yellow")}
+
+
 def print_violations(console: Console, violations: Sequence[Violation], *, most: int | None = None) -> None:
     """Print broken rules, the errors first: what, where, the facts, and what puts it right."""
     if not violations:
         return
     ordered = sorted(violations, key=lambda v: v.severity is not Severity.ERROR)
-    errors = sum(v.severity is Severity.ERROR for v in violations)
+    number = Counter(v.severity for v in violations)
+    errors, unknown, warnings = (number[s] for s in (Severity.ERROR, Severity.UNKNOWN, Severity.WARNING))
     counts = [counted(errors, "violation")] if errors else []
-    counts += [counted(len(violations) - errors, "warning")] if len(violations) > errors else []
+    counts += [f"{unknown} unknown"] if unknown else []
+    counts += [counted(warnings, "warning")] if warnings else []
     title = ", ".join(counts)
     console.print(Text.assemble(heading("replication"), "  ", (title, "red" if errors else "yellow")))
     remedied: set[tuple[str, str]] = set()
@@ -184,10 +189,9 @@ def print_violations(console: Console, violations: Sequence[Violation], *, most:
 
 def _print_violation(console: Console, violation: Violation, remedied: set[tuple[str, str]]) -> None:
     """Print one; a remedy that was printed for the same keyspace is not printed again."""
-    grave = violation.severity is Severity.ERROR
-    style = "red" if grave else "yellow"
+    mark, style = _MARKS[violation.severity]
     place = safe(violation.keyspace) if violation.keyspace else "cluster"
-    head = Text.assemble(("x " if grave else "! ", style), (place, "bold"), "  ", (safe(violation.kind), style))
+    head = Text.assemble((f"{mark} ", style), (place, "bold"), "  ", (safe(violation.kind), style))
     indented(console, head, rest="    ")
     indented(console, safe(violation.detail), first="    ")
     remedy = (violation.keyspace, violation.remedy)

@@ -85,6 +85,33 @@ def test_the_facts_are_what_the_servers_say(cluster: RunningCluster) -> None:
     assert not facts.logins
 
 
+def test_a_node_whose_client_port_is_closed_is_not_down(cluster: RunningCluster) -> None:
+    """Writes at ALL go on through the others: not down, not to be replaced, and no obstacle to another's restart."""
+    sandbox = cluster.sandbox
+    assert sandbox is not None
+    settled(cluster, 3)
+    sandbox.nodetool(2, "disablebinary")
+    try:
+        audited = cluster.command("audit", "rf3", "--json", "-")
+        nodes = [v for v in json.loads(audited.stdout)["violations"] if not v["keyspace"]]
+        ours = [v["kind"] for v in json.loads(audited.stdout)["violations"] if v["keyspace"]]
+        assert [(v["kind"], v["severity"]) for v in nodes] == [("node_unreachable", "warning")], audited.stdout
+        assert cluster.name(2) in nodes[0]["detail"]
+        assert nodes[0]["detail"].endswith("the other nodes take it for alive")
+        assert "nodetool enablebinary" in nodes[0]["remedy"]
+        assert "replace" not in nodes[0]["remedy"]
+        assert (ours, audited.returncode) == ([], 0)
+        assert [answer(cluster, n, "rf3") for n in (1, 2)] == ["yes", "yes"]
+        assert [answer(cluster, n, "rf2") for n in (1, 2)] == ["no", "no"]
+        checked = cluster.command("check", "rf3", "--json", "-")
+        report = json.loads(checked.stdout)
+        assert (checked.returncode, report["verdict"], report["violations"]) == (3, "unknown", [])
+        assert " down" not in json.dumps(report["tables"])
+    finally:
+        sandbox.nodetool(2, "enablebinary")
+        settled(cluster, 3)
+
+
 def test_preflight_says_no_exactly_when_taking_the_node_down_loses_quorum(cluster: RunningCluster) -> None:
     """For RF 1, 2 and 3, with no node down and with one: the node is then really stopped and every key written."""
     sandbox = cluster.sandbox

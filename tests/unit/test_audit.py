@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import ast
+import io
 import random
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from consistency.api import AuditReport
 from consistency.audit_subject import percent
 from consistency.auditing import KINDS, judge_holdings, judge_replication, ownership, quorum
 from consistency.errors import UsageError
 from consistency.report import Severity, Violation
 from consistency.ring import MURMUR3, Node, Replication, Ring
 from consistency.schema import Keyspace
+from consistency.terminal.audit import print_audit
+from consistency.terminal.console import make_console
 from consistency.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE
+from consistency.verdict import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +31,10 @@ if TYPE_CHECKING:
 Racks = "Mapping[str, Sequence[str]]"
 ONE_DC = {"dc1": ["r1", "r1", "r1"]}
 TWO_DCS = {"dc1": ["r1", "r1", "r1"], "dc2": ["r1", "r1", "r1"]}
+
+DOWN: dict[str, Any] = {"up": False, "alive": False}
+"""A node that does not answer us, and that the others take for down."""
+GRAVEST = [Severity.ERROR, Severity.UNKNOWN, Severity.WARNING]
 
 
 def make_ring(places: Mapping[str, Sequence[str]]) -> Ring:
@@ -331,7 +340,7 @@ def test_system_auth_needs_no_more_replicas_than_nodes() -> None:
 @pytest.mark.parametrize("name", ["system_traces", "system_distributed"])
 def test_background_keyspaces_never_change_the_exit_code(name: str) -> None:
     """Whatever is wrong with them is a warning: nobody's rows are at stake."""
-    ring = changed(changed(make_ring(TWO_DCS), 0, up=False), 1, up=False)
+    ring = changed(changed(make_ring(TWO_DCS), 0, **DOWN), 1, **DOWN)
     for keyspace in (
         make_keyspace(name, replication_factor=1),
         make_keyspace(name, dc1=1, gone=2),
@@ -354,7 +363,7 @@ def test_traces_at_rf_2_are_as_cassandra_wants_them() -> None:
 
 def test_one_node_down_leaves_a_warning_while_quorums_hold() -> None:
     """RF 3 of 6 nodes: half of the ring has 2 of 3 live replicas."""
-    ring = changed(make_ring({"dc1": ["r1"] * 6}), 0, up=False)
+    ring = changed(make_ring({"dc1": ["r1"] * 6}), 0, **DOWN)
     (violation,) = audit(ring, make_keyspace("app", dc1=3))
     assert (violation.kind, violation.severity) == ("under_replicated", Severity.WARNING)
     assert violation.detail == (
@@ -366,7 +375,7 @@ def test_one_node_down_leaves_a_warning_while_quorums_hold() -> None:
 def test_two_nodes_down_put_quorum_out_of_reach() -> None:
     """Neighbours down in a ring of 6: a third of it has both among its three replicas."""
     ring = make_ring({"dc1": ["r1"] * 6})
-    ring = changed(changed(ring, 0, up=False), 1, state="shutdown")
+    ring = changed(changed(ring, 0, **DOWN), 1, state="shutdown")
     found = audit(ring, make_keyspace("app", dc1=3))
     assert [(v.kind, v.severity) for v in found] == [
         ("no_quorum", Severity.ERROR),
@@ -381,11 +390,64 @@ def test_two_nodes_down_put_quorum_out_of_reach() -> None:
 def test_local_quorum_is_judged_by_dc_and_quorum_over_all() -> None:
     """Two of three down in dc2: LOCAL_QUORUM fails there, QUORUM (4 of 6) still holds; a third down ends it."""
     ring = make_ring(TWO_DCS)
-    ring = changed(changed(ring, 3, up=False), 4, up=False)
+    ring = changed(changed(ring, 3, **DOWN), 4, **DOWN)
     app = make_keyspace("app", dc1=3, dc2=3)
     assert only(audit(ring, app), "no_quorum").detail.startswith("LOCAL_QUORUM in dc2 (2 of 3 replicas) fails")
-    details = [v.detail for v in audit(changed(ring, 0, up=False), app) if v.kind == "no_quorum"]
+    details = [v.detail for v in audit(changed(ring, 0, **DOWN), app) if v.kind == "no_quorum"]
     assert [d.split(" (")[0] for d in details] == ["LOCAL_QUORUM in dc2", "QUORUM over all data centers"]
+
+
+def test_a_node_that_the_others_count_on_is_a_live_replica() -> None:
+    """Its client port is closed to us, or to all: coordinators read and write there all the same."""
+    ring = changed(make_ring(ONE_DC), 0, up=False, alive=True, silence="connection refused")
+    assert audit(ring, make_keyspace("app", dc1=3)) == ()
+    (violation,) = audit(ring, make_keyspace("app", dc1=3), with_nodes=True)
+    assert violation.detail.endswith("does not answer us: connection refused; the other nodes take it for alive")
+    assert violation.remedy == "on 10.0.0.1:9042: nodetool statusbinary, then nodetool enablebinary"
+
+
+def test_replicas_that_may_live_are_neither_counted_nor_called_down() -> None:
+    """With one down, one silent and one live, whether a quorum lives is not known; nobody is told to start it."""
+    ring = changed(changed(make_ring(ONE_DC), 0, **DOWN), 1, up=False, silence="no answer within 5 s")
+    quorums, fewer = audit(ring, make_keyspace("app", dc1=3))
+    assert (quorums.kind, quorums.severity) == ("no_quorum", Severity.UNKNOWN)
+    assert quorums.detail == (
+        "whether QUORUM (2 of 3 replicas) works is not known for 100.0% of the ring;"
+        " 10.0.0.2:9042 does not answer us: no answer within 5 s"
+    )
+    assert (fewer.kind, fewer.severity) == ("under_replicated", Severity.WARNING)
+    assert fewer.detail.endswith("2 at the least; down: 10.0.0.1:9042")
+    ring = changed(ring, 0, up=True)
+    (unsure,) = audit(ring, make_keyspace("app", dc1=3))
+    assert (unsure.kind, unsure.severity) == ("under_replicated", Severity.WARNING)
+    assert unsure.detail.startswith("whether 100.0% of the ring has 3 live replicas in dc1 is not known; 10.0.0.2")
+    assert unsure.remedy == "see on a node that answers whether 10.0.0.2:9042 is up: nodetool status"
+
+
+@pytest.mark.parametrize("alive", [True, None])
+def test_nobody_is_told_to_replace_a_node_that_may_be_alive(alive: bool | None) -> None:
+    """A new node at the address of a living one takes its data out of the cluster."""
+    ring = changed(make_ring(ONE_DC), 0, up=False, alive=alive, silence="no answer in time")
+    for violation in audit(ring, make_keyspace("app", dc1=3), with_nodes=True):
+        assert "replace" not in violation.remedy
+        assert "start Cassandra" not in violation.remedy
+        assert "down:" not in violation.detail
+
+
+def test_an_audit_that_could_not_judge_a_node_is_not_complete() -> None:
+    """Exit code 3, and the word for it; an error beside it is exit code 1."""
+    found = audit(changed(make_ring(ONE_DC), 0, up=False), make_keyspace("app", dc1=3), with_nodes=True)
+    report = AuditReport("test", 3, ("app",), found)
+    assert (report.exit_code, report.unknown, report.errors) == (ExitCode.INCOMPLETE, 1, 0)
+    console = make_console(io.StringIO())
+    print_audit(console, report)
+    said = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert said.startswith(
+        "UNKNOWN No rule of replication is known to be broken in 1 keyspace on 3 nodes of test, but 1"
+    )
+    assert "1 unknown, 1 warning" in said
+    broken = audit(changed(make_ring(ONE_DC), 0, **DOWN), make_keyspace("app", dc1=1), with_nodes=True)
+    assert AuditReport("test", 3, ("app",), broken + found).exit_code is ExitCode.DIVERGENT
 
 
 def test_a_quorum_can_fail_for_want_of_nodes() -> None:
@@ -465,9 +527,13 @@ def test_a_quorum_is_more_than_half(rf: int, needed: int) -> None:
 @pytest.mark.parametrize(
     ("fields", "kind", "severity"),
     [
-        ({"up": False}, "node_down", Severity.ERROR),
+        (DOWN, "node_down", Severity.ERROR),
         ({"state": "shutdown"}, "node_down", Severity.ERROR),
-        ({"up": False, "tokens": ()}, "node_down", Severity.WARNING),
+        ({**DOWN, "tokens": ()}, "node_down", Severity.WARNING),
+        ({"up": False}, "node_unreachable", Severity.UNKNOWN),
+        ({"up": False, "tokens": ()}, "node_unreachable", Severity.WARNING),
+        ({"up": False, "alive": True}, "node_unreachable", Severity.WARNING),
+        ({"up": False, "alive": True, "state": "hibernate"}, "node_down", Severity.ERROR),
         ({"state": "BOOT"}, "node_joining", Severity.WARNING),
         ({"state": "JOINING", "up": False}, "node_joining", Severity.WARNING),
         ({"state": "LEAVING"}, "node_leaving", Severity.WARNING),
@@ -490,7 +556,7 @@ def test_what_a_node_goes_through_is_reported_without_keyspace(
 
 def test_a_leaving_node_that_is_down_is_both() -> None:
     """It still owns its ranges, and it cannot stream them away."""
-    ring = changed(make_ring(ONE_DC), 0, state="LEAVING", up=False)
+    ring = changed(make_ring(ONE_DC), 0, state="LEAVING", **DOWN)
     assert kinds(audit(ring, with_nodes=True)) == ["node_down", "node_leaving"]
 
 
@@ -551,10 +617,10 @@ def test_the_order_is_gravest_first_and_does_not_depend_on_the_order_of_nodes(
     """Errors before warnings, then by kind and keyspace; shuffled nodes give the same report."""
     ring = make_ring(TWO_DCS)
     for i in range(6):
-        ring = changed(ring, i, up=not down >> i & 1)
+        ring = changed(ring, i, up=not down >> i & 1, alive=(None, True, False)[i % 3])
     keyspaces = [make_keyspace(name, **options) for name in ("b", "a", "system_auth")]
     found = audit(ring, *keyspaces, with_nodes=True)
-    ranks = [(v.severity is not Severity.ERROR, KINDS.index(v.kind), v.keyspace) for v in found]
+    ranks = [(GRAVEST.index(v.severity), KINDS.index(v.kind), v.keyspace) for v in found]
     assert ranks == sorted(ranks)
     shuffled = replace(ring, nodes=tuple(ring.nodes[i] for i in order))
     assert audit(shuffled, *keyspaces[::-1], with_nodes=True) == found

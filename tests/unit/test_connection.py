@@ -103,7 +103,9 @@ def test_an_answer_of_another_node_is_never_taken() -> None:
         connection.heard("id-2", "10.0.0.2", 9042)
         await connection.execute(TWO, READ)
 
-    with pytest.raises(WrongNode, match=r"answers another node, host id id-1; .*connection\.addresses"):
+    with pytest.raises(
+        WrongNode, match=r"another node answers at 10\.0\.0\.2:9042, host id id-1; .*connection\.addresses"
+    ):
         asyncio.run(run())
     assert ("id-1", 5000) not in net.asked
 

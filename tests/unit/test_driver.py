@@ -18,6 +18,7 @@ from consistency.errors import (
     ReplicaOverloaded,
     ReplicaTimeout,
     ReplicaUnavailable,
+    TooFewReplicas,
     TooMuchToScan,
 )
 from consistency.ring import Node
@@ -48,7 +49,7 @@ def server_error(text: str) -> protocol.ServerError:
         (cassandra.OperationTimedOut(), ReplicaTimeout),
         (cassandra.ReadFailure("canary", error_code_map={"10.0.0.1": 1}), TooMuchToScan),
         (cassandra.ReadFailure("canary", error_code_map={"10.0.0.1": 0}), ReplicaError),
-        (cassandra.Unavailable("canary"), ReplicaUnavailable),
+        (cassandra.Unavailable("canary"), TooFewReplicas),
         (ConnectionResetError("canary"), ReplicaUnavailable),
         (ValueError("canary"), ReplicaError),
     ],

@@ -37,9 +37,19 @@ def space(name: str = "ks", strategy: str = "NetworkTopologyStrategy", **factors
     return Keyspace(name, Replication(strategy, tuple(sorted((factors or {"dc1": 3}).items()))), {})
 
 
-def facts(*keyspaces: Keyspace, nodes: tuple[Node, ...] = ONE_DC, down: tuple[int, ...] = (), **changes: Any) -> Facts:
-    """Return a cluster where all is well, but for the nodes of these numbers."""
-    every = tuple(replace(n, up=i not in down, broadcast=f"{n.address}:7000") for i, n in enumerate(nodes, 1))
+def facts(
+    *keyspaces: Keyspace,
+    nodes: tuple[Node, ...] = ONE_DC,
+    down: tuple[int, ...] = (),
+    silent: tuple[int, ...] = (),
+    alive: bool | None = None,
+    **changes: Any,
+) -> Facts:
+    """Return a cluster where all is well, but for the nodes of these numbers; `silent` ones do not answer us."""
+    every = tuple(
+        replace(n, up=i not in {*down, *silent}, alive=alive if i in silent else False, broadcast=f"{n.address}:7000")
+        for i, n in enumerate(nodes, 1)
+    )
     live = [n for n in every if n.up]
     well = Facts(
         ring=Ring("test", MURMUR3, every),
@@ -72,6 +82,32 @@ def test_with_one_down_already_no_other_may_go() -> None:
     assert answer.line == (
         "ks: QUORUM would be lost for 100.0% of the ring: 1 of 3 replicas live, 2 needed; down already: 10.0.0.3:9042"
     )
+
+
+def test_a_node_that_the_others_count_on_is_a_live_one() -> None:
+    """Our port to it is closed: a note, and no obstacle; nor is it down already itself."""
+    given = facts(silent=(3,), alive=True)
+    for number in (1, 3):
+        answer = ask(given, number)
+        assert answer.answer is Answer.YES
+        assert [(r.kind, r.detail) for r in answer.reasons] == [
+            ("unreachable", "10.0.0.3:9042 does not answer us; the other nodes take it for alive")
+        ]
+
+
+def test_where_it_is_not_known_whether_a_node_lives_nor_is_the_answer() -> None:
+    """Neither no (it may be alive) nor yes (it may be down); where quorums hold without it, yes with a note."""
+    answer = ask(facts(silent=(3,)), 1)
+    assert (answer.answer, answer.exit_code) == (Answer.UNKNOWN, ExitCode.INCOMPLETE)
+    assert answer.line == (
+        "ks: whether QUORUM would be kept for 100.0% of the ring is not known: 1 of 3 replicas live, 2 needed;"
+        " whether alive is not known: 10.0.0.3:9042"
+    )
+    assert {r.kind for r in ask(facts(silent=(3,)), 3).reasons} == {"unreachable"}
+    five = facts(space(dc1=5), nodes=make_nodes(("dc1",) * 5), silent=(3,))
+    assert ask(five, 1).answer is Answer.YES
+    both = ask(facts(space(dc1=5), nodes=make_nodes(("dc1",) * 5), down=(2, 4), silent=(3,)), 1)
+    assert (both.answer, "down already: 10.0.0.2:9042, 10.0.0.4:9042" in both.line) == (Answer.NO, True)
 
 
 def test_the_node_that_is_down_already_may_stay_down() -> None:

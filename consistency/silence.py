@@ -1,0 +1,177 @@
+"""Why a node does not answer us, in one short clause, and what to do about it; the driver is not needed for it.
+
+What fails is told apart by the names of the driver's classes and by the servers' and systems' own words.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consistency.refusals import NO_SUCH_NAME, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from consistency.ring import Node
+
+
+_OR_TLS = ", or want TLS"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reason:
+    """One way of not being answered.
+
+    Told by the class of the error, its name or that of one it derives from, or by words in its text; both where both
+    are named. `clause` is what is said of it, `{said}` the server's own words. `way_out` is for the operator.
+    """
+
+    clause: str
+    way_out: str
+    classes: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+    def fits(self, names: frozenset[str], text: str) -> bool:
+        """Whether an error of these classes and this text is one of it."""
+        told = any(words.lower() in text.lower() for words in self.words)
+        return (told or not self.words) and (not self.classes or not names.isdisjoint(self.classes))
+
+    @property
+    def start(self) -> str:
+        """What every clause made of it begins with."""
+        return self.clause.partition("{")[0].removesuffix(_OR_TLS)
+
+
+_STATUS = "on {node}: nodetool statusbinary, then nodetool enablebinary"
+_FIREWALL = f"look for a firewall between us and {{node}}; {_STATUS}"
+_LIMITS = (
+    "close other connections, or raise native_transport_max_concurrent_connections_per_ip or"
+    " native_transport_max_concurrent_connections in cassandra.yaml of {node}"
+)
+_TLS = "compare client_encryption_options in cassandra.yaml of {node} with our TLS settings"
+_LOGIN = "give a user and password that {node} accepts; where only some nodes refuse them: nodetool repair system_auth"
+
+_REASONS = (
+    _Reason(
+        "another node answers at {said}",
+        "say where each node is reached: [connection.addresses] of the configuration file",
+        ("WrongNode",),
+    ),
+    # The server's own words first: they come in errors of several classes.
+    _Reason(
+        "our role has no access to its data centre: {said}",
+        "ALTER ROLE our role WITH ACCESS TO ALL DATACENTERS, or name that of {node} beside the others",
+        words=("You do not have access to this datacenter",),
+    ),
+    _Reason(
+        "our role has no access from our address: {said}",
+        "ALTER ROLE our role WITH ACCESS FROM ALL CIDRS, or put our address into a CIDR group of it",
+        words=("You do not have access from this IP",),
+    ),
+    _Reason("it asks for a login", _LOGIN, ("AuthenticationFailed",), ("requires authentication",)),
+    _Reason("the login was refused: {said}", _LOGIN, ("AuthenticationFailed",)),
+    _Reason("its host name is not known to our resolver", "mend DNS or the address of {node}", ("gaierror",)),
+    _Reason("its host name is not known to our resolver", "mend DNS or the address of {node}", words=NO_SUCH_NAME),
+    _Reason(
+        "its certificate is not for this address",
+        "give {node} a certificate that names its address (rpc_address, broadcast_rpc_address)",
+        words=("IP address mismatch", "Hostname mismatch", "doesn't match"),
+    ),
+    _Reason("its certificate has expired", "renew the certificate of {node}", words=("certificate has expired",)),
+    _Reason(
+        "its certificate is not signed by an authority that we trust",
+        "name the authority of the certificate of {node} in our TLS settings",
+        words=("CERTIFICATE_VERIFY_FAILED",),
+    ),
+    _Reason("it does not speak TLS", _TLS, words=("WRONG_VERSION_NUMBER", "wrong version number", "record layer")),
+    _Reason(
+        "it asks for a TLS certificate of ours",
+        "give a client certificate that {node} accepts in our TLS settings",
+        words=("certificate required", "certificate_required", "bad certificate", "bad_certificate", "unknown ca"),
+    ),
+    _Reason("TLS failed: {said}", _TLS, ("SSLError",)),
+    _Reason("TLS failed: {said}", _TLS, words=("[SSL",)),
+    _Reason("it is still starting", "wait until {node} has started", ("IsBootstrappingErrorMessage",)),
+    _Reason("it is overloaded", "wait, or relieve {node}: nodetool tpstats there", ("OverloadedErrorMessage",)),
+    _Reason(
+        "it does not speak our version of the native protocol",
+        "set the protocol version to one that every node speaks, or finish the upgrade of {node}",
+        ("ProtocolVersionUnsupported",),
+    ),
+    _Reason(
+        "what answers does not speak Cassandra's native protocol",
+        "is that the native (CQL) port of {node}? Does it want TLS?",
+        words=("does not support protocol version",),
+    ),
+    _Reason("it refused our protocol: {said}", "finish the upgrade of {node}", ("ProtocolException", "ProtocolError")),
+    _Reason("connection refused", _STATUS, ("ConnectionRefusedError",)),
+    _Reason("connection refused", _STATUS, words=("Connection refused",)),
+    _Reason(
+        "the server closed the connection at once: it may allow no more connections from our address"
+        f" (native_transport_max_concurrent_connections_per_ip){_OR_TLS}",
+        f"{_LIMITS}; {_TLS}",
+        ("ConnectionResetError", "BrokenPipeError", "ConnectionShutdown"),
+    ),
+    _Reason(
+        "no route to it",
+        "look for a firewall between us and {node}, or translate its address",
+        words=("No route to host", "Network is unreachable", "Host is down"),
+    ),
+    _Reason("no answer in time", _FIREWALL, ("OperationTimedOut", "TimeoutError", "ReplicaTimeout")),
+    _Reason("no answer in time", _FIREWALL, words=("timed out", "Timed out")),
+    _Reason("the connection was lost", _STATUS, ("ConnectionException",)),
+)
+
+_SERVERS_TEXT = re.compile(r'message="(?P<said>.*?)"(?: info=|\)?>?$)')
+_WRAPPED = re.compile(r"^(?:\[Errno -?\d+\] )?(?:Tried connecting to .*? Last error: )?")
+
+
+def silence(error: BaseException, *, waited_s: float | None = None, tls: bool | None = None) -> str:
+    """Return why a node does not answer us: a clause without the node's name, in the server's or network's own words.
+
+    `error` is what connecting, or the first request, raised; `waited_s` is how long an answer was waited for, and `tls`
+    whether we speak TLS, which rules out half of what a connection may have been closed for.
+    """
+    for one in _chain(error):
+        names = frozenset(cls.__name__ for cls in type(one).__mro__)
+        text = str(one)
+        reason = next((reason for reason in _REASONS if reason.fits(names, text)), None)
+        if reason is not None:
+            return _worded(reason.clause.format(said=_said(text)), waited_s=waited_s, tls=tls)
+    return _said(str(error)) or type(error).__name__
+
+
+def way_out(node: Node) -> str:
+    """Return what an operator may do about a node that does not answer us for this reason."""
+    reason = next((reason for reason in _REASONS if node.silence.startswith(reason.start)), None)
+    return (_FIREWALL if reason is None else reason.way_out).format(node=node)
+
+
+def why(node: Node) -> str:
+    """Return words for a node that does not answer us, with the reason where it is known."""
+    return f"does not answer us: {node.silence}" if node.silence else "does not answer us"
+
+
+def _worded(clause: str, *, waited_s: float | None, tls: bool | None) -> str:
+    if clause.startswith("no answer in time") and waited_s is not None:
+        return f"no answer within {waited_s:g} s"
+    return clause.removesuffix(_OR_TLS) if tls else clause
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield what happened, innermost first: what hosts failed with, what an error was raised from, the error."""
+    tried = getattr(error, "errors", None)
+    for inner in tried.values() if isinstance(tried, dict) else ():
+        if isinstance(inner, BaseException):
+            yield from _chain(inner)
+    if error.__cause__ is not None:
+        yield from _chain(error.__cause__)
+    yield error
+
+
+def _said(text: str) -> str:
+    """Return the server's own words of an error's text, or its first line without what the libraries wrap it in."""
+    found = _SERVERS_TEXT.search(text)
+    return first_line(found["said"]) if found else _WRAPPED.sub("", first_line(text) if text.strip() else "")
