@@ -215,10 +215,10 @@ class _Run:
         if reason:
             ledger.fail(leaf, reason)
 
-    async def _report_stray(self, found: Finding) -> None:
-        """Report a row on a node that does not own it, unless ranges have changed hands meanwhile."""
+    async def _report_stray(self, found: Finding, read_at: float) -> None:
+        """Report a row on a node that did not own it when it was read, unless ranges have changed hands meanwhile."""
         scan = self._scans[f"{found.keyspace}.{found.table}"]
-        await self._changes.after(self._clock.monotonic())
+        await self._changes.after(read_at)
         if not self._changes.of_row(scan.task.reading.table, found.token):
             await self._report_finding(found)
 

@@ -13,8 +13,8 @@ from consistency.servertime import ServerTime
 
 async def written_after(
     reader: ReplicaReader, reading: Reading, result: LeafResult, when: ServerTime, max_skew_s: float
-) -> AsyncGenerator[tuple[RowName, RowState], None]:
-    """Yield each row of a leaf that lies in the future at `when`, as the first replica that was read holds it.
+) -> AsyncGenerator[list[tuple[RowName, RowState]], None]:
+    """Yield the rows of a leaf that lie in the future at `when`, by the page, as the first replica read holds them.
 
     A row on which the replicas differ may come too; whoever takes it asks the others.
     """
@@ -22,6 +22,7 @@ async def written_after(
     limit_us, now_s = when.future_us(max_skew_s), when.expiry_s
     last_partition: RawRow | None = None
     async for page in reader.rows(node, reading, result.leaf.token_range, now_s):
+        found: list[tuple[RowName, RowState]] = []
         for raw in page:
             token = int.from_bytes(raw[0] or b"", "big", signed=True)
             partition = raw[reading.partition_slice]
@@ -29,7 +30,9 @@ async def written_after(
                 last_partition = partition
                 static = reading.static_state(raw, now_s)
                 if static is not None and (static.newest_us or 0) > limit_us:
-                    yield RowName(token, named_key(partition), static=True), static
+                    found.append((RowName(token, named_key(partition), static=True), static))
             state = reading.row_state(raw, now_s)
             if reading.has_row(raw) and (state.newest_us or 0) > limit_us:
-                yield RowName(token, named_key(raw[reading.key_slice])), state
+                found.append((RowName(token, named_key(raw[reading.key_slice])), state))
+        if found:
+            yield found

@@ -18,7 +18,11 @@ class NonOwnerScan:
     """Looks on nodes for rows of ranges that other nodes own; needs NODE_LOCAL, which shows them."""
 
     def __init__(
-        self, reader: ReplicaReader, clock: Clock, nodes: Sequence[Node], report: Callable[[Finding], Awaitable[None]]
+        self,
+        reader: ReplicaReader,
+        clock: Clock,
+        nodes: Sequence[Node],
+        report: Callable[[Finding, float], Awaitable[None]],
     ) -> None:
         self._reader = reader
         self._clock = clock
@@ -41,8 +45,9 @@ class NonOwnerScan:
         for token_range in arc.ranges:
             try:
                 async for page in self._reader.rows(node, reading, token_range, now_s):
+                    read_at = self._clock.monotonic()
                     for raw in page:
-                        await self._report(_finding(reading, raw, node, now_s))
+                        await self._report(_finding(reading, raw, node, now_s), read_at)
             except (ReplicaError, InternalError) as error:
                 scan.fail_extra(node, (token_range,), str(error))
 

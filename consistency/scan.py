@@ -182,8 +182,8 @@ class Scan:
                 when, nodes = self.clock.server_time(), list(result.leaf.replicas)
                 found = written_after(self.reader, self.task.reading.full, result, when, self.options.max_skew_s)
                 async with aclosing(found):
-                    async for name, state in found:
-                        await self.settler.put_agreed(self.task.reading, name, state, nodes, when)
+                    async for rows in found:
+                        await self.settler.put_agreed(self.task.reading, rows, nodes, when)
             except (ReplicaError, InternalError) as error:
                 ledger.fail(result.leaf, str(error))
 

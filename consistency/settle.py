@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from consistency.join import Difference, RowName
@@ -111,14 +111,17 @@ class Settler:
         self._news.set()
 
     async def put_agreed(
-        self, reading: Reading, name: RowName, state: RowState, nodes: list[Node], when: ServerTime
+        self, reading: Reading, rows: Sequence[tuple[RowName, RowState]], nodes: list[Node], when: ServerTime
     ) -> None:
-        """Pass on a row that is wrong at `when` although its replicas agree, once all were seen to hold it."""
-        ((states, unread),) = await read_states(self._reader, reading.full, [name], nodes, when.expiry_s)
-        if unread:
-            await self._sink(Unsettled(reading, name, next(iter(unread.values()))))
-        elif set(states.values()) == {state}:
-            await self._sink(Settled(reading.full, name, states, when, read_at=self._clock.monotonic()))
+        """Pass on rows that are wrong at `when` although their replicas agree, once all were seen to hold them."""
+        names = [name for name, _ in rows]
+        read = await read_states(self._reader, reading.full, names, nodes, when.expiry_s)
+        read_at = self._clock.monotonic()
+        for (name, state), (states, unread) in zip(rows, read, strict=True):
+            if unread:
+                await self._sink(Unsettled(reading, name, next(iter(unread.values()))))
+            elif set(states.values()) == {state}:
+                await self._sink(Settled(reading.full, name, states, when, read_at=read_at))
 
     async def run(self) -> None:
         """Settle suspects in the order in which they were seen until `finish` is called and all are done."""
@@ -185,8 +188,9 @@ class Settler:
             )
         finally:
             self._readers.release()
+        read_at = self._clock.monotonic()
         for suspect, (states, unread) in zip(batch, seen, strict=True):
-            await self._enter(suspect, self._judge(suspect, states, unread, when))
+            await self._enter(suspect, self._judge(suspect, states, unread, when, read_at))
 
     async def _enter(self, suspect: Suspect, outcome: Outcome | Suspect | None) -> None:
         if isinstance(outcome, Suspect):
@@ -204,6 +208,7 @@ class Settler:
         now_states: Mapping[Node, RowState | None],
         unread: Mapping[Node, str],
         when: ServerTime,
+        read_at: float,
     ) -> Outcome | Suspect | None:
         """Return what is settled by a further reading, the same suspect renewed, or None for agreement."""
         if len(now_states) < 2:
@@ -214,14 +219,14 @@ class Settler:
         outlived = self._persistence(suspect, now_states)
         absent_windows = suspect.absent_windows + 1 if outlived is Persistence.ABSENT else 0
         if outlived is Persistence.PRESENT or absent_windows >= self._windows_to_outlive(now_states, when):
-            return Settled(suspect.reading.full, suspect.name, now_states, when, unread, self._clock.monotonic())
+            return Settled(suspect.reading.full, suspect.name, now_states, when, unread, read_at)
         if suspect.rounds + 1 >= MAX_ROUNDS:
             return Unsettled(suspect.reading, suspect.name, "the row kept changing while it was watched")
         return replace(
             suspect,
             reading=suspect.reading.full,
             states=now_states,
-            seen_at=self._clock.monotonic(),
+            seen_at=read_at,
             rounds=suspect.rounds + 1,
             absent_windows=absent_windows,
         )
