@@ -19,7 +19,7 @@ from consistency.errors import (
     ReplicaTimeout,
     ReplicaUnavailable,
 )
-from consistency.locality import TraceEvent, proves_local
+from consistency.locality import TraceEvent, TracesLeft, proves_local
 from consistency.reading import Locality, RawRow
 from consistency.ring import Node
 from consistency.throttle import Politeness, Turn
@@ -57,6 +57,7 @@ class PinnedAccess:
     def __init__(self, connection: Connection, localities: Mapping[Node, Locality], limits: ReadLimits) -> None:
         self.connection = connection
         self.limits = limits
+        self.traces = TracesLeft()
         self._localities = localities
         self._left_alone: dict[Node, tuple[float, str]] = {}
 
@@ -92,6 +93,7 @@ class PinnedAccess:
 
     async def _proven(self, node: Node, statement: Statement, turn: Turn) -> Page:
         for attempt in range(_LOCAL_ATTEMPTS):
+            self.traces.add(statement)
             page = await self.retrying(node, statement)
             answered = time.monotonic()
             events = await self._trace(node, page.trace_id)

@@ -285,6 +285,7 @@ class _Run:
             likely_causes=self._causes.causes(self._owned()),
             places={node.name: node.dc for node in self._ring.nodes},
             notes=self._notes,
+            traces=self._reader.traces,
         )
         self._record(report)
         return report

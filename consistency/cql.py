@@ -64,10 +64,26 @@ def select_rows_of_partitions(reading: Reading) -> str:
 
 def select_static(reading: Reading) -> str:
     """Read one partition's static row by its bound partition key."""
-    table = reading.table
-    cells = [text for column in reading.statics for text in _cell(column)]
-    parts = [token_of(table), _names(table.partition_key), *cells]
-    return f"SELECT DISTINCT {', '.join(parts)} FROM {table.quoted} WHERE {_equals(table.partition_key)}"
+    return f"{_distinct(reading)} WHERE {_equals(reading.table.partition_key)}"
+
+
+def select_rows_at(reading: Reading, token: int) -> str:
+    """Read the rows of the partitions of one token: a range read, which names no key and makes no server write."""
+    return f"SELECT {_columns(reading)} FROM {reading.table.quoted} WHERE {_at(reading.table, token)}"
+
+
+def select_row_at(reading: Reading, token: int) -> str:
+    """Read the rows of one token by their bound clustering key: a range read all the same.
+
+    The servers look the clustering key up in each partition, so ALLOW FILTERING costs nothing here.
+    """
+    where = f"{_at(reading.table, token)} AND {_equals(reading.table.clustering)}"
+    return f"SELECT {_columns(reading)} FROM {reading.table.quoted} WHERE {where} ALLOW FILTERING"
+
+
+def select_statics_at(reading: Reading, token: int) -> str:
+    """Read the static rows of the partitions of one token."""
+    return f"{_distinct(reading)} WHERE {_at(reading.table, token)}"
 
 
 def count_rows(table: Table, token_range: TokenRange) -> str:
@@ -206,6 +222,12 @@ def _columns(reading: Reading) -> str:
     return ", ".join([token_of(table), _names(table.primary_key), *cells])
 
 
+def _distinct(reading: Reading) -> str:
+    cells = [text for column in reading.statics for text in _cell(column)]
+    parts = [token_of(reading.table), _names(reading.table.partition_key), *cells]
+    return f"SELECT DISTINCT {', '.join(parts)} FROM {reading.table.quoted}"
+
+
 def _cell(column: CellColumn) -> list[str]:
     name = column.column.quoted
     out = [name] if column.value else []
@@ -232,6 +254,10 @@ def _in_partitions(table: Table) -> str:
 def _in_clustering(table: Table) -> str:
     names = _names(table.clustering)
     return f"({names}) IN ?" if len(table.clustering) > 1 else f"{names} IN ?"
+
+
+def _at(table: Table, token: int) -> str:
+    return f"{token_of(table)} >= {token} AND {token_of(table)} <= {token}"
 
 
 def _in_range(table: Table, token_range: TokenRange) -> str:

@@ -170,7 +170,7 @@ async def explain(reader: ClusterReader, clock: Clock, chosen: Chosen) -> Explan
         states={node: state for node, state in read.items() if node not in strangers},
         strangers={node: state for node, state in read.items() if node in strangers},
         unread={node: answer for node, answer in zip(nodes, answers, strict=True) if isinstance(answer, str)},
-        warnings=tuple(_warnings(ring, chosen.header)),
+        warnings=(*_warnings(ring, chosen.header), *filter(None, [reader.traces.sentence])),
     )
 
 

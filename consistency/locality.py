@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from consistency.wire import Statement
+
 _EXECUTED = re.compile(r"^(Executing (seq scan|single-partition query|read)|Scanning index|Querying)")
 _ASKED_ANOTHER = re.compile(
     r"^(Enqueuing request to|Sending \w+_REQ\w* message to|reading (data|digest) from|speculating)"
@@ -25,6 +27,35 @@ class TraceEvent:
 
     activity: str
     source: str
+
+
+@dataclass(slots=True)
+class TracesLeft:
+    """What proofs by trace leave in system_traces: so many sessions, of which some hold a key or part of one."""
+
+    sessions: int = 0
+    with_keys: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """Say what is left and for how long; nothing where nothing is."""
+        if not self.sessions:
+            return ""
+        count = "1 traced query stays" if self.sessions == 1 else f"{self.sessions:,} traced queries stay"
+        keys = f"and in {self.with_keys:,} of them a key or part of one" if self.with_keys else "no key"
+        return f"{count} in system_traces for a day (the servers' trace_type_query_ttl): tokens of rows, {keys}"
+
+    def as_json(self) -> dict[str, int]:
+        """Return the JSON form."""
+        return {"sessions": self.sessions, "with_keys": self.with_keys}
+
+    def add(self, statement: Statement) -> None:
+        """Count a statement that is traced.
+
+        What it binds stays in its session, and we bind keys alone; of a further page the trace names the partition.
+        """
+        self.sessions += 1
+        self.with_keys += bool(statement.values or statement.paging_state)
 
 
 def proves_local(events: Iterable[TraceEvent], broadcast: str) -> bool:

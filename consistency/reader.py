@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from consistency.locality import TracesLeft
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Ring
 from consistency.schema import Keyspace, Table
@@ -93,6 +94,10 @@ class ClusterReader(ReplicaReader, Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What every node can do."""
+
+    @property
+    def traces(self) -> TracesLeft:
+        """What proofs by trace have left on the servers so far."""
 
     async def sees_masked(self, table: Table) -> bool:
         """Whether our role reads the masked columns of a table as they are stored."""

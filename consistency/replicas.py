@@ -7,26 +7,30 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 import xxhash
 
 from consistency import cql
 from consistency.access import PinnedAccess, ReadLimits, probe
 from consistency.batches import Batch, batches, partition_lists
+from consistency.bytoken import RowsByToken, paged_by_range
 from consistency.clock import SystemClock
 from consistency.connection import Connection
 from consistency.errors import ReplicaError, ReplicaTimeout, ReplicaUnavailable, TooMuchToScan
 from consistency.liveness import with_liveness
+from consistency.locality import TracesLeft
 from consistency.masks import sees_masked
 from consistency.nodewatch import CqlNodeWatch
 from consistency.pieces import Piece, PieceSize, in_pieces
 from consistency.reader import Key
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Ring
+from consistency.rowsizes import RowSizes
 from consistency.schema import Keyspace, Table
 from consistency.schemas import read_schema
 from consistency.serverclocks import longest_write_s
-from consistency.serverdigest import ServerDigest, bigint, newest_time
+from consistency.serverdigest import ServerDigest, bigint, lanes, newest_time
 from consistency.silence import silence
 from consistency.throttle import Throttle
 from consistency.tokens import TokenRange
@@ -34,9 +38,6 @@ from consistency.topology import Describer
 from consistency.tree import Digest
 from consistency.wire import ONE, Page, Statement
 
-_SAMPLED_ROWS = 10
-_UNKNOWN_ROW_BYTES = 4096
-_LARGE_ROW_BYTES = 256 * 1024
 _SMALL_PAGE_ROWS = 2_000  # a few milliseconds' worth, of small rows
 
 
@@ -57,12 +58,12 @@ class CqlReader:
         self._ring = ring
         self.access = PinnedAccess(connection, localities, limits)
         self._limits = limits
-        self._lanes = {node: _lanes(limits.lanes) for node in ring.nodes}
+        self._by_token = RowsByToken(self._named)
+        self._lanes = {node: lanes(limits.lanes) for node in ring.nodes}
         self._streams = {node: asyncio.Semaphore(limits.streams) for node in ring.nodes}
         self._single = {node: asyncio.Semaphore(8) for node in ring.nodes}
         self._pieces: dict[tuple[Node, str], PieceSize] = defaultdict(PieceSize)
-        self._row_bytes: dict[str, int] = {}
-        self._stored_bytes: dict[str, int] = {}
+        self._sizes = RowSizes(self.access)
 
     @classmethod
     async def open(cls, connection: Connection, limits: ReadLimits, *, locality: Locality | None = None) -> CqlReader:
@@ -115,6 +116,14 @@ class CqlReader:
         """Say how answers of this node are known to be its own."""
         return self.access.locality(node)
 
+    def _traced(self, node: Node) -> bool:
+        return self.locality(node) is Locality.TRACED
+
+    @property
+    def traces(self) -> TracesLeft:
+        """What proofs by trace have left on the servers so far."""
+        return replace(self.access.traces)
+
     async def digest(
         self, node: Node, reading: Reading, route: Route, token_range: TokenRange, now_s: int, *, newest: bool = False
     ) -> Digest:
@@ -129,14 +138,14 @@ class CqlReader:
 
         async def piece(part: TokenRange) -> Piece:
             row, busy_s = await self._aggregate(node, reading, lambda name: asked.query(part, name), now_s)
-            return Piece(asked.decode(row), busy_s, self._stored_bytes[reading.table.full_name])
+            return Piece(asked.decode(row), busy_s, self._sizes.stored(reading))
 
         size = self._pieces[node, reading.table.full_name]
         return await in_pieces(token_range, size, piece, asked.add, lambda: self._small(node))
 
     def _small(self, node: Node) -> bool:
         """Whether a node is asked for little at once: while others work, unless each answer takes a trace to prove."""
-        wanted = self._limits.politeness.in_pieces and self.locality(node) is Locality.NODE_LOCAL
+        wanted = self._limits.politeness.in_pieces and not self._traced(node)
         return wanted and self.throttle.crowded
 
     async def _newest_time(
@@ -161,29 +170,22 @@ class CqlReader:
         Its first cell counts the rows it read, unless `rows` tells how many these are. Return its cells, and how
         many seconds it kept the node busy.
         """
-        await self._learn_row_size(node, reading)
+        await self._sizes.learn(node, reading)
         spelling = await self._lanes[node].get()
         try:
             async with self.throttle.turn(node) as turn:
-                page = await self.access.ask(node, self._digest_statement(reading, text(spelling), now_s), turn)
-                row: RawRow = page.rows()[0]
+                statement = self._digest_statement(reading, text(spelling), now_s)
+                row: RawRow = (await self.access.ask(node, statement, turn)).rows()[0]
                 turn.rows = bigint(row[0]) if rows is None else rows
+                # The server pages for itself, and its trace names the partition that each further page begins in.
+                self.access.traces.with_keys += self._traced(node) and turn.rows >= statement.page_size
         finally:
             self._lanes[node].put_nowait(spelling)
         return row, turn.busy_s
 
     def _digest_statement(self, reading: Reading, text: str, now_s: int, values: tuple[bytes, ...] = ()) -> Statement:
-        page = self._digest_page_rows(reading)
+        page = self._sizes.digest_page_rows(reading)
         return Statement(text, values, page_size=page, now_s=_now(reading, now_s), timeout_s=self._limits.timeout_s)
-
-    def _digest_page_rows(self, reading: Reading) -> int:
-        """Return how many rows a node is asked to hold at once: they stay there, only hashes leave it.
-
-        A node copies a row several times over before it has hashed it; large ones weigh on a small heap.
-        """
-        row_bytes = self._stored_bytes.get(reading.table.full_name, _UNKNOWN_ROW_BYTES)
-        copies = 4 if row_bytes > _LARGE_ROW_BYTES else 1
-        return max(1, min(self._limits.digest_page_rows, self._limits.page_bytes // copies // row_bytes))
 
     async def _client_digest(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Digest:
         """Hash a range's rows as the bytes they arrive in; where pages are cut does not matter."""
@@ -207,49 +209,54 @@ class CqlReader:
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
     ) -> AsyncGenerator[list[RawRow], None]:
         """Stream the hashes of a range's rows."""
-        return self._hashed(node, reading, lambda name: cql.hash_rows(reading, token_range, name), now_s)
+
+        def pages(name: str) -> AsyncGenerator[Page, None]:
+            ask = partial(cql.hash_rows, reading, algorithm=name)
+            return self._range_pages(node, token_range, lambda part: self._digest_statement(reading, ask(part), now_s))
+
+        return self._hashed(node, reading, pages)
 
     def row_hashes_of(
         self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int
     ) -> AsyncGenerator[list[RawRow], None]:
         """Stream the hashes of the rows of some partitions."""
-        lists = list(partition_lists(partitions))
-        return self._hashed(node, reading, lambda name: cql.hash_rows_of_partitions(reading, name), now_s, lists)
+
+        async def pages(name: str) -> AsyncGenerator[Page, None]:
+            text = cql.hash_rows_of_partitions(reading, name)
+            for values in partition_lists(partitions):
+                statement = self._digest_statement(reading, text, now_s, values)
+                async with aclosing(self._pages(node, statement)) as found:
+                    async for page in found:
+                        yield page
+
+        return self._hashed(node, reading, pages)
 
     def partition_digests(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool = False
     ) -> AsyncGenerator[list[RawRow], None]:
         """Stream the digests of a range's partitions."""
         counts = 1 + len(reading.table.partition_key)
-        return self._hashed(
-            node,
-            reading,
-            lambda name: cql.partition_digests(reading, token_range, name, newest=newest),
-            now_s,
-            rows=lambda page: sum(bigint(row[counts]) for row in page.rows()),
-        )
+
+        def pages(name: str) -> AsyncGenerator[Page, None]:
+            text = cql.partition_digests(reading, token_range, name, newest=newest)
+            statement = self._digest_statement(reading, text, now_s)
+            return self._pages(node, statement, lambda page: sum(bigint(row[counts]) for row in page.rows()))
+
+        return self._hashed(node, reading, pages)
 
     async def _hashed(
-        self,
-        node: Node,
-        reading: Reading,
-        text: Callable[[str], str],
-        now_s: int,
-        bound: Sequence[tuple[bytes, ...]] = ((),),
-        rows: Callable[[Page], int] = lambda page: page.row_count,
+        self, node: Node, reading: Reading, pages: Callable[[str], AsyncGenerator[Page, None]]
     ) -> AsyncGenerator[list[RawRow], None]:
         """Page through what a node hashes, in a lane of its own from the first page to the last.
 
-        `text` is given the lane's spelling of the algorithm, `rows` tells how many rows were read for a page.
+        `pages` is given the lane's spelling of the algorithm.
         """
-        await self._learn_row_size(node, reading)
+        await self._sizes.learn(node, reading)
         spelling = await self._lanes[node].get()
         try:
-            for values in bound:
-                statement = self._digest_statement(reading, text(spelling), now_s, values)
-                async with aclosing(self._pages(node, statement, rows)) as pages:
-                    async for page in pages:
-                        yield page.rows()
+            async with aclosing(pages(spelling)) as found:
+                async for page in found:
+                    yield page.rows()
         finally:
             self._lanes[node].put_nowait(spelling)
 
@@ -257,19 +264,32 @@ class CqlReader:
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
     ) -> AsyncGenerator[Page, None]:
         """Page through a range's rows."""
-        await self._learn_row_size(node, reading)
-        statement = Statement(
-            cql.select_rows(reading, token_range),
-            page_size=self._page_rows(reading),
-            now_s=_now(reading, now_s),
-            timeout_s=self._limits.timeout_s,
-        )
-        async with aclosing(self._pages(node, statement, lambda page: page.row_count)) as pages:
+        await self._sizes.learn(node, reading)
+
+        def statement(part: TokenRange) -> Statement:
+            return Statement(
+                cql.select_rows(reading, part),
+                page_size=self._sizes.page_rows(reading),
+                now_s=_now(reading, now_s),
+                timeout_s=self._limits.timeout_s,
+            )
+
+        async with aclosing(self._range_pages(node, token_range, statement)) as pages:
             async for page in pages:
-                self._row_bytes[reading.table.full_name] = max(1, len(page.body) // page.row_count)
+                self._sizes.saw(reading, page)
                 yield page
 
-    async def _pages(self, node: Node, statement: Statement, rows: Callable[[Page], int]) -> AsyncGenerator[Page, None]:
+    def _range_pages(
+        self, node: Node, token_range: TokenRange, statement: Callable[[TokenRange], Statement]
+    ) -> AsyncGenerator[Page, None]:
+        """Page through a range of which every row begins with its token."""
+        if self._traced(node):
+            return paged_by_range(lambda one: self._pages(node, one), token_range, statement)
+        return self._pages(node, statement(token_range))
+
+    async def _pages(
+        self, node: Node, statement: Statement, rows: Callable[[Page], int] = lambda page: page.row_count
+    ) -> AsyncGenerator[Page, None]:
         """Page through an answer; a page that is too much for the server is asked again at a quarter of the size."""
         while True:
             async with self._streams[node], self.throttle.turn(node) as turn:
@@ -290,31 +310,28 @@ class CqlReader:
                 return
             statement = replace(statement, paging_state=page.paging_state)
 
-    def _page_rows(self, reading: Reading) -> int:
-        name = reading.table.full_name
-        row_bytes = self._row_bytes.get(name) or self._stored_bytes.get(name, _UNKNOWN_ROW_BYTES)
-        return max(1, min(self._limits.page_rows, self._limits.page_bytes // 4 // row_bytes))
-
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row."""
+        if self._traced(node):
+            return (await self._by_token.rows(node, reading, [key], now_s)).get(key)
         return await self._one(node, Statement(cql.select_row(reading), key, now_s=_now(reading, now_s)))
 
     async def rows_by_key(self, node: Node, reading: Reading, keys: Sequence[Key], now_s: int) -> dict[Key, RawRow]:
-        """Read rows by key in batches; where a trace must prove each answer, one by one.
+        """Read rows by key in batches; where a trace must prove each answer, by token.
 
         The server may name a row by other bytes than we do (the decimals 1.0 and 1.00 are one clustering key): of
         such keys, and where a batch brings what was not asked for, each that it lacks is asked for alone.
         """
+        if self._traced(node):
+            return await self._by_token.rows(node, reading, keys, now_s)
         found: dict[Key, RawRow] = {}
-        alone: list[Key] = list(keys)
-        if self.locality(node) is Locality.NODE_LOCAL:
-            made = batches(reading, keys, page_rows=self._page_rows(reading))
-            batched = await asyncio.gather(*(self._batch(node, reading, batch, now_s) for batch in made))
-            alone = []
-            for batch, rows in batched:
-                found.update((key, rows[key]) for key in batch.keys if key in rows)
-                if reading.table.respelled or not batch.expects(rows.keys()):
-                    alone += [key for key in batch.keys if key not in rows]
+        alone: list[Key] = []
+        made = batches(reading, keys, page_rows=self._sizes.page_rows(reading))
+        batched = await asyncio.gather(*(self._batch(node, reading, batch, now_s) for batch in made))
+        for batch, rows in batched:
+            found.update((key, rows[key]) for key in batch.keys if key in rows)
+            if reading.table.respelled or not batch.expects(rows.keys()):
+                alone += [key for key in batch.keys if key not in rows]
         rows_alone = await asyncio.gather(*(self.row(node, reading, key, now_s) for key in alone))
         found.update((key, row) for key, row in zip(alone, rows_alone, strict=True) if row is not None)
         return found
@@ -322,68 +339,54 @@ class CqlReader:
     async def _batch(
         self, node: Node, reading: Reading, batch: Batch, now_s: int
     ) -> tuple[Batch, dict[tuple[bytes | None, ...], RawRow]]:
+        pages = self._named(node, reading, batch.cql, batch.values, now_s)
+        return batch, {row[reading.key_slice]: row async for rows in pages for row in rows}
+
+    async def _named(
+        self, node: Node, reading: Reading, text: str, values: Key, now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        """Page through rows that were asked for by key or token; a page of a token's may be too much for the server."""
         statement = Statement(
-            batch.cql,
-            batch.values,
-            page_size=self._page_rows(reading),
+            text,
+            values,
+            page_size=self._sizes.page_rows(reading),
             now_s=_now(reading, now_s),
             timeout_s=self._limits.timeout_s,
         )
-        rows: list[RawRow] = []
         while True:
-            async with self._single[node]:
-                page = await self.access.ask(node, statement)
-            rows += page.rows()
+            try:
+                async with self._single[node]:
+                    page = await self.access.ask(node, statement)
+            except (ReplicaTimeout, TooMuchToScan):
+                if values or statement.page_size == 1:
+                    raise
+                statement = replace(statement, page_size=max(1, statement.page_size // 4))
+                continue
+            yield page.rows()
             if page.paging_state is None:
-                return batch, {row[reading.key_slice]: row for row in rows}
+                break
             statement = replace(statement, paging_state=page.paging_state)
 
     async def static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one partition's static cells."""
+        if self._traced(node):
+            return await self._by_token.static_row(node, reading, key, now_s)
         return await self._one(node, Statement(cql.select_static(reading), key, now_s=_now(reading, now_s)))
 
     async def _one(self, node: Node, statement: Statement) -> RawRow | None:
         async with self._single[node]:
             page = await self.access.ask(node, replace(statement, timeout_s=self._limits.timeout_s))
-        return page.rows()[0] if page.row_count else None
+        return next(iter(page.rows()), None)
 
     async def count(self, node: Node, table: Table, token_range: TokenRange) -> int:
         """Count a range's rows, for an estimate: whichever replica answers will do."""
         page = await self.access.retrying(node, Statement(cql.count_rows(table, token_range), consistency=ONE))
         return bigint(page.rows()[0][0])
 
-    async def _learn_row_size(self, node: Node, reading: Reading) -> None:
-        """Learn once how large a table's rows are: a page of a digest is held in the server's memory.
-
-        Whichever replica answers will do. Where none does, rows are taken to be large.
-        """
-        name = reading.table.full_name
-        if name in self._stored_bytes:
-            return
-        self._stored_bytes[name] = _UNKNOWN_ROW_BYTES
-        text = cql.select_rows(reading.full, TokenRange.full_ring())
-        # One row first: ten of the largest would be a hundred megabytes.
-        for count in (1, _SAMPLED_ROWS):
-            sample = Statement(f"{text} LIMIT {count}", consistency=ONE, page_size=count)
-            try:
-                page = await self.access.retrying(node, sample)
-            except ReplicaError:
-                return
-            self._stored_bytes[name] = max(1, len(page.body) // page.row_count) if page.row_count else 1
-            if page.row_count < count or self._stored_bytes[name] > _LARGE_ROW_BYTES:
-                return
-
 
 async def _probed(connection: Connection, node: Node, forced: Locality | None) -> Locality | ReplicaError:
     """Find out how a node can be read; the error where it does not answer, or did not describe the ring."""
     return await probe(connection, node, forced) if node.up else ReplicaUnavailable(node.silence)
-
-
-def _lanes(count: int) -> asyncio.Queue[str]:
-    lanes: asyncio.Queue[str] = asyncio.Queue()
-    for spelling in cql.HASH_SPELLINGS[:count]:
-        lanes.put_nowait(spelling)
-    return lanes
 
 
 def _now(reading: Reading, now_s: int) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from consistency.cause import Cause
 from consistency.findings import Finding
+from consistency.locality import TracesLeft
 from consistency.tokens import TokenRange
 from consistency.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 
@@ -212,6 +213,8 @@ class Report:
     repair: RepairSummary | None = None
     notes: tuple[str, ...] = ()
     """What must be known of the run beside its verdict: clocks that are apart, a window that is too short."""
+    traces: TracesLeft = field(default_factory=TracesLeft)
+    """What proofs by trace left on the servers."""
 
     @property
     def coverage(self) -> Coverage:
@@ -267,6 +270,7 @@ class Report:
             "findings": self.findings_path,
             "findings_error": self.findings_error,
             "repair": self.repair.as_json() if self.repair else None,
+            "traces": self.traces.as_json(),
         }
 
 

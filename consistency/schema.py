@@ -46,6 +46,7 @@ class Table:
     columns: tuple[Column, ...]
     gc_grace_seconds: int = 864000
     read_repair: str = "BLOCKING"
+    speculative_retry: str = "99P"
     compaction: str = ""
     default_ttl: int = 0
     is_counter: bool = False
@@ -91,6 +92,11 @@ class Table:
     def respelled(self) -> bool:
         """Whether clustering keys of different bytes can be one and the same to Cassandra."""
         return any(c.type.is_respelled for c in self.clustering)
+
+    @property
+    def copies_on_read(self) -> bool:
+        """Whether a read of one partition may make servers write: a speculated answer that differs is mended."""
+        return self.read_repair != "NONE" and self.speculative_retry not in {"NEVER", "NONE"}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -223,6 +229,7 @@ def _table(keyspace: str, name: str, base: str | None, row: Mapping[str, Any], c
         columns=columns,
         gc_grace_seconds=row["gc_grace_seconds"],
         read_repair=(row.get("read_repair") or "BLOCKING").upper(),
+        speculative_retry=(row.get("speculative_retry") or "99P").upper(),
         compaction=compaction.rsplit(".", 1)[-1],
         default_ttl=row.get("default_time_to_live") or 0,
         is_counter="counter" in (row.get("flags") or ()),

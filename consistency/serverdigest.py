@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -73,3 +74,11 @@ def newest_time(cells: Sequence[bytes | None]) -> int | None:
 def bigint(raw: bytes | None) -> int:
     """Return a bigint's value; null counts as 0, which is what a sum of nothing is."""
     return _LONG.unpack(raw)[0] if raw else 0
+
+
+def lanes(count: int) -> asyncio.Queue[str]:
+    """Return the spellings of the hash that a node may be asked with at once, each in use by one query at a time."""
+    free: asyncio.Queue[str] = asyncio.Queue()
+    for spelling in cql.HASH_SPELLINGS[:count]:
+        free.put_nowait(spelling)
+    return free

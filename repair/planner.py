@@ -62,7 +62,7 @@ async def make_plan(
         policy=options.policy,
         salt=salt,
         rows=tuple(_within(planned, options.max_rows)),
-        warnings=tuple(filter(None, (note, skew_sentence(clock.readings), *_warnings(tables)))),
+        warnings=tuple(filter(None, (note, skew_sentence(clock.readings), *_warnings(tables), reader.traces.sentence))),
     )
 
 

@@ -111,6 +111,26 @@ MUTANTS = (
     Mutant("locality: no trace is needed", "consistency/access.py",
            "if events is not None and proves_local(events, node.broadcast):", "if True:",
            "tests/unit/test_locality.py"),
+    Mutant("traced: rows are asked for by key", "consistency/bytoken.py",
+           "        text = cql.select_rows_at(reading, token_of(partition))\n"
+           "        most = max(MOST_PAGES, len(left))\n"
+           "        async with aclosing(self._ask(node, reading, text, (), now_s)) as pages:",
+           "        most = max(MOST_PAGES, len(left))\n        some = next(iter(left.values()))\n"
+           "        async with aclosing(self._ask(node, reading, cql.select_row(reading), some, now_s)) as pages:"),
+    Mutant("traced: a row of a large partition is asked for by its whole key", "consistency/bytoken.py",
+           "return await self._only(node, reading, text, key[width:], key[:width], now_s)",
+           "return await self._only(node, reading, cql.select_row(reading), key, key[:width], now_s)",
+           "tests/unit/test_bytoken.py"),
+    Mutant("traced: statics are asked for by key", "consistency/bytoken.py",
+           "        text = cql.select_statics_at(reading, token_of(key))\n"
+           "        async with aclosing(self._ask(node, reading, text, (), now_s)) as pages:",
+           "        async with aclosing(self._ask(node, reading, cql.select_static(reading), key, now_s)) as pages:",
+           "tests/unit/test_bytoken.py"),
+    Mutant("traced: pages of a range go on from the key of the last one", "consistency/bytoken.py",
+           "cut = None if page.paging_state is None else before_last_token(page)", "cut = None",
+           "tests/unit/test_bytoken.py"),
+    Mutant("traced: a key that stays in a trace is not told of", "consistency/locality.py",
+           "bool(statement.values or statement.paging_state)", "bool(statement.values)", "tests/unit/test_bytoken.py"),
     Mutant("settling: nothing is waited for", "consistency/settle.py", "if left > 0:", "if False:"),
     Mutant("settling: what was seen once is claimed", "consistency/settle.py",
            "if outlived is Persistence.PRESENT or absent_windows", "if True or absent_windows"),

@@ -61,7 +61,8 @@ from consistency.verdict import ExitCode
     "--locality",
     type=click.Choice([x.value for x in Locality]),
     help="How an answer is known to be one replica's own: consistency level NODE_LOCAL, or a trace of each "
-    "query. Default: node-local on every node that allows it.",
+    "query, which the servers keep for a day: tokens of rows, of rows in large partitions the clustering key too. "
+    "Default: node-local on every node that allows it.",
 )
 @click.option("--dc", metavar="DC", help="Compare the replicas of this data centre only.")
 @click.option("--views", is_flag=True, help="Check materialized views too; a view that is named always is.")

@@ -50,6 +50,8 @@ def _print_verdict(console: Console, report: Report) -> None:
         word, style = f"INTERRUPTED, {report.verdict.value} so far", "bold yellow"
     indented(console, Text.assemble((word, style), "  ", claim(report)), first="", rest="  ")
     indented(console, basis(report), style="dim")
+    if report.traces.sentence:
+        indented(console, f"{report.traces.sentence}.", style="dim")
     if slice_text(report):
         indented(console, slice_text(report), style="dim")
     facts = (

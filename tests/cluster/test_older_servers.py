@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from consistency.reading import Depth, Locality, Route
 from consistency.verdict import ExitCode
 from repair.decide import Action, Rule
 from repair.journal import Result
+from tests.support import quietness
 from tests.support.cluster import RunningCluster, sandbox_cluster, summary
 from tests.support.damage import Planter, as_expected, keys_only, names, plain, statics, wide
 from tests.support.repairing import Repairing, results
@@ -111,3 +113,13 @@ def test_repair_on_an_older_server(planted: Planter, tmp_path: Path, locality: L
     held = [list(cluster.on(n, f"SELECT v FROM older.{table} WHERE p = 1")) for n in (1, 2, 3)]
     assert held[0] == held[1] == held[2]
     assert len(held[0]) == 19
+
+
+@pytest.mark.parametrize("locality", list(Locality))
+def test_readers_write_nothing_on_an_older_server(planted: Planter, tmp_path: Path, locality: Locality) -> None:
+    """Check, explain and plan change no replica of tables whose reads are speculated, and no key stays in a trace."""
+    secret = f"secret{uuid.uuid4().hex}"
+    quietness.plant(planted.cluster, planted.base_us, secret)
+    left = quietness.read_everything(planted.cluster, tmp_path, locality)
+    assert (left.sessions > 0) is (locality is Locality.TRACED)
+    assert left.with_keys == quietness.traces_with(planted.cluster, secret) == 0

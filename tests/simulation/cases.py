@@ -11,7 +11,7 @@ from consistency.checking import run_check
 from consistency.findings import Finding
 from consistency.observer import Silent
 from consistency.plan import TablePlan
-from consistency.reading import Capabilities, Depth, Reading, Route
+from consistency.reading import Capabilities, Depth, Locality, Reading, Route
 from consistency.recording import RangeRead, RunFacts
 from consistency.report import Report
 from consistency.ring import Replication, Ring
@@ -101,6 +101,11 @@ def draw_case(seed: int, rng: random.Random, ring: Ring) -> Case:
     )
 
 
+def draw_locality(seed: int) -> Locality:
+    """Return how answers are proven: in a third of the cases by traces. Drawn apart from the rest of the story."""
+    return random.Random(f"locality {seed}").choice((Locality.NODE_LOCAL, Locality.NODE_LOCAL, Locality.TRACED))
+
+
 def _run_time(seed: int) -> float | None:
     """Return how long a run may last: a tenth of them is cut short. Drawn apart from the rest of the story."""
     rng = random.Random(f"run time {seed}")
@@ -140,7 +145,7 @@ def run_case(seed: int) -> Outcome:
     tables = [draw_table(rng, f"t{i}") for i in range(rng.choice((1, 1, 2)))]
     case = draw_case(seed, rng, ring)
     schema = {"ks": keyspace("ks", replication, tables)}
-    cluster = SimCluster(loop, ring, schema, case.capabilities, rng, case.pace, case.faults)
+    cluster = SimCluster(loop, ring, schema, case.capabilities, rng, case.pace, case.faults, draw_locality(seed))
     if case.traffic is not None:
         clients = draw_clients(seed, case.clocks, case.options.scan.max_skew_s)
         case = replace(case, traffic=replace(case.traffic, clients_s=clients))
@@ -174,6 +179,7 @@ async def _play(
     if case.stop_at_s is not None:
         loop.call_later(case.stop_at_s, stop.set)
     remembering = Remembering(case.seed)
+    cluster.begin_reading()
     report = await run_check(cluster, clock, case.options, watching, stop, remembering)
     seconds = loop.now
     if writing:
@@ -184,7 +190,7 @@ async def _play(
         case, report, watching.findings, planted, still, future, done, cluster, traffic, watching.plans, seconds,
         remembering.reads,
     )  # fmt: skip
-    outcome.broken = broken_promises(outcome, {table.name: table for table in tables})
+    outcome.broken = cluster.changed_by_readers() + broken_promises(outcome, {table.name: table for table in tables})
     return outcome
 
 

@@ -269,4 +269,4 @@ class Traffic:
                 self.dropped += 1
                 continue
             delay = self.rng.uniform(0.0005, self.plan.latest_s)
-            self.loop.call_later(delay, mutation.apply, self.cluster.store(node, table))
+            self.loop.call_later(delay, self.cluster.apply, table, mutation, [node])

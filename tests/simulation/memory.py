@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from enum import Enum
 
 import xxhash
 
+from consistency.bytoken import RowsByToken
 from consistency.errors import (
     NotProvenLocal,
     ReplicaError,
@@ -20,15 +22,18 @@ from consistency.errors import (
     ReplicaUnavailable,
     TooMuchToScan,
 )
+from consistency.locality import TracesLeft
 from consistency.reading import Capabilities, CellColumn, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Replication, Ring
 from consistency.schema import Column, Keyspace, Table
 from consistency.tokens import TokenRange
 from consistency.tree import Digest
 from tests.simulation.aggregates import row_hash, server_digest
-from tests.simulation.storage import Key, Mutation, Path, Stored, TableStorage, Visible, token_of
+from tests.simulation.storage import Key, Mutation, Path, Stored, TableStorage, Visible, merge_row, token_of
 from tests.simulation.values import SCALARS, int_bytes, long_bytes, sized
 from tests.simulation.vclock import EPOCH_S, VirtualLoop
+
+_AT_TOKEN = re.compile(r"token\([^)]*\) >= (-?\d+) AND token\([^)]*\) <= \1\b")
 
 
 class Trouble(str, Enum):
@@ -89,8 +94,11 @@ class SimCluster:
         rng: random.Random,
         pace: Pace | None = None,
         faults: Sequence[Fault] = (),
+        locality: Locality = Locality.NODE_LOCAL,
     ) -> None:
         self._loop = loop
+        self._locality = locality
+        self._by_token = RowsByToken(self._asked)
         self._ring = ring
         self._schema = dict(schema)
         self._capabilities = capabilities
@@ -101,6 +109,7 @@ class SimCluster:
             node: {t.full_name: TableStorage(t) for ks in schema.values() for t in ks.tables.values()}
             for node in ring.nodes
         }
+        self._unread: dict[Node, dict[str, TableStorage]] = {}
         self.skew_s: dict[Node, float] = {}
         self.hit: Counter[Trouble] = Counter()
         self.asked: Counter[Node] = Counter()
@@ -135,6 +144,24 @@ class SimCluster:
         """Have a mutation on some replicas now, on all owners where none are named."""
         for node in self.replicas(table, mutation.key) if nodes is None else nodes:
             mutation.apply(self.store(node, table))
+            if self._unread:
+                mutation.apply(self._unread[node][table.full_name])
+
+    def begin_reading(self) -> None:
+        """From now on whatever changes a replica is a mutation that is applied here, or was made by a reader."""
+        self._unread = self._copied()
+
+    def changed_by_readers(self) -> list[str]:
+        """Name what has changed since, but for the mutations."""
+        return [
+            f"a reader changed {name} on {node}"
+            for node, tables in self._stores.items()
+            for name, storage in tables.items()
+            if storage.partitions != self._unread[node][name].partitions
+        ]
+
+    def _copied(self) -> dict[Node, dict[str, TableStorage]]:
+        return {node: {name: held.copied() for name, held in of.items()} for node, of in self._stores.items()}
 
     # The port.
 
@@ -143,7 +170,11 @@ class SimCluster:
         return self._capabilities
 
     def locality(self, node: Node) -> Locality:
-        return Locality.NODE_LOCAL
+        return self._locality
+
+    @property
+    def traces(self) -> TracesLeft:
+        return TracesLeft()
 
     async def write_timeout_s(self) -> float | None:
         """What is not told is the default."""
@@ -265,10 +296,14 @@ class SimCluster:
         return (long_bytes(token), *key, long_bytes(digest.rows), digest.value) if raws else None
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
+        if self._locality is Locality.TRACED:
+            return (await self._by_token.rows(node, reading, [key], now_s)).get(key)
         await self._serve(node, reading.table)
         return self._row(node, reading, key, now_s)
 
     async def rows_by_key(self, node: Node, reading: Reading, keys: Sequence[Key], now_s: int) -> dict[Key, RawRow]:
+        if self._locality is Locality.TRACED:
+            return await self._by_token.rows(node, reading, keys, now_s)
         await self._serve(node, reading.table)
         found = ((key, self._row(node, reading, key, now_s)) for key in keys)
         return {key: row for key, row in found if row is not None}
@@ -280,13 +315,50 @@ class SimCluster:
         return None if seen is None else self._raw(reading, (seen, self._static(node, reading, seen.key, now)), now)
 
     async def static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
+        if self._locality is Locality.TRACED:
+            return await self._by_token.static_row(node, reading, key, now_s)
         await self._serve(node, reading.table)
+        return self._static_row(node, reading, key, now_s)
+
+    def _static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         now = self._now(node, reading, now_s)
         store = self.store(node, reading.table)
         static = store.visible_static(key, now)
         if static is None and not store.visible_rows(key, now):
             return None
         return (long_bytes(token_of(key)), *key, *_cells(reading.statics, static.cells if static else {}, now))
+
+    # Statements that ask for rows where a trace proves the answer.
+
+    async def _asked(
+        self, node: Node, reading: Reading, text: str, values: Key, now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        """Answer a statement as a coordinator at LOCAL_ONE does: what names a partition may be speculated."""
+        at = _AT_TOKEN.search(text)
+        if at is not None and not values and "DISTINCT" not in text:
+            async for page in self.rows(node, reading, TokenRange(int(at[1]) - 1, int(at[1])), now_s):
+                yield page
+            return
+        await self._serve(node, reading.table)
+        width = len(reading.table.partition_key)
+        partitions = [values[:width]]
+        if at is None:
+            self._speculated(node, reading.table, values[:width], values[width:] if "DISTINCT" not in text else None)
+        else:
+            values = (*(b"" for _ in range(width)), *values)
+            partitions = [key for _, _, key in self.store(node, reading.table).between(int(at[1]) - 1, int(at[1]))]
+        one = self._static_row if "DISTINCT" in text else self._row
+        found = (one(node, reading, (*key, *values[width:]), now_s) for key in partitions)
+        yield [raw for raw in found if raw is not None]
+
+    def _speculated(self, node: Node, table: Table, key: Key, clustering: Key | None) -> None:
+        """Ask another replica too, now and then: where the two differ they are made to agree before the answer."""
+        rng = self._rng[node]
+        if table.read_repair != "BLOCKING" or rng.random() < 0.5:
+            return
+        both = (self.store(node, table), self.store(rng.choice(self.replicas(table, key)), table))
+        for one, other in (both, both[::-1]):
+            merge_row(one, other, key, clustering)
 
     # How it is done.
 

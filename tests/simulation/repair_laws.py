@@ -19,8 +19,7 @@ from repair.decide import Action
 from repair.journal import Entry, Record, Result
 from repair.policy import Policy, Zombies
 from repair.restoring import most_held
-from tests.simulation.repair_servers import merge_row
-from tests.simulation.storage import Key, Mutation, Stored, TableStorage
+from tests.simulation.storage import Key, Mutation, Stored, TableStorage, merge_row
 
 Row = tuple[str, Key, "Key | None"]
 Shown = dict[tuple[str, "bytes | None"], Stored] | None

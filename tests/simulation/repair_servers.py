@@ -12,7 +12,7 @@ from consistency.ring import Node
 from consistency.schema import Column, Table
 from repair.statements import Write as Statement
 from tests.simulation.memory import Fault, SimCluster, Trouble
-from tests.simulation.storage import NEVER, Delete, Key, TableStorage, Write
+from tests.simulation.storage import NEVER, Delete, Key, TableStorage, Write, merge_row
 from tests.simulation.vclock import VirtualLoop
 
 _UPDATE = re.compile(r"UPDATE (\S+) USING TIMESTAMP \? AND TTL \? SET (\S+?)(\[\?\])? = (.*) WHERE ")
@@ -178,30 +178,6 @@ def _elements(column: Column, value: bytes | None, ts: int) -> list[tuple[bytes,
     if column.type.name == "set":
         return [(item, b"") for item in items]
     return [(ts.to_bytes(8, "big") + n.to_bytes(8, "big"), item) for n, item in enumerate(items)]
-
-
-def merge_row(source: TableStorage, target: TableStorage, key: Key, clustering: Key | None) -> None:
-    """Merge one row with every deletion that covers it, as a read at ALL does."""
-    held = source.partitions.get(key)
-    if held is None:
-        return
-    into = target.partition(key)
-    into.deleted = max(into.deleted, held.deleted)
-    if clustering is None:
-        theirs, ours = held.static, into.static
-    else:
-        if clustering not in held.rows and not held.ranges:
-            return
-        theirs, ours = source.row(key, clustering), target.row(key, clustering)
-        covering = [r.ts for r in held.ranges if not (theirs.order < r.low or r.high < theirs.order)]
-        ours.deleted = max([ours.deleted, *covering])
-    ours.deleted = max(ours.deleted, theirs.deleted)
-    if theirs.liveness is not None:
-        ours.put_liveness(theirs.liveness)
-    for name, cell in theirs.cells.items():
-        ours.put(name, cell)
-    for name, ts in theirs.complex_deleted.items():
-        ours.complex_deleted[name] = max(ours.complex_deleted.get(name, ts), ts)
 
 
 def collect_garbage(storage: TableStorage, before_us: int) -> None:

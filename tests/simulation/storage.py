@@ -253,3 +253,27 @@ class Delete:
 
 
 Mutation = Write | Delete
+
+
+def merge_row(source: TableStorage, target: TableStorage, key: Key, clustering: Key | None) -> None:
+    """Merge one row with every deletion that covers it, as a read at ALL does."""
+    held = source.partitions.get(key)
+    if held is None:
+        return
+    into = target.partition(key)
+    into.deleted = max(into.deleted, held.deleted)
+    if clustering is None:
+        theirs, ours = held.static, into.static
+    else:
+        if clustering not in held.rows and not held.ranges:
+            return
+        theirs, ours = source.row(key, clustering), target.row(key, clustering)
+        covering = [r.ts for r in held.ranges if not (theirs.order < r.low or r.high < theirs.order)]
+        ours.deleted = max([ours.deleted, *covering])
+    ours.deleted = max(ours.deleted, theirs.deleted)
+    if theirs.liveness is not None:
+        ours.put_liveness(theirs.liveness)
+    for name, cell in theirs.cells.items():
+        ours.put(name, cell)
+    for name, ts in theirs.complex_deleted.items():
+        ours.complex_deleted[name] = max(ours.complex_deleted.get(name, ts), ts)

@@ -11,6 +11,7 @@ from typing import Any
 from consistency.clock import SystemClock
 from consistency.cqltype import parse_type
 from consistency.errors import ReplicaError
+from consistency.locality import TracesLeft
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import MURMUR3, Node, Replication, Ring
 from consistency.schema import Column, Keyspace, Table
@@ -81,6 +82,10 @@ class FakeCluster:
     async def write_timeout_s(self) -> float | None:
         """What Cassandra has by default."""
         return 2.0
+
+    @property
+    def traces(self) -> TracesLeft:
+        return TracesLeft() if self.node_local else TracesLeft(12, 1)
 
     async def sees_masked(self, table: Table) -> bool:
         """Nothing is masked here."""

@@ -13,6 +13,9 @@ from consistency.cause import Cause, CauseKind
 from consistency.errors import ReplicaTimeout
 from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.leaves import LeafResult
+from consistency.locality import TracesLeft
+from consistency.page.collect import Collector
+from consistency.page.render import render_page
 from consistency.plan import Leaf, TablePlan
 from consistency.report import Report, Severity, TableReport, Unread, Violation
 from consistency.terminal import strip
@@ -478,3 +481,14 @@ def test_a_key_of_64_kilobytes_is_cut() -> None:
     """It would push everything else off the screen; a key of ordinary length is shown whole."""
     text = key_text({"p": "x" * 65_000, "c": 7, "n": "y" * 300})
     assert text == f'p="{"x" * 300}"... (65,000 characters), c=7, n="{"y" * 300}"'
+
+
+def test_what_traces_leave_is_said() -> None:
+    """On the terminal and on the page, where anything is left."""
+    traced = report(table_report(locality="traced"), traces=TracesLeft(1_204, 3))
+    page = render_page(traced, Collector(), Typed(), keys=False)
+    for text in (text_of(traced), page):
+        said = " ".join(text.split())
+        assert "1,204 traced queries stay in system_traces for a day" in said
+        assert "in 3 of them a key" in said
+    assert "system_traces" not in text_of(report(table_report()))
