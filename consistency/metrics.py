@@ -81,7 +81,7 @@ HELP: Mapping[str, str] = MappingProxyType(_HELP)
 
 LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "consistency_cluster_info": ("cluster_name", "cluster_id"),
+        "consistency_cluster_info": ("cluster_id", "cluster_name"),
         "consistency_verdict": ("verdict",),
         "consistency_divergent_rows": ("keyspace", "table"),
         "consistency_unsettled_rows": ("keyspace", "table"),
@@ -160,7 +160,7 @@ def families(outcome: RunOutcome) -> Iterator[Family]:
     sheet.put("consistency_last_run_exit_code", outcome.exit_code)
     sheet.put("consistency_last_run_duration_seconds", outcome.seconds)
     if outcome.report is not None and outcome.report.cluster_id:
-        sheet.put("consistency_cluster_info", 1, outcome.report.cluster, outcome.report.cluster_id)
+        sheet.put("consistency_cluster_info", 1, outcome.report.cluster_id, outcome.report.cluster)
     verdict = outcome.report.verdict if outcome.report else Verdict.UNKNOWN
     for each in Verdict:
         sheet.put("consistency_verdict", each is verdict, each.value)

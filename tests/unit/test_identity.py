@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import signal
 import sqlite3
 import subprocess
@@ -518,8 +519,8 @@ async def undone(stage: Stage, journal: MemoryJournal) -> Tally:
 Tallies = list[tuple[dict[Result, int], dict[str, list[object]]]]
 
 
-def story(swaps: dict[str, tuple[int, ...]]) -> Tallies:
-    """Plan, apply with a kill, resume and undo, with nodes moved before each; return what came of it each time."""
+def story(swaps: dict[str, tuple[int, ...]], *, killed: bool = True) -> Tallies:
+    """Plan, apply (with a kill and a resume, or at once) and undo, with nodes moved before each; tell what came of it."""
     stage = Stage()
     for key, clustering in stage.rows:  # a majority, so that an undo has something to go back to
         stage.cluster.apply(
@@ -531,7 +532,7 @@ def story(swaps: dict[str, tuple[int, ...]]) -> Tallies:
         plan = await stage.plan()
         swap(stage, swaps.get("apply", ()))
         await again(stage)
-        journal = await stage.begun(plan)
+        journal = await stage.begun(plan) if killed else MemoryJournal(plan, random.Random(1))
         swap(stage, swaps.get("resume", ()))
         await again(stage)
         told.append((dict((await stage.apply(plan, journal)).results), held(stage)))
@@ -549,6 +550,7 @@ def test_a_repair_does_the_same_wherever_its_nodes_answer_by_then(moment: str, n
     unmoved = story({})
     assert [results for results, _ in unmoved] == [{Result.VERIFIED: 2}, {Result.UNDONE: 2}]
     assert story({moment: numbers}) == unmoved
+    assert story({moment: numbers}, killed=False) == unmoved
 
 
 @pytest.mark.parametrize("numbers", SWAPS)
