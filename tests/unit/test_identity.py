@@ -520,7 +520,7 @@ Tallies = list[tuple[dict[Result, int], dict[str, list[object]]]]
 
 
 def story(swaps: dict[str, tuple[int, ...]], *, killed: bool = True) -> Tallies:
-    """Plan, apply (with a kill and a resume, or at once) and undo, with nodes moved before each; tell what came of it."""
+    """Plan, apply (with a kill and a resume, or at once) and undo, with nodes moved before each; tell all outcomes."""
     stage = Stage()
     for key, clustering in stage.rows:  # a majority, so that an undo has something to go back to
         stage.cluster.apply(
