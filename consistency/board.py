@@ -36,7 +36,7 @@ class Board:
         self._visits: dict[str, Visit] = {}
         self._violations: dict[str, tuple[Violation, ...]] = {}
         self._scope: Scope | None = None
-        self._cluster = ""
+        self._cluster = self._cluster_id = ""
         self._started_at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
         self._rounds = 0
         self._hook_failures = 0
@@ -69,7 +69,7 @@ class Board:
         self, report: Report, seconds: float, exit_code: int | None = None, latest: LatestReads | None = None
     ) -> None:
         """Enter the report of a visit; `latest` says what it comes to with the visits before, where it read a part."""
-        self._cluster = report.cluster
+        self._cluster, self._cluster_id = report.cluster, report.cluster_id
         for table in report.tables:
             self._visits[table.full_name] = _visit(report, table, latest)
             own = (v for v in report.violations if v.keyspace in ("", table.keyspace))
@@ -140,6 +140,7 @@ class Board:
             violations=_distinct(self._violations.values()),
             findings_by_kind=dict(kinds),
             not_checked=self._scope.not_checked,
+            cluster_id=self._cluster_id,
         )
 
 

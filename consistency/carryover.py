@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from consistency.errors import UsageError
-from consistency.findings import Finding, FindingsWriter, Header, read_findings, read_header
+from consistency.findings import Finding, FindingsWriter, Header, ReplicaView, read_findings, read_header
 from consistency.private import close_to_others
 from consistency.report import Report
+from consistency.ring import Ring
 from consistency.tokens import TokenRange
 
 VISIT_SUFFIX = ".visit"
@@ -34,22 +35,32 @@ class FindingsFolder:
             return self.evidence / f"{run_id}.findings.jsonl"
         return None if self.folder is None else self.folder / f"{full_name}.jsonl{VISIT_SUFFIX}"
 
-    def keep(self, report: Report, full_name: str, *, sliced: bool, reached: Sequence[TokenRange] | None) -> Report:
+    def keep(
+        self, report: Report, full_name: str, ring: Ring, *, sliced: bool, reached: Sequence[TokenRange] | None
+    ) -> Report:
         """Make the visit's findings the latest of its table; return the report, naming the file to look at.
 
         A visit that read a part of the table takes the place of what was found in the ranges that it reached; without
-        an account of those, it counts only where it found something.
+        an account of those, it counts only where it found something. What was found before is told by the addresses
+        that nodes have in `ring`, that of the visit.
         """
         visit = Path(report.findings_path) if report.findings_path else None
         if visit is None:
             return report
         try:
-            return self._kept(report, full_name, visit, reached, sliced=sliced)
+            return self._kept(report, full_name, visit, ring, reached, sliced=sliced)
         except OSError as error:  # what was found is in the report and the ledger all the same
             return replace(report, findings_path=None, findings_error=error.strerror or type(error).__name__)
 
     def _kept(
-        self, report: Report, full_name: str, visit: Path, reached: Sequence[TokenRange] | None, *, sliced: bool
+        self,
+        report: Report,
+        full_name: str,
+        visit: Path,
+        ring: Ring,
+        reached: Sequence[TokenRange] | None,
+        *,
+        sliced: bool,
     ) -> Report:
         found = sum(report.findings_by_kind.values())
         if self.folder is None:
@@ -62,7 +73,7 @@ class FindingsFolder:
             visit.unlink(missing_ok=True)
             return replace(report, findings_path=str(latest) if latest.exists() else None)
         if sliced and reached is not None and _readable(latest):
-            error = _rewritten(latest, visit, chain(read_findings(visit), _outside(latest, reached)))
+            error = _rewritten(latest, visit, chain(read_findings(visit), _outside(latest, ring, reached)))
         elif self.evidence is None:
             visit.replace(latest)
             error = ""
@@ -83,12 +94,23 @@ def _rewritten(latest: Path, visit: Path, findings: Iterator[Finding]) -> str:
     return writer.error
 
 
-def _outside(path: Path, reached: Sequence[TokenRange]) -> Iterator[Finding]:
+def _outside(path: Path, ring: Ring, reached: Sequence[TokenRange]) -> Iterator[Finding]:
     """Yield what was found before in ranges that the visit did not reach; a file that is cut short ends there."""
+    names = {node.host_id: node.name for node in ring.nodes}
     with suppress(UsageError):
         for finding in read_findings(path):
-            if not any(finding.token in token_range for token_range in reached):
+            hosts = {view.host_id for view in finding.replicas.values()}
+            if any(finding.token in token_range for token_range in reached):
+                continue
+            if "" in hosts:  # of an earlier version, which knew addresses alone
                 yield finding
+            elif hosts & names.keys():  # else it is another cluster's
+                yield replace(finding, replicas=_named_now(finding.replicas, names))
+
+
+def _named_now(replicas: Mapping[str, ReplicaView], names: Mapping[str, str]) -> dict[str, ReplicaView]:
+    """Name each replica as it is called now; one that is gone by its host id, its address may be another node's."""
+    return dict(sorted((names.get(view.host_id, view.host_id), view) for view in replicas.values()))
 
 
 def _readable(path: Path) -> bool:

@@ -23,7 +23,7 @@ from consistency.hollow import Owned
 from consistency.nonowners import NonOwnerScan
 from consistency.observer import Observer, Silent
 from consistency.reader import Clock, ClusterReader
-from consistency.recording import Recorder, RunFacts
+from consistency.recording import Recorder, RunFacts, known_as
 from consistency.report import Report, Severity, TableReport, Violation, not_scanned
 from consistency.ring import Node, Ring
 from consistency.scan import Scan, TableTask
@@ -286,6 +286,7 @@ class _Run:
             places={node.name: node.dc for node in self._ring.nodes},
             notes=self._notes,
             traces=self._reader.traces,
+            cluster_id=known_as(self._recorder, self._ring),
         )
         self._record(report)
         return report

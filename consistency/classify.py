@@ -80,7 +80,7 @@ def finding(
     columns = table.partition_key if name.static else table.primary_key
     cells = reading.statics if name.static else reading.regulars
     views = {node.name: _view(cells, state, judgement.contests, node) for node, state in states.items()}
-    views.update({node.name: ReplicaView(State.UNREADABLE) for node in unread})
+    views.update({node.name: ReplicaView(State.UNREADABLE, host_id=node.host_id) for node in unread})
     return Finding(
         kind=judgement.facts[0],
         keyspace=table.keyspace,
@@ -98,14 +98,14 @@ def _view(
     cells: tuple[CellColumn, ...], state: RowState | None, columns: tuple[Contest, ...], node: Node
 ) -> ReplicaView:
     if state is None:
-        return ReplicaView(State.MISSING)
+        return ReplicaView(State.MISSING, host_id=node.host_id)
     behind = state.spelling is not None or any(c.rule is not Rule.SAME and node not in c.current for c in columns)
     times: dict[str, WriteTime] = {
         cell.column.name: _json_times(held.writetimes)
         for cell, held in zip(cells, state.cells, strict=True)
         if cell.writetime and held != EMPTY
     }
-    return ReplicaView(State.STALE if behind else State.CURRENT, times)
+    return ReplicaView(State.STALE if behind else State.CURRENT, times, node.host_id)
 
 
 def _json_times(times: Times) -> WriteTime:

@@ -209,8 +209,11 @@ def _reading(table: Table, reader: ClusterReader) -> Reading:
 def _strangers(ring: Ring, finding: Finding, owners: Sequence[Node]) -> list[Node]:
     if finding.kind is not Kind.NON_OWNER:
         return []
-    named = [ring.by_name[name] for name in finding.replicas if name in ring.by_name]
-    return [node for node in named if node not in owners]
+    wanted = {view.host_id for view in finding.replicas.values()}
+    if "" in wanted:  # an address may be another node's by now
+        msg = "the findings file is of an earlier version and tells the node by its address alone; run the check again"
+        raise UsageError(msg)
+    return [node for node in ring.nodes if node.host_id in wanted and node not in owners]
 
 
 async def _ask(reader: ClusterReader, reading: Reading, name: RowName, node: Node, now_s: int) -> RowState | str | None:

@@ -66,14 +66,24 @@ class State(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaView:
-    """One replica's copy of the row: its state and the write time of every cell it holds (never values)."""
+    """One replica's copy of the row: its state and the write time of every cell it holds (never values).
+
+    `host_id` says which node it is, whatever its address is by now; empty in files from before it was written.
+    """
 
     state: State
     writetimes: Mapping[str, WriteTime] = field(default_factory=dict)
+    host_id: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {"state": self.state.value, "writetimes": dict(self.writetimes)}
+        told = {"host_id": self.host_id} if self.host_id else {}
+        return {"state": self.state.value, "writetimes": dict(self.writetimes), **told}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ReplicaView:
+        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        return cls(State(data["state"]), dict(data["writetimes"]), str(data.get("host_id", "")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +129,7 @@ class Finding:
             token=int(data["token"]),
             key=dict(data["key"]),
             key_hex={name: bytes.fromhex(text).hex() for name, text in data["key_hex"].items()},
-            replicas={
-                name: ReplicaView(State(view["state"]), dict(view["writetimes"]))
-                for name, view in data["replicas"].items()
-            },
+            replicas={name: ReplicaView.from_json(view) for name, view in data["replicas"].items()},
             columns=tuple(data.get("columns", ())),
             facts=tuple(Kind(fact) for fact in data.get("facts", ())),
         )

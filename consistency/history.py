@@ -8,13 +8,13 @@ comes back. So the warning comes before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
 from consistency.errors import LedgerError, UsageError
-from consistency.ledger import LedgerFile, PastRun, TableAge
+from consistency.ledger import KnownCluster, LedgerFile, PastRun, TableAge
 from consistency.ledger.recorder import OPEN_STATES
 from consistency.report import coverage_json
 from consistency.scope import parse_name
@@ -82,13 +82,19 @@ class TableHistory:
 
 @dataclass(frozen=True)
 class History:
-    """Everything `consistency history` shows; runs newest first, tables gravest first."""
+    """Everything `consistency history` shows of a cluster; runs newest first, tables gravest first.
+
+    `others` are further clusters of the same name, none of which stands worse. `nodes` are those of the newest run.
+    """
 
     cluster: str
     ledger: str
     now_us: int
     tables: tuple[TableHistory, ...]
     runs: tuple[PastRun, ...]
+    cluster_id: str = ""
+    nodes: tuple[str, ...] = ()
+    others: tuple[History, ...] = ()
 
     @property
     def worst(self) -> TableHistory | None:
@@ -102,7 +108,7 @@ class History:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the command returns."""
+        """What the command returns: that of the cluster which stands worst, and this is it."""
         if self.standing in {Standing.OVERDUE, Standing.DUE}:
             return ExitCode.DIVERGENT
         return ExitCode.INCOMPLETE if self.standing is Standing.UNCHECKED else ExitCode.CONSISTENT
@@ -112,12 +118,15 @@ class History:
         return {
             "schema": SCHEMA_VERSION,
             "cluster": self.cluster,
+            "cluster_id": self.cluster_id,
+            "nodes": list(self.nodes),
             "ledger": self.ledger,
             "at": iso(self.now_us),
             "standing": self.standing.value,
             "exit_code": int(self.exit_code),
             "tables": [table.as_json() for table in self.tables],
             "runs": [_run_json(run) for run in self.runs],
+            "others": [other.as_json() for other in self.others],
         }
 
 
@@ -130,13 +139,36 @@ def read_history(
     warn_at: float = WARN_AT,
     most_runs: int = 14,
 ) -> History:
-    """Read the history of one cluster; UsageError where a name is not in the ledger, or fits several."""
+    """Read the history of a cluster, by its name or id; where several have the name, that of each, the gravest first.
+
+    UsageError where a name is not in the ledger, or where its clusters have different names and none is given.
+    """
     past = ledger.past()
-    number, name = _cluster(ledger, cluster)
-    tables = [TableHistory(known, now_us, warn_at) for known in past.tables(number)]
-    chosen = _chosen(tables, names)
-    chosen.sort(key=_gravest_first)
-    return History(name, str(ledger.path), now_us, tuple(chosen), past.runs(number, most_runs))
+    clusters = _clusters(ledger, cluster)
+    tables = {k.number: [TableHistory(age, now_us, warn_at) for age in past.tables(k.number)] for k in clusters}
+    for text in names:
+        _require_known(text, [table for some in tables.values() for table in some])
+    found = [
+        History(
+            known.name,
+            str(ledger.path),
+            now_us,
+            tuple(sorted(_chosen(tables[known.number], names), key=_gravest_first)),
+            past.runs(known.number, most_runs),
+            known.cluster_id,
+            known.nodes,
+        )
+        for known in clusters
+    ]
+    having = [each for each in found if each.tables] if names else found  # a table that is named is in one at least
+    first, *others = sorted(having, key=_worst_first)
+    return replace(first, others=tuple(others))
+
+
+def _worst_first(history: History) -> tuple[int, float, float, str]:
+    if history.worst is None:
+        return list(Standing).index(history.standing), 0.0, 0.0, ""
+    return _gravest_first(history.worst)
 
 
 def _gravest_first(table: TableHistory) -> tuple[int, float, float, str]:
@@ -144,18 +176,20 @@ def _gravest_first(table: TableHistory) -> tuple[int, float, float, str]:
     return list(Standing).index(table.standing), -unchecked, -(table.part or 0.0), table.known.full_name
 
 
-def _cluster(ledger: LedgerFile, wanted: str | None) -> tuple[int, str]:
-    known = ledger.past().clusters()
+def _clusters(ledger: LedgerFile, wanted: str | None) -> list[KnownCluster]:
+    known = ledger.past().known_clusters()
     if not known:
         msg = f"the ledger {ledger.path} holds no run, so nothing counts as checked; run: consistency check --ledger"
         raise LedgerError(msg)
-    names = sorted({name for _, name in known})
+    names = sorted({cluster.name for cluster in known})
     if wanted is None and len(names) > 1:
         msg = f"the ledger {ledger.path} knows several clusters; name one by --cluster: {', '.join(names)}"
         raise UsageError(msg)
-    found = next((pair for pair in known if wanted in (None, pair[1])), None)
-    if found is None:
-        msg = f"--cluster {wanted}: the ledger {ledger.path} knows {', '.join(names)}"
+    found = [cluster for cluster in known if wanted in (None, cluster.name)]
+    found = found or [cluster for cluster in known if wanted == cluster.cluster_id]
+    if not found:
+        told = ", ".join(f"{cluster.name} ({cluster.cluster_id})" for cluster in sorted(known, key=lambda c: c.name))
+        msg = f"--cluster {wanted}: the ledger {ledger.path} knows {told}"
         raise UsageError(msg)
     return found
 
@@ -165,13 +199,19 @@ def _chosen(tables: Sequence[TableHistory], names: Sequence[str]) -> list[TableH
         return list(tables)
     out: dict[str, TableHistory] = {}
     for text in names:
-        keyspace, table = parse_name(text)
-        found = [t for t in tables if t.known.keyspace == keyspace and table in (None, t.known.table)]
-        if not found:
-            msg = f"the ledger knows of no {text!r} that has replicas to compare"
-            raise UsageError(msg)
-        out.update({t.known.full_name: t for t in found})
+        out.update({t.known.full_name: t for t in _called(text, tables)})
     return list(out.values())
+
+
+def _called(text: str, tables: Sequence[TableHistory]) -> list[TableHistory]:
+    keyspace, table = parse_name(text)
+    return [t for t in tables if t.known.keyspace == keyspace and table in (None, t.known.table)]
+
+
+def _require_known(text: str, tables: Sequence[TableHistory]) -> None:
+    if not _called(text, tables):
+        msg = f"the ledger knows of no {text!r} that has replicas to compare"
+        raise UsageError(msg)
 
 
 def iso(us: int) -> str:

@@ -65,6 +65,7 @@ def message_of(report: Report, at_s: float, states: Mapping[str, int] | None = N
         "at": int(at_s),
         "run_id": report.run_id,
         "cluster": report.cluster,
+        "cluster_id": report.cluster_id,
         "verdict": report.verdict.value,
         "tables": [{"keyspace": t.keyspace, "table": t.table, "divergent_rows": t.divergent_rows} for t in differing],
         "findings_by_kind": dict(report.findings_by_kind),

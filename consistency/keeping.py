@@ -30,7 +30,7 @@ class Kept:
 
     def __init__(self, ledger: LedgerFile | None, ring: Ring) -> None:
         self._ledger = ledger
-        self._ring = ring
+        self.ring = ring
         self.note = ledger.note if ledger is not None else ""
         """What was wrong with the file that was there before, in a line; empty where nothing was."""
         self.recorder: RunRecorder | None = ledger.recorder() if ledger is not None else None
@@ -76,7 +76,7 @@ class Kept:
     def _cluster(self) -> int | None:
         if self._ledger is None:
             return None
-        return self._ledger.past().of_nodes(self._ring.cluster, [node.host_id for node in self._ring.nodes])
+        return self._ledger.past().of_nodes(self.ring.cluster, self.ring.host_ids)
 
 
 class Keeper:

@@ -1,4 +1,9 @@
-"""One run at a time for each cluster: an flock that ends with the process, however it ends."""
+"""One run at a time for each cluster: an flock that ends with the process, however it ends.
+
+A lock file holds the host ids of the cluster that it was taken for. Each cluster of one name that is worked on at this
+moment has a file of its own; a run that shares a node with a file's holder is on the same cluster, whatever nodes were
+replaced, and wherever they answer now.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,17 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from consistency.errors import LockedError, UsageError
 from consistency.ledger.store import require_ours
 from consistency.render import visible
 from consistency.ring import Ring
+
+_PATIENCE_S = 2.0
+_MOST_BYTES = 1_000_000
 
 
 @contextmanager
@@ -30,7 +40,7 @@ def one_run(ring: Ring, ledger: Path | None = None, *, kind: str = "run") -> Ite
     try:
         with suppress(FileExistsError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = _taken(ring, ledger, kind)
     except OSError as error:
         if ledger is None:
             yield
@@ -38,16 +48,14 @@ def one_run(ring: Ring, ledger: Path | None = None, *, kind: str = "run") -> Ite
         msg = f"the lock {path} cannot be made: {error.strerror}; put the ledger where files can be written"
         raise UsageError(msg) from None
     try:
-        _take(handle, ring, kind)
         yield
     finally:
         os.close(handle)
 
 
-def lock_path(ring: Ring, ledger: Path | None, kind: str = "run") -> Path:
-    """Return the lock's file: one a cluster, told apart by name and by one of its nodes."""
-    first = min(node.host_id for node in ring.nodes)
-    key = hashlib.sha256(f"{ring.cluster}\n{first}".encode()).hexdigest()[:12]
+def lock_path(ring: Ring, ledger: Path | None, kind: str = "run", slot: int = 0) -> Path:
+    """Return a lock's file; `slot` counts the clusters of one name that are worked on at the same time."""
+    key = hashlib.sha256(ring.cluster.encode()).hexdigest()[:12] + (f"-{slot}" if slot else "")
     if ledger is not None:
         return ledger.resolve().with_name(f"{ledger.name}.{key}.lock")
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
@@ -55,22 +63,83 @@ def lock_path(ring: Ring, ledger: Path | None, kind: str = "run") -> Path:
     return Path(state).expanduser() / "consistency" / name
 
 
-def _take(handle: int, ring: Ring, kind: str) -> None:
+def _taken(ring: Ring, ledger: Path | None, kind: str) -> int:
+    """Take the first file that is free, once every holder of another was seen to be on another cluster."""
+    first = lock_path(ring, ledger, kind)
+    guard = _opened(first.with_suffix(".guard"))  # nobody takes a file while another one looks who holds which
+    try:
+        _wait_for(guard, ring, kind)
+        free: Path | None = None
+        for path in (lock_path(ring, ledger, kind, slot) for slot in count()):
+            if free is not None and not path.exists():
+                break
+            if not _held_elsewhere(path, ring, kind):
+                free = free or path
+        return _signed(free or first, ring)
+    finally:
+        os.close(guard)
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _is_free(handle: int) -> bool:
+    """Take a lock where nobody holds it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        msg = f"another {kind} on cluster {visible(ring.cluster)} is under way: {_holder(handle)}; wait, or stop it"
-        raise LockedError(msg) from None
+        return False
+    return True
+
+
+def _wait_for(guard: int, ring: Ring, kind: str) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not _is_free(guard):
+        if time.monotonic() > deadline:
+            raise LockedError(_refusal(ring, kind, {}))
+        time.sleep(0.01)
+
+
+def _held_elsewhere(path: Path, ring: Ring, kind: str) -> bool:
+    """Whether a file is held for another cluster; LockedError where it is for this one, or does not say for which."""
+    handle = _opened(path)
+    try:
+        if _is_free(handle):
+            return False
+        held = _signature(handle)
+        hosts = held.get("hosts")
+        if not isinstance(hosts, list) or ring.host_ids.intersection(map(str, hosts)):
+            raise LockedError(_refusal(ring, kind, held))
+        return True
+    finally:
+        os.close(handle)
+
+
+def _signed(path: Path, ring: Ring) -> int:
+    """Hold a file that is free, and say for which cluster."""
+    handle = _opened(path)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    text = json.dumps({"pid": os.getpid(), "since": since, "hosts": sorted(ring.host_ids)})
     with suppress(OSError):  # on a full disk the lock is held all the same, and does not say by whom
         os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({"pid": os.getpid(), "since": since}).encode(), 0)
+        os.pwrite(handle, text.encode(), 0)
+    return handle
 
 
-def _holder(handle: int) -> str:
-    """Say who holds the lock, as it wrote down itself; it may be about to."""
+def _signature(handle: int) -> dict[str, Any]:
+    """Return what the holder of a lock wrote down; nothing where it could not."""
     try:
-        held = json.loads(os.pread(handle, 1000, 0))
-        return f"pid {int(held['pid'])} since {visible(str(held['since']))}"
+        held = json.loads(os.pread(handle, _MOST_BYTES, 0))
+    except ValueError:
+        return {}
+    return held if isinstance(held, dict) else {}
+
+
+def _refusal(ring: Ring, kind: str, held: dict[str, Any]) -> str:
+    try:
+        holder = f"pid {int(held['pid'])} since {visible(str(held['since']))}"
     except (ValueError, KeyError, TypeError):
-        return "it has just begun"
+        holder = "it has just begun"
+    return f"another {kind} on cluster {visible(ring.cluster)} is under way: {holder}; wait, or stop it"

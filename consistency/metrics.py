@@ -34,6 +34,10 @@ _HELP: dict[str, str] = {
     "consistency_last_run_duration_seconds": (
         "How long the last run took. Near your interval: check fewer tables a run, or use --full-speed."
     ),
+    "consistency_cluster_info": (
+        "1, with the name and the id of the cluster that the last run reached: many have one name, the id is of its "
+        "nodes. With a ledger it stays when nodes are replaced. Changed unawares: another cluster answers there."
+    ),
     "consistency_verdict": (
         "1 for the verdict of the last run, 0 for the others. divergent: explain and repair; unknown: see what "
         "could not be read."
@@ -77,6 +81,7 @@ HELP: Mapping[str, str] = MappingProxyType(_HELP)
 
 LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
+        "consistency_cluster_info": ("cluster_id", "cluster_name"),
         "consistency_verdict": ("verdict",),
         "consistency_divergent_rows": ("keyspace", "table"),
         "consistency_unsettled_rows": ("keyspace", "table"),
@@ -154,6 +159,8 @@ def families(outcome: RunOutcome) -> Iterator[Family]:
     sheet.put("consistency_last_run_timestamp_seconds", outcome.ended_at_s)
     sheet.put("consistency_last_run_exit_code", outcome.exit_code)
     sheet.put("consistency_last_run_duration_seconds", outcome.seconds)
+    if outcome.report is not None and outcome.report.cluster_id:
+        sheet.put("consistency_cluster_info", 1, outcome.report.cluster_id, outcome.report.cluster)
     verdict = outcome.report.verdict if outcome.report else Verdict.UNKNOWN
     for each in Verdict:
         sheet.put("consistency_verdict", each is verdict, each.value)

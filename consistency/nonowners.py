@@ -62,7 +62,7 @@ def _finding(reading: Reading, raw: RawRow, node: Node, now_s: int) -> Finding:
     for cell, held in zip(cells, state.cells if state else (), strict=False):
         if held.writetimes is not None:
             times[cell.column.name] = list(held.writetimes) if isinstance(held.writetimes, tuple) else held.writetimes
-    views = {node.name: ReplicaView(State.CURRENT, times)}
+    views = {node.name: ReplicaView(State.CURRENT, times, node.host_id)}
     return Finding(
         kind=Kind.NON_OWNER,
         keyspace=reading.table.keyspace,

@@ -45,6 +45,10 @@ class RangeRead:
 class Recorder(Protocol):
     """Told what a run read and found. Must not raise: what cannot be written down is no reason to end a check."""
 
+    @property
+    def cluster_id(self) -> str:
+        """The id by which the cluster is known here once the run began; empty where it is not."""
+
     def begin(self, facts: RunFacts) -> None:
         """A run begins."""
 
@@ -62,3 +66,8 @@ class Recorder(Protocol):
 
     def end(self, report: Report) -> None:
         """The run is over."""
+
+
+def known_as(recorder: Recorder | None, ring: Ring) -> str:
+    """Return the cluster's id: as it was remembered, else as whoever sees it for the first time would name it."""
+    return (recorder.cluster_id if recorder is not None else "") or ring.cluster_id

@@ -190,7 +190,7 @@ class Report:
     `not_checked` maps `keyspace.table` to the reason it was left out on purpose (a view); those are not
     part of the coverage. `top` holds the first findings, for the summary; the file holds them all. `places`
     maps each replica to its data centre. `run_time_s` is the time after which no further range was begun, None
-    where there was no limit.
+    where there was no limit. `cluster_id` tells clusters of one name apart.
     """
 
     run_id: str
@@ -215,6 +215,7 @@ class Report:
     """What must be known of the run beside its verdict: clocks that are apart, a window that is too short."""
     traces: TracesLeft = field(default_factory=TracesLeft)
     """What proofs by trace left on the servers."""
+    cluster_id: str = ""
 
     @property
     def coverage(self) -> Coverage:
@@ -253,6 +254,7 @@ class Report:
             "schema": SCHEMA_VERSION,
             "run_id": self.run_id,
             "cluster": self.cluster,
+            "cluster_id": self.cluster_id,
             "started_at": self.started_at,
             "seconds": round(self.seconds, 3),
             "verdict": self.verdict.value,

@@ -17,6 +17,7 @@ from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING
 
 from consistency.errors import TopologyError
+from consistency.identity import cluster_id
 from consistency.tokens import TokenRange, assert_tiles, merged, unwrapped
 
 if TYPE_CHECKING:
@@ -187,9 +188,14 @@ class Ring:
             raise TopologyError(msg)
 
     @cached_property
-    def by_name(self) -> Mapping[str, Node]:
-        """Nodes by `address:port`."""
-        return {node.name: node for node in self.nodes}
+    def host_ids(self) -> frozenset[str]:
+        """The nodes as they are known again, whatever their addresses."""
+        return frozenset(node.host_id for node in self.nodes)
+
+    @property
+    def cluster_id(self) -> str:
+        """A short id for who sees this cluster for the first time; a ledger keeps it while nodes come and go."""
+        return cluster_id(self.cluster, self.host_ids)
 
     @cached_property
     def owners(self) -> tuple[tuple[int, Node], ...]:

@@ -299,17 +299,21 @@ def _behind(facts: Facts, node: Node, known: Known, placements: Mapping[str, Pla
     if known.note:
         yield Reason("divergence_not_known", Answer.YES, known.note)
     lost: Counter[str] = Counter()
+    untold: Counter[str] = Counter()
     harmless: Counter[str] = Counter()
     for row in known.behind:
         placement = placements.get(row.keyspace)
         replicas = facts.ring.replicas_of(row.token, placement.replication) if placement else ()
         if placement is None or node not in replicas:
             continue
-        stale = [n for n in replicas if n != node and serves(n) and n.name in row.replicas]
+        if row.by_address:
+            untold[f"{row.keyspace}.{row.table}"] += 1
+            continue
+        stale = [n for n in replicas if n != node and serves(n) and n.host_id in row.replicas]
         unseen = any(
             sum(n in members for n in stale) >= quorum(rf) for _, members, rf in _levels(placement, replicas, node)
         )
-        if unseen and node.name not in row.replicas:
+        if unseen and node.host_id not in row.replicas:
             lost[f"{row.keyspace}.{row.table}"] += 1
         elif stale:
             harmless[f"{row.keyspace}.{row.table}"] += 1
@@ -318,6 +322,12 @@ def _behind(facts: Facts, node: Node, known: Known, placements: Mapping[str, Pla
             f"{name}: {_rows(count)} current here but not on enough of the others for a quorum to see: repair first"
         )
         yield Reason("current_copy", Answer.NO, detail, name.partition(".")[0])
+    for name, count in sorted(untold.items()):
+        detail = (
+            f"{name}: {_rows(count)} noted by address alone, as before this version: whether the current copy is here "
+            f"is not known; check {name} again with this ledger"
+        )
+        yield Reason("behind_not_known", Answer.UNKNOWN, detail, name.partition(".")[0])
     for name, rows in sorted(harmless.items()):
         detail = f"{name}: {_rows(rows)} not current on some other replica; a quorum of the others still sees it"
         yield Reason("divergence_known", Answer.YES, detail, name.partition(".")[0])

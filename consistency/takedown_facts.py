@@ -63,6 +63,7 @@ async def run_preflight(
     while True:
         facts = await look()
         found = find_node(facts.ring, node)
+        node = found.host_id  # its address may be another node's by the next look
         known = known_differences(options.ledger, facts.ring)
         answer = judge(facts, found, known, keyspaces=options.keyspaces, settled=options.assume_settled)
         left = deadline - loop.time()
@@ -80,7 +81,7 @@ def known_differences(path: Path | None, ring: Ring) -> Known:
     try:
         with open_ledger(path, create=False) as ledger:
             past = ledger.past()
-            cluster = past.of_nodes(ring.cluster, {node.host_id for node in ring.nodes})
+            cluster = past.of_nodes(ring.cluster, ring.host_ids)
             if cluster is None:
                 return Known(note=f"the ledger {path} knows nothing of this cluster")
             return Known(tuple(past.behind(cluster)), note="")

@@ -209,7 +209,7 @@ class Watch:
         (shown,) = report.tables
         sliced = bool(shown.depth) and shown.coverage.skipped > 0
         partial = sliced or report.interrupted
-        report = self._findings.keep(report, table.full_name, sliced=partial, reached=kept.reached)
+        report = self._findings.keep(report, table.full_name, kept.ring, sliced=partial, reached=kept.reached)
         if not sliced:
             return _Seen(report, not kept.problem, states=states)
         lag_s = asyncio.get_running_loop().time() - self._pacing.began

@@ -43,6 +43,9 @@ class Guard:
             msg = f"the plan is for cluster {self._plan.cluster!r}, this is {ring.cluster!r}"
             raise PlanRefused(msg)
         if ring.fingerprint != self._plan.ring:
+            if self._plan.host_ids and not self._plan.host_ids & ring.host_ids:
+                msg = f"the plan is for another cluster called {ring.cluster!r}, of other nodes: name its hosts"
+                raise PlanRefused(msg)
             raise PlanRefused("the ring has changed since the plan was made: run the check again")
         up = tuple(node for node in (await self._reader.ring()).nodes if node.up)
         if len(await self._writer.schema_versions(up)) > 1:

@@ -95,6 +95,11 @@ class Plan:
         return Counter((row.rule, row.action) for row in self.rows)
 
     @property
+    def host_ids(self) -> frozenset[str]:
+        """The nodes whose copies it rests on."""
+        return frozenset(host for row in self.rows for host in row.seen)
+
+    @property
     def to_do(self) -> tuple[PlannedRow, ...]:
         """The rows that something will be done with."""
         return tuple(row for row in self.rows if row.action is not Action.NONE)

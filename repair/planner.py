@@ -71,6 +71,11 @@ def _require_same_cluster(header: Mapping[str, Any], evidence: EvidenceReader, p
         msg = f"{path} is of cluster {header.get('cluster')!r}, this is {evidence.ring.cluster!r}; check this one first"
         raise UsageError(msg)
     if header.get("ring") != evidence.ring.fingerprint:
+        first = next(read_findings(path), None)
+        hosts = {view.host_id for view in first.replicas.values()} if first is not None else set()
+        if hosts - {""} and not hosts & evidence.ring.host_ids:
+            msg = f"{path} is of another cluster called {evidence.ring.cluster!r}, of other nodes; check this one first"
+            raise UsageError(msg)
         msg = f"the ring has changed since {path} was written: other nodes own the rows now; run the check again"
         raise UsageError(msg)
 

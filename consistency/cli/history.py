@@ -21,7 +21,7 @@ from consistency.terminal.history import print_history
 @click.argument("names", nargs=-1, metavar="[KS | KS.TABLE]...")
 @ledger_option(READ)
 @click.option("--config", metavar="FILE", help="TOML file with [ledger] path.")
-@click.option("--cluster", metavar="NAME", help="Which cluster, where the ledger knows several.")
+@click.option("--cluster", metavar="NAME", help="Which cluster, by name or id, where the ledger knows several.")
 @click.option(
     "--warn-at",
     type=click.IntRange(1, 100),
@@ -40,6 +40,7 @@ def history(names: tuple[str, ...], **given: Any) -> int:
     Reads the ledger alone, not the cluster. A delete is safe as long as every replica hears of it within
     gc_grace_seconds, so the figure that matters is how long ago the oldest range of a table was clean on all
     its replicas. Ranges that never were count as unchecked. Of rows that came back counts are shown, never keys.
+    Clusters of one name are all shown, each with its id and nodes; the exit code is that of the worst.
 
     \b
     Examples:

@@ -63,7 +63,7 @@ def clean_passes(path: Path | None, ring: Ring) -> tuple[CleanPass, ...]:
     now_us = time.time_ns() // 1000
     with open_ledger(path) as ledger:
         past = ledger.past()
-        number = past.of_nodes(ring.cluster, [node.host_id for node in ring.nodes])
+        number = past.of_nodes(ring.cluster, ring.host_ids)
         return tuple(clean_pass(age, now_us) for age in (past.tables(number) if number is not None else ()))
 
 

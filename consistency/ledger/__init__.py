@@ -20,8 +20,8 @@ What is kept, and what makes it void:
                once its range was read completely, at no lesser depth, and it was not found; or repaired.
     runs       when, how long, verdict, exit code, coverage, findings by kind. Without an end it was killed.
 
-store.py the file · known.py cluster and tables · spans.py ranges · recorder.py one run in · past.py answers out ·
-latest.py a table that is read in slices
+store.py the file · migrate.py files of earlier versions · clusters.py · known.py tables · spans.py ranges ·
+recorder.py one run in · past.py answers out · latest.py a table that is read in slices
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from consistency.ledger.clusters import KnownCluster
 from consistency.ledger.latest import LatestReads
 from consistency.ledger.past import Behind, Past, PastRun, TableAge
 from consistency.ledger.recorder import RunRecorder, mark_ended, mark_repaired
@@ -94,4 +95,14 @@ def open_ledger(path: Path, *, create: bool = True) -> LedgerFile:
     return LedgerFile(Store.open(path, create=create))
 
 
-__all__ = ["Behind", "LatestReads", "LedgerFile", "Past", "PastRun", "RunRecorder", "TableAge", "open_ledger"]
+__all__ = [
+    "Behind",
+    "KnownCluster",
+    "LatestReads",
+    "LedgerFile",
+    "Past",
+    "PastRun",
+    "RunRecorder",
+    "TableAge",
+    "open_ledger",
+]

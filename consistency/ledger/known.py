@@ -1,4 +1,4 @@
-"""What the ledger knows of a cluster and its tables, and what of that still holds.
+"""What the ledger knows of a cluster's tables, and what of that still holds.
 
 A clean pass speaks of the nodes that owned a range and of the columns that the table had. Where other nodes own
 the range now, or the table was altered, the range is unchecked again.
@@ -12,24 +12,9 @@ from collections.abc import Sequence
 
 from consistency.ledger.spans import Span, owned_spans, still_owned
 from consistency.recording import RunFacts
-from consistency.ring import Arc, Replication, Ring
+from consistency.ring import Arc, Replication
 from consistency.schema import Table
 from consistency.scope import choose_tables
-
-
-def known_cluster(db: sqlite3.Connection, ring: Ring) -> int:
-    """Return the cluster's number: a name alone says little, so it must share a node with the one known before."""
-    hosts = [node.host_id for node in ring.nodes]
-    marks = ",".join("?" * min(len(hosts), 500))
-    known = db.execute(
-        f"SELECT id FROM clusters JOIN hosts ON cluster = id WHERE name = ? AND host_id IN ({marks}) LIMIT 1",
-        (ring.cluster, *hosts[:500]),
-    ).fetchone()
-    if known is None:
-        known = (db.execute("INSERT INTO clusters (name) VALUES (?)", (ring.cluster,)).lastrowid,)
-    cluster = int(known[0])
-    db.executemany("INSERT OR IGNORE INTO hosts VALUES (?, ?)", [(cluster, host) for host in hosts])
-    return cluster
 
 
 def load_spans(db: sqlite3.Connection, tbl: int, depth: int, dc: str) -> list[Span]:

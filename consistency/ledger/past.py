@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from consistency.errors import LedgerError
+from consistency.ledger.clusters import KnownCluster, find_cluster, read_clusters
 from consistency.ledger.known import load_spans
 from consistency.ledger.latest import LatestReads, latest_reads, read_until
 from consistency.ledger.recorder import DEPTH_RANKS, OPEN_LIST, OPEN_STATES
@@ -70,13 +71,17 @@ class TableAge:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """Rows of a table that differed when last read and were not current on these replicas (`address:port`)."""
+    """A row that differed when last read and was not current on these replicas, by host id.
+
+    `by_address`: it was entered before host ids were, and `replicas` are addresses, which may be other nodes' by now.
+    """
 
     keyspace: str
     table: str
     token: int
     replicas: frozenset[str]
     seen_us: int
+    by_address: bool = False
 
 
 class Past:
@@ -88,18 +93,15 @@ class Past:
 
     def clusters(self) -> tuple[tuple[int, str], ...]:
         """Return number and name of every cluster, the one of the newest run first."""
-        rows = self._db.execute(
-            "SELECT c.id, c.name FROM clusters c LEFT JOIN runs r ON r.cluster = c.id"
-            " GROUP BY c.id ORDER BY max(r.number) DESC"
-        )
-        return tuple((int(number), str(name)) for number, name in rows)
+        return tuple((known.number, known.name) for known in self.known_clusters())
+
+    def known_clusters(self) -> tuple[KnownCluster, ...]:
+        """Return every cluster with its id and the nodes it had when last seen, the one of the newest run first."""
+        return read_clusters(self._db)
 
     def of_nodes(self, cluster: str, host_ids: Collection[str]) -> int | None:
-        """Return the number of the cluster of this name that has one of these nodes, None where there is none."""
-        rows = self._db.execute(
-            "SELECT id, host_id FROM clusters JOIN hosts ON cluster = id WHERE name = ?", (cluster,)
-        )
-        return next((int(number) for number, host_id in rows if host_id in host_ids), None)
+        """Return the number of the cluster of this name that has most of these nodes, None where none has any."""
+        return find_cluster(self._db, cluster, host_ids)
 
     def runs(self, cluster: int, most: int = 1000) -> tuple[PastRun, ...]:
         """Return the runs, newest first."""
@@ -155,14 +157,15 @@ class Past:
     def behind(self, cluster: int) -> Iterator[Behind]:
         """Yield the rows that differed when last read and that some replica was behind on; not stray copies."""
         rows = self._rows(
-            "SELECT keyspace, name, token, names, last_us FROM findings f JOIN tables t ON t.id = f.tbl"
+            "SELECT keyspace, name, token, hosts, by_address, last_us FROM findings f JOIN tables t ON t.id = f.tbl"
             f" JOIN replica_sets s ON s.id = f.behind WHERE cluster = ? AND state IN ({OPEN_LIST})"
-            " AND names <> '' AND kind <> 'non_owner'",
+            " AND hosts <> '' AND kind <> 'non_owner'",
             (cluster,),
         )
         for row in rows:
-            names = frozenset(row["names"].split(","))
-            yield Behind(row["keyspace"], row["name"], row["token"], names, row["last_us"])
+            hosts = frozenset(row["hosts"].split(","))
+            where = (row["keyspace"], row["name"], row["token"])
+            yield Behind(*where, hosts, row["last_us"], by_address=bool(row["by_address"]))
 
     def _rows(self, sql: str, values: tuple[object, ...]) -> sqlite3.Cursor:
         try:

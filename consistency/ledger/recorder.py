@@ -14,7 +14,8 @@ from typing import Any
 
 from consistency.errors import LedgerError
 from consistency.findings import Finding, Kind, State
-from consistency.ledger.known import KnownTables, insert_spans, known_cluster, load_spans
+from consistency.ledger.clusters import renew_cluster
+from consistency.ledger.known import KnownTables, insert_spans, load_spans
 from consistency.ledger.spans import Span, last_tried, overlay, owners_id
 from consistency.ledger.store import Store
 from consistency.reading import Depth
@@ -42,6 +43,10 @@ ON CONFLICT (tbl, hash) DO UPDATE SET
   kind = excluded.kind, depth = excluded.depth, token = excluded.token, behind = excluded.behind,
   last_us = excluded.last_us, run = excluded.run
 """
+_RENAME = """
+UPDATE OR IGNORE findings SET hash = :hash WHERE tbl = :tbl AND hash = :by_address AND kind = 'non_owner'
+"""
+"""A stray copy that was entered under its node's address, as it was before host ids, is known by the host id now."""
 _FORGET = f"""
 UPDATE findings SET state = 'gone' WHERE tbl = ? AND token > ? AND token <= ? AND depth <= ? AND run <> ?
   AND state IN ({OPEN_LIST}) AND (kind <> 'non_owner' OR ?)
@@ -54,6 +59,8 @@ class RunRecorder:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.problem = ""
+        self.cluster_id = ""
+        """The id by which the ledger knows the cluster; empty before the run began."""
         self.reached: tuple[TokenRange, ...] = ()
         """The ranges of the table entered last that were reached."""
         self._key = bytes(store.db.execute("SELECT key FROM secret").fetchone()[0])
@@ -62,7 +69,7 @@ class RunRecorder:
         self._dc = ""
         self._now_us = 0
         self._batch: list[dict[str, Any]] = []
-        self._behind: dict[str, int] = {}
+        self._behind: dict[tuple[str, bool], int] = {}
         self._gone = 0
 
     def _safely(self, write: Callable[[], None]) -> None:
@@ -81,7 +88,8 @@ class RunRecorder:
     def _begin(self, facts: RunFacts) -> None:
         self._dc, self._now_us = facts.dc or "", facts.started_us
         with self._store.transaction() as db:
-            cluster = known_cluster(db, facts.ring)
+            cluster = renew_cluster(db, facts.ring)
+            (self.cluster_id,) = db.execute("SELECT short FROM clusters WHERE id = ?", (cluster,)).fetchone()
             scope = " ".join(facts.names)
             row = (facts.run_id, cluster, scope, facts.started_us)
             entered = db.execute("INSERT INTO runs (id, cluster, scope, started_us) VALUES (?, ?, ?, ?)", row)
@@ -98,16 +106,19 @@ class RunRecorder:
         """Enter a row that differs, known by a keyed hash of its key; a node's stray copy is a fact of its own."""
         if self.problem:
             return
-        stray = ",".join(finding.replicas) if finding.kind is Kind.NON_OWNER else ""
-        behind = sorted(name for name, view in finding.replicas.items() if view.state is not State.CURRENT)
+        views = finding.replicas
+        stray = finding.kind is Kind.NON_OWNER
+        hosts = {name: view.host_id or name for name, view in views.items()}
+        behind = sorted(hosts[name] for name, view in views.items() if view.state is not State.CURRENT)
         self._batch.append(
             {
                 "table": f"{finding.keyspace}.{finding.table}",
-                "hash": row_hash(self._key, finding.key_hex, stray),
+                "hash": row_hash(self._key, finding.key_hex, ",".join(hosts.values()) if stray else ""),
+                "by_address": row_hash(self._key, finding.key_hex, ",".join(views)) if stray else None,
                 "kind": finding.kind.value,
                 "depth": DEPTH_RANKS[depth],
                 "token": finding.token,
-                "names": ",".join(behind),
+                "hosts": (",".join(behind), not all(view.host_id for view in views.values())),
             }
         )
         if len(self._batch) >= BATCH:
@@ -117,16 +128,19 @@ class RunRecorder:
         batch, self._batch = self._batch, []
         with self._store.transaction() as db:
             for row in batch:
-                row.update(tbl=self._tables[row["table"]], behind=self._set(db, row["names"]))
+                row.update(tbl=self._tables[row["table"]], behind=self._set(db, *row.pop("hosts")))
                 row.update(now=self._now_us, run=self._run)
+            db.executemany(_RENAME, [row for row in batch if row["by_address"]])
             db.executemany(_REMEMBER, batch)
 
-    def _set(self, db: sqlite3.Connection, names: str) -> int:
-        if names not in self._behind:
-            db.execute("INSERT OR IGNORE INTO replica_sets (names) VALUES (?)", (names,))
-            found = db.execute("SELECT id FROM replica_sets WHERE names = ?", (names,)).fetchone()
-            self._behind[names] = int(found[0])
-        return self._behind[names]
+    def _set(self, db: sqlite3.Connection, hosts: str, by_address: bool) -> int:  # noqa: FBT001
+        """Return the number of a set of replicas; one that is told by addresses is never taken for host ids."""
+        known = (hosts, by_address and bool(hosts))
+        if known not in self._behind:
+            db.execute("INSERT OR IGNORE INTO replica_sets (hosts, by_address) VALUES (?, ?)", known)
+            found = db.execute("SELECT id FROM replica_sets WHERE hosts = ? AND by_address = ?", known).fetchone()
+            self._behind[known] = int(found[0])
+        return self._behind[known]
 
     def table_read(self, table: Table, depth: Depth, ranges: Sequence[RangeRead], *, strays: bool) -> None:
         """Enter what was read of a table, and which rows that differed before no longer do."""

@@ -12,16 +12,19 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from consistency.errors import LedgerError, UsageError
+from consistency.ledger.migrate import migrate
 
 APPLICATION_ID = 0x434C4447
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_S = 10.0
 _MAGIC = b"SQLite format 3\0"
 
 _TABLES = """
 CREATE TABLE secret (key BLOB NOT NULL);
-CREATE TABLE clusters (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
-CREATE TABLE hosts (cluster INTEGER NOT NULL, host_id TEXT NOT NULL, PRIMARY KEY (cluster, host_id)) WITHOUT ROWID;
+CREATE TABLE clusters (id INTEGER PRIMARY KEY, name TEXT NOT NULL, short TEXT NOT NULL DEFAULT '');
+CREATE TABLE hosts (
+  cluster INTEGER NOT NULL, host_id TEXT NOT NULL, address TEXT NOT NULL DEFAULT '',
+  present INTEGER NOT NULL DEFAULT 1, PRIMARY KEY (cluster, host_id)) WITHOUT ROWID;
 CREATE TABLE runs (
   number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, cluster INTEGER NOT NULL, scope TEXT NOT NULL,
   started_us INTEGER NOT NULL, seconds REAL, verdict TEXT, exit_code INTEGER, interrupted INTEGER,
@@ -36,7 +39,8 @@ CREATE TABLE spans (
   tbl INTEGER NOT NULL, depth INTEGER NOT NULL, dc TEXT NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL,
   owners INTEGER NOT NULL, tried_us INTEGER NOT NULL, clean_us INTEGER NOT NULL,
   PRIMARY KEY (tbl, depth, dc, start)) WITHOUT ROWID;
-CREATE TABLE replica_sets (id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
+CREATE TABLE replica_sets (
+  id INTEGER PRIMARY KEY, hosts TEXT NOT NULL, by_address INTEGER NOT NULL, UNIQUE (hosts, by_address));
 CREATE TABLE findings (
   tbl INTEGER NOT NULL, hash BLOB NOT NULL, kind TEXT NOT NULL, depth INTEGER NOT NULL, token INTEGER NOT NULL,
   behind INTEGER NOT NULL, state TEXT NOT NULL, times_back INTEGER NOT NULL, first_us INTEGER NOT NULL,
@@ -135,6 +139,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         problem = _pragma(db, "quick_check(1)")
         if problem != "ok":
             raise sqlite3.DatabaseError(" ".join(str(problem).split())[:120])
+        migrate(db, SCHEMA_VERSION)
         db.execute("PRAGMA synchronous = NORMAL")  # in WAL a power cut can lose the last commits, never the file
         db.execute("PRAGMA cache_size = -16000")
     except BaseException:
@@ -165,7 +170,7 @@ def _require_ours(path: Path, db: sqlite3.Connection) -> None:
         msg = f"--ledger {path}: is another program's SQLite file; name another one"
         raise UsageError(msg)
     version = _pragma(db, "user_version")
-    if version != SCHEMA_VERSION:
+    if version not in range(1, SCHEMA_VERSION + 1):
         msg = f"--ledger {path} has schema {version}, this version reads {SCHEMA_VERSION}; name another file"
         raise UsageError(msg)
     if not {"runs", "tables", "spans", "findings", "secret"} <= _tables(db) or _key(db) is None:

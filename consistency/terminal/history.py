@@ -29,7 +29,23 @@ _MOST_NAMES = 4
 
 
 def print_history(console: Console, history: History) -> None:
-    """Print the standing in a sentence, the tables, the runs, and what to do next."""
+    """Print of each cluster the standing in a sentence, the tables, the runs, and what to do next."""
+    for each in (history, *history.others):
+        if history.others:
+            _print_which(console, each, first=each is history)
+        _print_one(console, each)
+
+
+def _print_which(console: Console, history: History, *, first: bool) -> None:
+    """Tell clusters of one name apart: by id, which `--cluster` takes, and by nodes."""
+    if not first:
+        console.print()
+    more = len(history.nodes) - _MOST_NAMES
+    nodes = ", ".join(map(safe, history.nodes[:_MOST_NAMES])) + (f" and {more:,} more" if more > 0 else "")
+    indented(console, f"{safe(history.cluster)}  {history.cluster_id}  {nodes}", first="", rest="  ", style="bold")
+
+
+def _print_one(console: Console, history: History) -> None:
     standing = history.standing
     word = Text(standing.value.upper(), style=_STYLES[standing])
     indented(console, Text.assemble(word, "  ", claim(history)), first="", rest="  ")

@@ -52,6 +52,8 @@ class Watching(Silent):
 class Remembering:
     """What a ledger is told; asked when ranges were read last, it makes something up."""
 
+    cluster_id = ""
+
     def __init__(self, seed: int) -> None:
         self.reads: dict[str, list[RangeRead]] = {}
         self._rng = random.Random(f"ages {seed}")

@@ -82,6 +82,16 @@ class Pace:
     page_rows: int = 7
 
 
+def readdressed(ring: Ring, hosts: Sequence[str]) -> Ring:
+    """Return a ring whose nodes have each other's addresses, the first the last one's; one alone has a new one."""
+    found = {node.host_id: node for node in ring.nodes}
+    at = {a: found[b].address for a, b in zip(hosts, (*hosts[-1:], *hosts), strict=False)}
+    if len(hosts) == 1:
+        at[hosts[0]] = f"{found[hosts[0]].address}9"
+    nodes = (replace(n, address=at.get(n.host_id, n.address)) for n in ring.nodes)
+    return replace(ring, nodes=tuple(sorted(nodes, key=lambda n: n.name)))
+
+
 class SimCluster:
     """Nodes with storage, a ring, a schema, and the port through which the scanner reads them."""
 
@@ -183,6 +193,14 @@ class SimCluster:
     async def sees_masked(self, table: Table) -> bool:
         """Nothing is masked here."""
         return True
+
+    def rings(self, ring: Ring) -> None:
+        """Have this ring from now on."""
+        self._ring = ring
+
+    def readdress(self, *hosts: str) -> None:
+        """Have these nodes answer elsewhere from now on."""
+        self._ring = readdressed(self._ring, hosts)
 
     async def ring(self) -> Ring:
         return self._ring

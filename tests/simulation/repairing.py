@@ -145,7 +145,7 @@ def run_repair_case(seed: int) -> RepairOutcome:
     for node in ring.nodes:
         if rng.random() < 0.5:
             collect_garbage(cluster.store(node, table), purged_before_us(case.clocks, node, table))
-    return run_virtual(loop, _Play(case, loop, cluster, drawing, rng).run(truth))
+    return run_virtual(loop, _Play(case, loop, cluster, drawing, rng, random.Random(f"moves {seed}")).run(truth))
 
 
 def delete_about_grace(cluster: SimCluster, drawing: Drawing, clocks: Clocks, rng: random.Random) -> None:
@@ -188,8 +188,15 @@ class _Play:
     """One repair from plan to undo."""
 
     def __init__(
-        self, case: RepairCase, loop: VirtualLoop, cluster: SimCluster, drawing: Drawing, rng: random.Random
+        self,
+        case: RepairCase,
+        loop: VirtualLoop,
+        cluster: SimCluster,
+        drawing: Drawing,
+        rng: random.Random,
+        moves: random.Random,
     ) -> None:
+        self._moves = moves
         self._case = case
         self._loop = loop
         self._cluster = cluster
@@ -209,7 +216,7 @@ class _Play:
         journal = MemoryJournal(plan, random.Random(self._rng.getrandbits(64)))
         traffic = self._traffic()
         writing = asyncio.create_task(traffic.run()) if traffic else None
-        tally, resumed = await self._applied(plan, evidence, journal)
+        tally, resumed = await self._applied(plan, journal)
         if writing:
             await writing
         record = journal.record()
@@ -228,29 +235,36 @@ class _Play:
         )
         outcome = RepairOutcome(self._case, plan, tally, written + verdicts(scene, record), resumed=resumed)
         if self._case.undo and not traffic and not outcome.broken:
-            outcome.undone = await self._undone(record, evidence, journal)
+            outcome.undone = await self._undone(record, await self._looked_again(), journal)
             outcome.broken += undo_laws(scene, record, journal.record(), self._copied())
             slowest_us = EPOCH_US + int((self._loop.now + self._case.clocks.earliest_s) * 1e6)
             outcome.broken += undone_ahead(journal.record(), slowest_us)
         return outcome
+
+    async def _looked_again(self) -> EvidenceReader:
+        """Look at the ring as the next command does; in a third of the cases nodes answer elsewhere by then."""
+        hosts = [node.host_id for node in self._cluster.ring_before.nodes]
+        if self._moves.random() < 0.33:
+            self._cluster.readdress(*self._moves.sample(hosts, self._moves.randint(1, len(hosts))))
+        return await EvidenceReader.open(self._cluster, self._clock)
 
     async def _planned(self, evidence: EvidenceReader, rows: list[Row]) -> Plan:
         options = PlanOptions(self._case.policy)
         planned = await plan_batch(evidence, [(_ref(self._table, row), False) for row in rows], options, "salt")
         return await planned_on(self._cluster, self._table, self._case.policy, planned)
 
-    async def _applied(self, plan: Plan, evidence: EvidenceReader, journal: MemoryJournal) -> tuple[Tally, int]:
+    async def _applied(self, plan: Plan, journal: MemoryJournal) -> tuple[Tally, int]:
         """Apply, kill it at the times drawn, and resume from the journal until it ends by itself."""
         resumed = 0
         for kill_s in self._case.kills_s:
-            task = asyncio.create_task(self._apply(plan, evidence, journal))
+            task = asyncio.create_task(self._apply(plan, await self._looked_again(), journal))
             done, _ = await asyncio.wait({task}, timeout=kill_s)
             if done:
                 return task.result(), resumed
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             resumed += 1
-        return await self._apply(plan, evidence, journal), resumed
+        return await self._apply(plan, await self._looked_again(), journal), resumed
 
     async def _apply(self, plan: Plan, evidence: EvidenceReader, journal: MemoryJournal) -> Tally:
         guard = Guard(plan, self._cluster, self._writer, self._clock)

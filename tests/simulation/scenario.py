@@ -56,6 +56,8 @@ class Scenario:
     capabilities: Capabilities = field(default_factory=Capabilities)
     faults: tuple[tuple[Trouble, int, float, float], ...] = ()
     """(trouble, node number from 1, start, end)."""
+    swapped: tuple[int, ...] = ()
+    """Numbers of nodes that answer at each other's addresses, the first at the last one's; one alone at a new one."""
 
     def __post_init__(self) -> None:
         self.loop = VirtualLoop()
@@ -65,6 +67,8 @@ class Scenario:
         faults = [Fault(trouble, self.nodes[n - 1], start, end) for trouble, n, start, end in self.faults]
         rng = random.Random(1)
         self.cluster = SimCluster(self.loop, ring, schema, self.capabilities, rng, Pace(page_rows=4), faults)
+        if self.swapped:
+            self.cluster.readdress(*(self.nodes[n - 1].host_id for n in self.swapped))
         self.clock = SimClock(self.loop)
         self.watching = Watching()
 

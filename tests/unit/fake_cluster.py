@@ -91,6 +91,10 @@ class FakeCluster:
         """Nothing is masked here."""
         return True
 
+    def rings(self, ring: Ring) -> None:
+        """Have these nodes from now on."""
+        self._ring = ring
+
     async def ring(self) -> Ring:
         return self._ring
 

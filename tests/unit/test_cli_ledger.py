@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -182,11 +183,59 @@ def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
 
 
 def test_clusters_do_not_lock_each_other(tmp_path: Path) -> None:
-    """Neither by another name nor, of the same name, by other nodes."""
-    other = Ring("other", MURMUR3, nodes())
-    fewer = Ring("test", MURMUR3, nodes()[1:])
-    assert len({lock_path(ring, tmp_path / "l") for ring in (RING, other, fewer)}) == 3
-    with one_run(RING), one_run(other), one_run(fewer):
+    """Neither by another name nor, of the same name, by other nodes; each is locked itself all the same."""
+    other, twin, third = Ring("other", MURMUR3, nodes()), renamed("twin"), renamed("third")
+    for ledger in (None, tmp_path / "l"):
+        with one_run(RING, ledger), one_run(other, ledger), one_run(twin, ledger), one_run(third, ledger):
+            for ring in (RING, other, twin, third):
+                with pytest.raises(LockedError, match=f"pid {os.getpid()} since"), one_run(ring, ledger):
+                    pass
+
+
+def renamed(word: str, *places: int) -> Ring:
+    """Return the cluster with other nodes in these places, in all where none is named."""
+    found = nodes()
+    wanted = places or range(len(found))
+    return Ring(
+        "test", MURMUR3, tuple(replace(n, host_id=f"{word}-{i}") if i in wanted else n for i, n in enumerate(found))
+    )
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_node_that_was_replaced_leaves_the_cluster_locked(tmp_path: Path, place: int) -> None:
+    """Whichever it is: the cluster is known by any of its nodes; also by one that answers elsewhere now."""
+    moved = Ring("test", MURMUR3, tuple(replace(n, address=f"10.9.9.{i}") for i, n in enumerate(nodes())))
+    for ledger in (None, tmp_path / "l"):
+        with one_run(RING, ledger):
+            for ring in (renamed("new", place), moved, Ring("test", MURMUR3, nodes()[place:])):
+                with pytest.raises(LockedError), one_run(ring, ledger):
+                    pass
+
+
+def test_a_lock_file_that_is_free_hides_no_other_that_is_held(tmp_path: Path) -> None:
+    """The cluster of the second file is locked still when the first one's holder has gone."""
+    first = one_run(RING, tmp_path / "l")
+    first.__enter__()
+    with one_run(renamed("twin"), tmp_path / "l"):
+        first.__exit__(None, None, None)
+        with pytest.raises(LockedError), one_run(renamed("twin"), tmp_path / "l"):
+            pass
+        with one_run(RING, tmp_path / "l"):
+            pass
+
+
+def test_a_holder_that_does_not_say_on_which_cluster_locks_all_of_that_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The file still names the nodes of whoever held it before; these are not believed."""
+    with one_run(renamed("twin"), tmp_path / "l"):
+        pass
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with one_run(RING, tmp_path / "l"), pytest.raises(LockedError), one_run(renamed("third"), tmp_path / "l"):
         pass
 
 

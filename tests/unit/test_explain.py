@@ -18,12 +18,12 @@ from consistency.explain import Chosen, Explanation, choose_finding, decided_by,
 from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.reading import Cell
 from consistency.reconcile import EMPTY, contest
-from consistency.ring import Replication
+from consistency.ring import Node, Replication
 from consistency.schema import Keyspace
 from consistency.tasks import CheckOptions
 from consistency.terminal.console import make_console
 from consistency.terminal.rowview import ValueText, print_row, stand_in, value_text
-from tests.unit.fake_cluster import TOKEN_STEP, US, FakeCluster, Version, port, table
+from tests.unit.fake_cluster import TOKEN_STEP, US, FakeCluster, Version, nodes, port, table
 
 MINUTE_US = 60_000_000
 HOSTILE = "\x1b[2J[bold]\u202e"
@@ -193,7 +193,7 @@ def test_a_static_row_is_named_by_its_partition_key() -> None:
 def test_a_row_on_a_non_owner_is_read_there_too() -> None:
     """With NODE_LOCAL it shows; without, it is unknown."""
     cluster = FakeCluster(node_count=4).fill(6)
-    finding = finding_of(4, kind=Kind.NON_OWNER, held_by=tuple(cluster.rows))
+    finding = finding_of(4, kind=Kind.NON_OWNER, held_by=nodes(4))
     found = explained(cluster, chosen_by_hand(finding))
     assert found.facts == (Kind.NON_OWNER,)
     assert "holds the row and does not own its token range" in shown(chosen_by_hand(finding), found)
@@ -204,7 +204,7 @@ def test_a_row_on_a_non_owner_is_read_there_too() -> None:
     assert int(explained(cluster, chosen_by_hand(finding)).exit_code) == 3
 
 
-def finding_of(number: int, *, kind: Kind = Kind.STALE, held_by: tuple[str, ...] = ()) -> Finding:
+def finding_of(number: int, *, kind: Kind = Kind.STALE, held_by: tuple[Node, ...] = ()) -> Finding:
     """Return a finding about one row of the fake table."""
     return Finding(
         kind=kind,
@@ -213,7 +213,7 @@ def finding_of(number: int, *, kind: Kind = Kind.STALE, held_by: tuple[str, ...]
         token=number * TOKEN_STEP,
         key={"id": number},
         key_hex={"id": number.to_bytes(4, "big").hex()},
-        replicas={name: ReplicaView(State.CURRENT) for name in held_by},
+        replicas={node.name: ReplicaView(State.CURRENT, host_id=node.host_id) for node in held_by},
     )
 
 

@@ -58,6 +58,7 @@ def run(
     cluster: str = "test",
     now_us: int = NOW_US,
     end: bool = True,
+    ring: Ring | None = None,
 ) -> None:
     """Record a run of some days ago: tables with which half of the ring was read, and whether it was clean."""
     every = {t.full_name: t for t in (*tables, *(t for t, _, _ in reads))}
@@ -68,11 +69,12 @@ def run(
     }
     recorder = ledger.recorder()
     started = ago(days, now_us)
-    recorder.begin(RunFacts(f"run {days}", started, Ring(cluster, MURMUR3, NODES), schema, tuple(every.values())))
+    ring = ring or Ring(cluster, MURMUR3, NODES)
+    recorder.begin(RunFacts(f"run {days}", started, ring, schema, tuple(every.values())))
     for number in rows:
         recorder.found(finding(number), Depth.CONTENT)
     for table, half, clean in reads:
-        read = RangeRead(HALVES[half], NODES, started, complete=True, clean=clean)
+        read = RangeRead(HALVES[half], ring.nodes, started, complete=True, clean=clean)
         recorder.table_read(table, Depth.CONTENT, [read], strays=False)
     if end:
         one = TableReport("shop", "orders", "content", "server", "node-local", 9, len(rows), 0, 1.0, Coverage(6, 6))

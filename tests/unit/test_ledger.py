@@ -330,13 +330,13 @@ def test_a_stray_row_is_gone_only_when_it_was_looked_for(ledger: LedgerFile) -> 
 
 
 def test_it_is_known_which_replicas_were_behind(ledger: LedgerFile) -> None:
-    """By name, with the token; this is what tells whether a node may go down."""
+    """By host id, with the token; this is what tells whether a node may go down."""
     night(ledger, 1, lose(1))
     past = ledger.past()
     ((cluster, _),) = past.clusters()
     (behind,) = past.behind(cluster)
     assert (behind.keyspace, behind.table, behind.token) == ("ks", "t", token_of((int_bytes(1),)))
-    assert behind.replicas == {"10.0.0.2:9042", "10.0.0.3:9042"}
+    assert (behind.replicas, behind.by_address) == ({"host-2", "host-3"}, False)
     night(ledger, 2)
     assert list(past.behind(cluster)) == []
 

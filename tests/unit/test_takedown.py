@@ -248,7 +248,7 @@ def test_a_placement_that_is_not_known_here_is_unknown() -> None:
 
 def behind(*numbers: int, keyspace: str = "ks") -> Behind:
     """Return a row on which these nodes are behind."""
-    return Behind(keyspace, "t", 5, frozenset(ONE_DC[n - 1].name for n in numbers), 0)
+    return Behind(keyspace, "t", 5, frozenset(ONE_DC[n - 1].host_id for n in numbers), 0)
 
 
 def test_a_row_whose_current_copy_is_here_alone_keeps_the_node_up() -> None:
@@ -261,6 +261,7 @@ def test_a_row_whose_current_copy_is_here_alone_keeps_the_node_up() -> None:
     assert (answer.answer, [r.kind for r in answer.reasons]) == (Answer.YES, ["divergence_known"])
     assert "2 rows are not current on some other replica" in answer.reasons[0].detail
     assert ask(facts(), 1, Known([behind(2, 3, keyspace="dropped")], "")).answer is Answer.YES
+    assert ask(facts(), 1, Known([behind(1, 2, 3)], "")).answer is Answer.YES, "nothing is lost that is not here"
 
 
 def test_what_the_ledger_cannot_tell_is_a_note() -> None:

@@ -1,0 +1,53 @@
+"""Brings a ledger of an earlier version up to this one's schema, in place: all of it counts at once, or none.
+
+1 to 2: replicas are known by host id, no longer by `address:port`, which can be another node's tomorrow. Which node an
+address was of is not in the old file: rows keep it, marked, until they are found again. Clusters get an id.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import MappingProxyType
+
+from consistency.ledger.clusters import id_of_hosts
+
+
+def migrate(db: sqlite3.Connection, to: int) -> None:
+    """Take the file to schema `to` where steps lead there; after a kill in the middle it is what it was before."""
+    if _version(db) == to or _version(db) not in _STEPS:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        while (version := _version(db)) != to and version in _STEPS:  # another process may have been first
+            _STEPS[version](db)
+            db.execute(f"PRAGMA user_version = {version + 1}")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _by_host_id(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE clusters ADD COLUMN short TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE hosts ADD COLUMN address TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE hosts ADD COLUMN present INTEGER NOT NULL DEFAULT 1")
+    for number, name in db.execute("SELECT id, name FROM clusters").fetchall():
+        db.execute("UPDATE clusters SET short = ? WHERE id = ?", (id_of_hosts(db, number, name), number))
+    db.execute("ALTER TABLE replica_sets RENAME TO by_name")
+    db.execute(
+        "CREATE TABLE replica_sets (id INTEGER PRIMARY KEY, hosts TEXT NOT NULL, by_address INTEGER NOT NULL,"
+        " UNIQUE (hosts, by_address))"
+    )
+    db.execute("INSERT INTO replica_sets SELECT id, names, names <> '' FROM by_name")
+    db.execute("DROP TABLE by_name")
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType({1: _by_host_id})
+"""What leads from each schema to the next."""
