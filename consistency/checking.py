@@ -249,7 +249,7 @@ class _Run:
             if reason := self._changes.of_table(table):
                 scan.invalidate(reason)
             elif scan.ledger is not None:
-                scan.ledger.fail_within(self._changes.moved(table), f"{RING_CHANGED}; run the check again")
+                scan.ledger.fail_within(self._changes.moved(table), RING_CHANGED)
 
     async def _last_look(self) -> None:
         self._changes.begin_look()
@@ -267,6 +267,8 @@ class _Run:
         tables.sort(key=lambda t: (t.keyspace, t.table))
         for table in tables:
             self._observer.table_done(table)
+        ledgers = [scan.ledger for scan in self._scans.values() if scan.ledger is not None]
+        read = {node for ledger in ledgers for result in ledger.results.values() for node in result.digests}
         report = Report(
             run_id=self._run_id,
             cluster=self._ring.cluster,
@@ -277,7 +279,7 @@ class _Run:
             findings_by_kind={kind.value: count for kind, count in sorted(self._writer.counts.items())},
             top=tuple(self._top),
             not_checked=self._scope.not_checked,
-            replicas=tuple(node.name for node in self._ring.nodes),
+            replicas=tuple(node.name for node in self._ring.nodes if node in read),
             findings_path=str(self._options.findings) if self._options.findings and not self._writer.error else None,
             findings_error=self._writer.error,
             interrupted=interrupted,

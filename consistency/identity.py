@@ -1,7 +1,7 @@
 """Which cluster is this? Its name and any of its nodes: names repeat, addresses change hands, nodes come and go.
 
 A node is its host id. A cluster is known again by its name and by a node that both sightings share; where several fit,
-by most nodes (docs/design/0016). Its id is for people and labels: it is made at the first sighting, and stays.
+by most nodes (docs/design/0017). Its id is for people and labels: it is made at the first sighting, and stays.
 """
 
 from __future__ import annotations

@@ -53,6 +53,7 @@ class Scenario:
     table: Table = ROWS
     dcs: tuple[str, ...] = ("dc1", "dc1", "dc1")
     factors: tuple[tuple[str, int], ...] = (("dc1", 3),)
+    strategy: str = "NetworkTopologyStrategy"
     capabilities: Capabilities = field(default_factory=Capabilities)
     faults: tuple[tuple[Trouble, int, float, float], ...] = ()
     """(trouble, node number from 1, start, end)."""
@@ -63,7 +64,7 @@ class Scenario:
         self.loop = VirtualLoop()
         self.nodes = make_nodes(self.dcs)
         ring = Ring("simulated", MURMUR3, self.nodes)
-        schema = {"ks": keyspace("ks", Replication("NetworkTopologyStrategy", self.factors), [self.table])}
+        schema = {"ks": keyspace("ks", Replication(self.strategy, self.factors), [self.table])}
         faults = [Fault(trouble, self.nodes[n - 1], start, end) for trouble, n, start, end in self.faults]
         rng = random.Random(1)
         self.cluster = SimCluster(self.loop, ring, schema, self.capabilities, rng, Pace(page_rows=4), faults)

@@ -230,7 +230,7 @@ def test_nothing_read_over_a_ring_that_changed_counts(ledger: LedgerFile, stop_a
     """Whether the run ended by itself or was interrupted: it looks again before anything counts as clean."""
     scenario = Scenario()
     ring = scenario.cluster._ring
-    moved = replace(ring, nodes=(*ring.nodes[1:], replace(ring.nodes[0], tokens=(5,))))
+    moved = replace(ring, nodes=(*ring.nodes[1:], replace(ring.nodes[0], host_id="another")))
     scenario.cluster.ring_later = lambda: moved
     report = night(ledger, 1, scenario=scenario, stop_at_s=stop_at_s)
     assert report.coverage.completed == 0

@@ -11,10 +11,12 @@ import pytest
 
 from consistency import settle
 from consistency.cause import CauseKind
+from consistency.changes import RING_CHANGED
 from consistency.cqltype import CqlType
 from consistency.errors import ReplicaUnavailable, TopologyError
 from consistency.findings import Kind, State, read_findings
 from consistency.join import join_rows
+from consistency.ownership import DISPUTED
 from consistency.reading import Capabilities, Depth, RawRow, Reading, Route
 from consistency.report import Report
 from consistency.ring import Replication
@@ -251,13 +253,80 @@ def test_a_cluster_that_cannot_be_described_at_the_end_costs_the_verdict_not_the
     scenario.fill()
     scenario.apply(row(1, 50, v0=int_bytes(1)), on=[1])
 
+    described = iter([scenario.cluster._ring])
+
     async def ring_now() -> object:
+        for ring in described:
+            return ring
         raise error
 
     scenario.cluster.ring_now = ring_now  # type: ignore[method-assign, assignment]
     report = scenario.check()
     assert (report.verdict, len(scenario.findings)) == (Verdict.DIVERGENT, 1)
     assert report.coverage.failed == report.coverage.planned
+
+
+def test_a_difference_is_not_claimed_before_the_cluster_was_described_once_more() -> None:
+    """The row may have other replicas by now; unknown is neither consistent nor divergent."""
+    scenario = Scenario()
+    scenario.fill()
+    scenario.apply(row(1, 50, v0=int_bytes(1)), on=[1])
+
+    async def ring_now() -> object:
+        raise TopologyError("no node would describe the ring")
+
+    scenario.cluster.ring_now = ring_now  # type: ignore[method-assign, assignment]
+    report = scenario.check()
+    assert (report.verdict, scenario.findings) == (Verdict.UNKNOWN, [])
+    assert [t.unsettled_rows for t in report.tables] == [1]
+
+
+def test_rows_of_a_range_that_changed_hands_are_unsettled_and_the_others_are_judged() -> None:
+    """A node was replaced meanwhile: where it was an owner nothing is claimed, and the leaf counts as failed."""
+    scenario = Scenario(dcs=("dc1",) * 4, factors=(("dc1", 2),))
+    scenario.fill(40)
+    replication = scenario.cluster.replication
+    rows = [row(p, 50, v0=int_bytes(1)) for p in range(40)]
+    for written in rows:
+        scenario.apply(written, on=[int(scenario.cluster.replicas(scenario.table, written.key)[0].host_id[-1])])
+    ring = scenario.cluster._ring
+    later = replace(ring, nodes=(replace(ring.nodes[0], host_id="another"), *ring.nodes[1:]))
+    scenario.cluster.ring_later = lambda: later
+    report = scenario.check()
+    untouched = [w for w in rows if ring.nodes[0] not in ring.replicas_of(token_of(w.key), replication)]
+    assert 0 < len(untouched) < 40
+    assert len(scenario.findings) == len(untouched)
+    (table,) = report.tables
+    assert table.unsettled_rows == 40 - len(untouched)
+    assert 0 < table.coverage.failed < table.coverage.planned
+    assert {u.reason for u in table.unread} == {RING_CHANGED}
+
+
+def test_ranges_on_which_the_nodes_disagree_are_failed_before_they_are_read() -> None:
+    """One node sees another owner there, and sends its writes to it: whatever differs there proves nothing."""
+    scenario = Scenario(dcs=("dc1",) * 4, factors=(("dc1", 2),))
+    scenario.fill(20)
+    ring = scenario.cluster._ring
+    view = replace(ring, nodes=(replace(ring.nodes[0], tokens=(ring.nodes[0].tokens[0] + 10**18,)), *ring.nodes[1:]))
+    scenario.cluster._ring = replace(ring, views=(view,))
+    report = scenario.check()
+    assert report.verdict is Verdict.UNKNOWN
+    (table,) = report.tables
+    assert 0 < table.coverage.failed < table.coverage.planned
+    assert {u.reason for u in table.unread} == {DISPUTED}
+
+
+def test_ranges_with_one_replica_in_scope_are_skipped_and_counted() -> None:
+    """SimpleStrategy knows no data centres: with --dc some ranges have one replica there, which proves nothing."""
+    scenario = Scenario(dcs=("dc1", "dc1", "dc2"), factors=(("", 2),), strategy="SimpleStrategy")
+    scenario.fill(20)
+    report = scenario.check(dc="dc1")
+    assert report.verdict is Verdict.UNKNOWN
+    (table,) = report.tables
+    assert (table.alone, table.coverage.skipped > 0, table.coverage.failed) == (table.alone, True, 0)
+    assert table.alone > 0
+    assert {u.replica for u in table.unread} <= {"10.0.0.1:9042", "10.0.0.2:9042"}
+    assert len(report.replicas) == 2
 
 
 def test_a_full_disk_ends_the_run_and_does_not_hang_it(monkeypatch: pytest.MonkeyPatch) -> None:
