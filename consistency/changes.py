@@ -21,7 +21,10 @@ Described = tuple[Ring, Mapping[str, Keyspace]]
 _SHARE = 0.1
 """The part of a run's time that is spent on describing the cluster, at most."""
 _MOST_PAUSE_S = 10.0
-RING_CHANGED = "the ring changed during the run (a node joined, left or moved), so this range has other replicas now; run the check again"
+RING_CHANGED = (
+    "the ring changed during the run (a node joined, left or moved): this range has other replicas now; "
+    "run the check again"
+)
 
 
 class Changes:

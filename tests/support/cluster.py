@@ -51,6 +51,8 @@ class RunningCluster:
     """The nodes' CQL ports where they differ."""
     protocol: int | None = None
     """The native protocol that the tool is made to speak."""
+    reach: ConnectionSettings | None = None
+    """How the tool reaches it, where that is not by its nodes' addresses."""
     _cluster: Any = field(default=None, repr=False)
     _session: Any = field(default=None, repr=False)
 
@@ -62,6 +64,8 @@ class RunningCluster:
     @property
     def settings(self) -> ConnectionSettings:
         """How the tool reaches it."""
+        if self.reach is not None:
+            return self.reach
         user = _USER if self.auth else None
         return ConnectionSettings(self.points, username=user, password=user, protocol=self.protocol)
 
@@ -235,7 +239,7 @@ class RunningCluster:
     def environ(self, user: str | None = _USER, password: str = _USER) -> dict[str, str]:
         """Return an environment in which the tool reaches this cluster."""
         environ = {key: value for key, value in os.environ.items() if not key.startswith("CONSISTENCY_")}
-        environ["CONSISTENCY_HOSTS"] = ",".join(f"{host}:{port}" for host, port in self.points)
+        environ["CONSISTENCY_HOSTS"] = ",".join(f"{host}:{port}" for host, port in self.settings.contact_points)
         environ["CONSISTENCY_PORT"] = str(self.port)
         if self.auth and user is not None:
             environ["CONSISTENCY_USERNAME"], environ["CONSISTENCY_PASSWORD"] = user, password
