@@ -24,7 +24,8 @@ _OPTIONS = (
         "--config",
         metavar="FILE",
         help="TOML file with a [connection] table: hosts, port, username, password, tls, connect_timeout, "
-        "protocol; [repair] says what check and watch --repair may do, [ledger] path where runs are remembered. "
+        "protocol, addresses (where nodes are that cannot be reached at their own); [repair] says what check and "
+        "watch --repair may do, [ledger] path where runs are remembered. "
         "Default: ~/.config/consistency/config.toml where it exists.",
     ),
     click.option(

@@ -101,10 +101,10 @@ def test_a_node_whose_address_leads_to_another_one_is_unread(damaged: RunningClu
             report, _ = found(through, tmp_path / "f", observer=moment, scan=ScanOptions(leaf_rows=4))
             two.cut()
         assert report.verdict is not Verdict.CONSISTENT
-        unread = {(u.replica, u.reason.split(", host id")[0]) for t in report.tables for u in t.unread}
-        assert unread, summary(report)
-        assert {replica for replica, _ in unread} == {damaged.name(2)}, summary(report)
-        assert any("another node answers at" in reason for _, reason in unread), unread
+        reasons = {u.reason for t in report.tables for u in t.unread}
+        assert reasons, summary(report)
+        assert all(reason.startswith(damaged.name(2)) for reason in reasons), reasons
+        assert any("another node answers at" in reason for reason in reasons), reasons
 
 
 def test_no_majority_is_made_of_one_node_counted_twice(damaged: RunningCluster, tmp_path: Path) -> None:
@@ -223,9 +223,8 @@ def test_a_table_that_one_node_describes_otherwise_is_unknown(damaged: RunningCl
     version = damaged.on(1, "SELECT schema_version FROM system.local").one()["schema_version"]
     column = "keyspace_name = 'whose' AND table_name = 'altered' AND column_name = 'c'"
     kept = damaged.on(1, f"SELECT * FROM system_schema.columns WHERE {column}").one()
-    newer = damaged.on(
-        1, "SELECT * FROM system_schema.tables WHERE keyspace_name = 'whose' AND table_name = 'newer'"
-    ).one()
+    table = "keyspace_name = 'whose' AND table_name = 'newer'"
+    newer = damaged.on(1, f"SELECT * FROM system_schema.tables WHERE {table}").one()
     try:
         damaged.on(1, f"DELETE FROM system_schema.columns WHERE {column}")
         damaged.on(1, f"DELETE FROM system_schema.tables WHERE {table}")
@@ -251,12 +250,13 @@ def test_a_table_that_one_node_describes_otherwise_is_unknown(damaged: RunningCl
 
 
 def _put_back(cluster: RunningCluster, table: str, row: dict[str, Any]) -> None:
-    held = {name: value for name, value in row.items() if value is not None}
+    """Write a row of the schema to all nodes at one time: the version is a digest of rows with their write times."""
+    held = {name: _plain(value) for name, value in row.items() if value is not None}
     marks = ", ".join(["%s"] * len(held))
-    values = tuple(
-        dict(v) if hasattr(v, "items") else set(v) if type(v).__name__ == "SortedSet" else v for v in held.values()
-    )
-    cluster.on(1, f"INSERT INTO system_schema.{table} ({', '.join(held)}) VALUES ({marks})", values)
+    at = time.time_ns() // 1000
+    for n in (1, 2, 3):
+        cql = f"INSERT INTO system_schema.{table} ({', '.join(held)}) VALUES ({marks}) USING TIMESTAMP {at}"
+        cluster.on(n, cql, tuple(held.values()))
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,8 @@ from consistency.explain import choose_finding
 from consistency.findings import FindingsWriter, copy_findings, read_findings, read_header
 from consistency.ledger import open_ledger
 from consistency.private import create_private
+from consistency.ring import MURMUR3, Ring
+from tests.unit.fake_cluster import nodes
 from tests.unit.test_findings import FINDING, HEADER
 from tests.unit.test_terminal import report, table_report
 
@@ -113,7 +115,7 @@ def test_a_watch_keeps_what_it_found_before_in_a_file_that_was_opened_to_others(
     assert visit is not None
     FindingsWriter(visit, HEADER).close()
     seen = report(table_report(), findings_path=str(visit))
-    kept = folder.keep(seen, "shop.orders", sliced=True, reached=())
+    kept = folder.keep(seen, "shop.orders", Ring("test", MURMUR3, nodes()), sliced=True, reached=())
     assert kept.findings_path == str(latest)
     assert mode(latest) == 0o600
     assert list(read_findings(latest)) == [FINDING]

@@ -1,0 +1,114 @@
+"""A table is what all nodes say that it is; where they do not agree it is unknown, and the nodes are named."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from consistency import schemas
+from consistency.connection import Connection
+from consistency.cqltype import UserType, parse_type
+from consistency.errors import ReplicaUnavailable, SchemaError
+from consistency.ring import Node, Replication
+from consistency.schema import Keyspace, Table
+from consistency.schemas import agreed_schema, read_schema
+from tests.unit.fake_cluster import nodes, table
+
+ONE, TWO, THREE = nodes()
+RF3 = Replication("NetworkTopologyStrategy", (("dc1", 3),))
+
+
+def keyspace(*tables: Table, replication: Replication = RF3) -> dict[str, Keyspace]:
+    """Return one keyspace of some tables."""
+    return {"shop": Keyspace("shop", replication, {t.name: t for t in tables})}
+
+
+def test_what_all_describe_alike_is_believed() -> None:
+    """In however many versions: releases name one schema in different ways."""
+    orders = table()
+    found = agreed_schema([((ONE, TWO), keyspace(orders)), ((THREE,), keyspace(orders))])
+    assert found == keyspace(orders)
+
+
+def test_a_table_that_some_describe_otherwise_or_do_not_know_is_unreadable() -> None:
+    """The fewest are named; the other tables are believed."""
+    orders, other, newer = table(), table(value="w"), table(name="newer")
+    one = keyspace(orders, newer, table(name="same"))
+    found = agreed_schema([((ONE, TWO), one), ((THREE,), keyspace(other, table(name="same")))])["shop"]
+    assert list(found.tables) == ["same"]
+    assert "10.0.0.3:9042 describes its columns in another way" in found.unreadable["orders"]
+    assert "10.0.0.3:9042 does not know the table" in found.unreadable["newer"]
+
+
+def test_a_keyspace_that_some_do_not_know_or_replicate_otherwise_is_doubted_whole() -> None:
+    """Nobody knows which replicas its rows have."""
+    for other in ({}, keyspace(table(), replication=Replication("SimpleStrategy", (("", 2),)))):
+        found = agreed_schema([((ONE, TWO), keyspace(table())), ((THREE,), other)])["shop"]
+        assert (found.tables, list(found.unreadable)) == ({}, ["orders"])
+        assert "10.0.0.3:9042" in found.unreadable["orders"]
+
+
+def test_nodes_of_another_version_that_do_not_describe_it_make_all_of_it_unknown() -> None:
+    """What they know may be anything."""
+    found = agreed_schema([((ONE,), keyspace(table()))], mute=[(TWO,)])["shop"]
+    assert found.tables == {}
+    assert "10.0.0.2:9042 has another schema version" in found.unreadable["orders"]
+
+
+def test_masks_and_fields_of_user_types_are_part_of_a_table() -> None:
+    """Their names stay the same when they are altered."""
+    orders = table()
+    masked = replace(orders, columns=tuple(replace(c, masked=c.name == "v") for c in orders.columns))
+
+    def with_type(*fields: str) -> Table:
+        udt = UserType("address", fields, ("int",) * len(fields))
+        column = replace(orders.columns[-1], type=parse_type("list<frozen<address>>", {"address": udt}))
+        return replace(orders, columns=(*orders.columns[:-1], column))
+
+    prints = [t.fingerprint for t in (orders, masked, with_type("a"), with_type("a", "b"), with_type("c"))]
+    assert len(set(prints)) == 5
+
+
+class Told:
+    """Nodes that tell their schema version, and change it after some questions."""
+
+    def __init__(self, versions: Mapping[Node, list[str]]) -> None:
+        self.versions = {node.host_id: list(told) for node, told in versions.items()}
+
+    async def select(self, node: Node, cql: str, **_: object) -> list[dict[str, Any]]:
+        told = self.versions[node.host_id]
+        if not told:
+            msg = f"{node}: gone"
+            raise ReplicaUnavailable(msg)
+        return [{"schema_version": told.pop(0) if len(told) > 1 else told[0]}]
+
+
+def read(told: Told, described: list[Node], monkeypatch: pytest.MonkeyPatch) -> dict[str, Keyspace]:
+    """Read the schema; `described` is filled with the nodes that were asked for all of it."""
+
+    async def describe(_: object, group: tuple[Node, ...]) -> dict[str, Keyspace]:
+        described.append(group[0])
+        return keyspace(table())
+
+    monkeypatch.setattr(schemas, "_describe", describe)
+    monkeypatch.setattr(schemas, "_BETWEEN_LOOKS_S", 0.0)
+    return asyncio.run(read_schema(cast("Connection", told), nodes()))
+
+
+def test_one_node_of_each_version_describes_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that is on its way is waited for; a node that is gone has no say."""
+    asked: list[Node] = []
+    read(Told({ONE: ["a"], TWO: ["a"], THREE: []}), asked, monkeypatch)
+    assert asked == [ONE]
+    asked.clear()
+    read(Told({ONE: ["a", "b"], TWO: ["b"], THREE: ["b"]}), asked, monkeypatch)
+    assert len(asked) == 1
+    asked.clear()
+    read(Told({ONE: ["a"], TWO: ["b"], THREE: ["b"]}), asked, monkeypatch)
+    assert set(asked) == {ONE, TWO}
+    with pytest.raises(SchemaError, match="no node would describe the schema"):
+        read(Told({ONE: [], TWO: [], THREE: []}), asked, monkeypatch)
