@@ -277,8 +277,9 @@ def _redo(row: PlannedRow, before: Copies, evidence: Evidence, decision: Decisio
     present = {item for state in evidence.states.values() for item in atoms(evidence.columns, state).items()}
     if present - known:
         return None, _CHANGED
-    zombies = (decision.rule is Rule.ZOMBIE, row.rule is Rule.ZOMBIE)
-    if decision.action is not row.action or zombies[0] is not zombies[1]:
+    # A zombie that was to be restored is none any more once most replicas hold it again: what is left of that is done.
+    suspected_since = decision.rule is Rule.ZOMBIE and row.rule is not Rule.ZOMBIE
+    if decision.action is not row.action or suspected_since:
         return None, _otherwise(decision)
     return decision, ""
 
