@@ -50,7 +50,7 @@ _SENTENCES = {
     Rule.TOO_FEW: "too few of its replicas can be read: nothing is decided about it",
     Rule.AGREED: "all replicas hold the same by now",
     Rule.GONE: "no replica has the row any more",
-    Rule.WAITS: "the replicas that can be read agree; it waits for the others",
+    Rule.WAITS: "what can be read does not decide it; it waits for the other replicas",
     Rule.FUTURE: "a write time lies in the future and wins over every write until then: only a write USING a later"
     " TIMESTAMP replaces it",
     Rule.SETTLING: "its newest write is too young: it may still be on its way; plan again later",
@@ -165,6 +165,9 @@ def _merge(evidence: Evidence, policy: Policy) -> Decision:
             return Decision(Rule.ZOMBIE, sentence=Rule.ZOMBIE.sentence, suspects=suspects)
         if policy.zombies is Zombies.PURGE:
             return _purge(evidence, suspects)
+        if evidence.unread:
+            # One that is not read may still know the delete: what comes back elsewhere would go again with it.
+            return _left(Rule.WAITS, ", ".join(sorted(n.name for n in evidence.unread)))
         return _act(evidence, Rule.ZOMBIE)
     if evidence.table.is_counter:
         return _act(evidence, Rule.COUNTER)
