@@ -289,14 +289,18 @@ def _unlike(node: Node, claim: Claim | None) -> str:
     """Say in which columns a row of peers_v2 is not as its node; empty where it is."""
     if claim is None:
         return "lacks it"
-    columns = [
-        ("data_center", claim.dc is not None and claim.dc == node.dc),
-        ("rack", claim.rack is not None and claim.rack == node.rack),
-        ("tokens", claim.tokens == node.tokens or not node.owned),
-        ("native_address or native_port", claim.reachable_at == (node.address, node.port) or not node.owned),
+    columns: list[tuple[str, object, object]] = [
+        ("data_center", claim.dc, node.dc),
+        ("rack", claim.rack, node.rack),
     ]
-    unlike = [name for name, same in columns if not same]
-    return f"has another {', '.join(unlike)}" if unlike else ""
+    if node.owned:
+        columns += [
+            ("tokens", claim.tokens or None, node.tokens),
+            ("native_address", claim.address, node.address),
+            ("native_port", claim.port, node.port),
+        ]
+    unlike = [f"{'no' if told is None else 'another'} {name}" for name, told, right in columns if told != right]
+    return f"has {', '.join(unlike)}" if unlike else ""
 
 
 def _peers_disagree(node: Node, what: str, who: Sequence[str]) -> Doubt:

@@ -21,7 +21,7 @@ from consistency.findings import Finding, Kind, State
 from consistency.hollow import Hollow, Owned, RangeTally
 from consistency.render import visible
 from consistency.timeline import EVERY_ROW, Moment, Timeline, runs
-from consistency.when import window_text, year_text
+from consistency.when import minute_text, window_text
 
 FEWEST_ROWS = 20
 MOSTLY = 0.8
@@ -226,7 +226,7 @@ class CauseCounter:
         if self._furthest_us > _NANOSECONDS:
             text = f"{count:,} rows carry write times beyond the year 5000: does a client pass nanoseconds?"
         else:
-            until = year_text(self._furthest_us)
+            until = minute_text(self._furthest_us)
             text = f"{count:,} rows carry write times in the future, up to {until}: is a client's clock wrong?"
         return Cause(CauseKind.FUTURE_CLOCK, text, count)
 

@@ -36,6 +36,9 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
     text = first_line(reason)
     if unknown_host or any(words in text for words in NO_SUCH_NAME):
         return ConnectError(f"--hosts {hosts}: no such host name")
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        trust = "name it with CONSISTENCY_TLS_CA_FILE, or ca_file in [connection] tls"
+        return ConnectError(f"{hosts} show a certificate of an authority that is not trusted here: {trust}")
     hint = "is Cassandra running there, and is it the native (CQL) port?"
     if any(word in text for word in ("closed", "reset", "Protocol", "protocol", "version", "EOF", "alert")):
         hint += " Does it want TLS?" if settings.tls is None else " Does it ask for another TLS certificate of ours?"

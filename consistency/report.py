@@ -109,7 +109,8 @@ class TableReport:
     @property
     def worth_another_try(self) -> bool:
         """Whether checking the table again may read what this run did not."""
-        nothing_more = self.alone > 0 and not self.coverage.failed
+        refused = not self.depth and not self.coverage.failed
+        nothing_more = refused or (self.alone > 0 and not self.coverage.failed)
         return not (self.coverage.complete or self.put_off or nothing_more)
 
     @property

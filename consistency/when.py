@@ -22,10 +22,10 @@ def window_text(run: Moment) -> str:
     return f"{start} UTC" if start.endswith(end) else f"{start} to {end} UTC"
 
 
-def year_text(us: int) -> str:
-    """Return a moment as `2031-01-02`; a number beyond the calendar stays a number."""
+def minute_text(us: int) -> str:
+    """Return a moment as `2031-01-02 10:20 UTC`; a number beyond the calendar stays a number."""
     when = _moment(us)
-    return f"{us} us" if when is None else f"{when:%Y-%m-%d}"
+    return f"{us} us" if when is None else f"{when:%Y-%m-%d %H:%M} UTC"
 
 
 def _moment(us: int) -> datetime | None:

@@ -161,17 +161,22 @@ def _merge(evidence: Evidence, policy: Policy) -> Decision:
         return _left(Rule.SPELLING)
     suspects = zombie_suspects(evidence)
     if suspects is not None:
-        if policy.zombies is Zombies.QUARANTINE:
-            return Decision(Rule.ZOMBIE, sentence=Rule.ZOMBIE.sentence, suspects=suspects)
-        if policy.zombies is Zombies.PURGE:
-            return _purge(evidence, suspects)
-        if evidence.unread:
-            # One that is not read may still know the delete: what comes back elsewhere would go again with it.
-            return _left(Rule.WAITS, ", ".join(sorted(n.name for n in evidence.unread)))
-        return _act(evidence, Rule.ZOMBIE)
+        return _zombie(evidence, policy, suspects)
     if evidence.table.is_counter:
         return _act(evidence, Rule.COUNTER)
     return _act(evidence, _rule(evidence))
+
+
+def _zombie(evidence: Evidence, policy: Policy, suspects: frozenset[AtomName]) -> Decision:
+    """Return what the operator asked for with rows whose delete may be purged elsewhere."""
+    if policy.zombies is Zombies.QUARANTINE:
+        return Decision(Rule.ZOMBIE, sentence=Rule.ZOMBIE.sentence, suspects=suspects)
+    if policy.zombies is Zombies.PURGE:
+        return _purge(evidence, suspects)
+    if evidence.unread:
+        # One that is not read may still know the delete: what comes back elsewhere would go again with it.
+        return _left(Rule.WAITS, ", ".join(sorted(n.name for n in evidence.unread)))
+    return _act(evidence, Rule.ZOMBIE)
 
 
 def _rule(evidence: Evidence) -> Rule:

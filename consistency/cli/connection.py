@@ -36,7 +36,11 @@ _OPTIONS = (
         metavar="USER",
         help="Role to log in as. The password comes from CONSISTENCY_PASSWORD, CONSISTENCY_PASSWORD_FILE or a file.",
     ),
-    click.option("--tls/--no-tls", default=None, help="Encrypt the connection, or do not, whatever the files say."),
+    click.option(
+        "--tls/--no-tls",
+        default=None,
+        help="Encrypt the connection, or do not, whatever the files say; the certificate must name the host.",
+    ),
 )
 
 

@@ -65,7 +65,7 @@ def test_a_row_with_holes_is_filled_from_what_others_say() -> None:
     assert ring.by_id["id-2"].name == "10.0.0.2:9042"
     assert ring.by_id["id-2"].rack == "r1"
     assert kinds(ring) == ["peers_disagree"]
-    assert "10.0.0.1:9042 has another rack" in ring.doubts[0].detail
+    assert "10.0.0.1:9042 has no rack, no tokens" in ring.doubts[0].detail
     assert not ring.views
 
 

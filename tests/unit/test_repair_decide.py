@@ -75,6 +75,7 @@ CASES = [
     ("zombie", evidence(OLD, None, None), DEFAULT, Rule.ZOMBIE, Action.NONE),
     ("zombie purged", evidence(OLD, None, None), Policy(Zombies.PURGE), Rule.ZOMBIE, Action.PURGE),
     ("zombie restored", evidence(OLD, None, None), Policy(Zombies.RESTORE), Rule.ZOMBIE, Action.RECONCILE),
+    ("zombie restored, one down", evidence(OLD, None, "down"), Policy(Zombies.RESTORE), Rule.WAITS, Action.NONE),
     ("zombie of two", evidence(OLD, None), DEFAULT, Rule.ZOMBIE, Action.NONE),
     ("zombie, one down", evidence(OLD, None, "down"), DEFAULT, Rule.ZOMBIE, Action.NONE),
     ("zombie cell", evidence(OLD, cell(None), cell(None)), DEFAULT, Rule.ZOMBIE, Action.NONE),
