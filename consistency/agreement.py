@@ -11,100 +11,74 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeVar
 
+from consistency.doubts import doubts_of
 from consistency.errors import TopologyError
-from consistency.ring import NOT_IN_THE_RING, Doubt, Node, Ring
+from consistency.ring import Node, Ring
+from consistency.views import Claim, Said, View
 
-_ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - what a node tells that binds to every address
-_NAMED = 4
+_OWNING = frozenset({"NORMAL", "LEAVING", "MOVING", "SHUTDOWN", "REMOVING"})
+"""Gossip states (VersionedValue) of a node that owns tokens."""
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What one node says of a node, perhaps of itself; None where it says nothing.
-
-    `broadcast` is the node's `address:port` between nodes, `tokens` are sorted.
-    """
-
-    host_id: str
-    broadcast: str
-    dc: str | None
-    rack: str | None
-    tokens: tuple[int, ...]
-    address: str | None
-    port: int | None
-    release: str
-
-    @property
-    def reachable_at(self) -> tuple[str, int] | None:
-        """Return the native address and port, None where they do not name a place."""
-        if self.address is None or self.port is None or self.address in _ANYWHERE:
-            return None
-        return self.address, self.port
-
-    @property
-    def placed(self) -> tuple[str | None, str | None, tuple[int, ...]]:
-        """What decides which replicas it is: DC, rack, tokens."""
-        return self.dc, self.rack, self.tokens
-
-
-@dataclass(frozen=True)
-class View:
-    """What one node says of the cluster.
-
-    `nameless` are rows of its peers table without a host id, by broadcast address. `gossip` maps the broadcast address
-    of every node that its gossip knows to the state there, None where the server does not show it.
-    """
-
-    own: Claim
-    cluster: str
-    partitioner: str
-    schema_version: str
-    peers: tuple[Claim, ...]
-    nameless: tuple[str, ...] = ()
-    gossip: Mapping[str, str] | None = field(default=None)
-
-    def knows(self, claim: Claim) -> bool:
-        """Whether a row of its peers table is one that it acts on: gossip lists every node that it does."""
-        return self.gossip is None or claim.broadcast in self.gossip
-
-    def places(self, broadcast: str) -> bool:
-        """Whether its gossip shows a node as one that owns tokens."""
-        state = (self.gossip or {}).get(broadcast)
-        return state is not None and state.upper() not in NOT_IN_THE_RING
-
-
-def agree(views: Mapping[str, View], silences: Mapping[str, str] | None = None) -> Ring:
+def agree(
+    views: Mapping[str, View],
+    silences: Mapping[str, str] | None = None,
+    reached: Mapping[str, tuple[str, int]] | None = None,
+) -> Ring:
     """Put the nodes' descriptions together; `silences` says why the nodes that have no view do not answer.
 
-    TopologyError where nodes are told to be reached at one place, or where no node owns a token.
+    `reached` says where nodes are reached: nodes that tell one address are called by that. TopologyError where it does
+    not tell them apart, or where no node owns a token.
     """
-    about: dict[str, list[tuple[View, Claim]]] = defaultdict(list)
-    stale: dict[str, list[View]] = defaultdict(list)
-    for view in views.values():
-        for claim in view.peers:
-            if view.knows(claim):
-                about[claim.host_id].append((view, claim))
-            else:
-                stale[claim.host_id].append(view)
+    about, stale = _sorted_out(views)
     members = {host_id: _member(host_id, view.own, views, silences or {}) for host_id, view in views.items()}
     for host_id, said in about.items():
         if host_id not in members and _is_member(said, len(views)):
             members[host_id] = _member(host_id, _settled([c for _, c in said]), views, silences or {})
     _give_up_tokens(members, views)
-    _assert_places_differ(members.values())
+    unplaced = _unplaced(members.values(), views)
+    members = {host_id: node for host_id, node in members.items() if node.dc or not node.tokens}
+    _tell_apart(members, reached or {})
     first = next(iter(views.values()))
     ring = Ring(first.cluster, first.partitioner, tuple(sorted(members.values(), key=lambda node: node.name)))
     others = {alternative.fingerprint: alternative for alternative in _alternatives(ring, views, about)}
-    doubts = (
-        *_doubts_of_schemas(ring, views),
-        *_doubts_of_peers(ring, views, about),
-        *_doubts_of_strangers(ring, views, about, stale),
-    )
-    return replace(ring, views=tuple(others.values()), doubts=tuple(dict.fromkeys(doubts)))
+    ring = replace(ring, views=tuple(others.values()), unplaced=unplaced)
+    return replace(ring, doubts=tuple(dict.fromkeys(doubts_of(ring, views, about, stale))))
+
+
+def _sorted_out(views: Mapping[str, View]) -> tuple[Said, list[tuple[View, Claim]]]:
+    """Return what the nodes say of one another, and rows that are left over from another time.
+
+    Those are rows that gossip does not know, a node's row of itself, and all but one of several of a host id: the one
+    at the address that the node itself tells, where it answers.
+    """
+    about: dict[str, list[tuple[View, Claim]]] = defaultdict(list)
+    stale: list[tuple[View, Claim]] = []
+    for view in views.values():
+        rows: dict[str, list[Claim]] = defaultdict(list)
+        for claim in view.peers:
+            if claim.host_id == view.own.host_id or not view.knows(claim):
+                stale.append((view, claim))
+            else:
+                rows[claim.host_id].append(claim)
+        for host_id, claims in rows.items():
+            own = views[host_id].own.broadcast if host_id in views else ""
+            claims.sort(key=lambda claim: (claim.broadcast != own, claim.broadcast))
+            about[host_id].append((view, claims[0]))
+            stale += [(view, claim) for claim in claims[1:]]
+    return about, stale
+
+
+def _unplaced(members: Iterable[Node], views: Mapping[str, View]) -> tuple[str, ...]:
+    """Return the nodes that own tokens, by some node's gossip, and of which nobody tells tokens and data centre."""
+    placed = {node.broadcast for node in members if node.tokens and node.dc}
+    shown = {b for view in views.values() for b, state in (view.gossip or {}).items() if state.upper() in _OWNING}
+    nowhere = {node.broadcast for node in members if node.tokens and not node.dc}
+    return tuple(sorted((shown - placed) | nowhere))
 
 
 def _is_member(said: Sequence[tuple[View, Claim]], asked: int) -> bool:
@@ -170,10 +144,20 @@ def _give_up_tokens(members: dict[str, Node], views: Mapping[str, View]) -> None
             members[host_id] = replace(node, tokens=tuple(t for t in node.tokens if t not in own))
 
 
-def _assert_places_differ(nodes: Iterable[Node]) -> None:
-    """Refuse two nodes of one name: what is said of a node by its name would be said of both."""
+def _tell_apart(members: dict[str, Node], reached: Mapping[str, tuple[str, int]]) -> None:
+    """Call nodes that tell one address by where they are reached; refuse those that this does not tell apart.
+
+    What is said of a node by its name would be said of both.
+    """
+    named: dict[str, list[str]] = defaultdict(list)
+    for host_id, node in members.items():
+        named[node.name].append(host_id)
+    for shared in (ids for ids in named.values() if len(ids) > 1):
+        for host_id in shared:
+            address, port = reached.get(host_id, (members[host_id].address, members[host_id].port))
+            members[host_id] = replace(members[host_id], address=address, port=port)
     seen: dict[str, Node] = {}
-    for node in nodes:
+    for node in members.values():
         if node.name in seen:
             one, other = sorted((node.host_id, seen[node.name].host_id))
             msg = (
@@ -185,17 +169,18 @@ def _assert_places_differ(nodes: Iterable[Node]) -> None:
         seen[node.name] = node
 
 
-def _alternatives(
-    ring: Ring, views: Mapping[str, View], about: Mapping[str, Sequence[tuple[View, Claim]]]
-) -> Iterator[Ring]:
+def _alternatives(ring: Ring, views: Mapping[str, View], about: Said) -> Iterator[Ring]:
     """Yield the ring as each node sees it that sees another one."""
     believed = {node.host_id: node for node in ring.nodes}
     strangers = {host_id: said for host_id, said in about.items() if host_id not in believed}
-    told: dict[int, dict[str, Claim]] = {
-        id(view): {c.host_id: c for c in view.peers if view.knows(c)} for view in views.values()
-    }
+    told: dict[str, dict[str, Claim]] = defaultdict(dict)
+    for host_id, said in about.items():
+        for view, claim in said:
+            told[view.own.host_id][host_id] = claim
     for view in views.values():
-        seen = _seen_by(view, told[id(view)], believed, [s for s, said in strangers.items() if _says(view, said)])
+        seen = _seen_by(
+            view, told[view.own.host_id], believed, [s for s, said in strangers.items() if _says(view, said)]
+        )
         if seen is not None:
             yield Ring(ring.cluster, ring.partitioner, seen)
 
@@ -247,120 +232,3 @@ def _without_clashes(nodes: Sequence[Node], strangers: Sequence[str]) -> tuple[N
         out.append(replace(node, tokens=tuple(t for t in node.tokens if t not in taken)))
         taken.update(node.owned)
     return tuple(out)
-
-
-def _doubts_of_schemas(ring: Ring, views: Mapping[str, View]) -> Iterator[Doubt]:
-    """Name the nodes that have another schema than most of their release."""
-    by_release: dict[tuple[int, int], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for host_id, view in views.items():
-        node = ring.by_id[host_id]
-        by_release[node.version][view.schema_version].append(node.name)
-    for versions in by_release.values():
-        most = max(sorted(versions.values()), key=len)
-        for who in versions.values():
-            if who is not most:
-                detail = f"{_some(who)} has another schema than {_some(most)}: its tables may be other ones"
-                remedy = (
-                    f"nodetool describecluster; where it stays so, on {_some(who)}: nodetool resetlocalschema, or "
-                    "restart the node"
-                )
-                yield Doubt("schema_disagreement", detail, remedy, tuple(who))
-
-
-def _doubts_of_peers(
-    ring: Ring, views: Mapping[str, View], about: Mapping[str, Sequence[tuple[View, Claim]]]
-) -> Iterator[Doubt]:
-    """Name what nodes say wrongly, or do not say, of the nodes that are believed to be there."""
-    names = {node.host_id: node.name for node in ring.nodes}
-    for node in ring.nodes:
-        said = {view.own.host_id: claim for view, claim in about.get(node.host_id, ())}
-        wrong: dict[str, list[str]] = defaultdict(list)
-        for host_id in views:
-            if host_id == node.host_id or (not node.owned and host_id not in said):
-                continue
-            what = _unlike(node, said.get(host_id))
-            if what:
-                wrong[what].append(names[host_id])
-        for what, who in wrong.items():
-            yield _peers_disagree(node, what, who)
-
-
-def _unlike(node: Node, claim: Claim | None) -> str:
-    """Say in which columns a row of peers_v2 is not as its node; empty where it is."""
-    if claim is None:
-        return "lacks it"
-    columns: list[tuple[str, object, object]] = [
-        ("data_center", claim.dc, node.dc),
-        ("rack", claim.rack, node.rack),
-    ]
-    if node.owned:
-        columns += [
-            ("tokens", claim.tokens or None, node.tokens),
-            ("native_address", claim.address, node.address),
-            ("native_port", claim.port, node.port),
-        ]
-    unlike = [f"{'no' if told is None else 'another'} {name}" for name, told, right in columns if told != right]
-    return f"has {', '.join(unlike)}" if unlike else ""
-
-
-def _peers_disagree(node: Node, what: str, who: Sequence[str]) -> Doubt:
-    detail = f"system.peers_v2 of {_some(who)} {what} for {node} (host id {node.host_id})"
-    remedy = (
-        f"compare nodetool gossipinfo on {_some(who)} with the others; where it stays so, restart the node: it "
-        "writes the row anew from gossip"
-    )
-    return Doubt("peers_disagree", detail, remedy, tuple(who))
-
-
-def _doubts_of_strangers(
-    ring: Ring,
-    views: Mapping[str, View],
-    about: Mapping[str, Sequence[tuple[View, Claim]]],
-    stale: Mapping[str, Sequence[View]],
-) -> Iterator[Doubt]:
-    """Name rows of peers tables of nodes that are not there as far as the others know, and rows without a host id."""
-    names = {node.host_id: node.name for node in ring.nodes}
-    for host_id, said in about.items():
-        if host_id not in names:
-            yield _stale_peer(said[0][1], [names[view.own.host_id] for view, _ in said])
-    for host_id, who in stale.items():
-        if host_id not in names:
-            claim = next(c for c in who[0].peers if c.host_id == host_id)
-            yield _stale_peer(claim, [names[view.own.host_id] for view in who])
-    nameless: dict[str, list[str]] = defaultdict(list)
-    for view in views.values():
-        for broadcast in view.nameless:
-            nameless[broadcast].append(names[view.own.host_id])
-    known = {node.broadcast: node for node in ring.nodes}
-    for broadcast, telling in nameless.items():
-        yield _nameless(broadcast, telling, known.get(broadcast))
-
-
-def _stale_peer(claim: Claim, who: Sequence[str]) -> Doubt:
-    detail = (
-        f"system.peers_v2 of {_some(who)} lists {claim.broadcast} (host id {claim.host_id}), which does not answer and "
-        "which the other nodes do not know"
-    )
-    remedy = (
-        f"if that node is gone for good: nodetool removenode {claim.host_id}, else nodetool assassinate "
-        f"{claim.broadcast.rpartition(':')[0]}; a row that stays: DELETE FROM system.peers_v2 WHERE peer = "
-        f"'{claim.broadcast.rpartition(':')[0]}' AND peer_port = {claim.broadcast.rpartition(':')[2]} on {_some(who)}, "
-        "then restart it"
-    )
-    return Doubt("stale_peer", detail, remedy, tuple(who))
-
-
-def _nameless(broadcast: str, who: Sequence[str], node: Node | None) -> Doubt:
-    detail = f"system.peers_v2 of {_some(who)} has a row of {node or broadcast} without a host id"
-    if node is not None:
-        return Doubt("peers_disagree", detail, f"restart {_some(who)}, which writes the row anew", tuple(who))
-    remedy = (
-        f"if no node is being added: DELETE FROM system.peers_v2 WHERE peer = '{broadcast.rpartition(':')[0]}' AND "
-        f"peer_port = {broadcast.rpartition(':')[2]} on {_some(who)}"
-    )
-    return Doubt("stale_peer", detail, remedy, tuple(who))
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(sorted(names)[:_NAMED]) + more

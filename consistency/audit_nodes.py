@@ -40,7 +40,7 @@ def judge_nodes(ring: Ring) -> Iterator[Violation]:
 def judge_agreement(ring: Ring) -> Iterator[Violation]:
     """Report what only some of the nodes say; an error where they disagree on the schema, or on who owns what."""
     for doubt in ring.doubts:
-        grave = doubt.kind == "schema_disagreement" or bool(ring.views)
+        grave = doubt.kind == "schema_disagreement" or ring.disputed
         yield Violation(doubt.kind, "", doubt.detail, doubt.remedy, Severity.ERROR if grave else Severity.WARNING)
 
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from consistency.errors import ConsistencyError
-from consistency.ownership import changed_ranges, joined, lies_in
+from consistency.ownership import changed_ranges, disputed_ranges, joined, lies_in
 from consistency.reader import Clock, ClusterReader
 from consistency.ring import Replication, Ring
 from consistency.schema import Keyspace, Table
@@ -76,6 +76,9 @@ class Changes:
 
     def _enter(self, ring: Ring, schema: Mapping[str, Keyspace]) -> None:
         known = {self._before[0].fingerprint, *(view.fingerprint for view in self._before[0].views)}
+        if ring.unplaced and not self._before[0].unplaced:
+            self._rings["unplaced"] = ring
+            self._moved.clear()
         for seen in (ring, *ring.views):
             if seen.fingerprint not in known and seen.fingerprint not in self._rings:
                 self._rings[seen.fingerprint] = seen
@@ -94,9 +97,9 @@ class Changes:
         replication = self._before[1][table.keyspace].replication
         if replication not in self._moved:
             first = self._before[0]
-            self._moved[replication] = joined(
-                *(changed_ranges(first, ring, replication) for ring in self._rings.values())
-            )
+            now = self._rings.values()
+            unplaced = [disputed_ranges(ring, replication) for ring in now if ring.unplaced]
+            self._moved[replication] = joined(*unplaced, *(changed_ranges(first, ring, replication) for ring in now))
         return self._moved[replication]
 
     def of_row(self, table: Table, token: int) -> str:

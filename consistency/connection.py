@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,14 +57,15 @@ class Connection:
         dialer = Dialer(settings)
         connection = cls(dialer)
         try:
-            await connection._meet(dialer.contact_points)
+            await connection.meet()
         except BaseException:
             await connection.close()
             raise
         return connection
 
-    async def _meet(self, points: Iterable[Place]) -> None:
-        """Dial every contact point; that one of them answers is enough."""
+    async def meet(self) -> None:
+        """Dial every contact point; that one of them answers is enough. Also where all connections were lost."""
+        points = self._dialer.contact_points
         met = await asyncio.gather(*(self._dialer.dial(place) for place in points), return_exceptions=True)
         for channel in met:
             if not isinstance(channel, BaseException):
@@ -185,7 +186,20 @@ class Connection:
                     continue
                 self.heard(node.host_id, address, port)
                 return channel
-        raise last or ReplicaUnavailable(f"{node}: nobody says where it can be reached")
+        raise self._with_way_out(node, last)
+
+    def _with_way_out(self, node: Node, error: ReplicaError | None) -> ReplicaError:
+        """Return a node's error, with what to do where no node at all is reached at its own address."""
+        if error is None:
+            return ReplicaUnavailable(f"{node}: nobody says where it can be reached")
+        told = {place for places in self._places.values() for place in places[:1]}
+        if isinstance(error, WrongNode) or any(channel.place in told for channel in self._channels.values()):
+            return error
+        msg = (
+            f"{error}; where nodes' own addresses cannot be reached from here, say where each is: "
+            "[connection.addresses] of the configuration file"
+        )
+        return ReplicaUnavailable(msg)
 
     async def _try(self, node: Node, place: Place) -> Channel:
         """Dial one place; what answers there as another node is kept for that one."""

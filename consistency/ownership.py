@@ -30,6 +30,8 @@ def _hosts(ring: Ring, token: int, replication: Replication) -> frozenset[Node]:
 
 def disputed_ranges(ring: Ring, replication: Replication) -> tuple[TokenRange, ...]:
     """Return the ranges that some node believes to have other replicas than all of them together say."""
+    if ring.unplaced:
+        return (TokenRange.full_ring(),)
     return joined(*(changed_ranges(ring, view, replication) for view in ring.views))
 
 

@@ -161,7 +161,9 @@ class Ring:
     """Every node of the cluster at one moment, as all of those agree that answer.
 
     `views` are the rings that single nodes see instead, where they would place replicas elsewhere; `doubts` say
-    what is wrong there. `schema_versions` maps the host id of each node that answers to its schema version.
+    what is wrong there. `unplaced` are nodes, by their address between nodes, that gossip shows as owners and of which
+    no node tells the tokens: then nobody knows who owns anything. `schema_versions` maps the host id of each node that
+    answers to its schema version.
     """
 
     cluster: str
@@ -169,6 +171,7 @@ class Ring:
     nodes: tuple[Node, ...]
     views: tuple[Ring, ...] = field(default=(), repr=False, compare=False)
     doubts: tuple[Doubt, ...] = field(default=(), repr=False, compare=False)
+    unplaced: tuple[str, ...] = field(default=(), repr=False, compare=False)
     schema_versions: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -201,6 +204,11 @@ class Ring:
     def owners(self) -> tuple[tuple[int, Node], ...]:
         """Every token with its owner, in ring order."""
         return tuple(sorted(((t, n) for n in self.nodes for t in n.owned), key=lambda pair: pair[0]))
+
+    @property
+    def disputed(self) -> bool:
+        """Whether there are ranges of which the owners are not known."""
+        return bool(self.views or self.unplaced)
 
     @cached_property
     def by_id(self) -> Mapping[str, Node]:

@@ -286,7 +286,7 @@ def _addresses(entries: Mapping[str, object]) -> dict[str, Place]:
         if len(places) != 1:
             msg = f"[connection.addresses] {name!r}: {text!r} is not one HOST or HOST:PORT in quotes"
             raise SettingsError(msg)
-        out[name] = places[0]
+        out[name.lower()] = places[0]
     return out
 
 

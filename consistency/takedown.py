@@ -223,7 +223,7 @@ def _disputes(facts: Facts) -> Iterator[Reason]:
     """Where the nodes disagree on who owns what, nobody knows which replicas a range has."""
     for doubt in facts.ring.doubts:
         if doubt.kind != "schema_disagreement":
-            answer = Answer.UNKNOWN if facts.ring.views else Answer.YES
+            answer = Answer.UNKNOWN if facts.ring.disputed else Answer.YES
             yield Reason(doubt.kind, answer, f"{doubt.detail}; {doubt.remedy}")
 
 

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from consistency.agreement import Claim, View, agree
+from consistency.agreement import agree
 from consistency.connection import Connection, stand_in
 from consistency.errors import ReplicaError, TopologyError
 from consistency.reading import RawRow
 from consistency.ring import Node, Ring
 from consistency.schema import SchemaRows
+from consistency.views import Claim, View
 from consistency.wire import INT, Statement
 
 _TIMEOUT_S = 10.0
@@ -39,6 +40,8 @@ class Describer:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._claims: dict[RawRow, Claim] = {}
+        self._members: tuple[str, ...] = ()
+        self._cluster = ""
 
     async def ring(self) -> Ring:
         """Return the ring that all nodes agree on that answer; TopologyError where none does."""
@@ -50,10 +53,12 @@ class Describer:
         return await self._look()
 
     async def _look(self) -> Ring:
-        """Ask the nodes we are connected to, then those that they name, until nobody names another one."""
+        """Ask the nodes that are known, then those that they name, until nobody names another one."""
         views: dict[str, View] = {}
         silences: dict[str, str] = {}
-        asking = [stand_in(host_id) for host_id in self._connection.reached]
+        if not self._connection.reached:
+            await self._connection.meet()
+        asking = [stand_in(host_id) for host_id in dict.fromkeys((*self._connection.reached, *self._members))]
         while asking:
             answers = await asyncio.gather(*(self._view(node) for node in asking), return_exceptions=True)
             for node, answer in zip(asking, answers, strict=True):
@@ -63,13 +68,29 @@ class Describer:
                     silences[node.host_id] = str(answer).removeprefix(f"{node}: ")
                 else:
                     raise answer
+            self._leave_others_out(views, silences)
             self._hear(views.values())
             asking = _named(views, silences)
         if not views:
             msg = f"no node would describe the ring: {next(iter(silences.values()), 'none answers')}"
             raise TopologyError(msg)
-        ring = agree(views, silences)
+        places = {host_id: place for host_id in views if (place := self._connection.place_of(host_id)) is not None}
+        ring = agree(views, silences, places)
+        self._members = tuple(node.host_id for node in ring.nodes)
         return replace(ring, schema_versions={host_id: view.schema_version for host_id, view in views.items()})
+
+    def _leave_others_out(self, views: dict[str, View], silences: dict[str, str]) -> None:
+        """Take no word of a node of another cluster, which an address may lead to that was used again."""
+        if not self._cluster:
+            told = {view.cluster: host_id for host_id, view in views.items()}
+            if len(told) > 1:
+                msg = f"the hosts given are of several clusters, {' and '.join(sorted(told))}: give those of one"
+                raise TopologyError(msg)
+            self._cluster = next(iter(told), "")
+        for host_id, view in list(views.items()):
+            if view.cluster != self._cluster:
+                del views[host_id]
+                silences[host_id] = f"it says that it is a node of another cluster, {view.cluster}"
 
     def _hear(self, views: Any) -> None:
         """Tell the connection where nodes are: what others say first, what a node says of itself last and best."""
@@ -145,12 +166,15 @@ def _text(raw: bytes | None) -> str:
 
 
 def _tokens(raw: bytes | None) -> tuple[int, ...]:
-    """Read a set<text> of tokens."""
+    """Read a set<text> of tokens; empty where they are none of Murmur3Partitioner."""
     found: list[int] = []
     at = 4
     while raw and at < len(raw):
         length = INT.unpack_from(raw, at)[0]
-        found.append(int(raw[at + 4 : at + 4 + length]))
+        try:
+            found.append(int(raw[at + 4 : at + 4 + length]))
+        except ValueError:
+            return ()
         at += 4 + length
     return tuple(sorted(found))
 

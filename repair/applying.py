@@ -223,7 +223,8 @@ class Applier:
             return _redo(row, entry.before, evidence, decision)
         if not _as_planned(row, evidence, self._plan.salt):
             unread = set(row.seen) - {node.host_id for node in evidence.states}
-            return None, "a replica that was read for the plan does not answer" if unread else _CHANGED
+            why = next(iter(evidence.unread.values()), "it does not answer")
+            return None, f"a replica that was read for the plan is not read now: {why}" if unread else _CHANGED
         if (decision.rule, decision.action) != (row.rule, row.action):
             return None, _otherwise(decision)
         return decision, ""

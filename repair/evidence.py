@@ -177,7 +177,7 @@ class EvidenceReader:
     def _is_disputed(self, ref: RowRef) -> bool:
         """Whether the nodes disagree on who owns a row: then no majority of its owners can be told."""
         replication = self._keyspace(ref).replication
-        if self.ring.views and replication not in self._disputed:
+        if self.ring.disputed and replication not in self._disputed:
             self._disputed[replication] = disputed_ranges(self.ring, replication)
         return lies_in(ref.token, self._disputed.get(replication, ()))
 

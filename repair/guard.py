@@ -6,6 +6,7 @@ import asyncio
 
 from consistency.errors import ConsistencyError
 from consistency.reader import Clock, ClusterReader
+from consistency.ring import Ring
 from repair.evidence import fingerprint
 from repair.planfile import Plan
 from repair.writer import RowWriter
@@ -47,6 +48,8 @@ class Guard:
                 msg = f"the plan is for another cluster called {ring.cluster!r}, of other nodes: name its hosts"
                 raise PlanRefused(msg)
             raise PlanRefused("the ring has changed since the plan was made: run the check again")
+        if _disputes(ring) != _disputes(await self._reader.ring()):
+            raise PlanRefused("the nodes have come to disagree on who owns what: run consistency audit, then try again")
         up = tuple(node for node in (await self._reader.ring()).nodes if node.up)
         if len(await self._writer.schema_versions(up)) > 1:
             raise PlanRefused(
@@ -59,3 +62,8 @@ class Guard:
             if found is None or fingerprint(schema[keyspace], found) != planned:
                 msg = f"{name} or its keyspace's replication has changed since the plan was made: run the check again"
                 raise PlanRefused(msg)
+
+
+def _disputes(ring: Ring) -> frozenset[str]:
+    """Return names of what the nodes disagree on of the ring."""
+    return frozenset(view.fingerprint for view in ring.views) | frozenset(ring.unplaced)

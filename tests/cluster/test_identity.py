@@ -125,20 +125,20 @@ def test_no_majority_is_made_of_one_node_counted_twice(damaged: RunningCluster, 
 
 
 @contextmanager
-def odd_peers(cluster: RunningCluster, *statements: tuple[str, tuple[Any, ...]]) -> Iterator[None]:
-    """Have node 1's peers table say something odd for a while."""
-    kept = cluster.on(1, f"SELECT {PEERS} FROM system.peers_v2").all()
+def odd_peers(cluster: RunningCluster, *statements: tuple[str, tuple[Any, ...]], on: int = 1) -> Iterator[None]:
+    """Have a node's peers table say something odd for a while."""
+    kept = cluster.on(on, f"SELECT {PEERS} FROM system.peers_v2").all()
     try:
         for cql, values in statements:
-            cluster.on(1, cql, values)
+            cluster.on(on, cql, values)
         yield
     finally:
-        for row in cluster.on(1, "SELECT peer, peer_port FROM system.peers_v2").all():
+        for row in cluster.on(on, "SELECT peer, peer_port FROM system.peers_v2").all():
             if row["peer"] not in {k["peer"] for k in kept}:
                 where = (row["peer"], row["peer_port"])
-                cluster.on(1, "DELETE FROM system.peers_v2 WHERE peer = %s AND peer_port = %s", where)
+                cluster.on(on, "DELETE FROM system.peers_v2 WHERE peer = %s AND peer_port = %s", where)
         for row in kept:
-            cluster.on(1, INSERT, tuple(set(v) if k == "tokens" else v for k, v in row.items()))
+            cluster.on(on, INSERT, tuple(set(v) if k == "tokens" else v for k, v in row.items()))
 
 
 def _update(column: str, value: str) -> Callable[[RunningCluster], tuple[str, tuple[Any, ...]]]:
@@ -212,6 +212,44 @@ def test_nodes_that_tell_one_address_are_refused_by_name_unless_told_where_they_
         places = {ids[host]: (host, damaged.port) for host in damaged.hosts}
         report, seen = found(reached(damaged, addresses=places), tmp_path / "f")
     assert seen == WANTED, summary(report)
+
+
+def test_one_address_for_all_nodes_is_no_obstacle_where_a_map_says_where_they_are(
+    damaged: RunningCluster, tmp_path: Path
+) -> None:
+    """Each node tells the balancer's address of itself: they are told apart by where each is reached."""
+    host_id = "SELECT host_id FROM system.local"
+    ids = [str(damaged.on(n, host_id).one()["host_id"]) for n in (1, 2, 3)]
+    places = dict(zip(ids, damaged.points, strict=True))
+    try:
+        for n in (1, 2, 3):
+            damaged.on(n, f"UPDATE system.local SET rpc_address = '{BALANCER}' WHERE key = 'local'")
+        report, seen = found(reached(damaged, addresses=places), tmp_path / "f")
+        with pytest.raises(TopologyError, match=r"connection\.addresses"):
+            reached(damaged, contact_points=damaged.points).check("whose")
+    finally:
+        for n, host in enumerate(damaged.hosts, start=1):
+            damaged.on(n, f"UPDATE system.local SET rpc_address = '{host}' WHERE key = 'local'")
+    assert seen == WANTED, summary(report)
+
+
+def test_an_owner_whose_row_nobody_has_makes_every_range_unknown(damaged: RunningCluster, tmp_path: Path) -> None:
+    """It does not answer us either; gossip shows it: a ring without it would make every row look lost somewhere."""
+    box = damaged.sandbox
+    assert box is not None
+    gone = ("DELETE FROM system.peers_v2 WHERE peer = %s AND peer_port = 7000", (damaged.hosts[2],))
+    box.nodetool(3, "disablebinary")
+    try:
+        with odd_peers(damaged, gone), odd_peers(damaged, gone, on=2):
+            report, seen = found(reached(damaged), tmp_path / "f")
+            audit = reached(damaged).command("audit", "whose")
+    finally:
+        box.nodetool(3, "enablebinary")
+        damaged.close()
+    assert (report.verdict, seen) == (Verdict.UNKNOWN, set()), summary(report)
+    assert report.coverage.completed == 0
+    assert damaged.hosts[2] in audit.stdout
+    assert audit.returncode == 1
 
 
 def test_a_table_that_one_node_describes_otherwise_is_unknown(damaged: RunningCluster, tmp_path: Path) -> None:

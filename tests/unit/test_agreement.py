@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from consistency.agreement import Claim, View, agree
+from consistency.agreement import agree
 from consistency.errors import TopologyError
-from consistency.ownership import changed_ranges
+from consistency.ownership import changed_ranges, disputed_ranges
 from consistency.ring import MURMUR3, Replication, Ring
 from consistency.tokens import TokenRange
+from consistency.views import Claim, View
 
 RF3 = Replication("NetworkTopologyStrategy", (("dc1", 3),))
 RF2 = Replication("NetworkTopologyStrategy", (("dc1", 2),))
@@ -76,7 +77,7 @@ def test_a_dead_node_that_one_node_alone_lists_is_stale_and_changes_nothing() ->
     assert [n.host_id for n in ring.nodes] == ["id-1", "id-2", "id-3"]
     assert (kinds(ring), ring.views) == (["stale_peer"], ())
     assert "10.0.0.1:9042 lists 10.0.0.9:7000" in ring.doubts[0].detail
-    assert "nodetool removenode id-9" in ring.doubts[0].remedy
+    assert "DELETE FROM system.peers_v2 WHERE peer = '10.0.0.9' AND peer_port = 7000" in ring.doubts[0].remedy
 
 
 @pytest.mark.parametrize("tokens", [(2500,), (2000,)])
@@ -127,6 +128,54 @@ def test_two_nodes_at_one_place_are_refused_by_name() -> None:
         agree({"id-1": replace(views()["id-1"], peers=tuple(same))})
     found = changed(views(), 1, *same)
     assert [n.name for n in agree(found).nodes] == [f"10.0.0.{n}:9042" for n in (1, 2, 3)]
+
+
+def test_a_node_whose_tokens_nobody_tells_makes_every_range_disputed() -> None:
+    """It does not answer, and the others' tables lost its row, its tokens or its data centre: gossip shows an owner."""
+    known = {"id-1": (claim(2), claim(3)), "id-2": (claim(1), claim(3))}
+    holes = {
+        "no row": None,
+        "no tokens": replace(claim(3), tokens=()),
+        "no data centre": replace(claim(3), dc=None),
+    }
+    two = {host_id: view for host_id, view in views().items() if host_id != "id-3"}
+    assert not agree(two).disputed
+    for hole in holes.values():
+        odd = {
+            host_id: replace(view, peers=(*known[host_id][:1], *([hole] if hole else ())))
+            for host_id, view in two.items()
+        }
+        ring = agree(odd)
+        assert ring.unplaced == ("10.0.0.3:7000",)
+        assert disputed_ranges(ring, RF2) == (TokenRange.full_ring(),)
+        assert "peers_disagree" in kinds(ring)
+        assert set(ring.datacenters) == {"dc1"}
+
+
+def test_rows_left_over_from_another_address_are_named_and_change_nothing() -> None:
+    """A second row of a node's host id, in whatever order, and a node's row of itself."""
+    old = replace(claim(2, 77), broadcast="10.0.0.9:7000", address="10.0.0.9")
+    itself = replace(claim(1), broadcast="10.0.0.8:7000")
+    for gossip in (True, False):
+        for peers in ((old, claim(2), claim(3), itself), (itself, claim(3), claim(2), old)):
+            ring = agree(changed(views(gossip=gossip), 1, *peers))
+            assert kinds(ring) == ["stale_peer", "stale_peer"], gossip
+            assert not ring.disputed
+            assert ring.by_id["id-2"].tokens == (2000,)
+
+
+def test_nodes_of_one_address_are_called_by_where_they_are_reached() -> None:
+    """That is what the map of addresses is for."""
+    found = {host_id: replace(view, own=replace(view.own, address="10.0.0.50")) for host_id, view in views().items()}
+    found = {
+        host_id: replace(view, peers=tuple(replace(c, address="10.0.0.50") for c in view.peers))
+        for host_id, view in found.items()
+    }
+    with pytest.raises(TopologyError, match="both tell"):
+        agree(found)
+    ring = agree(found, reached={f"id-{n}": ("tunnel", 9000 + n) for n in (1, 2, 3)})
+    assert [node.name for node in ring.nodes] == ["tunnel:9001", "tunnel:9002", "tunnel:9003"]
+    assert not ring.doubts
 
 
 def test_nodes_of_one_release_with_several_schemas_are_named() -> None:

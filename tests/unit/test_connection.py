@@ -74,8 +74,9 @@ class Net:
 
 async def opened(net: Net, *points: Place) -> Connection:
     """Return a connection that has met its contact points."""
+    net.contact_points = points
     connection = Connection(cast("Dialer", net))
-    await connection._meet(points)
+    await connection.meet()
     return connection
 
 
