@@ -302,6 +302,20 @@ def test_rows_of_a_range_that_changed_hands_are_unsettled_and_the_others_are_jud
     assert {u.reason for u in table.unread} == {RING_CHANGED}
 
 
+def test_each_difference_is_claimed_after_a_description_of_its_own() -> None:
+    """The ring changes once the first difference was claimed: the second one, which settles later, is not."""
+    scenario = Scenario()
+    scenario.fill()
+    scenario.apply(row(1, 50, v0=int_bytes(1)), on=[1])
+    scenario.apply(row(2, 50, EPOCH_US - 1_000_000, v0=int_bytes(1)), on=[1])
+    ring = scenario.cluster._ring
+    later = replace(ring, nodes=(replace(ring.nodes[0], host_id="another"), *ring.nodes[1:]))
+    scenario.cluster.ring_later = lambda: later if scenario.findings else ring
+    report = scenario.check()
+    assert [f.key for f in scenario.findings] == [{"p0": 1, "c0": 50}]
+    assert [t.unsettled_rows for t in report.tables] == [1]
+
+
 def test_ranges_on_which_the_nodes_disagree_are_failed_before_they_are_read() -> None:
     """One node sees another owner there, and sends its writes to it: whatever differs there proves nothing."""
     scenario = Scenario(dcs=("dc1",) * 4, factors=(("dc1", 2),))
