@@ -110,7 +110,7 @@ class CqlReader:
     async def schema(self) -> dict[str, Keyspace]:
         """Read every keyspace as all nodes describe it that answer."""
         asked = sorted(self._ring.nodes, key=lambda n: not (n.up and self.access.answers(n)))
-        return await read_schema(self._connection, asked)
+        return await read_schema(self._connection, asked, patient=not self._describer.schemas_differ)
 
     def locality(self, node: Node) -> Locality:
         """Say how answers of this node are known to be its own."""

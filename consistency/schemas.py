@@ -22,17 +22,18 @@ _NAMED = 4
 Described = Mapping[str, Keyspace]
 
 
-async def read_schema(connection: Connection, nodes: Sequence[Node]) -> dict[str, Keyspace]:
+async def read_schema(connection: Connection, nodes: Sequence[Node], *, patient: bool = True) -> dict[str, Keyspace]:
     """Read every keyspace; a table that the nodes describe in several ways is unreadable, with their names.
 
-    Of the nodes of one schema version the first describes it for all. SchemaError where no node does.
+    Of the nodes of one schema version the first describes it for all. Where `patient`, nodes of several versions get a
+    moment to learn of a change. SchemaError where no node describes it.
     """
     for look in range(_LOOKS):
         groups, silent = await _by_version(connection, nodes)
         if not groups:
             msg = f"no node would describe the schema: {next(iter(silent.values()), 'none answers')}"
             raise SchemaError(msg)
-        if _agreed(groups) or look == _LOOKS - 1:
+        if _agreed(groups) or not patient or look == _LOOKS - 1:
             break
         await asyncio.sleep(_BETWEEN_LOOKS_S)
     found = await asyncio.gather(*(_describe(connection, group) for group in groups))

