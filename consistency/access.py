@@ -80,7 +80,6 @@ class PinnedAccess:
         try:
             await self.connection.execute(node, easy)
         except ReplicaError as error:
-            self.connection.drop(node)
             msg = f"{node}: connected but silent: it does not even answer a read of system.local"
             self._leave_alone(node, msg)
             raise ReplicaUnavailable(msg) from error

@@ -238,12 +238,6 @@ class Connection:
             ]
         return list(dict.fromkeys(told))
 
-    def drop(self, node: Node) -> None:
-        """Close the channel to a node that does not answer on it: the next request dials anew."""
-        channel = self._channels.pop(node.host_id, None)
-        if channel is not None:
-            channel.close()
-
     async def execute(self, node: Node, statement: Statement) -> Page:
         """Run one statement with `node` as its coordinator and return its page undecoded."""
         page_rows = min(statement.page_size, self._most_rows)

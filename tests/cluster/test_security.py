@@ -6,13 +6,10 @@ import json
 import os
 import pty
 import re
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +18,7 @@ from consistency.findings import read_findings
 from consistency.reading import Route
 from tests.support.certificates import Authority
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster
+from tests.support.forwarder import Forwarder
 from tests.support.processes import Checker
 from tests.unit.test_hooks import Receiver
 
@@ -161,8 +159,8 @@ def test_tls_wants_the_name_that_it_connects_to(shop: RunningCluster, authority:
     environ = shop.environ() | {"CONSISTENCY_TLS_CA_FILE": str(authority.ca_file)}
     base, _, _ = shop.hosts[0].rpartition(".")
     elsewhere = f"{base}.9"
-    with forwarded(elsewhere, shop.points[0]) as port:
-        other = environ | {"CONSISTENCY_HOSTS": f"{elsewhere}:{port}"}
+    with Forwarder(elsewhere, lambda _: shop.points[0]) as balancer:
+        other = environ | {"CONSISTENCY_HOSTS": f"{elsewhere}:{balancer.place[1]}"}
         refused = run("audit", "shop", environ=other)
         assert refused.returncode == 4, refused.stdout + refused.stderr
         (line,) = refused.stderr.strip().splitlines()
@@ -175,32 +173,6 @@ def test_tls_wants_the_name_that_it_connects_to(shop: RunningCluster, authority:
     assert right.returncode == 0, right.stderr
     assert right.stderr.count("warning: TLS") == 1
     assert "WeakTlsWarning" not in right.stderr
-
-
-@contextmanager
-def forwarded(address: str, target: tuple[str, int]) -> Iterator[int]:
-    """Forward every connection to a port of `address` to a node, as a load balancer does."""
-    with socket.create_server((address, 0)) as listener:
-
-        def pump(source: socket.socket, sink: socket.socket) -> None:
-            with suppress(OSError):
-                while chunk := source.recv(65_536):
-                    sink.sendall(chunk)
-            for end in (source, sink):
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    ours, _ = listener.accept()
-                    theirs = socket.create_connection(target)
-                    for ends in ((ours, theirs), (theirs, ours)):
-                        threading.Thread(target=pump, args=ends, daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_nodes_that_ask_for_a_client_certificate(authority: Authority, tmp_path: Path) -> None:

@@ -40,11 +40,6 @@ class Moody:
         self._probe = probe
         self.reads = 0
         self.probes = 0
-        self.dropped = 0
-
-    def drop(self, node: Node) -> None:
-        """Forget the connection."""
-        self.dropped += 1
 
     async def execute(self, node: Node, statement: Statement) -> Page:
         """Answer or fail."""
@@ -119,7 +114,7 @@ def test_a_slow_node_is_told_from_a_silent_one() -> None:
     assert not silent.answers(NODE)
     with pytest.raises(ReplicaUnavailable, match="a moment ago"):
         asyncio.run(silent.ask(NODE, READ))
-    assert (moody.reads, moody.probes, moody.dropped) == (1, 1, 1)
+    assert (moody.reads, moody.probes) == (1, 1)
 
 
 def test_a_node_that_was_away_is_asked_again_when_its_time_is_over() -> None:
