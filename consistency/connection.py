@@ -50,6 +50,8 @@ class Connection:
         self._failed: dict[str, _Failed] = {}
         self._dialling: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._most_rows = _MOST_ROWS
+        self._protocols: set[int] = set()
+        self._asked_to_log_in = False
 
     @classmethod
     async def open(cls, settings: ConnectionSettings) -> Connection:
@@ -85,6 +87,9 @@ class Connection:
         else:
             self._channels[channel.host_id] = channel
         self._failed.pop(channel.host_id, None)
+        # Both outlast the connection: a node that was lost may have no channel when somebody asks.
+        self._protocols.add(channel.protocol_version)
+        self._asked_to_log_in |= channel.logged_in
         if channel.place not in self._places[channel.host_id]:
             self._places[channel.host_id].append(channel.place)
 
@@ -101,12 +106,12 @@ class Connection:
     @property
     def protocol_version(self) -> int:
         """The oldest native protocol spoken with any node; `now_in_seconds` needs 5."""
-        return min(channel.protocol_version for channel in self._channels.values())
+        return min(self._protocols)
 
     @property
     def username(self) -> str | None:
         """The role logged in with, empty where a provider does not say; None where the servers ask for no login."""
-        if not any(channel.logged_in for channel in self._channels.values()):
+        if not self._asked_to_log_in:
             return None
         return self._dialer.username
 

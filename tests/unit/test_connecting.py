@@ -60,7 +60,9 @@ def test_the_role_of_a_login_is_what_is_known_of_it() -> None:
     def role(settings: ConnectionSettings, *, asked: bool = True) -> str | None:
         dialer = Dialer(settings)
         connection = Connection(dialer)
-        connection._channels["host"] = SimpleNamespace(logged_in=asked)  # type: ignore[assignment]
+        line = SimpleNamespace(host_id="host", place=("h", 1), usable=True, logged_in=asked, protocol_version=5)
+        connection._keep(line)  # type: ignore[arg-type]
+        connection._channels.clear()  # lost since
         try:
             return connection.username
         finally:
