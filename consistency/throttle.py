@@ -12,12 +12,12 @@ import math
 import statistics
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from consistency.errors import ReplicaError, ReplicaUnavailable
+from consistency.errors import ReplicaError, ReplicaTimeout, ReplicaUnavailable
 from consistency.reader import Clock
 from consistency.ring import Node
 
@@ -111,6 +111,8 @@ class _Place:
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     usual: float | None = None
     per_second: float | None = None
+    silent: bool = False
+    """Whether it did not even answer the last small read: it serves nobody then, and there is nothing to spare."""
 
 
 class Throttle:
@@ -140,9 +142,12 @@ class Throttle:
     @asynccontextmanager
     async def _timed(self, place: _Place) -> AsyncGenerator[Turn, None]:
         alone = await self._admitted(place)
-        turn, started = Turn(), self._clock.monotonic()
+        turn, started, worked = Turn(), self._clock.monotonic(), True
         try:
             yield turn
+        except ReplicaUnavailable:
+            worked = False
+            raise
         finally:
             now = self._clock.monotonic()
             small_s = statistics.median(place.recent) if place.recent else 0.0
@@ -150,7 +155,8 @@ class Throttle:
             if alone:
                 place.taken = False
                 by_rate = started + turn.rows / self._options.rate if self._options.rate else now
-                place.free_at = max(now + self._rest(place, turn), by_rate)
+                # A node that is gone did nothing for us: a rest would only keep others from finding that out.
+                place.free_at = max(now + self._rest(place, turn), by_rate) if worked else now
 
     def _rest(self, place: _Place, turn: Turn) -> float:
         """Return how many seconds a node rests; one answer that took very long was not all our doing."""
@@ -191,7 +197,7 @@ class Throttle:
         """Whether somebody works with the cluster; until that is known, it is taken for so."""
         if self._options.guard is None:
             return False
-        seen = [place.per_second for place in self._places.values()]
+        seen = [place.per_second for place in self._places.values() if not place.silent]
         return None in seen or sum(s for s in seen if s is not None) > _TRAFFIC_PER_S * len(seen)
 
     async def watch(self) -> None:
@@ -208,9 +214,14 @@ class Throttle:
         place = self._places[node]
         while True:
             await self._until_asked()
-            # A node that does not answer is found out by whoever asks it next.
-            with suppress(ReplicaError):
+            try:
                 place.recent.append(await self._watched.small_read(node))
+            except (ReplicaTimeout, ReplicaUnavailable):
+                place.silent = True
+            except ReplicaError:
+                place.silent = False
+            else:
+                place.silent = False
             if len(place.recent) == _RECENT:
                 _adapt(place, guard, self._options.share)
             await self._clock.sleep(_LOOK_EVERY_S if self.crowded else _GLANCE_EVERY_S)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from consistency.errors import ReplicaError, ReplicaForbidden
+from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaTimeout, ReplicaUnavailable
 from consistency.plan import LEAF_ROWS, leaf_rows_at
 from consistency.ring import Node
 from consistency.throttle import Politeness, Requests, Throttle
@@ -29,14 +30,22 @@ class Watched:
         self.offset = 0
         self.ours = 0
         self.refusal: ReplicaError | None = None
+        self.frozen: Node | None = None
         self.looks = 0
 
     async def small_read(self, node: Node) -> float:
         self.looks += 1
+        await self._freeze(node)
         await asyncio.sleep(self.seconds)
         return self.seconds
 
+    async def _freeze(self, node: Node) -> None:
+        if node == self.frozen:
+            await asyncio.sleep(5.0)
+            raise ReplicaTimeout(f"{node}: no answer in time")
+
     async def requests(self, node: Node) -> Requests:
+        await self._freeze(node)
         if self.refusal:
             raise self.refusal
         answered = self.offset + int(self._loop.now * self.per_second)
@@ -196,6 +205,44 @@ def test_where_the_traffic_cannot_be_seen_somebody_is_taken_to_work() -> None:
         return await work(throttle, 0.02)
 
     assert told(story) == pytest.approx(20 * 0.02 + 19 * 0.019 * 97 / 3)
+
+
+def test_a_frozen_node_is_not_taken_for_a_crowd() -> None:
+    """Nobody is served by a node that answers nothing: the others are read at full speed beside it."""
+
+    async def story(throttle: Throttle, watched: Watched) -> float:
+        watched.frozen = NODES[2]
+        await asyncio.sleep(8.0)
+        return await work(throttle, 1.0)
+
+    assert told(story) == pytest.approx(5.0)
+
+
+def test_a_node_that_was_slow_to_count_is_taken_to_be_at_work() -> None:
+    """One that answers a small read and does not say how much others ask of it may be asked much."""
+
+    async def story(throttle: Throttle, watched: Watched) -> float:
+        watched.refusal = ReplicaTimeout("n: no answer in time")
+        await asyncio.sleep(2.0)
+        return await work(throttle, 1.0, turns=2)
+
+    assert told(story) > 4.0
+
+
+def test_who_finds_a_node_gone_does_not_make_the_next_one_wait() -> None:
+    """A request that found nobody after eight seconds did not burden the node; one that timed out may have."""
+
+    async def story(throttle: Throttle, error: ReplicaError) -> float:
+        started = asyncio.get_running_loop().time()
+        for _ in range(2):
+            with suppress(ReplicaError):
+                async with throttle.turn(NODES[0]):
+                    await asyncio.sleep(8.0)
+                    raise error
+        return asyncio.get_running_loop().time() - started
+
+    assert told(lambda throttle, _: story(throttle, ReplicaUnavailable("n: gone")), per_second=50) == pytest.approx(16.0)
+    assert told(lambda throttle, _: story(throttle, ReplicaTimeout("n: late")), per_second=50) > 30.0
 
 
 @pytest.mark.parametrize("guard", [None, 1.3])
