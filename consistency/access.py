@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -27,6 +28,9 @@ from consistency.wire import ALL, LOCAL_ONE, NODE_LOCAL, ONE, Page, Statement
 
 _TRACE_POLLS = 60
 _LOCAL_ATTEMPTS = 40
+_SMALL_READS = 50
+_SNITCH_UPDATES_S = 0.15
+"""The servers' dynamic_snitch_update_interval, 100 ms, and half as much again."""
 _NO_ANSWER = "did not answer a moment ago: "
 
 
@@ -99,9 +103,22 @@ class PinnedAccess:
             turn.idle_s += time.monotonic() - answered
             if events is not None and proves_local(events, node.broadcast):
                 return page
-            await asyncio.sleep(min(0.02 * (attempt + 1), 0.5))
+            await self._recommend_to_itself(node, attempt)
         msg = f"{node}: {_LOCAL_ATTEMPTS} reads in turn were not shown to be its own; allow NODE_LOCAL on the servers"
         raise NotProvenLocal(msg)
+
+    async def _recommend_to_itself(self, node: Node, attempt: int) -> None:
+        """Have a coordinator prefer its own replica, after it has preferred another one.
+
+        Its dynamic snitch compares the median times of recent reads, and a digest of many rows makes it look slow
+        to itself. Small reads of a table that only it can answer make it look as fast as it is: of 20 digests of a
+        table of 50,000 rows, 5 to 12 were its own at the first attempt, and 20 after 50 such reads.
+        """
+        small = Statement("SELECT key FROM system.local WHERE key = 'local'", timeout_s=self.limits.probe_timeout_s)
+        with suppress(ReplicaError):  # the next attempt finds out what is wrong
+            for _ in range(_SMALL_READS):
+                await self.connection.execute(node, small)
+        await asyncio.sleep(_SNITCH_UPDATES_S + min(0.02 * attempt, 0.5))
 
     async def _trace(self, node: Node, trace_id: bytes | None) -> list[TraceEvent] | None:
         """Return a finished trace's events, or None where it did not finish in time.

@@ -117,6 +117,8 @@ MUTANTS = (
     Mutant("locality: no trace is needed", "consistency/access.py",
            "if events is not None and proves_local(events, node.broadcast):", "if True:",
            "tests/unit/test_locality.py"),
+    Mutant("traced: a replica that looks slow to itself is left to", "consistency/access.py",
+           "for _ in range(_SMALL_READS):", "for _ in range(0):", "tests/unit/test_locality.py"),
     Mutant("traced: rows are asked for by key", "consistency/bytoken.py",
            "        text = cql.select_rows_at(reading, token_of(partition))\n"
            "        most = max(MOST_PAGES, len(left))\n"

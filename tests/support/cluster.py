@@ -85,6 +85,8 @@ class RunningCluster:
                 token_metadata_enabled=False,
             )
             self._session = self._cluster.connect()
+            # A guardrail on pages binds the first user too, until a node knows that it is a superuser.
+            self._session.default_fetch_size = 1000
         return self._session
 
     def close(self) -> None:

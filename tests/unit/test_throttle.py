@@ -241,7 +241,9 @@ def test_who_finds_a_node_gone_does_not_make_the_next_one_wait() -> None:
                     raise error
         return asyncio.get_running_loop().time() - started
 
-    assert told(lambda throttle, _: story(throttle, ReplicaUnavailable("n: gone")), per_second=50) == pytest.approx(16.0)
+    assert told(lambda throttle, _: story(throttle, ReplicaUnavailable("n: gone")), per_second=50) == pytest.approx(
+        16.0
+    )
     assert told(lambda throttle, _: story(throttle, ReplicaTimeout("n: late")), per_second=50) > 30.0
 
 
