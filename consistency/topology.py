@@ -20,6 +20,8 @@ from consistency.wire import INT, Statement
 
 _TIMEOUT_S = 10.0
 """For a few rows that the node itself holds: one that takes longer is silent, and goes without a say."""
+_AGAIN_S = 3.0
+"""For a node that did not answer the last time either."""
 _LOOKS = 3
 _BETWEEN_LOOKS_S = 0.7
 """Nodes learn of a change one after the other: what they disagree on is looked at again before it is believed."""
@@ -42,6 +44,7 @@ class Describer:
         self._claims: dict[RawRow, Claim] = {}
         self._members: tuple[str, ...] = ()
         self._cluster = ""
+        self._silent: frozenset[str] = frozenset()
         self._lasting: frozenset[Doubt] = frozenset()
         """What was doubted after every look of the last time: that is not waited for again."""
 
@@ -79,6 +82,7 @@ class Describer:
             self._leave_others_out(views, silences)
             self._hear(views.values())
             asking = _named(views, silences)
+        self._silent = frozenset(silences)
         if not views:
             msg = f"no node would describe the ring: {next(iter(silences.values()), 'none answers')}"
             raise TopologyError(msg)
@@ -125,7 +129,8 @@ class Describer:
         )
 
     async def _rows(self, node: Node, cql: str) -> list[RawRow]:
-        statement = Statement(cql, page_size=_PAGE_ROWS, timeout_s=_TIMEOUT_S)
+        patience_s = _AGAIN_S if node.host_id in self._silent else _TIMEOUT_S
+        statement = Statement(cql, page_size=_PAGE_ROWS, timeout_s=patience_s)
         rows: list[RawRow] = []
         while True:
             page = await self._connection.execute(node, statement)

@@ -42,7 +42,8 @@ class Watched:
     async def _freeze(self, node: Node) -> None:
         if node == self.frozen:
             await asyncio.sleep(5.0)
-            raise ReplicaTimeout(f"{node}: no answer in time")
+            msg = f"{node}: no answer in time"
+            raise ReplicaTimeout(msg)
 
     async def requests(self, node: Node) -> Requests:
         await self._freeze(node)
