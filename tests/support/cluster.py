@@ -145,7 +145,7 @@ class RunningCluster:
         return self.session.execute(statement, values, host=self._host(n))
 
     def _host(self, n: int) -> Any:
-        for _ in range(100):
+        for _ in range(600):
             host = self._reachable().get(self.points[n - 1])
             if host is not None:
                 return host
