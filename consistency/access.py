@@ -27,7 +27,8 @@ from consistency.throttle import Politeness, Turn
 from consistency.wire import ALL, LOCAL_ONE, NODE_LOCAL, ONE, Page, Statement
 
 _TRACE_POLLS = 60
-_LOCAL_ATTEMPTS = 40
+_LOCAL_ATTEMPTS, _AFTER_NONE = 12, 3
+"""So many reads to prove one answer, and so many where the last one of the node could not be proven."""
 _SMALL_READS = 50
 _SNITCH_UPDATES_S = 0.15
 """The servers' dynamic_snitch_update_interval, 100 ms, and half as much again."""
@@ -64,6 +65,7 @@ class PinnedAccess:
         self.traces = TracesLeft()
         self._localities = localities
         self._left_alone: dict[Node, tuple[float, str]] = {}
+        self._unproven: set[Node] = set()
 
     def locality(self, node: Node) -> Locality:
         """Say how answers of this node are known to be its own."""
@@ -95,16 +97,19 @@ class PinnedAccess:
         return await self._proven(node, replace(statement, consistency=LOCAL_ONE, trace=True), turn or Turn())
 
     async def _proven(self, node: Node, statement: Statement, turn: Turn) -> Page:
-        for attempt in range(_LOCAL_ATTEMPTS):
+        attempts = _AFTER_NONE if node in self._unproven else _LOCAL_ATTEMPTS
+        for attempt in range(attempts):
             self.traces.add(statement)
             page = await self.retrying(node, statement)
             answered = time.monotonic()
             events = await self._trace(node, page.trace_id)
             turn.idle_s += time.monotonic() - answered
             if events is not None and proves_local(events, node.broadcast):
+                self._unproven.discard(node)
                 return page
             await self._recommend_to_itself(node, attempt)
-        msg = f"{node}: {_LOCAL_ATTEMPTS} reads in turn were not shown to be its own; allow NODE_LOCAL on the servers"
+        self._unproven.add(node)
+        msg = f"{node}: {attempts} reads in turn were not shown to be its own; allow NODE_LOCAL on the servers"
         raise NotProvenLocal(msg)
 
     async def _recommend_to_itself(self, node: Node, attempt: int) -> None:

@@ -90,7 +90,11 @@ class Changes:
 
     def of_table(self, table: Table) -> str:
         """Say why nothing that was read of a table can be believed; empty where it can."""
-        return self._unread or self._altered.get(table.full_name, "")
+        return self._unread or self.altered(table)
+
+    def altered(self, table: Table) -> str:
+        """Say how a table or its replication changed since the run began; empty where nobody saw it change."""
+        return self._altered.get(table.full_name, "")
 
     def moved(self, table: Table) -> tuple[TokenRange, ...]:
         """Return the ranges whose replicas are others than when the run began, or were meanwhile."""

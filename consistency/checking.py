@@ -246,8 +246,11 @@ class _Run:
             await asyncio.wait_for(self._last_look(), limit_s)
         for scan in self._scans.values():
             table = scan.task.reading.table
-            if reason := self._changes.of_table(table):
-                scan.invalidate(reason)
+            if altered := self._changes.altered(table):
+                # Why reads of it failed meanwhile: a node that is a replica no more, for one, cannot answer for itself.
+                scan.invalidate(altered, instead=True)
+            elif reason := self._changes.of_table(table):
+                scan.invalidate(reason, instead=False)
             elif scan.ledger is not None:
                 scan.ledger.fail_within(self._changes.moved(table), RING_CHANGED)
 

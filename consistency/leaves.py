@@ -156,16 +156,17 @@ class Ledger:
             if node in result.errors:
                 self.failures[result.leaf, node] = str(result.errors[node])
 
-    def fail(self, leaf: Leaf, reason: str) -> None:
-        """Say that a leaf's rows could not be compared after all, on any replica."""
+    def fail(self, leaf: Leaf, reason: str, *, instead: bool = False) -> None:
+        """Say that a leaf's rows could not be compared after all, on any replica; `instead` of what was said before."""
         for node in leaf.replicas:
-            self.failures.setdefault((leaf, node), reason)
+            if instead or (leaf, node) not in self.failures:
+                self.failures[leaf, node] = reason
 
     def fail_within(self, ranges: Sequence[TokenRange], reason: str) -> None:
-        """Say so of every leaf that has a token in some ranges."""
+        """Say so of every leaf that has a token in some ranges, also of those that failed: this is why they did."""
         for leaf in self.plan.leaves:
             if any(leaf.token_range.overlaps(moved) for moved in ranges):
-                self.fail(leaf, reason)
+                self.fail(leaf, reason, instead=True)
 
     def mark_divergent(self, token: int, behind: Iterable[str] = ()) -> None:
         """Say that a row at this token differs, and which replicas are behind in it."""

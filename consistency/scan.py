@@ -197,11 +197,11 @@ class Scan:
         """Whether a leaf holds a write time that lies in the future now."""
         return (result.newest_us or 0) > self.clock.server_time().future_us(self.options.max_skew_s)
 
-    def invalidate(self, reason: str) -> None:
-        """Say that nothing of this scan can be believed."""
+    def invalidate(self, reason: str, *, instead: bool) -> None:
+        """Say that nothing of this scan can be believed; `instead` of why some of its leaves failed before."""
         if self.ledger is not None:
             for leaf in self.ledger.plan.leaves:
-                self.ledger.fail(leaf, reason)
+                self.ledger.fail(leaf, reason, instead=instead)
 
     def fail_extra(self, node: Node, ranges: tuple[TokenRange, ...], reason: str) -> None:
         """Enter one further read that was planned and failed."""

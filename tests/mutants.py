@@ -119,6 +119,10 @@ MUTANTS = (
            "tests/unit/test_locality.py"),
     Mutant("traced: a replica that looks slow to itself is left to", "consistency/access.py",
            "for _ in range(_SMALL_READS):", "for _ in range(0):", "tests/unit/test_locality.py"),
+    Mutant("ring: what failed of a range that moved keeps its own reason", "consistency/leaves.py",
+           "self.fail(leaf, reason, instead=True)", "self.fail(leaf, reason)", "tests/unit/test_leaves.py"),
+    Mutant("traced: a node that could not be proven is asked as often again", "consistency/access.py",
+           "self._unproven.add(node)", "pass", "tests/unit/test_locality.py"),
     Mutant("traced: rows are asked for by key", "consistency/bytoken.py",
            "        text = cql.select_rows_at(reading, token_of(partition))\n"
            "        most = max(MOST_PAGES, len(left))\n"

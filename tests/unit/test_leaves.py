@@ -139,6 +139,17 @@ def test_a_later_result_replaces_an_earlier_one() -> None:
     assert (ledger.coverage.failed, ledger.coverage.completed) == (0, 3)
 
 
+def test_a_ring_change_is_why_a_leaf_failed_and_nothing_else_is() -> None:
+    """What a node said of its own trouble stays, unless the range went to another one meanwhile."""
+    ledger = Ledger(PLAN)
+    ledger.record(result_of(LEAVES[0], B))
+    ledger.fail(LEAVES[0], "the ring could not be read")
+    assert ledger.failures[LEAVES[0], B] == f"{B.name}: too slow"
+    assert ledger.failures[LEAVES[0], A] == "the ring could not be read"
+    ledger.fail_within([LEAVES[0].token_range], "the ring changed")
+    assert {ledger.failures[LEAVES[0], node] for node in NODES} == {"the ring changed"}
+
+
 def test_unread_ranges_that_touch_are_joined_by_reason() -> None:
     """A node that was down for the whole table is one line, not thousands."""
     ledger = Ledger(PLAN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import cast
@@ -141,3 +142,25 @@ def test_a_node_that_never_answers_for_itself_is_not_believed(monkeypatch: pytes
     access = PinnedAccess(cast("Connection", TwoFaced(-1)), {PINNED: Locality.TRACED}, ReadLimits())
     with pytest.raises(NotProvenLocal, match="NODE_LOCAL"):
         asyncio.run(access.ask(PINNED, Statement("SELECT v FROM k.t")))
+
+
+def test_a_node_that_could_not_be_proven_is_asked_less_often_until_it_is() -> None:
+    """One that is a replica no more is so for every range: 12 reads for the first one, then 3 for each."""
+    connection = TwoFaced(-1)
+    access = PinnedAccess(cast("Connection", connection), {PINNED: Locality.TRACED}, ReadLimits())
+
+    async def three() -> list[int]:
+        told = []
+        for _ in range(3):
+            before = connection.tries
+            with suppress(NotProvenLocal):
+                await access.ask(PINNED, Statement("SELECT v FROM k.t"))
+            told.append(connection.tries - before)
+            if len(told) == 2:
+                connection._honest_try = connection.tries + 1
+        before, connection._honest_try = connection.tries, -1
+        with suppress(NotProvenLocal):
+            await access.ask(PINNED, Statement("SELECT v FROM k.t"))
+        return [*told, connection.tries - before]
+
+    assert asyncio.run(three()) == [12, 3, 1, 12]
