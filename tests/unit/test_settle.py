@@ -11,6 +11,7 @@ from consistency import settle
 from consistency.join import Difference, RowName
 from consistency.reading import Capabilities, Depth, Reading
 from consistency.rowread import read_state
+from consistency.servertime import ServerTime
 from consistency.settle import MAX_ROUNDS, Outcome, Settled, Settler, Unsettled
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble
@@ -81,6 +82,27 @@ def test_a_young_row_that_one_replica_lacks_is_looked_at_twice() -> None:
     (outcome,) = settled(scenario)
     assert isinstance(outcome, Settled)
     assert 2 * WINDOW_S <= scenario.loop.now < 3 * WINDOW_S
+
+
+def test_a_row_that_all_agree_on_is_passed_on_with_the_instant_it_was_found_wrong_at() -> None:
+    """Reading it on every replica takes time; a later instant would judge it otherwise near a limit."""
+    scenario, outcomes = Scenario(), list[Outcome]()
+    scenario.apply(row(1, 1, v0=int_bytes(7)))
+    reading, then = Reading(scenario.table, Depth.CONTENT, Capabilities()), ServerTime.exactly(EPOCH_US - 1)
+
+    async def take(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+
+    async def main() -> None:
+        settler = Settler(scenario.cluster, scenario.clock, take, WINDOW_S)
+        state = await read_state(scenario.cluster, reading, NAME, scenario.nodes[0], EPOCH_S)
+        assert state is not None
+        await settler.put_agreed(reading, [(NAME, state)], scenario.nodes, then)
+
+    scenario.run(main)
+    (outcome,) = outcomes
+    assert isinstance(outcome, Settled)
+    assert outcome.when == then
 
 
 def test_a_write_that_arrives_within_the_window_is_dropped() -> None:
