@@ -14,8 +14,9 @@ from enum import Enum
 from consistency.reconcile import Rule as Why
 from consistency.reconcile import contests
 from consistency.ring import Node
-from repair.atoms import Atom, AtomName, atoms
+from repair.atoms import Atom, AtomName, atoms, winners
 from repair.evidence import Evidence
+from repair.permitted import merging, writing
 from repair.policy import Policy, Require, Zombies
 
 
@@ -103,6 +104,8 @@ class Decision:
     at_all: bool = True
     """Whether a write through a coordinator is at ALL; at QUORUM where a replica is down."""
     suspects: frozenset[AtomName] = frozenset()
+    refused: str = ""
+    """Which rule of which server forbids the action for now; empty where none does."""
 
     @property
     def done(self) -> bool:
@@ -238,7 +241,15 @@ def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
         return Decision(
             Rule.ZOMBIE, sentence="its write time or cell cannot be named in CQL: delete it yourself", suspects=suspects
         )
-    return Decision(Rule.ZOMBIE, Action.PURGE, Action.PURGE.sentence, suspects=suspects)
+    times = [a.writetime for a in suspected(evidence, suspects).values() if a.writetime is not None]
+    way = writing(evidence, times, at_all=True)
+    return Decision(Rule.ZOMBIE, Action.PURGE, Action.PURGE.sentence, way.at_all, suspects, way.refused)
+
+
+def suspected(evidence: Evidence, suspects: Collection[AtomName]) -> dict[AtomName, Atom]:
+    """Return the newest version of each suspect."""
+    copies = {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
+    return {name: atom for name, atom in winners(dict(copies.items())).items() if name in suspects}
 
 
 def whole_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
@@ -252,11 +263,27 @@ def whole_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
 def _act(evidence: Evidence, rule: Rule) -> Decision:
     """Prefer the servers' own merge, which knows the tombstones; else write cells back; else leave it."""
     # With a replica that was not read, the servers might merge that one too, and what it alone holds.
-    if evidence.table.read_repair == "BLOCKING" and not evidence.unread:
+    mergeable = evidence.table.read_repair == "BLOCKING" and not evidence.unread
+    way = merging(evidence)
+    if mergeable and not way.refused:
         return Decision(rule, Action.RECONCILE, rule.sentence)
     if can_write_back(evidence):
-        return Decision(rule, Action.WRITE_BACK, rule.sentence, not evidence.unread)
+        write = writing(evidence, _lacking_times(evidence), at_all=not evidence.unread)
+        return Decision(rule, Action.WRITE_BACK, rule.sentence, write.at_all, refused=write.refused)
+    if mergeable:
+        return Decision(rule, Action.RECONCILE, rule.sentence, refused=way.refused)
     return _left(Rule.OUT_OF_REACH)
+
+
+def _lacking_times(evidence: Evidence) -> list[int]:
+    """Return the write times of the winning cells that some replica lacks."""
+    held = [atoms(evidence.columns, state) for state in evidence.states.values()]
+    won = winners(dict(enumerate(held)))
+    return [
+        atom.writetime
+        for name, atom in won.items()
+        if atom.writetime is not None and any(copy.get(name) != atom for copy in held)
+    ]
 
 
 def can_write_back(evidence: Evidence) -> bool:

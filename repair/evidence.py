@@ -16,10 +16,11 @@ from typing import Any
 
 from consistency.driver import murmur3
 from consistency.errors import UsageError
+from consistency.guardrails import Guardrails
 from consistency.join import RowName
 from consistency.ownership import DISPUTED, disputed_ranges, lies_in
 from consistency.reader import Clock, ClusterReader
-from consistency.reading import Cell, CellColumn, Depth, Reading, RowState, Times
+from consistency.reading import Cell, CellColumn, Depth, Locality, Reading, RowState, Times
 from consistency.ring import Node, Replication, Ring
 from consistency.rowread import read_states
 from consistency.schema import Keyspace, Table
@@ -60,6 +61,10 @@ class Evidence:
     unread: Mapping[Node, str] = field(default_factory=dict)
     when: ServerTime = field(default_factory=lambda: ServerTime.exactly(0))
     """The one instant at which it was read and is decided about."""
+    guarded: Mapping[Node, Guardrails] = field(default_factory=dict)
+    """What the nodes, as coordinators, forbid our role."""
+    alone: bool = True
+    """Whether each replica that was read can be written to by itself (NODE_LOCAL)."""
 
     @property
     def now_us(self) -> int:
@@ -120,6 +125,7 @@ class EvidenceReader:
         self.ring = ring
         self._schema = schema
         self._disputed: dict[Replication, tuple[TokenRange, ...]] = {}
+        self._guarded: dict[str, asyncio.Task[Mapping[Node, Guardrails]]] = {}
 
     @classmethod
     async def open(cls, reader: ClusterReader, clock: Clock) -> EvidenceReader:
@@ -191,6 +197,7 @@ class EvidenceReader:
         if disputed:
             return [Evidence(reading, name, owners, {}, dict.fromkeys(owners, DISPUTED), when) for name in names]
         read = await read_states(self._reader, reading, names, owners, when.expiry_s)
+        guarded = await self._guardrails(table)
         return [
             Evidence(
                 reading,
@@ -199,9 +206,17 @@ class EvidenceReader:
                 states,
                 {node: reason.removeprefix(f"{node}: ") for node, reason in unread.items()},
                 when,
+                guarded,
+                all(self._reader.locality(node) is Locality.NODE_LOCAL for node in states),
             )
             for name, (states, unread) in zip(names, read, strict=True)
         ]
+
+    async def _guardrails(self, table: Table) -> Mapping[Node, Guardrails]:
+        """Ask once a table: the servers are not asked before every row what they forbid."""
+        if table.full_name not in self._guarded:
+            self._guarded[table.full_name] = asyncio.ensure_future(self._reader.guardrails(table))
+        return await asyncio.shield(self._guarded[table.full_name])
 
 
 def row_name(table: Table, ref: RowRef) -> RowName:
