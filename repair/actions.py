@@ -10,7 +10,7 @@ from consistency.guardrails import Refusal
 from consistency.reader import ReplicaReader
 from consistency.reading import Locality
 from consistency.ring import Node
-from repair.atoms import Atom, AtomName, atoms, winners
+from repair.atoms import Atom, AtomName, winners
 from repair.decide import Action, Decision, suspected, whole_row
 from repair.evidence import Evidence
 from repair.journal import Fate
@@ -71,8 +71,8 @@ class Actor:
     async def _write_back(self, doing: _Doing, again: ReadAgain) -> None:
         """Write to each replica all that it lacks, in one statement: no reader sees a part of it."""
         evidence = doing.evidence
-        copies = _copies(evidence)
-        won = winners(dict(copies.items()))
+        copies = evidence.copies
+        won = winners(copies)
         lacking = {node: _lacking(held, won) for node, held in copies.items()}
         if not self._alone(lacking):
             lacking = {next(iter(copies)): {n: a for cells in lacking.values() for n, a in cells.items()}}
@@ -92,7 +92,7 @@ class Actor:
         A cell that was written to a replica and cannot be seen there is covered by a tombstone at least as new as
         the cell. Deleting it elsewhere at the cell's own write time takes away exactly what that tombstone covers.
         """
-        before, copies = doing.evidence, _copies(after)
+        before, copies = doing.evidence, after.copies
         hidden = False
         for node, held in copies.items():
             shadowed = {n: a for n, a in won.items() if n not in held and not _expired(a, after)}
@@ -138,7 +138,7 @@ class Actor:
         return decision.at_all or self._reader.locality(node) is Locality.NODE_LOCAL
 
     async def _purge(self, doing: _Doing) -> None:
-        evidence, copies = doing.evidence, _copies(doing.evidence)
+        evidence, copies = doing.evidence, doing.evidence.copies
         suspects = suspected(evidence, doing.decision.suspects)
         if whole_row(evidence, doing.decision.suspects):
             writes = [delete_row(evidence, _newest(suspects))]
@@ -174,10 +174,6 @@ def _times(cells: Mapping[AtomName, Atom]) -> list[int]:
     return [atom.writetime for atom in cells.values() if atom.writetime is not None]
 
 
-def _copies(evidence: Evidence) -> Copies:
-    return {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
-
-
 def _cell_deletes(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Write]:
     return [
         delete_cell(evidence, evidence.columns[place], path, atom.writetime)
@@ -199,7 +195,7 @@ def _lives_bare(before: Evidence, after: Evidence, won: Mapping[AtomName, Atom])
 def _is_bare(evidence: Evidence, node: Node) -> bool:
     """Whether a replica shows the row's key and nothing else."""
     state = evidence.states[node]
-    return state is not None and not atoms(evidence.columns, state)
+    return state is not None and not evidence.copies[node]
 
 
 def _expired(atom: Atom, evidence: Evidence) -> bool:

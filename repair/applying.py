@@ -309,7 +309,7 @@ def _redo(row: PlannedRow, before: Copies, evidence: Evidence, decision: Decisio
     that no replica had is somebody else's write.
     """
     known = {item for state in before.values() for item in atoms(evidence.columns, state).items()}
-    present = {item for state in evidence.states.values() for item in atoms(evidence.columns, state).items()}
+    present = {item for held in evidence.copies.values() for item in held.items()}
     if present - known:
         return None, _CHANGED
     # A zombie that was to be restored is none any more once most replicas hold it again: what is left of that is done.
@@ -322,7 +322,7 @@ def _redo(row: PlannedRow, before: Copies, evidence: Evidence, decision: Decisio
 def is_merge(evidence: Evidence, before: Copies) -> bool:
     """Whether the copies show what the copies before merge to; what else all agree on is somebody else's write."""
     merged = winners({host: atoms(evidence.columns, state) for host, state in before.items()})
-    return all(state is not None and atoms(evidence.columns, state) == merged for state in evidence.states.values())
+    return all(state is not None and evidence.copies[node] == merged for node, state in evidence.states.items())
 
 
 def _otherwise(decision: Decision) -> str:

@@ -14,7 +14,7 @@ from enum import Enum
 from consistency.reconcile import Rule as Why
 from consistency.reconcile import contests
 from consistency.ring import Node
-from repair.atoms import Atom, AtomName, atoms, winners
+from repair.atoms import Atom, AtomName, winners
 from repair.evidence import Evidence
 from repair.permitted import merging, writing
 from repair.policy import Policy, Require, Zombies
@@ -194,12 +194,15 @@ def zombie_suspects(evidence: Evidence) -> frozenset[AtomName] | None:
 
     The empty set means a row that has nothing but its key: its age cannot be known.
     """
-    copies = {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
+    copies = evidence.copies
     purged_us = evidence.when.purged_us(evidence.table.gc_grace_seconds)
     found: set[AtomName] = set()
+    minorities: dict[tuple[Node, ...], bool] = {}
     for name in {name for held in copies.values() for name in held}:
-        holders = {node: held[name] for node, held in copies.items() if name in held}
-        if _is_minority(evidence, holders.keys()) and _old(list(holders.values()), purged_us):
+        holders = tuple(node for node, held in copies.items() if name in held)
+        if holders not in minorities:
+            minorities[holders] = _is_minority(evidence, holders)
+        if minorities[holders] and _old([copies[node][name] for node in holders], purged_us):
             found.add(name)
     if found:
         return frozenset(found)
@@ -231,7 +234,7 @@ def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
     """Purge only what a minority of all replicas holds, all of them read, and what can be named exactly."""
     if evidence.unread:
         return _left(Rule.ZOMBIE, "not purged: a replica that cannot be read may hold it too")
-    copies = [atoms(evidence.columns, state) for state in evidence.states.values()]
+    copies = evidence.copies.values()
     if any(2 * sum(name in held for held in copies) > len(evidence.owners) for name in suspects):
         return _left(Rule.ZOMBIE, "not purged: most replicas hold it")
     timeless = any(held[name].writetime is None for held in copies for name in suspects if name in held)
@@ -248,13 +251,13 @@ def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
 
 def suspected(evidence: Evidence, suspects: Collection[AtomName]) -> dict[AtomName, Atom]:
     """Return the newest version of each suspect."""
-    copies = {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
-    return {name: atom for name, atom in winners(dict(copies.items())).items() if name in suspects}
+    copies = evidence.copies
+    return {name: atom for name, atom in winners(copies).items() if name in suspects}
 
 
 def whole_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
     """Whether the suspects are all there is of a row that the other replicas lack."""
-    copies = {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
+    copies = evidence.copies
     everything = {name for held in copies.values() for name in held}
     lacking = any(state is None for state in evidence.states.values())
     return lacking and everything == set(suspects) and not evidence.name.static
@@ -277,13 +280,9 @@ def _act(evidence: Evidence, rule: Rule) -> Decision:
 
 def _lacking_times(evidence: Evidence) -> list[int]:
     """Return the write times of the winning cells that some replica lacks."""
-    held = [atoms(evidence.columns, state) for state in evidence.states.values()]
-    won = winners(dict(enumerate(held)))
-    return [
-        atom.writetime
-        for name, atom in won.items()
-        if atom.writetime is not None and any(copy.get(name) != atom for copy in held)
-    ]
+    won = winners(evidence.copies)
+    lacked = {atom for held in evidence.copies.values() for name, atom in won.items() if held.get(name) != atom}
+    return [atom.writetime for atom in lacked if atom.writetime is not None]
 
 
 def can_write_back(evidence: Evidence) -> bool:
@@ -293,7 +292,7 @@ def can_write_back(evidence: Evidence) -> bool:
         return False
     if any(c.column.masked for c in evidence.columns):
         return False  # what we read may be the mask, not the value
-    held = [atoms(evidence.columns, state) for state in evidence.states.values()]
+    held = list(evidence.copies.values())
     bare = any(state is not None and not cells for state, cells in zip(evidence.states.values(), held, strict=True))
     if bare and any(state is None for state in evidence.states.values()):
         return False  # a row of keys alone, where another replica has none: its write time is not to be had

@@ -12,6 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from consistency.driver import murmur3
@@ -26,7 +27,7 @@ from consistency.rowread import read_states
 from consistency.schema import Keyspace, Table
 from consistency.servertime import ServerTime
 from consistency.tokens import TokenRange
-from repair.atoms import respelled
+from repair.atoms import Atom, AtomName, atoms, respelled
 
 States = Mapping[Node, RowState | None]
 
@@ -50,7 +51,7 @@ class RowRef:
         return f"{self.keyspace}.{self.table}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
     """One row on all its owners at one instant; `unread` are owners that did not answer, with the reason."""
 
@@ -80,6 +81,12 @@ class Evidence:
     def columns(self) -> tuple[CellColumn, ...]:
         """The columns in the order of every state's cells."""
         return self.reading.statics if self.name.static else self.reading.regulars
+
+    @cached_property
+    def copies(self) -> Mapping[Node, Mapping[AtomName, Atom]]:
+        """Every live cell of each copy; a row of many thousand elements is taken apart once."""
+        apart = {state: atoms(self.columns, state) for state in set(self.states.values())}
+        return {node: apart[state] for node, state in self.states.items()}
 
     @property
     def quorum(self) -> int:

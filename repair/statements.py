@@ -90,12 +90,12 @@ def write_cells(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Writ
 
 _Unit = tuple[int, "int | None", int, Path, bytes]
 """Write time, expiry, the column's place, the element within it, the value."""
-_MOST_BYTES = 8 * 1024 * 1024
-"""Of one mutation: half of what a server takes by default (max_mutation_size)."""
+_MOST_BYTES = 12 * 1024 * 1024
+"""Of one mutation: what a server takes by default is a third more (max_mutation_size, and the size of a request)."""
 _MOST_MARKERS = 60_000
 """Values of one request: their number is sent in 16 bits."""
-_OF_A_CELL = 50
-"""Bytes that a cell takes in a mutation besides its path and value, at most."""
+_OF_A_CELL = 34
+"""Bytes that a cell takes in a mutation, or in a request, besides its path and value, at most."""
 
 
 def _parts(evidence: Evidence, units: Sequence[_Unit]) -> Iterator[list[_Unit]]:
@@ -104,10 +104,13 @@ def _parts(evidence: Evidence, units: Sequence[_Unit]) -> Iterator[list[_Unit]]:
     keys = len(_key_columns(evidence)) + 2
     for unit in units:
         takes = _OF_A_CELL + len(unit[3] or b"") + len(unit[4])
-        if part and (size + takes > _MOST_BYTES or markers + keys + 2 > _MOST_MARKERS):
+        if part and (size + takes > _MOST_BYTES or markers + keys + 1 > _MOST_MARKERS):
             yield part
             part, size, markers = [], 0, 0
-        markers += 2 if part and part[-1][:2] == unit[:2] else 2 + keys
+        if not part or part[-1][:2] != unit[:2]:
+            markers += keys + 1
+        elif part[-1][2] != unit[2] or evidence.columns[unit[2]].column.type.name == "udt":
+            markers += 1  # the elements of a set or map are one value
         part.append(unit)
         size += takes
     if part:
