@@ -148,6 +148,25 @@ def test_a_kill_between_the_write_and_its_proof_leaves_the_row_to_a_person() -> 
     played(stage, play)
 
 
+def test_what_a_killed_run_may_have_done_is_not_ours_to_undo() -> None:
+    """Killed after one of two replicas was written, or after somebody else wrote it: the resumed row proves nothing."""
+    stage = Stage(rows=1, table=UNREPAIRED)
+
+    async def play() -> None:
+        plan = await stage.plan()
+        journal = await stage.begun(plan)
+        key, clustering = stage.rows[0]
+        write = Write(key, clustering, YOUNG_US, (("v0", None, int_bytes(7)),), insert=True)
+        stage.cluster.apply(stage.table, write, [NODES[0]])
+        assert (await stage.apply(plan, journal)).results == {Result.VERIFIED: 1}
+        assert journal.record().entries[0].fate is Fate.UNKNOWN
+        held = stage.copies()
+        assert (await stage.undo(plan, journal)).results == {Result.NOT_UNDONE: 1}
+        assert stage.copies() == held
+
+    played(stage, play)
+
+
 def test_a_kill_before_the_write_leaves_nothing_to_undo() -> None:
     """Every replica holds what it held before: that is read, and said."""
     stage = Stage(rows=1)
