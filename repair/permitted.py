@@ -50,5 +50,10 @@ def _write_refused(rails: Guardrails, level: int, times: Sequence[int]) -> str:
 
 def _way(evidence: Evidence, refuses: Callable[[Guardrails], str], *, at_all: bool) -> Way:
     """Take the first replica that was read and does not refuse; else the first, with why it does."""
-    ways = [Way(node, at_all, refuses(evidence.guarded.get(node, NO_GUARDRAILS))) for node in evidence.states]
-    return next((way for way in ways if not way.refused), ways[0])
+    refusals = {}
+    for node in evidence.states:
+        refusals[node] = refuses(evidence.guarded.get(node, NO_GUARDRAILS))
+        if not refusals[node]:
+            return Way(node, at_all)
+    first = next(iter(refusals))
+    return Way(first, at_all, refusals[first])
