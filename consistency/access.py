@@ -190,7 +190,11 @@ class PinnedAccess:
             wait=wait_random_exponential(multiplier=0.2, max=3.0),
             reraise=True,
         )
-        page: Page = await attempts(attempt)
+        try:
+            page: Page = await attempts(attempt)
+        except ReplicaError as error:
+            error.repeated = attempts.statistics["attempt_number"] > 1
+            raise
         return page
 
 

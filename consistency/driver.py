@@ -152,8 +152,10 @@ class Channel:
 
     async def _message(self, statement: Statement, page_rows: int) -> Any:
         level, state = statement.consistency, statement.paging_state
-        if not statement.values:
-            return protocol.QueryMessage(statement.cql, level, fetch_size=page_rows, paging_state=state)
+        if not statement.values or statement.once:
+            message = protocol.QueryMessage(statement.cql, level, fetch_size=page_rows, paging_state=state)
+            message.query_params = list(statement.values) or None
+            return message
         prepared = await self._prepare(statement.cql, statement.timeout_s)
         return protocol.ExecuteMessage(
             prepared.query_id,

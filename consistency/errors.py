@@ -70,9 +70,13 @@ class LedgerError(ConsistencyError):
 
 
 class ReplicaError(ConsistencyError):
-    """One replica did not answer one question."""
+    """One replica did not answer one question.
+
+    `repeated`: it was asked before and failed, so what it was asked for may have been done all the same.
+    """
 
     exit_code = 3
+    repeated = False
 
 
 class ReplicaUnavailable(ReplicaError):

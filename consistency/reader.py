@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from consistency.guardrails import Guardrails
 from consistency.locality import TracesLeft
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Ring
@@ -110,6 +111,9 @@ class ClusterReader(ReplicaReader, Protocol):
 
     async def schema(self) -> dict[str, Keyspace]:
         """Read every keyspace."""
+
+    async def guardrails(self, table: Table) -> Mapping[Node, Guardrails]:
+        """Find out what each node, as a coordinator, forbids our role to do with a table's rows."""
 
     async def write_timeout_s(self) -> float | None:
         """Return how long a write may be under way on the most patient node; None where no node tells."""

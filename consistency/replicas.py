@@ -18,6 +18,7 @@ from consistency.bytoken import RowsByToken, paged_by_range
 from consistency.clock import SystemClock
 from consistency.connection import Connection
 from consistency.errors import ReplicaError, ReplicaTimeout, ReplicaUnavailable, TooMuchToScan
+from consistency.guardrails import Guardrails, read_guardrails
 from consistency.liveness import with_liveness
 from consistency.locality import TracesLeft
 from consistency.masks import sees_masked
@@ -98,6 +99,10 @@ class CqlReader:
     async def ring_now(self) -> Ring:
         """Ask all nodes anew."""
         return await self._describer.ring()
+
+    async def guardrails(self, table: Table) -> dict[Node, Guardrails]:
+        """Ask every node that is up."""
+        return await read_guardrails(self._connection, [node for node in self._ring.nodes if node.up], table)
 
     async def write_timeout_s(self) -> float | None:
         """Return how long a write may be under way on the most patient node; None where no node tells."""

@@ -27,7 +27,8 @@ class Statement:
     """One request to one node.
 
     `values` are serialized cells bound in order. `now_s` is the instant (seconds since the epoch) at which
-    TTLs are judged. `timeout_s` bounds the wait for the answer.
+    TTLs are judged. `timeout_s` bounds the wait for the answer. `once` is a text that is hardly met again: it is sent
+    with its values and not prepared, which would leave it in the servers' memory.
     """
 
     cql: str
@@ -38,6 +39,7 @@ class Statement:
     now_s: int | None = None
     trace: bool = False
     timeout_s: float = 30.0
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

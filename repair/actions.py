@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from consistency.errors import ReplicaError, ReplicaRefused
+from consistency.guardrails import Refusal
 from consistency.reader import ReplicaReader
 from consistency.reading import Locality
 from consistency.ring import Node
-from repair.atoms import Atom, AtomName, atoms, winners
-from repair.decide import Action, Decision, whole_row
+from repair.atoms import Atom, AtomName, winners
+from repair.decide import Action, Decision, suspected, whole_row
 from repair.evidence import Evidence
+from repair.journal import Fate
 from repair.merging import MergingReads
-from repair.statements import Write, delete_cell, delete_row, write_cell, write_marker
+from repair.permitted import merging, through_coordinator
+from repair.statements import Write, batches, delete_cell, delete_row, write_cells, write_marker
 from repair.writer import RowWriter
 
 ReadAgain = Callable[[], Awaitable[Evidence]]
 Copies = Mapping[Node, Mapping[AtomName, Atom]]
 _UNREAD = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """How acting on a row ended; `refusal` is what a server did not do."""
+
+    fate: Fate
+    refusal: Refusal | None = None
+
+
+@dataclass
+class _Doing:
+    """One row under way."""
+
+    decision: Decision
+    evidence: Evidence
+    fate: Fate = Fate.NONE
 
 
 class Actor:
@@ -27,65 +49,74 @@ class Actor:
         self._writer = writer
         self._merging = MergingReads(writer)
 
-    async def act(self, decision: Decision, evidence: Evidence, again: ReadAgain) -> None:
+    async def act(self, decision: Decision, evidence: Evidence, again: ReadAgain) -> Acted:
         """Do what was decided; `again` reads the row's evidence anew."""
-        if decision.action is Action.RECONCILE:
-            await self._merging.merge(_coordinator(evidence), evidence)
-        elif decision.action is Action.WRITE_BACK:
-            await self._write_back(decision, evidence, again)
-        elif decision.action is Action.PURGE:
-            await self._purge(decision, evidence)
+        doing = _Doing(decision, evidence)
+        try:
+            await self._act(doing, again)
+        except ReplicaError as error:
+            refusal = Refusal.of(error)
+            return Acted(doing.fate if refusal.certain else Fate.UNKNOWN, refusal)
+        return Acted(doing.fate)
 
-    async def _write_back(self, decision: Decision, evidence: Evidence, again: ReadAgain) -> None:
-        copies = _copies(evidence)
-        won = winners(dict(copies.items()))
-        for node, held in copies.items():
-            for name, atom in won.items():
-                if held.get(name) != atom:
-                    await self._put(decision, evidence, node, name, atom)
+    async def _act(self, doing: _Doing, again: ReadAgain) -> None:
+        if doing.decision.action is Action.RECONCILE:
+            await self._merging.merge(merging(doing.evidence).node, doing.evidence)
+            doing.fate = Fate.DONE
+        elif doing.decision.action is Action.WRITE_BACK:
+            await self._write_back(doing, again)
+        elif doing.decision.action is Action.PURGE:
+            await self._purge(doing)
+
+    async def _write_back(self, doing: _Doing, again: ReadAgain) -> None:
+        """Write to each replica all that it lacks, in one statement: no reader sees a part of it."""
+        evidence = doing.evidence
+        copies = evidence.copies
+        won = winners(copies)
+        lacking = {node: _lacking(held, won) for node, held in copies.items()}
+        if not self._alone(lacking):
+            lacking = {next(iter(copies)): {n: a for cells in lacking.values() for n, a in cells.items()}}
+        for node, cells in lacking.items():
+            for write in write_cells(evidence, cells):
+                await self._send(doing, node, write, _times(cells))
         after = await again()
-        if await self._propagate_deletes(decision, evidence, won, after):
-            await self._settle_row(decision, evidence, won, again)
+        if await self._propagate_deletes(doing, won, after):
+            await self._settle_row(doing, won, again)
 
-    async def _put(self, decision: Decision, evidence: Evidence, node: Node, name: AtomName, atom: Atom) -> None:
-        place, path = name
-        write = write_cell(evidence, evidence.columns[place], path, atom)
-        if write is not None:
-            await self._send(decision, node, write)
+    def _alone(self, nodes: Iterable[Node]) -> bool:
+        return all(self._reader.locality(node) is Locality.NODE_LOCAL for node in nodes)
 
-    async def _propagate_deletes(
-        self, decision: Decision, before: Evidence, won: Mapping[AtomName, Atom], after: Evidence
-    ) -> bool:
+    async def _propagate_deletes(self, doing: _Doing, won: Mapping[AtomName, Atom], after: Evidence) -> bool:
         """Delete what a replica's tombstones cover on the replicas that do not know of them; return whether any do.
 
         A cell that was written to a replica and cannot be seen there is covered by a tombstone at least as new as
         the cell. Deleting it elsewhere at the cell's own write time takes away exactly what that tombstone covers.
         """
-        copies = _copies(after)
+        before, copies = doing.evidence, after.copies
         hidden = False
         for node, held in copies.items():
             shadowed = {n: a for n, a in won.items() if n not in held and not _expired(a, after)}
             # A replica that was not read before was not written to either: what it lacks says nothing.
-            if not shadowed or node not in before.states or not self._acknowledged(decision, node):
+            if not shadowed or node not in before.states or not self._acknowledged(doing.decision, node):
                 continue
             hidden = True
             for other, theirs in copies.items():
                 same = {n: a for n, a in shadowed.items() if theirs.get(n) == a} if other != node else {}
+                writes = _cell_deletes(before, same)
                 if same and same == theirs and _lives_bare(before, after, won):
                     # Its last cells go: the row that others show bare must not go with them, not even for a moment.
-                    await self._send(decision, other, write_marker(before, _newest(same)))
-                for write in _cell_deletes(before, same):
-                    await self._send(decision, other, write)
+                    writes = [write_marker(before, _newest(same)), *writes]
+                for write in batches(writes):
+                    await self._send(doing, other, write, _times(same))
         return hidden
 
-    async def _settle_row(
-        self, decision: Decision, before: Evidence, won: Mapping[AtomName, Atom], again: ReadAgain
-    ) -> None:
+    async def _settle_row(self, doing: _Doing, won: Mapping[AtomName, Atom], again: ReadAgain) -> None:
         """Where some replicas show the bare row by now and others none, find out whether the row itself was deleted.
 
         A row marker is written to those that show none, at the newest cell's write time. Where it does not show
         either, the row was deleted there at that time or later, and is deleted where it is bare; else it lives on.
         """
+        before = doing.evidence
         newest = max((a.writetime for a in won.values() if a.writetime is not None), default=None)
         now = await again()
         bare = [node for node in now.states if _is_bare(now, node)]
@@ -95,43 +126,52 @@ class Actor:
         if any(atom.expires is not None for atom in won.values()):
             return  # the marker of the bare row may expire as well, and ours would not
         for node in absent:
-            await self._send(decision, node, write_marker(before, newest))
+            await self._send(doing, node, write_marker(before, newest), (newest,))
         now = await again()
         if any(now.states.get(node, _UNREAD) is None for node in absent):
             for node in now.states:
                 if _is_bare(now, node):
-                    await self._send(decision, node, delete_row(before, newest))
+                    await self._send(doing, node, delete_row(before, newest), (newest,))
 
     def _acknowledged(self, decision: Decision, node: Node) -> bool:
         """Whether this node itself took what was written: of a write at QUORUM it may simply not have it yet."""
         return decision.at_all or self._reader.locality(node) is Locality.NODE_LOCAL
 
-    async def _purge(self, decision: Decision, evidence: Evidence) -> None:
-        copies = _copies(evidence)
-        suspects = {n: a for n, a in winners(dict(copies.items())).items() if n in decision.suspects}
-        if whole_row(evidence, decision.suspects):
-            writes = [delete_row(evidence, max(a.writetime for a in suspects.values() if a.writetime is not None))]
+    async def _purge(self, doing: _Doing) -> None:
+        evidence, copies = doing.evidence, doing.evidence.copies
+        suspects = suspected(evidence, doing.decision.suspects)
+        if whole_row(evidence, doing.decision.suspects):
+            writes = [delete_row(evidence, _newest(suspects))]
         else:
-            writes = _cell_deletes(evidence, suspects)
-        for node, held in copies.items():
-            if any(name in held for name in suspects):
-                for write in writes:
-                    await self._send(decision, node, write)
+            writes = batches(_cell_deletes(evidence, suspects))
+        holders = [node for node, held in copies.items() if any(name in held for name in suspects)]
+        if not self._alone(holders):
+            holders = holders[:1]
+        for node in holders:
+            for write in writes:
+                await self._send(doing, node, write, _times(suspects))
 
-    async def _send(self, decision: Decision, node: Node, write: Write) -> None:
-        """Write to one replica alone where it allows that, else through it to all: older writes lose there."""
+    async def _send(self, doing: _Doing, node: Node, write: Write, times: Sequence[int]) -> None:
+        """Write to one replica alone where it allows that, else through it to all: older writes lose there.
+
+        A rule that a server does not hold against a batch is held against it here.
+        """
         if self._reader.locality(node) is Locality.NODE_LOCAL:
             await self._writer.on(node, write)
         else:
-            await self._writer.through(node, write, at_all=decision.at_all)
+            way = through_coordinator(doing.evidence, times)
+            if way.refused:
+                raise ReplicaRefused(way.refused)
+            await self._writer.through(way.node, write, at_all=doing.decision.at_all and way.at_all)
+        doing.fate = Fate.DONE
 
 
-def _coordinator(evidence: Evidence) -> Node:
-    return next(iter(evidence.states))
+def _lacking(held: Mapping[AtomName, Atom], won: Mapping[AtomName, Atom]) -> dict[AtomName, Atom]:
+    return {name: atom for name, atom in won.items() if held.get(name) != atom}
 
 
-def _copies(evidence: Evidence) -> Copies:
-    return {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
+def _times(cells: Mapping[AtomName, Atom]) -> list[int]:
+    return [atom.writetime for atom in cells.values() if atom.writetime is not None]
 
 
 def _cell_deletes(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Write]:
@@ -155,7 +195,7 @@ def _lives_bare(before: Evidence, after: Evidence, won: Mapping[AtomName, Atom])
 def _is_bare(evidence: Evidence, node: Node) -> bool:
     """Whether a replica shows the row's key and nothing else."""
     state = evidence.states[node]
-    return state is not None and not atoms(evidence.columns, state)
+    return state is not None and not evidence.copies[node]
 
 
 def _expired(atom: Atom, evidence: Evidence) -> bool:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from consistency.errors import ReplicaError
+from consistency.guardrails import Refusal
 from consistency.reader import Clock
-from repair.actions import Actor
+from repair.actions import Acted, Actor
 from repair.atoms import atoms, winners
 from repair.decide import Action, Decision, Rule, decide
 from repair.evidence import Evidence, EvidenceReader, state_digest
 from repair.guard import Guard
-from repair.journal import Copies, Entry, Journal, Result
-from repair.outcomes import Outcome, Tally, copies, failed, left_alone, settled, untouched
+from repair.journal import Copies, Entry, Fate, Journal, Outcome, Result
+from repair.outcomes import Tally, copies, failed, left_alone, proven, refused, settled, untouched
 from repair.pace import DEFAULT_RATE, Pace
 from repair.planfile import Plan, PlannedRow
 
@@ -41,8 +41,9 @@ class ApplyOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """A row that was not acted on after all: nothing of ours is there to be verified or undone."""
+    """A row that was not acted on after all: nothing of this attempt is there to be verified or undone."""
 
+    result: Result
     reason: str
 
 
@@ -77,12 +78,12 @@ class Applier:
         stop: asyncio.Event,
         progress: Callable[[Tally], None],
     ) -> Tally:
-        """Bring every row of the plan that has no outcome to one; ends early, between rows, when `stop` is set."""
+        """Bring every row of the plan that is open to an outcome; ends early, between rows, when `stop` is set."""
         tally = Tally(len(self._plan.rows))
         for entry in entries.values():
-            if entry.result is not None:
+            if entry.result is not None and not entry.open:
                 tally.add(entry.result, entry.reason)
-        open_rows = [n for n in range(len(self._plan.rows)) if entries.get(n, Entry()).result is None]
+        open_rows = [n for n in range(len(self._plan.rows)) if entries.get(n, Entry()).open]
         batches = iter(self._batched(open_rows, most=_batch_size(options.rate)))
         work = _Work(entries, options, stop, Pace(self._clock, options.rate), asyncio.Semaphore(options.at_once))
 
@@ -140,7 +141,7 @@ class Applier:
             await self._guard.check()
             evidence = dict(zip(acting, await self._read(acting), strict=True))
             outcomes |= await self._act_and_verify(evidence, work, tally)
-        return [(result, reason) for result, reason, _ in outcomes.values()]
+        return [(outcome.result, outcome.reason) for outcome in outcomes.values()]
 
     async def _read(self, numbers: Sequence[int]) -> list[Evidence]:
         return await self._evidence.read_many([self._plan.rows[number].ref for number in numbers])
@@ -149,33 +150,41 @@ class Applier:
         outcomes: dict[int, Outcome] = {}
         decided: dict[int, Decision] = {}
         for number, found in evidence.items():
-            entry = work.entries.get(number, Entry())
-            if found.agreed and not found.unread:
-                # After a kill the write may have been ours: undo then needs the copies as they are.
-                after = copies(found) if entry.before is not None and is_merge(found, entry.before) else None
-                outcomes[number] = (Result.VERIFIED, "the replicas agree", after)
-                continue
-            decision, refusal = self._still_right(self._plan.rows[number], entry, found)
-            if decision is None:
-                outcomes[number] = (Result.SKIPPED, refusal, None)
+            ended = self._looked_at(number, found, work.entries.get(number, Entry()))
+            if isinstance(ended, Decision):
+                decided[number] = ended
             else:
-                decided[number] = decision
-        fresh = [number for number in decided if work.entries.get(number, Entry()).before is None]
-        await asyncio.gather(*(self._journal.intent(number, copies(evidence[number])) for number in fresh))
+                outcomes[number] = ended
+        await asyncio.gather(*(self._journal.intent(number, copies(evidence[number])) for number in decided))
         await self._record(outcomes)
         few = _batch_size(work.options.rate)
         numbers = list(decided)
         for some in (numbers[at : at + few] for at in range(0, len(numbers), few)):
             done = await self._acted(some, decided, evidence, work, tally)
-            ended: dict[int, Outcome] = {
-                n: (Result.SKIPPED, refused.reason, None)
-                for n, refused in done.items()
-                if isinstance(refused, _Refused)
+            ended_now = {
+                n: _untouched(work.entries.get(n, Entry()), evidence[n], Outcome(r.result, r.reason))
+                for n, r in done.items()
+                if isinstance(r, _Refused)
             }
-            ended |= await self._verify(evidence, {n: text for n, text in done.items() if isinstance(text, str)})
-            await self._record(ended)
-            outcomes |= ended
+            acted = {n: each for n, each in done.items() if isinstance(each, Acted)}
+            for number, outcome in (await self._verify(evidence, acted)).items():
+                entry, before = work.entries.get(number, Entry()), copies(evidence[number])
+                fate = acted[number].fate if _known(entry, before) else Fate.UNKNOWN
+                ended_now[number] = proven(outcome, entry.pre_image or before, fate)
+            await self._record(ended_now)
+            outcomes |= ended_now
         return outcomes
+
+    def _looked_at(self, number: int, found: Evidence, entry: Entry) -> Decision | Outcome:
+        """Return what to do with a row, or what came of it where nothing is to be done, or may be."""
+        if found.agreed and not found.unread:
+            return _untouched(entry, found, Outcome(Result.VERIFIED, "the replicas agree"))
+        decision, refusal = self._still_right(self._plan.rows[number], entry, found)
+        if decision is None:
+            return _untouched(entry, found, Outcome(Result.SKIPPED, refusal))
+        if decision.refused:
+            return _untouched(entry, found, Outcome(Result.REFUSED, refused(Refusal(decision.refused))))
+        return decision
 
     async def _acted(
         self,
@@ -184,10 +193,10 @@ class Applier:
         evidence: Mapping[int, Evidence],
         work: _Work,
         tally: Tally,
-    ) -> dict[int, str | _Refused]:
-        """Act on some rows side by side; return what went wrong with each, empty where nothing did."""
+    ) -> dict[int, Acted | _Refused]:
+        """Act on some rows side by side; return how that ended for each."""
 
-        async def act(number: int) -> tuple[int, str | _Refused] | None:
+        async def act(number: int) -> tuple[int, Acted | _Refused] | None:
             async with work.gate:
                 await work.pace.wait(work.stop)
                 if not self._may_begin(work, tally):
@@ -199,28 +208,28 @@ class Applier:
 
     async def _record(self, outcomes: Mapping[int, Outcome]) -> None:
         by_us = self._clock.server_time().latest_us  # no server has stamped a later write by now
-        await asyncio.gather(*(self._journal.outcome(number, *outcome, by_us) for number, outcome in outcomes.items()))
+        await asyncio.gather(*(self._journal.outcome(number, outcome, by_us) for number, outcome in outcomes.items()))
 
-    async def _act(self, number: int, entry: Entry, decision: Decision, evidence: Evidence) -> str | _Refused:
-        """Carry out a decision; return what went wrong, empty where nothing did, or why it was not carried out."""
+    async def _act(self, number: int, entry: Entry, decision: Decision, evidence: Evidence) -> Acted | _Refused:
+        """Carry out a decision; return how that ended, or why it was not carried out."""
         row = self._plan.rows[number]
-        try:
-            if self._clock.now_us() - evidence.now_us > _OLD_US:
-                evidence = await self._evidence.read(row.ref)
-                fresh, refusal = self._still_right(row, entry, evidence)
-                if fresh is None:
-                    return _Refused(refusal)
-                decision = fresh
-            await self._actor.act(decision, evidence, lambda: self._evidence.read(row.ref))
-        except ReplicaError as error:
-            return str(error)  # it may have been done all the same: the replicas tell
-        return ""
+        moved = False  # since the intent: what others did by then cannot be told from ours
+        if self._clock.now_us() - evidence.now_us > _OLD_US:
+            again = await self._evidence.read(row.ref)
+            fresh, refusal = self._still_right(row, entry, again)
+            if fresh is None:
+                return _Refused(Result.SKIPPED, refusal)
+            if fresh.refused:
+                return _Refused(Result.REFUSED, refused(Refusal(fresh.refused)))
+            moved, decision, evidence = copies(again) != copies(evidence), fresh, again
+        acted = await self._actor.act(decision, evidence, lambda: self._evidence.read(row.ref))
+        return replace(acted, fate=Fate.UNKNOWN) if moved and acted.fate is Fate.DONE else acted
 
     def _still_right(self, row: PlannedRow, entry: Entry, evidence: Evidence) -> tuple[Decision | None, str]:
         """Return the decision to carry out, or None and why the row must be left as it is now."""
         decision = decide(evidence, self._plan.policy)
-        if entry.before is not None:
-            return _redo(row, entry.before, evidence, decision)
+        if entry.pre_image is not None:
+            return _redo(row, entry.pre_image, evidence, decision)
         if not _as_planned(row, evidence, self._plan.salt):
             unread = set(row.seen) - {node.host_id for node in evidence.states}
             why = next(iter(evidence.unread.values()), "it does not answer")
@@ -229,22 +238,47 @@ class Applier:
             return None, _otherwise(decision)
         return decision, ""
 
-    async def _verify(self, before: Mapping[int, Evidence], failures: Mapping[int, str]) -> dict[int, Outcome]:
+    async def _verify(self, before: Mapping[int, Evidence], acted: Mapping[int, Acted]) -> dict[int, Outcome]:
         """Read every replica again, a few times: an acknowledged repair can take a moment on the others."""
         outcomes: dict[int, Outcome] = {}
         now: dict[int, Evidence] = {}
         for delay in _VERIFY_AFTER_S:
-            waiting = [number for number in failures if number not in outcomes]
+            waiting = [number for number in acted if number not in outcomes]
             if not waiting:
                 break
             await self._clock.sleep(delay)
             now.update(zip(waiting, await self._read(waiting), strict=True))
             for number in waiting:
-                if (outcome := settled(now[number])) is not None:
+                outcome = settled(now[number])
+                if outcome is None and _in_vain(acted[number]):
+                    outcome = failed(self._plan.rows[number], before[number], now[number], acted[number].refusal)
+                if outcome is not None:
                     outcomes[number] = outcome
-        for number in failures.keys() - outcomes.keys():
-            outcomes[number] = failed(self._plan.rows[number], before[number], now[number], failures[number])
+        for number in acted.keys() - outcomes.keys():
+            outcomes[number] = failed(self._plan.rows[number], before[number], now[number], acted[number].refusal)
         return outcomes
+
+
+def _untouched(entry: Entry, now: Evidence, outcome: Outcome) -> Outcome:
+    """Carry over what is known of earlier attempts at a row that this one did nothing with."""
+    if entry.pre_image is None or copies(now) == entry.pre_image:
+        return outcome
+    if entry.fate is Fate.DONE and copies(now) == entry.after:
+        return replace(outcome, after=entry.after, fate=Fate.DONE, changed=entry.changed)
+    # After a kill the write may have been ours, or somebody else's: that cannot be told any more.
+    return replace(outcome, after=copies(now), fate=Fate.UNKNOWN)
+
+
+def _in_vain(acted: Acted) -> bool:
+    """Whether nothing of ours was done: then there is nothing to wait for."""
+    return acted.fate is Fate.NONE and acted.refusal is not None
+
+
+def _known(entry: Entry, before: Copies) -> bool:
+    """Whether nothing of an earlier attempt can be among the copies that this one began with, but what is known."""
+    if entry.pre_image is None or before == entry.pre_image:
+        return True
+    return entry.fate is Fate.DONE and before == entry.after
 
 
 def _batch_size(rate: float | None) -> int:
@@ -275,7 +309,7 @@ def _redo(row: PlannedRow, before: Copies, evidence: Evidence, decision: Decisio
     that no replica had is somebody else's write.
     """
     known = {item for state in before.values() for item in atoms(evidence.columns, state).items()}
-    present = {item for state in evidence.states.values() for item in atoms(evidence.columns, state).items()}
+    present = {item for held in evidence.copies.values() for item in held.items()}
     if present - known:
         return None, _CHANGED
     # A zombie that was to be restored is none any more once most replicas hold it again: what is left of that is done.
@@ -288,7 +322,7 @@ def _redo(row: PlannedRow, before: Copies, evidence: Evidence, decision: Decisio
 def is_merge(evidence: Evidence, before: Copies) -> bool:
     """Whether the copies show what the copies before merge to; what else all agree on is somebody else's write."""
     merged = winners({host: atoms(evidence.columns, state) for host, state in before.items()})
-    return all(state is not None and atoms(evidence.columns, state) == merged for state in evidence.states.values())
+    return all(state is not None and evidence.copies[node] == merged for node, state in evidence.states.items())
 
 
 def _otherwise(decision: Decision) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 from consistency.cqlbytes import MalformedValueError, split_map, split_sequence, split_tuple
 from consistency.order import UnorderableTypeError, key_function
@@ -68,7 +69,7 @@ def respelled(columns: tuple[CellColumn, ...], states: Collection[RowState]) -> 
     return False
 
 
-def winners(copies: Mapping[object, Mapping[AtomName, Atom]]) -> dict[AtomName, Atom]:
+def winners(copies: Mapping[Any, Mapping[AtomName, Atom]]) -> dict[AtomName, Atom]:
     """Return the newest version of every atom that any copy holds."""
     won: dict[AtomName, Atom] = {}
     for held in copies.values():

@@ -121,8 +121,13 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     write_plan(Path(output), made)
     console = make_console(sys.stdout)
     print_plan(console, made, keys=given["show_keys"])
-    if made.to_do:
-        print_next(console, "carry it out", ["apply", output, f"--journal {_free('journal.jsonl')}"], target.words)
+    if made.to_do or made.refused:
+        print_next(
+            console,
+            "carry it out" if made.to_do else "once the servers allow it",
+            ["apply", output, f"--journal {_free('journal.jsonl')}"],
+            target.words,
+        )
     return _plan_exit(made)
 
 
@@ -141,6 +146,8 @@ async def _planning(work: Coroutine[Any, Any, Plan]) -> Plan:
 
 def _plan_exit(made: Plan) -> int:
     left = [row for row in made.rows if row.action is Action.NONE and row.rule not in (Rule.AGREED, Rule.GONE)]
+    if made.refused:
+        return 1
     if not left:
         return 0
     return 3 if all(row.rule in (Rule.TOO_FEW, Rule.WAITS) for row in left) else 1
@@ -193,7 +200,9 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
 @ledger_option(_REMEMBERED)
 @connection_options
 def resume(journal: Path, **given: Any) -> int:
-    """Go on with an apply that was killed or interrupted; rows that have an outcome are not touched.
+    """Go on with an apply that was killed or interrupted, or that the servers refused something.
+
+    Rows that ended are not touched. Those that were refused, or whose end is not known, are read and decided again.
 
     \b
     Exit codes: as apply
@@ -206,12 +215,11 @@ def resume(journal: Path, **given: Any) -> int:
     ledger = take_ledger(given)
     target = take_connection(given)
     record = read_journal(journal)
-    if record.complete:
+    if not record.open_rows:
         click.echo(f"{journal}: every row has its outcome, nothing is left to do")
         note_repaired(ledger, journal)
         return exit_code(e.result for e in record.entries.values() if e.result)
-    open_rows = len(record.plan.rows) - sum(e.result is not None for e in record.entries.values())
-    _confirm(f"Go on with {open_rows} rows of cluster {record.plan.cluster!r}?", yes=given["yes"])
+    _confirm(f"Go on with {len(record.open_rows)} rows of cluster {record.plan.cluster!r}?", yes=given["yes"])
     code = _apply(target, str(journal), go_on(journal), _options(given), record.plan)
     note_repaired(ledger, journal)
     return code
@@ -227,12 +235,14 @@ def resume(journal: Path, **given: Any) -> int:
 def undo(journal: Path, **given: Any) -> int:
     """Take back what an apply did, by an explicit new write of what a majority of replicas held before.
 
-    That can delete: a row that most replicas did not have is deleted again. Old write times, counter totals, rows of
-    which no majority held one version, and rows that were written to since cannot be brought back; each is named.
+    Only rows that the journal proves to have been changed by the apply are touched: what the servers refused was not,
+    and what they never answered is left alone and named. Undoing can delete: a row that most replicas did not have is
+    deleted again. Old write times, counter totals, rows of which no majority held one version, and rows that were
+    written to since cannot be brought back; each is named.
 
     \b
     Exit codes:
-      0 every row is undone · 1 some could not be · 2 usage
+      0 every row that was changed is undone · 1 some could not be · 2 usage
       4 could not run · 5 locked
     """  # noqa: D301
     from repair.journal import read_journal  # noqa: PLC0415
@@ -306,13 +316,14 @@ def _options(given: dict[str, Any]) -> ApplyOptions:
 
 
 def _apply(target: Target, journal: str, opened: OpenJournal, options: ApplyOptions, made: Plan) -> int:
+    from repair.journal import Result  # noqa: PLC0415
     from repair.run import run_apply  # noqa: PLC0415
     from repair.show import print_next  # noqa: PLC0415
 
     tally, code = _carried_out(
         lambda ticker, stop: run_apply(target.settings, made, opened, options, stop=stop, progress=ticker.applied)
     )
-    if tally.done < tally.total:
+    if tally.done < tally.total or tally.results[Result.REFUSED]:
         print_next(make_console(sys.stdout), "go on", ["resume", journal], target.words)
     return code
 

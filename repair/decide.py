@@ -14,8 +14,9 @@ from enum import Enum
 from consistency.reconcile import Rule as Why
 from consistency.reconcile import contests
 from consistency.ring import Node
-from repair.atoms import Atom, AtomName, atoms
+from repair.atoms import Atom, AtomName, winners
 from repair.evidence import Evidence
+from repair.permitted import merging, writing
 from repair.policy import Policy, Require, Zombies
 
 
@@ -103,6 +104,8 @@ class Decision:
     at_all: bool = True
     """Whether a write through a coordinator is at ALL; at QUORUM where a replica is down."""
     suspects: frozenset[AtomName] = frozenset()
+    refused: str = ""
+    """Which rule of which server forbids the action for now; empty where none does."""
 
     @property
     def done(self) -> bool:
@@ -191,12 +194,15 @@ def zombie_suspects(evidence: Evidence) -> frozenset[AtomName] | None:
 
     The empty set means a row that has nothing but its key: its age cannot be known.
     """
-    copies = {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
+    copies = evidence.copies
     purged_us = evidence.when.purged_us(evidence.table.gc_grace_seconds)
     found: set[AtomName] = set()
+    minorities: dict[tuple[Node, ...], bool] = {}
     for name in {name for held in copies.values() for name in held}:
-        holders = {node: held[name] for node, held in copies.items() if name in held}
-        if _is_minority(evidence, holders.keys()) and _old(list(holders.values()), purged_us):
+        holders = tuple(node for node, held in copies.items() if name in held)
+        if holders not in minorities:
+            minorities[holders] = _is_minority(evidence, holders)
+        if minorities[holders] and _old([copies[node][name] for node in holders], purged_us):
             found.add(name)
     if found:
         return frozenset(found)
@@ -228,7 +234,7 @@ def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
     """Purge only what a minority of all replicas holds, all of them read, and what can be named exactly."""
     if evidence.unread:
         return _left(Rule.ZOMBIE, "not purged: a replica that cannot be read may hold it too")
-    copies = [atoms(evidence.columns, state) for state in evidence.states.values()]
+    copies = evidence.copies.values()
     if any(2 * sum(name in held for held in copies) > len(evidence.owners) for name in suspects):
         return _left(Rule.ZOMBIE, "not purged: most replicas hold it")
     timeless = any(held[name].writetime is None for held in copies for name in suspects if name in held)
@@ -238,12 +244,20 @@ def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
         return Decision(
             Rule.ZOMBIE, sentence="its write time or cell cannot be named in CQL: delete it yourself", suspects=suspects
         )
-    return Decision(Rule.ZOMBIE, Action.PURGE, Action.PURGE.sentence, suspects=suspects)
+    times = [a.writetime for a in suspected(evidence, suspects).values() if a.writetime is not None]
+    way = writing(evidence, times, at_all=True)
+    return Decision(Rule.ZOMBIE, Action.PURGE, Action.PURGE.sentence, way.at_all, suspects, way.refused)
+
+
+def suspected(evidence: Evidence, suspects: Collection[AtomName]) -> dict[AtomName, Atom]:
+    """Return the newest version of each suspect."""
+    copies = evidence.copies
+    return {name: atom for name, atom in winners(copies).items() if name in suspects}
 
 
 def whole_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
     """Whether the suspects are all there is of a row that the other replicas lack."""
-    copies = {node: atoms(evidence.columns, state) for node, state in evidence.states.items()}
+    copies = evidence.copies
     everything = {name for held in copies.values() for name in held}
     lacking = any(state is None for state in evidence.states.values())
     return lacking and everything == set(suspects) and not evidence.name.static
@@ -252,11 +266,23 @@ def whole_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
 def _act(evidence: Evidence, rule: Rule) -> Decision:
     """Prefer the servers' own merge, which knows the tombstones; else write cells back; else leave it."""
     # With a replica that was not read, the servers might merge that one too, and what it alone holds.
-    if evidence.table.read_repair == "BLOCKING" and not evidence.unread:
+    mergeable = evidence.table.read_repair == "BLOCKING" and not evidence.unread
+    way = merging(evidence)
+    if mergeable and not way.refused:
         return Decision(rule, Action.RECONCILE, rule.sentence)
     if can_write_back(evidence):
-        return Decision(rule, Action.WRITE_BACK, rule.sentence, not evidence.unread)
+        write = writing(evidence, _lacking_times(evidence), at_all=not evidence.unread)
+        return Decision(rule, Action.WRITE_BACK, rule.sentence, write.at_all, refused=write.refused)
+    if mergeable:
+        return Decision(rule, Action.RECONCILE, rule.sentence, refused=way.refused)
     return _left(Rule.OUT_OF_REACH)
+
+
+def _lacking_times(evidence: Evidence) -> list[int]:
+    """Return the write times of the winning cells that some replica lacks."""
+    won = winners(evidence.copies)
+    lacked = {atom for held in evidence.copies.values() for name, atom in won.items() if held.get(name) != atom}
+    return [atom.writetime for atom in lacked if atom.writetime is not None]
 
 
 def can_write_back(evidence: Evidence) -> bool:
@@ -266,7 +292,7 @@ def can_write_back(evidence: Evidence) -> bool:
         return False
     if any(c.column.masked for c in evidence.columns):
         return False  # what we read may be the mask, not the value
-    held = [atoms(evidence.columns, state) for state in evidence.states.values()]
+    held = list(evidence.copies.values())
     bare = any(state is not None and not cells for state, cells in zip(evidence.states.values(), held, strict=True))
     if bare and any(state is None for state in evidence.states.values()):
         return False  # a row of keys alone, where another replica has none: its write time is not to be had

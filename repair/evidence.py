@@ -12,20 +12,22 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from consistency.driver import murmur3
 from consistency.errors import UsageError
+from consistency.guardrails import Guardrails
 from consistency.join import RowName
 from consistency.ownership import DISPUTED, disputed_ranges, lies_in
 from consistency.reader import Clock, ClusterReader
-from consistency.reading import Cell, CellColumn, Depth, Reading, RowState, Times
+from consistency.reading import Cell, CellColumn, Depth, Locality, Reading, RowState, Times
 from consistency.ring import Node, Replication, Ring
 from consistency.rowread import read_states
 from consistency.schema import Keyspace, Table
 from consistency.servertime import ServerTime
 from consistency.tokens import TokenRange
-from repair.atoms import respelled
+from repair.atoms import Atom, AtomName, atoms, respelled
 
 States = Mapping[Node, RowState | None]
 
@@ -49,7 +51,7 @@ class RowRef:
         return f"{self.keyspace}.{self.table}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
     """One row on all its owners at one instant; `unread` are owners that did not answer, with the reason."""
 
@@ -60,6 +62,10 @@ class Evidence:
     unread: Mapping[Node, str] = field(default_factory=dict)
     when: ServerTime = field(default_factory=lambda: ServerTime.exactly(0))
     """The one instant at which it was read and is decided about."""
+    guarded: Mapping[Node, Guardrails] = field(default_factory=dict)
+    """What the nodes, as coordinators, forbid our role."""
+    alone: bool = True
+    """Whether each replica that was read can be written to by itself (NODE_LOCAL)."""
 
     @property
     def now_us(self) -> int:
@@ -75,6 +81,12 @@ class Evidence:
     def columns(self) -> tuple[CellColumn, ...]:
         """The columns in the order of every state's cells."""
         return self.reading.statics if self.name.static else self.reading.regulars
+
+    @cached_property
+    def copies(self) -> Mapping[Node, Mapping[AtomName, Atom]]:
+        """Every live cell of each copy; a row of many thousand elements is taken apart once."""
+        apart = {state: atoms(self.columns, state) for state in set(self.states.values())}
+        return {node: apart[state] for node, state in self.states.items()}
 
     @property
     def quorum(self) -> int:
@@ -120,6 +132,7 @@ class EvidenceReader:
         self.ring = ring
         self._schema = schema
         self._disputed: dict[Replication, tuple[TokenRange, ...]] = {}
+        self._guarded: dict[str, asyncio.Task[Mapping[Node, Guardrails]]] = {}
 
     @classmethod
     async def open(cls, reader: ClusterReader, clock: Clock) -> EvidenceReader:
@@ -191,6 +204,7 @@ class EvidenceReader:
         if disputed:
             return [Evidence(reading, name, owners, {}, dict.fromkeys(owners, DISPUTED), when) for name in names]
         read = await read_states(self._reader, reading, names, owners, when.expiry_s)
+        guarded = await self._guardrails(table)
         return [
             Evidence(
                 reading,
@@ -199,9 +213,17 @@ class EvidenceReader:
                 states,
                 {node: reason.removeprefix(f"{node}: ") for node, reason in unread.items()},
                 when,
+                guarded,
+                all(self._reader.locality(node) is Locality.NODE_LOCAL for node in states),
             )
             for name, (states, unread) in zip(names, read, strict=True)
         ]
+
+    async def _guardrails(self, table: Table) -> Mapping[Node, Guardrails]:
+        """Ask once a table: the servers are not asked before every row what they forbid."""
+        if table.full_name not in self._guarded:
+            self._guarded[table.full_name] = asyncio.ensure_future(self._reader.guardrails(table))
+        return await asyncio.shield(self._guarded[table.full_name])
 
 
 def row_name(table: Table, ref: RowRef) -> RowName:

@@ -2,6 +2,9 @@
 
 JSON Lines, mode 0600, a line fsynced before anything follows from it. The first line holds the whole
 plan, so that resume and undo need no other file. A kill can cut the last line short: it is dropped.
+
+An outcome says what is known of our writes to the row, and which replicas they changed: undo rests on that alone.
+Journals of schema 1 do not say it. Of replicas that hold the same the copy is written once.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from consistency.reading import RowState
 from repair.evidence import state_from_json, state_json
 from repair.planfile import Plan, parse_plan, require_private
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READ = (1, 2)
 
 Copies = Mapping[str, RowState | None]
 """Each replica's copy by host id."""
@@ -39,8 +43,33 @@ class Result(str, Enum):
     DIVERGENT = "still-divergent"
     WAITING = "waits-for-node"
     UNKNOWN = "unknown"
+    REFUSED = "refused"
     UNDONE = "undone"
     NOT_UNDONE = "not-undone"
+    UNCHANGED = "not-changed"
+
+
+class Fate(str, Enum):
+    """What is known of our writes to a row."""
+
+    NONE = "none"
+    """Nothing was sent, or what was sent was refused before anything was done."""
+    DONE = "done"
+    """What was sent was acknowledged; what was not acknowledged was surely not done."""
+    UNKNOWN = "unknown"
+    """Something was sent of which it is not known whether it was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a row and why, the copies after it, and what is known of our writes to it."""
+
+    result: Result
+    reason: str = ""
+    after: Copies | None = None
+    fate: Fate = Fate.NONE
+    changed: frozenset[str] = frozenset()
+    """The host ids of the replicas whose copies our writes changed, proven by reading them after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +86,19 @@ class Entry:
     """The write time of an undo that was begun."""
     undo: Result | None = None
     undo_reason: str = ""
+    fate: Fate | None = None
+    """None while a row is under way, and in journals that do not tell."""
+    changed: frozenset[str] = frozenset()
+
+    @property
+    def open(self) -> bool:
+        """Whether resume goes on with the row: it has no end yet, or one that was a refusal or is not known."""
+        return self.result in (None, Result.REFUSED, Result.UNKNOWN) and self.undoing_us is None
+
+    @property
+    def pre_image(self) -> Copies | None:
+        """The copies before our writes; None where none of ours can have reached the row."""
+        return None if self.fate is Fate.NONE else self.before
 
 
 @dataclass(frozen=True)
@@ -72,6 +114,11 @@ class Record:
     def complete(self) -> bool:
         """Whether every row of the plan has an outcome."""
         return all(self.entries.get(n, Entry()).result is not None for n in range(len(self.plan.rows)))
+
+    @property
+    def open_rows(self) -> list[int]:
+        """The rows that a resume goes on with."""
+        return [n for n in range(len(self.plan.rows)) if self.entries.get(n, Entry()).open]
 
 
 class JournalError(ConsistencyError):
@@ -138,11 +185,9 @@ class Journal:
         """Say what is about to be done to a row, before it is; durable on return."""
         await self._add(intent_line(number, before))
 
-    async def outcome(
-        self, number: int, result: Result, reason: str, after: Copies | None = None, by_us: int | None = None
-    ) -> None:
+    async def outcome(self, number: int, outcome: Outcome, by_us: int | None = None) -> None:
         """Say what came of a row, and when; durable on return."""
-        await self._add(outcome_line(number, result, reason, after, by_us))
+        await self._add(outcome_line(number, outcome, by_us))
 
     async def undoing(self, number: int, at_us: int) -> None:
         """Say that a row is about to be undone by a write at this time; durable on return."""
@@ -203,11 +248,12 @@ def intent_line(number: int, before: Copies) -> bytes:
     return line({"intent": number, "before": _copies_json(before)})
 
 
-def outcome_line(number: int, result: Result, reason: str, after: Copies | None, by_us: int | None = None) -> bytes:
+def outcome_line(number: int, outcome: Outcome, by_us: int | None = None) -> bytes:
     """Return the line of an outcome."""
-    data: dict[str, Any] = {"outcome": number, "result": result.value, "reason": reason}
-    if after is not None:
-        data["after"] = _copies_json(after)
+    data: dict[str, Any] = {"outcome": number, "result": outcome.result.value, "reason": outcome.reason}
+    data |= {"fate": outcome.fate.value, "changed": sorted(outcome.changed)}
+    if outcome.after is not None:
+        data["after"] = _copies_json(outcome.after)
     if by_us is not None:
         data["by"] = by_us
     return line(data)
@@ -246,8 +292,8 @@ def parse_journal(raw: bytes, name: str) -> Record:
     except (KeyError, ValueError, TypeError, RecursionError):
         msg = f"{name} is not a repair journal: line 1 is not its header"
         raise UsageError(msg) from None
-    if header.get("schema") != SCHEMA_VERSION:
-        msg = f"{name} has schema {header.get('schema')!r}; this version reads {SCHEMA_VERSION}"
+    if header.get("schema") not in _READ:
+        msg = f"{name} has schema {header.get('schema')!r}; this version reads {_READ[0]} and {_READ[1]}"
         raise UsageError(msg)
     plan = parse_plan(planned, f"the plan in {name}")
     entries: dict[int, Entry] = {}
@@ -264,14 +310,21 @@ def parse_journal(raw: bytes, name: str) -> Record:
 
 def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> None:
     if "intent" in data:
-        # A second intent comes from a resume: the first one's pre-image is the true one.
-        entries.setdefault(int(data["intent"]), Entry(_copies(data["before"])))
+        number, held = int(data["intent"]), entries.get(int(data["intent"]), Entry())
+        # A second intent comes from a resume: where the first one may have been carried out its pre-image is the true
+        # one, and nothing is known of the second one yet.
+        first = held.pre_image
+        entries[number] = Entry(_copies(data["before"]) if first is None else first)
     elif "outcome" in data:
         number = int(data["outcome"])
         before = entries.get(number, Entry()).before
         after = _copies(data["after"]) if "after" in data else None
         by_us = int(data["by"]) if "by" in data else None
-        entries[number] = Entry(before, Result(data["result"]), str(data["reason"]), after, by_us)
+        fate = Fate(data["fate"]) if "fate" in data else None
+        changed = frozenset(map(str, data.get("changed", ())))
+        entries[number] = Entry(
+            before, Result(data["result"]), str(data["reason"]), after, by_us, fate=fate, changed=changed
+        )
     elif "undoing" in data:
         number = int(data["undoing"])
         entries[number] = replace(entries.get(number, Entry()), undoing_us=int(data["at"]))
@@ -282,8 +335,17 @@ def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> None:
 
 
 def _copies_json(copies: Copies) -> dict[str, Any]:
-    return {host: state_json(state) for host, state in copies.items()}
+    """Return copies as JSON; one that an earlier replica holds as well is named by that replica's host id."""
+    first: dict[RowState, str] = {}
+    out: dict[str, Any] = {}
+    for host, state in copies.items():
+        same = None if state is None else first.setdefault(state, host)
+        out[host] = state_json(state) if same in (None, host) else same
+    return out
 
 
 def _copies(data: Mapping[str, Any]) -> Copies:
-    return {str(host): state_from_json(state) for host, state in data.items()}
+    found: dict[str, RowState | None] = {}
+    for host, state in data.items():
+        found[str(host)] = found[state] if isinstance(state, str) else state_from_json(state)
+    return found

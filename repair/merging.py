@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from consistency.errors import ReplicaError
+from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.ring import Node
 from repair.evidence import Evidence
 from repair.statements import merging_read
@@ -47,13 +47,18 @@ class MergingReads:
         try:
             # Shielded: one row that is given up must not take the others' read with it.
             await asyncio.shield(group.read)
-        except ReplicaError:
+        except ReplicaError as error:
             if len(group.rows) == 1:
                 raise
-            await self._alone(node, evidence)
+            # What was refused before it began did nothing; of any other failure some rows may have been merged.
+            await self._alone(node, evidence, after_doubt=error.repeated or not isinstance(error, ReplicaRefused))
 
-    async def _alone(self, node: Node, evidence: Evidence) -> None:
-        await self._writer.through(node, merging_read([evidence]), at_all=True)
+    async def _alone(self, node: Node, evidence: Evidence, *, after_doubt: bool = False) -> None:
+        try:
+            await self._writer.through(node, merging_read([evidence]), at_all=True)
+        except ReplicaError as error:
+            error.repeated = error.repeated or after_doubt
+            raise
 
     def _joined(self, node: Node, evidence: Evidence) -> _Group:
         """Put a row into the group that is open for its like, or into a new one."""

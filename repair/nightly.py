@@ -126,11 +126,11 @@ def summary(
     left: dict[str, int] = defaultdict(int)
     for number, row in enumerate(plan.rows):
         entry = entries.get(number, Entry())
-        result = entry.result or untouched(row)
+        result = entry.result or (Result.REFUSED if row.refused else untouched(row))
         results[result.value] += 1
         if result is not Result.VERIFIED:
-            planned = entry.result is None and row.action is not Action.NONE
-            left[NOT_ENDED if planned else entry.reason or f"{row.rule.value}: {row.sentence}"] += 1
+            planned = entry.result is None and row.action is not Action.NONE and not row.refused
+            left[NOT_ENDED if planned else entry.reason or row.refused or f"{row.rule.value}: {row.sentence}"] += 1
     verified = results.get(Result.VERIFIED.value, 0)
     unknown = results.get(Result.WAITING.value, 0) + results.get(Result.UNKNOWN.value, 0)
     acted = sum(entry.before is not None for entry in entries.values())

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from consistency.guardrails import Refusal
 from repair.decide import Action, Decision, Rule
 from repair.evidence import Evidence
-from repair.journal import Copies, Result
+from repair.journal import Copies, Fate, Outcome, Result
 from repair.planfile import PlannedRow
 
 _SHADOWED = "a delete that a replica still knows of covers it there, so it was no zombie: plan with --zombies purge"
-
-Outcome = tuple[Result, str, "Copies | None"]
-"""What came of a row, why, and the copies after it."""
 
 
 @dataclass
@@ -56,34 +54,52 @@ def left_alone(row: PlannedRow, now: Evidence | None) -> Outcome:
     """Return the outcome of a row that nothing is done with; one that agreed must agree now."""
     result = untouched(row)
     if now is not None and now.unread:
-        return Result.UNKNOWN, next(iter(now.unread.values())), None
+        return Outcome(Result.UNKNOWN, next(iter(now.unread.values())))
     if now is not None and not now.agreed:
-        return Result.SKIPPED, "its replicas agreed when the plan was made, and differ now: check again", None
+        return Outcome(Result.SKIPPED, "its replicas agreed when the plan was made, and differ now: check again")
     verified = result is Result.VERIFIED
-    return result, row.rule.sentence if verified else f"{row.rule.value}: {row.sentence}", None
+    return Outcome(result, row.rule.sentence if verified else f"{row.rule.value}: {row.sentence}")
 
 
 def settled(now: Evidence) -> Outcome | None:
     """Return the outcome of a row whose replicas agree after it was acted on; None where they do not, yet."""
     if now.agreed and not now.unread:
-        return Result.VERIFIED, "", copies(now)
+        return Outcome(Result.VERIFIED, "", copies(now))
     if now.agreed and len(now.states) >= now.quorum:
         nodes = ", ".join(sorted(node.name for node in now.unread))
-        return Result.WAITING, f"the replicas that can be read agree; not read: {nodes}", copies(now)
+        return Outcome(Result.WAITING, f"the replicas that can be read agree; not read: {nodes}", copies(now))
     return None
 
 
-def failed(row: PlannedRow, before: Evidence, now: Evidence, failure: str) -> Outcome:
-    """Return the outcome of a row whose replicas still do not agree; `failure` is what went wrong in acting on it."""
-    if len(now.states) < len(before.states) or (failure and now.unread):
-        return Result.UNKNOWN, failure or next(iter(now.unread.values())), copies(now)
+def failed(row: PlannedRow, before: Evidence, now: Evidence, refusal: Refusal | None) -> Outcome:
+    """Return the outcome of a row whose replicas still do not agree; `refusal` is what a server did not do for it."""
+    if len(now.states) < len(before.states) or (refusal and now.unread):
+        reason = next(iter(now.unread.values()), "a replica that was read before is not read now")
+        return Outcome(Result.UNKNOWN, refusal.text if refusal else reason, copies(now))
+    if refusal is not None:
+        return Outcome(Result.REFUSED, refused(refusal), copies(now))
     why = _SHADOWED if row.rule is Rule.ZOMBIE and row.action is Action.RECONCILE else "the replicas still differ"
-    return Result.DIVERGENT, failure or why, copies(now)
+    return Outcome(Result.DIVERGENT, why, copies(now))
+
+
+def refused(refusal: Refusal) -> str:
+    """Say what a server did not do, and what helps."""
+    if refusal.passes:
+        return f"{refusal.text}: resume tries again"
+    return f"{refusal.text}; once that is mended, resume goes on"
+
+
+def proven(outcome: Outcome, before: Copies | None, fate: Fate) -> Outcome:
+    """Say what is known of our writes, and which replicas they changed: those that show something else than before."""
+    changed: frozenset[str] = frozenset()
+    if fate is Fate.DONE and before is not None and outcome.after is not None:
+        changed = frozenset(h for h, state in outcome.after.items() if h in before and before[h] != state)
+    return replace(outcome, fate=fate, changed=changed)
 
 
 def exit_code(results: Iterable[Result]) -> int:
     """Return the command's exit code: what is left or differs weighs more than what is not known."""
     found = set(results)
-    if found & {Result.LEFT, Result.SKIPPED, Result.DIVERGENT, Result.NOT_UNDONE}:
+    if found & {Result.LEFT, Result.SKIPPED, Result.DIVERGENT, Result.REFUSED, Result.NOT_UNDONE}:
         return 1
     return 3 if found & {Result.WAITING, Result.UNKNOWN} else 0

@@ -37,6 +37,8 @@ class PlannedRow:
     seen: Mapping[str, str]
     unread: tuple[str, ...] = ()
     dcs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    refused: str = ""
+    """Which rule of which server forbids the action for now: apply leaves the row until it is lifted."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -52,6 +54,7 @@ class PlannedRow:
             "seen": dict(self.seen),
             "unread": list(self.unread),
             "dcs": {dc: list(pair) for dc, pair in self.dcs.items()},
+            **({"refused": self.refused} if self.refused else {}),
         }
 
     @classmethod
@@ -66,6 +69,7 @@ class PlannedRow:
             {str(node): str(digest) for node, digest in data["seen"].items()},
             tuple(map(str, data["unread"])),
             {str(dc): (int(read), int(total)) for dc, (read, total) in data["dcs"].items()},
+            str(data.get("refused", "")),
         )
 
 
@@ -101,8 +105,13 @@ class Plan:
 
     @property
     def to_do(self) -> tuple[PlannedRow, ...]:
-        """The rows that something will be done with."""
-        return tuple(row for row in self.rows if row.action is not Action.NONE)
+        """The rows that something will be done with, as far as the servers let it be done now."""
+        return tuple(row for row in self.rows if row.action is not Action.NONE and not row.refused)
+
+    @property
+    def refused(self) -> tuple[PlannedRow, ...]:
+        """The rows that something would be done with if no rule of a server forbade it for now."""
+        return tuple(row for row in self.rows if row.refused)
 
     def header(self) -> dict[str, Any]:
         """Return the first line of the file."""

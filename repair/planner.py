@@ -133,7 +133,7 @@ def _planned(ref: RowRef, seen: Evidence, options: PlanOptions, salt: str, *, st
     if stray and decision.done:
         decision = Decision(Rule.NOT_OWNED, sentence=Rule.NOT_OWNED.sentence)
     if options.only and decision.rule not in options.only and decision.action is not Action.NONE:
-        decision = replace(decision, action=Action.NONE, sentence="not asked for: --only names other rules")
+        decision = replace(decision, action=Action.NONE, sentence="not asked for: --only names other rules", refused="")
     return PlannedRow(
         ref,
         decision.rule,
@@ -142,6 +142,7 @@ def _planned(ref: RowRef, seen: Evidence, options: PlanOptions, salt: str, *, st
         seen.seen(salt),
         tuple(sorted(node.name for node in seen.unread)),
         seen.by_dc(),
+        decision.refused,
     )
 
 
@@ -151,7 +152,7 @@ def _within(rows: list[PlannedRow], limit: int | None) -> Iterable[PlannedRow]:
     for row in rows:
         acting += row.action is not Action.NONE
         if limit is not None and acting > limit and row.action is not Action.NONE:
-            yield replace(row, action=Action.NONE, sentence=f"beyond --max-rows {limit}")
+            yield replace(row, action=Action.NONE, sentence=f"beyond --max-rows {limit}", refused="")
         else:
             yield row
 

@@ -1,4 +1,7 @@
-"""What an undo would bring back: decided from the journal alone, before anything is asked or written."""
+"""What an undo would bring back: decided from the journal alone, before anything is asked or written.
+
+Only what the journal proves to have been changed by the repair is undone.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from enum import Enum
 
 from consistency.reading import Cell, RowState, each_time
 from repair.decide import Action
-from repair.journal import Copies, Entry, Record, Result
+from repair.journal import Copies, Entry, Fate, Record, Result
 
 NO_MAJORITY = "no majority of its replicas held one version before: there is nothing to go back to"
 
@@ -20,6 +23,35 @@ class Undoing(str, Enum):
     DELETE = "DELETED, as most replicas did not have them"
     UNPURGE = "purged before: written to ALL their replicas, also to those that never had them"
     IMPOSSIBLE = "cannot be undone: " + NO_MAJORITY
+    UNCHANGED = "not changed by the repair: nothing to undo"
+    UNKNOWN = "left alone unless they are as they were: it is not known whether the repair changed them"
+
+
+class Proof(str, Enum):
+    """What the journal proves of a row that something was to be done with."""
+
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    UNKNOWN = "unknown"
+
+
+def proof(entry: Entry) -> Proof:
+    """Say whether the repair changed the row: acknowledged, and every replica read before and after it."""
+    if entry.fate is Fate.NONE:
+        return Proof.UNCHANGED
+    if entry.fate is not Fate.DONE or entry.after is None or entry.after.keys() != (entry.before or {}).keys():
+        return Proof.UNKNOWN
+    return Proof.CHANGED if entry.changed else Proof.UNCHANGED
+
+
+def unproven(entry: Entry) -> str:
+    """Say why it is not known whether the repair changed a row."""
+    if entry.result is None:
+        return "left alone: the run ended before it was known whether the row was changed"
+    if entry.fate is None:
+        return "left alone: the journal is of an older version, which did not write down what was changed"
+    why = f": {entry.reason}" if entry.reason else ""
+    return f"left alone: it is not known whether the repair changed it{why}"
 
 
 def most_held(action: Action, before: Copies) -> RowState | str | None:
@@ -59,7 +91,7 @@ def _all_that_was_held(held: list[RowState]) -> RowState | str:
 
 
 def to_undo(record: Record) -> dict[int, Entry]:
-    """Return the rows that were acted on and are not undone, also those that an earlier undo could not."""
+    """Return the rows that were to be acted on and are not undone, also those that an earlier undo could not."""
     return {
         number: entry
         for number, entry in sorted(record.entries.items())
@@ -73,7 +105,10 @@ def preview(record: Record) -> Counter[Undoing]:
     for number, entry in to_undo(record).items():
         action = record.plan.rows[number].action
         wanted = most_held(action, entry.before or {})
-        if isinstance(wanted, str):
+        proven = proof(entry)
+        if proven is not Proof.CHANGED:
+            found[Undoing.UNCHANGED if proven is Proof.UNCHANGED else Undoing.UNKNOWN] += 1
+        elif isinstance(wanted, str):
             found[Undoing.IMPOSSIBLE] += 1
         elif set((entry.after or {}).values()) == {wanted}:
             found[Undoing.NOTHING] += 1

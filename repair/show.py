@@ -30,6 +30,7 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
         Text.assemble(
             Text("repair plan ", style="bold"), safe(plan.run_id), f"  cluster {safe(plan.cluster)}",
             f"  {len(plan.rows)} rows, {len(plan.to_do)} to act on, {len(left)} left alone",
+            f", {len(plan.refused)} refused for now" if plan.refused else "",
         ),
         soft_wrap=True,
     )  # fmt: skip
@@ -41,6 +42,7 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
     for warning in plan.warnings:
         indented(console, f"warning: {safe(warning)}", style="yellow")
     _print_left(console, left)
+    _print_refused(console, plan.refused)
     if keys:
         _print_keys(console, plan.rows)
 
@@ -78,10 +80,11 @@ def print_next(console: Console, why: str, words: Sequence[str], connection: Seq
 def _grid(plan: Plan) -> Table:
     grid = _table("table", "rule", "action")
     grid.add_column("rows", justify="right")
-    counts = Counter((row.ref.full_name, row.rule, row.action) for row in plan.rows)
-    for (table, rule, action), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
-        style = "dim" if action is Action.NONE else ""
-        grid.add_row(safe(table), Text(rule.value, style=style), Text(action.value, style=style), str(count))
+    counts = Counter((row.ref.full_name, row.rule, row.action, bool(row.refused)) for row in plan.rows)
+    for (table, rule, action, refused), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
+        style = "dim" if action is Action.NONE or refused else ""
+        what = f"{action.value}, refused" if refused else action.value
+        grid.add_row(safe(table), Text(rule.value, style=style), Text(what, style=style), str(count))
     return grid
 
 
@@ -105,6 +108,15 @@ def _print_left(console: Console, left: Sequence[PlannedRow]) -> None:
         indented(console, f"{safe(dc)}: {worst[0]} of {worst[1]} replicas could be read", style="dim")
 
 
+def _print_refused(console: Console, rows: Sequence[PlannedRow]) -> None:
+    if not rows:
+        return
+    console.print(heading("refused for now"))
+    for why, count in Counter(row.refused for row in rows).most_common():
+        indented(console, f"{counted(count, 'row')}: {safe(why)}", rest="    ")
+    indented(console, "once that is lifted, apply or resume goes on with them", style="dim")
+
+
 def _print_keys(console: Console, rows: Iterable[PlannedRow]) -> None:
     """Print the rows, those first that will be deleted."""
     for number, row in enumerate(sorted(rows, key=lambda row: row.action is not Action.PURGE)):
@@ -113,7 +125,11 @@ def _print_keys(console: Console, rows: Iterable[PlannedRow]) -> None:
             return
         raw = ", ".join(f"{safe(name)}=0x{text}" for name, text in row.ref.key_hex.items())
         key = key_text(row.ref.key) or raw
-        indented(console, f"{safe(row.ref.full_name)} {key}  {row.rule.value} -> {row.action.value}", rest="      ")
+        indented(
+            console,
+            f"{safe(row.ref.full_name)} {key}  {row.rule.value} -> {row.action.value}{', refused' * bool(row.refused)}",
+            rest="      ",
+        )
 
 
 def print_tally(console: Console, tally: Tally, seconds: float) -> None:

@@ -7,14 +7,15 @@ is idempotent and none can win over anything newer.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from consistency.batches import serialized_list
 from consistency.cqltype import quote_identifier
 from consistency.reading import CellColumn
 from consistency.schema import Column
-from repair.atoms import Atom, Path
+from repair.atoms import Atom, AtomName, Path
 from repair.evidence import Evidence
 
 _LONG = struct.Struct(">q")
@@ -27,11 +28,15 @@ Assigned = tuple[Column, "bytes | None"]
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One statement with its bound values; `now_s` is the instant from which its TTL counts."""
+    """One statement with its bound values; `now_s` is the instant from which its TTL counts.
+
+    `once`: a batch, whose text is hardly met again and not worth the servers' memory.
+    """
 
     cql: str
     values: tuple[bytes | None, ...]
     now_s: int | None = None
+    once: bool = False
 
 
 def merging_read(rows: Sequence[Evidence]) -> Write:
@@ -63,20 +68,95 @@ def merging_read(rows: Sequence[Evidence]) -> Write:
     return Write(f"SELECT {', '.join(wanted)} FROM {table.quoted} WHERE {' AND '.join(where)}{limit}", values)
 
 
-def write_cell(evidence: Evidence, column: CellColumn, path: Path, atom: Atom) -> Write | None:
-    """Return the UPDATE that writes one cell with its own write time and expiry; None where it has expired.
+def write_cells(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Write]:
+    """Return what writes these cells of one row, each with its own write time and expiry, in as few requests as can be.
 
-    A TTL of 0 is sent with a cell that does not expire: the table's default would apply otherwise. An UPDATE
-    leaves no row marker, so none is made up where there was none.
+    Cells of one time and expiry share an UPDATE. Where there are several, one batch holds them: all of them are of one
+    partition, so each replica applies them as one mutation, whole or not at all. Only what is larger than a server
+    takes in one goes in several. Expired cells are left out.
+
+    A TTL of 0 is sent with a cell that does not expire: the table's default would apply otherwise. An UPDATE leaves no
+    row marker, so none is made up where there was none.
     """
-    expired = atom.expires is not None and atom.expires <= evidence.now_us // 1_000_000
-    if expired or atom.writetime is None:
-        return None
-    target, values = _assignment(column.column, path, atom.value)
-    key = evidence.name.key
+    now_s = evidence.now_us // 1_000_000
+    units = [
+        (atom.writetime, atom.expires, place, path, atom.value)
+        for (place, path), atom in cells.items()
+        if atom.writetime is not None and (atom.expires is None or atom.expires > now_s)
+    ]
+    units.sort(key=lambda unit: (unit[0], unit[1] or 0, unit[2]))
+    return [_written(evidence, part) for part in _parts(evidence, units)]
+
+
+_Unit = tuple[int, "int | None", int, Path, bytes]
+"""Write time, expiry, the column's place, the element within it, the value."""
+_MOST_BYTES = 12 * 1024 * 1024
+"""Of one mutation: what a server takes by default is a third more (max_mutation_size, and the size of a request)."""
+_MOST_MARKERS = 60_000
+"""Values of one request: their number is sent in 16 bits."""
+_OF_A_CELL = 34
+"""Bytes that a cell takes in a mutation, or in a request, besides its path and value, at most."""
+
+
+def _parts(evidence: Evidence, units: Sequence[_Unit]) -> Iterator[list[_Unit]]:
+    part: list[_Unit] = []
+    size = markers = 0
+    keys = len(_key_columns(evidence)) + 2
+    for unit in units:
+        takes = _OF_A_CELL + len(unit[3] or b"") + len(unit[4])
+        if part and (size + takes > _MOST_BYTES or markers + keys + 1 > _MOST_MARKERS):
+            yield part
+            part, size, markers = [], 0, 0
+        if not part or part[-1][:2] != unit[:2]:
+            markers += keys + 1
+        elif part[-1][2] != unit[2] or evidence.columns[unit[2]].column.type.name == "udt":
+            markers += 1  # the elements of a set or map are one value
+        part.append(unit)
+        size += takes
+    if part:
+        yield part
+
+
+def _written(evidence: Evidence, units: Sequence[_Unit]) -> Write:
+    groups = groupby(units, key=lambda unit: (unit[0], unit[1]))
+    return batch([_update(evidence, time, expires, list(group)) for (time, expires), group in groups])
+
+
+def _update(evidence: Evidence, writetime: int, expires: int | None, units: Sequence[_Unit]) -> Write:
+    targets: list[str] = []
+    values: list[bytes | None] = []
+    for place, group in groupby(units, key=lambda unit: unit[2]):
+        column = evidence.columns[place].column
+        for target, value in _assignments(column, [(path, value) for _, _, _, path, value in group]):
+            targets.append(target)
+            values.append(value)
     where = _equals(_key_columns(evidence))
-    text = f"UPDATE {evidence.table.quoted} USING TIMESTAMP ? AND TTL ? SET {target} WHERE {where}"
-    return Write(text, (_LONG.pack(atom.writetime), _ttl(evidence, atom.expires), *values, *key), _now_s(evidence))
+    text = f"UPDATE {evidence.table.quoted} USING TIMESTAMP ? AND TTL ? SET {', '.join(targets)} WHERE {where}"
+    return Write(text, (_LONG.pack(writetime), _ttl(evidence, expires), *values, *evidence.name.key), _now_s(evidence))
+
+
+def batch(writes: Sequence[Write]) -> Write:
+    """Return one statement for several of one partition, which is one mutation; a single one stays as it is."""
+    if len(writes) == 1:
+        return writes[0]
+    text = "".join(f"{write.cql}; " for write in writes)
+    values = tuple(value for write in writes for value in write.values)
+    now_s = next((write.now_s for write in writes if write.now_s is not None), None)
+    return Write(f"BEGIN UNLOGGED BATCH {text}APPLY BATCH", values, now_s, once=True)
+
+
+def batches(writes: Sequence[Write]) -> list[Write]:
+    """Return as few statements as can be for any number of small ones of one partition."""
+    out: list[Write] = []
+    part: list[Write] = []
+    markers = 0
+    for write in writes:
+        if part and markers + len(write.values) > _MOST_MARKERS:
+            out.append(batch(part))
+            part, markers = [], 0
+        part.append(write)
+        markers += len(write.values)
+    return [*out, batch(part)] if part else out
 
 
 def delete_cell(evidence: Evidence, column: CellColumn, path: Path, writetime: int) -> Write:
@@ -127,13 +207,23 @@ def _now_s(evidence: Evidence) -> int | None:
     return evidence.now_us // 1_000_000 if evidence.reading.capabilities.timed else None
 
 
-def _assignment(column: Column, path: Path, value: bytes) -> tuple[str, tuple[bytes, ...]]:
-    if path is None:
-        return f"{column.quoted} = ?", (value,)
-    if column.type.name == "set":
-        return f"{column.quoted} = {column.quoted} + ?", (_INT.pack(1) + _INT.pack(len(path)) + path,)
-    target, values = _element(column, path)
-    return f"{target} = ?", (*values, value)
+def _assignments(column: Column, cells: Sequence[tuple[Path, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Yield what sets these cells of a column; elements of a set or map are added all at once."""
+    kind = column.type.name
+    if cells[0][0] is None:
+        yield f"{column.quoted} = ?", cells[0][1]
+    elif kind == "set":
+        yield f"{column.quoted} = {column.quoted} + ?", serialized_list([path or b"" for path, _ in cells])
+    elif kind == "map":
+        parts = b"".join(_sized(part) for path, value in cells for part in (path or b"", value))
+        yield f"{column.quoted} = {column.quoted} + ?", _INT.pack(len(cells)) + parts
+    else:
+        for path, value in cells:
+            yield f"{_element(column, path)[0]} = ?", value
+
+
+def _sized(part: bytes) -> bytes:
+    return _INT.pack(len(part)) + part
 
 
 def _element(column: Column, path: Path) -> tuple[str, tuple[bytes, ...]]:

@@ -1,5 +1,8 @@
 """Take a repair back: an explicit new write, with a new write time, of what there was before.
 
+Only what the journal proves to have been changed by the repair is undone: what was refused or never sent is not, and
+what was never answered is left alone and named.
+
 What there was differed between replicas. Undo writes, to all of them, what a strict majority held, column by
 column; after a purge it writes the purged row back. It says what it cannot bring back: rows of which no majority
 held one version, the old write times, counters, rows of which a replica could not be read, and anything that has
@@ -15,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from consistency.errors import ReplicaError
+from consistency.guardrails import Refusal
 from consistency.reader import Clock
 from consistency.reading import Cell, RowState
 from repair.atoms import atoms
@@ -24,12 +28,15 @@ from repair.guard import Guard
 from repair.journal import Entry, Journal, Record, Result
 from repair.outcomes import Tally, copies
 from repair.pace import Pace
+from repair.permitted import Way, through_coordinator
 from repair.planfile import PlannedRow
-from repair.restoring import most_held, to_undo
-from repair.statements import Assigned, Write, delete_row, put_cells, put_row
+from repair.restoring import Proof, most_held, proof, to_undo, unproven
+from repair.statements import Assigned, Write, batch, delete_row, put_cells, put_row
 from repair.writer import RowWriter
 
 _NEVER = -(2**63)
+_UNCHANGED = "the repair changed nothing of it"
+_AS_BEFORE = "nothing to undo: every replica holds what it held before the repair"
 KEEPS_NEW_TIMES = "with a new write time: the old ones cannot be brought back"
 
 
@@ -55,13 +62,26 @@ class Undoer:
                 break
             await self._guard.check()
             result, reason = await self._row(number, record.plan.rows[number], entry, journal)
-            await journal.undone(number, result, reason)
+            if result is not Result.UNCHANGED:
+                await journal.undone(number, result, reason)
             tally.add(result, reason)
             progress(tally)
         return tally
 
     async def _row(self, number: int, row: PlannedRow, entry: Entry, journal: Journal) -> tuple[Result, str]:
+        proven = proof(entry)
+        if proven is Proof.UNCHANGED:
+            return Result.UNCHANGED, f"{_UNCHANGED}: {entry.reason}" if entry.reason else _UNCHANGED
         evidence = await self._evidence.read(row.ref)
+        if proven is Proof.CHANGED:
+            return await self._changed(number, row, entry, evidence, journal)
+        as_before = not evidence.unread and copies(evidence) == entry.before
+        return (Result.UNCHANGED, _AS_BEFORE) if as_before else (Result.NOT_UNDONE, unproven(entry))
+
+    async def _changed(
+        self, number: int, row: PlannedRow, entry: Entry, evidence: Evidence, journal: Journal
+    ) -> tuple[Result, str]:
+        """Undo a row that the repair changed."""
         wanted = most_held(row.action, entry.before or {})
         refusal = _refusal(entry, evidence) or (wanted if isinstance(wanted, str) else "")
         if refusal or isinstance(wanted, str):
@@ -74,18 +94,18 @@ class Undoer:
         writes = restoring(evidence, wanted, at_us)
         if isinstance(writes, str):
             return Result.NOT_UNDONE, writes
-        if entry.undoing_us is None:
+        way = through_coordinator(evidence, (at_us,))
+        if entry.undoing_us is None and not way.refused:
             await journal.undoing(number, at_us)
-        return await self._written(row, evidence, writes, wanted)
+        return await self._written(row, way, batch(writes), wanted)
 
-    async def _written(
-        self, row: PlannedRow, evidence: Evidence, writes: list[Write], wanted: RowState | None
-    ) -> tuple[Result, str]:
+    async def _written(self, row: PlannedRow, way: Way, write: Write, wanted: RowState | None) -> tuple[Result, str]:
+        if way.refused:
+            return Result.NOT_UNDONE, way.refused
         try:
-            for write in writes:
-                await self._writer.through(next(iter(evidence.states)), write, at_all=True)
+            await self._writer.through(way.node, write, at_all=way.at_all)
         except ReplicaError as error:
-            return Result.NOT_UNDONE, str(error)
+            return Result.NOT_UNDONE, Refusal.of(error).text
         after = await self._evidence.read(row.ref)
         if after.unread or not all(_same_values(state, wanted) for state in after.states.values()):
             return Result.NOT_UNDONE, "written, but not every replica shows it: run the check"
@@ -100,14 +120,14 @@ def write_time(action: Action, wanted: RowState | None, entry: Entry, evidence: 
     """
     if action is Action.PURGE:  # the purge deleted at the copies' own write times
         return max(_newest(state) for state in (entry.before or {}).values()) + 1
-    held = next(iter(evidence.states.values()))
     newest = max(_newest(state) for state in evidence.states.values())
     hidden = wanted is not None and (
-        held is None
-        or newest == _NEVER
+        newest == _NEVER
+        or any(held is None for held in evidence.states.values())
         or any(
             there.value is not None and (now.value is None or column.column.type.is_multicell)
-            for column, there, now in zip(evidence.columns, wanted.cells, held.cells, strict=True)
+            for held in evidence.states.values()
+            for column, there, now in zip(evidence.columns, wanted.cells, held.cells if held else (), strict=False)
         )
     )
     if hidden or newest == _NEVER:

@@ -45,7 +45,9 @@ class CqlWriter:
         await self._run(node, write, NODE_LOCAL)
 
     async def _run(self, node: Node, write: Write, consistency: int) -> None:
-        statement = Statement(write.cql, write.values, consistency, now_s=write.now_s, timeout_s=_TIMEOUT_S)
+        statement = Statement(
+            write.cql, write.values, consistency, now_s=write.now_s, timeout_s=_TIMEOUT_S, once=write.once
+        )
         await self._access.retrying(node, statement)
 
     async def schema_versions(self, nodes: tuple[Node, ...]) -> set[str]:

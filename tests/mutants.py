@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROMISES = "tests/unit/test_simulation.py::test_every_promise_is_kept_on_every_seed"
 CLOCKS = "tests/unit/test_clocks.py tests/unit/test_repair_applying.py"
 HOST_IDS = "tests/unit/test_identity.py"
+REFUSALS = "tests/unit/test_repair_refusals.py tests/unit/test_repair_files.py"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
 
 
@@ -195,6 +196,28 @@ MUTANTS = (
     Mutant("repair: a row that nobody knows the owners of is decided", "repair/evidence.py",
            "return lies_in(ref.token, self._disputed.get(replication, ()))", "return False",
            "tests/unit/test_repair_disputed.py"),
+    Mutant("undo: what was refused is undone", "repair/restoring.py",
+           "    if entry.fate is Fate.NONE:\n        return Proof.UNCHANGED\n", "",
+           REFUSALS),
+    Mutant("undo: what was never answered is undone", "repair/restoring.py",
+           "if entry.fate is not Fate.DONE or entry.after is None", "if entry.after is None", REFUSALS),
+    Mutant("undo: any refusal is proof that nothing was done", "consistency/guardrails.py",
+           "certain = isinstance(error, ReplicaRefused | TooFewReplicas) and not error.repeated",
+           "certain = True", REFUSALS),
+    Mutant("undo: a request that was tried twice was surely not done", "consistency/guardrails.py",
+           " and not error.repeated", "", "tests/unit/test_guardrails.py"),
+    Mutant("undo: what a killed run may have done counts as ours", "repair/applying.py",
+           "acted[number].fate if _known(entry, before) else Fate.UNKNOWN", "acted[number].fate", REFUSALS),
+    Mutant("resume: what was refused counts as done", "repair/journal.py",
+           "in (None, Result.REFUSED, Result.UNKNOWN)", "in (None, Result.UNKNOWN)", REFUSALS),
+    Mutant("write-back: cells of different ages go one by one", "repair/statements.py",
+           "return [_written(evidence, part) for part in _parts(evidence, units)]",
+           "return [_written(evidence, [unit]) for unit in units]", REFUSALS),
+    Mutant("write-back: a rule on write times is not held against a batch", "repair/permitted.py",
+           'return rails.writes.get(level, "") or rails.forbids_times(times)', 'return rails.writes.get(level, "")',
+           REFUSALS),
+    Mutant("plan: reads at ALL that are forbidden are promised", "repair/decide.py",
+           "if mergeable and not way.refused:", "if mergeable:", REFUSALS),
     Mutant("coverage: a replica that failed counts as read", "consistency/leaves.py",
            "completed=digested - lost, skipped", "completed=digested, skipped"),
     Mutant("coverage: a change of the ring is overlooked", "consistency/changes.py",

@@ -368,3 +368,45 @@ def test_the_shapes_are_all_repaired_by_the_command_line(cluster: RunningCluster
     assert applied.returncode == planned.returncode, applied.stdout + applied.stderr
     assert cluster.command("repair", "show", journal).returncode == applied.returncode
     assert cluster.command("check", "typed", *hosts).returncode == applied.returncode
+
+
+def test_a_row_of_many_elements_comes_in_one_piece(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """A set and a map of 20,000 elements: no reader sees a part of them, the journal is as large as the row is."""
+    count, step = 20_000, 2_000
+    ks = cluster.keyspace("wide")
+    cluster.ddl(f"CREATE TABLE {ks}.t (id int PRIMARY KEY, s set<int>, m map<int, int>) WITH read_repair = 'NONE'")
+    for at in range(0, count, step):
+        some = range(at, at + step)
+        cluster.on(
+            1,
+            f"UPDATE wide.t USING TIMESTAMP {base_us} SET s = s + {{{', '.join(map(str, some))}}},"
+            f" m = m + {{{', '.join(f'{k}: {k}' for k in some)}}} WHERE id = 1",
+        )
+    repairing = Repairing(cluster, tmp_path, "wide")
+    repairing.check()
+    made = repairing.plan()
+    seen: set[tuple[int, int]] = set()
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            for n in (2, 3):
+                rows = list(cluster.on(n, "SELECT s, m FROM wide.t WHERE id = 1"))
+                seen.update((len(row["s"] or ()), len(row["m"] or ())) for row in rows)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    try:
+        tally = repairing.apply(made)
+    finally:
+        done.set()
+        reader.join()
+    assert results(tally) == {Result.VERIFIED: 1}, tally
+    assert seen <= {(0, 0), (count, count)}, seen
+    held = everything(cluster, "wide", "t")
+    assert held[1] == held[2] == held[3]
+    raw = count * (4 + 4 + 4 + 4 + 4 + 4)
+    assert repairing.journal.stat().st_size < 20 * raw
+    undone = cluster.command("repair", "undo", str(repairing.journal), "--yes", *cluster.host_options)
+    assert undone.returncode == 0, undone.stdout + undone.stderr
+    assert not everything(cluster, "wide", "t")[1]

@@ -22,6 +22,7 @@ from consistency.errors import (
     ReplicaUnavailable,
     TooMuchToScan,
 )
+from consistency.guardrails import Guardrails
 from consistency.locality import TracesLeft
 from consistency.reading import Capabilities, CellColumn, Locality, RawRow, Reading, Route
 from consistency.ring import Node, Replication, Ring
@@ -121,6 +122,7 @@ class SimCluster:
         }
         self._unread: dict[Node, dict[str, TableStorage]] = {}
         self.skew_s: dict[Node, float] = {}
+        self.guarded: dict[Node, Guardrails] = {}
         self.hit: Counter[Trouble] = Counter()
         self.asked: Counter[Node] = Counter()
         self.described_at: list[float] = []
@@ -185,6 +187,10 @@ class SimCluster:
     @property
     def traces(self) -> TracesLeft:
         return TracesLeft()
+
+    async def guardrails(self, table: Table) -> Mapping[Node, Guardrails]:
+        """What was set for the nodes."""
+        return dict(self.guarded)
 
     async def write_timeout_s(self) -> float | None:
         """What is not told is the default."""

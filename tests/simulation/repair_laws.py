@@ -7,6 +7,8 @@
 5. A live write that arrives before, during or after the repair of its row is never lost or changed.
 6. A row that is reported as verified is the merge on every replica.
 7. The journal ends complete, and every row that was left alone is as it was.
+8. A row that is written back is whole on each replica, whatever was refused: all it lacked is there, or nothing of it.
+9. Undo changes no row that the repair did not change, whatever was refused; what it undoes shows what it promised.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class Scene:
 
     case_down: frozenset[Node]
     disturbed: bool
+    refused: bool
     policy: Policy
     rows: list[Row]
     owners: Mapping[Row, tuple[Node, ...]]
@@ -79,17 +82,23 @@ def verdicts(scene: Scene, record: Record) -> list[str]:
             was = _with_traffic(scene, node, row)
             now = shown(scene.after[node], row, scene.now_s)
             on = f"{where} on {node}"
+            # A write-back finds a hidden delete by writing. Where the server then refuses to have it passed on, what it
+            # covers stays for a while: cells that some replica showed, of a row that is not called verified.
+            halfway = scene.refused and planned.action is Action.WRITE_BACK and entry.result is not Result.VERIFIED
+            known = _held_before(scene, row) if halfway else set()
             taken = _held_before(scene, row) if planned.action is Action.PURGE else None
             # A row marker's write time cannot be seen: replicas that agree on a bare row may hold it at different
             # times, and a partition's delete that is spread by merging another row then hides it on some.
             if not (was == {} and now is None and _neighbour(scene, record, row)):
-                broken += _laws(on, was, now, merge, taken)
-            if scene.policy.zombies is not Zombies.RESTORE:
+                broken += _laws(on, was, now, merge, taken, known)
+            if scene.policy.zombies is not Zombies.RESTORE and not halfway:
                 copies = [shown(scene.before[owner], row, scene.now_s) for owner in scene.owners[row]]
                 broken += _raised(on, was, now, scene.truth.get(row), copies, scene)
             if planned.action is Action.NONE and was != now and not _neighbour(scene, record, row):
                 broken.append(f"{on}: was to be left alone and was changed: {was} -> {now}")
-            proved = entry.result is Result.VERIFIED or (entry.result is Result.WAITING and not scene.disturbed)
+            proved = entry.result is Result.VERIFIED or (
+                entry.result is Result.WAITING and not scene.disturbed and not scene.refused
+            )
             acted = planned.action in (Action.RECONCILE, Action.WRITE_BACK) and entry.before is not None
             still = node not in scene.case_down and row not in scene.touched
             if acted and proved and still and (now or {}) != (merge or {}):
@@ -115,9 +124,9 @@ def _failed(where: str, scene: Scene, record: Record, number: int, row: Row) -> 
     planned, entry = record.plan.rows[number], record.entries.get(number, Entry())
     # A row marker newer than every cell cannot be seen, so no DELETE of ours reaches it: said, not hidden.
     bare = any(shown(scene.after[node], row, scene.now_s) == {} for node in scene.owners[row])
-    excused = scene.case_down or scene.disturbed or row in scene.touched
+    excused = scene.case_down or scene.disturbed or scene.refused or row in scene.touched
     excused = excused or (planned.action is Action.WRITE_BACK and bare)
-    failed = entry.result in (Result.UNKNOWN, Result.DIVERGENT)
+    failed = entry.result in (Result.UNKNOWN, Result.DIVERGENT, Result.REFUSED)
     if planned.action in (Action.RECONCILE, Action.WRITE_BACK) and failed and not excused:
         return [f"{where}: failed for no reason: {entry.reason}"]
     return []
@@ -130,12 +139,17 @@ def _held_before(scene: Scene, row: Row) -> set[tuple[tuple[str, bytes | None], 
 
 
 def _laws(
-    where: str, was: Shown, now: Shown, merge: Shown, taken: set[tuple[tuple[str, bytes | None], Stored]] | None
+    where: str,
+    was: Shown,
+    now: Shown,
+    merge: Shown,
+    taken: set[tuple[tuple[str, bytes | None], Stored]] | None,
+    known: set[tuple[tuple[str, bytes | None], Stored]],
 ) -> list[str]:
-    """`taken` are the cells that a purge may take; None where none was planned."""
+    """`taken` are the cells that a purge may take, None where none was planned; `known` those that may be halfway."""
     out = []
     for name, cell in (now or {}).items():
-        if (was or {}).get(name) != cell and (merge or {}).get(name) != cell:
+        if (was or {}).get(name) != cell and (merge or {}).get(name) != cell and (name, cell) not in known:
             out.append(f"{where}: {name} shows {cell}, which is not what the merge shows")
         if was is not None and name in was and cell.ts < was[name].ts:
             out.append(f"{where}: {name} went back in time")
@@ -170,14 +184,37 @@ def undo_laws(scene: Scene, applied: Record, record: Record, now: Held) -> list[
         entry = record.entries.get(number, Entry())
         was_undone = entry.undo is Result.UNDONE
         wanted = most_held(record.plan.rows[number].action, entry.before or {}) if was_undone else None
+        changed = any(
+            shown(scene.before[node], row, scene.now_s) != shown(scene.after[node], row, scene.now_s)
+            for node in scene.owners[row]
+        )
         for node in scene.owners[row]:
             after = shown(now[node], row, scene.now_s)
+            if not changed and after != shown(scene.after[node], row, scene.now_s):
+                broken.append(f"row {number} on {node}: undo changed a row that the repair had not changed")
             if not was_undone and entry.undoing_us is None and after != shown(scene.after[node], row, scene.now_s):
                 broken.append(f"row {number} on {node}: undo changed a row that it did not undo")
             if was_undone and row[2] is not None and (after is None) != (wanted is None):
                 broken.append(f"row {number} on {node}: undone, and shows {after} for {wanted}")
     if any(applied.entries[n].result != entry.result for n, entry in record.entries.items()):
         broken.append("undo changed an outcome of apply")
+    return broken
+
+
+def torn(scene: Scene, record: Record) -> list[str]:
+    """Name the replicas that show a part of what they lacked of a row that was written back, and lack the rest."""
+    broken = []
+    up = {node: storage for node, storage in scene.before.items() if node not in scene.case_down}
+    for number, row in enumerate(scene.rows):
+        if record.plan.rows[number].action is not Action.WRITE_BACK:
+            continue
+        merge = merged(up, scene.owners[row], row, scene.now_s) or {}
+        for node in scene.owners[row]:
+            was, now = (shown(held[node], row, scene.now_s) or {} for held in (scene.before, scene.after))
+            lacked = {name for name, cell in merge.items() if was.get(name) != cell}
+            got = {name for name in lacked if now.get(name) == merge[name]}
+            if got and got != lacked:
+                broken.append(f"row {number} on {node}: torn, {sorted(map(str, lacked - got))} are not there")
     return broken
 
 

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
 
 from consistency.cqlbytes import split_map, split_sequence
-from consistency.errors import ReplicaUnavailable
+from consistency.errors import (
+    ReplicaError,
+    ReplicaOverloaded,
+    ReplicaRefused,
+    ReplicaTimeout,
+    ReplicaUnavailable,
+    TooFewReplicas,
+)
+from consistency.guardrails import NO_GUARDRAILS
 from consistency.ring import Node
 from consistency.schema import Column, Table
+from consistency.wire import ALL, QUORUM
 from repair.statements import Write as Statement
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.storage import NEVER, Delete, Key, TableStorage, Write, merge_row
 from tests.simulation.vclock import VirtualLoop
 
-_UPDATE = re.compile(r"UPDATE (\S+) USING TIMESTAMP \? AND TTL \? SET (\S+?)(\[\?\])? = (.*) WHERE ")
-_PUT = re.compile(r"UPDATE (\S+) USING TIMESTAMP \? AND TTL \? SET (.*) WHERE ")
+_UPDATE = re.compile(r"UPDATE (\S+) USING TIMESTAMP \? AND TTL \? SET (.*) WHERE ")
+_ADDED = re.compile(r"(\S+) = (\S+) \+ \?")
+_BATCH = ("BEGIN UNLOGGED BATCH ", "APPLY BATCH")
 _INSERT = re.compile(r"INSERT INTO (\S+) \((.*?)\) VALUES")
 _DELETE = re.compile(r"DELETE (?:(\S+?)(\[\?\])? )?FROM (\S+) USING TIMESTAMP \? WHERE ")
 _SELECT = re.compile(r"SELECT .* FROM (\S+) WHERE ")
@@ -26,31 +40,101 @@ def _long(raw: bytes | None) -> int:
     return int.from_bytes(raw or b"", "big", signed=True)
 
 
+class Trick(str, Enum):
+    """How a server fails a request, and what it did of it."""
+
+    FORBIDDEN = "forbidden"
+    """Refused before anything was done."""
+    UNAVAILABLE = "too few replicas"
+    """Not begun, as the server knew too few replicas to be alive."""
+    OVERLOADED = "overloaded"
+    """Nothing done, which cannot be told."""
+    TIMEOUT = "timeout"
+    """Done on some of the replicas, no answer."""
+    LOST = "connection lost"
+    """Done on all of them, no answer."""
+
+
+_TRICKS: dict[Trick, type[ReplicaError]] = {
+    Trick.FORBIDDEN: ReplicaRefused,
+    Trick.OVERLOADED: ReplicaOverloaded,
+    Trick.TIMEOUT: ReplicaTimeout,
+    Trick.LOST: ReplicaUnavailable,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Which of the repairer's requests are failed: those of these numbers, and a share of all."""
+
+    at: frozenset[int] = frozenset()
+    rate: float = 0.0
+    trick: Trick | None = None
+    """How; None: drawn for each."""
+
+
 class SimWriter:
     """The port `RowWriter` on simulated storage. What was sent is done, also if the sender dies meanwhile."""
 
-    def __init__(self, cluster: SimCluster, loop: VirtualLoop, table: Table, faults: tuple[Fault, ...]) -> None:
+    def __init__(
+        self,
+        cluster: SimCluster,
+        loop: VirtualLoop,
+        table: Table,
+        faults: tuple[Fault, ...],
+        refusals: Refusals | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
         self._cluster = cluster
         self._loop = loop
         self._table = table
         self._faults = [fault for fault in faults if fault.trouble is Trouble.DOWN]
+        self.refusals = refusals or Refusals()
+        self._rng = rng or random.Random(0)
+        self._asked = 0
+        self.failed = 0
 
     async def schema_versions(self, nodes: tuple[Node, ...]) -> set[str]:
         return {"one"}
 
     async def on(self, node: Node, write: Statement) -> None:
-        await asyncio.shield(asyncio.ensure_future(self._on(node, write)))
+        await _to_its_end(self._on(node, write))
 
     async def through(self, node: Node, write: Statement, *, at_all: bool) -> None:
-        await asyncio.shield(asyncio.ensure_future(self._through(node, write, at_all=at_all)))
+        await _to_its_end(self._through(node, write, at_all=at_all))
+
+    def _trick(self) -> Trick | None:
+        """Say how this request is failed, if it is."""
+        self._asked += 1
+        if self._asked not in self.refusals.at and self._rng.random() >= self.refusals.rate:
+            return None
+        self.failed += 1
+        return self.refusals.trick or self._rng.choice(list(Trick))
+
+    def _reached(self, trick: Trick | None, nodes: list[Node]) -> list[Node]:
+        """Return the replicas that do what is asked for."""
+        if trick is Trick.TIMEOUT:
+            return self._rng.sample(nodes, self._rng.randint(0, len(nodes)))
+        return nodes if trick in (None, Trick.LOST) else []
+
+    @staticmethod
+    def _answer(node: Node, trick: Trick | None) -> None:
+        said = f"{node}: {trick.value}" if trick else ""
+        if trick is Trick.UNAVAILABLE:
+            raise TooFewReplicas(said, 1)
+        if trick is not None:
+            raise _TRICKS[trick](said)
 
     async def _on(self, node: Node, write: Statement) -> None:
         await asyncio.sleep(0.001)
         if self._is_down(node):
             msg = f"{node}: down"
             raise ReplicaUnavailable(msg)
-        for mutation in self._mutations(write):
-            mutation.apply(self._cluster.store(node, self._table))
+        trick = self._trick()
+        for reached in self._reached(trick, [node]):
+            for mutation in self._mutations(write):
+                mutation.apply(self._cluster.store(reached, self._table))
+        self._answer(node, trick)
 
     def _is_down(self, node: Node) -> bool:
         return any(f.node == node and f.start_s <= self._loop.now < f.end_s for f in self._faults)
@@ -58,21 +142,41 @@ class SimWriter:
     async def _through(self, node: Node, write: Statement, *, at_all: bool) -> None:
         await asyncio.sleep(0.001)
         table = self._table
+        self._guard(node, write, ALL if at_all else QUORUM)
         if not _SELECT.match(write.cql):
+            trick = self._trick()
             for mutation in self._mutations(write):
                 owners = self._cluster.replicas(table, mutation.key)
                 up = [owner for owner in owners if not self._is_down(owner)]
                 self._require(node, up, owners, at_all=at_all)
-                self._cluster.apply(table, mutation, up)
+            # The statements of a batch are of one partition, which makes them one mutation.
+            for owner in self._reached(trick, up):
+                for mutation in self._mutations(write):
+                    self._cluster.apply(table, mutation, [owner])
+            self._answer(node, trick)
             return
         at = len(table.partition_key) - 1
         key = tuple(part or b"" for part in write.values)
         last = [part or b"" for part in split_sequence(key[at])] if " IN ?" in write.cql else [key[at]]
         static = " IN ()" in write.cql
+        trick = self._trick()
+        if trick is Trick.FORBIDDEN:
+            self._answer(node, trick)
         for one in last:
-            self._merge(node, (*key[:at], one, *key[at + 1 :]), static=static, at_all=at_all)
+            self._merge(node, (*key[:at], one, *key[at + 1 :]), trick, static=static, at_all=at_all)
+        self._answer(node, trick)
 
-    def _merge(self, node: Node, key: Key, *, static: bool, at_all: bool) -> None:
+    def _guard(self, node: Node, write: Statement, level: int) -> None:
+        """Refuse what a guardrail forbids: of the write times only that of a single statement is looked at."""
+        rails = self._cluster.guarded.get(node, NO_GUARDRAILS)
+        read = _SELECT.match(write.cql) is not None
+        refused = (rails.reads if read else rails.writes).get(level, "")
+        if not read and not write.cql.startswith(_BATCH[0]):
+            refused = refused or rails.forbids_times([m.ts for m in self._mutations(write)])
+        if refused:
+            raise ReplicaRefused(refused)
+
+    def _merge(self, node: Node, key: Key, trick: Trick | None, *, static: bool, at_all: bool) -> None:
         """Read one row at its replicas, which merges it on them."""
         table, split = self._table, len(self._table.partition_key)
         owners = self._cluster.replicas(table, key[:split])
@@ -84,7 +188,7 @@ class SimWriter:
         merged = TableStorage(table)
         for owner in up:
             merge_row(self._cluster.store(owner, table), merged, key[:split], clustering)
-        for owner in up:
+        for owner in self._reached(trick, up):
             merge_row(merged, self._cluster.store(owner, table), key[:split], clustering)
 
     @staticmethod
@@ -94,15 +198,22 @@ class SimWriter:
             raise ReplicaUnavailable(msg)
 
     def _mutations(self, write: Statement) -> list[Write | Delete]:
+        if not write.cql.startswith(_BATCH[0]):
+            return [self._mutation(write)]
+        texts = write.cql.removeprefix(_BATCH[0]).removesuffix(_BATCH[1]).split("; ")[:-1]
+        found, at = [], 0
+        for text in texts:
+            count = text.count("?")
+            found.append(self._mutation(replace(write, cql=text, values=write.values[at : at + count])))
+            at += count
+        return found
+
+    def _mutation(self, write: Statement) -> Write | Delete:
         if found := _INSERT.match(write.cql):
-            return [self._insert(found[2].split(", "), list(write.values), write.now_s or 0)]
+            return self._insert(found[2].split(", "), list(write.values), write.now_s or 0)
         if found := _UPDATE.match(write.cql):
-            element = found[3] or "+ ?" in found[4]
-            if element or (found[4] == "?" and not self._column(found[2]).type.is_multicell):
-                return [self._update(found, list(write.values), write.now_s or 0)]
-        if found := _PUT.match(write.cql):
-            return [self._put(found[2], list(write.values), write.now_s or 0)]
-        return [self._delete(write)]
+            return self._update(found[2].split(", "), list(write.values), write.now_s or 0)
+        return self._delete(write)
 
     def _insert(self, names: list[str], values: list[bytes | None], now_s: int) -> Write:
         ts, ttl = _long(values[-2]), _long(values[-1])
@@ -111,12 +222,20 @@ class SimWriter:
         cells, replaced = self._assigned(zip(names[keys:], values[keys:-2], strict=True), ts)
         return Write(key, clustering, ts, cells, replaced, now_s + ttl if ttl else None, insert=True)
 
-    def _put(self, assignments: str, values: list[bytes | None], now_s: int) -> Write:
+    def _update(self, assignments: Sequence[str], values: list[bytes | None], now_s: int) -> Write:
         ts, ttl = _long(values[0]), _long(values[1])
-        names = [part.removesuffix(" = ?") for part in assignments.split(", ")]
-        key, clustering = self._key(self._table, values[2 + len(names) :])
-        cells, replaced = self._assigned(zip(names, values[2 : 2 + len(names)], strict=True), ts)
-        return Write(key, clustering, ts, cells, replaced, now_s + ttl if ttl else None)
+        given = values[2 : 2 + len(assignments)]
+        cells: list[tuple[str, bytes | None, bytes | None]] = []
+        replaced: list[str] = []
+        for text, value in zip(assignments, given, strict=True):
+            if added := _ADDED.fullmatch(text):
+                cells += [(added[1], path, part) for path, part in _elements(self._column(added[1]), value, ts)]
+            else:
+                some, whole = self._assigned([(text.removesuffix(" = ?"), value)], ts)
+                cells += some
+                replaced += whole
+        key, clustering = self._key(self._table, values[2 + len(assignments) :])
+        return Write(key, clustering, ts, tuple(cells), tuple(replaced), now_s + ttl if ttl else None)
 
     def _assigned(
         self, given: Iterable[tuple[str, bytes | None]], ts: int
@@ -134,18 +253,6 @@ class SimWriter:
 
     def _column(self, quoted: str) -> Column:
         return next(c for c in self._table.columns if c.quoted == quoted)
-
-    def _update(self, found: re.Match[str], values: list[bytes | None], now_s: int) -> Write:
-        ts, ttl = _long(values.pop(0)), _long(values.pop(0))
-        path: bytes | None
-        if found[3]:  # m[?] = ?
-            path, value = values.pop(0), values.pop(0)
-        elif "+ ?" in found[4]:  # s = s + ?
-            path, value = (values.pop(0) or b"")[8:], b""
-        else:
-            path, value = None, values.pop(0)
-        key, clustering = self._key(self._table, values)
-        return Write(key, clustering, ts, ((found[2], path, value),), (), now_s + ttl if ttl else None)
 
     def _delete(self, write: Statement) -> Write | Delete:
         values = list(write.values)
@@ -166,6 +273,13 @@ class SimWriter:
         split = len(table.partition_key)
         static = bool(table.clustering) and len(key) == split
         return key[:split], None if static else key[split:]
+
+
+async def _to_its_end(request: Coroutine[Any, Any, None]) -> None:
+    """Wait for a request that goes on where its sender dies."""
+    task = asyncio.ensure_future(request)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.shield(task)
 
 
 def _elements(column: Column, value: bytes | None, ts: int) -> list[tuple[bytes, bytes]]:

@@ -10,14 +10,26 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from consistency.guardrails import Guardrails
 from consistency.reading import Capabilities, Locality
 from consistency.ring import Node
 from consistency.schema import Table
+from consistency.wire import ALL, QUORUM
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions
 from repair.evidence import EvidenceReader, RowRef, fingerprint
 from repair.guard import Guard
-from repair.journal import SCHEMA_VERSION, Copies, Record, Result, intent_line, line, outcome_line, parse_journal
+from repair.journal import (
+    SCHEMA_VERSION,
+    Copies,
+    Outcome,
+    Record,
+    Result,
+    intent_line,
+    line,
+    outcome_line,
+    parse_journal,
+)
 from repair.journal import undone_line as undone
 from repair.outcomes import Tally
 from repair.pace import Pace
@@ -28,8 +40,8 @@ from repair.undo import Undoer
 from tests.simulation.clocks import Clocks, draw_clocks
 from tests.simulation.histories import EPOCH_US, Damage, Drawing, Traffic, TrafficPlan, damage, draw_ring, load
 from tests.simulation.memory import Fault, SimCluster, Trouble
-from tests.simulation.repair_laws import Held, Row, Scene, Shown, merged, undo_laws, undone_ahead, verdicts
-from tests.simulation.repair_servers import SimWriter, collect_garbage
+from tests.simulation.repair_laws import Held, Row, Scene, Shown, merged, torn, undo_laws, undone_ahead, verdicts
+from tests.simulation.repair_servers import Refusals, SimWriter, collect_garbage
 from tests.simulation.storage import Delete, token_of
 from tests.simulation.truth import row_names
 from tests.simulation.values import draw_table, keyspace
@@ -47,6 +59,10 @@ class RepairCase:
     traffic: TrafficPlan | None = None
     undo: bool = False
     clocks: Clocks = field(default_factory=lambda: Clocks({}))
+    refusals: Refusals = field(default_factory=Refusals)
+    guarded: Guardrails | None = None
+    """What every node forbids while the repair is planned and applied, in half of the cases from the apply on."""
+    planned_unguarded: bool = False
 
     @property
     def down(self) -> frozenset[Node]:
@@ -78,11 +94,9 @@ class MemoryJournal:
         """As the file's."""
         await self._add(intent_line(number, before))
 
-    async def outcome(
-        self, number: int, result: Result, reason: str, after: Copies | None = None, by_us: int | None = None
-    ) -> None:
+    async def outcome(self, number: int, outcome: Outcome, by_us: int | None = None) -> None:
         """As the file's."""
-        await self._add(outcome_line(number, result, reason, after, by_us))
+        await self._add(outcome_line(number, outcome, by_us))
 
     async def undoing(self, number: int, at_us: int) -> None:
         """As the file's."""
@@ -125,6 +139,22 @@ def draw_case(rng: random.Random, nodes: tuple[Node, ...]) -> RepairCase:
     return RepairCase(policy, rng.choice((None, 40.0, 400.0)), tuple(faults), kills, traffic, undo=rng.random() < 0.25)
 
 
+def draw_refusals(rng: random.Random) -> tuple[Refusals, Guardrails | None, bool]:
+    """Draw which requests are failed: in half of the cases one of the first, in some of these a share of all.
+
+    In a sixth of the cases guardrails are set: on levels, or on write times.
+    """
+    at = frozenset({rng.randrange(1, 30)}) if rng.random() < 0.5 else frozenset[int]()
+    rate = rng.choice((0.0, 0.0, 0.2, 0.6)) if at else 0.0
+    rails = None
+    if rng.random() < 0.17:
+        no_reads = {ALL: "reads at ALL are forbidden"} if rng.random() < 0.6 else {}
+        no_writes = dict.fromkeys(rng.choice(((), (ALL,), (ALL, QUORUM))), "writes are forbidden")
+        oldest = EPOCH_US - int(rng.uniform(5.0, 3_000.0) * 1e6) if rng.random() < 0.6 else None
+        rails = Guardrails(no_reads, no_writes, oldest)
+    return Refusals(at, rate), rails, rng.random() < 0.5
+
+
 def run_repair_case(seed: int) -> RepairOutcome:
     """Damage a cluster, let some nodes forget old deletes, repair it, and hold it against the laws."""
     rng = random.Random(seed)
@@ -133,7 +163,14 @@ def run_repair_case(seed: int) -> RepairOutcome:
     table = draw_table(rng, "t")
     if rng.random() < 0.4:
         table = replace(table, read_repair="NONE")
-    case = replace(draw_case(rng, ring.nodes), clocks=draw_clocks(seed, ring.nodes, unsure_s=0.0))
+    refusals, rails, unguarded = draw_refusals(random.Random(f"refusals {seed}"))
+    case = replace(
+        draw_case(rng, ring.nodes),
+        clocks=draw_clocks(seed, ring.nodes, unsure_s=0.0),
+        refusals=refusals,
+        guarded=rails,
+        planned_unguarded=unguarded,
+    )
     schema = {"ks": keyspace("ks", replication, [table])}
     locality = random.Random(f"locality {seed}").choice((Locality.NODE_LOCAL, Locality.NODE_LOCAL, Locality.TRACED))
     cluster = SimCluster(loop, ring, schema, Capabilities(), rng, faults=case.faults, locality=locality)
@@ -145,6 +182,8 @@ def run_repair_case(seed: int) -> RepairOutcome:
     for node in ring.nodes:
         if rng.random() < 0.5:
             collect_garbage(cluster.store(node, table), purged_before_us(case.clocks, node, table))
+    if case.guarded and not case.planned_unguarded:
+        cluster.guarded = dict.fromkeys(ring.nodes, case.guarded)
     return run_virtual(loop, _Play(case, loop, cluster, drawing, rng, random.Random(f"moves {seed}")).run(truth))
 
 
@@ -204,7 +243,8 @@ class _Play:
         self._drawing = drawing
         self._rng = rng
         self._clock = SimClock(loop, clocks_s=case.clocks.ahead_s, unsure_s=case.clocks.unsure_s)
-        self._writer = SimWriter(cluster, loop, drawing.table, case.faults)
+        refused = random.Random(moves.getrandbits(64))
+        self._writer = SimWriter(cluster, loop, drawing.table, case.faults, case.refusals, refused)
 
     async def run(self, truth: Mapping[Row, Shown]) -> RepairOutcome:
         rows = rows_of(self._cluster, self._table)
@@ -216,13 +256,21 @@ class _Play:
         journal = MemoryJournal(plan, random.Random(self._rng.getrandbits(64)))
         traffic = self._traffic()
         writing = asyncio.create_task(traffic.run()) if traffic else None
+        if self._case.guarded:
+            self._cluster.guarded = dict.fromkeys(self._cluster.ring_before.nodes, self._case.guarded)
         tally, resumed = await self._applied(plan, journal)
         if writing:
             await writing
-        record = journal.record()
+        refused_still = self._refused_in_vain(tally)
+        halfway, record = self._copied(), journal.record()
+        lifted = self._lifts(record)
+        if lifted:
+            tally = await self._apply(plan, await self._looked_again(), journal)
+            record = journal.record()
         scene = Scene(
             case_down=self._case.down,
             disturbed=len(self._case.faults) > len(self._case.down),
+            refused=bool(self._writer.failed or self._case.guarded),
             policy=self._case.policy,
             rows=rows,
             owners={row: self._cluster.replicas(self._table, row[1]) for row in rows},
@@ -233,13 +281,32 @@ class _Play:
             truth=truth,
             now_s=EPOCH_S + int(self._loop.now) + 10,
         )
-        outcome = RepairOutcome(self._case, plan, tally, written + verdicts(scene, record), resumed=resumed)
+        torn_law = not scene.disturbed and not traffic
+        broken = written + refused_still + verdicts(scene, record)
+        if torn_law:
+            broken += torn(replace(scene, after=halfway), record)
+        if lifted and Result.REFUSED in tally.results:
+            broken.append("a row stays refused though nothing is refused any more")
+        outcome = RepairOutcome(self._case, plan, tally, broken, resumed=resumed)
         if self._case.undo and not traffic and not outcome.broken:
             outcome.undone = await self._undone(record, await self._looked_again(), journal)
             outcome.broken += undo_laws(scene, record, journal.record(), self._copied())
             slowest_us = EPOCH_US + int((self._loop.now + self._case.clocks.earliest_s) * 1e6)
             outcome.broken += undone_ahead(journal.record(), slowest_us)
         return outcome
+
+    def _refused_in_vain(self, tally: Tally) -> list[str]:
+        if self._writer.failed or self._case.guarded or self._case.faults or Result.REFUSED not in tally.results:
+            return []
+        return ["a row counts as refused and nothing was refused"]
+
+    def _lifts(self, record: Record) -> bool:
+        """Have the servers refuse nothing any more, in half of the cases; return whether a resume has work then."""
+        if self._moves.random() < 0.5 or not record.open_rows:
+            return False
+        self._cluster.guarded = {}
+        self._writer.refusals = Refusals()
+        return True
 
     async def _looked_again(self) -> EvidenceReader:
         """Look at the ring as the next command does; in a third of the cases nodes answer elsewhere by then."""

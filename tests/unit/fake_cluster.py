@@ -11,6 +11,7 @@ from typing import Any
 from consistency.clock import SystemClock
 from consistency.cqltype import parse_type
 from consistency.errors import ReplicaError
+from consistency.guardrails import Guardrails
 from consistency.locality import TracesLeft
 from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.ring import MURMUR3, Node, Replication, Ring
@@ -62,6 +63,7 @@ class FakeCluster:
     extra: Mapping[str, Keyspace] = field(default_factory=dict)
     node_local: bool = True
     node_count: int = 3
+    guarded: Mapping[Node, Guardrails] = field(default_factory=dict)
     on_digest: Callable[[], Any] | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +80,10 @@ class FakeCluster:
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities()
+
+    async def guardrails(self, table: Table) -> Mapping[Node, Guardrails]:
+        """What was set for the nodes."""
+        return self.guarded
 
     async def write_timeout_s(self) -> float | None:
         """What Cassandra has by default."""

@@ -30,7 +30,7 @@ from consistency.tokens import MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.verdict import Coverage, ExitCode, Verdict
 from repair.decide import Action, Rule
 from repair.evidence import RowRef
-from repair.journal import Journal, Result
+from repair.journal import Journal, Outcome, Result
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy
 from repair.remember import remember, remember_or_warn
@@ -148,8 +148,8 @@ def test_a_row_that_was_repaired_and_differs_again_came_back(ledger: LedgerFile,
 
     async def repair() -> None:
         journal = Journal.create(tmp_path / "j", plan)
-        await journal.outcome(0, Result.VERIFIED, "")
-        await journal.outcome(1, Result.DIVERGENT, "")
+        await journal.outcome(0, Outcome(Result.VERIFIED))
+        await journal.outcome(1, Outcome(Result.DIVERGENT))
         journal.close()
 
     asyncio.run(repair())

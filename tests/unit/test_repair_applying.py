@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 
 from consistency.errors import UsageError
-from consistency.reading import Capabilities, Cell, RowState
+from consistency.reading import Capabilities, Cell, Locality, RowState
 from consistency.ring import MURMUR3, Node, Replication, Ring
+from consistency.schema import Table
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions
 from repair.decide import Action, Rule
@@ -51,18 +52,23 @@ class Stage:
         rows: int = 2,
         faults: tuple[Fault, ...] = (),
         behind_s: float = 0.0,
+        table: Table = TABLE,
+        locality: Locality = Locality.NODE_LOCAL,
     ) -> None:
+        self.table = table
         self.loop = VirtualLoop()
         ring = Ring("simulated", MURMUR3, NODES)
-        schema = {"ks": keyspace("ks", Replication("NetworkTopologyStrategy", (("dc1", 3),)), [TABLE])}
-        self.cluster = SimCluster(self.loop, ring, schema, Capabilities(), random.Random(1), faults=faults)
+        schema = {"ks": keyspace("ks", Replication("NetworkTopologyStrategy", (("dc1", 3),)), [table])}
+        self.cluster = SimCluster(
+            self.loop, ring, schema, Capabilities(), random.Random(1), faults=faults, locality=locality
+        )
         self.clock = SimClock(self.loop, clocks_s={NODES[0]: -behind_s, NODES[1]: 0.0})
-        self.writer = SimWriter(self.cluster, self.loop, TABLE, faults)
+        self.writer = SimWriter(self.cluster, self.loop, table, faults)
         self.policy = policy or Policy()
         self.rows: list[tuple[Key, Key]] = [((int_bytes(1),), (int_bytes(c),)) for c in range(rows)]
         for key, clustering in self.rows:
             write = Write(key, clustering, YOUNG_US, (("v0", None, int_bytes(7)),), insert=True)
-            self.cluster.apply(TABLE, write, [NODES[2]])
+            self.cluster.apply(table, write, [NODES[2]])
 
     async def plan(self) -> Plan:
         """Plan all rows."""
@@ -72,7 +78,7 @@ class Stage:
             for key, clustering in self.rows
         ]
         made = await plan_batch(self.evidence, [(ref, False) for ref in refs], PlanOptions(self.policy), "salt")
-        return await planned_on(self.cluster, TABLE, self.policy, made)
+        return await planned_on(self.cluster, self.table, self.policy, made)
 
     async def apply(self, plan: Plan, journal: MemoryJournal, rate: float | None = None) -> Tally:
         """Apply, or go on, as the commands do."""
@@ -80,6 +86,18 @@ class Stage:
         applier = Applier(plan, self.evidence, Actor(self.cluster, self.writer), guard, self.clock, journal)
         entries = dict(journal.record().entries)
         return await applier.run(entries, ApplyOptions(rate), asyncio.Event(), lambda _: None)
+
+    async def undo(self, plan: Plan, journal: MemoryJournal) -> Tally:
+        """Undo, as the command does."""
+        guard = Guard(plan, self.cluster, self.writer, self.clock)
+        undoer = Undoer(await EvidenceReader.open(self.cluster, self.clock), self.writer, guard, self.clock)
+        return await undoer.run(journal.record(), journal, Pace(self.clock, None), asyncio.Event(), lambda _: None)  # type: ignore[arg-type]
+
+    def copies(self) -> list[dict[str, object]]:
+        """Return what each node holds of the rows, write times too."""
+        now_s = EPOCH_S + int(self.loop.now)
+        stores = [self.cluster.store(node, self.table) for node in NODES]
+        return [{str(c): shown(s, ("t", key, c), now_s) for key, c in self.rows} for s in stores]
 
     async def begun(self, plan: Plan) -> MemoryJournal:
         """Return the journal of a run that was killed after it had said what it would do."""
@@ -91,15 +109,15 @@ class Stage:
     async def delete_and_forget(self) -> None:
         """Delete the rows on a quorum, let gc_grace pass, and compact the deletes away there."""
         for key, clustering in self.rows:
-            self.cluster.apply(TABLE, Delete(key, YOUNG_US + 1, clustering, clustering), NODES[:2])
+            self.cluster.apply(self.table, Delete(key, YOUNG_US + 1, clustering, clustering), NODES[:2])
         await asyncio.sleep(GRACE_S + 60)
         for node in NODES[:2]:
-            collect_garbage(self.cluster.store(node, TABLE), self.clock.now_us() - GRACE_S * 1_000_000)
+            collect_garbage(self.cluster.store(node, self.table), self.clock.now_us() - GRACE_S * 1_000_000)
 
     def holders(self) -> set[int]:
         """Return the nodes that show any of the rows."""
         now_s = EPOCH_S + int(self.loop.now)
-        stores = {n: self.cluster.store(node, TABLE) for n, node in enumerate(NODES, start=1)}
+        stores = {n: self.cluster.store(node, self.table) for n, node in enumerate(NODES, start=1)}
         return {n for n, s in stores.items() for key, c in self.rows if shown(s, ("t", key, c), now_s) is not None}
 
 

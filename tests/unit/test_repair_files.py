@@ -12,18 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from consistency.errors import LockedError, UsageError
 from consistency.reading import Cell, RowState
 from consistency.terminal.console import make_console
 from repair.decide import Action, Rule
 from repair.evidence import RowRef, state_from_json, state_json
-from repair.journal import Entry, Journal, JournalError, Record, Result, parse_journal, read_journal
+from repair.journal import Entry, Fate, Journal, JournalError, Outcome, Record, Result, parse_journal, read_journal
 from repair.planfile import Plan, PlannedRow, parse_plan, read_plan, write_plan
 from repair.policy import Policy, Zombies
-from repair.restoring import Undoing, preview
-from repair.show import print_plan, print_record
+from repair.restoring import Proof, Undoing, preview, proof, unproven
+from repair.show import print_plan
 
 STATE = RowState((Cell(b"\xff", 5, 9), Cell(None), Cell(b"", (1, None), (None, 7))))
 
@@ -105,7 +104,7 @@ def test_a_journal_cut_anywhere_is_what_had_happened(tmp_path: Path) -> None:
 
     async def work() -> None:
         await journal.intent(0, {"h": STATE, "g": None})
-        await journal.outcome(0, Result.VERIFIED, "", {"h": STATE})
+        await journal.outcome(0, Outcome(Result.VERIFIED, "", {"h": STATE}))
         await journal.intent(1, {"h": None})
 
     asyncio.run(work())
@@ -141,7 +140,7 @@ def test_a_reopened_journal_drops_the_torn_line(tmp_path: Path) -> None:
 
     async def work() -> None:
         await journal.intent(0, {"h": None})
-        await journal.outcome(0, Result.SKIPPED, "changed")
+        await journal.outcome(0, Outcome(Result.SKIPPED, "changed"))
 
     asyncio.run(work())
     journal.close()
@@ -154,7 +153,7 @@ def test_a_journal_is_never_overwritten(tmp_path: Path) -> None:
     """A second apply must name another file; a damaged middle line is refused, not skipped."""
     path = tmp_path / "journal"
     journal = Journal.create(path, plan_of())
-    asyncio.run(journal.outcome(0, Result.VERIFIED, ""))
+    asyncio.run(journal.outcome(0, Outcome(Result.VERIFIED)))
     journal.close()
     with pytest.raises(UsageError, match="resume"):
         Journal.create(path, plan_of())
@@ -204,13 +203,13 @@ def test_a_full_disk_stops_the_journal_for_good(tmp_path: Path, monkeypatch: pyt
         return real(handle, part)
 
     async def work() -> None:
-        await journal.outcome(0, Result.VERIFIED, "")
+        await journal.outcome(0, Outcome(Result.VERIFIED))
         monkeypatch.setattr(os, "write", full)
         with pytest.raises(JournalError, match=r"No space left.*resume"):
             await journal.intent(1, {"h": STATE})
         monkeypatch.setattr(os, "write", real)
         with pytest.raises(JournalError):
-            await journal.outcome(2, Result.VERIFIED, "")
+            await journal.outcome(2, Outcome(Result.VERIFIED))
 
     asyncio.run(work())
     journal.close()
@@ -276,15 +275,84 @@ def test_journal_lines_that_make_no_sense_are_refused(tmp_path: Path, line: str)
         parse_journal(path.read_bytes() + line.encode() + b"\n", "journal")
 
 
+def changed(before: dict[str, RowState | None], after: RowState | None) -> Entry:
+    """Return the entry of a row that was acted on and proven."""
+    hosts = frozenset(host for host, state in before.items() if state != after)
+    return Entry(before, Result.VERIFIED, after=dict.fromkeys(before, after), fate=Fate.DONE, changed=hosts)
+
+
 def test_what_an_undo_is_said_to_do_is_what_it_will_do() -> None:
     """A row that a repair brought to what most replicas held is not written, nor is a row deleted that is gone."""
     older = RowState((Cell(b"\1", 1), Cell(None), Cell(None)))
-    one_behind = Entry({"a": STATE, "b": STATE, "c": None}, Result.VERIFIED, after=dict.fromkeys("abc", STATE))
-    deleted = Entry({"a": None, "b": None, "c": STATE}, Result.VERIFIED, after=dict.fromkeys("abc"))
-    two_behind = Entry({"a": STATE, "b": older, "c": older}, Result.VERIFIED, after=dict.fromkeys("abc", STATE))
-    lone = Entry({"a": STATE, "b": None, "c": None}, Result.VERIFIED, after=dict.fromkeys("abc", STATE))
+    one_behind = changed({"a": STATE, "b": STATE, "c": None}, STATE)
+    deleted = changed({"a": None, "b": None, "c": STATE}, None)
+    two_behind = changed({"a": STATE, "b": older, "c": older}, STATE)
+    lone = changed({"a": STATE, "b": None, "c": None}, STATE)
     record = Record(plan_of(6), dict(enumerate((one_behind, deleted, two_behind, lone))))
     assert preview(record) == {Undoing.NOTHING: 2, Undoing.REWRITE: 1, Undoing.DELETE: 1}
-    console = Console(file=io.StringIO(), width=100)
-    print_record(console, record)
-    assert "2 not begun" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+BEFORE: dict[str, RowState | None] = {"a": STATE, "b": None}
+ALIKE: dict[str, RowState | None] = {"a": STATE, "b": STATE}
+
+
+@pytest.mark.parametrize(
+    ("entry", "proves"),
+    [
+        (Entry(BEFORE), Proof.UNKNOWN),
+        (Entry(BEFORE, Result.VERIFIED, after=ALIKE), Proof.UNKNOWN),
+        (Entry(BEFORE, Result.REFUSED, after=BEFORE, fate=Fate.NONE), Proof.UNCHANGED),
+        (Entry(BEFORE, Result.UNKNOWN, after=ALIKE, fate=Fate.UNKNOWN), Proof.UNKNOWN),
+        (Entry(BEFORE, Result.DIVERGENT, after=BEFORE, fate=Fate.DONE), Proof.UNCHANGED),
+        (Entry(BEFORE, Result.WAITING, after={"a": STATE}, fate=Fate.DONE), Proof.UNKNOWN),
+        (changed(BEFORE, STATE), Proof.CHANGED),
+    ],
+    ids=["killed", "older journal", "refused", "no answer", "nothing moved", "one not read after", "proven"],
+)
+def test_a_row_was_changed_where_the_journal_proves_it_and_nowhere_else(entry: Entry, proves: Proof) -> None:
+    """Acknowledged, and read before and after on every replica: nothing else is undone."""
+    assert proof(entry) is proves
+
+
+def test_the_journal_tells_what_is_known_of_each_rows_writes(tmp_path: Path) -> None:
+    """Fate and changed replicas are read back; equal copies are written once; a refused row is begun afresh."""
+    path = tmp_path / "journal"
+    journal = Journal.create(path, plan_of(3))
+    large = RowState((Cell(bytes(50_000), 1), Cell(None), Cell(None)))
+
+    async def work() -> None:
+        await journal.intent(0, {"a": large, "b": large, "c": None})
+        await journal.outcome(
+            0, Outcome(Result.VERIFIED, "", dict.fromkeys("abc", large), Fate.DONE, frozenset({"c"})), 5
+        )
+        await journal.intent(1, {"a": STATE, "b": None})
+        await journal.outcome(1, Outcome(Result.REFUSED, "forbidden", {"a": STATE, "b": None}))
+        await journal.intent(1, {"a": STATE, "b": STATE, "c": None})
+        await journal.intent(2, {"a": STATE})
+        await journal.intent(2, {"a": None})
+
+    asyncio.run(work())
+    journal.close()
+    entries = read_journal(path).entries
+    assert (entries[0].fate, entries[0].changed, entries[0].by_us) == (Fate.DONE, frozenset({"c"}), 5)
+    assert entries[0].before == {"a": large, "b": large, "c": None}
+    assert entries[0].after == dict.fromkeys("abc", large)
+    assert path.stat().st_size < 2.5 * 2 * 50_000, "a copy is written for each replica"
+    assert entries[1] == Entry({"a": STATE, "b": STATE, "c": None}), "the refused attempt's pre-image was kept"
+    assert entries[2] == Entry({"a": STATE}), "the pre-image of an attempt of unknown end was lost"
+    assert [n for n, entry in entries.items() if entry.open] == [1, 2]
+
+
+def test_a_journal_of_an_older_version_is_read_and_proves_nothing(tmp_path: Path) -> None:
+    """Schema 1: the rows are known, and undo leaves them alone."""
+    path = tmp_path / "journal"
+    journal = Journal.create(path, plan_of())
+    asyncio.run(journal.intent(0, {"a": STATE, "b": None}))
+    journal.close()
+    text = path.read_text(encoding="ascii").replace('{"schema":2', '{"schema":1', 1)
+    copies = '{"a":[["01",1,null],[null,null,null],[null,null,null]]}'
+    path.write_text(text + '{"outcome":0,"result":"verified","reason":"","after":' + copies + "}\n", encoding="ascii")
+    record = read_journal(path)
+    assert record.entries[0].fate is None
+    assert preview(record) == {Undoing.UNKNOWN: 1}
+    assert "older version" in unproven(record.entries[0])

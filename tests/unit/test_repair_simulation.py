@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from multiprocessing import get_context
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistency.reading import CellColumn
 from repair import actions, decide
-from repair.atoms import Atom
+from repair.atoms import Atom, AtomName
 from repair.evidence import Evidence
-from repair.statements import Write, write_cell
+from repair.statements import Write, write_cells
 from tests.simulation.__main__ import repair_of
 from tests.simulation.repairing import run_repair_case
 
@@ -54,8 +55,8 @@ def _without_zombies(_: Evidence) -> None:
     return None
 
 
-def _as_a_new_write(evidence: Evidence, column: CellColumn, path: bytes | None, atom: Atom) -> Write | None:
-    return write_cell(evidence, column, path, Atom(atom.value, evidence.now_us, atom.expires))
+def _as_a_new_write(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Write]:
+    return write_cells(evidence, {name: replace(atom, writetime=evidence.now_us) for name, atom in cells.items()})
 
 
 async def _nothing(*_: object) -> None:
@@ -66,7 +67,7 @@ async def _nothing(*_: object) -> None:
     ("where", "name", "wrong"),
     [
         (decide, "zombie_suspects", _without_zombies),
-        (actions, "write_cell", _as_a_new_write),
+        (actions, "write_cells", _as_a_new_write),
         (actions.Actor, "_propagate_deletes", _nothing),
     ],
     ids=["no quarantine", "new write times", "deletes not passed on"],
