@@ -19,6 +19,7 @@ from consistency.errors import (
     ReplicaRefused,
     ReplicaTimeout,
     ReplicaUnavailable,
+    TooFewReplicas,
 )
 from consistency.locality import TraceEvent, TracesLeft, proves_local
 from consistency.reading import Locality, RawRow
@@ -160,6 +161,8 @@ class PinnedAccess:
             raise ReplicaUnavailable(msg)
         try:
             page = await self._attempts(node, statement)
+        except TooFewReplicas:
+            raise  # it answered: whom it lacks are others
         except ReplicaUnavailable as error:
             self._leave_alone(node, str(error))
             raise

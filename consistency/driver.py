@@ -343,7 +343,9 @@ def translate(node: Node, error: BaseException) -> ReplicaError:
         inner = next(iter(error.errors.values()), None)
         return translate(node, inner) if inner is not None else ReplicaUnavailable(f"{node}: not reachable")
     if isinstance(error, cassandra.Unavailable):
-        return TooFewReplicas(f"{node}: the server says the replica is not available", error.alive_replicas or 0)
+        alive, needed = error.alive_replicas or 0, error.required_replicas or 0
+        said = f"{node}: it takes {alive} replicas for alive, where the request needs {needed}"
+        return TooFewReplicas(said, alive, needed)
     for theirs, ours, text in _TRANSLATIONS:
         if isinstance(error, theirs):
             return ours(f"{node}: {text}")

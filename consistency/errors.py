@@ -80,11 +80,12 @@ class ReplicaUnavailable(ReplicaError):
 
 
 class TooFewReplicas(ReplicaUnavailable):
-    """The node knows fewer replicas to be alive than the request needs: `alive` of them."""
+    """The node answered: it takes fewer replicas for alive (`alive`) than the request needs (`needed`)."""
 
-    def __init__(self, message: str, alive: int) -> None:
+    def __init__(self, message: str, alive: int, needed: int = 0) -> None:
         super().__init__(message)
         self.alive = alive
+        self.needed = needed
 
 
 class WrongNode(ReplicaUnavailable):

@@ -176,6 +176,9 @@ def _zombie(evidence: Evidence, policy: Policy, suspects: frozenset[AtomName]) -
     if evidence.unread:
         # One that is not read may still know the delete: what comes back elsewhere would go again with it.
         return _left(Rule.WAITS, ", ".join(sorted(n.name for n in evidence.unread)))
+    if evidence.reach.not_at_all and evidence.table.read_repair == "BLOCKING":
+        # The servers' merge would tell whether a replica still knows the delete; a write-back stopped half-way may not.
+        return _left(Rule.ZOMBIE, f"not restored: {evidence.reach.not_at_all}")
     return _act(evidence, Rule.ZOMBIE)
 
 
@@ -238,7 +241,9 @@ def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
         return Decision(
             Rule.ZOMBIE, sentence="its write time or cell cannot be named in CQL: delete it yourself", suspects=suspects
         )
-    return Decision(Rule.ZOMBIE, Action.PURGE, Action.PURGE.sentence, suspects=suspects)
+    if refusal := _unreachable(evidence):
+        return _left(Rule.ZOMBIE, f"not purged: {refusal}")
+    return Decision(Rule.ZOMBIE, Action.PURGE, Action.PURGE.sentence, _at_all(evidence), suspects)
 
 
 def whole_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
@@ -252,11 +257,24 @@ def whole_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
 def _act(evidence: Evidence, rule: Rule) -> Decision:
     """Prefer the servers' own merge, which knows the tombstones; else write cells back; else leave it."""
     # With a replica that was not read, the servers might merge that one too, and what it alone holds.
-    if evidence.table.read_repair == "BLOCKING" and not evidence.unread:
+    if evidence.table.read_repair == "BLOCKING" and not evidence.unread and not evidence.reach.not_at_all:
         return Decision(rule, Action.RECONCILE, rule.sentence)
-    if can_write_back(evidence):
-        return Decision(rule, Action.WRITE_BACK, rule.sentence, not evidence.unread)
-    return _left(Rule.OUT_OF_REACH)
+    if can_write_back(evidence) and not _unreachable(evidence):
+        return Decision(rule, Action.WRITE_BACK, rule.sentence, _at_all(evidence))
+    return _left(Rule.OUT_OF_REACH, evidence.reach.not_at_all)
+
+
+def _at_all(evidence: Evidence) -> bool:
+    """Whether a write through a coordinator is at ALL."""
+    return not evidence.unread and not evidence.reach.not_at_all
+
+
+def _unreachable(evidence: Evidence) -> str:
+    """Say why no write that all replicas acknowledge can be had; empty where one can.
+
+    By QUORUM alone a cell that is covered by a tombstone cannot be told from one that has not arrived.
+    """
+    return "" if evidence.pinned else evidence.reach.not_at_all
 
 
 def can_write_back(evidence: Evidence) -> bool:

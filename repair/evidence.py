@@ -19,13 +19,14 @@ from consistency.errors import UsageError
 from consistency.join import RowName
 from consistency.ownership import DISPUTED, disputed_ranges, lies_in
 from consistency.reader import Clock, ClusterReader
-from consistency.reading import Cell, CellColumn, Depth, Reading, RowState, Times
+from consistency.reading import Cell, CellColumn, Depth, Locality, Reading, RowState, Times
 from consistency.ring import Node, Replication, Ring
 from consistency.rowread import read_states
 from consistency.schema import Keyspace, Table
 from consistency.servertime import ServerTime
 from consistency.tokens import TokenRange
 from repair.atoms import respelled
+from repair.reach import Reach, reach
 
 States = Mapping[Node, RowState | None]
 
@@ -60,6 +61,10 @@ class Evidence:
     unread: Mapping[Node, str] = field(default_factory=dict)
     when: ServerTime = field(default_factory=lambda: ServerTime.exactly(0))
     """The one instant at which it was read and is decided about."""
+    reach: Reach = field(default_factory=Reach)
+    """Which requests through a coordinator can be answered."""
+    pinned: bool = True
+    """Whether every replica that was read can be written to by itself (NODE_LOCAL)."""
 
     @property
     def now_us(self) -> int:
@@ -143,6 +148,11 @@ class EvidenceReader:
         """Name what a plan rests on of the row's table."""
         return fingerprint(self._keyspace(ref), self.table(ref))
 
+    def reach(self, ref: RowRef) -> Reach:
+        """Say which requests through a coordinator can be answered of a row."""
+        keyspace = self._keyspace(ref)
+        return reach(keyspace, len(self.ring.replicas_of(ref.token, keyspace.replication)))
+
     def _keyspace(self, ref: RowRef) -> Keyspace:
         keyspace = self._schema.get(ref.keyspace)
         if keyspace is None or ref.table not in keyspace.tables or not keyspace.replication.replicated:
@@ -191,6 +201,7 @@ class EvidenceReader:
         if disputed:
             return [Evidence(reading, name, owners, {}, dict.fromkeys(owners, DISPUTED), when) for name in names]
         read = await read_states(self._reader, reading, names, owners, when.expiry_s)
+        reached = self.reach(refs[0])
         return [
             Evidence(
                 reading,
@@ -199,6 +210,8 @@ class EvidenceReader:
                 states,
                 {node: reason.removeprefix(f"{node}: ") for node, reason in unread.items()},
                 when,
+                reached,
+                all(self._reader.locality(node) is Locality.NODE_LOCAL for node in states),
             )
             for name, (states, unread) in zip(names, read, strict=True)
         ]

@@ -62,7 +62,18 @@ async def make_plan(
         policy=options.policy,
         salt=salt,
         rows=tuple(_within(planned, options.max_rows)),
-        warnings=tuple(filter(None, (note, skew_sentence(clock.readings), *_warnings(tables), reader.traces.sentence))),
+        warnings=tuple(
+            filter(
+                None,
+                (
+                    note,
+                    skew_sentence(clock.readings),
+                    *_warnings(tables),
+                    *_out_of_reach(evidence, planned),
+                    reader.traces.sentence,
+                ),
+            )
+        ),
     )
 
 
@@ -154,6 +165,12 @@ def _within(rows: list[PlannedRow], limit: int | None) -> Iterable[PlannedRow]:
             yield replace(row, action=Action.NONE, sentence=f"beyond --max-rows {limit}")
         else:
             yield row
+
+
+def _out_of_reach(evidence: EvidenceReader, rows: Iterable[PlannedRow]) -> Iterable[str]:
+    """Say once of each keyspace why its rows cannot be merged by the servers."""
+    found = dict.fromkeys(evidence.reach(row.ref).not_at_all for row in rows)
+    yield from (f"the servers cannot merge these rows by a read at ALL: {reason}" for reason in found if reason)
 
 
 def _warnings(tables: Mapping[str, Table]) -> Iterable[str]:
