@@ -10,6 +10,8 @@ from consistency.settings import ConnectionSettings
 from consistency.tls import unnamed_host, wrong_certificate
 
 _TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
+_INDEX_TOO_LARGE = -1
+"""Of our own: to a coordinator the servers name a large read and a large index by one code."""
 _PAGE_TOO_LARGE = re.compile(r"page size \d+ exceeds fail threshold of (\d+)")
 """The words of the guardrail page_size_fail_threshold."""
 _OWN_WORDS = {
@@ -17,6 +19,7 @@ _OWN_WORDS = {
     "tombstones during query": _TOO_MANY_TOMBSTONES,
     "LocalReadSizeTooLargeException": _READ_TOO_LARGE,
     "but max allowed is": _READ_TOO_LARGE,
+    "RowIndexEntryReadSizeTooLargeException": _INDEX_TOO_LARGE,
 }
 """What the text of a server's exception says, and the failure code of a read that it stands for."""
 _LAST_ERROR = re.compile(r"^\[Errno -?\d+\] (?:Tried connecting to .*\. Last error: )?")
@@ -86,6 +89,13 @@ def read_failure(node: Node, codes: set[int]) -> ReplicaError:
     """Return the error for a read that failed with these codes."""
     if _TOO_MANY_TOMBSTONES in codes:
         return TooMuchToScan(f"{node}: the read met more tombstones than tombstone_failure_threshold allows")
+    if _INDEX_TOO_LARGE in codes:
+        return TooMuchToScan(
+            f"{node}: a partition's index is larger than row_index_read_size_fail_threshold allows to read; raise it"
+        )
     if _READ_TOO_LARGE in codes:
-        return TooMuchToScan(f"{node}: the read is larger than the server's local_read_size threshold allows")
+        return TooMuchToScan(
+            f"{node}: the read is larger than local_read_size_fail_threshold or row_index_read_size_fail_threshold"
+            " allows; raise it"
+        )
     return ReplicaError(f"{node}: the read failed in the server; see its system.log")
