@@ -15,6 +15,8 @@
     |   |-- ReplicaTimeout               3  no answer in time: split the range, then give up
     |   |-- ReplicaOverloaded            3  the node asked for less work
     |   |-- ReplicaRefused               3  the node does not accept the statement
+    |   |   |-- PageTooLarge             3  a guardrail forbids pages of so many rows
+    |   |   |-- LevelForbidden           3  a guardrail forbids the consistency level
     |   |   `-- ReplicaForbidden         3  our role may not read this
     |   |-- TooMuchToScan                3  tombstones or size limits stopped the read: split the range
     |   `-- NotProvenLocal               3  the answer could not be shown to come from that replica alone
@@ -110,6 +112,10 @@ class PageTooLarge(ReplicaRefused):
     def __init__(self, message: str, most: int) -> None:
         super().__init__(message)
         self.most = most
+
+
+class LevelForbidden(ReplicaRefused):
+    """A guardrail of the server forbids our role the consistency level."""
 
 
 class ReplicaForbidden(ReplicaRefused):

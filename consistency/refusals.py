@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from consistency.errors import ConnectError, PageTooLarge, ReplicaError, ReplicaRefused, TooMuchToScan
+from consistency import levels
+from consistency.errors import ConnectError, LevelForbidden, PageTooLarge, ReplicaError, ReplicaRefused, TooMuchToScan
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings
 from consistency.tls import unnamed_host, wrong_certificate
@@ -42,7 +43,12 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
     if "CERTIFICATE_VERIFY_FAILED" in text:
         trust = "name it with CONSISTENCY_TLS_CA_FILE, or ca_file in [connection] tls"
         return ConnectError(f"{hosts} show a certificate of an authority that is not trusted here: {trust}")
+    if level := levels.sentence(str(reason)):
+        return ConnectError(f"{hosts}: {level}")
     hint = "is Cassandra running there, and is it the native (CQL) port?"
+    if any(word in text for word in ("closed", "reset")):
+        limit = "native_transport_max_concurrent_connections_per_ip"
+        hint = f"is it the native (CQL) port, and does it allow more connections from our address ({limit})?"
     if any(word in text for word in ("closed", "reset", "Protocol", "protocol", "version", "EOF", "alert")):
         hint += " Does it want TLS?" if settings.tls is None else " Does it ask for another TLS certificate of ours?"
     return ConnectError(f"no node answers at {hosts}: {_in_short(text)}; {hint}")
@@ -75,6 +81,8 @@ def first_line(error: object) -> str:
 
 def refusal(node: Node, error: object) -> ReplicaRefused:
     """Return the error for a request that the server takes for invalid, or that a guardrail forbids."""
+    if level := levels.sentence(str(error)):
+        return LevelForbidden(f"{node}: {level}")
     said = f"{node}: {first_line(error)}"
     found = _PAGE_TOO_LARGE.search(str(error))
     return PageTooLarge(said, max(1, int(found[1]))) if found else ReplicaRefused(said)
