@@ -148,6 +148,16 @@ class EvidenceReader:
         """Name what a plan rests on of the row's table."""
         return fingerprint(self._keyspace(ref), self.table(ref))
 
+    def base_of(self, ref: RowRef) -> RowRef | None:
+        """Return the row of its table that a materialized view's row was made from; None of any other row."""
+        view, keyspace = self.table(ref), self._keyspace(ref)
+        base = keyspace.tables.get(view.view_of or "")
+        if base is None or not all(column.name in ref.key_hex for column in base.primary_key):
+            return None
+        key_hex = {column.name: ref.key_hex[column.name] for column in base.primary_key}
+        token = token_of([bytes.fromhex(key_hex[column.name]) for column in base.partition_key])
+        return RowRef(ref.keyspace, base.name, token, key_hex)
+
     def reach(self, ref: RowRef) -> Reach:
         """Say which requests through a coordinator can be answered of a row."""
         keyspace = self._keyspace(ref)

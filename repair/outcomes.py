@@ -10,6 +10,7 @@ from repair.decide import Action, Decision, Rule
 from repair.evidence import Evidence
 from repair.journal import Copies, Result
 from repair.planfile import PlannedRow
+from repair.stubborn import stubborn
 
 _SHADOWED = "a delete that a replica still knows of covers it there, so it was no zombie: plan with --zombies purge"
 
@@ -77,7 +78,10 @@ def failed(row: PlannedRow, before: Evidence, now: Evidence, failure: str) -> Ou
     """Return the outcome of a row whose replicas still do not agree; `failure` is what went wrong in acting on it."""
     if len(now.states) < len(before.states) or (failure and now.unread):
         return Result.UNKNOWN, failure or next(iter(now.unread.values())), copies(now)
-    why = _SHADOWED if row.rule is Rule.ZOMBIE and row.action is Action.RECONCILE else "the replicas still differ"
+    known = stubborn(before, now) if row.action is Action.RECONCILE else ""
+    if row.rule is Rule.ZOMBIE and row.action is Action.RECONCILE:
+        known = _SHADOWED
+    why = known or "the replicas still differ"
     return Result.DIVERGENT, failure or why, copies(now)
 
 
