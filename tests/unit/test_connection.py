@@ -11,6 +11,7 @@ import pytest
 from consistency.connection import Connection
 from consistency.driver import Dialer
 from consistency.errors import ConnectError, PageTooLarge, ReplicaUnavailable, WrongNode
+from consistency.levels import Levels
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings, Place
 from consistency.wire import Page, Statement
@@ -50,6 +51,7 @@ class Net:
         self.answering = dict(answering)
         self.settings = ConnectionSettings(tuple(self.answering), **settings)
         self.contact_points = self.settings.contact_points
+        self.levels = Levels()
         self.peers: dict[str, list[Mapping[str, Any]]] = {}
         self.dialled: list[Place] = []
         self.lines: list[Line] = []
