@@ -60,8 +60,6 @@ MUTANTS = (
     Mutant("refusals: rows of users are read at a quorum where ONE is forbidden", "consistency/levels.py",
            "ONE: (ONE, LOCAL_ONE), LOCAL_ONE: (LOCAL_ONE, ONE)}",
            "ONE: (ONE, QUORUM), LOCAL_ONE: (LOCAL_ONE, QUORUM)}", "tests/unit/test_levels.py"),
-    Mutant("refusals: a forbidden level is asked at again", "consistency/levels.py",
-           "self._forbidden |= told", "pass", "tests/unit/test_levels.py"),
     Mutant("refusals: any row that a merge leaves is blamed on a delete", "repair/stubborn.py",
            "if dict(before.states) != dict(now.states):", "if False:", "tests/unit/test_repair_stubborn.py"),
     Mutant("refusals: a view is sent to a table that agrees", "repair/planner.py",
