@@ -13,18 +13,20 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from consistency.connection import Connection
 from consistency.errors import (
+    LevelForbidden,
     NotProvenLocal,
     ReplicaError,
     ReplicaOverloaded,
     ReplicaRefused,
     ReplicaTimeout,
     ReplicaUnavailable,
+    TooFewReplicas,
 )
 from consistency.locality import TraceEvent, TracesLeft, proves_local
 from consistency.reading import Locality, RawRow
 from consistency.ring import Node
 from consistency.throttle import Politeness, Turn
-from consistency.wire import ALL, LOCAL_ONE, NODE_LOCAL, ONE, Page, Statement
+from consistency.wire import ALL, LOCAL_ONE, NODE_LOCAL, ONE, OWN, Page, Statement
 
 _TRACE_POLLS = 60
 _LOCAL_ATTEMPTS, _AFTER_NONE = 12, 3
@@ -160,6 +162,8 @@ class PinnedAccess:
             raise ReplicaUnavailable(msg)
         try:
             page = await self._attempts(node, statement)
+        except TooFewReplicas:
+            raise  # it answered: whom it lacks are others
         except ReplicaUnavailable as error:
             self._leave_alone(node, str(error))
             raise
@@ -209,10 +213,12 @@ async def probe(connection: Connection, node: Node, forced: Locality | None) -> 
     ask = Statement("SELECT key FROM system.local", consistency=NODE_LOCAL, timeout_s=10.0)
     try:
         if forced is Locality.TRACED:
-            ask = replace(ask, consistency=ONE)
+            ask = replace(ask, consistency=OWN)
         await attempts(connection.execute, node, ask)
-    except ReplicaRefused:
+    except ReplicaRefused as error:
         if forced is Locality.NODE_LOCAL:
+            if isinstance(error, LevelForbidden):
+                raise
             msg = (
                 f"{node} refuses NODE_LOCAL: start it with -Dcassandra.enable_nodelocal_queries=true, "
                 "or use --locality traced"

@@ -19,6 +19,7 @@ class CauseKind(str, Enum):
     TORN_WRITES = "torn_writes"
     TIED_CLOCKS = "tied_clocks"
     FUTURE_CLOCK = "future_clock"
+    ODD_WRITE_TIMES = "odd_write_times"
     OLD_COPY = "old_copy"
     NO_CLEANUP = "no_cleanup"
 

@@ -6,16 +6,16 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from consistency.driver import Channel, Dialer, no_contact, translate
-from consistency.errors import PageTooLarge, ReplicaError, ReplicaUnavailable, WrongNode
+from consistency.errors import LevelForbidden, PageTooLarge, ReplicaError, ReplicaUnavailable, WrongNode
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings, Place
 from consistency.silence import silence
 from consistency.waiting import at_most
-from consistency.wire import ONE, Page, Statement
+from consistency.wire import OWN, Page, Statement
 
 _CLOSE_S = 2.0
 _LEFT_ALONE_S = 1.0
@@ -50,6 +50,7 @@ class Connection:
         self._failed: dict[str, _Failed] = {}
         self._dialling: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._most_rows = _MOST_ROWS
+        self._levels = dialer.levels
         self._protocols: set[int] = set()
         self._asked_to_log_in = False
 
@@ -246,29 +247,36 @@ class Connection:
     async def execute(self, node: Node, statement: Statement) -> Page:
         """Run one statement with `node` as its coordinator and return its page undecoded."""
         page_rows = min(statement.page_size, self._most_rows)
+        asked = replace(statement, consistency=self._levels.of(statement.consistency))
         try:
-            page: Page = await self._counted(node, lambda channel: channel.page(statement, page_rows))
+            page: Page = await self._counted(node, lambda channel: channel.page(asked, page_rows))
         except PageTooLarge as error:
             self._learn(error, page_rows)
+            return await self.execute(node, statement)
+        except LevelForbidden as error:
+            self._learn_level(error, statement.consistency)
             return await self.execute(node, statement)
         return page
 
     async def select(
-        self, node: Node, cql: str, *, consistency: int = ONE, timeout_s: float = 30.0
+        self, node: Node, cql: str, *, consistency: int = OWN, timeout_s: float = 30.0
     ) -> list[Mapping[str, Any]]:
         """Run a query on a system table through `node` and return decoded rows, all pages of them."""
         page_rows = min(2000, self._most_rows)
         rows: list[Mapping[str, Any]] = []
         state: bytes | None = None
         while True:
-            at = state
+            at, level = state, self._levels.of(consistency)
             try:
                 page, state = await self._counted(
                     node,
-                    lambda channel: channel.decoded(cql, consistency, page_rows, at, timeout_s),  # noqa: B023
+                    lambda channel: channel.decoded(cql, level, page_rows, at, timeout_s),  # noqa: B023
                 )
             except PageTooLarge as error:
                 self._learn(error, page_rows)
+                return await self.select(node, cql, consistency=consistency, timeout_s=timeout_s)
+            except LevelForbidden as error:
+                self._learn_level(error, consistency)
                 return await self.select(node, cql, consistency=consistency, timeout_s=timeout_s)
             rows.extend(page)
             if state is None:
@@ -283,6 +291,11 @@ class Connection:
             raise translate(node, error) from error
         finally:
             self.answered[node.host_id] += 1
+
+    def _learn_level(self, error: LevelForbidden, wanted: int) -> None:
+        """Ask at another level of the same effect from now on; where there is none the refusal stands."""
+        if not self._levels.learn(wanted, str(error.__cause__)):
+            raise error
 
     def _learn(self, error: PageTooLarge, asked: int) -> None:
         """Ask for no more rows a page than a guardrail allows, of any node; what is not allowed even so is refused."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 
-from consistency.join import Difference, JoinTally, join_rows
+from consistency.errors import ReplicaError, TooMuchToScan
+from consistency.join import Difference, JoinTally, RowName, join_rows
 from consistency.leaves import LeafResult, digest_leaf
 from consistency.oddpartitions import HASHED_ROWS, Partitions
 from consistency.oddrows import can_hash_rows, odd_rows
@@ -18,6 +20,22 @@ from consistency.ring import Node
 READ_ROWS = 50_000
 """A range of no more rows than this is read; a larger one is split and digested first."""
 _PARTS = 8
+MOST_REFUSED = 32
+"""Partitions of one leaf that are looked for where a server refuses to have them read."""
+_MOST_TOLD = 100_000
+"""Rows of one leaf that are remembered, so that none is told of twice where the leaf has to be read anew."""
+
+
+@dataclass(slots=True)
+class Descent:
+    """What a closer look at one leaf came to, beside the rows that differ.
+
+    `rows` counts those that were read. `refused` are the tokens of partitions that a replica refuses to have read, with
+    the reason.
+    """
+
+    rows: int = 0
+    refused: dict[int, ReplicaError] = field(default_factory=dict)
 
 
 async def differences(
@@ -26,48 +44,98 @@ async def differences(
     route: Route,
     result: LeafResult,
     clock: Clock,
-    tally: JoinTally,
+    descent: Descent,
     partitions: Partitions,
 ) -> AsyncGenerator[Difference, None]:
-    """Yield the rows of a differing leaf on which its replicas differ.
+    """Yield the rows of a differing leaf on which its replicas differ, each once.
 
     A leaf whose digests differ and whose rows are read equal, byte by byte, yields nothing: a hash was
-    disturbed, or a write was under way. `tally` counts the rows that were read, `partitions` is what the scan
-    knows of the table's. Raises a ReplicaError where a
+    disturbed, or a write was under way. `partitions` is what the scan knows of the table's. What a server refuses to
+    have read is split until a partition is left, which is entered in `descent`. Raises a ReplicaError where a
     replica stops answering; what was yielded before stands.
     """
     pending = [result]
+    told: set[RowName] = set()
     while pending:
         current = pending.pop()
-        nodes = tuple(current.digests)
-        if current.odd is not None:
-            known = odd_rows(reader, reading, current.leaf, clock, tally, partitions, current.odd)
-            async with aclosing(known):
-                async for difference in known:
-                    yield difference
+        if _is_large(current, route):
+            pending += await _differing(reader, reading, route, current, clock)
             continue
-        if current.rows <= READ_ROWS or current.leaf.token_range.width == 1 or route is Route.CLIENT:
-            # A single partition may hold any number of rows: a join needs no more than a page of each replica.
-            hashed = current.rows <= READ_ROWS and can_hash_rows(reading, route) and not current.fell_back
-            for piece in current.leaf.token_range.split(math.ceil(current.rows / HASHED_ROWS) if hashed else 1):
-                leaf = Leaf(piece, nodes)
-                found = (
-                    odd_rows(reader, reading, leaf, clock, tally, partitions)
-                    if hashed
-                    else _read(reader, reading, leaf, nodes, clock, tally)
-                )
-                async with aclosing(found):
-                    async for difference in found:
+        tally = JoinTally()
+        try:
+            async with aclosing(_rows_of(reader, reading, route, current, clock, tally, partitions)) as found:
+                async for difference in found:
+                    if difference.name not in told:
+                        if len(told) < _MOST_TOLD:
+                            told.add(difference.name)
                         yield difference
-            continue
-        children = await _split(reader, reading, route, current, nodes, clock)
-        differing = [child for child in children if child.differs]
-        if len(differing) > _PARTS // 2:
-            # Full of differences: another level of digests would only read everything once more.
-            async for difference in _read(reader, reading, current.leaf, nodes, clock, tally):
-                yield difference
+        except ReplicaError as error:
+            bounded = len(told) < _MOST_TOLD and len(descent.refused) < MOST_REFUSED
+            if not (bounded and _refused_for_what_it_holds(error)):
+                raise
+            if current.leaf.token_range.width == 1:
+                descent.refused[current.leaf.token_range.end] = error
+            else:
+                pending += await _differing(reader, reading, route, current, clock)
         else:
-            pending.extend(reversed(differing))
+            descent.rows += tally.rows
+            if not descent.refused:
+                told.clear()  # what is left holds other rows
+
+
+def _refused_for_what_it_holds(error: ReplicaError) -> bool:
+    """Whether a smaller range may be read: a guardrail, or a row that was not read for a reason of its own."""
+    return isinstance(error, TooMuchToScan) or type(error) is ReplicaError
+
+
+def _is_large(result: LeafResult, route: Route) -> bool:
+    """Whether a leaf is split before its rows are read.
+
+    A single partition may hold any number of rows: a join needs no more than a page of each replica.
+    """
+    large = result.rows > READ_ROWS and result.leaf.token_range.width > 1 and route is Route.SERVER
+    return large and result.odd is None and not result.full
+
+
+async def _differing(
+    reader: ReplicaReader, reading: Reading, route: Route, parent: LeafResult, clock: Clock
+) -> list[LeafResult]:
+    """Return the parts of a leaf that differ, the first last; the leaf itself where most of them do.
+
+    Full of differences, another level of digests would only read everything once more.
+    """
+    children = await _split(reader, reading, route, parent, tuple(parent.digests), clock)
+    differing = [child for child in children if child.differs]
+    if _is_large(parent, route) and len(differing) > _PARTS // 2:
+        return [replace(parent, full=True)]
+    return differing[::-1]
+
+
+async def _rows_of(
+    reader: ReplicaReader,
+    reading: Reading,
+    route: Route,
+    current: LeafResult,
+    clock: Clock,
+    tally: JoinTally,
+    partitions: Partitions,
+) -> AsyncGenerator[Difference, None]:
+    """Yield the differing rows of a leaf that is not split."""
+    nodes = tuple(current.digests)
+    hashed = current.rows <= READ_ROWS and can_hash_rows(reading, route) and not current.fell_back
+    for piece in current.leaf.token_range.split(math.ceil(current.rows / HASHED_ROWS) if hashed else 1):
+        leaf = Leaf(piece, nodes)
+        if current.odd is not None:
+            found = odd_rows(reader, reading, current.leaf, clock, tally, partitions, current.odd)
+        elif hashed:
+            found = odd_rows(reader, reading, leaf, clock, tally, partitions)
+        else:
+            found = _read(reader, reading, leaf, nodes, clock, tally)
+        async with aclosing(found):
+            async for difference in found:
+                yield difference
+        if current.odd is not None:
+            return
 
 
 async def _split(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from consistency.cause import Cause, CauseKind
 from consistency.findings import Finding, Kind, State
@@ -36,6 +37,54 @@ _NANOSECONDS = 10**17
 """Write times beyond this are no microseconds of our age: a client passed nanoseconds."""
 
 
+_MICROSECONDS = 10**14
+"""Write times before this (the year 1973) are no microseconds of our age."""
+_MILLISECONDS, _SECONDS = 10**11, 10**9
+"""From these on such a time is one of our age in milliseconds, in seconds."""
+_TIMED = frozenset({Kind.MISSING, Kind.STALE, Kind.TIE, Kind.ZOMBIE_SUSPECT})
+"""The kinds that the order of writes explains."""
+
+
+@dataclass(slots=True)
+class _OddTimes:
+    """Rows whose newest write time no clock of ours tells in microseconds, by what it looks like."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    lowest: int = 0
+    highest: int = 0
+
+    def add(self, time: int) -> None:
+        """Count a row."""
+        self.lowest, self.highest = (min(self.lowest, time), max(self.highest, time)) if self.rows else (time, time)
+        self.rows[_looks_like(time)] += 1
+
+    def cause(self) -> Cause | None:
+        """Say what they tell, None where they are few."""
+        total = self.rows.total()
+        if total < FEWEST_ROWS:
+            return None
+        if self.lowest == self.highest:
+            tells = f"one and the same write time, {self.lowest}: does a client set a constant"
+        else:
+            kinds = [f"{count:,} {kind}" for kind, count in self.rows.most_common()]
+            tells = (
+                f"write times that are no microseconds since 1970 ({', '.join(kinds)}): does a client set them itself"
+            )
+        text = (
+            f"{total:,} of the differing rows carry {tells} (USING TIMESTAMP, or the driver's timestamp generator)?"
+            " What is written or deleted with the servers' own times wins over them, whichever came last"
+        )
+        return Cause(CauseKind.ODD_WRITE_TIMES, text, total)
+
+
+def _looks_like(time: int) -> str:
+    if time < 0:
+        return "negative"
+    if time >= _MILLISECONDS:
+        return "in milliseconds"
+    return "in seconds" if time >= _SECONDS else "small numbers"
+
+
 class CauseCounter:
     """Counts findings as they come, in memory that does not grow with them; `causes` says what they amount to.
 
@@ -53,11 +102,15 @@ class CauseCounter:
         self._holders: dict[Kind, Counter[str]] = {Kind.ZOMBIE_SUSPECT: Counter(), Kind.NON_OWNER: Counter()}
         self._whole_ms = 0
         self._furthest_us = 0
+        self._odd = _OddTimes()
 
     def add(self, finding: Finding) -> None:
         """Count one finding."""
-        self._kinds[finding.kind] += 1
         newest = newest_of(finding)
+        if finding.kind in _TIMED and newest is not None and newest < _MICROSECONDS:
+            self._odd.add(newest)  # whoever counts so explains it: when it was written nobody knows
+            return
+        self._kinds[finding.kind] += 1
         if finding.kind in (Kind.MISSING, Kind.STALE):
             self._count_behind(finding, newest)
         elif finding.kind in self._holders:
@@ -100,7 +153,8 @@ class CauseCounter:
                 found.append(cause)
         if not found and (torn := self._torn()):
             found.append(torn)
-        found += [cause for cause in (self._ties(), self._future(), self._zombies(), self._strangers()) if cause]
+        others = (self._ties(), self._future(), self._zombies(), self._strangers(), self._odd.cause())
+        found += [cause for cause in others if cause]
         return tuple(sorted(found, key=lambda cause: -cause.rows))
 
     # Ranges of which a replica holds nothing.

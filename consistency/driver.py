@@ -46,11 +46,12 @@ from consistency.errors import (
     SettingsError,
     TooFewReplicas,
 )
+from consistency.levels import Levels
 from consistency.refusals import codes_in, connect_error, first_line, read_failure, refusal
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings, Place
 from consistency.waiting import in_thread
-from consistency.wire import INT, ONE, Page, Statement, Timed
+from consistency.wire import INT, OWN, Page, Statement, Timed
 
 _WHO = "SELECT host_id FROM system.local"
 _NEWEST, _OLDEST = 5, 4
@@ -227,6 +228,7 @@ class Dialer:
         self._cluster.connection_class.initialize_reactor()
         theirs = settings.protocol or self._cluster.protocol_version
         self._fixed = settings.protocol is not None
+        self.levels = Levels()
         self._version = int(theirs) if theirs <= _NEWEST else _NEWEST
 
     @property
@@ -263,13 +265,21 @@ class Dialer:
             connection = self._connect(place, _OLDEST)
             self._version = _OLDEST
         try:
-            patience_s = self._cluster.connect_timeout
-            answered = connection.wait_for_response(protocol.QueryMessage(_WHO, ONE), timeout=patience_s)
-            ((host_id,),) = answered.parsed_rows
+            ((host_id,),) = self._asked(connection, _WHO)
         except BaseException:
             connection.close()
             raise
         return Channel(place, connection, str(host_id))
+
+    def _asked(self, connection: Any, cql: str) -> Any:
+        """Return the rows of a query on what the node itself holds."""
+        message = protocol.QueryMessage(cql, self.levels.of(OWN))
+        try:
+            return connection.wait_for_response(message, timeout=self._cluster.connect_timeout).parsed_rows
+        except cassandra.InvalidRequest as error:
+            if not self.levels.learn(OWN, str(error)):
+                raise
+        return self._asked(connection, cql)
 
     def _connect(self, place: Place, version: int) -> Any:
         return self._cluster.connection_factory(DefaultEndPoint(*place), protocol_version=version)
@@ -345,7 +355,9 @@ def translate(node: Node, error: BaseException) -> ReplicaError:
         inner = next(iter(error.errors.values()), None)
         return translate(node, inner) if inner is not None else ReplicaUnavailable(f"{node}: not reachable")
     if isinstance(error, cassandra.Unavailable):
-        return TooFewReplicas(f"{node}: the server says the replica is not available", error.alive_replicas or 0)
+        alive, needed = error.alive_replicas or 0, error.required_replicas or 0
+        said = f"{node}: it takes {alive} replicas for alive, where the request needs {needed}"
+        return TooFewReplicas(said, alive, needed)
     for theirs, ours, text in _TRANSLATIONS:
         if isinstance(error, theirs):
             return ours(f"{node}: {text}")

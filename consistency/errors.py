@@ -15,6 +15,8 @@
     |   |-- ReplicaTimeout               3  no answer in time: split the range, then give up
     |   |-- ReplicaOverloaded            3  the node asked for less work
     |   |-- ReplicaRefused               3  the node does not accept the statement
+    |   |   |-- PageTooLarge             3  a guardrail forbids pages of so many rows
+    |   |   |-- LevelForbidden           3  a guardrail forbids the consistency level
     |   |   `-- ReplicaForbidden         3  our role may not read this
     |   |-- TooMuchToScan                3  tombstones or size limits stopped the read: split the range
     |   `-- NotProvenLocal               3  the answer could not be shown to come from that replica alone
@@ -84,11 +86,12 @@ class ReplicaUnavailable(ReplicaError):
 
 
 class TooFewReplicas(ReplicaUnavailable):
-    """The node knows fewer replicas to be alive than the request needs: `alive` of them."""
+    """The node answered: it takes fewer replicas for alive (`alive`) than the request needs (`needed`)."""
 
-    def __init__(self, message: str, alive: int) -> None:
+    def __init__(self, message: str, alive: int, needed: int = 0) -> None:
         super().__init__(message)
         self.alive = alive
+        self.needed = needed
 
 
 class WrongNode(ReplicaUnavailable):
@@ -113,6 +116,10 @@ class PageTooLarge(ReplicaRefused):
     def __init__(self, message: str, most: int) -> None:
         super().__init__(message)
         self.most = most
+
+
+class LevelForbidden(ReplicaRefused):
+    """A guardrail of the server forbids our role the consistency level."""
 
 
 class ReplicaForbidden(ReplicaRefused):

@@ -16,7 +16,7 @@ from consistency.reading import Reading, Route
 from consistency.recording import RangeRead
 from consistency.report import PUT_OFF, Unread
 from consistency.ring import Node
-from consistency.tokens import MIN_TOKEN, RING_SIZE, TokenRange, merged
+from consistency.tokens import MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles, merged
 from consistency.tree import Digest, MerkleTree, agreeing_groups, leaf_hash
 from consistency.verdict import Coverage
 
@@ -43,6 +43,8 @@ class LeafResult:
     """Why the leaf was hashed on the client although the server was asked to, empty where it was not."""
     odd: OddPartitions | None = None
     """Its partitions that differ, where that is known already."""
+    full: bool = False
+    """Whether it is known that most parts of it differ."""
 
     @property
     def rows(self) -> int:
@@ -155,6 +157,19 @@ class Ledger:
             self.failures.pop((result.leaf, node), None)
             if node in result.errors:
                 self.failures[result.leaf, node] = str(result.errors[node])
+
+    def cut(self, leaf: Leaf, parts: Sequence[TokenRange]) -> tuple[Leaf, ...]:
+        """Put leaves of these ranges, which tile a leaf, in its place; what was known of it is forgotten."""
+        assert_tiles(parts, [leaf.token_range])
+        leaves = tuple(Leaf(part, leaf.replicas) for part in parts)
+        arcs = (tuple(new for old in arc for new in (leaves if old == leaf else (old,))) for arc in self.plan.arcs)
+        self.plan = replace(self.plan, arcs=tuple(arcs))
+        self.__dict__.pop("_by_end", None)
+        self.results.pop(leaf, None)
+        self.joined.pop(leaf, None)
+        for node in leaf.replicas:
+            self.failures.pop((leaf, node), None)
+        return leaves
 
     def fail(self, leaf: Leaf, reason: str, *, instead: bool = False) -> None:
         """Say that a leaf's rows could not be compared after all, on any replica; `instead` of what was said before."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
-from consistency.errors import ConnectError, PageTooLarge, ReplicaError, ReplicaRefused, TooMuchToScan
+from consistency import levels
+from consistency.errors import ConnectError, LevelForbidden, PageTooLarge, ReplicaError, ReplicaRefused, TooMuchToScan
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings
 from consistency.tls import unnamed_host, wrong_certificate
 
 _TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
+_INDEX_TOO_LARGE = -1
+"""Of our own: to a coordinator the servers name a large read and a large index by one code."""
 _PAGE_TOO_LARGE = re.compile(r"page size \d+ exceeds fail threshold of (\d+)")
 """The words of the guardrail page_size_fail_threshold."""
 _OWN_WORDS = {
@@ -17,6 +20,7 @@ _OWN_WORDS = {
     "tombstones during query": _TOO_MANY_TOMBSTONES,
     "LocalReadSizeTooLargeException": _READ_TOO_LARGE,
     "but max allowed is": _READ_TOO_LARGE,
+    "RowIndexEntryReadSizeTooLargeException": _INDEX_TOO_LARGE,
 }
 """What the text of a server's exception says, and the failure code of a read that it stands for."""
 _LAST_ERROR = re.compile(r"^\[Errno -?\d+\] (?:Tried connecting to .*\. Last error: )?")
@@ -39,7 +43,12 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
     if "CERTIFICATE_VERIFY_FAILED" in text:
         trust = "name it with CONSISTENCY_TLS_CA_FILE, or ca_file in [connection] tls"
         return ConnectError(f"{hosts} show a certificate of an authority that is not trusted here: {trust}")
+    if level := levels.sentence(str(reason)):
+        return ConnectError(f"{hosts}: {level}")
     hint = "is Cassandra running there, and is it the native (CQL) port?"
+    if any(word in text for word in ("closed", "reset")):
+        limit = "native_transport_max_concurrent_connections_per_ip"
+        hint = f"is it the native (CQL) port, and does it allow more connections from our address ({limit})?"
     if any(word in text for word in ("closed", "reset", "Protocol", "protocol", "version", "EOF", "alert")):
         hint += " Does it want TLS?" if settings.tls is None else " Does it ask for another TLS certificate of ours?"
     return ConnectError(f"no node answers at {hosts}: {_in_short(text)}; {hint}")
@@ -72,6 +81,8 @@ def first_line(error: object) -> str:
 
 def refusal(node: Node, error: object) -> ReplicaRefused:
     """Return the error for a request that the server takes for invalid, or that a guardrail forbids."""
+    if level := levels.sentence(str(error)):
+        return LevelForbidden(f"{node}: {level}")
     said = f"{node}: {first_line(error)}"
     found = _PAGE_TOO_LARGE.search(str(error))
     return PageTooLarge(said, max(1, int(found[1]))) if found else ReplicaRefused(said)
@@ -86,6 +97,13 @@ def read_failure(node: Node, codes: set[int]) -> ReplicaError:
     """Return the error for a read that failed with these codes."""
     if _TOO_MANY_TOMBSTONES in codes:
         return TooMuchToScan(f"{node}: the read met more tombstones than tombstone_failure_threshold allows")
+    if _INDEX_TOO_LARGE in codes:
+        return TooMuchToScan(
+            f"{node}: a partition's index is larger than row_index_read_size_fail_threshold allows to read; raise it"
+        )
     if _READ_TOO_LARGE in codes:
-        return TooMuchToScan(f"{node}: the read is larger than the server's local_read_size threshold allows")
+        return TooMuchToScan(
+            f"{node}: the read is larger than local_read_size_fail_threshold or row_index_read_size_fail_threshold"
+            " allows; raise it"
+        )
     return ReplicaError(f"{node}: the read failed in the server; see its system.log")

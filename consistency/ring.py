@@ -116,6 +116,11 @@ class Replication:
         """Whether other nodes are meant to hold the same rows."""
         return self.strategy in {"NetworkTopologyStrategy", "SimpleStrategy"}
 
+    @property
+    def asked(self) -> int:
+        """How many replicas of a row the options ask for, whether or not there are nodes to hold them."""
+        return sum(rf for _, rf in self.factors)
+
     def factor(self, dc: str) -> int:
         """Return the replicas in one DC, 0 where none are asked for."""
         return dict(self.factors).get(dc, 0)

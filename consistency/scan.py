@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
+from consistency.atfault import AtFault, lasting, too_large
 from consistency.classify import DEFAULT_MAX_SKEW_S
-from consistency.descend import differences
+from consistency.descend import Descent, differences
 from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.future import written_after
-from consistency.join import JoinTally
 from consistency.leaves import LeafResult, Ledger, digest_leaf, digest_leaves
 from consistency.observer import Observer
 from consistency.oddpartitions import Partitions, digest_by_partition, provable
@@ -23,7 +23,7 @@ from consistency.reading import Reading, Route
 from consistency.report import TableReport, Unread
 from consistency.ring import Arc, Node
 from consistency.settle import Settler
-from consistency.tokens import TokenRange
+from consistency.tokens import TokenRange, around_tokens
 from consistency.tree import differing_leaves
 from consistency.verdict import Coverage
 
@@ -70,6 +70,7 @@ class Scan:
     _looks: dict[Leaf, list[asyncio.Task[None]]] = field(default_factory=dict)
     """The leaves whose rows are, or were, looked at one by one: each only once, or a row would be reported twice."""
     _partitions: Partitions = field(default_factory=Partitions)
+    _at_fault: AtFault = field(default_factory=AtFault)
     _gate: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,14 +106,30 @@ class Scan:
     async def digest(self, ledger: Ledger, leaves: Iterable[Leaf]) -> None:
         """Digest leaves; what differs is looked at meanwhile, so that its settle window passes beside the scan."""
         results = digest_leaves(self._digest_leaf, leaves, self.clock, at_once=self.options.leaves_at_once)
+        refused: list[LeafResult] = []
         async with aclosing(results):
             async for result in results:
                 ledger.record(result)
+                if too_large(result):
+                    refused.append(result)
                 self._partitions.record(result)
                 if not result.errors:
                     self._look(ledger, result)
                 self.observer.leaf_digested(result)
                 self.observer.settling(self.settler.waiting)
+        for result in refused:
+            await self._isolate(ledger, result)
+
+    async def _isolate(self, ledger: Ledger, result: LeafResult) -> None:
+        """Cut a leaf that a server refuses to read, so that no more is unread of it than what is at fault."""
+        parts = await self._at_fault.parts(self._digest_part, result)
+        if len(parts) > 1:
+            await self.digest(ledger, ledger.cut(result.leaf, parts))
+
+    async def _digest_part(self, leaf: Leaf) -> LeafResult:
+        return await digest_leaf(
+            self.reader, self.task.reading, self.task.route, leaf, self.clock.now_us() // 1_000_000
+        )
 
     async def _digest_leaf(self, leaf: Leaf, now_s: int) -> LeafResult:
         """Digest a leaf whole, or by partition at once where leaf after leaf had to be digested so a second time."""
@@ -129,6 +146,7 @@ class Scan:
     def _worth_another_try(self, ledger: Ledger) -> list[Leaf]:
         """Once more, at the end, for leaves whose replicas may be back; a replica with nothing else is left alone."""
         failed = {leaf for leaf, _ in ledger.failures} - self._looks.keys()
+        failed -= {leaf for leaf, result in ledger.results.items() if lasting(result)}
         answered = {node for result in ledger.results.values() for node in result.digests}
         return [leaf for leaf in ledger.plan.leaves if leaf in failed and answered.issuperset(leaf.replicas)]
 
@@ -162,15 +180,29 @@ class Scan:
 
     async def _descend(self, ledger: Ledger, result: LeafResult) -> None:
         async with self._gate:
-            task, tally = self.task, JoinTally()
+            task, descent = self.task, Descent()
             try:
-                found = differences(self.reader, task.reading, task.route, result, self.clock, tally, self._partitions)
+                found = differences(
+                    self.reader, task.reading, task.route, result, self.clock, descent, self._partitions
+                )
                 async with aclosing(found):
                     async for difference in found:
                         await self.settler.put(task.reading, difference)
-                ledger.joined[result.leaf] = tally.rows
+                ledger.joined[result.leaf] = descent.rows
+                if descent.refused:
+                    await self._set_apart(ledger, result, descent.refused)
             except (ReplicaError, SchemaError, InternalError) as error:
                 ledger.fail(result.leaf, str(error))
+
+    async def _set_apart(self, ledger: Ledger, result: LeafResult, refused: Mapping[int, ReplicaError]) -> None:
+        """Enter partitions that were not compared as leaves of their own; the others of their leaf were."""
+        parts = ledger.cut(result.leaf, around_tokens(result.leaf.token_range, refused))
+        self._looks.update((part, []) for part in parts)
+        for part in parts:
+            again = await self._digest_part(part)
+            ledger.record(again)
+            if part.token_range.width == 1 and part.token_range.end in refused:
+                ledger.fail(part, str(refused[part.token_range.end]))
 
     async def _look_ahead(self, ledger: Ledger, result: LeafResult) -> None:
         """Report the rows of a leaf that were written in the future and on which its replicas agree.

@@ -85,6 +85,13 @@ def unwrapped(start: int, end: int) -> tuple[TokenRange, ...]:
     return head + tail
 
 
+def around_tokens(whole: TokenRange, tokens: Iterable[int]) -> tuple[TokenRange, ...]:
+    """Cut a range so that each of these tokens, which lie in it, is a range of its own."""
+    ends = sorted({end for token in tokens for end in (token - 1, token)} | {whole.end})
+    starts = [whole.start, *ends]
+    return tuple(TokenRange(a, b) for a, b in zip(starts, ends, strict=False) if a < b)
+
+
 def merged(ranges: Iterable[TokenRange]) -> tuple[TokenRange, ...]:
     """Return the same tokens with touching ranges joined, in ring order; overlaps are an error."""
     out: list[TokenRange] = []

@@ -12,9 +12,12 @@ TWO = 2
 THREE = 3
 LOCAL_ONE = 10
 ALL = 5
+LOCAL_QUORUM = 6
 QUORUM = 4
 NODE_LOCAL = 11
 """Consistency level: answer from this node's own storage only (4.0+, a JVM property allows it)."""
+OWN = -1
+"""Of what a node holds itself (system.local, virtual tables), which any level reads alike: at one that is allowed."""
 
 INT = struct.Struct(">i")
 _NOW_FLAG = 0x0100
@@ -33,7 +36,7 @@ class Statement:
 
     cql: str
     values: tuple[bytes | None, ...] = ()
-    consistency: int = ONE
+    consistency: int = OWN
     page_size: int = 5000
     paging_state: bytes | None = None
     now_s: int | None = None

@@ -179,6 +179,9 @@ def _zombie(evidence: Evidence, policy: Policy, suspects: frozenset[AtomName]) -
     if evidence.unread:
         # One that is not read may still know the delete: what comes back elsewhere would go again with it.
         return _left(Rule.WAITS, ", ".join(sorted(n.name for n in evidence.unread)))
+    if evidence.reach.not_at_all and evidence.table.read_repair == "BLOCKING":
+        # The servers' merge would tell whether a replica still knows the delete; a write-back stopped half-way may not.
+        return _left(Rule.ZOMBIE, f"not restored: {evidence.reach.not_at_all}")
     return _act(evidence, Rule.ZOMBIE)
 
 
@@ -244,8 +247,10 @@ def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
         return Decision(
             Rule.ZOMBIE, sentence="its write time or cell cannot be named in CQL: delete it yourself", suspects=suspects
         )
+    if refusal := _unreachable(evidence):
+        return _left(Rule.ZOMBIE, f"not purged: {refusal}")
     times = [a.writetime for a in suspected(evidence, suspects).values() if a.writetime is not None]
-    way = writing(evidence, times, at_all=True)
+    way = writing(evidence, times, at_all=not evidence.reach.not_at_all)
     return Decision(Rule.ZOMBIE, Action.PURGE, Action.PURGE.sentence, way.at_all, suspects, way.refused)
 
 
@@ -266,16 +271,25 @@ def whole_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
 def _act(evidence: Evidence, rule: Rule) -> Decision:
     """Prefer the servers' own merge, which knows the tombstones; else write cells back; else leave it."""
     # With a replica that was not read, the servers might merge that one too, and what it alone holds.
-    mergeable = evidence.table.read_repair == "BLOCKING" and not evidence.unread
+    mergeable = evidence.table.read_repair == "BLOCKING" and not evidence.unread and not evidence.reach.not_at_all
     way = merging(evidence)
     if mergeable and not way.refused:
         return Decision(rule, Action.RECONCILE, rule.sentence)
-    if can_write_back(evidence):
-        write = writing(evidence, _lacking_times(evidence), at_all=not evidence.unread)
+    if can_write_back(evidence) and not _unreachable(evidence):
+        at_all = not evidence.unread and not evidence.reach.not_at_all
+        write = writing(evidence, _lacking_times(evidence), at_all=at_all)
         return Decision(rule, Action.WRITE_BACK, rule.sentence, write.at_all, refused=write.refused)
     if mergeable:
         return Decision(rule, Action.RECONCILE, rule.sentence, refused=way.refused)
-    return _left(Rule.OUT_OF_REACH)
+    return _left(Rule.OUT_OF_REACH, evidence.reach.not_at_all)
+
+
+def _unreachable(evidence: Evidence) -> str:
+    """Say why no write that all replicas acknowledge can be had; empty where one can.
+
+    By QUORUM alone a cell that is covered by a tombstone cannot be told from one that has not arrived.
+    """
+    return "" if evidence.alone else evidence.reach.not_at_all
 
 
 def _lacking_times(evidence: Evidence) -> list[int]:

@@ -28,6 +28,7 @@ from consistency.schema import Keyspace, Table
 from consistency.servertime import ServerTime
 from consistency.tokens import TokenRange
 from repair.atoms import Atom, AtomName, atoms, respelled
+from repair.reach import Reach, reach
 
 States = Mapping[Node, RowState | None]
 
@@ -66,6 +67,8 @@ class Evidence:
     """What the nodes, as coordinators, forbid our role."""
     alone: bool = True
     """Whether each replica that was read can be written to by itself (NODE_LOCAL)."""
+    reach: Reach = field(default_factory=Reach)
+    """Which requests through a coordinator can be answered."""
 
     @property
     def now_us(self) -> int:
@@ -156,6 +159,21 @@ class EvidenceReader:
         """Name what a plan rests on of the row's table."""
         return fingerprint(self._keyspace(ref), self.table(ref))
 
+    def base_of(self, ref: RowRef) -> RowRef | None:
+        """Return the row of its table that a materialized view's row was made from; None of any other row."""
+        view, keyspace = self.table(ref), self._keyspace(ref)
+        base = keyspace.tables.get(view.view_of or "")
+        if base is None or not all(column.name in ref.key_hex for column in base.primary_key):
+            return None
+        key_hex = {column.name: ref.key_hex[column.name] for column in base.primary_key}
+        token = token_of([bytes.fromhex(key_hex[column.name]) for column in base.partition_key])
+        return RowRef(ref.keyspace, base.name, token, key_hex)
+
+    def reach(self, ref: RowRef) -> Reach:
+        """Say which requests through a coordinator can be answered of a row."""
+        keyspace = self._keyspace(ref)
+        return reach(keyspace, len(self.ring.replicas_of(ref.token, keyspace.replication)))
+
     def _keyspace(self, ref: RowRef) -> Keyspace:
         keyspace = self._schema.get(ref.keyspace)
         if keyspace is None or ref.table not in keyspace.tables or not keyspace.replication.replicated:
@@ -205,6 +223,7 @@ class EvidenceReader:
             return [Evidence(reading, name, owners, {}, dict.fromkeys(owners, DISPUTED), when) for name in names]
         read = await read_states(self._reader, reading, names, owners, when.expiry_s)
         guarded = await self._guardrails(table)
+        reached = self.reach(refs[0])
         return [
             Evidence(
                 reading,
@@ -215,6 +234,7 @@ class EvidenceReader:
                 when,
                 guarded,
                 all(self._reader.locality(node) is Locality.NODE_LOCAL for node in states),
+                reached,
             )
             for name, (states, unread) in zip(names, read, strict=True)
         ]

@@ -133,7 +133,7 @@ def summary(
             left[NOT_ENDED if planned else entry.reason or row.refused or f"{row.rule.value}: {row.sentence}"] += 1
     verified = results.get(Result.VERIFIED.value, 0)
     unknown = results.get(Result.WAITING.value, 0) + results.get(Result.UNKNOWN.value, 0)
-    acted = sum(entry.before is not None for entry in entries.values())
+    acted = sum(map(_written, entries.values()))
     return RepairSummary(
         plan=str(files.plan),
         journal=str(files.journal) if entries else None,
@@ -147,3 +147,15 @@ def summary(
         unchecked=bool(acted) and after is None,
         interrupted=interrupted,
     )
+
+
+def _written(entry: Entry) -> bool:
+    """Whether a replica holds another copy than before we began with a row, or may: what is not seen is not ruled out.
+
+    A merge that the servers refuse changes nothing, and what they do not acknowledge may have been done all the same.
+    """
+    if entry.before is None:
+        return False
+    if entry.after is None:
+        return entry.result is not Result.SKIPPED
+    return any(entry.after.get(host, copy) != copy for host, copy in entry.before.items())

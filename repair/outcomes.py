@@ -11,6 +11,7 @@ from repair.decide import Action, Decision, Rule
 from repair.evidence import Evidence
 from repair.journal import Copies, Fate, Outcome, Result
 from repair.planfile import PlannedRow
+from repair.stubborn import stubborn
 
 _SHADOWED = "a delete that a replica still knows of covers it there, so it was no zombie: plan with --zombies purge"
 
@@ -78,8 +79,10 @@ def failed(row: PlannedRow, before: Evidence, now: Evidence, refusal: Refusal | 
         return Outcome(Result.UNKNOWN, refusal.text if refusal else reason, copies(now))
     if refusal is not None:
         return Outcome(Result.REFUSED, refused(refusal), copies(now))
-    why = _SHADOWED if row.rule is Rule.ZOMBIE and row.action is Action.RECONCILE else "the replicas still differ"
-    return Outcome(Result.DIVERGENT, why, copies(now))
+    known = stubborn(before, now) if row.action is Action.RECONCILE else ""
+    if row.rule is Rule.ZOMBIE and row.action is Action.RECONCILE:
+        known = _SHADOWED
+    return Outcome(Result.DIVERGENT, known or "the replicas still differ", copies(now))
 
 
 def refused(refusal: Refusal) -> str:

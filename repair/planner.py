@@ -62,7 +62,18 @@ async def make_plan(
         policy=options.policy,
         salt=salt,
         rows=tuple(_within(planned, options.max_rows)),
-        warnings=tuple(filter(None, (note, skew_sentence(clock.readings), *_warnings(tables), reader.traces.sentence))),
+        warnings=tuple(
+            filter(
+                None,
+                (
+                    note,
+                    skew_sentence(clock.readings),
+                    *_warnings(tables),
+                    *_out_of_reach(evidence, planned),
+                    reader.traces.sentence,
+                ),
+            )
+        ),
     )
 
 
@@ -125,7 +136,27 @@ async def plan_batch(
 ) -> list[PlannedRow]:
     """Read some rows and decide each; of a stray one only a node that does not own it was found to hold it."""
     seen = await evidence.read_many([ref for ref, _ in rows])
-    return [_planned(ref, found, options, salt, stray=stray) for (ref, stray), found in zip(rows, seen, strict=True)]
+    planned = [_planned(ref, found, options, salt, stray=stray) for (ref, stray), found in zip(rows, seen, strict=True)]
+    return [replace(row, sentence=await _of_view(evidence, row)) if row.rule is Rule.VIEW else row for row in planned]
+
+
+async def _of_view(evidence: EvidenceReader, row: PlannedRow) -> str:
+    """Say what helps a view's row: where the row that it is made from agrees, a repair of that one does not."""
+    base = evidence.base_of(row.ref)
+    found = await evidence.read(base) if base is not None else None
+    if base is None or found is None or found.unread:
+        return row.sentence
+    name = row.ref.full_name
+    if found.agreed:
+        view = f"{row.ref.keyspace} {row.ref.table}"
+        return (
+            f"a materialized view is never written directly, and the row of its table {base.full_name} agrees on every"
+            f" replica: nodetool repair --full {view} puts {name} right, or drop the view and create it anew"
+        )
+    return (
+        f"a materialized view is never written directly: repair its table {base.full_name}, whose row differs, then"
+        f" check {name} again"
+    )
 
 
 def _planned(ref: RowRef, seen: Evidence, options: PlanOptions, salt: str, *, stray: bool) -> PlannedRow:
@@ -155,6 +186,12 @@ def _within(rows: list[PlannedRow], limit: int | None) -> Iterable[PlannedRow]:
             yield replace(row, action=Action.NONE, sentence=f"beyond --max-rows {limit}", refused="")
         else:
             yield row
+
+
+def _out_of_reach(evidence: EvidenceReader, rows: Iterable[PlannedRow]) -> Iterable[str]:
+    """Say once of each keyspace why its rows cannot be merged by the servers."""
+    found = dict.fromkeys(evidence.reach(row.ref).not_at_all for row in rows)
+    yield from (f"the servers cannot merge these rows by a read at ALL: {reason}" for reason in found if reason)
 
 
 def _warnings(tables: Mapping[str, Table]) -> Iterable[str]:

@@ -12,6 +12,7 @@ from consistency.findings import Finding, Kind, State
 from consistency.report import PUT_OFF, Report, Severity, TableReport, Unread, Violation
 from consistency.terminal.console import heading, indented, safe
 from consistency.terminal.figures import counted, moment
+from consistency.tokens import TokenRange
 
 MOST_FINDINGS = 3
 MOST_REPLICAS = 6
@@ -151,11 +152,16 @@ def _print_replica(console: Console, replica: str, entries: Sequence[tuple[Table
     upto = "" if len(shares) == 1 else "up to "
     text = f"{safe(replica)}  {counted(ranges, 'range')}, {upto}{percent(max(shares.values()))} of the ring, in {where}"
     indented(console, Text.assemble(("? ", "yellow"), text), rest="    ")
-    first = f"first {unread.ranges[0]}" if unread.ranges else ""
+    first = f"first {_place(unread.ranges[0])}" if unread.ranges else ""
     others = len({u.reason for _, u in entries}) - 1
     more = f" (and {counted(others, 'other reason')}, in the JSON)" if others else ""
     reason = unread.reason.removeprefix(f"{replica}: ")
     indented(console, f"{first}: {safe(reason)}{more}".removeprefix(": "), first="    ", style="dim")
+
+
+def _place(token_range: TokenRange) -> str:
+    """Name a range; one of a single token is a partition, of which no key is told."""
+    return f"the partition at token {token_range.end}" if token_range.width == 1 else str(token_range)
 
 
 def percent(share: float) -> str:

@@ -11,6 +11,7 @@ from consistency.plan import Leaf, TablePlan
 from consistency.reading import Capabilities, Depth, Reading
 from consistency.recording import RangeRead
 from consistency.report import Report
+from consistency.ring import Node
 from consistency.schema import Table
 from consistency.tasks import CheckOptions
 from consistency.tokens import TokenRange
@@ -184,7 +185,23 @@ def _changed_hands(cluster: SimCluster, token_range: TokenRange) -> bool:
 
 
 def _was_read(cluster: SimCluster, table: Table, leaf: Leaf) -> bool:
-    return all((node, table.name, leaf.token_range) in cluster.digested for node in leaf.replicas)
+    """Whether every replica digested a leaf, whole or in the parts that it was cut into as it was refused."""
+    return all(
+        (node, table.name, leaf.token_range) in cluster.digested or _in_parts(cluster, table, leaf, node)
+        for node in leaf.replicas
+    )
+
+
+def _in_parts(cluster: SimCluster, table: Table, leaf: Leaf, node: Node) -> bool:
+    """Whether digests of parts of a leaf leave no token out."""
+    whole = leaf.token_range
+    parts = (r for n, name, r in cluster.digested if (n, name) == (node, table.name) and whole.covers(r))
+    upto = whole.start
+    for part in sorted(parts):
+        if part.start > upto:
+            return False
+        upto = max(upto, part.end)
+    return upto == whole.end
 
 
 def _seeable(outcome: Outcome) -> set[RowKey]:

@@ -17,6 +17,7 @@ from consistency.errors import (
     ReplicaRefused,
     ReplicaTimeout,
     ReplicaUnavailable,
+    TooFewReplicas,
     TooMuchToScan,
 )
 from consistency.reading import Locality
@@ -99,6 +100,15 @@ def test_what_will_not_pass_is_not_asked_again(error: ReplicaError) -> None:
     with pytest.raises(type(error)):
         asyncio.run(access(moody).ask(NODE, READ))
     assert moody.reads == 1
+
+
+def test_a_node_that_counts_too_few_others_is_not_called_down() -> None:
+    """Unavailable is an answer: of a keyspace that asks for more replicas than nodes exist, of other nodes' death."""
+    asking = access(Moody([TooFewReplicas("x", 3, 5)], for_ever=True))
+    for _ in range(2):
+        with pytest.raises(TooFewReplicas):
+            asyncio.run(asking.ask(NODE, READ))
+        assert asking.answers(NODE)
 
 
 def test_a_slow_node_is_told_from_a_silent_one() -> None:

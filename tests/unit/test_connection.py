@@ -11,6 +11,7 @@ import pytest
 from consistency.connection import Connection
 from consistency.driver import Dialer
 from consistency.errors import ConnectError, PageTooLarge, ReplicaUnavailable, WrongNode
+from consistency.levels import Levels
 from consistency.ring import Node
 from consistency.settings import ConnectionSettings, Place
 from consistency.wire import Page, Statement
@@ -50,6 +51,7 @@ class Net:
         self.answering = dict(answering)
         self.settings = ConnectionSettings(tuple(self.answering), **settings)
         self.contact_points = self.settings.contact_points
+        self.levels = Levels()
         self.peers: dict[str, list[Mapping[str, Any]]] = {}
         self.dialled: list[Place] = []
         self.lines: list[Line] = []
@@ -181,3 +183,18 @@ def test_a_guardrail_on_page_sizes_is_learned_and_kept_to() -> None:
             await connection.execute(ONE, READ)
 
     asyncio.run(run())
+
+
+def test_a_node_met_by_name_is_found_again_after_a_restart() -> None:
+    """As by its address: also where it tells an address that is not to be reached from here."""
+    for reachable in (True, False):
+        net = Net({("db.example", 9042): "id-1", **({("10.0.0.1", 9042): "id-1"} if reachable else {})})
+
+        async def run(net: Net = net) -> list[bytes]:
+            connection = await opened(net, ("db.example", 9042))
+            connection.heard("id-1", "10.0.0.1", 9042)
+            before = await connection.execute(ONE, READ)
+            net.lines[-1].usable = False
+            return [before.body, (await connection.execute(ONE, READ)).body]
+
+        assert asyncio.run(run()) == [b"id-1", b"id-1"]

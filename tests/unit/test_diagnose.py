@@ -180,7 +180,7 @@ def test_future_times_name_the_furthest_or_the_unit() -> None:
 
 def test_zombies_on_one_replica_name_it() -> None:
     """A node that holds nearly all of them missed the deletes."""
-    (cause,) = causes(row("mcm", 5, Kind.ZOMBIE_SUSPECT) for _ in range(30))
+    (cause,) = causes(row("mcm", NIGHT, Kind.ZOMBIE_SUSPECT) for _ in range(30))
     assert (cause.kind, cause.replicas, cause.rows) == (CauseKind.OLD_COPY, (B,), 30)
 
 
@@ -343,3 +343,34 @@ def test_rows_that_one_replica_alone_holds_do_not_blame_the_others() -> None:
     assert "were they deleted while it was down" in found[0].sentence
     few = causes([row("mmc", NIGHT)] * (FEWEST_ROWS - 1))
     assert few == ()
+
+
+MS = 1_764_000_000_000
+"""A time of ours in milliseconds: to Cassandra some weeks after 1970 began."""
+
+
+@pytest.mark.parametrize("kind", [Kind.MISSING, Kind.STALE, Kind.TIE, Kind.ZOMBIE_SUSPECT])
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ([MS + i for i in range(30)], "30 in milliseconds"),
+        ([MS // 1000 + i for i in range(30)], "30 in seconds"),
+        ([-5 - i for i in range(30)], "30 negative"),
+        ([*[MS + i for i in range(20)], *[-1 - i for i in range(10)]], "20 in milliseconds, 10 negative"),
+        ([1] * 30, "one and the same write time, 1: does a client set a constant"),
+        ([MS] * 30, f"one and the same write time, {MS}"),
+    ],
+)
+def test_odd_write_times_are_the_cause_and_nothing_else_is(kind: Kind, times: list[int], said: str) -> None:
+    """Who counts in milliseconds, or with a constant, explains the rows: no downtime, no old copy is guessed."""
+    (cause,) = causes(row("ccm", time, kind) for time in times)
+    assert (cause.kind, cause.rows) == (CauseKind.ODD_WRITE_TIMES, 30)
+    assert said in cause.sentence
+    assert "?" in cause.sentence
+    assert "canary" not in cause.sentence
+
+
+def test_a_few_odd_write_times_hide_no_other_cause() -> None:
+    """Below the least number they are not spoken of, and the outage is named as ever."""
+    found = causes([*[row("ccm", t) for t in spread(60, NIGHT, HOUR // 4)], *[row("ccm", MS + i) for i in range(9)]])
+    assert [cause.kind for cause in found] == [CauseKind.MISSED_WRITES]

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from consistency import descend
-from consistency.descend import differences
+from consistency.descend import Descent, differences
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.join import Difference, JoinTally, join_rows
 from consistency.leaves import digest_leaf
@@ -200,17 +200,17 @@ def test_a_leaf_is_hashed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> Non
     """The pieces find what the whole finds, each row once."""
     whole, counted = found(damaged(random.Random(5)))
     monkeypatch.setattr(descend, "HASHED_ROWS", 7)
-    scenario, pieces, tally = damaged(random.Random(5)), list[Difference](), JoinTally()
+    scenario, pieces, descent = damaged(random.Random(5)), list[Difference](), Descent()
 
     async def main() -> None:
         leaf = Leaf(TokenRange.full_ring(), scenario.nodes)
         result = await digest_leaf(scenario.cluster, READING, Route.SERVER, leaf, EPOCH_S)
-        rows = differences(scenario.cluster, READING, Route.SERVER, result, scenario.clock, tally, Partitions())
+        rows = differences(scenario.cluster, READING, Route.SERVER, result, scenario.clock, descent, Partitions())
         pieces.extend([difference async for difference in rows])
 
     scenario.run(main)
     assert sorted(pieces, key=repr) == sorted(whole, key=repr)
-    assert tally.rows == counted.rows
+    assert descent.rows == counted.rows
 
 
 def test_a_disturbed_hash_is_no_difference() -> None:

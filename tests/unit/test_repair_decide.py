@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from consistency.cqltype import parse_type
 from consistency.join import RowName
 from consistency.reading import Capabilities, Cell, Depth, Reading, RowState
-from consistency.ring import Node
-from consistency.schema import Column, Table
+from consistency.ring import Node, Replication
+from consistency.schema import Column, Keyspace, Table
 from consistency.servertime import ServerTime
 from repair.atoms import Atom, atoms, winners
 from repair.decide import Action, Decision, Rule, can_write_back, decide, zombie_suspects
 from repair.evidence import Evidence
 from repair.policy import Policy, Require, Zombies
+from repair.reach import Reach, reach
 
 NOW_US = 1_800_000_000_000_000
 GRACE_S = 864_000
@@ -258,3 +259,46 @@ def test_a_row_whose_key_is_spelled_otherwise_is_left_alone(zombies: Zombies) ->
     held = cell(at=OLD_US)
     decision = decide(evidence(held, held, replace(held, spelling=(b"\0\0\0\1", b"1.00"))), Policy(zombies))
     assert (decision.rule, decision.action) == (Rule.SPELLING, Action.NONE)
+
+
+FIVE = Reach("keyspace ks needs 5 replicas of each row")
+
+
+@pytest.mark.parametrize(
+    ("found", "policy", "rule", "action"),
+    [
+        (evidence(cell("w"), None, None), DEFAULT, Rule.LAST_WRITE, Action.WRITE_BACK),
+        (evidence(None, cell(None), cell(None)), DEFAULT, Rule.OUT_OF_REACH, Action.NONE),
+        (evidence(OLD, None, None), Policy(Zombies.RESTORE), Rule.ZOMBIE, Action.NONE),
+        (evidence(OLD, None, None), Policy(Zombies.PURGE), Rule.ZOMBIE, Action.PURGE),
+    ],
+)
+def test_what_the_servers_cannot_merge_is_written_to_each_replica(
+    found: Evidence, policy: Policy, rule: Rule, action: Action
+) -> None:
+    """More replicas asked for than exist: cells are written back node by node, nothing is asked of all at once."""
+    assert decide(found, policy).action is not Action.WRITE_BACK
+    made = decide(replace(found, reach=FIVE), policy)
+    assert (made.rule, made.action) == (rule, action)
+    assert action is not Action.NONE or FIVE.not_at_all in made.sentence
+    assert not made.at_all or action is Action.NONE
+    traced = decide(replace(found, reach=FIVE, alone=False), policy)
+    assert traced.action is Action.NONE
+    assert FIVE.not_at_all in traced.sentence
+
+
+@pytest.mark.parametrize(
+    ("factors", "exist", "said"),
+    [
+        ((("dc1", 3),), 3, ""),
+        ((("dc1", 3), ("dc2", 3)), 6, ""),
+        ((("dc1", 5),), 3, "needs 5 replicas of each row (dc1 5), 3 nodes exist"),
+        ((("dc1", 3), ("gone", 2)), 3, "needs 5 replicas of each row (dc1 3, gone 2), 3 nodes exist"),
+        ((("", 4),), 3, "needs 4 replicas of each row, 3 nodes exist"),
+    ],
+)
+def test_replicas_that_do_not_exist_are_counted(factors: tuple[tuple[str, int], ...], exist: int, said: str) -> None:
+    """A coordinator counts what the options ask for, also in a data center without a node; the way out is named."""
+    found = reach(Keyspace("ks", Replication("NetworkTopologyStrategy", factors), {}), exist).not_at_all
+    assert said in found
+    assert bool(said) == ("lower its replication factor" in found)

@@ -1,0 +1,36 @@
+"""Why replicas still differ after the servers merged a row, where that is known: it will differ tomorrow as well."""
+
+from __future__ import annotations
+
+from repair.atoms import Atom, AtomName, atoms
+from repair.evidence import Evidence
+
+EMPTY = (
+    "an empty value ('') and a delete of one write time: the servers keep both, as neither wins over the other; write"
+    " the column anew, or delete it anew"
+)
+EXPIRED = (
+    "the servers' merge changed nothing: likely a delete that is older than gc_grace_seconds, and not purged yet, hides"
+    " it on the replicas that lack it, and servers hand on no such delete; delete it anew, or write it anew where it"
+    " should live"
+)
+
+
+def stubborn(before: Evidence, now: Evidence) -> str:
+    """Say what keeps the copies of a row apart that a merge left as they were; empty where that is not known."""
+    if dict(before.states) != dict(now.states):
+        return ""
+    copies = [atoms(now.columns, state) for state in now.states.values()]
+    names = {name for held in copies for name in held}
+    apart = {name for name in names if any(name not in held for held in copies)}
+    if not apart or any(_two_versions(name, copies) for name in names):
+        return ""
+    shown = [held[name] for name in apart for held in copies if name in held]
+    if all(atom.value == b"" for atom in shown):
+        return EMPTY
+    return EXPIRED  # a younger delete would have been spread by the merge
+
+
+def _two_versions(name: AtomName, copies: list[dict[AtomName, Atom]]) -> bool:
+    """Whether two replicas show a cell, and not alike: then it is no delete that keeps them apart."""
+    return len({held[name] for held in copies if name in held}) > 1

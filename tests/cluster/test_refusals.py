@@ -1,0 +1,118 @@
+"""What servers refuse, on a real cluster: named, foreseen by the plan, and never taken for a node that is down."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from consistency.reading import Locality
+from repair.decide import Action, Rule
+from repair.guard import PlanRefused
+from repair.journal import Result
+from tests.support.cluster import RunningCluster
+from tests.support.repairing import Repairing, everything, results, rules
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def base_us() -> int:
+    """A write time a minute ago."""
+    return time.time_ns() // 1000 - 60_000_000
+
+
+def five(cluster: RunningCluster, base_us: int) -> str:
+    """Ask for five replicas where three nodes exist, and damage four rows."""
+    ks = cluster.keyspace("five", rf=5)
+    cluster.ddl(f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v text)")
+    for n in (1, 2, 3):
+        for i in range(8):
+            cluster.on(n, f"INSERT INTO {ks}.t (id, v) VALUES ({i}, 'v') USING TIMESTAMP {base_us}")
+    later = f"USING TIMESTAMP {base_us + 1}"
+    cluster.on(1, f"UPDATE {ks}.t {later} SET v = 'w' WHERE id = 0")
+    cluster.on(2, f"DELETE FROM {ks}.t {later} WHERE id = 1")
+    cluster.on(3, f"DELETE v FROM {ks}.t {later} WHERE id = 2")
+    cluster.on(1, f"INSERT INTO {ks}.t (id, v) VALUES (9, 'new') {later}")
+    return ks
+
+
+def test_more_replicas_than_nodes(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """No read at ALL can be answered: the plan says so, each replica is written to by itself, all is verified."""
+    repairing = Repairing(cluster, tmp_path, five(cluster, base_us))
+    made, tally = repairing.repaired()
+    assert {row.action for row in made.rows} == {Action.WRITE_BACK}
+    assert any("keyspace five needs 5 replicas of each row" in warning for warning in made.warnings)
+    assert results(tally) == {Result.VERIFIED: 4}, tally
+    held = everything(cluster, "five", "t")
+    assert held[1] == held[2] == held[3]
+    assert "[1]" not in held[1]
+
+
+def test_more_replicas_than_nodes_without_node_local(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """Nothing can be written that all acknowledge: the rows are left alone with the reason, the replicas untouched."""
+    repairing = Repairing(cluster, tmp_path, five(cluster, base_us), locality=Locality.TRACED)
+    before = everything(cluster, "five", "t")
+    made, tally = repairing.repaired()
+    assert rules(made) == {Rule.OUT_OF_REACH}
+    assert all("3 nodes exist to hold them: lower its replication factor" in row.sentence for row in made.rows)
+    assert results(tally) == {Result.LEFT: 4}, tally
+    assert everything(cluster, "five", "t") == before
+
+
+def test_a_nightly_repair_counts_what_it_wrote(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """Of five replicas for three nodes: four rows written, four verified, no node is called down."""
+    five(cluster, base_us)
+    config, report = tmp_path / "config.toml", tmp_path / "report.json"
+    config.write_text(f"[repair]\nsettle = 0.3\ndirectory = '{tmp_path / 'repairs'}'\n")
+    ran = cluster.command(
+        "check", "five", "--repair", "--config", str(config), "--json", str(report), *cluster.host_options
+    )
+    repair = json.loads(report.read_text())["repair"]
+    assert (repair["acted_on"], repair["results"], repair["left"]) == (4, {"verified": 4}, {}), ran.stdout
+    assert "did not answer" not in ran.stdout
+
+
+def test_what_no_merge_brings_together_is_said(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """A delete past its grace and not purged, an empty value against a delete of its time: named, with a way out."""
+    ks = cluster.keyspace("stubborn")
+    cluster.ddl(
+        f"CREATE TABLE {ks}.late (id int PRIMARY KEY, v text) WITH gc_grace_seconds = 1",
+        f"CREATE TABLE {ks}.empty (id int PRIMARY KEY, v text, w text)",
+    )
+    for n in (1, 2):
+        cluster.on(n, f"INSERT INTO {ks}.late (id, v) VALUES (1, 'ahead') USING TIMESTAMP {base_us}")
+        cluster.on(n, f"INSERT INTO {ks}.empty (id, v, w) VALUES (1, '', 'w') USING TIMESTAMP {base_us}")
+    cluster.on(3, f"DELETE FROM {ks}.late USING TIMESTAMP {base_us + 1} WHERE id = 1")
+    cluster.on(3, f"INSERT INTO {ks}.empty (id, w) VALUES (1, 'w') USING TIMESTAMP {base_us}")
+    cluster.on(3, f"DELETE v FROM {ks}.empty USING TIMESTAMP {base_us} WHERE id = 1")
+    time.sleep(2.5)  # the grace of the delete
+    repairing = Repairing(cluster, tmp_path, ks)
+    _, tally = repairing.repaired()
+    assert results(tally) == {Result.DIVERGENT: 2}, tally
+    said = sorted(reason for _, reason in tally.reasons)
+    assert "an empty value ('') and a delete of one write time" in said[0]
+    assert "older than gc_grace_seconds" in said[1]
+
+
+@pytest.mark.parametrize("change", ["ADD no int", "RENAME street TO road"])
+def test_a_type_that_changes_between_plan_and_apply(
+    cluster: RunningCluster, tmp_path: Path, base_us: int, change: str
+) -> None:
+    """ALTER TYPE is refused as ALTER TABLE is, before anything is written."""
+    ks = cluster.keyspace("udt")
+    cluster.ddl(
+        f"CREATE TYPE {ks}.place (street text)",
+        f"CREATE TABLE {ks}.t (id int PRIMARY KEY, u place) WITH read_repair = 'NONE'",
+    )
+    cluster.on(1, f"INSERT INTO {ks}.t (id, u) VALUES (1, {{street: 'A'}}) USING TIMESTAMP {base_us}")
+    repairing = Repairing(cluster, tmp_path, ks)
+    repairing.check()
+    made = repairing.plan()
+    assert made.to_do
+    cluster.ddl(f"ALTER TYPE {ks}.place {change}")
+    with pytest.raises(PlanRefused, match=r"udt\.t .*has changed since the plan was made"):
+        repairing.apply(made)
+    assert not list(cluster.on(2, f"SELECT id FROM {ks}.t"))

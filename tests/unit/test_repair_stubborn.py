@@ -1,0 +1,94 @@
+"""A row that a merge leaves as it was is said to be that, with what keeps its copies apart where that is known."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from consistency.ring import Node
+from repair.decide import Action, Rule
+from repair.evidence import Evidence, EvidenceReader, RowRef
+from repair.journal import Result
+from repair.outcomes import failed
+from repair.planfile import PlannedRow
+from repair.planner import _of_view
+from repair.stubborn import EMPTY, EXPIRED, stubborn
+from tests.unit.test_repair_decide import BARE, cell, evidence, table
+
+REF = RowRef("ks", "t", 7, {"id": "00000001"})
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (evidence(cell(), cell(), None), EXPIRED),
+        (evidence(cell(), cell(None), None), EXPIRED),
+        (evidence(cell(""), cell(""), cell(None)), EMPTY),
+        (evidence(cell("a"), cell("b"), None), ""),
+        (evidence(BARE, BARE, None, of=table("")), ""),
+    ],
+)
+def test_what_a_merge_leaves_apart_is_named(found: Evidence, said: str) -> None:
+    """A delete past its grace, an empty value against a delete; two values that differ are neither."""
+    assert stubborn(found, found) == said
+    planned = PlannedRow(REF, Rule.LAST_WRITE, Action.RECONCILE, "", {})
+    outcome: Any = failed(planned, found, found, cast("Any", None))
+    reason = outcome[1] if isinstance(outcome, tuple) else outcome.reason
+    result = outcome[0] if isinstance(outcome, tuple) else outcome.result
+    assert (result, reason) == (Result.DIVERGENT, said or "the replicas still differ")
+
+
+def test_a_row_that_changed_meanwhile_is_not_judged() -> None:
+    """The merge did something, or somebody wrote: what keeps the rest apart is not known."""
+    assert not stubborn(evidence(cell(), None, None), evidence(cell(), cell(), None))
+
+
+class Views:
+    """Evidence of a view's base row."""
+
+    def __init__(self, found: Evidence | None) -> None:
+        self.found = found
+
+    def base_of(self, ref: RowRef) -> RowRef | None:
+        return replace(ref, table="base") if self.found is not None else None
+
+    async def read(self, _: RowRef) -> Evidence:
+        assert self.found is not None
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (evidence(cell(), cell(), cell()), "agrees on every replica: nodetool repair --full ks t"),
+        (evidence(None, None, None), "agrees on every replica"),
+        (evidence(cell(), None, cell()), "repair its table ks.base, whose row differs"),
+        (evidence(cell(), cell(), "down"), "said before"),
+        (None, "said before"),
+    ],
+)
+def test_a_view_is_sent_to_what_helps_it(found: Evidence | None, said: str) -> None:
+    """Where the base row agrees a repair of the table changes nothing; what is not known is not claimed."""
+    row = PlannedRow(REF, Rule.VIEW, Action.NONE, "said before", {})
+    assert said in asyncio.run(_of_view(cast("EvidenceReader", Views(found)), row))
+
+
+def test_the_base_row_of_a_views_row() -> None:
+    """Its key is part of the view's, under its own token."""
+    from consistency.cqltype import parse_type  # noqa: PLC0415
+    from consistency.ring import MURMUR3, Replication, Ring  # noqa: PLC0415
+    from consistency.schema import Column, Keyspace, Table  # noqa: PLC0415
+    from repair.evidence import token_of  # noqa: PLC0415
+
+    number = parse_type("int", {})
+    view = Table("ks", "w", "2", (Column("v", "partition_key", 0, number), Column("id", "clustering", 0, number)))
+    tables = {"t": table(), "w": replace(view, view_of="t")}
+    node = Node("h", "10.0.0.1", 9042, "dc1", "r", (1,), "5.0.8")
+    schema = {"ks": Keyspace("ks", Replication("NetworkTopologyStrategy", (("dc1", 1),)), tables)}
+    reader = EvidenceReader(cast("Any", None), cast("Any", None), Ring("c", MURMUR3, (node,)), schema)
+    ref = RowRef("ks", "w", 9, {"v": "00000005", "id": "00000001"})
+    assert reader.base_of(ref) == RowRef("ks", "t", token_of([bytes.fromhex("00000001")]), {"id": "00000001"})
+    assert reader.base_of(REF) is None
