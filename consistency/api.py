@@ -19,7 +19,6 @@ from typing import Any
 
 from consistency.access import ReadLimits
 from consistency.auditing import judge_replication
-from consistency.calling import run, stopping
 from consistency.checking import plenty, run_check
 from consistency.errors import UsageError
 from consistency.ledger import open_ledger
@@ -29,7 +28,7 @@ from consistency.reader import Clock, ClusterReader
 from consistency.reading import Locality
 from consistency.report import Report, Severity, Violation
 from consistency.ring import Ring
-from consistency.running import RunningCheck
+from consistency.running import RunningCheck, run, stopping
 from consistency.schema import Keyspace
 from consistency.scope import parse_name
 from consistency.session import open_cluster

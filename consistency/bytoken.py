@@ -19,9 +19,9 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from consistency import cql
+from consistency.cqlbytes import partition_bytes
 from consistency.driver import murmur3
 from consistency.errors import PageTooLarge, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
-from consistency.join import partition_bytes
 from consistency.order import UnorderableTypeError, key_function
 from consistency.reader import Key
 from consistency.reading import RawRow, Reading

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from consistency.errors import ReplicaError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from consistency.cqltype import CqlType
 
 # AbstractType.valueLengthIfFixed of Cassandra 5.0: these lie in a vector without a length before each. That
@@ -194,3 +196,10 @@ def _sized_one(raw: bytes, at: int) -> tuple[bytes | None, int]:
     if at + size > len(raw):
         raise MalformedValueError("A component is cut short.")
     return raw[at : at + size], at + size
+
+
+def partition_bytes(key: Sequence[bytes | None]) -> bytes:
+    """Serialize a partition key as DecoratedKey holds it (CompositeType where it has several columns)."""
+    if len(key) == 1:
+        return key[0] or b""
+    return b"".join(len(part or b"").to_bytes(2, "big") + (part or b"") + b"\0" for part in key)

@@ -177,7 +177,9 @@ class CauseCounter:
         text += " streaming (auto_bootstrap: false), or lose its data files"
         stretches = self._stretches(hollow.replica)
         if len(stretches) == 1:
-            text += f", or was it down while they were written ({window_text(stretches[0])})"
+            text += (
+                f", or was it down while they were written ({window_text(stretches[0].first_us, stretches[0].last_us)})"
+            )
         return Cause(CauseKind.HOLDS_NOTHING, f"{text}?", hollow.lacking, (hollow.replica,))
 
     # One replica that is behind.
@@ -208,7 +210,9 @@ class CauseCounter:
     def _missed(self, name: str, stretches: Sequence[Moment]) -> Cause:
         behind, rows = sum(s.behind for s in stretches), sum(s.rows for s in stretches)
         others = self._behind[name] - behind
-        when = " and ".join(window_text(s) for s in sorted(stretches, key=lambda s: s.first_us))
+        when = " and ".join(
+            window_text(first, last) for first, last in sorted((s.first_us, s.last_us) for s in stretches)
+        )
         text = (
             f"{visible(name)} is behind in {_share(behind, rows)} of the differing rows written {when}, and in"
             f" {f'{others:,}' if others else 'no'} others: was it down longer than the hint window (max_hint_window),"
@@ -235,7 +239,7 @@ class CauseCounter:
             whole = Moment()
             for moment in moments:
                 whole.add(moment)
-            span = f", written {window_text(whole)} and at no one time"
+            span = f", written {window_text(whole.first_us, whole.last_us)} and at no one time"
         text = (
             f"{visible(name)} is behind in {_share(behind, rows)} of the differing rows that it should hold{span}: does"
             " it drop writes (nodetool tpstats), and does nodetool repair reach it?"
@@ -253,7 +257,7 @@ class CauseCounter:
         if most >= MOSTLY * self._should_hold[worst]:
             return None
         text = (
-            f"{_share(run.behind, total)} of the differing rows were written {window_text(run)}, and no one replica is"
+            f"{_share(run.behind, total)} of the differing rows were written {window_text(run.first_us, run.last_us)}, and no one replica is"
             f" behind in most of them ({visible(worst)} in {most:,}): did one client write at consistency level ONE or"
             " ANY, or go on after timeouts?"
         )

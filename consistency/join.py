@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from dataclasses import dataclass
 from typing import Any
 
+from consistency.cqlbytes import partition_bytes
 from consistency.errors import InternalError
 from consistency.order import key_function
 from consistency.reader import Key
@@ -107,13 +108,6 @@ class _Order:
         token = int.from_bytes(row[0] or b"", "big", signed=True)
         clustering = self._key(row[self._clustering]) if self._has_row(row) else _STATIC_ONLY
         return token, partition_bytes(row[self._partition]), clustering
-
-
-def partition_bytes(key: Sequence[bytes | None]) -> bytes:
-    """Serialize a partition key as DecoratedKey holds it (CompositeType where it has several columns)."""
-    if len(key) == 1:
-        return key[0] or b""
-    return b"".join(len(part or b"").to_bytes(2, "big") + (part or b"") + b"\0" for part in key)
 
 
 class _Cursor:

@@ -1,20 +1,25 @@
-"""A check that runs while its findings are taken: a thread with an event loop of its own behind an iterator."""
+"""Plain functions over asynchronous work, and a check that runs while its findings are taken.
+
+The second is a thread with an event loop of its own behind an iterator.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from consistency.errors import InternalError, UsageError
 from consistency.findings import Finding
 from consistency.observer import Observer, Silent
 from consistency.report import Report
 
+T = TypeVar("T")
+_LOOK_EVERY_S = 0.1
 _MOST_WAITING = 1_000
 """Findings that wait to be taken; beyond these the check waits."""
 
@@ -162,3 +167,35 @@ class _Taker(Silent):
     def found(self, finding: Finding) -> None:
         """Hand it on."""
         self._take(finding)
+
+
+def run(work: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
+    """Run asynchronous work in an event loop of its own; UsageError says what to do `instead` where one runs here."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    msg = f"an event loop runs in this thread already, which a plain function would block: {instead}"
+    raise UsageError(msg)
+
+
+@asynccontextmanager
+async def stopping(cancel: threading.Event | None) -> AsyncIterator[asyncio.Event]:
+    """Yield an event of this loop that is set soon after `cancel`, which any thread may set."""
+    stop = asyncio.Event()
+    if cancel is None:
+        yield stop
+        return
+    looking = asyncio.create_task(_pass_on(cancel, stop))
+    try:
+        yield stop
+    finally:
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+
+
+async def _pass_on(cancel: threading.Event, stop: asyncio.Event) -> None:
+    while not cancel.is_set():  # noqa: ASYNC110 - another thread sets it
+        await asyncio.sleep(_LOOK_EVERY_S)
+    stop.set()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-from consistency.timeline import Moment
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TO_THE_SECOND = timedelta(minutes=10)
 
 
-def window_text(run: Moment) -> str:
+def window_text(first_us: int, last_us: int) -> str:
     """Return a stretch as `2026-07-14 02:10 to 02:25 UTC`, to the second where it is short."""
-    first, last = _moment(run.first_us), _moment(run.last_us)
+    first, last = _moment(first_us), _moment(last_us)
     if first is None or last is None:
-        return f"{run.first_us} to {run.last_us} us"
+        return f"{first_us} to {last_us} us"
     clock = "%H:%M:%S" if last - first < _TO_THE_SECOND else "%H:%M"
     start, end = first.strftime(f"%Y-%m-%d {clock}"), last.strftime(clock)
     if first.date() != last.date():
