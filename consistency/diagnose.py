@@ -177,9 +177,7 @@ class CauseCounter:
         text += " streaming (auto_bootstrap: false), or lose its data files"
         stretches = self._stretches(hollow.replica)
         if len(stretches) == 1:
-            text += (
-                f", or was it down while they were written ({window_text(stretches[0].first_us, stretches[0].last_us)})"
-            )
+            text += f", or was it down while they were written ({_written(stretches[0])})"
         return Cause(CauseKind.HOLDS_NOTHING, f"{text}?", hollow.lacking, (hollow.replica,))
 
     # One replica that is behind.
@@ -239,7 +237,7 @@ class CauseCounter:
             whole = Moment()
             for moment in moments:
                 whole.add(moment)
-            span = f", written {window_text(whole.first_us, whole.last_us)} and at no one time"
+            span = f", written {_written(whole)} and at no one time"
         text = (
             f"{visible(name)} is behind in {_share(behind, rows)} of the differing rows that it should hold{span}: does"
             " it drop writes (nodetool tpstats), and does nodetool repair reach it?"
@@ -257,7 +255,7 @@ class CauseCounter:
         if most >= MOSTLY * self._should_hold[worst]:
             return None
         text = (
-            f"{_share(run.behind, total)} of the differing rows were written {window_text(run.first_us, run.last_us)}, and no one replica is"
+            f"{_share(run.behind, total)} of the differing rows were written {_written(run)}, and no one replica is"
             f" behind in most of them ({visible(worst)} in {most:,}): did one client write at consistency level ONE or"
             " ANY, or go on after timeouts?"
         )
@@ -364,3 +362,7 @@ def _of(hollow: Hollow) -> str:
 def _share(part: int, whole: int) -> str:
     """Return `98% (98 of 100)`, rounded down so that only all of them is 100%."""
     return f"{100 * part // max(1, whole)}% ({part:,} of {whole:,})"
+
+
+def _written(stretch: Moment) -> str:
+    return window_text(stretch.first_us, stretch.last_us)
