@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from consistency.access import ReadLimits
     from consistency.api import AuditReport, audit, begin_check, check, connection_settings, preflight
+    from consistency.background import RunningCheck
     from consistency.errors import (
         ConnectError,
         ConsistencyError,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from consistency.observer import Observer, Progress, Silent
     from consistency.reading import Depth, Locality, Route
     from consistency.report import Report, Severity, TableReport, Unread, Violation
-    from consistency.running import RunningCheck
     from consistency.settings import ConnectionSettings
     from consistency.takedown import Answer, Preflight
     from consistency.takedown_facts import PreflightOptions

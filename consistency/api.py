@@ -19,6 +19,7 @@ from typing import Any
 
 from consistency.access import ReadLimits
 from consistency.auditing import judge_replication
+from consistency.background import RunningCheck, run, stopping
 from consistency.checking import plenty, run_check
 from consistency.errors import UsageError
 from consistency.ledger import open_ledger
@@ -28,7 +29,6 @@ from consistency.reader import Clock, ClusterReader
 from consistency.reading import Locality
 from consistency.report import Report, Severity, Violation
 from consistency.ring import Ring
-from consistency.running import RunningCheck, run, stopping
 from consistency.schema import Keyspace
 from consistency.scope import parse_name
 from consistency.session import open_cluster

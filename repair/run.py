@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from consistency.api import connection_settings
+from consistency.background import run, stopping
 from consistency.lock import one_run
 from consistency.reader import Clock, ClusterReader
 from consistency.reading import Locality
 from consistency.replicas import CqlReader
-from consistency.running import run, stopping
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings
 from repair.actions import Actor

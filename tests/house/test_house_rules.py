@@ -17,7 +17,7 @@ DRIVER_MODULE = "consistency/driver.py"
 
 SWALLOWING = {
     "consistency/schema.py": (1, "a table that cannot be described becomes unknown, the others are checked"),
-    "consistency/running.py": (1, "it is kept, and raised in the thread of whoever takes the findings"),
+    "consistency/background.py": (1, "it is kept, and raised in the thread of whoever takes the findings"),
     "consistency/waiting.py": (1, "it is handed over, and raised where the thread's result is awaited"),
     "consistency/cli/group.py": (1, "the last line of defence: an operator gets one line, not a traceback"),
 }
