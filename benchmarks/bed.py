@@ -29,8 +29,8 @@ from tenacity import (
 from consistency.access import ReadLimits
 from consistency.connection import Connection
 from consistency.errors import ReplicaError
+from consistency.model.ring import Node
 from consistency.replicas import CqlReader
-from consistency.ring import Node
 from consistency.settings import ConnectionSettings
 from consistency.wire import ALL, NODE_LOCAL, Statement
 from sandbox import Sandbox, SandboxOptions

@@ -12,8 +12,8 @@ import psutil
 from benchmarks.bed import KEYSPACE, Bed, Shape, connected
 from benchmarks.rounds import Sample, Side, command, timed
 from consistency.cql import count_rows
-from consistency.ring import Node
-from consistency.tokens import TokenRange
+from consistency.model.ring import Node
+from consistency.model.tokens import TokenRange
 from consistency.wire import NODE_LOCAL, Statement
 
 FLOOR_RANGES = 24

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.bed import KEYSPACE, connected
 from consistency.connection import Connection
 from consistency.errors import ReplicaError
-from consistency.ring import Node
+from consistency.model.ring import Node
 from consistency.settings import ConnectionSettings
 from consistency.wire import QUORUM, Statement
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
         UsageError,
     )
     from consistency.findings import Finding, Kind, ReplicaView, State, read_findings
+    from consistency.model.reading import Depth, Locality, Route
     from consistency.observer import Observer, Progress, Silent
-    from consistency.reading import Depth, Locality, Route
     from consistency.report import Report, Severity, TableReport, Unread, Violation
     from consistency.settings import ConnectionSettings
     from consistency.takedown import Answer, Preflight

@@ -23,8 +23,8 @@ from consistency.errors import (
     TooFewReplicas,
 )
 from consistency.locality import TraceEvent, TracesLeft, proves_local
-from consistency.reading import Locality, RawRow
-from consistency.ring import Node
+from consistency.model.reading import Locality, RawRow
+from consistency.model.ring import Node
 from consistency.throttle import Politeness, Turn
 from consistency.wire import ALL, LOCAL_ONE, NODE_LOCAL, ONE, OWN, Page, Statement
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from consistency.doubts import doubts_of
 from consistency.errors import TopologyError
-from consistency.ring import Node, Ring
+from consistency.model.ring import Node, Ring
 from consistency.views import Claim, Said, View
 
 _OWNING = frozenset({"NORMAL", "LEAVING", "MOVING", "SHUTDOWN", "REMOVING"})

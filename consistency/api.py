@@ -24,13 +24,13 @@ from consistency.checking import plenty, run_check
 from consistency.errors import UsageError
 from consistency.ledger import open_ledger
 from consistency.lock import one_run
+from consistency.model.reading import Locality
+from consistency.model.ring import Ring
+from consistency.model.schema import Keyspace
+from consistency.model.scope import parse_name
 from consistency.observer import Observer, Progress, ProgressTeller, Several
 from consistency.reader import Clock, ClusterReader
-from consistency.reading import Locality
 from consistency.report import Report, Severity, Violation
-from consistency.ring import Ring
-from consistency.schema import Keyspace
-from consistency.scope import parse_name
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings, GivenOptions, load_settings
 from consistency.takedown import Preflight

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from consistency.errors import ReplicaError, TooMuchToScan
 from consistency.leaves import LeafResult
+from consistency.model.tokens import TokenRange
 from consistency.plan import Leaf
-from consistency.tokens import TokenRange
 
 MOST_AT_FAULT = 32
 """Partitions of one table that are looked for; where there are more, the ranges that hold them stay unread."""

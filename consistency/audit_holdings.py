@@ -13,8 +13,8 @@ from consistency.report import Severity, Violation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from consistency.ring import Node, Ring
-    from consistency.schema import Keyspace
+    from consistency.model.ring import Node, Ring
+    from consistency.model.schema import Keyspace
 
 FEWEST_ROWS = 100
 """Below this many rows an empty owner may be chance or a table that was only just filled."""

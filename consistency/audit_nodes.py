@@ -6,16 +6,16 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from consistency.audit_subject import named
+from consistency.model.servertime import astray, skew_sentence
 from consistency.placement import may_serve
 from consistency.report import Severity, Violation
-from consistency.servertime import astray, skew_sentence
 from consistency.silence import way_out, why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from consistency.ring import Node, Ring
-    from consistency.servertime import ClockReading
+    from consistency.model.ring import Node, Ring
+    from consistency.model.servertime import ClockReading
 
 # Gossip's words (VersionedValue) and those of nodetool netstats (StorageService.Mode).
 _JOINING = frozenset({"BOOT", "BOOT_REPLACE", "BOOTSTRAPPING", "JOINING"})

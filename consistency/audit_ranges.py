@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from consistency.audit_subject import Subject
+    from consistency.model.ring import Node
     from consistency.placement import Group
     from consistency.report import Violation
-    from consistency.ring import Node
 
 HOT_RATIO = 1.5
 """A node that holds this many times the mean is hot: it fills up while the cluster looks a third empty."""

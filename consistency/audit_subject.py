@@ -7,14 +7,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from consistency import remedy
+from consistency.model.schema import SYSTEM_KEYSPACES
 from consistency.report import Severity, Violation
-from consistency.schema import SYSTEM_KEYSPACES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from consistency.model.ring import Node, Replication, Ring
     from consistency.placement import Placement
-    from consistency.ring import Node, Replication, Ring
 
 AUTH = "system_auth"
 BACKGROUND = frozenset({"system_distributed", "system_traces"})

@@ -45,9 +45,9 @@ from consistency.report import Severity, Violation
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from consistency.ring import Replication, Ring
-    from consistency.schema import Keyspace
-    from consistency.servertime import ClockReading
+    from consistency.model.ring import Replication, Ring
+    from consistency.model.schema import Keyspace
+    from consistency.model.servertime import ClockReading
 
 __all__ = ["KINDS", "judge_holdings", "judge_replication", "ownership", "quorum"]
 

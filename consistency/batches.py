@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from consistency import cql
+from consistency.model.reading import Reading
 from consistency.reader import Key
-from consistency.reading import Reading
 from consistency.wire import INT
 
 MOST_KEYS = 50

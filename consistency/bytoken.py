@@ -19,14 +19,14 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from consistency import cql
-from consistency.cqlbytes import partition_bytes
 from consistency.driver import murmur3
 from consistency.errors import PageTooLarge, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
-from consistency.order import UnorderableTypeError, key_function
+from consistency.model.cqlbytes import partition_bytes
+from consistency.model.cqlorder import UnorderableTypeError, key_function
+from consistency.model.reading import RawRow, Reading
+from consistency.model.ring import Node
+from consistency.model.tokens import TokenRange
 from consistency.reader import Key
-from consistency.reading import RawRow, Reading
-from consistency.ring import Node
-from consistency.tokens import TokenRange
 from consistency.wire import INT, Page, Statement
 
 Ask = Callable[[Node, Reading, str, Key, int], AsyncGenerator[list[RawRow], None]]

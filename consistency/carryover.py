@@ -10,10 +10,10 @@ from pathlib import Path
 
 from consistency.errors import UsageError
 from consistency.findings import Finding, FindingsWriter, Header, ReplicaView, read_findings, read_header
+from consistency.model.ring import Ring
+from consistency.model.tokens import TokenRange
 from consistency.private import close_to_others
 from consistency.report import Report
-from consistency.ring import Ring
-from consistency.tokens import TokenRange
 
 VISIT_SUFFIX = ".visit"
 

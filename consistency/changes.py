@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from consistency.errors import ConsistencyError
-from consistency.ownership import changed_ranges, disputed_ranges, joined, lies_in
+from consistency.model.ownership import changed_ranges, disputed_ranges, joined, lies_in
+from consistency.model.ring import Replication, Ring
+from consistency.model.schema import Keyspace, Table
+from consistency.model.tokens import TokenRange
 from consistency.reader import Clock, ClusterReader
-from consistency.ring import Replication, Ring
-from consistency.schema import Keyspace, Table
-from consistency.tokens import TokenRange
 
 Described = tuple[Ring, Mapping[str, Keyspace]]
 

@@ -20,15 +20,15 @@ from consistency.diagnose import CauseCounter
 from consistency.errors import UsageError
 from consistency.findings import Finding, FindingsWriter, Header, Kind, to_blame
 from consistency.hollow import Owned
+from consistency.model.ring import Node, Ring
+from consistency.model.schema import Keyspace, Table
+from consistency.model.scope import Scope, choose_tables
 from consistency.nonowners import NonOwnerScan
 from consistency.observer import Observer, Silent
 from consistency.reader import Clock, ClusterReader
 from consistency.recording import Recorder, RunFacts, known_as
 from consistency.report import Report, Severity, TableReport, Violation, not_scanned
-from consistency.ring import Node, Ring
 from consistency.scan import Scan, TableTask
-from consistency.schema import Keyspace, Table
-from consistency.scope import Scope, choose_tables
 from consistency.settle import Outcome, Settled, Settler
 from consistency.settling import settled_how
 from consistency.slices import scan_slice

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consistency.cql import folded_token
-from consistency.reading import Capabilities, Depth, Reading, Route
-from consistency.schema import Table
+from consistency.model.reading import Capabilities, Depth, Reading, Route
+from consistency.model.schema import Table
 
 
 @dataclass(frozen=True, slots=True)

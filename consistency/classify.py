@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from consistency.findings import Finding, Kind, ReplicaView, State, WriteTime
 from consistency.join import RowName
-from consistency.reading import CellColumn, Reading, RowState, Times
+from consistency.model.cqltext import to_json
+from consistency.model.reading import CellColumn, Reading, RowState, Times
+from consistency.model.ring import Node
+from consistency.model.schema import Column
+from consistency.model.servertime import ServerTime
 from consistency.reconcile import EMPTY, Contest, Rule, contests
-from consistency.render import to_json
-from consistency.ring import Node
-from consistency.schema import Column
-from consistency.servertime import ServerTime
 
 DEFAULT_MAX_SKEW_S = 60.0
 """A write time further ahead of the most advanced server's clock than this is in the future."""

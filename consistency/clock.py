@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from consistency.servertime import ClockReading, ServerTime
+from consistency.model.servertime import ClockReading, ServerTime
 
 
 class SystemClock:

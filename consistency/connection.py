@@ -11,7 +11,7 @@ from typing import Any
 
 from consistency.driver import Channel, Dialer, no_contact, translate
 from consistency.errors import LevelForbidden, PageTooLarge, ReplicaError, ReplicaUnavailable, WrongNode
-from consistency.ring import Node
+from consistency.model.ring import Node
 from consistency.settings import ConnectionSettings, Place
 from consistency.silence import silence
 from consistency.waiting import at_most

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consistency.cqltype import quote_identifier
-from consistency.reading import CellColumn, Depth, Reading
-from consistency.schema import Column, Table
-from consistency.tokens import MIN_TOKEN, TokenRange
+from consistency.model.cqltype import quote_identifier
+from consistency.model.reading import CellColumn, Depth, Reading
+from consistency.model.schema import Column, Table
+from consistency.model.tokens import MIN_TOKEN, TokenRange
 
 HASH_SPELLINGS = ("MD5", "Md5", "mD5", "md5")
 """One algorithm, four names.

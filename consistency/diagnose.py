@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from consistency.cause import Cause, CauseKind
 from consistency.findings import Finding, Kind, State
 from consistency.hollow import Hollow, Owned, RangeTally
-from consistency.render import visible
+from consistency.model.cqltext import visible
+from consistency.model.write_times import minute_text, window_text
 from consistency.timeline import EVERY_ROW, Moment, Timeline, runs
-from consistency.when import minute_text, window_text
 
 FEWEST_ROWS = 20
 MOSTLY = 0.8

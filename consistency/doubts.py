@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from consistency.ring import Doubt, Node, Ring
+from consistency.model.ring import Doubt, Node, Ring
 from consistency.views import Claim, Said, View
 
 _NAMED = 4

@@ -47,8 +47,8 @@ from consistency.errors import (
     TooFewReplicas,
 )
 from consistency.levels import Levels
+from consistency.model.ring import Node
 from consistency.refusals import codes_in, connect_error, first_line, read_failure, refusal
-from consistency.ring import Node
 from consistency.settings import ConnectionSettings, Place
 from consistency.waiting import in_thread
 from consistency.wire import INT, OWN, Page, Statement, Timed

@@ -18,9 +18,9 @@ from consistency.events import (
 )
 from consistency.findings import Finding
 from consistency.leaves import LeafResult
+from consistency.model.schema import Table
 from consistency.plan import TablePlan
 from consistency.report import Report, TableReport
-from consistency.schema import Table
 
 
 class LogFormat(str, Enum):

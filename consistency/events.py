@@ -13,9 +13,9 @@ from types import MappingProxyType
 
 from consistency.findings import Finding, State
 from consistency.leaves import LeafResult
+from consistency.model.schema import Table
 from consistency.plan import TablePlan
 from consistency.report import TableReport
-from consistency.schema import Table
 from consistency.verdict import Verdict
 
 EVENTS_VERSION = 1

@@ -15,13 +15,13 @@ from consistency.classify import DEFAULT_MAX_SKEW_S, Judgement, judge_row
 from consistency.errors import ReplicaError, UsageError
 from consistency.findings import Finding, Kind, read_findings, read_header
 from consistency.join import RowName
+from consistency.model.reading import Cell, CellColumn, Depth, Locality, Reading, Route, RowState
+from consistency.model.ring import Node, Ring
+from consistency.model.schema import Keyspace, Table
+from consistency.model.servertime import ServerTime
 from consistency.reader import Clock, ClusterReader
-from consistency.reading import Cell, CellColumn, Depth, Locality, Reading, Route, RowState
 from consistency.reconcile import EMPTY, Contest, Rule
-from consistency.ring import Node, Ring
 from consistency.rowread import read_state
-from consistency.schema import Keyspace, Table
-from consistency.servertime import ServerTime
 from consistency.verdict import ExitCode
 
 States = Mapping[Node, RowState | None]

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 
 from consistency.join import RowName, named_key
 from consistency.leaves import LeafResult
+from consistency.model.reading import RawRow, Reading, RowState
+from consistency.model.servertime import ServerTime
 from consistency.reader import ReplicaReader
-from consistency.reading import RawRow, Reading, RowState
-from consistency.servertime import ServerTime
 
 
 async def written_after(

@@ -24,9 +24,9 @@ from consistency.errors import (
     ReplicaUnavailable,
     TooFewReplicas,
 )
-from consistency.ring import Node
-from consistency.schema import Table
-from consistency.when import minute_text
+from consistency.model.ring import Node
+from consistency.model.schema import Table
+from consistency.model.write_times import minute_text
 from consistency.wire import ALL, QUORUM, Statement
 
 _TIMEOUT_S = 10.0

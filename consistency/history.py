@@ -16,8 +16,8 @@ from typing import Any
 from consistency.errors import LedgerError, UsageError
 from consistency.ledger import KnownCluster, LedgerFile, PastRun, TableAge
 from consistency.ledger.recorder import OPEN_STATES
+from consistency.model.scope import parse_name
 from consistency.report import coverage_json
-from consistency.scope import parse_name
 from consistency.verdict import ExitCode
 
 SCHEMA_VERSION = 1

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from consistency.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
 
 _NEARLY_ALL = 0.8
 _EVERYWHERE = 0.95

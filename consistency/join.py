@@ -11,12 +11,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from dataclasses import dataclass
 from typing import Any
 
-from consistency.cqlbytes import partition_bytes
 from consistency.errors import InternalError
-from consistency.order import key_function
+from consistency.model.cqlbytes import partition_bytes
+from consistency.model.cqlorder import key_function
+from consistency.model.reading import RawRow, Reading, RowState
+from consistency.model.ring import Node
 from consistency.reader import Key
-from consistency.reading import RawRow, Reading, RowState
-from consistency.ring import Node
 
 _CHUNK = 256
 

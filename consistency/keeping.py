@@ -13,9 +13,9 @@ from consistency.errors import LedgerError
 from consistency.ledger import LatestReads, LedgerFile, RunRecorder, TableAge, open_ledger
 from consistency.lock import one_run
 from consistency.metrics import CleanPass
-from consistency.reading import Depth
-from consistency.ring import Ring
-from consistency.tokens import TokenRange
+from consistency.model.reading import Depth
+from consistency.model.ring import Ring
+from consistency.model.tokens import TokenRange
 
 
 def clean_pass(age: TableAge, now_us: int) -> CleanPass:

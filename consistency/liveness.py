@@ -18,9 +18,9 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from consistency.cqltype import quote_identifier, quote_string
 from consistency.errors import ReplicaError, ReplicaRefused, TooFewReplicas, TopologyError
-from consistency.ring import Node, Replication, Ring
+from consistency.model.cqltype import quote_identifier, quote_string
+from consistency.model.ring import Node, Replication, Ring
 from consistency.wire import ALL, ONE, THREE, TWO
 
 WITHIN_S = 3.0

@@ -20,8 +20,8 @@ from typing import Any
 
 from consistency.errors import LockedError, UsageError
 from consistency.ledger.store import require_ours
-from consistency.render import visible
-from consistency.ring import Ring
+from consistency.model.cqltext import visible
+from consistency.model.ring import Ring
 
 _PATIENCE_S = 2.0
 _MOST_BYTES = 1_000_000

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consistency.connection import Connection
-from consistency.cqltype import quote_identifier
 from consistency.errors import ReplicaError
-from consistency.ring import Node
-from consistency.schema import Table
+from consistency.model.cqltype import quote_identifier
+from consistency.model.ring import Node
+from consistency.model.schema import Table
 
 
 async def sees_masked(connection: Connection, nodes: Sequence[Node], table: Table) -> bool:

@@ -6,7 +6,7 @@ import time
 
 from consistency.connection import Connection
 from consistency.errors import ReplicaRefused
-from consistency.ring import Node
+from consistency.model.ring import Node
 from consistency.throttle import Requests
 from consistency.wire import Statement
 

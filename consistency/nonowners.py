@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from consistency.errors import InternalError, ReplicaError
 from consistency.findings import Finding, Kind, ReplicaView, State, WriteTime
 from consistency.join import named_key
+from consistency.model.cqltext import to_json
+from consistency.model.reading import Depth, Locality, RawRow, Reading
+from consistency.model.ring import Arc, Node
 from consistency.reader import Clock, ReplicaReader
-from consistency.reading import Depth, Locality, RawRow, Reading
-from consistency.render import to_json
-from consistency.ring import Arc, Node
 from consistency.scan import Scan
 
 

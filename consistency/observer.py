@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from consistency.findings import Finding
 from consistency.leaves import LeafResult
+from consistency.model.schema import Table
 from consistency.plan import TablePlan
 from consistency.report import TableReport
-from consistency.schema import Table
 
 
 class Observer(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from consistency.schema import Table
+from consistency.model.schema import Table
 
 SHORTEST_PAUSE_S = 1.0
 AFTER_FAILURE_S = 60.0

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import reduce
 
-from consistency.tokens import RING_SIZE, TokenRange
-from consistency.tree import Digest
+from consistency.model.tokens import RING_SIZE, TokenRange
+from consistency.model.tree import Digest
 
 PIECE_S = 0.004
 """How long a piece should keep a node busy: an application's request that has to wait behind it waits no longer."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from consistency.ring import Arc, Node, Replication, Ring
+    from consistency.model.ring import Arc, Node, Replication, Ring
 
 _NOT_SERVING = frozenset({"SHUTDOWN", "HIBERNATE"})
 """Gossip states (VersionedValue) in which other nodes send a node no requests, even if it answers us."""

@@ -7,12 +7,12 @@ from typing import Protocol
 
 from consistency.guardrails import Guardrails
 from consistency.locality import TracesLeft
-from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
-from consistency.ring import Node, Ring
-from consistency.schema import Keyspace, Table
-from consistency.servertime import ClockReading, ServerTime
-from consistency.tokens import TokenRange
-from consistency.tree import Digest
+from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
+from consistency.model.ring import Node, Ring
+from consistency.model.schema import Keyspace, Table
+from consistency.model.servertime import ClockReading, ServerTime
+from consistency.model.tokens import TokenRange
+from consistency.model.tree import Digest
 
 Key = tuple[bytes, ...]
 """The serialized primary key, column by column; of a static row the partition key alone."""

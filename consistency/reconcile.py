@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
 
-from consistency.reading import Cell, RowState, Times, each_time
+from consistency.model.reading import Cell, RowState, Times, each_time
 
 ReplicaT = TypeVar("ReplicaT", bound=Hashable)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from consistency.findings import Finding
-from consistency.reading import Depth
+from consistency.model.reading import Depth
+from consistency.model.ring import Node, Ring
+from consistency.model.schema import Keyspace, Table
+from consistency.model.tokens import TokenRange
 from consistency.report import Report
-from consistency.ring import Node, Ring
-from consistency.schema import Keyspace, Table
-from consistency.tokens import TokenRange
 
 
 @dataclass(frozen=True, slots=True)

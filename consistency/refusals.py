@@ -6,7 +6,7 @@ import re
 
 from consistency import levels
 from consistency.errors import ConnectError, LevelForbidden, PageTooLarge, ReplicaError, ReplicaRefused, TooMuchToScan
-from consistency.ring import Node
+from consistency.model.ring import Node
 from consistency.settings import ConnectionSettings
 from consistency.tls import unnamed_host, wrong_certificate
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from consistency.cqltype import quote_identifier, quote_string
+from consistency.model.cqltype import quote_identifier, quote_string
+from consistency.model.ring import Replication
 from consistency.placement import known_dcs
-from consistency.ring import Replication
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from consistency.ring import Ring
+    from consistency.model.ring import Ring
 
 
 def same_dc_in_other_letters(name: str, ring: Ring) -> str | None:

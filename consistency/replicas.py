@@ -22,21 +22,21 @@ from consistency.guardrails import Guardrails, read_guardrails
 from consistency.liveness import with_liveness
 from consistency.locality import TracesLeft
 from consistency.masks import sees_masked
+from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
+from consistency.model.ring import Node, Ring
+from consistency.model.schema import Keyspace, Table
+from consistency.model.tokens import TokenRange
+from consistency.model.tree import Digest
 from consistency.nodewatch import CqlNodeWatch
 from consistency.pieces import Piece, PieceSize, in_pieces
 from consistency.reader import Key
-from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
-from consistency.ring import Node, Ring
 from consistency.rowsizes import RowSizes
-from consistency.schema import Keyspace, Table
 from consistency.schemas import read_schema
 from consistency.serverclocks import longest_write_s
 from consistency.serverdigest import ServerDigest, bigint, lanes, newest_time
 from consistency.silence import silence
 from consistency.throttle import Throttle
-from consistency.tokens import TokenRange
 from consistency.topology import Describer
-from consistency.tree import Digest
 from consistency.wire import ONE, Page, Statement
 
 _SMALL_PAGE_ROWS = 2_000  # a few milliseconds' worth, of small rows

@@ -10,7 +10,7 @@ from typing import Any
 from consistency.cause import Cause
 from consistency.findings import Finding
 from consistency.locality import TracesLeft
-from consistency.tokens import TokenRange
+from consistency.model.tokens import TokenRange
 from consistency.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 
 SCHEMA_VERSION = 1

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from consistency.errors import NotProvenLocal, ReplicaError, ReplicaUnavailable
 from consistency.join import RowName
+from consistency.model.reading import RawRow, Reading, RowState
+from consistency.model.ring import Node
 from consistency.reader import Key, ReplicaReader
-from consistency.reading import RawRow, Reading, RowState
-from consistency.ring import Node
 
 States = dict[Node, RowState | None]
 """What each node that answered holds of a row, None where it has no such row."""

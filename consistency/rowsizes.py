@@ -5,9 +5,9 @@ from __future__ import annotations
 from consistency import cql
 from consistency.access import PinnedAccess
 from consistency.errors import ReplicaError
-from consistency.reading import Reading
-from consistency.ring import Node
-from consistency.tokens import TokenRange
+from consistency.model.reading import Reading
+from consistency.model.ring import Node
+from consistency.model.tokens import TokenRange
 from consistency.wire import ONE, Page, Statement
 
 _SAMPLED_ROWS = 10

@@ -14,17 +14,17 @@ from consistency.descend import Descent, differences
 from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.future import written_after
 from consistency.leaves import LeafResult, Ledger, digest_leaf, digest_leaves
+from consistency.model.reading import Reading, Route
+from consistency.model.ring import Arc, Node
+from consistency.model.tokens import TokenRange, around_tokens
+from consistency.model.tree import differing_leaves
 from consistency.observer import Observer
 from consistency.oddpartitions import Partitions, digest_by_partition, provable
 from consistency.oddrows import can_hash_rows
 from consistency.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
 from consistency.reader import Clock, ReplicaReader
-from consistency.reading import Reading, Route
 from consistency.report import TableReport, Unread
-from consistency.ring import Arc, Node
 from consistency.settle import Settler
-from consistency.tokens import TokenRange, around_tokens
-from consistency.tree import differing_leaves
 from consistency.verdict import Coverage
 
 SECOND_TRY_AFTER_S = 10.5

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from consistency.connection import Connection
 from consistency.errors import ReplicaError, SchemaError
-from consistency.ring import Node
-from consistency.schema import Keyspace, Table, build_schema
+from consistency.model.ring import Node
+from consistency.model.schema import Keyspace, Table, build_schema
 from consistency.topology import read_schema_rows
 
 _LOOKS = 3

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from consistency.connection import Connection
 from consistency.errors import ReplicaError
-from consistency.ring import Node
-from consistency.servertime import ClockReading
+from consistency.model.ring import Node
+from consistency.model.servertime import ClockReading
 
 DEFAULT_WRITE_TIMEOUT_S = 2.0
 """Cassandra's own default of write_request_timeout."""

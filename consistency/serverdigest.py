@@ -8,9 +8,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from consistency import cql
-from consistency.reading import RawRow, Reading
-from consistency.tokens import TokenRange
-from consistency.tree import Digest
+from consistency.model.reading import RawRow, Reading
+from consistency.model.tokens import TokenRange
+from consistency.model.tree import Digest
 
 _LONG = struct.Struct(">q")
 _HASH_BYTES = 20

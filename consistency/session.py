@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from consistency.access import ReadLimits
 from consistency.clock import SystemClock
 from consistency.connection import Connection
-from consistency.reading import Locality
+from consistency.model.reading import Locality
 from consistency.replicas import CqlReader
 from consistency.serverclocks import read_clocks
 from consistency.settings import ConnectionSettings

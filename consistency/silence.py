@@ -14,7 +14,7 @@ from consistency.refusals import NO_SUCH_NAME, first_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from consistency.ring import Node
+    from consistency.model.ring import Node
 
 
 _OR_TLS = ", or want TLS"

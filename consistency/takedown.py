@@ -18,9 +18,9 @@ from typing import Any
 from consistency.audit_nodes import ON_THE_MOVE
 from consistency.errors import UsageError
 from consistency.ledger import Behind
+from consistency.model.ring import Node, Replication, Ring
+from consistency.model.schema import SYSTEM_KEYSPACES, Keyspace
 from consistency.placement import Live, Placement, may_serve, quorum, serves
-from consistency.ring import Node, Replication, Ring
-from consistency.schema import SYSTEM_KEYSPACES, Keyspace
 from consistency.verdict import ExitCode
 
 SCHEMA_VERSION = 1

@@ -12,8 +12,8 @@ from consistency.access import ReadLimits
 from consistency.connection import Connection
 from consistency.errors import ConsistencyError, ReplicaError, TopologyError
 from consistency.ledger import open_ledger
+from consistency.model.ring import Node, Ring
 from consistency.replicas import CqlReader
-from consistency.ring import Node, Ring
 from consistency.settings import ConnectionSettings
 from consistency.takedown import Answer, Facts, Known, Preflight, find_node, judge
 from consistency.topology import gossip_states

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from consistency.choose import choose
 from consistency.errors import UsageError
-from consistency.ownership import DISPUTED, cut_arcs, disputed_ranges
+from consistency.model.ownership import DISPUTED, cut_arcs, disputed_ranges
+from consistency.model.reading import Depth, Route
+from consistency.model.ring import Arc, Ring, around
+from consistency.model.schema import Keyspace, Table
 from consistency.plan import Aside
 from consistency.reader import ClusterReader
-from consistency.reading import Depth, Route
-from consistency.ring import Arc, Ring, around
 from consistency.scan import ScanOptions, TableTask
-from consistency.schema import Keyspace, Table
 
 _ALONE = "one replica here: there is nothing to compare it with"
 

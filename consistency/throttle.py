@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Protocol
 
 from consistency.errors import ReplicaError, ReplicaTimeout, ReplicaUnavailable
+from consistency.model.ring import Node
 from consistency.reader import Clock
-from consistency.ring import Node
 
 DEFAULT_GUARD = 1.3
 DEFAULT_SHARE = 0.03

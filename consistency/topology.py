@@ -12,9 +12,9 @@ from typing import Any
 from consistency.agreement import agree
 from consistency.connection import Connection, stand_in
 from consistency.errors import ReplicaError, TopologyError
-from consistency.reading import RawRow
-from consistency.ring import Doubt, Node, Ring
-from consistency.schema import SchemaRows
+from consistency.model.reading import RawRow
+from consistency.model.ring import Doubt, Node, Ring
+from consistency.model.schema import SchemaRows
 from consistency.views import Claim, View
 from consistency.wire import INT, Statement
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from consistency.ring import NOT_IN_THE_RING
+from consistency.model.ring import NOT_IN_THE_RING
 
 _ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - what a node tells that binds to every address
 

@@ -21,12 +21,12 @@ from consistency.eventlog import EventLog
 from consistency.hooks import Hook, HookFailed, deliver, message_of
 from consistency.keeping import Keeper, Kept
 from consistency.ledger import LatestReads
+from consistency.model.reading import Depth
+from consistency.model.schema import Table
+from consistency.model.scope import choose_tables
 from consistency.pacing import Choose, Pacing, least_recently_visited
 from consistency.reader import Clock, ClusterReader
-from consistency.reading import Depth
 from consistency.report import RepairSummary, Report, TableReport
-from consistency.schema import Table
-from consistency.scope import choose_tables
 from consistency.tasks import CheckOptions
 from consistency.verdict import ExitCode
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.guardrails import Refusal
+from consistency.model.reading import Locality
+from consistency.model.ring import Node
 from consistency.reader import ReplicaReader
-from consistency.reading import Locality
-from consistency.ring import Node
 from repair.atoms import Atom, AtomName, winners
 from repair.decide import Action, Decision, suspected, whole_row
 from repair.evidence import Evidence

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from consistency.cqlbytes import MalformedValueError, split_map, split_sequence, split_tuple
-from consistency.order import UnorderableTypeError, key_function
-from consistency.reading import Cell, CellColumn, RowState, Times, each_time
+from consistency.model.cqlbytes import MalformedValueError, split_map, split_sequence, split_tuple
+from consistency.model.cqlorder import UnorderableTypeError, key_function
+from consistency.model.reading import Cell, CellColumn, RowState, Times, each_time
 
 Path = bytes | None
 AtomName = tuple[int, Path]

@@ -11,9 +11,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
+from consistency.model.ring import Node
 from consistency.reconcile import Rule as Why
 from consistency.reconcile import contests
-from consistency.ring import Node
 from repair.atoms import Atom, AtomName, winners
 from repair.evidence import Evidence
 from repair.permitted import merging, writing

@@ -19,14 +19,14 @@ from consistency.driver import murmur3
 from consistency.errors import UsageError
 from consistency.guardrails import Guardrails
 from consistency.join import RowName
-from consistency.ownership import DISPUTED, disputed_ranges, lies_in
+from consistency.model.ownership import DISPUTED, disputed_ranges, lies_in
+from consistency.model.reading import Cell, CellColumn, Depth, Locality, Reading, RowState, Times
+from consistency.model.ring import Node, Replication, Ring
+from consistency.model.schema import Keyspace, Table
+from consistency.model.servertime import ServerTime
+from consistency.model.tokens import TokenRange
 from consistency.reader import Clock, ClusterReader
-from consistency.reading import Cell, CellColumn, Depth, Locality, Reading, RowState, Times
-from consistency.ring import Node, Replication, Ring
 from consistency.rowread import read_states
-from consistency.schema import Keyspace, Table
-from consistency.servertime import ServerTime
-from consistency.tokens import TokenRange
 from repair.atoms import Atom, AtomName, atoms, respelled
 from repair.reach import Reach, reach
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from consistency.errors import ConsistencyError
+from consistency.model.ring import Ring
 from consistency.reader import Clock, ClusterReader
-from consistency.ring import Ring
 from repair.evidence import fingerprint
 from repair.planfile import Plan
 from repair.writer import RowWriter

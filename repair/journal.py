@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from consistency.errors import ConsistencyError, LockedError, UsageError
+from consistency.model.reading import RowState
 from consistency.private import closing, create_private
-from consistency.reading import RowState
 from repair.evidence import state_from_json, state_json
 from repair.planfile import Plan, parse_plan, require_private
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from consistency.errors import ReplicaError, ReplicaRefused
-from consistency.ring import Node
+from consistency.model.ring import Node
 from repair.evidence import Evidence
 from repair.statements import merging_read
 from repair.writer import RowWriter

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from consistency.guardrails import NO_GUARDRAILS, Guardrails
-from consistency.ring import Node
+from consistency.model.ring import Node
 from consistency.wire import ALL, QUORUM
 from repair.evidence import Evidence
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from consistency.schema import Keyspace
+    from consistency.model.schema import Keyspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from enum import Enum
 
-from consistency.reading import Cell, RowState, each_time
+from consistency.model.reading import Cell, RowState, each_time
 from repair.decide import Action
 from repair.journal import Copies, Entry, Fate, Record, Result
 

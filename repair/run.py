@@ -15,8 +15,8 @@ from pathlib import Path
 from consistency.api import connection_settings
 from consistency.background import run, stopping
 from consistency.lock import one_run
+from consistency.model.reading import Locality
 from consistency.reader import Clock, ClusterReader
-from consistency.reading import Locality
 from consistency.replicas import CqlReader
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from consistency.batches import serialized_list
-from consistency.cqltype import quote_identifier
-from consistency.reading import CellColumn
-from consistency.schema import Column
+from consistency.model.cqltype import quote_identifier
+from consistency.model.reading import CellColumn
+from consistency.model.schema import Column
 from repair.atoms import Atom, AtomName, Path
 from repair.evidence import Evidence
 

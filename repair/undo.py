@@ -19,8 +19,8 @@ from collections.abc import Callable
 
 from consistency.errors import ReplicaError
 from consistency.guardrails import Refusal
+from consistency.model.reading import Cell, RowState
 from consistency.reader import Clock
-from consistency.reading import Cell, RowState
 from repair.atoms import atoms
 from repair.decide import Action
 from repair.evidence import Evidence, EvidenceReader

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from consistency.access import PinnedAccess
 from consistency.errors import ReplicaError
-from consistency.ring import Node
+from consistency.model.ring import Node
 from consistency.wire import ALL, NODE_LOCAL, QUORUM, Statement
 from repair.statements import Write
 

@@ -23,7 +23,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 from consistency.connection import Connection
 from consistency.errors import ConsistencyError, ReplicaError
-from consistency.ring import Node, Ring
+from consistency.model.ring import Node, Ring
 from consistency.settings import ConnectionSettings
 from consistency.topology import read_ring
 from consistency.wire import ALL, NODE_LOCAL, Statement

@@ -17,7 +17,7 @@ from consistency.browse.detail import row_text
 from consistency.browse.rowlist import RowList
 from consistency.browse.shelf import SLICES, Choice, Shelf
 from consistency.errors import UsageError
-from consistency.render import visible
+from consistency.model.cqltext import visible
 from consistency.terminal.figures import counted
 
 

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consistency.findings import Finding, State, WriteTime
-from consistency.render import visible
+from consistency.model.cqltext import visible
 from consistency.standing import Standing, newest_time, standings
 from consistency.terminal.figures import moment
 from consistency.terminal.problems import key_text

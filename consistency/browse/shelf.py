@@ -11,9 +11,9 @@ from typing import Any
 
 from consistency.errors import UsageError
 from consistency.findings import Finding, Kind, copy_findings, read_header, to_blame
-from consistency.render import visible
+from consistency.model.cqltext import visible
+from consistency.model.tokens import TokenRange
 from consistency.terminal.problems import key_text
-from consistency.tokens import TokenRange
 
 SLICES = TokenRange.full_ring().split(16)
 """The ring in parts that a person can look through one after another."""

@@ -26,11 +26,11 @@ from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import SECONDS
 from consistency.errors import ConsistencyError, UsageError
 from consistency.findings import require_replaceable
+from consistency.model.cqltext import visible
+from consistency.model.reading import Depth, Locality, Route
 from consistency.observer import Several
 from consistency.page.collect import Collector
 from consistency.plan import leaf_rows_at
-from consistency.reading import Depth, Locality, Route
-from consistency.render import visible
 from consistency.report import Report
 from consistency.scan import ScanOptions
 from consistency.tasks import CheckOptions

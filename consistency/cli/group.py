@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from consistency.errors import ConsistencyError
-from consistency.render import visible
+from consistency.model.cqltext import visible
 from consistency.verdict import ExitCode
 
 _EXTRAS = {"sandbox": "sandbox", "demo": "sandbox"}

@@ -16,7 +16,7 @@ from consistency.ledger import RunRecorder, open_ledger
 from consistency.ledger.store import require_ours
 from consistency.lock import one_run
 from consistency.metrics import CleanPass
-from consistency.ring import Ring
+from consistency.model.ring import Ring
 from consistency.settings import load_ledger_path
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])

@@ -32,8 +32,8 @@ from consistency.eventlog import EventLog, LogFormat
 from consistency.hooks import CommandHook, Hook, WebHook
 from consistency.keeping import Keeper
 from consistency.metrics import parse_labels
+from consistency.model.reading import Depth
 from consistency.plan import leaf_rows_at
-from consistency.reading import Depth
 from consistency.scan import ScanOptions
 from consistency.serving import DEFAULT_LISTEN, Server
 from consistency.settings import ENV_PREFIX

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from consistency.identity import cluster_id, sharing_most
-from consistency.ring import Ring
+from consistency.model.identity import cluster_id, sharing_most
+from consistency.model.ring import Ring
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from consistency.ledger.known import load_spans
 from consistency.ledger.recorder import DEPTH_RANKS, OPEN_LIST
 from consistency.ledger.spans import Span, age
-from consistency.reading import Depth
-from consistency.tokens import RING_SIZE
+from consistency.model.reading import Depth
+from consistency.model.tokens import RING_SIZE
 
 
 @dataclass(frozen=True, slots=True)

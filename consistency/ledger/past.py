@@ -14,7 +14,7 @@ from consistency.ledger.latest import LatestReads, latest_reads, read_until
 from consistency.ledger.recorder import DEPTH_RANKS, OPEN_LIST, OPEN_STATES
 from consistency.ledger.spans import age
 from consistency.ledger.store import Store
-from consistency.reading import Depth
+from consistency.model.reading import Depth
 from consistency.verdict import Coverage
 
 

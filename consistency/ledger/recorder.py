@@ -18,11 +18,11 @@ from consistency.ledger.clusters import renew_cluster
 from consistency.ledger.known import KnownTables, insert_spans, load_spans
 from consistency.ledger.spans import Span, last_tried, overlay, owners_id
 from consistency.ledger.store import Store
-from consistency.reading import Depth
+from consistency.model.reading import Depth
+from consistency.model.schema import Table
+from consistency.model.tokens import TokenRange, merged
 from consistency.recording import RangeRead, RunFacts
 from consistency.report import Report
-from consistency.schema import Table
-from consistency.tokens import TokenRange, merged
 
 BATCH = 2_000
 KEPT_S = 400 * 86_400

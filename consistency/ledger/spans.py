@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from consistency.ring import Arc, Node
-from consistency.tokens import RING_SIZE, TokenRange
+from consistency.model.ring import Arc, Node
+from consistency.model.tokens import RING_SIZE, TokenRange
 
 
 @dataclass(frozen=True, slots=True)

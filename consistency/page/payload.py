@@ -8,8 +8,8 @@ from typing import Any
 
 from consistency.diagnose import newest_of
 from consistency.findings import Finding, Kind, ReplicaView, State
+from consistency.model.cqltext import visible
 from consistency.page.collect import Numbered
-from consistency.render import visible
 from consistency.standing import newest_time, standings
 from consistency.terminal.problems import key_text
 

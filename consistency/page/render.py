@@ -15,11 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from consistency import __version__
+from consistency.model.cqltext import visible
 from consistency.page.collect import Collector
 from consistency.page.history import histories
 from consistency.page.payload import payload, script_safe
 from consistency.page.ring import SIZE, WORDS, tracks
-from consistency.render import visible
 from consistency.report import Report, Severity, TableReport, Unread
 from consistency.terminal.advice import Typed, next_commands
 from consistency.terminal.figures import counted, moment, span

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from consistency.render import visible
+from consistency.model.cqltext import visible
 from consistency.report import Report
 from consistency.terminal import strip
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from consistency.render import visible
+from consistency.model.cqltext import visible
 from consistency.report import Report, TableReport
 from consistency.verdict import Verdict
 

@@ -10,7 +10,7 @@ from typing import IO
 from rich.console import Console
 from rich.text import Text
 
-from consistency.render import visible
+from consistency.model.cqltext import visible
 from consistency.verdict import Verdict
 
 MAX_WIDTH = 100

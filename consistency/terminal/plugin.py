@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from consistency.errors import ConsistencyError, InternalError
-from consistency.render import visible
+from consistency.model.cqltext import visible
 from consistency.report import Report, Severity
 from consistency.terminal.figures import counted
 from consistency.verdict import Verdict

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.text import Text
 
 from consistency.findings import Finding, Kind, State
+from consistency.model.tokens import TokenRange
 from consistency.report import PUT_OFF, Report, Severity, TableReport, Unread, Violation
 from consistency.terminal.console import heading, indented, safe
 from consistency.terminal.figures import counted, moment
-from consistency.tokens import TokenRange
 
 MOST_FINDINGS = 3
 MOST_REPLICAS = 6

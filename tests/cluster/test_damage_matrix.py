@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consistency.findings import Kind
-from consistency.reading import Depth, Locality, Route
+from consistency.model.reading import Depth, Locality, Route
 from consistency.verdict import ExitCode, Verdict
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import SHAPES, Planter, as_expected

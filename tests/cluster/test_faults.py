@@ -22,7 +22,7 @@ import pytest
 from consistency.access import ReadLimits
 from consistency.findings import Finding, read_findings
 from consistency.leaves import LeafResult
-from consistency.reading import Locality
+from consistency.model.reading import Locality
 from consistency.report import Report
 from consistency.scan import ScanOptions
 from consistency.verdict import ExitCode, Verdict

@@ -16,7 +16,7 @@ import pytest
 
 from consistency.errors import ConsistencyError, TopologyError
 from consistency.findings import read_findings
-from consistency.reading import Locality
+from consistency.model.reading import Locality
 from consistency.report import Report
 from consistency.scan import ScanOptions
 from consistency.session import open_cluster

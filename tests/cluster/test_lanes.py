@@ -9,9 +9,9 @@ import time
 import pytest
 
 from consistency.access import ReadLimits
-from consistency.reading import Depth, Reading, Route
+from consistency.model.reading import Depth, Reading, Route
+from consistency.model.tokens import TokenRange
 from consistency.session import open_cluster
-from consistency.tokens import TokenRange
 from tests.support.cluster import RunningCluster
 
 pytestmark = pytest.mark.cluster

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from consistency.findings import read_findings
-from consistency.reading import Locality
+from consistency.model.reading import Locality
 from consistency.verdict import ExitCode
 from tests.support.cluster import RunningCluster, summary
 

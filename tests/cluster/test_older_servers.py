@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consistency.findings import read_findings
-from consistency.reading import Depth, Locality, Route
+from consistency.model.reading import Depth, Locality, Route
 from consistency.verdict import ExitCode
 from repair.decide import Action, Rule
 from repair.journal import Result

@@ -13,10 +13,10 @@ from cassandra.query import BatchStatement, BatchType, BoundStatement, tuple_fac
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consistency.cqlbytes import fixed_bytes, join_decimal, minimal_bytes
-from consistency.cqltype import CqlType, UserType, parse_type
-from consistency.order import key_function, sort_key
-from consistency.render import to_literal
+from consistency.model.cqlbytes import fixed_bytes, join_decimal, minimal_bytes
+from consistency.model.cqlorder import key_function, sort_key
+from consistency.model.cqltext import to_literal
+from consistency.model.cqltype import CqlType, UserType, parse_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

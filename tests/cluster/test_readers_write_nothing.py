@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from consistency.reading import Locality
+from consistency.model.reading import Locality
 from tests.support import quietness
 from tests.support.cluster import RunningCluster
 

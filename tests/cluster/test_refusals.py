@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from consistency.reading import Locality
+from consistency.model.reading import Locality
 from repair.decide import Action, Rule
 from repair.guard import PlanRefused
 from repair.journal import Result

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from consistency.reading import Locality
+from consistency.model.reading import Locality
 from repair.decide import Action, Rule
 from repair.journal import Fate, Result, read_journal
 from tests.support.cluster import RunningCluster, eventually

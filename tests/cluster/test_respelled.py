@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from consistency.findings import read_findings
-from consistency.reading import Route
+from consistency.model.reading import Route
 from consistency.verdict import ExitCode
 from repair.decide import Rule
 from repair.journal import Result

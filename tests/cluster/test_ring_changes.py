@@ -10,7 +10,7 @@ import pytest
 
 from consistency.access import ReadLimits
 from consistency.findings import read_findings
-from consistency.reading import Locality
+from consistency.model.reading import Locality
 from consistency.scan import ScanOptions
 from consistency.throttle import Politeness
 from consistency.verdict import Verdict

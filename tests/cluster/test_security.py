@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from consistency.findings import read_findings
-from consistency.reading import Route
+from consistency.model.reading import Route
 from tests.support.certificates import Authority
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster
 from tests.support.forwarder import Forwarder

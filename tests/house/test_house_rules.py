@@ -16,7 +16,7 @@ VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 DRIVER_MODULE = "consistency/driver.py"
 
 SWALLOWING = {
-    "consistency/schema.py": (1, "a table that cannot be described becomes unknown, the others are checked"),
+    "consistency/model/schema.py": (1, "a table that cannot be described becomes unknown, the others are checked"),
     "consistency/background.py": (1, "it is kept, and raised in the thread of whoever takes the findings"),
     "consistency/waiting.py": (1, "it is handed over, and raised where the thread's result is awaited"),
     "consistency/cli/group.py": (1, "the last line of defence: an operator gets one line, not a traceback"),

@@ -15,9 +15,9 @@ from typing import Any
 import xxhash
 
 from consistency import cql
-from consistency.reading import CellColumn, RawRow, Reading
-from consistency.tokens import TokenRange
-from consistency.tree import Digest
+from consistency.model.reading import CellColumn, RawRow, Reading
+from consistency.model.tokens import TokenRange
+from consistency.model.tree import Digest
 from tests.simulation.storage import token_of
 
 

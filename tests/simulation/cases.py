@@ -9,16 +9,16 @@ from dataclasses import replace
 
 from consistency.checking import run_check
 from consistency.findings import Finding
+from consistency.model.reading import Capabilities, Depth, Locality, Reading, Route
+from consistency.model.ring import Replication, Ring
+from consistency.model.schema import Keyspace, Table
+from consistency.model.tokens import TokenRange
 from consistency.observer import Silent
 from consistency.plan import TablePlan
-from consistency.reading import Capabilities, Depth, Locality, Reading, Route
 from consistency.recording import RangeRead, RunFacts
 from consistency.report import Report
-from consistency.ring import Replication, Ring
 from consistency.scan import ScanOptions
-from consistency.schema import Keyspace, Table
 from consistency.tasks import CheckOptions
-from consistency.tokens import TokenRange
 from tests.simulation.clocks import draw_clients, draw_clocks
 from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_ring, load
 from tests.simulation.memory import Fault, Pace, SimCluster, Trouble

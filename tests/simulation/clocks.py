@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from consistency.ring import Node
+from consistency.model.ring import Node
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from consistency.cqltype import CqlType
-from consistency.ring import MURMUR3, Node, Replication, Ring
-from consistency.schema import Column, Table
-from consistency.tokens import MAX_TOKEN, MIN_TOKEN
+from consistency.model.cqltype import CqlType
+from consistency.model.ring import MURMUR3, Node, Replication, Ring
+from consistency.model.schema import Column, Table
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN
 from tests.simulation.memory import SimCluster
 from tests.simulation.storage import Delete, Key, Mutation, Path, Write
 from tests.simulation.values import draw_bytes

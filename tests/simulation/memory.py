@@ -24,11 +24,11 @@ from consistency.errors import (
 )
 from consistency.guardrails import Guardrails
 from consistency.locality import TracesLeft
-from consistency.reading import Capabilities, CellColumn, Locality, RawRow, Reading, Route
-from consistency.ring import Node, Replication, Ring
-from consistency.schema import Column, Keyspace, Table
-from consistency.tokens import TokenRange
-from consistency.tree import Digest
+from consistency.model.reading import Capabilities, CellColumn, Locality, RawRow, Reading, Route
+from consistency.model.ring import Node, Replication, Ring
+from consistency.model.schema import Column, Keyspace, Table
+from consistency.model.tokens import TokenRange
+from consistency.model.tree import Digest
 from tests.simulation.aggregates import row_hash, server_digest
 from tests.simulation.storage import Key, Mutation, Path, Stored, TableStorage, Visible, merge_row, token_of
 from tests.simulation.values import SCALARS, int_bytes, long_bytes, sized

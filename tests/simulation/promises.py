@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from consistency.findings import Finding, Kind, ReplicaView, State
+from consistency.model.reading import Capabilities, Depth, Reading
+from consistency.model.ring import Node
+from consistency.model.schema import Table
+from consistency.model.tokens import TokenRange
 from consistency.plan import Leaf, TablePlan
-from consistency.reading import Capabilities, Depth, Reading
 from consistency.recording import RangeRead
 from consistency.report import Report
-from consistency.ring import Node
-from consistency.schema import Table
 from consistency.tasks import CheckOptions
-from consistency.tokens import TokenRange
 from consistency.verdict import ExitCode, Verdict
 from tests.simulation.clocks import Clocks
 from tests.simulation.histories import Damage, RowKey, Traffic, TrafficPlan

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from consistency.ring import Node
+from consistency.model.ring import Node
 from repair.decide import Action
 from repair.journal import Entry, Record, Result
 from repair.policy import Policy, Zombies

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from consistency.cqlbytes import split_map, split_sequence
 from consistency.errors import (
     ReplicaError,
     ReplicaOverloaded,
@@ -20,8 +19,9 @@ from consistency.errors import (
     TooFewReplicas,
 )
 from consistency.guardrails import NO_GUARDRAILS
-from consistency.ring import Node
-from consistency.schema import Column, Table
+from consistency.model.cqlbytes import split_map, split_sequence
+from consistency.model.ring import Node
+from consistency.model.schema import Column, Table
 from consistency.wire import ALL, QUORUM
 from repair.statements import Write as Statement
 from tests.simulation.memory import Fault, SimCluster, Trouble

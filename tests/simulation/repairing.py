@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from consistency.guardrails import Guardrails
-from consistency.reading import Capabilities, Locality
-from consistency.ring import Node
-from consistency.schema import Table
+from consistency.model.reading import Capabilities, Locality
+from consistency.model.ring import Node
+from consistency.model.schema import Table
 from consistency.wire import ALL, QUORUM
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions

@@ -10,13 +10,13 @@ from typing import Any
 
 from consistency.checking import run_check
 from consistency.findings import Finding
-from consistency.reading import Capabilities
+from consistency.model.reading import Capabilities
+from consistency.model.ring import MURMUR3, Node, Replication, Ring
+from consistency.model.schema import Table
+from consistency.model.tokens import MIN_TOKEN, RING_SIZE
 from consistency.recording import Recorder
 from consistency.report import Report
-from consistency.ring import MURMUR3, Node, Replication, Ring
-from consistency.schema import Table
 from consistency.tasks import CheckOptions
-from consistency.tokens import MIN_TOKEN, RING_SIZE
 from tests.simulation.cases import Watching
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Fault, Pace, SimCluster, Trouble

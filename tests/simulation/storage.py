@@ -13,7 +13,7 @@ from typing import Any
 
 from cassandra.metadata import Murmur3Token
 
-from consistency.schema import Table
+from consistency.model.schema import Table
 from tests.simulation.values import clustering_order
 
 NEVER = -(2**63)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from consistency.reading import Capabilities, CellColumn, Depth, Reading
-from consistency.ring import Node
-from consistency.schema import Table
+from consistency.model.reading import Capabilities, CellColumn, Depth, Reading
+from consistency.model.ring import Node
+from consistency.model.schema import Table
 from tests.simulation.histories import RowKey
 from tests.simulation.memory import SimCluster, path_order
 from tests.simulation.storage import Key, Visible

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from consistency.cqltype import parse_type
-from consistency.ring import Replication
-from consistency.schema import Column, Keyspace, Table
+from consistency.model.cqltype import parse_type
+from consistency.model.ring import Replication
+from consistency.model.schema import Column, Keyspace, Table
 
 _INT = struct.Struct(">i")
 _LONG = struct.Struct(">q")

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
-from consistency.ring import Node
-from consistency.servertime import ClockReading, ServerTime
+from consistency.model.ring import Node
+from consistency.model.servertime import ClockReading, ServerTime
 
 T = TypeVar("T")
 

@@ -24,8 +24,8 @@ from cassandra.query import SimpleStatement, dict_factory
 from consistency.access import ReadLimits
 from consistency.checking import run_check
 from consistency.findings import Finding, read_findings
+from consistency.model.reading import Depth, Locality, Route
 from consistency.observer import Observer
-from consistency.reading import Depth, Locality, Route
 from consistency.report import Report
 from consistency.session import open_cluster
 from consistency.settings import ConnectionSettings

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from itertools import product
 
-from consistency.reading import Depth, Locality, Route
+from consistency.model.reading import Depth, Locality, Route
 
 MODES = list(product(Depth, Route, Locality))

@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 
 from consistency.diagnose import CauseCounter
 from consistency.findings import Finding, Kind, ReplicaView, State, WriteTime, to_blame
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.page.collect import Collector
 from consistency.report import Report, Severity, TableReport, Unread, Violation
-from consistency.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.verdict import Coverage
 
 NODES = tuple(f"10.0.0.{i}:9042" for i in range(1, 7))

@@ -9,7 +9,7 @@ from consistency.access import ReadLimits
 from consistency.explain import choose_finding, explain
 from consistency.findings import read_findings
 from consistency.locality import TracesLeft
-from consistency.reading import Locality
+from consistency.model.reading import Locality
 from consistency.session import open_cluster
 from tests.support.cluster import RunningCluster
 from tests.support.repairing import Repairing, everything, tables_of

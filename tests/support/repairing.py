@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from consistency.reading import Locality
+from consistency.model.reading import Locality
 from consistency.report import Report
 from repair.applying import ApplyOptions
 from repair.decide import Rule

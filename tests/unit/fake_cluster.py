@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consistency.clock import SystemClock
-from consistency.cqltype import parse_type
 from consistency.errors import ReplicaError
 from consistency.guardrails import Guardrails
 from consistency.locality import TracesLeft
-from consistency.reading import Capabilities, Locality, RawRow, Reading, Route
-from consistency.ring import MURMUR3, Node, Replication, Ring
-from consistency.schema import Column, Keyspace, Table
-from consistency.tokens import MIN_TOKEN, RING_SIZE, TokenRange
-from consistency.tree import Digest
+from consistency.model.cqltype import parse_type
+from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
+from consistency.model.ring import MURMUR3, Node, Replication, Ring
+from consistency.model.schema import Column, Keyspace, Table
+from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange
+from consistency.model.tree import Digest
 
 TOKEN_STEP = 10**15
 US = 1_700_000_000_000_000

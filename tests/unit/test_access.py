@@ -20,8 +20,8 @@ from consistency.errors import (
     TooFewReplicas,
     TooMuchToScan,
 )
-from consistency.reading import Locality
-from consistency.ring import Node
+from consistency.model.reading import Locality
+from consistency.model.ring import Node
 from consistency.throttle import Turn
 from consistency.wire import Page, Statement
 

@@ -9,9 +9,9 @@ import pytest
 
 from consistency.agreement import agree
 from consistency.errors import TopologyError
-from consistency.ownership import changed_ranges, disputed_ranges
-from consistency.ring import MURMUR3, Replication, Ring
-from consistency.tokens import TokenRange
+from consistency.model.ownership import changed_ranges, disputed_ranges
+from consistency.model.ring import MURMUR3, Replication, Ring
+from consistency.model.tokens import TokenRange
 from consistency.views import Claim, View
 
 RF3 = Replication("NetworkTopologyStrategy", (("dc1", 3),))

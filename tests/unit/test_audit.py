@@ -17,12 +17,12 @@ from consistency.api import AuditReport
 from consistency.audit_subject import percent
 from consistency.auditing import KINDS, judge_holdings, judge_replication, ownership, quorum
 from consistency.errors import UsageError
+from consistency.model.ring import MURMUR3, Node, Replication, Ring
+from consistency.model.schema import Keyspace
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE
 from consistency.report import Severity, Violation
-from consistency.ring import MURMUR3, Node, Replication, Ring
-from consistency.schema import Keyspace
 from consistency.terminal.audit import print_audit
 from consistency.terminal.console import make_console
-from consistency.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE
 from consistency.verdict import ExitCode
 
 if TYPE_CHECKING:

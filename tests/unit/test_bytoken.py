@@ -11,11 +11,11 @@ import pytest
 from consistency.bytoken import MOST_PAGES, RowsByToken, paged_by_range, token_of
 from consistency.errors import ReplicaError, ReplicaRefused, TooMuchToScan
 from consistency.locality import TracesLeft
+from consistency.model.reading import Capabilities, Depth, RawRow, Reading
+from consistency.model.ring import Node
+from consistency.model.schema import Table
+from consistency.model.tokens import TokenRange
 from consistency.reader import Key
-from consistency.reading import Capabilities, Depth, RawRow, Reading
-from consistency.ring import Node
-from consistency.schema import Table
-from consistency.tokens import TokenRange
 from consistency.wire import INT, Page, Statement
 from tests.simulation.values import int_bytes, long_bytes, make_table
 from tests.unit.fake_cluster import nodes

@@ -9,9 +9,9 @@ import pytest
 
 from consistency import cql
 from consistency.choose import choose
-from consistency.reading import Capabilities, Depth, Route
-from consistency.schema import Table
-from consistency.tokens import TokenRange
+from consistency.model.reading import Capabilities, Depth, Route
+from consistency.model.schema import Table
+from consistency.model.tokens import TokenRange
 from tests.simulation.values import make_table
 
 NEW = Capabilities()

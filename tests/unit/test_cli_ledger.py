@@ -18,7 +18,7 @@ from consistency.cli import main
 from consistency.errors import LockedError, UsageError
 from consistency.ledger import open_ledger
 from consistency.lock import lock_path, one_run
-from consistency.ring import MURMUR3, Ring
+from consistency.model.ring import MURMUR3, Ring
 from consistency.settings import load_ledger_path
 from tests.unit.fake_cluster import FakeCluster, nodes, opener
 

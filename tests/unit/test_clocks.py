@@ -17,10 +17,10 @@ from consistency.clock import SystemClock
 from consistency.errors import ReplicaRefused
 from consistency.findings import Finding, Kind
 from consistency.join import RowName
-from consistency.reading import Capabilities, Cell, Depth, Reading, RowState
+from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState
+from consistency.model.servertime import ClockReading, ServerTime, astray, skew_sentence
 from consistency.report import Severity
 from consistency.serverclocks import longest_write_s, read_clocks, reading_of, seconds
-from consistency.servertime import ClockReading, ServerTime, astray, skew_sentence
 from consistency.settle import Settled, Unsettled
 from consistency.settling import DEFAULT_WINDOW_S, settle_window, settled_how
 from consistency.verdict import Verdict

@@ -12,7 +12,7 @@ from consistency.connection import Connection
 from consistency.driver import Dialer
 from consistency.errors import ConnectError, PageTooLarge, ReplicaUnavailable, WrongNode
 from consistency.levels import Levels
-from consistency.ring import Node
+from consistency.model.ring import Node
 from consistency.settings import ConnectionSettings, Place
 from consistency.wire import Page, Statement
 

@@ -10,7 +10,7 @@ from cassandra.util import Duration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistency.cqlbytes import (
+from consistency.model.cqlbytes import (
     MalformedValueError,
     digits,
     fixed_bytes,
@@ -23,7 +23,7 @@ from consistency.cqlbytes import (
     split_map,
     split_vector,
 )
-from consistency.cqltype import parse_type
+from consistency.model.cqltype import parse_type
 
 BOUNDED = settings(derandomize=True, max_examples=300, deadline=None)
 INT32 = st.integers(0, 2**31 - 1)

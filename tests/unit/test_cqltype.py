@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistency.cqltype import (
+from consistency.model.cqltype import (
     NATIVE,
     RESERVED,
     CqlType,

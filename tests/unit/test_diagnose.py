@@ -14,9 +14,9 @@ from consistency.cause import Cause, CauseKind
 from consistency.diagnose import FEWEST_ROWS, CauseCounter, newest_of
 from consistency.findings import Finding, Kind, ReplicaView, State, to_blame
 from consistency.hollow import Owned, RangeTally
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE
+from consistency.model.write_times import minute_text, window_text
 from consistency.timeline import EVERY_ROW, MOST_ENTRIES, Moment, Timeline, runs
-from consistency.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE
-from consistency.when import minute_text, window_text
 
 A, B, C = (f"10.0.0.{i}:9042" for i in (1, 2, 3))
 SECOND = 1_000_000

@@ -21,7 +21,7 @@ from consistency.errors import (
     TooFewReplicas,
     TooMuchToScan,
 )
-from consistency.ring import Node
+from consistency.model.ring import Node
 from consistency.waiting import at_most, in_thread
 from consistency.wire import Page, Statement
 

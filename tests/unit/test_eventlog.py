@@ -17,17 +17,17 @@ from typing import Any
 import pytest
 
 import consistency
-from consistency.cqltype import NATIVE, parse_type
 from consistency.errors import ConnectError, InternalError, ReplicaTimeout
 from consistency.eventlog import EventLog, LogFormat, LogSink
 from consistency.events import COMMON_FIELDS, EVENTS
 from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.metrics import RunOutcome, render
+from consistency.model.cqltext import to_json, to_text
+from consistency.model.cqltype import NATIVE, parse_type
+from consistency.model.tokens import TokenRange
 from consistency.observer import Observer, Several, Silent
-from consistency.render import to_json, to_text
 from consistency.report import Unread, Violation
 from consistency.terminal.plugin import could_not_run, judge_for_plugin
-from consistency.tokens import TokenRange
 from tests.simulation.scenario import Scenario, row
 from tests.simulation.values import make_table
 from tests.unit.conftest import Shell

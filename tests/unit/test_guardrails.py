@@ -17,7 +17,7 @@ from consistency.errors import (
     TooFewReplicas,
 )
 from consistency.guardrails import Guardrails, Refusal, read_guardrails
-from consistency.ring import Node
+from consistency.model.ring import Node
 from consistency.wire import ALL, QUORUM, Statement
 from tests.unit.fake_cluster import nodes, table
 

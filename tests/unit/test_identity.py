@@ -23,14 +23,14 @@ from consistency.errors import UsageError
 from consistency.explain import choose_finding, explain
 from consistency.findings import Finding, FindingsWriter, Header, Kind, read_findings
 from consistency.history import Standing, read_history
-from consistency.identity import cluster_id, sharing_most
 from consistency.ledger import migrate, open_ledger, store
 from consistency.metrics import RunOutcome, render
+from consistency.model.identity import cluster_id, sharing_most
+from consistency.model.ring import MURMUR3, Ring
+from consistency.model.tokens import TokenRange
 from consistency.report import Report
-from consistency.ring import MURMUR3, Ring
 from consistency.takedown import Answer
 from consistency.takedown_facts import PreflightOptions, known_differences, run_preflight
-from consistency.tokens import TokenRange
 from repair.evidence import EvidenceReader
 from repair.guard import Guard, PlanRefused
 from repair.journal import Result

@@ -18,11 +18,11 @@ from consistency.errors import (
     TooMuchToScan,
 )
 from consistency.leaves import LeafResult, Ledger, digest_leaf, digest_leaves
+from consistency.model.reading import Capabilities, Depth, Reading, Route
+from consistency.model.ring import Node
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
+from consistency.model.tree import Digest
 from consistency.plan import Leaf, TablePlan
-from consistency.reading import Capabilities, Depth, Reading, Route
-from consistency.ring import Node
-from consistency.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
-from consistency.tree import Digest
 from tests.simulation.scenario import ROWS, make_nodes
 from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual
 

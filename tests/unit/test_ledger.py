@@ -20,13 +20,13 @@ from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.ledger import LedgerFile, TableAge, open_ledger
 from consistency.ledger.store import APPLICATION_ID
 from consistency.lock import one_run
-from consistency.reading import Depth
+from consistency.model.reading import Depth
+from consistency.model.ring import MURMUR3, Node, Replication, Ring
+from consistency.model.schema import Table
+from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.recording import RangeRead, RunFacts
 from consistency.report import RepairSummary, Report, TableReport
-from consistency.ring import MURMUR3, Node, Replication, Ring
 from consistency.scan import ScanOptions
-from consistency.schema import Table
-from consistency.tokens import MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.verdict import Coverage, ExitCode, Verdict
 from repair.decide import Action, Rule
 from repair.evidence import RowRef

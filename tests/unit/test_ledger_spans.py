@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consistency.ledger.spans import Age, Span, age, last_tried, overlay, owned_spans, owners_id, still_owned
-from consistency.ring import Arc
-from consistency.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange
+from consistency.model.ring import Arc
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange
 from tests.simulation.scenario import make_nodes
 
 A, B, C = make_nodes(("dc1",) * 3)

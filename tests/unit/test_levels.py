@@ -13,8 +13,8 @@ from consistency.connection import Connection
 from consistency.driver import Dialer, translate
 from consistency.errors import LevelForbidden
 from consistency.levels import Levels, forbidden
+from consistency.model.ring import Node
 from consistency.refusals import connect_error
-from consistency.ring import Node
 from consistency.settings import ConnectionSettings
 from consistency.wire import ALL, LOCAL_ONE, LOCAL_QUORUM, NODE_LOCAL, ONE, OWN, QUORUM, Page, Statement
 

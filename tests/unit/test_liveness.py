@@ -13,7 +13,7 @@ import pytest
 from consistency import liveness as module
 from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaTimeout, TooFewReplicas
 from consistency.liveness import with_liveness
-from consistency.ring import MURMUR3, Node, Replication, Ring
+from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.wire import ALL, THREE, TWO
 
 SIMPLE = "org.apache.cassandra.locator.SimpleStrategy"

@@ -14,8 +14,8 @@ from consistency.access import PinnedAccess, ReadLimits
 from consistency.connection import Connection
 from consistency.errors import NotProvenLocal
 from consistency.locality import TraceEvent, proves_local
-from consistency.reading import Locality
-from consistency.ring import Node
+from consistency.model.reading import Locality
+from consistency.model.ring import Node
 from consistency.wire import Page, Statement
 
 HERE, THERE = "127.0.0.2:7000", "127.0.0.1:7000"

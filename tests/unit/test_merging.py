@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from consistency.cqlbytes import split_sequence
 from consistency.errors import ReplicaError, ReplicaTimeout
 from consistency.join import RowName
-from consistency.ring import Node
+from consistency.model.cqlbytes import split_sequence
+from consistency.model.ring import Node
 from repair.evidence import Evidence
 from repair.merging import MOST_ROWS, MergingReads
 from repair.statements import Write

@@ -14,14 +14,14 @@ from consistency.descend import Descent, differences
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.join import Difference, JoinTally, join_rows
 from consistency.leaves import digest_leaf
+from consistency.model.reading import Capabilities, Depth, RawRow, Reading, Route
+from consistency.model.ring import Node
+from consistency.model.tokens import TokenRange
 from consistency.oddpartitions import Partitions
 from consistency.oddrows import can_hash_rows, odd_rows
 from consistency.plan import Leaf
 from consistency.reader import Key
-from consistency.reading import Capabilities, Depth, RawRow, Reading, Route
-from consistency.ring import Node
 from consistency.scan import ScanOptions
-from consistency.tokens import TokenRange
 from tests.simulation.memory import Pace, Trouble
 from tests.simulation.scenario import LONG_AGO_US, ROWS, Scenario, row
 from tests.simulation.storage import Delete

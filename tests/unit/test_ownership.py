@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from consistency.ownership import changed_ranges, cut_arcs, joined, ranges_of
-from consistency.ring import MURMUR3, Node, Replication, Ring
-from consistency.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
+from consistency.model.ownership import changed_ranges, cut_arcs, joined, ranges_of
+from consistency.model.ring import MURMUR3, Node, Replication, Ring
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
 
 
 def ring(rng: random.Random, nodes: int) -> Ring:

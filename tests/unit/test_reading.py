@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consistency import cql
-from consistency.reading import Capabilities, Cell, Depth, Reading, RowState, each_time
-from consistency.tokens import TokenRange
+from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState, each_time
+from consistency.model.tokens import TokenRange
 from tests.simulation.values import int_bytes, long_bytes, make_table, sized
 
 TABLE = make_table("t", ("int", "text"), ("int",), ("int",), ("text", "map<text, int>"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consistency.reading import Cell, RowState
+from consistency.model.reading import Cell, RowState
 from consistency.reconcile import EMPTY, Persistence, Rule, contest, persistence
 
 CELLS = st.just(EMPTY) | st.builds(

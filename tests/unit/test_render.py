@@ -15,9 +15,9 @@ from cassandra.cqltypes import DateType, DecimalType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistency.cqlbytes import join_decimal, join_duration, minimal_bytes
-from consistency.cqltype import NATIVE, UserType, parse_type
-from consistency.render import NoLiteralError, to_json, to_literal, to_text, visible
+from consistency.model.cqlbytes import join_decimal, join_duration, minimal_bytes
+from consistency.model.cqltext import NoLiteralError, to_json, to_literal, to_text, visible
+from consistency.model.cqltype import NATIVE, UserType, parse_type
 
 UDTS = {"pair": UserType("pair", ("x", "Y z"), ("int", "text"))}
 BOUNDED = settings(derandomize=True, max_examples=300, deadline=None)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from consistency.reading import Locality, RowState
-from consistency.ring import Node
+from consistency.model.reading import Locality, RowState
+from consistency.model.ring import Node
 from repair.actions import Actor
 from repair.decide import Action, Decision, Rule
 from repair.evidence import Evidence

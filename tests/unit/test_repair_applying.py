@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from consistency.errors import UsageError
-from consistency.reading import Capabilities, Cell, Locality, RowState
-from consistency.ring import MURMUR3, Node, Replication, Ring
-from consistency.schema import Table
+from consistency.model.reading import Capabilities, Cell, Locality, RowState
+from consistency.model.ring import MURMUR3, Node, Replication, Ring
+from consistency.model.schema import Table
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions
 from repair.decide import Action, Rule

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistency.cqltype import parse_type
 from consistency.join import RowName
-from consistency.reading import Capabilities, Cell, Depth, Reading, RowState
-from consistency.ring import Node, Replication
-from consistency.schema import Column, Keyspace, Table
-from consistency.servertime import ServerTime
+from consistency.model.cqltype import parse_type
+from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState
+from consistency.model.ring import Node, Replication
+from consistency.model.schema import Column, Keyspace, Table
+from consistency.model.servertime import ServerTime
 from repair.atoms import Atom, atoms, winners
 from repair.decide import Action, Decision, Rule, can_write_back, decide, zombie_suspects
 from repair.evidence import Evidence

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from consistency.clock import SystemClock
-from consistency.ownership import DISPUTED
+from consistency.model.ownership import DISPUTED
 from repair.decide import Action, Rule, decide
 from repair.evidence import EvidenceReader, RowRef, token_of
 from repair.policy import Policy

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from consistency.errors import LockedError, UsageError
-from consistency.reading import Cell, RowState
+from consistency.model.reading import Cell, RowState
 from consistency.terminal.console import make_console
 from repair.decide import Action, Rule
 from repair.evidence import RowRef, state_from_json, state_json

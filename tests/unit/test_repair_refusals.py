@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from consistency.guardrails import Guardrails
-from consistency.reading import Locality
+from consistency.model.reading import Locality
 from consistency.wire import ALL, QUORUM
 from repair.decide import Action, Rule
 from repair.journal import Fate, Result, intent_line

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from consistency.ring import Node
+from consistency.model.ring import Node
 from repair.decide import Action, Rule
 from repair.evidence import Evidence, EvidenceReader, RowRef
 from repair.journal import Result
@@ -78,9 +78,9 @@ def test_a_view_is_sent_to_what_helps_it(found: Evidence | None, said: str) -> N
 
 def test_the_base_row_of_a_views_row() -> None:
     """Its key is part of the view's, under its own token."""
-    from consistency.cqltype import parse_type  # noqa: PLC0415
-    from consistency.ring import MURMUR3, Replication, Ring  # noqa: PLC0415
-    from consistency.schema import Column, Keyspace, Table  # noqa: PLC0415
+    from consistency.model.cqltype import parse_type  # noqa: PLC0415
+    from consistency.model.ring import MURMUR3, Replication, Ring  # noqa: PLC0415
+    from consistency.model.schema import Column, Keyspace, Table  # noqa: PLC0415
     from repair.evidence import token_of  # noqa: PLC0415
 
     number = parse_type("int", {})

@@ -11,11 +11,11 @@ import pytest
 from consistency.access import PinnedAccess, ReadLimits
 from consistency.connection import Connection
 from consistency.errors import ReplicaError, ReplicaTimeout, ReplicaUnavailable, SchemaError, TooMuchToScan
-from consistency.reading import Capabilities, Depth, Locality, Reading, Route
+from consistency.model.reading import Capabilities, Depth, Locality, Reading, Route
+from consistency.model.ring import MURMUR3, Node, Ring
+from consistency.model.tokens import TokenRange
 from consistency.replicas import CqlReader
-from consistency.ring import MURMUR3, Node, Ring
 from consistency.throttle import Politeness
-from consistency.tokens import TokenRange
 from consistency.wire import Page, Statement
 from tests.unit.fake_cluster import nodes, table
 

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from consistency.cause import Cause, CauseKind
 from consistency.findings import Kind
-from consistency.reading import Depth, Locality, Route
+from consistency.model.reading import Depth, Locality, Route
 from consistency.report import SCHEMA_VERSION, RepairSummary, Severity
 from consistency.verdict import Verdict
 from tests.house.source import text_of

@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consistency.errors import TopologyError
-from consistency.ring import MURMUR3, Node, Replication, Ring, primary_ranges
-from consistency.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
+from consistency.model.ring import MURMUR3, Node, Replication, Ring, primary_ranges
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
 
 DCS = ("dc1", "dc2", "dc3")
 TOKENS = st.one_of(

@@ -9,11 +9,11 @@ import re
 import pytest
 
 from consistency.cql import folded_token, sum_digest
-from consistency.cqltype import parse_type
 from consistency.driver import murmur3
-from consistency.reading import Capabilities, Depth, Reading
-from consistency.schema import Column, Table
-from consistency.tokens import TokenRange
+from consistency.model.cqltype import parse_type
+from consistency.model.reading import Capabilities, Depth, Reading
+from consistency.model.schema import Column, Table
+from consistency.model.tokens import TokenRange
 
 CAPABILITIES = Capabilities(hashes=False, collection_times=False, timed=False)
 Row = dict[str, int]

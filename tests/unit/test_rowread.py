@@ -11,9 +11,9 @@ from consistency import cql
 from consistency.batches import MOST_KEYS, batches
 from consistency.errors import ReplicaRefused, ReplicaUnavailable
 from consistency.join import RowName
+from consistency.model.reading import Capabilities, Depth, RawRow, Reading
+from consistency.model.ring import Node
 from consistency.reader import Key
-from consistency.reading import Capabilities, Depth, RawRow, Reading
-from consistency.ring import Node
 from consistency.rowread import read_state, read_states
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import ROWS, Scenario, row

@@ -11,10 +11,10 @@ import pytest
 
 from consistency import schemas
 from consistency.connection import Connection
-from consistency.cqltype import UserType, parse_type
 from consistency.errors import ReplicaUnavailable, SchemaError
-from consistency.ring import Node, Replication
-from consistency.schema import Keyspace, Table
+from consistency.model.cqltype import UserType, parse_type
+from consistency.model.ring import Node, Replication
+from consistency.model.schema import Keyspace, Table
 from consistency.schemas import agreed_schema, read_schema
 from tests.unit.fake_cluster import nodes, table
 

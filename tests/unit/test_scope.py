@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from consistency.errors import UsageError
-from consistency.ring import Replication
-from consistency.schema import Keyspace
-from consistency.scope import choose_tables, parse_name
+from consistency.model.ring import Replication
+from consistency.model.schema import Keyspace
+from consistency.model.scope import choose_tables, parse_name
 from tests.simulation.values import make_table
 
 TWO = Replication("NetworkTopologyStrategy", (("dc1", 2),))

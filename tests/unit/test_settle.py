@@ -9,9 +9,9 @@ import pytest
 
 from consistency import settle
 from consistency.join import Difference, RowName
-from consistency.reading import Capabilities, Depth, Reading
+from consistency.model.reading import Capabilities, Depth, Reading
+from consistency.model.servertime import ServerTime
 from consistency.rowread import read_state
-from consistency.servertime import ServerTime
 from consistency.settle import MAX_ROUNDS, Outcome, Settled, Settler, Unsettled
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble

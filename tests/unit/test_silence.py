@@ -19,7 +19,7 @@ from cassandra.connection import (
 from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage, ProtocolException
 
 from consistency.driver import translate
-from consistency.ring import Node
+from consistency.model.ring import Node
 from consistency.silence import silence, way_out, why
 
 ADDRESS = "Tried connecting to [('10.0.0.1', 9042)]. Last error: "

@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 from consistency.cli import main
 from consistency.errors import UsageError
 from consistency.ledger import Behind, open_ledger
-from consistency.ring import MURMUR3, Node, Replication, Ring
-from consistency.schema import Keyspace
+from consistency.model.ring import MURMUR3, Node, Replication, Ring
+from consistency.model.schema import Keyspace
 from consistency.takedown import Answer, Facts, Known, Preflight, find_node, judge
 from consistency.takedown_facts import PreflightOptions, known_differences, run_preflight
 from consistency.verdict import ExitCode

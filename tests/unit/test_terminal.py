@@ -14,6 +14,8 @@ from consistency.errors import ReplicaTimeout
 from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.leaves import LeafResult
 from consistency.locality import TracesLeft
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
+from consistency.model.tree import Digest
 from consistency.page.collect import Collector
 from consistency.page.render import render_page
 from consistency.plan import Leaf, TablePlan
@@ -27,8 +29,6 @@ from consistency.terminal.progress import LINE_EVERY_S, LineProgress, LiveProgre
 from consistency.terminal.summary import print_report
 from consistency.terminal.tables import MOST_LINES, choose_lines
 from consistency.terminal.tally import Tally
-from consistency.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
-from consistency.tree import Digest
 from consistency.verdict import Coverage, Verdict
 from tests.unit.fake_cluster import nodes, table
 

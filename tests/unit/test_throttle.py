@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaTimeout, ReplicaUnavailable
+from consistency.model.ring import Node
 from consistency.plan import LEAF_ROWS, leaf_rows_at
-from consistency.ring import Node
 from consistency.throttle import Politeness, Requests, Throttle
 from tests.simulation.scenario import make_nodes
 from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consistency.errors import InternalError, TopologyError
-from consistency.tokens import (
+from consistency.model.tokens import (
     MAX_TOKEN,
     MIN_TOKEN,
     RING_SIZE,

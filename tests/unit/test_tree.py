@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consistency.errors import InternalError
-from consistency.tokens import TokenRange
-from consistency.tree import Digest, MerkleTree, agreeing_groups, differing_leaves, leaf_hash
+from consistency.model.tokens import TokenRange
+from consistency.model.tree import Digest, MerkleTree, agreeing_groups, differing_leaves, leaf_hash
 
 LEAVES = st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=40)
 HERE, THERE = TokenRange(0, 10), TokenRange(10, 20)

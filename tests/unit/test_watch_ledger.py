@@ -20,11 +20,11 @@ from consistency.keeping import Keeper
 from consistency.ledger import PastRun, TableAge, open_ledger
 from consistency.ledger import recorder as recording
 from consistency.lock import one_run
+from consistency.model.ring import MURMUR3, Ring
+from consistency.model.schema import Keyspace
 from consistency.pacing import Pacing
 from consistency.report import RepairSummary, Report
-from consistency.ring import MURMUR3, Ring
 from consistency.scan import ScanOptions
-from consistency.schema import Keyspace
 from consistency.tasks import CheckOptions
 from consistency.verdict import Verdict
 from consistency.watching import Repairer, Watch, WatchOptions

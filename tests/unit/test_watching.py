@@ -25,8 +25,8 @@ from consistency.errors import ConnectError, ReplicaTimeout, UsageError
 from consistency.eventlog import EventLog, LogSink
 from consistency.hooks import HookFailed
 from consistency.metrics import CleanPass, render
-from consistency.ring import Replication
-from consistency.schema import Keyspace
+from consistency.model.ring import Replication
+from consistency.model.schema import Keyspace
 from consistency.serving import Server
 from consistency.tasks import CheckOptions
 from consistency.watching import Watch, WatchOptions, least_recently_visited

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
-from consistency.schema import Column, Table
+from consistency.model.schema import Column, Table
 
 _COUNT = struct.Struct(">i")
 _LONG = struct.Struct(">q")

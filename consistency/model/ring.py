@@ -17,8 +17,8 @@ from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING
 
 from consistency.errors import TopologyError
-from consistency.identity import cluster_id
-from consistency.tokens import TokenRange, assert_tiles, merged, unwrapped
+from consistency.model.identity import cluster_id
+from consistency.model.tokens import TokenRange, assert_tiles, merged, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

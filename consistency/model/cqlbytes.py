@@ -15,7 +15,7 @@ from consistency.errors import ReplicaError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from consistency.cqltype import CqlType
+    from consistency.model.cqltype import CqlType
 
 # AbstractType.valueLengthIfFixed of Cassandra 5.0: these lie in a vector without a length before each. That
 # tinyint, smallint, date, time and inet are missing is Cassandra's own choice.

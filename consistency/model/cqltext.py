@@ -11,7 +11,8 @@ import math
 import struct
 from typing import TYPE_CHECKING, Any
 
-from consistency.cqlbytes import (
+from consistency.errors import ReplicaError
+from consistency.model.cqlbytes import (
     MalformedValueError,
     join_decimal,
     join_duration,
@@ -23,14 +24,13 @@ from consistency.cqlbytes import (
     split_tuple,
     split_vector,
 )
-from consistency.cqltype import quote_identifier, quote_string
-from consistency.errors import ReplicaError
-from consistency.scalars import INTEGER_FORMATS, ODD, OPAQUE, SCALAR_TEXT, float_text, hex_text
+from consistency.model.cqlscalars import INTEGER_FORMATS, ODD, OPAQUE, SCALAR_TEXT, float_text, hex_text
+from consistency.model.cqltype import quote_identifier, quote_string
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from consistency.cqltype import CqlType
+    from consistency.model.cqltype import CqlType
 
     Leaf = Callable[[CqlType, bytes | None], str]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median_low
 
-from consistency.ring import Node
+from consistency.model.ring import Node
 
 TOLERATED_SKEW_S = 3.0
 """Servers' clocks that are further apart than this are reported: chrony and NTP keep them within milliseconds."""

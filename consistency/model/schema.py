@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from consistency.cqltype import CqlType, UserType, parse_type, quote_identifier
 from consistency.errors import SchemaError
-from consistency.ring import Replication
+from consistency.model.cqltype import CqlType, UserType, parse_type, quote_identifier
+from consistency.model.ring import Replication
 
 SYSTEM_KEYSPACES = frozenset(
     {"system", "system_schema", "system_auth", "system_distributed", "system_traces", "system_views",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from consistency.errors import UsageError
-from consistency.schema import SYSTEM_KEYSPACES, Keyspace, Table
+from consistency.model.schema import SYSTEM_KEYSPACES, Keyspace, Table
 
 _NAME = r'("(?:[^"]|"")+"|[^."]+)'
 _SCOPE = re.compile(rf"{_NAME}(?:\.{_NAME})?")

@@ -11,7 +11,8 @@ import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from consistency.cqlbytes import (
+from consistency.errors import SchemaError
+from consistency.model.cqlbytes import (
     MalformedValueError,
     digits,
     split_decimal,
@@ -20,12 +21,11 @@ from consistency.cqlbytes import (
     split_tuple,
     split_vector,
 )
-from consistency.errors import SchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from consistency.cqltype import CqlType
+    from consistency.model.cqltype import CqlType
 
     CellKey = Callable[[bytes | None], Any]
     RowKey = Callable[[Sequence[bytes | None]], tuple[Any, ...]]

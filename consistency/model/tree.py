@@ -14,7 +14,7 @@ from typing import TypeVar
 import xxhash
 
 from consistency.errors import InternalError
-from consistency.tokens import TokenRange
+from consistency.model.tokens import TokenRange
 
 SCHEME_VERSION = 1
 _LEAF = struct.Struct(">BBqqqI")

@@ -13,7 +13,7 @@ import struct
 import uuid
 from typing import TYPE_CHECKING
 
-from consistency.cqlbytes import MalformedValueError, digits, split_decimal, split_duration
+from consistency.model.cqlbytes import MalformedValueError, digits, split_decimal, split_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable

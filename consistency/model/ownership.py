@@ -6,8 +6,8 @@ import bisect
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from consistency.ring import Arc, Node, Replication, Ring
-from consistency.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
+from consistency.model.ring import Arc, Node, Replication, Ring
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
 
 DISPUTED = "the nodes disagree on who owns this range; see: consistency audit"
 """Why rows of a range cannot be judged."""

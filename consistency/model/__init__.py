@@ -1,0 +1,1 @@
+"""What Cassandra is: tokens, ring, schema, types, rows and digests. Pure values, no I/O."""
