@@ -26,13 +26,13 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from consistency.access import ReadLimits
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
+from consistency.cluster.cql_reader import CqlReader
+from consistency.cluster.pinned import ReadLimits
+from consistency.cluster.settings import ConnectionSettings
+from consistency.cluster.wire import ALL, NODE_LOCAL, Statement
 from consistency.errors import ReplicaError
 from consistency.model.ring import Node
-from consistency.replicas import CqlReader
-from consistency.settings import ConnectionSettings
-from consistency.wire import ALL, NODE_LOCAL, Statement
 from sandbox import Sandbox, SandboxOptions
 
 KEYSPACE = "bench"

@@ -11,10 +11,10 @@ import psutil
 
 from benchmarks.bed import KEYSPACE, Bed, Shape, connected
 from benchmarks.rounds import Sample, Side, command, timed
-from consistency.cql import count_rows
+from consistency.cluster.selects import count_rows
+from consistency.cluster.wire import NODE_LOCAL, Statement
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
-from consistency.wire import NODE_LOCAL, Statement
 
 FLOOR_RANGES = 24
 _FLOOR_AT_ONCE = 4

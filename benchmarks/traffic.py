@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 
 from benchmarks.bed import KEYSPACE, connected
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
+from consistency.cluster.settings import ConnectionSettings
+from consistency.cluster.wire import QUORUM, Statement
 from consistency.errors import ReplicaError
 from consistency.model.ring import Node
-from consistency.settings import ConnectionSettings
-from consistency.wire import QUORUM, Statement
 
 TABLE = f"{KEYSPACE}.traffic"
 DDL = f"CREATE TABLE IF NOT EXISTS {TABLE} (id int PRIMARY KEY, v text)"

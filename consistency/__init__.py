@@ -11,9 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from consistency.access import ReadLimits
     from consistency.api import AuditReport, audit, begin_check, check, connection_settings, preflight
     from consistency.background import RunningCheck
+    from consistency.cluster.pinned import ReadLimits
+    from consistency.cluster.settings import ConnectionSettings
+    from consistency.cluster.throttle import Politeness
+    from consistency.cluster.tls import TlsSettings, WeakTlsWarning
     from consistency.errors import (
         ConnectError,
         ConsistencyError,
@@ -29,12 +32,9 @@ if TYPE_CHECKING:
     from consistency.model.reading import Depth, Locality, Route
     from consistency.observer import Observer, Progress, Silent
     from consistency.report import Report, Severity, TableReport, Unread, Violation
-    from consistency.settings import ConnectionSettings
     from consistency.takedown import Answer, Preflight
     from consistency.takedown_facts import PreflightOptions
     from consistency.tasks import CheckOptions
-    from consistency.throttle import Politeness
-    from consistency.tls import TlsSettings, WeakTlsWarning
     from consistency.verdict import Coverage, ExitCode, Verdict
 
 __version__ = "0.1.0"

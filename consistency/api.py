@@ -17,10 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from consistency.access import ReadLimits
 from consistency.auditing import judge_replication
 from consistency.background import RunningCheck, run, stopping
 from consistency.checking import plenty, run_check
+from consistency.cluster.pinned import ReadLimits
+from consistency.cluster.port import Clock, ClusterReader
+from consistency.cluster.session import open_cluster
+from consistency.cluster.settings import ConnectionSettings, GivenOptions, load_settings
 from consistency.errors import UsageError
 from consistency.ledger import open_ledger
 from consistency.lock import one_run
@@ -29,10 +32,7 @@ from consistency.model.ring import Ring
 from consistency.model.schema import Keyspace
 from consistency.model.scope import parse_name
 from consistency.observer import Observer, Progress, ProgressTeller, Several
-from consistency.reader import Clock, ClusterReader
 from consistency.report import Report, Severity, Violation
-from consistency.session import open_cluster
-from consistency.settings import ConnectionSettings, GivenOptions, load_settings
 from consistency.takedown import Preflight
 from consistency.takedown_facts import PreflightOptions, open_look, run_preflight
 from consistency.tasks import CheckOptions

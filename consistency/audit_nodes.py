@@ -6,10 +6,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from consistency.audit_subject import named
+from consistency.cluster.silence import way_out, why
 from consistency.model.servertime import astray, skew_sentence
 from consistency.placement import may_serve
 from consistency.report import Severity, Violation
-from consistency.silence import way_out, why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from consistency.audit_subject import counted, named, percent
+from consistency.cluster.silence import why
 from consistency.placement import Live, quorum
 from consistency.report import Severity
-from consistency.silence import why
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import ConsistencyError
 from consistency.model.ownership import changed_ranges, disputed_ranges, joined, lies_in
 from consistency.model.ring import Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
-from consistency.reader import Clock, ClusterReader
 
 Described = tuple[Ring, Mapping[str, Keyspace]]
 

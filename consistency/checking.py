@@ -16,6 +16,7 @@ from consistency.audit_nodes import judge_agreement
 from consistency.auditing import gravest_first, judge_replication
 from consistency.changes import RING_CHANGED, Changes
 from consistency.claiming import claim
+from consistency.cluster.port import Clock, ClusterReader
 from consistency.diagnose import CauseCounter
 from consistency.errors import UsageError
 from consistency.findings import Finding, FindingsWriter, Header, Kind, to_blame
@@ -25,7 +26,6 @@ from consistency.model.schema import Keyspace, Table
 from consistency.model.scope import Scope, choose_tables
 from consistency.nonowners import NonOwnerScan
 from consistency.observer import Observer, Silent
-from consistency.reader import Clock, ClusterReader
 from consistency.recording import Recorder, RunFacts, known_as
 from consistency.report import Report, Severity, TableReport, Violation, not_scanned
 from consistency.scan import Scan, TableTask

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
+from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import ReplicaError, TooMuchToScan
 from consistency.join import Difference, JoinTally, RowName, join_rows
 from consistency.leaves import LeafResult, digest_leaf
@@ -15,7 +16,6 @@ from consistency.model.ring import Node
 from consistency.oddpartitions import HASHED_ROWS, Partitions
 from consistency.oddrows import can_hash_rows, odd_rows
 from consistency.plan import Leaf
-from consistency.reader import Clock, ReplicaReader
 
 READ_ROWS = 50_000
 """A range of no more rows than this is read; a larger one is split and digested first."""

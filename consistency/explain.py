@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from consistency.choose import choose
 from consistency.classify import DEFAULT_MAX_SKEW_S, Judgement, judge_row
+from consistency.cluster.port import Clock, ClusterReader
+from consistency.cluster.table_reading import choose
 from consistency.errors import ReplicaError, UsageError
 from consistency.findings import Finding, Kind, read_findings, read_header
 from consistency.join import RowName
@@ -19,7 +20,6 @@ from consistency.model.reading import Cell, CellColumn, Depth, Locality, Reading
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.servertime import ServerTime
-from consistency.reader import Clock, ClusterReader
 from consistency.reconcile import EMPTY, Contest, Rule
 from consistency.rowread import read_state
 from consistency.verdict import ExitCode

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from consistency.cluster.port import ReplicaReader
 from consistency.join import RowName, named_key
 from consistency.leaves import LeafResult
 from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.servertime import ServerTime
-from consistency.reader import ReplicaReader
 
 
 async def written_after(

@@ -11,12 +11,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from dataclasses import dataclass
 from typing import Any
 
+from consistency.cluster.port import Key
 from consistency.errors import InternalError
 from consistency.model.cqlbytes import partition_bytes
 from consistency.model.cqlorder import key_function
 from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.ring import Node
-from consistency.reader import Key
 
 _CHUNK = 256
 

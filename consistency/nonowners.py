@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import InternalError, ReplicaError
 from consistency.findings import Finding, Kind, ReplicaView, State, WriteTime
 from consistency.join import named_key
 from consistency.model.cqltext import to_json
 from consistency.model.reading import Depth, Locality, RawRow, Reading
 from consistency.model.ring import Arc, Node
-from consistency.reader import Clock, ReplicaReader
 from consistency.scan import Scan
 
 

@@ -11,6 +11,8 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from consistency.cluster.port import Key, ReplicaReader
+from consistency.cluster.server_digest import ServerDigest
 from consistency.errors import ReplicaRefused
 from consistency.join import named_key
 from consistency.leaves import LeafResult, OddPartitions
@@ -18,8 +20,6 @@ from consistency.model.reading import Locality, RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
 from consistency.plan import Leaf
-from consistency.reader import Key, ReplicaReader
-from consistency.serverdigest import ServerDigest
 
 HASHED_ROWS = 10_000
 """Rows whose hashes are held at once, of each replica: about 3 MB."""

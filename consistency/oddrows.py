@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
+from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.join import Difference, JoinTally, RowName, named_key
 from consistency.leaves import OddPartitions
@@ -16,7 +17,6 @@ from consistency.model.cqlorder import UnorderableTypeError, key_function
 from consistency.model.reading import RawRow, Reading, Route
 from consistency.oddpartitions import Partitions, gather_rows, not_in_all, odd_partitions, provable
 from consistency.plan import Leaf
-from consistency.reader import Clock, ReplicaReader
 from consistency.rowread import read_states
 
 _BATCH = 2_000

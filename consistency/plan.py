@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from consistency.cluster.port import ReplicaReader
 from consistency.model.ring import Arc, Node
 from consistency.model.schema import Table
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles
-from consistency.reader import ReplicaReader
 
 LEAF_ROWS = 40_000
 """Rows a leaf aims at: half as many cost the servers a tenth more, twice as many are more than a page."""

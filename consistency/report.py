@@ -8,8 +8,8 @@ from enum import Enum
 from typing import Any
 
 from consistency.cause import Cause
+from consistency.cluster.locality import TracesLeft
 from consistency.findings import Finding
-from consistency.locality import TracesLeft
 from consistency.model.tokens import TokenRange
 from consistency.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 

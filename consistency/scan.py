@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from consistency.atfault import AtFault, lasting, too_large
 from consistency.classify import DEFAULT_MAX_SKEW_S
+from consistency.cluster.port import Clock, ReplicaReader
 from consistency.descend import Descent, differences
 from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.future import written_after
@@ -22,7 +23,6 @@ from consistency.observer import Observer
 from consistency.oddpartitions import Partitions, digest_by_partition, provable
 from consistency.oddrows import can_hash_rows
 from consistency.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
-from consistency.reader import Clock, ReplicaReader
 from consistency.report import TableReport, Unread
 from consistency.settle import Settler
 from consistency.verdict import Coverage

@@ -12,11 +12,11 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from consistency.cluster.port import Clock, ReplicaReader
 from consistency.join import Difference, RowName
 from consistency.model.reading import Reading, RowState
 from consistency.model.ring import Node
 from consistency.model.servertime import ServerTime
-from consistency.reader import Clock, ReplicaReader
 from consistency.reconcile import Persistence, persistence
 from consistency.rowread import read_states
 

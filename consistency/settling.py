@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from consistency.cluster.port import Clock, ClusterReader
 from consistency.model.servertime import skew_sentence
-from consistency.reader import Clock, ClusterReader
 
 DEFAULT_WINDOW_S = 2.5
 """Where the servers do not tell: a replica drops a write that is older than write_request_timeout, 2 s by default."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from consistency.cluster.port import Clock
 from consistency.plan import Leaf, TablePlan
-from consistency.reader import Clock
 from consistency.recording import Recorder
 from consistency.scan import Scan
 

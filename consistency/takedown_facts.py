@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from consistency.access import ReadLimits
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
+from consistency.cluster.cql_reader import CqlReader
+from consistency.cluster.pinned import ReadLimits
+from consistency.cluster.settings import ConnectionSettings
+from consistency.cluster.snapshot import gossip_states
 from consistency.errors import ConsistencyError, ReplicaError, TopologyError
 from consistency.ledger import open_ledger
 from consistency.model.ring import Node, Ring
-from consistency.replicas import CqlReader
-from consistency.settings import ConnectionSettings
 from consistency.takedown import Answer, Facts, Known, Preflight, find_node, judge
-from consistency.topology import gossip_states
 
 _EVERY_S = 2.0
 

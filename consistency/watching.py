@@ -16,6 +16,7 @@ from typing import Protocol
 from consistency.board import Board
 from consistency.carryover import FindingsFolder
 from consistency.checking import run_check
+from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.eventlog import EventLog
 from consistency.hooks import Hook, HookFailed, deliver, message_of
@@ -25,7 +26,6 @@ from consistency.model.reading import Depth
 from consistency.model.schema import Table
 from consistency.model.scope import choose_tables
 from consistency.pacing import Choose, Pacing, least_recently_visited
-from consistency.reader import Clock, ClusterReader
 from consistency.report import RepairSummary, Report, TableReport
 from consistency.tasks import CheckOptions
 from consistency.verdict import ExitCode

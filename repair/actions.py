@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from consistency.cluster.guardrails import Refusal
+from consistency.cluster.port import ReplicaReader
 from consistency.errors import ReplicaError, ReplicaRefused
-from consistency.guardrails import Refusal
 from consistency.model.reading import Locality
 from consistency.model.ring import Node
-from consistency.reader import ReplicaReader
 from repair.atoms import Atom, AtomName, winners
 from repair.decide import Action, Decision, suspected, whole_row
 from repair.evidence import Evidence

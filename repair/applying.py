@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from consistency.guardrails import Refusal
-from consistency.reader import Clock
+from consistency.cluster.guardrails import Refusal
+from consistency.cluster.port import Clock
 from repair.actions import Acted, Actor
 from repair.atoms import atoms, winners
 from repair.decide import Action, Decision, Rule, decide

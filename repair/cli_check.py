@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import click
 
 from consistency.cli.interrupt import Interrupt
+from consistency.cluster.settings import load_config
 from consistency.errors import ConsistencyError
 from consistency.report import RepairSummary
-from consistency.settings import load_config
 from consistency.terminal.console import make_console
 from repair.config import NightlyPolicy, nightly_policy
 from repair.remember import remember_or_warn
 from repair.visits import VisitRepairer
 
 if TYPE_CHECKING:
+    from consistency.cluster.settings import ConnectionSettings
     from consistency.report import Report
-    from consistency.settings import ConnectionSettings
     from consistency.tasks import CheckOptions
 
 

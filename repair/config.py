@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from consistency.cluster.settings import DEFAULT_CONFIG
 from consistency.errors import SettingsError
-from consistency.settings import DEFAULT_CONFIG
 from repair.decide import Rule
 from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies

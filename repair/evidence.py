@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from consistency.driver import murmur3
+from consistency.cluster.driver import murmur3
+from consistency.cluster.guardrails import Guardrails
+from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
-from consistency.guardrails import Guardrails
 from consistency.join import RowName
 from consistency.model.ownership import DISPUTED, disputed_ranges, lies_in
 from consistency.model.reading import Cell, CellColumn, Depth, Locality, Reading, RowState, Times
@@ -25,7 +26,6 @@ from consistency.model.ring import Node, Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.servertime import ServerTime
 from consistency.model.tokens import TokenRange
-from consistency.reader import Clock, ClusterReader
 from consistency.rowread import read_states
 from repair.atoms import Atom, AtomName, atoms, respelled
 from repair.reach import Reach, reach

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import ConsistencyError
 from consistency.model.ring import Ring
-from consistency.reader import Clock, ClusterReader
 from repair.evidence import fingerprint
 from repair.planfile import Plan
 from repair.writer import RowWriter

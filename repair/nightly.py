@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from consistency.checking import run_check
+from consistency.cluster.cql_reader import CqlReader
+from consistency.cluster.port import Clock
+from consistency.cluster.session import open_cluster
+from consistency.cluster.settings import ConnectionSettings
 from consistency.errors import UsageError
-from consistency.reader import Clock
-from consistency.replicas import CqlReader
 from consistency.report import RepairSummary, Report
-from consistency.session import open_cluster
-from consistency.settings import ConnectionSettings
 from consistency.tasks import CheckOptions
 from repair.applying import ApplyOptions
 from repair.config import NightlyPolicy

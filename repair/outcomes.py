@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from consistency.guardrails import Refusal
+from consistency.cluster.guardrails import Refusal
 from repair.decide import Action, Decision, Rule
 from repair.evidence import Evidence
 from repair.journal import Copies, Fate, Outcome, Result

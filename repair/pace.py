@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from consistency.reader import Clock
+from consistency.cluster.port import Clock
 
 DEFAULT_RATE = 2_000.0
 _LOOK_EVERY_S = 0.25

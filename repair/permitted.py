@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from consistency.guardrails import NO_GUARDRAILS, Guardrails
+from consistency.cluster.guardrails import NO_GUARDRAILS, Guardrails
+from consistency.cluster.wire import ALL, QUORUM
 from consistency.model.ring import Node
-from consistency.wire import ALL, QUORUM
 from repair.evidence import Evidence
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from consistency.api import connection_settings
 from consistency.background import run, stopping
+from consistency.cluster.cql_reader import CqlReader
+from consistency.cluster.port import Clock, ClusterReader
+from consistency.cluster.session import open_cluster
+from consistency.cluster.settings import ConnectionSettings
 from consistency.lock import one_run
 from consistency.model.reading import Locality
-from consistency.reader import Clock, ClusterReader
-from consistency.replicas import CqlReader
-from consistency.session import open_cluster
-from consistency.settings import ConnectionSettings
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions
 from repair.evidence import EvidenceReader

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from consistency.batches import serialized_list
+from consistency.cluster.key_batches import serialized_list
 from consistency.model.cqltype import quote_identifier
 from consistency.model.reading import CellColumn
 from consistency.model.schema import Column

@@ -17,10 +17,10 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 
+from consistency.cluster.guardrails import Refusal
+from consistency.cluster.port import Clock
 from consistency.errors import ReplicaError
-from consistency.guardrails import Refusal
 from consistency.model.reading import Cell, RowState
-from consistency.reader import Clock
 from repair.atoms import atoms
 from repair.decide import Action
 from repair.evidence import Evidence, EvidenceReader

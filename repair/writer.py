@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Protocol
 
-from consistency.access import PinnedAccess
+from consistency.cluster.pinned import PinnedAccess
+from consistency.cluster.wire import ALL, NODE_LOCAL, QUORUM, Statement
 from consistency.errors import ReplicaError
 from consistency.model.ring import Node
-from consistency.wire import ALL, NODE_LOCAL, QUORUM, Statement
 from repair.statements import Write
 
 _TIMEOUT_S = 30.0

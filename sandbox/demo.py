@@ -21,12 +21,12 @@ from typing import Any
 import click
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
+from consistency.cluster.settings import ConnectionSettings
+from consistency.cluster.snapshot import read_ring
+from consistency.cluster.wire import ALL, NODE_LOCAL, Statement
 from consistency.errors import ConsistencyError, ReplicaError
 from consistency.model.ring import Node, Ring
-from consistency.settings import ConnectionSettings
-from consistency.topology import read_ring
-from consistency.wire import ALL, NODE_LOCAL, Statement
 from sandbox.cluster import Sandbox
 from sandbox.demo_story import KEYSPACE, ROWS, SCHEMA, UNSAFE, Damage, batches, damages
 from sandbox.errors import SandboxError, StartError

@@ -61,7 +61,7 @@ def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, **given: A
 
 async def _audit(target: Target, names: tuple[str, ...], rf_min: int) -> AuditReport:
     from consistency.api import run_audit  # noqa: PLC0415 - loads the driver
-    from consistency.session import open_cluster  # noqa: PLC0415
+    from consistency.cluster.session import open_cluster  # noqa: PLC0415
 
     async with open_cluster(target.settings) as (reader, clock):
         return await run_audit(reader, names, rf_minimum=rf_min, clock=clock)

@@ -24,6 +24,7 @@ from consistency.cli.politeness import give_way, politeness_options, take_polite
 from consistency.cli.repairing import repair_options, take_repair_policy
 from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import SECONDS
+from consistency.cluster.throttle import Politeness
 from consistency.errors import ConsistencyError, UsageError
 from consistency.findings import require_replaceable
 from consistency.model.cqltext import visible
@@ -39,7 +40,6 @@ from consistency.terminal.console import CalmConsole, indented, make_console, sa
 from consistency.terminal.plugin import could_not_run, judge_for_plugin
 from consistency.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
 from consistency.terminal.summary import print_report
-from consistency.throttle import Politeness
 from consistency.verdict import ExitCode
 
 
@@ -299,9 +299,9 @@ def _progress(order: Order, console: CalmConsole, telemetry: Telemetry) -> Progr
 
 async def _check(order: Order, progress: Progress, page: Collector | None, telemetry: Telemetry) -> tuple[Report, bool]:
     # The driver is loaded by these: not before an option was found to be wrong.
-    from consistency.access import ReadLimits  # noqa: PLC0415
     from consistency.api import require_dc  # noqa: PLC0415
-    from consistency.session import open_cluster  # noqa: PLC0415
+    from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415
+    from consistency.cluster.session import open_cluster  # noqa: PLC0415
 
     def stop() -> None:
         telemetry.stopping()

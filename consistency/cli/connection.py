@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from consistency.cli.options import CommandT, with_options
-from consistency.settings import ENV_PREFIX, ConnectionSettings, GivenOptions, load_settings
-from consistency.tls import TlsSettings, WeakTlsWarning
+from consistency.cluster.settings import ENV_PREFIX, ConnectionSettings, GivenOptions, load_settings
+from consistency.cluster.tls import TlsSettings, WeakTlsWarning
 
 _OPTIONS = (
     click.option(

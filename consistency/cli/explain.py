@@ -66,8 +66,8 @@ def explain(findings: Path, row: int, show_values: bool, **given: Any) -> int:
 
 
 async def _explain(target: Target, chosen: Chosen) -> Explanation:
+    from consistency.cluster.session import open_cluster  # noqa: PLC0415 - loads the driver
     from consistency.explain import explain as explain_row  # noqa: PLC0415
-    from consistency.session import open_cluster  # noqa: PLC0415 - loads the driver
 
     async with open_cluster(target.settings) as (reader, clock):
         return await explain_row(reader, clock, chosen)

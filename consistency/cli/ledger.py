@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import click
 
 from consistency.cli.outputs import require_writable
+from consistency.cluster.settings import load_ledger_path
 from consistency.keeping import clean_pass
 from consistency.ledger import RunRecorder, open_ledger
 from consistency.ledger.store import require_ours
 from consistency.lock import one_run
 from consistency.metrics import CleanPass
 from consistency.model.ring import Ring
-from consistency.settings import load_ledger_path
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 

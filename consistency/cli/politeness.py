@@ -11,8 +11,8 @@ import click
 
 from consistency.cli.options import CommandT, with_options
 from consistency.cli.values import FACTOR
+from consistency.cluster.throttle import DEFAULT_GUARD, Politeness
 from consistency.errors import UsageError
-from consistency.throttle import DEFAULT_GUARD, Politeness
 
 _NICE = 10
 """That of the units in deploy/systemd."""

@@ -27,6 +27,8 @@ from consistency.cli.politeness import give_way, politeness_options, take_polite
 from consistency.cli.repairing import repair_options, take_repair_policy
 from consistency.cli.telemetry import log_options, metrics_label_option, open_log
 from consistency.cli.values import SECONDS
+from consistency.cluster.settings import ENV_PREFIX
+from consistency.cluster.throttle import Politeness
 from consistency.errors import SettingsError, UsageError
 from consistency.eventlog import EventLog, LogFormat
 from consistency.hooks import CommandHook, Hook, WebHook
@@ -36,9 +38,7 @@ from consistency.model.reading import Depth
 from consistency.plan import leaf_rows_at
 from consistency.scan import ScanOptions
 from consistency.serving import DEFAULT_LISTEN, Server
-from consistency.settings import ENV_PREFIX
 from consistency.tasks import CheckOptions
-from consistency.throttle import Politeness
 from consistency.verdict import ExitCode
 from consistency.watching import DEFAULT_PERIOD_S, DEFAULT_RUN_TIME_S, Watch, WatchOptions
 
@@ -238,8 +238,8 @@ class _LeftBehind(ThreadPoolExecutor):
 
 
 def _opened(target: Target, politeness: Politeness) -> AbstractAsyncContextManager[Any]:
-    from consistency.access import ReadLimits  # noqa: PLC0415 - loads the driver
-    from consistency.session import open_cluster  # noqa: PLC0415
+    from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415 - loads the driver
+    from consistency.cluster.session import open_cluster  # noqa: PLC0415
 
     return open_cluster(target.settings, ReadLimits(lanes=1, streams=1, politeness=politeness))
 

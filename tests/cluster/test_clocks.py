@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from consistency.cluster.session import open_cluster
 from consistency.findings import Kind
-from consistency.session import open_cluster
 from consistency.verdict import Verdict
 from tests.support.cluster import RunningCluster, summary
 

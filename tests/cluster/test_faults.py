@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from consistency.access import ReadLimits
+from consistency.cluster.pinned import ReadLimits
 from consistency.findings import Finding, read_findings
 from consistency.leaves import LeafResult
 from consistency.model.reading import Locality

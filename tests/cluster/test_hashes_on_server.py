@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from consistency.access import ReadLimits
+from consistency.cluster.pinned import ReadLimits
+from consistency.cluster.session import open_cluster
 from consistency.join import RowName, named_key
 from consistency.model.reading import Depth, RawRow, Reading, Route
 from consistency.model.tokens import TokenRange
 from consistency.oddpartitions import Partitions, digest_by_partition
 from consistency.plan import Leaf
 from consistency.rowread import read_state, read_states
-from consistency.session import open_cluster
 from tests.support.cluster import RunningCluster
 
 pytestmark = pytest.mark.cluster

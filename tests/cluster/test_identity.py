@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from consistency.cluster.session import open_cluster
+from consistency.cluster.settings import ConnectionSettings
 from consistency.errors import ConsistencyError, TopologyError
 from consistency.findings import read_findings
 from consistency.model.reading import Locality
 from consistency.report import Report
 from consistency.scan import ScanOptions
-from consistency.session import open_cluster
-from consistency.settings import ConnectionSettings
 from consistency.verdict import ExitCode, Verdict
 from repair import Rule, apply, plan
 from repair.planner import PlanOptions

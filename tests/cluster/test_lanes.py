@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from consistency.access import ReadLimits
+from consistency.cluster.pinned import ReadLimits
+from consistency.cluster.session import open_cluster
 from consistency.model.reading import Depth, Reading, Route
 from consistency.model.tokens import TokenRange
-from consistency.session import open_cluster
 from tests.support.cluster import RunningCluster
 
 pytestmark = pytest.mark.cluster

@@ -22,8 +22,8 @@ from cassandra import ConsistencyLevel
 from cassandra.cluster import NoHostAvailable
 from cassandra.query import BatchStatement, BatchType
 
-from consistency.access import ReadLimits
-from consistency.throttle import Politeness
+from consistency.cluster.pinned import ReadLimits
+from consistency.cluster.throttle import Politeness
 from consistency.verdict import Verdict
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import Expected, as_expected, expected

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from consistency.access import ReadLimits
+from consistency.cluster.pinned import ReadLimits
+from consistency.cluster.throttle import Politeness
 from consistency.findings import read_findings
 from consistency.model.reading import Locality
 from consistency.scan import ScanOptions
-from consistency.throttle import Politeness
 from consistency.verdict import Verdict
 from tests.support.cluster import RunningCluster, sandbox_cluster, summary
 from tests.support.damage import as_expected, expected

@@ -13,12 +13,12 @@ from tests.house.source import ROOT, Function, Module, listed, modules, tracked_
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 70
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
-DRIVER_MODULE = "consistency/driver.py"
+DRIVER_MODULE = "consistency/cluster/driver.py"
 
 SWALLOWING = {
     "consistency/model/schema.py": (1, "a table that cannot be described becomes unknown, the others are checked"),
     "consistency/background.py": (1, "it is kept, and raised in the thread of whoever takes the findings"),
-    "consistency/waiting.py": (1, "it is handed over, and raised where the thread's result is awaited"),
+    "consistency/cluster/driver_waits.py": (1, "it is handed over, and raised where the thread's result is awaited"),
     "consistency/cli/group.py": (1, "the last line of defence: an operator gets one line, not a traceback"),
 }
 """Broad excepts that do not raise again, by module: how many, and why that is right there."""

@@ -1,4 +1,4 @@
-"""Runs the aggregates of the scanner's own digest statements, as cql.py writes them, over simulated rows.
+"""Runs the aggregates of the scanner's own digest statements, as selects.py writes them, over simulated rows.
 
 The select list of those statements happens to be valid Python once the functions are there, so that a column
 left out of a statement, or a null that takes a whole sum with it, shows here as it would on a server.
@@ -14,7 +14,7 @@ from typing import Any
 
 import xxhash
 
-from consistency import cql
+from consistency.cluster import selects
 from consistency.model.reading import CellColumn, RawRow, Reading
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
@@ -83,9 +83,9 @@ FUNCTIONS = {
 def _compiled(reading: Reading) -> CodeType:
     everything = TokenRange.full_ring()
     if reading.capabilities.hashes:
-        statement = cql.hash_digest(reading, everything, "MD5")
+        statement = selects.hash_digest(reading, everything, "MD5")
     else:
-        statement = cql.sum_digest(reading, everything)
+        statement = selects.sum_digest(reading, everything)
     head, _, rest = statement.partition("SELECT count(*), ")
     assert not head
     return compile(f"({rest.rsplit(' FROM ', 1)[0]},)", "<digest statement>", "eval")
@@ -106,7 +106,7 @@ def server_digest(reading: Reading, raws: Sequence[RawRow]) -> Digest:
 
 @lru_cache(maxsize=256)
 def _compiled_hash(reading: Reading) -> CodeType:
-    statement = cql.hash_rows(reading, TokenRange.full_ring(), "MD5")
+    statement = selects.hash_rows(reading, TokenRange.full_ring(), "MD5")
     columns = statement.removeprefix("SELECT ").rsplit(" FROM ", 1)[0]
     return compile(f"({columns},)[-1]", "<hash statement>", "eval")
 

@@ -12,7 +12,9 @@ from enum import Enum
 
 import xxhash
 
-from consistency.bytoken import RowsByToken
+from consistency.cluster.by_token import RowsByToken
+from consistency.cluster.guardrails import Guardrails
+from consistency.cluster.locality import TracesLeft
 from consistency.errors import (
     NotProvenLocal,
     ReplicaError,
@@ -22,8 +24,6 @@ from consistency.errors import (
     ReplicaUnavailable,
     TooMuchToScan,
 )
-from consistency.guardrails import Guardrails
-from consistency.locality import TracesLeft
 from consistency.model.reading import Capabilities, CellColumn, Locality, RawRow, Reading, Route
 from consistency.model.ring import Node, Replication, Ring
 from consistency.model.schema import Column, Keyspace, Table

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from consistency.cluster.guardrails import NO_GUARDRAILS
+from consistency.cluster.wire import ALL, QUORUM
 from consistency.errors import (
     ReplicaError,
     ReplicaOverloaded,
@@ -18,11 +20,9 @@ from consistency.errors import (
     ReplicaUnavailable,
     TooFewReplicas,
 )
-from consistency.guardrails import NO_GUARDRAILS
 from consistency.model.cqlbytes import split_map, split_sequence
 from consistency.model.ring import Node
 from consistency.model.schema import Column, Table
-from consistency.wire import ALL, QUORUM
 from repair.statements import Write as Statement
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.storage import NEVER, Delete, Key, TableStorage, Write, merge_row

@@ -10,11 +10,11 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from consistency.guardrails import Guardrails
+from consistency.cluster.guardrails import Guardrails
+from consistency.cluster.wire import ALL, QUORUM
 from consistency.model.reading import Capabilities, Locality
 from consistency.model.ring import Node
 from consistency.model.schema import Table
-from consistency.wire import ALL, QUORUM
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions
 from repair.evidence import EvidenceReader, RowRef, fingerprint

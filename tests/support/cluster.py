@@ -21,14 +21,14 @@ from cassandra.connection import DefaultEndPoint
 from cassandra.policies import RoundRobinPolicy
 from cassandra.query import SimpleStatement, dict_factory
 
-from consistency.access import ReadLimits
 from consistency.checking import run_check
+from consistency.cluster.pinned import ReadLimits
+from consistency.cluster.session import open_cluster
+from consistency.cluster.settings import ConnectionSettings
 from consistency.findings import Finding, read_findings
 from consistency.model.reading import Depth, Locality, Route
 from consistency.observer import Observer
 from consistency.report import Report
-from consistency.session import open_cluster
-from consistency.settings import ConnectionSettings
 from consistency.tasks import CheckOptions
 from sandbox import Sandbox, SandboxOptions
 from tests.support.figures import LONG

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
-from consistency.settings import ConnectionSettings
+from consistency.cluster.settings import ConnectionSettings
 from tests.support.cluster import RunningCluster
 
 _BEAN = ("sjk", "mx", "-b", "org.apache.cassandra.db:type=Guardrails")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from consistency.access import ReadLimits
+from consistency.cluster.locality import TracesLeft
+from consistency.cluster.pinned import ReadLimits
+from consistency.cluster.session import open_cluster
 from consistency.explain import choose_finding, explain
 from consistency.findings import read_findings
-from consistency.locality import TracesLeft
 from consistency.model.reading import Locality
-from consistency.session import open_cluster
 from tests.support.cluster import RunningCluster
 from tests.support.repairing import Repairing, everything, tables_of
 

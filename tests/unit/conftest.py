@@ -21,7 +21,7 @@ class Shell:
 
     def run(self, *words: str) -> Result:
         """Run one command."""
-        self.patch.setattr("consistency.session.open_cluster", opener(self.cluster))
+        self.patch.setattr("consistency.cluster.session.open_cluster", opener(self.cluster))
         return CliRunner().invoke(main, list(words))
 
     def check(self, *words: str) -> Result:

@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from consistency.clock import SystemClock
+from consistency.cluster.clock import SystemClock
+from consistency.cluster.guardrails import Guardrails
+from consistency.cluster.locality import TracesLeft
 from consistency.errors import ReplicaError
-from consistency.guardrails import Guardrails
-from consistency.locality import TracesLeft
 from consistency.model.cqltype import parse_type
 from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.model.ring import MURMUR3, Node, Replication, Ring

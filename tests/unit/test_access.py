@@ -9,8 +9,10 @@ from typing import cast
 
 import pytest
 
-from consistency.access import PinnedAccess, ReadLimits
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
+from consistency.cluster.pinned import PinnedAccess, ReadLimits
+from consistency.cluster.throttle import Turn
+from consistency.cluster.wire import Page, Statement
 from consistency.errors import (
     ReplicaError,
     ReplicaOverloaded,
@@ -22,8 +24,6 @@ from consistency.errors import (
 )
 from consistency.model.reading import Locality
 from consistency.model.ring import Node
-from consistency.throttle import Turn
-from consistency.wire import Page, Statement
 
 NODE = Node("host", "10.0.0.1", 9042, "dc1", "r1", (1,), "5.0.8")
 EMPTY = Page(0, 1, b"")
@@ -147,7 +147,7 @@ def test_waiting_for_a_proof_is_not_taken_for_work_of_the_node(monkeypatch: pyte
         return []
 
     monkeypatch.setattr(PinnedAccess, "_trace", trace)
-    monkeypatch.setattr("consistency.access.proves_local", lambda *_: True)
+    monkeypatch.setattr("consistency.cluster.pinned.proves_local", lambda *_: True)
     traced = PinnedAccess(cast("Connection", Moody([])), {NODE: Locality.TRACED}, ReadLimits())
     turn = Turn()
     assert asyncio.run(traced.ask(NODE, READ, turn)) is EMPTY

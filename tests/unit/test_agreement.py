@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from consistency.agreement import agree
+from consistency.cluster.agreement import agree
+from consistency.cluster.views import Claim, View
 from consistency.errors import TopologyError
 from consistency.model.ownership import changed_ranges, disputed_ranges
 from consistency.model.ring import MURMUR3, Replication, Ring
 from consistency.model.tokens import TokenRange
-from consistency.views import Claim, View
 
 RF3 = Replication("NetworkTopologyStrategy", (("dc1", 3),))
 RF2 = Replication("NetworkTopologyStrategy", (("dc1", 2),))

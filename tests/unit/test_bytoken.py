@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from consistency.bytoken import MOST_PAGES, RowsByToken, paged_by_range, token_of
+from consistency.cluster.by_token import MOST_PAGES, RowsByToken, paged_by_range, token_of
+from consistency.cluster.locality import TracesLeft
+from consistency.cluster.port import Key
+from consistency.cluster.wire import INT, Page, Statement
 from consistency.errors import ReplicaError, ReplicaRefused, TooMuchToScan
-from consistency.locality import TracesLeft
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange
-from consistency.reader import Key
-from consistency.wire import INT, Page, Statement
 from tests.simulation.values import int_bytes, long_bytes, make_table
 from tests.unit.fake_cluster import nodes
 

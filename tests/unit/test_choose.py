@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from consistency import cql
-from consistency.choose import choose
+from consistency.cluster import selects
+from consistency.cluster.table_reading import choose
 from consistency.model.reading import Capabilities, Depth, Route
 from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange
@@ -86,6 +86,6 @@ def test_a_choice_keeps_to_the_wish_and_can_be_carried_out(
     assert depth in (None, choice.reading.depth)
     assert route in (None, choice.route)
     if choice.route is SERVER:
-        build = cql.hash_digest if capabilities.hashes else None
+        build = selects.hash_digest if capabilities.hashes else None
         everything = TokenRange.full_ring()
-        assert build(choice.reading, everything, "MD5") if build else cql.sum_digest(choice.reading, everything)
+        assert build(choice.reading, everything, "MD5") if build else selects.sum_digest(choice.reading, everything)

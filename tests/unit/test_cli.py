@@ -20,9 +20,9 @@ from click.testing import CliRunner
 import consistency
 from consistency.cli import main
 from consistency.cli.group import LazyGroup
+from consistency.cluster.throttle import DEFAULT_GUARD, Politeness
 from consistency.errors import ConnectError, ConsistencyError, LockedError, ReplicaTimeout
 from consistency.report import Report
-from consistency.throttle import DEFAULT_GUARD, Politeness
 from tests.unit.conftest import Shell
 from tests.unit.fake_cluster import US, FakeCluster, Version, opener
 
@@ -357,7 +357,7 @@ def test_a_check_is_polite_unless_told_otherwise(shell: Shell, tmp_path: Path) -
         asked.append(args[1].politeness)
         return opener(shell.cluster)()
 
-    shell.patch.setattr("consistency.session.open_cluster", record)
+    shell.patch.setattr("consistency.cluster.session.open_cluster", record)
     pause = tmp_path / "pause"
     CliRunner().invoke(main, ["check"])
     CliRunner().invoke(main, ["check", "--full-speed"])

@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consistency.cli import main
+from consistency.cluster.settings import load_ledger_path
 from consistency.errors import LockedError, UsageError
 from consistency.ledger import open_ledger
 from consistency.lock import lock_path, one_run
 from consistency.model.ring import MURMUR3, Ring
-from consistency.settings import load_ledger_path
 from tests.unit.fake_cluster import FakeCluster, nodes, opener
 
 RING = Ring("test", MURMUR3, nodes())
@@ -39,7 +39,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """Return the cluster that commands reach."""
     cluster = FakeCluster().fill(20)
-    monkeypatch.setattr("consistency.session.open_cluster", opener(cluster))
+    monkeypatch.setattr("consistency.cluster.session.open_cluster", opener(cluster))
     return cluster
 
 

@@ -19,12 +19,12 @@ from cassandra.auth import AuthProvider, PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.policies import DCAwareRoundRobinPolicy
 
-from consistency.connection import Connection
-from consistency.driver import Dialer
+from consistency.cluster.connection import Connection
+from consistency.cluster.driver import Dialer
+from consistency.cluster.driver_errors import connect_error
+from consistency.cluster.settings import ConnectionSettings
+from consistency.cluster.tls import TlsSettings, WeakTlsWarning
 from consistency.errors import ConnectError, SettingsError
-from consistency.refusals import connect_error
-from consistency.settings import ConnectionSettings
-from consistency.tls import TlsSettings, WeakTlsWarning
 from tests.support.certificates import Authority
 
 SECRET = "canary-9b1c"

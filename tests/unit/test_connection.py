@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from consistency.connection import Connection
-from consistency.driver import Dialer
+from consistency.cluster.connection import Connection
+from consistency.cluster.driver import Dialer
+from consistency.cluster.levels import Levels
+from consistency.cluster.settings import ConnectionSettings, Place
+from consistency.cluster.wire import Page, Statement
 from consistency.errors import ConnectError, PageTooLarge, ReplicaUnavailable, WrongNode
-from consistency.levels import Levels
 from consistency.model.ring import Node
-from consistency.settings import ConnectionSettings, Place
-from consistency.wire import Page, Statement
 
 ONE, TWO, THREE = (Node(f"id-{n}", f"10.0.0.{n}", 9042, "dc1", "r1", (n,), "5.0.8") for n in (1, 2, 3))
 READ = Statement("SELECT v FROM k.t")

@@ -12,7 +12,9 @@ import cassandra
 import pytest
 from cassandra import protocol
 
-from consistency.driver import Channel, translate
+from consistency.cluster.driver import Channel, translate
+from consistency.cluster.driver_waits import at_most, in_thread
+from consistency.cluster.wire import Page, Statement
 from consistency.errors import (
     ReplicaError,
     ReplicaOverloaded,
@@ -22,8 +24,6 @@ from consistency.errors import (
     TooMuchToScan,
 )
 from consistency.model.ring import Node
-from consistency.waiting import at_most, in_thread
-from consistency.wire import Page, Statement
 
 NODE = Node("host", "10.0.0.1", 9042, "dc1", "r1", (1,), "5.0.8")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from consistency.checking import run_check
-from consistency.clock import SystemClock
+from consistency.cluster.clock import SystemClock
 from consistency.errors import ReplicaUnavailable, UsageError
 from consistency.explain import Chosen, Explanation, choose_finding, decided_by, explain
 from consistency.findings import Finding, Kind, ReplicaView, State

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from consistency.cluster.guardrails import Guardrails, Refusal, read_guardrails
+from consistency.cluster.wire import ALL, QUORUM, Statement
 from consistency.errors import (
     ReplicaError,
     ReplicaForbidden,
@@ -16,9 +18,7 @@ from consistency.errors import (
     ReplicaUnavailable,
     TooFewReplicas,
 )
-from consistency.guardrails import Guardrails, Refusal, read_guardrails
 from consistency.model.ring import Node
-from consistency.wire import ALL, QUORUM, Statement
 from tests.unit.fake_cluster import nodes, table
 
 NODE = nodes(1)[0]

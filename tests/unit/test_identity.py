@@ -172,7 +172,7 @@ def test_the_clusters_id_is_in_report_and_metrics_and_stays_with_a_ledger(
         old = asyncio.run(cluster.ring())
         first = min(old.nodes, key=lambda n: n.host_id)
         cluster.rings(replace(old, nodes=tuple(replace(n, host_id=word) if n == first else n for n in old.nodes)))
-        monkeypatch.setattr("consistency.session.open_cluster", opener(cluster))
+        monkeypatch.setattr("consistency.cluster.session.open_cluster", opener(cluster))
         for name in ("with", "without"):
             ledger = ["--ledger", str(tmp_path / "l")] if name == "with" else []
             files = ["--json", str(tmp_path / "r.json"), "--metrics", str(tmp_path / "m.prom")]

@@ -9,14 +9,14 @@ from typing import Any, cast
 import cassandra
 import pytest
 
-from consistency.connection import Connection
-from consistency.driver import Dialer, translate
+from consistency.cluster.connection import Connection
+from consistency.cluster.driver import Dialer, translate
+from consistency.cluster.driver_errors import connect_error
+from consistency.cluster.levels import Levels, forbidden
+from consistency.cluster.settings import ConnectionSettings
+from consistency.cluster.wire import ALL, LOCAL_ONE, LOCAL_QUORUM, NODE_LOCAL, ONE, OWN, QUORUM, Page, Statement
 from consistency.errors import LevelForbidden
-from consistency.levels import Levels, forbidden
 from consistency.model.ring import Node
-from consistency.refusals import connect_error
-from consistency.settings import ConnectionSettings
-from consistency.wire import ALL, LOCAL_ONE, LOCAL_QUORUM, NODE_LOCAL, ONE, OWN, QUORUM, Page, Statement
 
 NODE = Node("id-1", "10.0.0.1", 9042, "dc1", "r1", (1,), "5.0.8")
 BOTH = (

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from consistency import liveness as module
+from consistency.cluster import liveness as module
+from consistency.cluster.liveness import with_liveness
+from consistency.cluster.wire import ALL, THREE, TWO
 from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaTimeout, TooFewReplicas
-from consistency.liveness import with_liveness
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
-from consistency.wire import ALL, THREE, TWO
 
 SIMPLE = "org.apache.cassandra.locator.SimpleStrategy"
 SPACES = {

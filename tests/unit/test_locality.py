@@ -10,13 +10,13 @@ from typing import cast
 
 import pytest
 
-from consistency.access import PinnedAccess, ReadLimits
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
+from consistency.cluster.locality import TraceEvent, proves_local
+from consistency.cluster.pinned import PinnedAccess, ReadLimits
+from consistency.cluster.wire import Page, Statement
 from consistency.errors import NotProvenLocal
-from consistency.locality import TraceEvent, proves_local
 from consistency.model.reading import Locality
 from consistency.model.ring import Node
-from consistency.wire import Page, Statement
 
 HERE, THERE = "127.0.0.2:7000", "127.0.0.1:7000"
 LOCAL = [
@@ -138,7 +138,7 @@ def test_a_node_that_prefers_another_replica_is_brought_to_prefer_its_own() -> N
 
 def test_a_node_that_never_answers_for_itself_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many tries the read is an error that says what to allow, not an answer."""
-    monkeypatch.setattr("consistency.access._LOCAL_ATTEMPTS", 3)
+    monkeypatch.setattr("consistency.cluster.pinned._LOCAL_ATTEMPTS", 3)
     access = PinnedAccess(cast("Connection", TwoFaced(-1)), {PINNED: Locality.TRACED}, ReadLimits())
     with pytest.raises(NotProvenLocal, match="NODE_LOCAL"):
         asyncio.run(access.ask(PINNED, Statement("SELECT v FROM k.t")))

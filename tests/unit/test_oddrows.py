@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from consistency import descend
+from consistency.cluster.port import Key
 from consistency.descend import Descent, differences
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.join import Difference, JoinTally, join_rows
@@ -20,7 +21,6 @@ from consistency.model.tokens import TokenRange
 from consistency.oddpartitions import Partitions
 from consistency.oddrows import can_hash_rows, odd_rows
 from consistency.plan import Leaf
-from consistency.reader import Key
 from consistency.scan import ScanOptions
 from tests.simulation.memory import Pace, Trouble
 from tests.simulation.scenario import LONG_AGO_US, ROWS, Scenario, row

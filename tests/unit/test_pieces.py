@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
+from consistency.cluster.query_size import _FIRST_PART, PIECE_S, Piece, PieceSize, in_pieces
+from consistency.cluster.server_digest import ServerDigest
 from consistency.model.reading import Capabilities, Depth, Reading
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles
 from consistency.model.tree import Digest
-from consistency.pieces import _FIRST_PART, PIECE_S, Piece, PieceSize, in_pieces
-from consistency.serverdigest import ServerDigest
 from tests.unit.fake_cluster import table
 
 EVERYTHING = TokenRange.full_ring()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consistency import cql
+from consistency.cluster import selects
 from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState, each_time
 from consistency.model.tokens import TokenRange
 from tests.simulation.values import int_bytes, long_bytes, make_table, sized
@@ -71,9 +71,9 @@ def test_a_partition_of_statics_alone_has_no_row() -> None:
 def test_the_statement_asks_for_exactly_the_cells_of_a_raw_row(
     capabilities: Capabilities, depth: Depth, counter: bool
 ) -> None:
-    """What cql.py selects and how reading.py counts cells must be the same list."""
+    """What selects.py selects and how reading.py counts cells must be the same list."""
     reading = Reading(replace(TABLE, is_counter=counter), depth, capabilities)
-    statement = cql.select_rows(reading, TokenRange.full_ring())
+    statement = selects.select_rows(reading, TokenRange.full_ring())
     names = statement.removeprefix("SELECT ").split(" FROM ")[0]
     wanted = ["token(p0", "p1)", "p0", "p1", "c0"]
     for column in reading.statics + reading.regulars:

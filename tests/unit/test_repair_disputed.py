@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from consistency.clock import SystemClock
+from consistency.cluster.clock import SystemClock
 from consistency.model.ownership import DISPUTED
 from repair.decide import Action, Rule, decide
 from repair.evidence import EvidenceReader, RowRef, token_of

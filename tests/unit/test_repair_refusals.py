@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from consistency.guardrails import Guardrails
+from consistency.cluster.guardrails import Guardrails
+from consistency.cluster.wire import ALL, QUORUM
 from consistency.model.reading import Locality
-from consistency.wire import ALL, QUORUM
 from repair.decide import Action, Rule
 from repair.journal import Fate, Result, intent_line
 from repair.outcomes import copies

@@ -8,15 +8,15 @@ from typing import cast
 
 import pytest
 
-from consistency.access import PinnedAccess, ReadLimits
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
+from consistency.cluster.cql_reader import CqlReader
+from consistency.cluster.pinned import PinnedAccess, ReadLimits
+from consistency.cluster.throttle import Politeness
+from consistency.cluster.wire import Page, Statement
 from consistency.errors import ReplicaError, ReplicaTimeout, ReplicaUnavailable, SchemaError, TooMuchToScan
 from consistency.model.reading import Capabilities, Depth, Locality, Reading, Route
 from consistency.model.ring import MURMUR3, Node, Ring
 from consistency.model.tokens import TokenRange
-from consistency.replicas import CqlReader
-from consistency.throttle import Politeness
-from consistency.wire import Page, Statement
 from tests.unit.fake_cluster import nodes, table
 
 EVERYTHING = TokenRange.full_ring()

@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from consistency.cql import folded_token, sum_digest
-from consistency.driver import murmur3
+from consistency.cluster.driver import murmur3
+from consistency.cluster.selects import folded_token, sum_digest
 from consistency.model.cqltype import parse_type
 from consistency.model.reading import Capabilities, Depth, Reading
 from consistency.model.schema import Column, Table

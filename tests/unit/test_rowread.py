@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from consistency import cql
-from consistency.batches import MOST_KEYS, batches
+from consistency.cluster import selects
+from consistency.cluster.key_batches import MOST_KEYS, batches
+from consistency.cluster.port import Key
 from consistency.errors import ReplicaRefused, ReplicaUnavailable
 from consistency.join import RowName
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading
 from consistency.model.ring import Node
-from consistency.reader import Key
 from consistency.rowread import read_state, read_states
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import ROWS, Scenario, row
@@ -66,7 +66,7 @@ def test_a_key_of_several_columns_is_bound_in_its_order() -> None:
 
 def test_collections_forbid_a_list_of_clustering_keys() -> None:
     """The server refuses that; such rows are asked for one by one, or across partitions."""
-    assert [b.cql for b in batches(MAPS, [key(1, 1), key(1, 2)])] == [cql.select_row(MAPS)] * 2
+    assert [b.cql for b in batches(MAPS, [key(1, 1), key(1, 2)])] == [selects.select_row(MAPS)] * 2
     (batch,) = batches(MAPS, [key(1, 1), key(2, 1)])
     assert batch.cql.endswith("WHERE p0 IN ? AND c0 = ?")
 

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
-from consistency import schemas
-from consistency.connection import Connection
+from consistency.cluster import schemas
+from consistency.cluster.connection import Connection
+from consistency.cluster.schemas import agreed_schema, read_schema
 from consistency.errors import ReplicaUnavailable, SchemaError
 from consistency.model.cqltype import UserType, parse_type
 from consistency.model.ring import Node, Replication
 from consistency.model.schema import Keyspace, Table
-from consistency.schemas import agreed_schema, read_schema
 from tests.unit.fake_cluster import nodes, table
 
 ONE, TWO, THREE = nodes()

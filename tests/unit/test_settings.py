@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from consistency.cli.connection import take_connection
+from consistency.cluster.settings import GivenOptions, load_settings, parse_hosts
 from consistency.errors import SettingsError
-from consistency.settings import GivenOptions, load_settings, parse_hosts
 
 TOML = '[connection]\nhosts = ["10.0.0.1", "10.0.0.2:9999"]\nusername = "toml"\npassword = "toml secret"\n'
 

@@ -18,9 +18,9 @@ from cassandra.connection import (
 )
 from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage, ProtocolException
 
-from consistency.driver import translate
+from consistency.cluster.driver import translate
+from consistency.cluster.silence import silence, way_out, why
 from consistency.model.ring import Node
-from consistency.silence import silence, way_out, why
 
 ADDRESS = "Tried connecting to [('10.0.0.1', 9042)]. Last error: "
 REFUSED = ConnectionRefusedError(111, f"{ADDRESS}Connection refused")

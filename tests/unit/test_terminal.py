@@ -10,10 +10,10 @@ import pytest
 from rich.cells import cell_len
 
 from consistency.cause import Cause, CauseKind
+from consistency.cluster.locality import TracesLeft
 from consistency.errors import ReplicaTimeout
 from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.leaves import LeafResult
-from consistency.locality import TracesLeft
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.model.tree import Digest
 from consistency.page.collect import Collector

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consistency.wire import INT, Page
+from consistency.cluster.wire import INT, Page
 
 Rows = list[tuple[bytes | None, ...]]
 

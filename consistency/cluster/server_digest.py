@@ -7,7 +7,7 @@ import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from consistency import cql
+from consistency.cluster import selects
 from consistency.model.reading import RawRow, Reading
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
@@ -30,15 +30,15 @@ class ServerDigest:
     def query(self, token_range: TokenRange, algorithm: str) -> str:
         """Return the query for a range; `algorithm` is the spelling of the hash, where there is one."""
         if self.reading.capabilities.hashes:
-            return cql.hash_digest(self.reading, token_range, algorithm, newest=self.newest)
-        return cql.sum_digest(self.reading, token_range, newest=self.newest)
+            return selects.hash_digest(self.reading, token_range, algorithm, newest=self.newest)
+        return selects.sum_digest(self.reading, token_range, newest=self.newest)
 
     def decode(self, row: RawRow) -> Digest:
         """Return the digest that a query answered."""
         if self.reading.capabilities.hashes:
             words, times = row[1:2], row[2:]
         else:
-            last = len(row) - (len(cql.newest_terms(self.reading)) if self.newest else 0)
+            last = len(row) - (len(selects.newest_terms(self.reading)) if self.newest else 0)
             words, times = row[1:last], row[last:]
         sums = (int.from_bytes(word or b"", "big", signed=True) for word in words)
         return Digest(bigint(row[0]), b"".join(map(self._word, sums)), newest_time(times))
@@ -79,6 +79,6 @@ def bigint(raw: bytes | None) -> int:
 def lanes(count: int) -> asyncio.Queue[str]:
     """Return the spellings of the hash that a node may be asked with at once, each in use by one query at a time."""
     free: asyncio.Queue[str] = asyncio.Queue()
-    for spelling in cql.HASH_SPELLINGS[:count]:
+    for spelling in selects.HASH_SPELLINGS[:count]:
         free.put_nowait(spelling)
     return free

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consistency.driver import Channel, Dialer, no_contact, translate
+from consistency.cluster.driver import Channel, Dialer, no_contact, translate
+from consistency.cluster.driver_waits import at_most
+from consistency.cluster.settings import ConnectionSettings, Place
+from consistency.cluster.silence import silence
+from consistency.cluster.wire import OWN, Page, Statement
 from consistency.errors import LevelForbidden, PageTooLarge, ReplicaError, ReplicaUnavailable, WrongNode
 from consistency.model.ring import Node
-from consistency.settings import ConnectionSettings, Place
-from consistency.silence import silence
-from consistency.waiting import at_most
-from consistency.wire import OWN, Page, Statement
 
 _CLOSE_S = 2.0
 _LEFT_ALONE_S = 1.0

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from consistency.refusals import NO_SUCH_NAME, first_line
+from consistency.cluster.driver_errors import NO_SUCH_NAME, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

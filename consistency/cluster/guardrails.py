@@ -14,7 +14,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
+from consistency.cluster.wire import ALL, QUORUM, Statement
 from consistency.errors import (
     ReplicaError,
     ReplicaForbidden,
@@ -27,7 +28,6 @@ from consistency.errors import (
 from consistency.model.ring import Node
 from consistency.model.schema import Table
 from consistency.model.write_times import minute_text
-from consistency.wire import ALL, QUORUM, Statement
 
 _TIMEOUT_S = 10.0
 _LONG = struct.Struct(">q")

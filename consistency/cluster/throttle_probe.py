@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
+from consistency.cluster.throttle import Requests
+from consistency.cluster.wire import Statement
 from consistency.errors import ReplicaRefused
 from consistency.model.ring import Node
-from consistency.throttle import Requests
-from consistency.wire import Statement
 
 _SMALL_READ = "SELECT key FROM system.local"
 _ANSWERED = "SELECT completed_tasks FROM system_views.thread_pools WHERE name = 'Native-Transport-Requests'"

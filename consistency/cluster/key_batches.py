@@ -12,10 +12,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from consistency import cql
+from consistency.cluster import selects
+from consistency.cluster.port import Key
+from consistency.cluster.wire import INT
 from consistency.model.reading import Reading
-from consistency.reader import Key
-from consistency.wire import INT
 
 MOST_KEYS = 50
 """Keys in one request: a small part of what a page holds, whatever the rows."""
@@ -60,7 +60,7 @@ def batches(reading: Reading, keys: Sequence[Key], *, page_rows: int = 0) -> Ite
         if gathers and len(found) > 1:
             for part in _parts(found):
                 wanted = serialized_list([_clustering(key[width:]) for key in part])
-                yield Batch(tuple(part), cql.select_rows_of_partition(reading), (*part[0][:width], wanted))
+                yield Batch(tuple(part), selects.select_rows_of_partition(reading), (*part[0][:width], wanted))
         else:
             for key in found:
                 lone[key[: width - 1] + key[width:]].append(key)
@@ -73,7 +73,7 @@ def batches(reading: Reading, keys: Sequence[Key], *, page_rows: int = 0) -> Ite
         for part in _parts(found):
             wanted = serialized_list([key[width - 1] for key in part])
             values = (*part[0][: width - 1], wanted, *part[0][width:])
-            yield Batch(tuple(part), cql.select_row_of_partitions(reading), values)
+            yield Batch(tuple(part), selects.select_row_of_partitions(reading), values)
     for found in few.values():
         for part in _parts(found, crossed):
             yield _cross(reading, part)
@@ -82,12 +82,12 @@ def batches(reading: Reading, keys: Sequence[Key], *, page_rows: int = 0) -> Ite
 def _cross(reading: Reading, keys: Sequence[Key]) -> Batch:
     """Ask for rows of different partitions and clustering keys, with what else lies where these cross."""
     if len(keys) == 1:
-        return Batch((keys[0],), cql.select_row(reading), keys[0])
+        return Batch((keys[0],), selects.select_row(reading), keys[0])
     width = len(reading.table.partition_key)
     partitions = serialized_list(list(dict.fromkeys(key[width - 1] for key in keys)))
     rows = serialized_list(list(dict.fromkeys(_clustering(key[width:]) for key in keys)))
     values = (*keys[0][: width - 1], partitions, rows)
-    return Batch(tuple(keys), cql.select_rows_of_partitions(reading), values, crossed=width)
+    return Batch(tuple(keys), selects.select_rows_of_partitions(reading), values, crossed=width)
 
 
 def partition_lists(partitions: Sequence[Key]) -> Iterator[tuple[bytes, ...]]:

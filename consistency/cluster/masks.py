@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
 from consistency.errors import ReplicaError
 from consistency.model.cqltype import quote_identifier
 from consistency.model.ring import Node

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from consistency import levels
+from consistency.cluster import levels
+from consistency.cluster.settings import ConnectionSettings
+from consistency.cluster.tls import unnamed_host, wrong_certificate
 from consistency.errors import ConnectError, LevelForbidden, PageTooLarge, ReplicaError, ReplicaRefused, TooMuchToScan
 from consistency.model.ring import Node
-from consistency.settings import ConnectionSettings
-from consistency.tls import unnamed_host, wrong_certificate
 
 _TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
 _INDEX_TOO_LARGE = -1

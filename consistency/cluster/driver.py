@@ -36,6 +36,11 @@ from cassandra.connection import (
 )
 from cassandra.metadata import Murmur3Token
 
+from consistency.cluster.driver_errors import codes_in, connect_error, first_line, read_failure, refusal
+from consistency.cluster.driver_waits import in_thread
+from consistency.cluster.levels import Levels
+from consistency.cluster.settings import ConnectionSettings, Place
+from consistency.cluster.wire import INT, OWN, Page, Statement, Timed
 from consistency.errors import (
     ConnectError,
     ReplicaError,
@@ -46,12 +51,7 @@ from consistency.errors import (
     SettingsError,
     TooFewReplicas,
 )
-from consistency.levels import Levels
 from consistency.model.ring import Node
-from consistency.refusals import codes_in, connect_error, first_line, read_failure, refusal
-from consistency.settings import ConnectionSettings, Place
-from consistency.waiting import in_thread
-from consistency.wire import INT, OWN, Page, Statement, Timed
 
 _WHO = "SELECT host_id FROM system.local"
 _NEWEST, _OLDEST = 5, 4

@@ -18,16 +18,16 @@ from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from consistency import cql
-from consistency.driver import murmur3
+from consistency.cluster import selects
+from consistency.cluster.driver import murmur3
+from consistency.cluster.port import Key
+from consistency.cluster.wire import INT, Page, Statement
 from consistency.errors import PageTooLarge, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
 from consistency.model.cqlbytes import partition_bytes
 from consistency.model.cqlorder import UnorderableTypeError, key_function
 from consistency.model.reading import RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
-from consistency.reader import Key
-from consistency.wire import INT, Page, Statement
 
 Ask = Callable[[Node, Reading, str, Key, int], AsyncGenerator[list[RawRow], None]]
 """Pages through a node's answer to a statement: its text, the values bound, the instant that TTLs are judged at."""
@@ -53,7 +53,7 @@ class RowsByToken:
 
     async def static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one partition's static cells."""
-        text = cql.select_statics_at(reading, token_of(key))
+        text = selects.select_statics_at(reading, token_of(key))
         async with aclosing(self._ask(node, reading, text, (), now_s)) as pages:
             async for rows in pages:
                 for row in rows:
@@ -83,7 +83,7 @@ class RowsByToken:
         """Move the rows of a partition from `left` to `found`, a page at a time; False where it was not read whole."""
         name = _names(reading)
         partition = next(iter(left.values()))[: len(reading.table.partition_key)]
-        text = cql.select_rows_at(reading, token_of(partition))
+        text = selects.select_rows_at(reading, token_of(partition))
         most = max(MOST_PAGES, len(left))
         async with aclosing(self._ask(node, reading, text, (), now_s)) as pages:
             async for rows in pages:
@@ -100,7 +100,7 @@ class RowsByToken:
     async def _in_large(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row of a partition that has too many, by its clustering key."""
         width = len(reading.table.partition_key)
-        text = cql.select_row_at(reading, token_of(key[:width]))
+        text = selects.select_row_at(reading, token_of(key[:width]))
         try:
             return await self._only(node, reading, text, key[width:], key[:width], now_s)
         except (PageTooLarge, ReplicaForbidden):
@@ -108,7 +108,7 @@ class RowsByToken:
         except ReplicaRefused as error:
             table = reading.table
             if not table.copies_on_read:
-                return await self._only(node, reading, cql.select_row(reading), key, key[:width], now_s)
+                return await self._only(node, reading, selects.select_row(reading), key, key[:width], now_s)
             msg = (
                 f"{error}; without NODE_LOCAL a large partition's row can be read otherwise only where that makes no "
                 f"server write: ALTER TABLE {table.quoted} WITH speculative_retry = 'NEVER'"

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from consistency.wire import Statement
+from consistency.cluster.wire import Statement
 
 _EXECUTED = re.compile(r"^(Executing (seq scan|single-partition query|read)|Scanning index|Querying)")
 _ASKED_ANOTHER = re.compile(

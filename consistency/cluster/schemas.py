@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
+from consistency.cluster.snapshot import read_schema_rows
 from consistency.errors import ReplicaError, SchemaError
 from consistency.model.ring import Node
 from consistency.model.schema import Keyspace, Table, build_schema
-from consistency.topology import read_schema_rows
 
 _LOOKS = 3
 _BETWEEN_LOOKS_S = 0.7

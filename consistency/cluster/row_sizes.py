@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from consistency import cql
-from consistency.access import PinnedAccess
+from consistency.cluster import selects
+from consistency.cluster.pinned import PinnedAccess
+from consistency.cluster.wire import ONE, Page, Statement
 from consistency.errors import ReplicaError
 from consistency.model.reading import Reading
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
-from consistency.wire import ONE, Page, Statement
 
 _SAMPLED_ROWS = 10
 _UNKNOWN_ROW_BYTES = 4096
@@ -32,7 +32,7 @@ class RowSizes:
         if name in self._stored:
             return
         self._stored[name] = _UNKNOWN_ROW_BYTES
-        text = cql.select_rows(reading.full, TokenRange.full_ring())
+        text = selects.select_rows(reading.full, TokenRange.full_ring())
         # One row first: ten of the largest would be a hundred megabytes.
         for count in (1, _SAMPLED_ROWS):
             sample = Statement(f"{text} LIMIT {count}", consistency=ONE, page_size=count)

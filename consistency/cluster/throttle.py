@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from consistency.cluster.port import Clock
 from consistency.errors import ReplicaError, ReplicaTimeout, ReplicaUnavailable
 from consistency.model.ring import Node
-from consistency.reader import Clock
 
 DEFAULT_GUARD = 1.3
 DEFAULT_SHARE = 0.03

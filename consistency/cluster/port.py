@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
-from consistency.guardrails import Guardrails
-from consistency.locality import TracesLeft
+from consistency.cluster.guardrails import Guardrails
+from consistency.cluster.locality import TracesLeft
 from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table

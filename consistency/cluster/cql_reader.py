@@ -11,33 +11,33 @@ from functools import partial
 
 import xxhash
 
-from consistency import cql
-from consistency.access import PinnedAccess, ReadLimits, probe
-from consistency.batches import Batch, batches, partition_lists
-from consistency.bytoken import RowsByToken, paged_by_range
-from consistency.clock import SystemClock
-from consistency.connection import Connection
+from consistency.cluster import selects
+from consistency.cluster.by_token import RowsByToken, paged_by_range
+from consistency.cluster.clock import SystemClock
+from consistency.cluster.connection import Connection
+from consistency.cluster.guardrails import Guardrails, read_guardrails
+from consistency.cluster.key_batches import Batch, batches, partition_lists
+from consistency.cluster.liveness import with_liveness
+from consistency.cluster.locality import TracesLeft
+from consistency.cluster.masks import sees_masked
+from consistency.cluster.pinned import PinnedAccess, ReadLimits, probe
+from consistency.cluster.port import Key
+from consistency.cluster.query_size import Piece, PieceSize, in_pieces
+from consistency.cluster.row_sizes import RowSizes
+from consistency.cluster.schemas import read_schema
+from consistency.cluster.server_clocks import longest_write_s
+from consistency.cluster.server_digest import ServerDigest, bigint, lanes, newest_time
+from consistency.cluster.silence import silence
+from consistency.cluster.snapshot import Describer
+from consistency.cluster.throttle import Throttle
+from consistency.cluster.throttle_probe import CqlNodeWatch
+from consistency.cluster.wire import ONE, Page, Statement
 from consistency.errors import ReplicaError, ReplicaTimeout, ReplicaUnavailable, TooMuchToScan
-from consistency.guardrails import Guardrails, read_guardrails
-from consistency.liveness import with_liveness
-from consistency.locality import TracesLeft
-from consistency.masks import sees_masked
 from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
-from consistency.nodewatch import CqlNodeWatch
-from consistency.pieces import Piece, PieceSize, in_pieces
-from consistency.reader import Key
-from consistency.rowsizes import RowSizes
-from consistency.schemas import read_schema
-from consistency.serverclocks import longest_write_s
-from consistency.serverdigest import ServerDigest, bigint, lanes, newest_time
-from consistency.silence import silence
-from consistency.throttle import Throttle
-from consistency.topology import Describer
-from consistency.wire import ONE, Page, Statement
 
 _SMALL_PAGE_ROWS = 2_000  # a few milliseconds' worth, of small rows
 
@@ -135,7 +135,7 @@ class CqlReader:
         """Digest a range by the route asked for."""
         if route is Route.CLIENT:
             digest = await self._client_digest(node, reading, token_range, now_s)
-            if not (newest and cql.newest_terms(reading)):
+            if not (newest and selects.newest_terms(reading)):
                 return digest
             newest_us = await self._newest_time(node, reading, token_range, now_s, digest.rows)
             return replace(digest, newest_us=newest_us)
@@ -157,7 +157,7 @@ class CqlReader:
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, count: int
     ) -> int | None:
         """Ask the server for the newest write time of a range, or look for it here where that is too much for it."""
-        text = cql.newest_times(reading, token_range)
+        text = selects.newest_times(reading, token_range)
         try:
             row, _ = await self._aggregate(node, reading, lambda _: text, now_s, rows=count)
             return newest_time(row)
@@ -216,7 +216,7 @@ class CqlReader:
         """Stream the hashes of a range's rows."""
 
         def pages(name: str) -> AsyncGenerator[Page, None]:
-            ask = partial(cql.hash_rows, reading, algorithm=name)
+            ask = partial(selects.hash_rows, reading, algorithm=name)
             return self._range_pages(node, token_range, lambda part: self._digest_statement(reading, ask(part), now_s))
 
         return self._hashed(node, reading, pages)
@@ -227,7 +227,7 @@ class CqlReader:
         """Stream the hashes of the rows of some partitions."""
 
         async def pages(name: str) -> AsyncGenerator[Page, None]:
-            text = cql.hash_rows_of_partitions(reading, name)
+            text = selects.hash_rows_of_partitions(reading, name)
             for values in partition_lists(partitions):
                 statement = self._digest_statement(reading, text, now_s, values)
                 async with aclosing(self._pages(node, statement)) as found:
@@ -243,7 +243,7 @@ class CqlReader:
         counts = 1 + len(reading.table.partition_key)
 
         def pages(name: str) -> AsyncGenerator[Page, None]:
-            text = cql.partition_digests(reading, token_range, name, newest=newest)
+            text = selects.partition_digests(reading, token_range, name, newest=newest)
             statement = self._digest_statement(reading, text, now_s)
             return self._pages(node, statement, lambda page: sum(bigint(row[counts]) for row in page.rows()))
 
@@ -273,7 +273,7 @@ class CqlReader:
 
         def statement(part: TokenRange) -> Statement:
             return Statement(
-                cql.select_rows(reading, part),
+                selects.select_rows(reading, part),
                 page_size=self._sizes.page_rows(reading),
                 now_s=_now(reading, now_s),
                 timeout_s=self._limits.timeout_s,
@@ -319,7 +319,7 @@ class CqlReader:
         """Read one row."""
         if self._traced(node):
             return (await self._by_token.rows(node, reading, [key], now_s)).get(key)
-        return await self._one(node, Statement(cql.select_row(reading), key, now_s=_now(reading, now_s)))
+        return await self._one(node, Statement(selects.select_row(reading), key, now_s=_now(reading, now_s)))
 
     async def rows_by_key(self, node: Node, reading: Reading, keys: Sequence[Key], now_s: int) -> dict[Key, RawRow]:
         """Read rows by key in batches; where a trace must prove each answer, by token.
@@ -376,7 +376,7 @@ class CqlReader:
         """Read one partition's static cells."""
         if self._traced(node):
             return await self._by_token.static_row(node, reading, key, now_s)
-        return await self._one(node, Statement(cql.select_static(reading), key, now_s=_now(reading, now_s)))
+        return await self._one(node, Statement(selects.select_static(reading), key, now_s=_now(reading, now_s)))
 
     async def _one(self, node: Node, statement: Statement) -> RawRow | None:
         async with self._single[node]:
@@ -385,7 +385,7 @@ class CqlReader:
 
     async def count(self, node: Node, table: Table, token_range: TokenRange) -> int:
         """Count a range's rows, for an estimate: whichever replica answers will do."""
-        page = await self.access.retrying(node, Statement(cql.count_rows(table, token_range), consistency=ONE))
+        page = await self.access.retrying(node, Statement(selects.count_rows(table, token_range), consistency=ONE))
         return bigint(page.rows()[0][0])
 
 

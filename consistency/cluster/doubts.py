@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from consistency.cluster.views import Claim, Said, View
 from consistency.model.ring import Doubt, Node, Ring
-from consistency.views import Claim, Said, View
 
 _NAMED = 4
 

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from consistency.agreement import agree
-from consistency.connection import Connection, stand_in
+from consistency.cluster.agreement import agree
+from consistency.cluster.connection import Connection, stand_in
+from consistency.cluster.views import Claim, View
+from consistency.cluster.wire import INT, Statement
 from consistency.errors import ReplicaError, TopologyError
 from consistency.model.reading import RawRow
 from consistency.model.ring import Doubt, Node, Ring
 from consistency.model.schema import SchemaRows
-from consistency.views import Claim, View
-from consistency.wire import INT, Statement
 
 _TIMEOUT_S = 10.0
 """For a few rows that the node itself holds: one that takes longer is silent, and goes without a say."""

@@ -18,10 +18,10 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from consistency.cluster.wire import ALL, ONE, THREE, TWO
 from consistency.errors import ReplicaError, ReplicaRefused, TooFewReplicas, TopologyError
 from consistency.model.cqltype import quote_identifier, quote_string
 from consistency.model.ring import Node, Replication, Ring
-from consistency.wire import ALL, ONE, THREE, TWO
 
 WITHIN_S = 3.0
 """The longest that all of it may take: what is not known then is not known."""

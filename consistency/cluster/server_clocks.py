@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
 from consistency.errors import ReplicaError
 from consistency.model.ring import Node
 from consistency.model.servertime import ClockReading

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from consistency.doubts import doubts_of
+from consistency.cluster.doubts import doubts_of
+from consistency.cluster.views import Claim, Said, View
 from consistency.errors import TopologyError
 from consistency.model.ring import Node, Ring
-from consistency.views import Claim, Said, View
 
 _OWNING = frozenset({"NORMAL", "LEAVING", "MOVING", "SHUTDOWN", "REMOVING"})
 """Gossip states (VersionedValue) of a node that owns tokens."""

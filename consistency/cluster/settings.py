@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from consistency.cluster.tls import TlsSettings, read_tls, tls_from_cqlshrc, tls_from_environ
 from consistency.errors import SettingsError
 from consistency.private import closing, is_open_to_others
-from consistency.tls import TlsSettings, read_tls, tls_from_cqlshrc, tls_from_environ
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from consistency.connection import Connection
+from consistency.cluster.connection import Connection
+from consistency.cluster.locality import TraceEvent, TracesLeft, proves_local
+from consistency.cluster.throttle import Politeness, Turn
+from consistency.cluster.wire import ALL, LOCAL_ONE, NODE_LOCAL, ONE, OWN, Page, Statement
 from consistency.errors import (
     LevelForbidden,
     NotProvenLocal,
@@ -22,11 +25,8 @@ from consistency.errors import (
     ReplicaUnavailable,
     TooFewReplicas,
 )
-from consistency.locality import TraceEvent, TracesLeft, proves_local
 from consistency.model.reading import Locality, RawRow
 from consistency.model.ring import Node
-from consistency.throttle import Politeness, Turn
-from consistency.wire import ALL, LOCAL_ONE, NODE_LOCAL, ONE, OWN, Page, Statement
 
 _TRACE_POLLS = 60
 _LOCAL_ATTEMPTS, _AFTER_NONE = 12, 3

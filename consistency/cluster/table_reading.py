@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from consistency.cql import folded_token
+from consistency.cluster.selects import folded_token
 from consistency.model.reading import Capabilities, Depth, Reading, Route
 from consistency.model.schema import Table
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from consistency.wire import ALL, LOCAL_ONE, LOCAL_QUORUM, NODE_LOCAL, ONE, OWN, QUORUM, THREE, TWO
+from consistency.cluster.wire import ALL, LOCAL_ONE, LOCAL_QUORUM, NODE_LOCAL, ONE, OWN, QUORUM, THREE, TWO
 
 NAMES: Mapping[str, int] = {
     "ONE": ONE,

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from consistency.access import ReadLimits
-from consistency.clock import SystemClock
-from consistency.connection import Connection
+from consistency.cluster.clock import SystemClock
+from consistency.cluster.connection import Connection
+from consistency.cluster.cql_reader import CqlReader
+from consistency.cluster.pinned import ReadLimits
+from consistency.cluster.server_clocks import read_clocks
+from consistency.cluster.settings import ConnectionSettings
 from consistency.model.reading import Locality
-from consistency.replicas import CqlReader
-from consistency.serverclocks import read_clocks
-from consistency.settings import ConnectionSettings
 
 
 @asynccontextmanager

@@ -1,0 +1,1 @@
+"""How one replica is asked, and how its answer is known to be its own."""
