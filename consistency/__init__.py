@@ -28,14 +28,14 @@ if TYPE_CHECKING:
         TopologyError,
         UsageError,
     )
-    from consistency.findings import Finding, Kind, ReplicaView, State, read_findings
     from consistency.model.reading import Depth, Locality, Route
     from consistency.observer import Observer, Progress, Silent
-    from consistency.report import Report, Severity, TableReport, Unread, Violation
+    from consistency.results.findings import Finding, Kind, ReplicaView, State, read_findings
+    from consistency.results.report import Report, Severity, TableReport, Unread, Violation
+    from consistency.results.verdict import Coverage, ExitCode, Verdict
     from consistency.takedown import Answer, Preflight
     from consistency.takedown_facts import PreflightOptions
     from consistency.tasks import CheckOptions
-    from consistency.verdict import Coverage, ExitCode, Verdict
 
 __version__ = "0.1.0"
 

@@ -32,11 +32,11 @@ from consistency.model.ring import Ring
 from consistency.model.schema import Keyspace
 from consistency.model.scope import parse_name
 from consistency.observer import Observer, Progress, ProgressTeller, Several
-from consistency.report import Report, Severity, Violation
+from consistency.results.report import Report, Severity, Violation
+from consistency.results.verdict import ExitCode
 from consistency.takedown import Preflight
 from consistency.takedown_facts import PreflightOptions, open_look, run_preflight
 from consistency.tasks import CheckOptions
-from consistency.verdict import ExitCode
 
 AUDIT_SCHEMA_VERSION = 1
 

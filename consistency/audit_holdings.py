@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from consistency.audit_subject import counted, percent
 from consistency.placement import Placement
-from consistency.report import Severity, Violation
+from consistency.results.report import Severity, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

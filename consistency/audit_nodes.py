@@ -9,7 +9,7 @@ from consistency.audit_subject import named
 from consistency.cluster.silence import way_out, why
 from consistency.model.servertime import astray, skew_sentence
 from consistency.placement import may_serve
-from consistency.report import Severity, Violation
+from consistency.results.report import Severity, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from consistency.audit_subject import AUTH, counted, percent
 from consistency.placement import known_dcs, quorum
 from consistency.remedy import alter_cql, missing_nodes, same_dc_in_other_letters
-from consistency.report import Severity
+from consistency.results.report import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from consistency.audit_subject import Subject
     from consistency.placement import Group
-    from consistency.report import Violation
+    from consistency.results.report import Violation
 
 
 def no_replicas(subject: Subject) -> Iterator[Violation]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from consistency.audit_subject import counted, named, percent
 from consistency.cluster.silence import why
 from consistency.placement import Live, quorum
-from consistency.report import Severity
+from consistency.results.report import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from consistency.audit_subject import Subject
     from consistency.model.ring import Node
     from consistency.placement import Group
-    from consistency.report import Violation
+    from consistency.results.report import Violation
 
 HOT_RATIO = 1.5
 """A node that holds this many times the mean is hot: it fills up while the cluster looks a third empty."""

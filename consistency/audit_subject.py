@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from consistency import remedy
 from consistency.model.schema import SYSTEM_KEYSPACES
-from consistency.report import Severity, Violation
+from consistency.results.report import Severity, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -40,7 +40,7 @@ from consistency.audit_nodes import judge_clocks, judge_nodes
 from consistency.audit_subject import Subject
 from consistency.errors import UsageError
 from consistency.placement import Placement, ownership, quorum
-from consistency.report import Severity, Violation
+from consistency.results.report import Severity, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

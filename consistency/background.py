@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from consistency.errors import InternalError, UsageError
-from consistency.findings import Finding
 from consistency.observer import Observer, Silent
-from consistency.report import Report
+from consistency.results.findings import Finding
+from consistency.results.report import Report
 
 T = TypeVar("T")
 _LOOK_EVERY_S = 0.1

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from consistency.ledger import LatestReads
 from consistency.metrics import CleanPass, RunOutcome, WatchFigures
 from consistency.model.scope import Scope
-from consistency.report import Report, TableReport, Violation, not_scanned
-from consistency.verdict import Coverage, ExitCode
+from consistency.results.report import Report, TableReport, Violation, not_scanned
+from consistency.results.verdict import Coverage, ExitCode
 
 _NOT_YET = "not visited yet by this watch"
 

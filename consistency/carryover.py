@@ -9,11 +9,11 @@ from itertools import chain
 from pathlib import Path
 
 from consistency.errors import UsageError
-from consistency.findings import Finding, FindingsWriter, Header, ReplicaView, read_findings, read_header
 from consistency.model.ring import Ring
 from consistency.model.tokens import TokenRange
 from consistency.private import close_to_others
-from consistency.report import Report
+from consistency.results.findings import Finding, FindingsWriter, Header, ReplicaView, read_findings, read_header
+from consistency.results.report import Report
 
 VISIT_SUFFIX = ".visit"
 

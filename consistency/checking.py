@@ -17,17 +17,17 @@ from consistency.auditing import gravest_first, judge_replication
 from consistency.changes import RING_CHANGED, Changes
 from consistency.claiming import claim
 from consistency.cluster.port import Clock, ClusterReader
-from consistency.diagnose import CauseCounter
 from consistency.errors import UsageError
-from consistency.findings import Finding, FindingsWriter, Header, Kind, to_blame
-from consistency.hollow import Owned
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.scope import Scope, choose_tables
 from consistency.nonowners import NonOwnerScan
 from consistency.observer import Observer, Silent
 from consistency.recording import Recorder, RunFacts, known_as
-from consistency.report import Report, Severity, TableReport, Violation, not_scanned
+from consistency.results.diagnosis import CauseCounter
+from consistency.results.findings import Finding, FindingsWriter, Header, Kind, to_blame
+from consistency.results.report import Report, Severity, TableReport, Violation, not_scanned
+from consistency.results.unstreamed import Owned
 from consistency.scan import Scan, TableTask
 from consistency.settle import Outcome, Settled, Settler
 from consistency.settling import settled_how

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consistency.classify import finding, judge_row
-from consistency.findings import Finding
+from consistency.results.findings import Finding
 from consistency.settle import Outcome, Unsettled
 
 

@@ -16,11 +16,11 @@ from consistency.events import (
     plan_fields,
     table_fields,
 )
-from consistency.findings import Finding
 from consistency.leaves import LeafResult
 from consistency.model.schema import Table
 from consistency.plan import TablePlan
-from consistency.report import Report, TableReport
+from consistency.results.findings import Finding
+from consistency.results.report import Report, TableReport
 
 
 class LogFormat(str, Enum):

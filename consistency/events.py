@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from consistency.findings import Finding, State
 from consistency.leaves import LeafResult
 from consistency.model.schema import Table
 from consistency.plan import TablePlan
-from consistency.report import TableReport
-from consistency.verdict import Verdict
+from consistency.results.findings import Finding, State
+from consistency.results.report import TableReport
+from consistency.results.verdict import Verdict
 
 EVENTS_VERSION = 1
 """Raised when an event or a field is renamed, removed or comes to mean something else."""

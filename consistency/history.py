@@ -17,8 +17,8 @@ from consistency.errors import LedgerError, UsageError
 from consistency.ledger import KnownCluster, LedgerFile, PastRun, TableAge
 from consistency.ledger.recorder import OPEN_STATES
 from consistency.model.scope import parse_name
-from consistency.report import coverage_json
-from consistency.verdict import ExitCode
+from consistency.results.report import coverage_json
+from consistency.results.verdict import ExitCode
 
 SCHEMA_VERSION = 1
 WARN_AT = 0.8

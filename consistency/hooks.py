@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from consistency.errors import ConsistencyError, UsageError
-from consistency.report import RepairSummary, Report
+from consistency.results.report import RepairSummary, Report
 
 MESSAGE_VERSION = 1
 _ATTEMPTS = 5

@@ -17,8 +17,8 @@ from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange, assert_ti
 from consistency.model.tree import Digest, MerkleTree, agreeing_groups, leaf_hash
 from consistency.plan import Aside, Leaf, TablePlan
 from consistency.recording import RangeRead
-from consistency.report import PUT_OFF, Unread
-from consistency.verdict import Coverage
+from consistency.results.report import PUT_OFF, Unread
+from consistency.results.verdict import Coverage
 
 STRIP_CELLS = 64
 

@@ -16,9 +16,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from consistency.errors import UsageError
-from consistency.findings import Kind
-from consistency.report import Report, Severity, TableReport
-from consistency.verdict import Verdict
+from consistency.results.findings import Kind
+from consistency.results.report import Report, Severity, TableReport
+from consistency.results.verdict import Verdict
 
 METRICS_VERSION = 1
 """Raised when a metric is renamed, removed or comes to mean something else; new ones may come without."""

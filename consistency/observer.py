@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from consistency.findings import Finding
 from consistency.leaves import LeafResult
 from consistency.model.schema import Table
 from consistency.plan import TablePlan
-from consistency.report import TableReport
+from consistency.results.findings import Finding
+from consistency.results.report import TableReport
 
 
 class Observer(Protocol):

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from consistency.findings import Finding
 from consistency.model.reading import Depth
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
-from consistency.report import Report
+from consistency.results.findings import Finding
+from consistency.results.report import Report
 
 
 @dataclass(frozen=True, slots=True)

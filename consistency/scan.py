@@ -23,9 +23,9 @@ from consistency.observer import Observer
 from consistency.oddpartitions import Partitions, digest_by_partition, provable
 from consistency.oddrows import can_hash_rows
 from consistency.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
-from consistency.report import TableReport, Unread
+from consistency.results.report import TableReport, Unread
+from consistency.results.verdict import Coverage
 from consistency.settle import Settler
-from consistency.verdict import Coverage
 
 SECOND_TRY_AFTER_S = 10.5
 """How long replicas that failed are left alone at the end: a node known to be down is not asked for 10 s."""

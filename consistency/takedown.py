@@ -21,7 +21,7 @@ from consistency.ledger import Behind
 from consistency.model.ring import Node, Replication, Ring
 from consistency.model.schema import SYSTEM_KEYSPACES, Keyspace
 from consistency.placement import Live, Placement, may_serve, quorum, serves
-from consistency.verdict import ExitCode
+from consistency.results.verdict import ExitCode
 
 SCHEMA_VERSION = 1
 _LEFT = frozenset({"LEFT", "REMOVED"})

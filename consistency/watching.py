@@ -26,9 +26,9 @@ from consistency.model.reading import Depth
 from consistency.model.schema import Table
 from consistency.model.scope import choose_tables
 from consistency.pacing import Choose, Pacing, least_recently_visited
-from consistency.report import RepairSummary, Report, TableReport
+from consistency.results.report import RepairSummary, Report, TableReport
+from consistency.results.verdict import ExitCode
 from consistency.tasks import CheckOptions
-from consistency.verdict import ExitCode
 
 DEFAULT_PERIOD_S = 86_400.0
 DEFAULT_RUN_TIME_S = 300.0

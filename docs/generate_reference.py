@@ -21,7 +21,7 @@ import repair
 from consistency.cli import main
 from consistency.events import COMMON_FIELDS, EVENTS, EVENTS_VERSION
 from consistency.metrics import HELP, LABELS, METRICS_VERSION
-from consistency.verdict import ExitCode
+from consistency.results.verdict import ExitCode
 
 FOLDER = Path(__file__).parent / "reference"
 

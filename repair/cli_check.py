@@ -13,7 +13,7 @@ import click
 from consistency.cli.interrupt import Interrupt
 from consistency.cluster.settings import load_config
 from consistency.errors import ConsistencyError
-from consistency.report import RepairSummary
+from consistency.results.report import RepairSummary
 from consistency.terminal.console import make_console
 from repair.config import NightlyPolicy, nightly_policy
 from repair.remember import remember_or_warn
@@ -21,7 +21,7 @@ from repair.visits import VisitRepairer
 
 if TYPE_CHECKING:
     from consistency.cluster.settings import ConnectionSettings
-    from consistency.report import Report
+    from consistency.results.report import Report
     from consistency.tasks import CheckOptions
 
 

@@ -17,7 +17,7 @@ from consistency.cluster.port import Clock
 from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings
 from consistency.errors import UsageError
-from consistency.report import RepairSummary, Report
+from consistency.results.report import RepairSummary, Report
 from consistency.tasks import CheckOptions
 from repair.applying import ApplyOptions
 from repair.config import NightlyPolicy

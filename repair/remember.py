@@ -7,7 +7,7 @@ from pathlib import Path
 
 from consistency.errors import ConsistencyError
 from consistency.ledger import open_ledger
-from consistency.report import Report
+from consistency.results.report import Report
 from repair.journal import Result, read_journal
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from consistency.cluster.settings import ConnectionSettings
 from consistency.errors import UsageError
-from consistency.report import Report
+from consistency.results.report import Report
 from consistency.tasks import CheckOptions
 from repair.config import NightlyPolicy
 from repair.nightly import NightlyFiles, repair_found

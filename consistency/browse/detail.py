@@ -6,9 +6,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from consistency.findings import Finding, State, WriteTime
 from consistency.model.cqltext import visible
-from consistency.standing import Standing, newest_time, standings
+from consistency.results.findings import Finding, State, WriteTime
+from consistency.results.standing import Standing, newest_time, standings
 from consistency.terminal.figures import moment
 from consistency.terminal.problems import key_text
 

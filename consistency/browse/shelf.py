@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from consistency.errors import UsageError
-from consistency.findings import Finding, Kind, copy_findings, read_header, to_blame
 from consistency.model.cqltext import visible
 from consistency.model.tokens import TokenRange
+from consistency.results.findings import Finding, Kind, copy_findings, read_header, to_blame
 from consistency.terminal.problems import key_text
 
 SLICES = TokenRange.full_ring().split(16)

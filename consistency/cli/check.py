@@ -26,13 +26,14 @@ from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import SECONDS
 from consistency.cluster.throttle import Politeness
 from consistency.errors import ConsistencyError, UsageError
-from consistency.findings import require_replaceable
 from consistency.model.cqltext import visible
 from consistency.model.reading import Depth, Locality, Route
 from consistency.observer import Several
 from consistency.page.collect import Collector
 from consistency.plan import leaf_rows_at
-from consistency.report import Report
+from consistency.results.findings import require_replaceable
+from consistency.results.report import Report
+from consistency.results.verdict import ExitCode
 from consistency.scan import ScanOptions
 from consistency.tasks import CheckOptions
 from consistency.terminal.advice import Typed
@@ -40,7 +41,6 @@ from consistency.terminal.console import CalmConsole, indented, make_console, sa
 from consistency.terminal.plugin import could_not_run, judge_for_plugin
 from consistency.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
 from consistency.terminal.summary import print_report
-from consistency.verdict import ExitCode
 
 
 @click.command(cls=PluginCommand)

@@ -18,7 +18,7 @@ import click
 
 from consistency.errors import ConsistencyError
 from consistency.model.cqltext import visible
-from consistency.verdict import ExitCode
+from consistency.results.verdict import ExitCode
 
 _EXTRAS = {"sandbox": "sandbox", "demo": "sandbox"}
 """Which commands need an extra to be installed."""

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from consistency.verdict import ExitCode
+from consistency.results.verdict import ExitCode
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

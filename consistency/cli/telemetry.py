@@ -21,8 +21,8 @@ from consistency.errors import ConsistencyError, SettingsError, UsageError
 from consistency.eventlog import LEVELS, EventLog, LogFormat, LogSink
 from consistency.metrics import CleanPass, RunOutcome, parse_labels, render
 from consistency.observer import Observer, Silent
-from consistency.report import Report
-from consistency.verdict import ExitCode
+from consistency.results.report import Report
+from consistency.results.verdict import ExitCode
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 

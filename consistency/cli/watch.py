@@ -36,10 +36,10 @@ from consistency.keeping import Keeper
 from consistency.metrics import parse_labels
 from consistency.model.reading import Depth
 from consistency.plan import leaf_rows_at
+from consistency.results.verdict import ExitCode
 from consistency.scan import ScanOptions
 from consistency.serving import DEFAULT_LISTEN, Server
 from consistency.tasks import CheckOptions
-from consistency.verdict import ExitCode
 from consistency.watching import DEFAULT_PERIOD_S, DEFAULT_RUN_TIME_S, Watch, WatchOptions
 
 _SHARE = 0.25

@@ -35,7 +35,7 @@ from consistency.ledger.latest import LatestReads
 from consistency.ledger.past import Behind, Past, PastRun, TableAge
 from consistency.ledger.recorder import RunRecorder, mark_ended, mark_repaired
 from consistency.ledger.store import Store
-from consistency.report import Report
+from consistency.results.report import Report
 
 
 class LedgerFile:

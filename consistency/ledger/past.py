@@ -15,7 +15,7 @@ from consistency.ledger.recorder import DEPTH_RANKS, OPEN_LIST, OPEN_STATES
 from consistency.ledger.spans import age
 from consistency.ledger.store import Store
 from consistency.model.reading import Depth
-from consistency.verdict import Coverage
+from consistency.results.verdict import Coverage
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from consistency.errors import LedgerError
-from consistency.findings import Finding, Kind, State
 from consistency.ledger.clusters import renew_cluster
 from consistency.ledger.known import KnownTables, insert_spans, load_spans
 from consistency.ledger.spans import Span, last_tried, overlay, owners_id
@@ -22,7 +21,8 @@ from consistency.model.reading import Depth
 from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange, merged
 from consistency.recording import RangeRead, RunFacts
-from consistency.report import Report
+from consistency.results.findings import Finding, Kind, State
+from consistency.results.report import Report
 
 BATCH = 2_000
 KEPT_S = 400 * 86_400

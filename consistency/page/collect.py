@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from consistency.findings import Finding, Kind, to_blame
 from consistency.observer import Silent
+from consistency.results.findings import Finding, Kind, to_blame
 
 MOST_ROWS = 10_000
 MOST_OF_A_RARE_KIND = 200

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consistency.diagnose import newest_of
 from consistency.page.collect import Numbered
+from consistency.results.diagnosis import newest_of
 from consistency.terminal.figures import moment
 
 BARS = 60

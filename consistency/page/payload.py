@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from consistency.diagnose import newest_of
-from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.model.cqltext import visible
 from consistency.page.collect import Numbered
-from consistency.standing import newest_time, standings
+from consistency.results.diagnosis import newest_of
+from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.standing import newest_time, standings
 from consistency.terminal.problems import key_text
 
 _EXACT = 2**53

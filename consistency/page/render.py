@@ -20,12 +20,12 @@ from consistency.page.collect import Collector
 from consistency.page.history import histories
 from consistency.page.payload import payload, script_safe
 from consistency.page.ring import SIZE, WORDS, tracks
-from consistency.report import Report, Severity, TableReport, Unread
+from consistency.results.report import Report, Severity, TableReport, Unread
+from consistency.results.verdict import Verdict
 from consistency.terminal.advice import Typed, next_commands
 from consistency.terminal.figures import counted, moment, span
 from consistency.terminal.problems import percent
 from consistency.terminal.summary import basis, claim
-from consistency.verdict import Verdict
 
 MOST_TABLES = 500
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from consistency.model.cqltext import visible
-from consistency.report import Report
+from consistency.results.report import Report
 from consistency.terminal import strip
 
 SIZE = 400

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from consistency.model.cqltext import visible
-from consistency.report import Report, TableReport
-from consistency.verdict import Verdict
+from consistency.results.report import Report, TableReport
+from consistency.results.verdict import Verdict
 
 _MOST_NAMES = 4
 

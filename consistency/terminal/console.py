@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from consistency.model.cqltext import visible
-from consistency.verdict import Verdict
+from consistency.results.verdict import Verdict
 
 MAX_WIDTH = 100
 PLAIN_WIDTH = 80

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from consistency.history import History, Standing, TableHistory
 from consistency.ledger import PastRun
+from consistency.results.verdict import Verdict
 from consistency.terminal.advice import quoted
 from consistency.terminal.console import MARK_STYLES, MARKS, command, heading, indented, safe
 from consistency.terminal.figures import counted, moment, span
 from consistency.terminal.problems import percent
-from consistency.verdict import Verdict
 
 _STYLES = {
     Standing.OVERDUE: "bold red",

@@ -8,9 +8,9 @@ from enum import IntEnum
 
 from consistency.errors import ConsistencyError, InternalError
 from consistency.model.cqltext import visible
-from consistency.report import Report, Severity
+from consistency.results.report import Report, Severity
+from consistency.results.verdict import Verdict
 from consistency.terminal.figures import counted
-from consistency.verdict import Verdict
 
 _MOST_TABLES = 3
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from consistency.findings import Finding, Kind, State
 from consistency.model.tokens import TokenRange
-from consistency.report import PUT_OFF, Report, Severity, TableReport, Unread, Violation
+from consistency.results.findings import Finding, Kind, State
+from consistency.results.report import PUT_OFF, Report, Severity, TableReport, Unread, Violation
 from consistency.terminal.console import heading, indented, safe
 from consistency.terminal.figures import counted, moment
 

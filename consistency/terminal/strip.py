@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from consistency.report import TableReport
+from consistency.results.report import TableReport
 from consistency.terminal.console import MARK_STYLES
 
 _WEIGHT = {" ": 0, "=": 1, "?": 2, "x": 3}

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from consistency.findings import Finding
 from consistency.leaves import LeafResult
 from consistency.model.ring import Node
 from consistency.model.schema import Table
 from consistency.plan import Leaf, TablePlan
-from consistency.report import TableReport
+from consistency.results.findings import Finding
+from consistency.results.report import TableReport
 
 _TELLING = 0.02
 """Below this part of a table its time left is a guess not worth showing."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from consistency.browse.shelf import Choice, Shelf
-from consistency.cause import CauseKind
-from consistency.findings import Kind
+from consistency.results.cause import CauseKind
+from consistency.results.findings import Kind
 from tests.support.cluster import RunningCluster, summary
 from tests.support.repairing import Repairing
 

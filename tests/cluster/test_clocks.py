@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from consistency.cluster.session import open_cluster
-from consistency.findings import Kind
-from consistency.verdict import Verdict
+from consistency.results.findings import Kind
+from consistency.results.verdict import Verdict
 from tests.support.cluster import RunningCluster, summary
 
 pytestmark = pytest.mark.cluster

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from consistency.model.reading import Route
-from consistency.verdict import ExitCode, Verdict
+from consistency.results.verdict import ExitCode, Verdict
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import Planter, as_expected, expected
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from consistency.verdict import ExitCode
+from consistency.results.verdict import ExitCode
 from tests.support.cluster import RunningCluster, summary
 from tests.support.containers import container_cluster, require_engine
 

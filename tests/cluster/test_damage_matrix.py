@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from consistency.findings import Kind
 from consistency.model.reading import Depth, Locality, Route
-from consistency.verdict import ExitCode, Verdict
+from consistency.results.findings import Kind
+from consistency.results.verdict import ExitCode, Verdict
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import SHAPES, Planter, as_expected
 from tests.support.modes import MODES

@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 
 from consistency.cluster.pinned import ReadLimits
-from consistency.findings import Finding, read_findings
 from consistency.leaves import LeafResult
 from consistency.model.reading import Locality
-from consistency.report import Report
+from consistency.results.findings import Finding, read_findings
+from consistency.results.report import Report
+from consistency.results.verdict import ExitCode, Verdict
 from consistency.scan import ScanOptions
-from consistency.verdict import ExitCode, Verdict
 from tests.support.cluster import RunningCluster, eventually, summary
 from tests.support.damage import as_expected, expected
 from tests.support.figures import LONG, SOAK, Figures

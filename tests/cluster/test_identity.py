@@ -17,11 +17,11 @@ import pytest
 from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings
 from consistency.errors import ConsistencyError, TopologyError
-from consistency.findings import read_findings
 from consistency.model.reading import Locality
-from consistency.report import Report
+from consistency.results.findings import read_findings
+from consistency.results.report import Report
+from consistency.results.verdict import ExitCode, Verdict
 from consistency.scan import ScanOptions
-from consistency.verdict import ExitCode, Verdict
 from repair import Rule, apply, plan
 from repair.planner import PlanOptions
 from repair.policy import Policy

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from consistency.findings import read_findings
 from consistency.model.reading import Locality
-from consistency.verdict import ExitCode
+from consistency.results.findings import read_findings
+from consistency.results.verdict import ExitCode
 from tests.support.cluster import RunningCluster, summary
 
 pytestmark = pytest.mark.cluster

@@ -24,7 +24,7 @@ from cassandra.query import BatchStatement, BatchType
 
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.throttle import Politeness
-from consistency.verdict import Verdict
+from consistency.results.verdict import Verdict
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import Expected, as_expected, expected
 from tests.support.figures import Figures

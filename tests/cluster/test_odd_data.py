@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from cassandra import WriteTimeout
 
-from consistency.findings import Finding, read_findings
+from consistency.results.findings import Finding, read_findings
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster
 from tests.support.damage import Expected, as_expected, expected
 from tests.support.figures import FIGURES, LONG, SOAK

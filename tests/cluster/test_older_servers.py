@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from consistency.findings import read_findings
 from consistency.model.reading import Depth, Locality, Route
-from consistency.verdict import ExitCode
+from consistency.results.findings import read_findings
+from consistency.results.verdict import ExitCode
 from repair.decide import Action, Rule
 from repair.journal import Result
 from tests.support import quietness

@@ -15,8 +15,8 @@ import pytest
 from cassandra import ConsistencyLevel
 from cassandra.query import SimpleStatement
 
-from consistency.findings import Kind, read_findings
-from consistency.verdict import ExitCode
+from consistency.results.findings import Kind, read_findings
+from consistency.results.verdict import ExitCode
 from repair.decide import Action, Rule
 from repair.journal import Result, read_journal
 from repair.planfile import write_plan

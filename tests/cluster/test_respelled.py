@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from consistency.findings import read_findings
 from consistency.model.reading import Route
-from consistency.verdict import ExitCode
+from consistency.results.findings import read_findings
+from consistency.results.verdict import ExitCode
 from repair.decide import Rule
 from repair.journal import Result
 from repair.policy import Zombies

@@ -10,10 +10,10 @@ import pytest
 
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.throttle import Politeness
-from consistency.findings import read_findings
 from consistency.model.reading import Locality
+from consistency.results.findings import read_findings
+from consistency.results.verdict import Verdict
 from consistency.scan import ScanOptions
-from consistency.verdict import Verdict
 from tests.support.cluster import RunningCluster, sandbox_cluster, summary
 from tests.support.damage import as_expected, expected
 from tests.support.figures import SOAK, Figures

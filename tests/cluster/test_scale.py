@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from consistency.findings import Kind
 from consistency.model.reading import Depth, Route
-from consistency.verdict import ExitCode
+from consistency.results.findings import Kind
+from consistency.results.verdict import ExitCode
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import as_expected, expected
 from tests.support.figures import LONG

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from consistency.findings import read_findings
 from consistency.model.reading import Route
+from consistency.results.findings import read_findings
 from tests.support.certificates import Authority
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster
 from tests.support.forwarder import Forwarder

@@ -16,9 +16,9 @@ import pytest
 from cassandra import ConsistencyLevel
 
 from consistency.errors import ConsistencyError
-from consistency.findings import read_findings
+from consistency.results.findings import read_findings
+from consistency.results.verdict import ExitCode, Verdict
 from consistency.scan import ScanOptions
-from consistency.verdict import ExitCode, Verdict
 from repair import apply, plan
 from repair.decide import Rule
 from repair.journal import Result

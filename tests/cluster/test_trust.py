@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from consistency.model.reading import Locality
-from consistency.verdict import ExitCode, Verdict
+from consistency.results.verdict import ExitCode, Verdict
 from tests.support.cluster import RunningCluster, eventually, summary
 from tests.support.damage import as_expected, expected
 

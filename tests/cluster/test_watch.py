@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from consistency.errors import UsageError
-from consistency.findings import read_findings
 from consistency.ledger import open_ledger
+from consistency.results.findings import read_findings
 from tests.cluster.test_load import LEVELS, Writer, fill, plant
 from tests.support.cluster import RunningCluster, eventually
 from tests.support.damage import Expected, as_expected

@@ -10,7 +10,7 @@ from types import ModuleType
 import click
 import pytest
 
-from consistency.verdict import ExitCode
+from consistency.results.verdict import ExitCode
 from tests.house.source import ROOT, listed, text_of
 
 

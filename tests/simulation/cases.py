@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from consistency.checking import run_check
-from consistency.findings import Finding
 from consistency.model.reading import Capabilities, Depth, Locality, Reading, Route
 from consistency.model.ring import Replication, Ring
 from consistency.model.schema import Keyspace, Table
@@ -16,7 +15,8 @@ from consistency.model.tokens import TokenRange
 from consistency.observer import Silent
 from consistency.plan import TablePlan
 from consistency.recording import RangeRead, RunFacts
-from consistency.report import Report
+from consistency.results.findings import Finding
+from consistency.results.report import Report
 from consistency.scan import ScanOptions
 from consistency.tasks import CheckOptions
 from tests.simulation.clocks import draw_clients, draw_clocks

@@ -25,10 +25,10 @@ from consistency.checking import run_check
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings
-from consistency.findings import Finding, read_findings
 from consistency.model.reading import Depth, Locality, Route
 from consistency.observer import Observer
-from consistency.report import Report
+from consistency.results.findings import Finding, read_findings
+from consistency.results.report import Report
 from consistency.tasks import CheckOptions
 from sandbox import Sandbox, SandboxOptions
 from tests.support.figures import LONG

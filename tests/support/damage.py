@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from consistency.findings import Finding
+from consistency.results.findings import Finding
 from tests.support.cluster import RunningCluster
 
 Expected = tuple[str, str, str]

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from consistency.findings import Finding
 from consistency.leaves import LeafResult
 from consistency.observer import Silent
+from consistency.results.findings import Finding
 
 
 class Moment(Silent):

@@ -6,12 +6,12 @@ import random
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from consistency.diagnose import CauseCounter
-from consistency.findings import Finding, Kind, ReplicaView, State, WriteTime, to_blame
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.page.collect import Collector
-from consistency.report import Report, Severity, TableReport, Unread, Violation
-from consistency.verdict import Coverage
+from consistency.results.diagnosis import CauseCounter
+from consistency.results.findings import Finding, Kind, ReplicaView, State, WriteTime, to_blame
+from consistency.results.report import Report, Severity, TableReport, Unread, Violation
+from consistency.results.verdict import Coverage
 
 NODES = tuple(f"10.0.0.{i}:9042" for i in range(1, 7))
 PLACES = {name: "dc1" if i < 3 else "dc2" for i, name in enumerate(NODES)}

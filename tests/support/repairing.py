@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from consistency.model.reading import Locality
-from consistency.report import Report
+from consistency.results.report import Report
 from repair.applying import ApplyOptions
 from repair.decide import Rule
 from repair.journal import Result

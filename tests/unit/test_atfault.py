@@ -11,8 +11,8 @@ import pytest
 from consistency.atfault import MOST_AT_FAULT
 from consistency.errors import ReplicaError, ReplicaUnavailable, TooMuchToScan
 from consistency.model.tokens import TokenRange, around_tokens
-from consistency.report import Report
-from consistency.verdict import ExitCode
+from consistency.results.report import Report
+from consistency.results.verdict import ExitCode
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row
 from tests.simulation.storage import token_of
 from tests.simulation.values import int_bytes

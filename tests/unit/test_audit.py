@@ -20,10 +20,10 @@ from consistency.errors import UsageError
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Keyspace
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE
-from consistency.report import Severity, Violation
+from consistency.results.report import Severity, Violation
+from consistency.results.verdict import ExitCode
 from consistency.terminal.audit import print_audit
 from consistency.terminal.console import make_console
-from consistency.verdict import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consistency.classify import finding, judge_row
-from consistency.findings import Finding, Kind, State
 from consistency.join import RowName
 from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState
 from consistency.model.ring import Node
 from consistency.model.servertime import ServerTime
+from consistency.results.findings import Finding, Kind, State
 from tests.simulation.scenario import make_nodes
 from tests.simulation.values import int_bytes, make_table
 

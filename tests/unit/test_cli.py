@@ -22,7 +22,7 @@ from consistency.cli import main
 from consistency.cli.group import LazyGroup
 from consistency.cluster.throttle import DEFAULT_GUARD, Politeness
 from consistency.errors import ConnectError, ConsistencyError, LockedError, ReplicaTimeout
-from consistency.report import Report
+from consistency.results.report import Report
 from tests.unit.conftest import Shell
 from tests.unit.fake_cluster import US, FakeCluster, Version, opener
 

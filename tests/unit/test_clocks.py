@@ -16,14 +16,14 @@ from consistency.classify import judge_row
 from consistency.cluster.clock import SystemClock
 from consistency.cluster.server_clocks import longest_write_s, read_clocks, reading_of, seconds
 from consistency.errors import ReplicaRefused
-from consistency.findings import Finding, Kind
 from consistency.join import RowName
 from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState
 from consistency.model.servertime import ClockReading, ServerTime, astray, skew_sentence
-from consistency.report import Severity
+from consistency.results.findings import Finding, Kind
+from consistency.results.report import Severity
+from consistency.results.verdict import Verdict
 from consistency.settle import Settled, Unsettled
 from consistency.settling import DEFAULT_WINDOW_S, settle_window, settled_how
-from consistency.verdict import Verdict
 from repair.decide import Rule, decide
 from repair.evidence import Evidence
 from repair.policy import Policy

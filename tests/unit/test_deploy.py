@@ -14,8 +14,8 @@ import click
 import pytest
 import yaml
 
+from consistency.results.verdict import ExitCode
 from consistency.serving import DEFAULT_LISTEN
-from consistency.verdict import ExitCode
 from tests.house.commands import parse, shown
 from tests.house.source import ROOT, listed, text_of
 

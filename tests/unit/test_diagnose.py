@@ -10,13 +10,13 @@ from datetime import datetime, timezone
 
 import pytest
 
-from consistency.cause import Cause, CauseKind
-from consistency.diagnose import FEWEST_ROWS, CauseCounter, newest_of
-from consistency.findings import Finding, Kind, ReplicaView, State, to_blame
-from consistency.hollow import Owned, RangeTally
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE
 from consistency.model.write_times import minute_text, window_text
-from consistency.timeline import EVERY_ROW, MOST_ENTRIES, Moment, Timeline, runs
+from consistency.results.cause import Cause, CauseKind
+from consistency.results.diagnosis import FEWEST_ROWS, CauseCounter, newest_of
+from consistency.results.findings import Finding, Kind, ReplicaView, State, to_blame
+from consistency.results.timeline import EVERY_ROW, MOST_ENTRIES, Moment, Timeline, runs
+from consistency.results.unstreamed import Owned, RangeTally
 
 A, B, C = (f"10.0.0.{i}:9042" for i in (1, 2, 3))
 SECOND = 1_000_000

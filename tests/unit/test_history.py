@@ -15,7 +15,6 @@ from click.testing import CliRunner, Result
 
 from consistency.cli import main
 from consistency.errors import UsageError
-from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.history import History, Standing, read_history
 from consistency.ledger import LedgerFile, open_ledger
 from consistency.model.reading import Depth
@@ -23,10 +22,11 @@ from consistency.model.ring import MURMUR3, Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.recording import RangeRead, RunFacts
-from consistency.report import Report, TableReport
+from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.report import Report, TableReport
+from consistency.results.verdict import Coverage, ExitCode
 from consistency.terminal.console import make_console
 from consistency.terminal.history import claim, print_history
-from consistency.verdict import Coverage, ExitCode
 from tests.unit.fake_cluster import nodes
 from tests.unit.fake_cluster import table as make
 

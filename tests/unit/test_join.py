@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from consistency.classify import finding, judge_row
 from consistency.errors import InternalError
-from consistency.findings import Kind
 from consistency.join import Difference, join_rows
 from consistency.model.cqltype import parse_type
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading
@@ -22,6 +21,7 @@ from consistency.model.schema import Column, Table
 from consistency.model.servertime import ServerTime
 from consistency.model.tokens import TokenRange
 from consistency.reconcile import Persistence, persistence
+from consistency.results.findings import Kind
 from tests.simulation.histories import Damage, Drawing, RowKey, damage, load
 from tests.simulation.memory import Pace, SimCluster
 from tests.simulation.scenario import make_nodes

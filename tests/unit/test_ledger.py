@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from consistency.errors import LedgerError, UsageError
-from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.ledger import LedgerFile, TableAge, open_ledger
 from consistency.ledger.store import APPLICATION_ID
 from consistency.lock import one_run
@@ -25,9 +24,10 @@ from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Table
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.recording import RangeRead, RunFacts
-from consistency.report import RepairSummary, Report, TableReport
+from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.report import RepairSummary, Report, TableReport
+from consistency.results.verdict import Coverage, ExitCode, Verdict
 from consistency.scan import ScanOptions
-from consistency.verdict import Coverage, ExitCode, Verdict
 from repair.decide import Action, Rule
 from repair.evidence import RowRef
 from repair.journal import Journal, Outcome, Result

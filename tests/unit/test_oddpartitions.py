@@ -9,12 +9,12 @@ import pytest
 
 from consistency import oddpartitions
 from consistency.errors import ReplicaRefused, ReplicaUnavailable
-from consistency.findings import Finding, Kind
 from consistency.leaves import digest_leaf
 from consistency.model.reading import RawRow, Route
 from consistency.model.tokens import TokenRange
 from consistency.oddpartitions import Partitions, digest_by_partition
 from consistency.plan import Leaf
+from consistency.results.findings import Finding, Kind
 from consistency.scan import ScanOptions
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row
 from tests.simulation.values import int_bytes

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.page.collect import MOST_OF_A_RARE_KIND, MOST_ROWS, Collector, Numbered
 from consistency.page.history import histories
 from consistency.page.payload import payload, script_safe
 from consistency.page.render import render_page
 from consistency.page.ring import MOST_TRACKS, tracks
-from consistency.report import Report
+from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.report import Report
 from consistency.terminal.advice import Typed
 from tests.support.pages import CANARY, CANARY_HEX, HOSTILE, NIGHT_US, NODES, made_up
 from tests.unit.test_terminal import report, table_report

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from consistency.cause import Cause, CauseKind
-from consistency.findings import Kind
 from consistency.model.reading import Depth, Locality, Route
-from consistency.report import SCHEMA_VERSION, RepairSummary, Severity
-from consistency.verdict import Verdict
+from consistency.results.cause import Cause, CauseKind
+from consistency.results.findings import Kind
+from consistency.results.report import SCHEMA_VERSION, RepairSummary, Severity
+from consistency.results.verdict import Verdict
 from tests.house.source import text_of
 from tests.simulation.cases import run_case
 from tests.unit.test_terminal import report, table_report, worst

@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from consistency import settle
-from consistency.cause import CauseKind
 from consistency.changes import RING_CHANGED
 from consistency.errors import ReplicaUnavailable, TopologyError
-from consistency.findings import Kind, State, read_findings
 from consistency.join import join_rows
 from consistency.model.cqltype import CqlType
 from consistency.model.ownership import DISPUTED
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading, Route
 from consistency.model.ring import Replication
 from consistency.model.schema import Table
-from consistency.report import Report
+from consistency.results.cause import CauseKind
+from consistency.results.findings import Kind, State, read_findings
+from consistency.results.report import Report
+from consistency.results.verdict import ExitCode, Verdict
 from consistency.scan import ScanOptions
-from consistency.verdict import ExitCode, Verdict
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import LONG_AGO_US, ROWS, Scenario, row

@@ -20,7 +20,7 @@ from consistency import checking, leaves, scan
 from consistency.model.reading import Capabilities, Depth, Reading, Route
 from consistency.model.tokens import TokenRange
 from consistency.recording import RangeRead
-from consistency.verdict import Coverage, Verdict
+from consistency.results.verdict import Coverage, Verdict
 from tests.simulation.__main__ import verdict_of
 from tests.simulation.cases import run_case
 from tests.simulation.memory import Trouble

@@ -11,11 +11,11 @@ import pytest
 from consistency.errors import UsageError
 from consistency.ledger import LedgerFile, open_ledger
 from consistency.model.tokens import TokenRange
-from consistency.report import Report
+from consistency.results.report import Report
+from consistency.results.verdict import ExitCode, Verdict
 from consistency.scan import Scan, ScanOptions
 from consistency.slices import oldest_first
 from consistency.tasks import CheckOptions
-from consistency.verdict import ExitCode, Verdict
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import ROWS, Scenario, row
 from tests.simulation.values import int_bytes

@@ -20,9 +20,9 @@ from consistency.errors import UsageError
 from consistency.ledger import Behind, open_ledger
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Keyspace
+from consistency.results.verdict import ExitCode
 from consistency.takedown import Answer, Facts, Known, Preflight, find_node, judge
 from consistency.takedown_facts import PreflightOptions, known_differences, run_preflight
-from consistency.verdict import ExitCode
 from tests.simulation.scenario import Scenario, make_nodes, row
 from tests.simulation.values import int_bytes
 

@@ -9,17 +9,18 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
-from consistency.cause import Cause, CauseKind
 from consistency.cluster.locality import TracesLeft
 from consistency.errors import ReplicaTimeout
-from consistency.findings import Finding, Kind, ReplicaView, State
 from consistency.leaves import LeafResult
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.model.tree import Digest
 from consistency.page.collect import Collector
 from consistency.page.render import render_page
 from consistency.plan import Leaf, TablePlan
-from consistency.report import Report, Severity, TableReport, Unread, Violation
+from consistency.results.cause import Cause, CauseKind
+from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.report import Report, Severity, TableReport, Unread, Violation
+from consistency.results.verdict import Coverage, Verdict
 from consistency.terminal import strip
 from consistency.terminal.advice import Typed, next_commands
 from consistency.terminal.console import command, is_live, make_console
@@ -29,7 +30,6 @@ from consistency.terminal.progress import LINE_EVERY_S, LineProgress, LiveProgre
 from consistency.terminal.summary import print_report
 from consistency.terminal.tables import MOST_LINES, choose_lines
 from consistency.terminal.tally import Tally
-from consistency.verdict import Coverage, Verdict
 from tests.unit.fake_cluster import nodes, table
 
 HOSTILE = "[red]\x1b[2J\u202e\r\n漢字" + "x" * 60

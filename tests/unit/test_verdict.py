@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from consistency.errors import InternalError
-from consistency.verdict import Coverage, ExitCode, Verdict, exit_code, judge
+from consistency.results.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 
 COVERAGES = [Coverage(3, 3), Coverage(3, 2, 1), Coverage(3, 2, 0, 1), Coverage(3, 2), Coverage()]
 

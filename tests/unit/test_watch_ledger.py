@@ -15,7 +15,6 @@ import pytest
 from consistency.board import Board
 from consistency.errors import ConsistencyError, UsageError
 from consistency.eventlog import EventLog, LogSink
-from consistency.findings import read_findings
 from consistency.keeping import Keeper
 from consistency.ledger import PastRun, TableAge, open_ledger
 from consistency.ledger import recorder as recording
@@ -23,10 +22,11 @@ from consistency.lock import one_run
 from consistency.model.ring import MURMUR3, Ring
 from consistency.model.schema import Keyspace
 from consistency.pacing import Pacing
-from consistency.report import RepairSummary, Report
+from consistency.results.findings import read_findings
+from consistency.results.report import RepairSummary, Report
+from consistency.results.verdict import Verdict
 from consistency.scan import ScanOptions
 from consistency.tasks import CheckOptions
-from consistency.verdict import Verdict
 from consistency.watching import Repairer, Watch, WatchOptions
 from repair.config import NightlyPolicy
 from repair.visits import VisitRepairer

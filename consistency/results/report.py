@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from consistency.cause import Cause
 from consistency.cluster.locality import TracesLeft
-from consistency.findings import Finding
 from consistency.model.tokens import TokenRange
-from consistency.verdict import Coverage, ExitCode, Verdict, exit_code, judge
+from consistency.results.cause import Cause
+from consistency.results.findings import Finding
+from consistency.results.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 
 SCHEMA_VERSION = 1
 PUT_OFF = "left for the next run: the time that this one was given was over"

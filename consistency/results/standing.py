@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import Enum
 
-from consistency.findings import Finding, ReplicaView, State, WriteTime
+from consistency.results.findings import Finding, ReplicaView, State, WriteTime
 
 
 class Standing(str, Enum):

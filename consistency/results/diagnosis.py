@@ -17,12 +17,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from consistency.cause import Cause, CauseKind
-from consistency.findings import Finding, Kind, State
-from consistency.hollow import Hollow, Owned, RangeTally
 from consistency.model.cqltext import visible
 from consistency.model.write_times import minute_text, window_text
-from consistency.timeline import EVERY_ROW, Moment, Timeline, runs
+from consistency.results.cause import Cause, CauseKind
+from consistency.results.findings import Finding, Kind, State
+from consistency.results.timeline import EVERY_ROW, Moment, Timeline, runs
+from consistency.results.unstreamed import Hollow, Owned, RangeTally
 
 FEWEST_ROWS = 20
 MOSTLY = 0.8
