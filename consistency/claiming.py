@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from consistency.classify import finding, judge_row
 from consistency.results.findings import Finding
+from consistency.rows.classify import finding, judge_row
 from consistency.settle import Outcome, Unsettled
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import ReplicaError, TooMuchToScan
-from consistency.join import Difference, JoinTally, RowName, join_rows
 from consistency.leaves import LeafResult, digest_leaf
 from consistency.model.reading import Reading, Route
 from consistency.model.ring import Node
 from consistency.oddpartitions import HASHED_ROWS, Partitions
 from consistency.oddrows import can_hash_rows, odd_rows
 from consistency.plan import Leaf
+from consistency.rows.merge_join import Difference, JoinTally, RowName, join_rows
 
 READ_ROWS = 50_000
 """A range of no more rows than this is read; a larger one is split and digested first."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from consistency.cluster.port import ReplicaReader
-from consistency.join import RowName, named_key
 from consistency.leaves import LeafResult
 from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.servertime import ServerTime
+from consistency.rows.merge_join import RowName, named_key
 
 
 async def written_after(

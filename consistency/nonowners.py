@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import InternalError, ReplicaError
-from consistency.join import named_key
 from consistency.model.cqltext import to_json
 from consistency.model.reading import Depth, Locality, RawRow, Reading
 from consistency.model.ring import Arc, Node
 from consistency.results.findings import Finding, Kind, ReplicaView, State, WriteTime
+from consistency.rows.merge_join import named_key
 from consistency.scan import Scan
 
 

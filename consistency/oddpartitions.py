@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from consistency.cluster.port import Key, ReplicaReader
 from consistency.cluster.server_digest import ServerDigest
 from consistency.errors import ReplicaRefused
-from consistency.join import named_key
 from consistency.leaves import LeafResult, OddPartitions
 from consistency.model.reading import Locality, RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
 from consistency.plan import Leaf
+from consistency.rows.merge_join import named_key
 
 HASHED_ROWS = 10_000
 """Rows whose hashes are held at once, of each replica: about 3 MB."""

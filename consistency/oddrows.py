@@ -11,13 +11,13 @@ from collections.abc import AsyncGenerator, Sequence
 
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import ReplicaError, ReplicaRefused
-from consistency.join import Difference, JoinTally, RowName, named_key
 from consistency.leaves import OddPartitions
 from consistency.model.cqlorder import UnorderableTypeError, key_function
 from consistency.model.reading import RawRow, Reading, Route
 from consistency.oddpartitions import Partitions, gather_rows, not_in_all, odd_partitions, provable
 from consistency.plan import Leaf
-from consistency.rowread import read_states
+from consistency.rows.merge_join import Difference, JoinTally, RowName, named_key
+from consistency.rows.read import read_states
 
 _BATCH = 2_000
 

@@ -9,7 +9,6 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from consistency.atfault import AtFault, lasting, too_large
-from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.descend import Descent, differences
 from consistency.errors import InternalError, ReplicaError, SchemaError
@@ -25,6 +24,7 @@ from consistency.oddrows import can_hash_rows
 from consistency.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
 from consistency.results.report import TableReport, Unread
 from consistency.results.verdict import Coverage
+from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 from consistency.settle import Settler
 
 SECOND_TRY_AFTER_S = 10.5

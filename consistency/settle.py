@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from consistency.cluster.port import Clock, ReplicaReader
-from consistency.join import Difference, RowName
 from consistency.model.reading import Reading, RowState
 from consistency.model.ring import Node
 from consistency.model.servertime import ServerTime
-from consistency.reconcile import Persistence, persistence
-from consistency.rowread import read_states
+from consistency.rows.merge_join import Difference, RowName
+from consistency.rows.read import read_states
+from consistency.rows.reconcile import Persistence, persistence
 
 MAX_ROUNDS = 6
 _CLOCKS_S = 60.0

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from consistency.model.ring import Node
-from consistency.reconcile import Rule as Why
-from consistency.reconcile import contests
+from consistency.rows.reconcile import Rule as Why
+from consistency.rows.reconcile import contests
 from repair.atoms import Atom, AtomName, winners
 from repair.evidence import Evidence
 from repair.permitted import merging, writing

@@ -19,14 +19,14 @@ from consistency.cluster.driver import murmur3
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
-from consistency.join import RowName
 from consistency.model.ownership import DISPUTED, disputed_ranges, lies_in
 from consistency.model.reading import Cell, CellColumn, Depth, Locality, Reading, RowState, Times
 from consistency.model.ring import Node, Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.servertime import ServerTime
 from consistency.model.tokens import TokenRange
-from consistency.rowread import read_states
+from consistency.rows.merge_join import RowName
+from consistency.rows.read import read_states
 from repair.atoms import Atom, AtomName, atoms, respelled
 from repair.reach import Reach, reach
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from consistency.classify import DEFAULT_MAX_SKEW_S
+from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 from consistency.settling import DEFAULT_WINDOW_S
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from consistency.checking import run_check
-from consistency.classify import DEFAULT_MAX_SKEW_S
 from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
@@ -34,6 +33,7 @@ from consistency.plan import leaf_rows_at
 from consistency.results.findings import require_replaceable
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
+from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 from consistency.scan import ScanOptions
 from consistency.tasks import CheckOptions
 from consistency.terminal.advice import Typed

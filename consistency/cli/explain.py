@@ -16,7 +16,7 @@ from consistency.terminal.advice import Typed, can_repair, plan_command
 from consistency.terminal.console import make_console
 
 if TYPE_CHECKING:
-    from consistency.explain import Chosen, Explanation
+    from consistency.rows.explain import Chosen, Explanation
 
 
 @click.command()
@@ -53,7 +53,7 @@ def explain(findings: Path, row: int, show_values: bool, **given: Any) -> int:
       2 the file, the row or an option cannot be used
       3 not every replica could be read · 4 could not run
     """  # noqa: D301 - click wants the control character
-    from consistency.explain import choose_finding  # noqa: PLC0415 - loads what reads a cluster
+    from consistency.rows.explain import choose_finding  # noqa: PLC0415 - loads what reads a cluster
     from consistency.terminal.rowview import print_row, stand_in, value_text  # noqa: PLC0415
 
     target = take_connection(given)
@@ -67,7 +67,7 @@ def explain(findings: Path, row: int, show_values: bool, **given: Any) -> int:
 
 async def _explain(target: Target, chosen: Chosen) -> Explanation:
     from consistency.cluster.session import open_cluster  # noqa: PLC0415 - loads the driver
-    from consistency.explain import explain as explain_row  # noqa: PLC0415
+    from consistency.rows.explain import explain as explain_row  # noqa: PLC0415
 
     async with open_cluster(target.settings) as (reader, clock):
         return await explain_row(reader, clock, chosen)

@@ -10,12 +10,12 @@ import pytest
 
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.session import open_cluster
-from consistency.join import RowName, named_key
 from consistency.model.reading import Depth, RawRow, Reading, Route
 from consistency.model.tokens import TokenRange
 from consistency.oddpartitions import Partitions, digest_by_partition
 from consistency.plan import Leaf
-from consistency.rowread import read_state, read_states
+from consistency.rows.merge_join import RowName, named_key
+from consistency.rows.read import read_state, read_states
 from tests.support.cluster import RunningCluster
 
 pytestmark = pytest.mark.cluster

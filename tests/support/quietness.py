@@ -8,9 +8,9 @@ from pathlib import Path
 from consistency.cluster.locality import TracesLeft
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.session import open_cluster
-from consistency.explain import choose_finding, explain
 from consistency.model.reading import Locality
 from consistency.results.findings import read_findings
+from consistency.rows.explain import choose_finding, explain
 from tests.support.cluster import RunningCluster
 from tests.support.repairing import Repairing, everything, tables_of
 

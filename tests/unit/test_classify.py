@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consistency.classify import finding, judge_row
-from consistency.join import RowName
 from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState
 from consistency.model.ring import Node
 from consistency.model.servertime import ServerTime
 from consistency.results.findings import Finding, Kind, State
+from consistency.rows.classify import finding, judge_row
+from consistency.rows.merge_join import RowName
 from tests.simulation.scenario import make_nodes
 from tests.simulation.values import int_bytes, make_table
 

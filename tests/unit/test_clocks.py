@@ -12,16 +12,16 @@ import pytest
 from consistency import claiming
 from consistency.auditing import KINDS, judge_replication
 from consistency.claiming import claim
-from consistency.classify import judge_row
 from consistency.cluster.clock import SystemClock
 from consistency.cluster.server_clocks import longest_write_s, read_clocks, reading_of, seconds
 from consistency.errors import ReplicaRefused
-from consistency.join import RowName
 from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState
 from consistency.model.servertime import ClockReading, ServerTime, astray, skew_sentence
 from consistency.results.findings import Finding, Kind
 from consistency.results.report import Severity
 from consistency.results.verdict import Verdict
+from consistency.rows.classify import judge_row
+from consistency.rows.merge_join import RowName
 from consistency.settle import Settled, Unsettled
 from consistency.settling import DEFAULT_WINDOW_S, settle_window, settled_how
 from repair.decide import Rule, decide

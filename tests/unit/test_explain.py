@@ -14,12 +14,12 @@ import pytest
 from consistency.checking import run_check
 from consistency.cluster.clock import SystemClock
 from consistency.errors import ReplicaUnavailable, UsageError
-from consistency.explain import Chosen, Explanation, choose_finding, decided_by, explain
 from consistency.model.reading import Cell
 from consistency.model.ring import Node, Replication
 from consistency.model.schema import Keyspace
-from consistency.reconcile import EMPTY, contest
 from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.rows.explain import Chosen, Explanation, choose_finding, decided_by, explain
+from consistency.rows.reconcile import EMPTY, contest
 from consistency.tasks import CheckOptions
 from consistency.terminal.console import make_console
 from consistency.terminal.rowview import ValueText, print_row, stand_in, value_text

@@ -20,7 +20,6 @@ from click.testing import CliRunner
 from consistency.carryover import FindingsFolder
 from consistency.cli import main
 from consistency.errors import UsageError
-from consistency.explain import choose_finding, explain
 from consistency.history import Standing, read_history
 from consistency.ledger import migrate, open_ledger, store
 from consistency.metrics import RunOutcome, render
@@ -29,6 +28,7 @@ from consistency.model.ring import MURMUR3, Ring
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, FindingsWriter, Header, Kind, read_findings
 from consistency.results.report import Report
+from consistency.rows.explain import choose_finding, explain
 from consistency.takedown import Answer
 from consistency.takedown_facts import PreflightOptions, known_differences, run_preflight
 from repair.evidence import EvidenceReader

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistency.classify import finding, judge_row
 from consistency.errors import InternalError
-from consistency.join import Difference, join_rows
 from consistency.model.cqltype import parse_type
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Column, Table
 from consistency.model.servertime import ServerTime
 from consistency.model.tokens import TokenRange
-from consistency.reconcile import Persistence, persistence
 from consistency.results.findings import Kind
+from consistency.rows.classify import finding, judge_row
+from consistency.rows.merge_join import Difference, join_rows
+from consistency.rows.reconcile import Persistence, persistence
 from tests.simulation.histories import Damage, Drawing, RowKey, damage, load
 from tests.simulation.memory import Pace, SimCluster
 from tests.simulation.scenario import make_nodes

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from consistency.errors import ReplicaError, ReplicaTimeout
-from consistency.join import RowName
 from consistency.model.cqlbytes import split_sequence
 from consistency.model.ring import Node
+from consistency.rows.merge_join import RowName
 from repair.evidence import Evidence
 from repair.merging import MOST_ROWS, MergingReads
 from repair.statements import Write

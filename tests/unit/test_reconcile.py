@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consistency.model.reading import Cell, RowState
-from consistency.reconcile import EMPTY, Persistence, Rule, contest, persistence
+from consistency.rows.reconcile import EMPTY, Persistence, Rule, contest, persistence
 
 CELLS = st.just(EMPTY) | st.builds(
     Cell, st.binary(min_size=1, max_size=2), st.integers(1, 4), st.none() | st.integers(100, 101)

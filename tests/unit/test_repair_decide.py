@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistency.join import RowName
 from consistency.model.cqltype import parse_type
 from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState
 from consistency.model.ring import Node, Replication
 from consistency.model.schema import Column, Keyspace, Table
 from consistency.model.servertime import ServerTime
+from consistency.rows.merge_join import RowName
 from repair.atoms import Atom, atoms, winners
 from repair.decide import Action, Decision, Rule, can_write_back, decide, zombie_suspects
 from repair.evidence import Evidence

@@ -11,10 +11,10 @@ from consistency.cluster import selects
 from consistency.cluster.key_batches import MOST_KEYS, batches
 from consistency.cluster.port import Key
 from consistency.errors import ReplicaRefused, ReplicaUnavailable
-from consistency.join import RowName
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading
 from consistency.model.ring import Node
-from consistency.rowread import read_state, read_states
+from consistency.rows.merge_join import RowName
+from consistency.rows.read import read_state, read_states
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import ROWS, Scenario, row
 from tests.simulation.storage import token_of

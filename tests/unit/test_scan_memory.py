@@ -12,7 +12,6 @@ import pytest
 from consistency import settle
 from consistency.changes import RING_CHANGED
 from consistency.errors import ReplicaUnavailable, TopologyError
-from consistency.join import join_rows
 from consistency.model.cqltype import CqlType
 from consistency.model.ownership import DISPUTED
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading, Route
@@ -22,6 +21,7 @@ from consistency.results.cause import CauseKind
 from consistency.results.findings import Kind, State, read_findings
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode, Verdict
+from consistency.rows.merge_join import join_rows
 from consistency.scan import ScanOptions
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from consistency import settle
-from consistency.join import Difference, RowName
 from consistency.model.reading import Capabilities, Depth, Reading
 from consistency.model.servertime import ServerTime
-from consistency.rowread import read_state
+from consistency.rows.merge_join import Difference, RowName
+from consistency.rows.read import read_state
 from consistency.settle import MAX_ROUNDS, Outcome, Settled, Settler, Unsettled
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble

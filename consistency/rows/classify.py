@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from consistency.join import RowName
 from consistency.model.cqltext import to_json
 from consistency.model.reading import CellColumn, Reading, RowState, Times
 from consistency.model.ring import Node
 from consistency.model.schema import Column
 from consistency.model.servertime import ServerTime
-from consistency.reconcile import EMPTY, Contest, Rule, contests
 from consistency.results.findings import Finding, Kind, ReplicaView, State, WriteTime
+from consistency.rows.merge_join import RowName
+from consistency.rows.reconcile import EMPTY, Contest, Rule, contests
 
 DEFAULT_MAX_SKEW_S = 60.0
 """A write time further ahead of the most advanced server's clock than this is in the future."""

@@ -10,19 +10,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from consistency.classify import DEFAULT_MAX_SKEW_S, Judgement, judge_row
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.table_reading import choose
 from consistency.errors import ReplicaError, UsageError
-from consistency.join import RowName
 from consistency.model.reading import Cell, CellColumn, Depth, Locality, Reading, Route, RowState
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.servertime import ServerTime
-from consistency.reconcile import EMPTY, Contest, Rule
 from consistency.results.findings import Finding, Kind, read_findings, read_header
 from consistency.results.verdict import ExitCode
-from consistency.rowread import read_state
+from consistency.rows.classify import DEFAULT_MAX_SKEW_S, Judgement, judge_row
+from consistency.rows.merge_join import RowName
+from consistency.rows.read import read_state
+from consistency.rows.reconcile import EMPTY, Contest, Rule
 
 States = Mapping[Node, RowState | None]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from consistency.cluster.port import Key, ReplicaReader
 from consistency.errors import NotProvenLocal, ReplicaError, ReplicaUnavailable
-from consistency.join import RowName
 from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.ring import Node
+from consistency.rows.merge_join import RowName
 
 States = dict[Node, RowState | None]
 """What each node that answered holds of a row, None where it has no such row."""

@@ -1,0 +1,1 @@
+"""One row on all its replicas: read, compared, explained."""
