@@ -26,7 +26,7 @@ from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings, GivenOptions, load_settings
 from consistency.errors import UsageError
 from consistency.ledger import open_ledger
-from consistency.lock import one_run
+from consistency.ledger.lock import one_run
 from consistency.model.reading import Locality
 from consistency.model.ring import Ring
 from consistency.model.schema import Keyspace

@@ -18,12 +18,12 @@ from consistency.changes import RING_CHANGED, Changes
 from consistency.claiming import claim
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
+from consistency.ledger.port import Recorder, RunFacts, known_as
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.scope import Scope, choose_tables
 from consistency.nonowners import NonOwnerScan
 from consistency.observer import Observer, Silent
-from consistency.recording import Recorder, RunFacts, known_as
 from consistency.results.diagnosis import CauseCounter
 from consistency.results.findings import Finding, FindingsWriter, Header, Kind, to_blame
 from consistency.results.report import Report, Severity, TableReport, Violation, not_scanned

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from consistency.errors import LedgerError
 from consistency.ledger import LatestReads, LedgerFile, RunRecorder, TableAge, open_ledger
-from consistency.lock import one_run
+from consistency.ledger.lock import one_run
 from consistency.metrics import CleanPass
 from consistency.model.reading import Depth
 from consistency.model.ring import Ring

@@ -11,12 +11,12 @@ from functools import cached_property
 
 from consistency.cluster.port import Clock, Key, ReplicaReader
 from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
+from consistency.ledger.port import RangeRead
 from consistency.model.reading import Reading, Route
 from consistency.model.ring import Node
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles, merged
 from consistency.model.tree import Digest, MerkleTree, agreeing_groups, leaf_hash
 from consistency.plan import Aside, Leaf, TablePlan
-from consistency.recording import RangeRead
 from consistency.results.report import PUT_OFF, Unread
 from consistency.results.verdict import Coverage
 

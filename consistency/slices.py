@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from consistency.cluster.port import Clock
+from consistency.ledger.port import Recorder
 from consistency.plan import Leaf, TablePlan
-from consistency.recording import Recorder
 from consistency.scan import Scan
 
 _TOGETHER_US = 60_000_000

@@ -18,7 +18,7 @@ from consistency.cluster.cql_reader import CqlReader
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings
-from consistency.lock import one_run
+from consistency.ledger.lock import one_run
 from consistency.model.reading import Locality
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions

@@ -14,8 +14,8 @@ from consistency.cli.outputs import require_writable
 from consistency.cluster.settings import load_ledger_path
 from consistency.keeping import clean_pass
 from consistency.ledger import RunRecorder, open_ledger
+from consistency.ledger.lock import one_run
 from consistency.ledger.store import require_ours
-from consistency.lock import one_run
 from consistency.metrics import CleanPass
 from consistency.model.ring import Ring
 

@@ -10,11 +10,11 @@ import hashlib
 import sqlite3
 from collections.abc import Sequence
 
+from consistency.ledger.port import RunFacts
 from consistency.ledger.spans import Span, owned_spans, still_owned
 from consistency.model.ring import Arc, Replication
 from consistency.model.schema import Table
 from consistency.model.scope import choose_tables
-from consistency.recording import RunFacts
 
 
 def load_spans(db: sqlite3.Connection, tbl: int, depth: int, dc: str) -> list[Span]:

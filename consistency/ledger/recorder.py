@@ -15,12 +15,12 @@ from typing import Any
 from consistency.errors import LedgerError
 from consistency.ledger.clusters import renew_cluster
 from consistency.ledger.known import KnownTables, insert_spans, load_spans
+from consistency.ledger.port import RangeRead, RunFacts
 from consistency.ledger.spans import Span, last_tried, overlay, owners_id
 from consistency.ledger.store import Store
 from consistency.model.reading import Depth
 from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange, merged
-from consistency.recording import RangeRead, RunFacts
 from consistency.results.findings import Finding, Kind, State
 from consistency.results.report import Report
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from consistency.history import History, Standing, TableHistory
 from consistency.ledger import PastRun
+from consistency.ledger.history import History, Standing, TableHistory
 from consistency.results.verdict import Verdict
 from consistency.terminal.advice import quoted
 from consistency.terminal.console import MARK_STYLES, MARKS, command, heading, indented, safe

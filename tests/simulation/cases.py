@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from consistency.checking import run_check
+from consistency.ledger.port import RangeRead, RunFacts
 from consistency.model.reading import Capabilities, Depth, Locality, Reading, Route
 from consistency.model.ring import Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.observer import Silent
 from consistency.plan import TablePlan
-from consistency.recording import RangeRead, RunFacts
 from consistency.results.findings import Finding
 from consistency.results.report import Report
 from consistency.scan import ScanOptions

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consistency.checking import run_check
+from consistency.ledger.port import Recorder
 from consistency.model.reading import Capabilities
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Table
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE
-from consistency.recording import Recorder
 from consistency.results.findings import Finding
 from consistency.results.report import Report
 from consistency.tasks import CheckOptions

@@ -18,7 +18,7 @@ from consistency.cli import main
 from consistency.cluster.settings import load_ledger_path
 from consistency.errors import LockedError, UsageError
 from consistency.ledger import open_ledger
-from consistency.lock import lock_path, one_run
+from consistency.ledger.lock import lock_path, one_run
 from consistency.model.ring import MURMUR3, Ring
 from tests.unit.fake_cluster import FakeCluster, nodes, opener
 
@@ -164,7 +164,7 @@ def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
     ledger = tmp_path / "l"
     program = (
         "import pathlib, sys, time\n"
-        "from consistency.lock import one_run\n"
+        "from consistency.ledger.lock import one_run\n"
         "from tests.unit.test_cli_ledger import RING\n"
         "with one_run(RING, pathlib.Path(sys.argv[1])):\n"
         "    print('held', flush=True)\n"

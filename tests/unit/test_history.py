@@ -15,13 +15,13 @@ from click.testing import CliRunner, Result
 
 from consistency.cli import main
 from consistency.errors import UsageError
-from consistency.history import History, Standing, read_history
 from consistency.ledger import LedgerFile, open_ledger
+from consistency.ledger.history import History, Standing, read_history
+from consistency.ledger.port import RangeRead, RunFacts
 from consistency.model.reading import Depth
 from consistency.model.ring import MURMUR3, Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
-from consistency.recording import RangeRead, RunFacts
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.report import Report, TableReport
 from consistency.results.verdict import Coverage, ExitCode

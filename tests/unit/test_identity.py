@@ -20,8 +20,8 @@ from click.testing import CliRunner
 from consistency.carryover import FindingsFolder
 from consistency.cli import main
 from consistency.errors import UsageError
-from consistency.history import Standing, read_history
 from consistency.ledger import migrate, open_ledger, store
+from consistency.ledger.history import Standing, read_history
 from consistency.metrics import RunOutcome, render
 from consistency.model.identity import cluster_id, sharing_most
 from consistency.model.ring import MURMUR3, Ring

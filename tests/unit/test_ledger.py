@@ -17,13 +17,13 @@ import pytest
 
 from consistency.errors import LedgerError, UsageError
 from consistency.ledger import LedgerFile, TableAge, open_ledger
+from consistency.ledger.lock import one_run
+from consistency.ledger.port import RangeRead, RunFacts
 from consistency.ledger.store import APPLICATION_ID
-from consistency.lock import one_run
 from consistency.model.reading import Depth
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Table
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange
-from consistency.recording import RangeRead, RunFacts
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.report import RepairSummary, Report, TableReport
 from consistency.results.verdict import Coverage, ExitCode, Verdict

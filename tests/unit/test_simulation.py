@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consistency import checking, leaves, scan
+from consistency.ledger.port import RangeRead
 from consistency.model.reading import Capabilities, Depth, Reading, Route
 from consistency.model.tokens import TokenRange
-from consistency.recording import RangeRead
 from consistency.results.verdict import Coverage, Verdict
 from tests.simulation.__main__ import verdict_of
 from tests.simulation.cases import run_case

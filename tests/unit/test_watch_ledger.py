@@ -18,7 +18,7 @@ from consistency.eventlog import EventLog, LogSink
 from consistency.keeping import Keeper
 from consistency.ledger import PastRun, TableAge, open_ledger
 from consistency.ledger import recorder as recording
-from consistency.lock import one_run
+from consistency.ledger.lock import one_run
 from consistency.model.ring import MURMUR3, Ring
 from consistency.model.schema import Keyspace
 from consistency.pacing import Pacing
