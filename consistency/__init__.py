@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from consistency.api import AuditReport, audit, begin_check, check, connection_settings, preflight
+    from consistency.auditing.preflight import Answer, Preflight
+    from consistency.auditing.preflight_facts import PreflightOptions
     from consistency.background import RunningCheck
     from consistency.cluster.pinned import ReadLimits
     from consistency.cluster.settings import ConnectionSettings
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from consistency.results.findings import Finding, Kind, ReplicaView, State, read_findings
     from consistency.results.report import Report, Severity, TableReport, Unread, Violation
     from consistency.results.verdict import Coverage, ExitCode, Verdict
-    from consistency.takedown import Answer, Preflight
-    from consistency.takedown_facts import PreflightOptions
     from consistency.tasks import CheckOptions
 
 __version__ = "0.1.0"

@@ -17,7 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from consistency.auditing import judge_replication
+from consistency.auditing.preflight import Preflight
+from consistency.auditing.preflight_facts import PreflightOptions, open_look, run_preflight
+from consistency.auditing.rules import judge_replication
 from consistency.background import RunningCheck, run, stopping
 from consistency.checking import plenty, run_check
 from consistency.cluster.pinned import ReadLimits
@@ -34,8 +36,6 @@ from consistency.model.scope import parse_name
 from consistency.observer import Observer, Progress, ProgressTeller, Several
 from consistency.results.report import Report, Severity, Violation
 from consistency.results.verdict import ExitCode
-from consistency.takedown import Preflight
-from consistency.takedown_facts import PreflightOptions, open_look, run_preflight
 from consistency.tasks import CheckOptions
 
 AUDIT_SCHEMA_VERSION = 1

@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 from consistency import __version__
-from consistency.audit_holdings import judge_holdings
-from consistency.audit_nodes import judge_agreement
-from consistency.auditing import gravest_first, judge_replication
+from consistency.auditing.holdings import judge_holdings
+from consistency.auditing.nodes import judge_agreement
+from consistency.auditing.rules import gravest_first, judge_replication
 from consistency.changes import RING_CHANGED, Changes
 from consistency.claiming import claim
 from consistency.cluster.port import Clock, ClusterReader

@@ -15,7 +15,7 @@ from consistency.cli.values import SECONDS
 from consistency.terminal.console import make_console, safe
 
 if TYPE_CHECKING:
-    from consistency.takedown import Preflight
+    from consistency.auditing.preflight import Preflight
 
 
 @click.command()
@@ -57,7 +57,7 @@ def preflight(node: str, **given: Any) -> int:
     Exit codes:
       0 yes · 1 no · 2 usage · 3 unknown · 4 could not run
     """  # noqa: D301 - click wants the control character
-    from consistency.takedown_facts import PreflightOptions  # noqa: PLC0415 - loads the driver
+    from consistency.auditing.preflight_facts import PreflightOptions  # noqa: PLC0415 - loads the driver
     from consistency.terminal.preflight import print_preflight  # noqa: PLC0415
 
     ledger = take_ledger(given)
@@ -76,7 +76,7 @@ def preflight(node: str, **given: Any) -> int:
 
 
 async def _ask(target: Target, node: str, options: Any) -> Preflight:
-    from consistency import takedown_facts  # noqa: PLC0415 - loads the driver
+    from consistency.auditing import preflight_facts  # noqa: PLC0415 - loads the driver
 
     said: list[str] = []
 
@@ -85,5 +85,5 @@ async def _ask(target: Target, node: str, options: Any) -> Preflight:
             said.append(answer.line)
             click.echo(f"waiting: {safe(answer.line)}", err=True)
 
-    async with takedown_facts.open_look(target.settings) as look:
-        return await takedown_facts.run_preflight(look, node, options, waiting)
+    async with preflight_facts.open_look(target.settings) as look:
+        return await preflight_facts.run_preflight(look, node, options, waiting)

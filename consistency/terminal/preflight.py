@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from consistency.takedown import Answer, Preflight
+from consistency.auditing.preflight import Answer, Preflight
 from consistency.terminal.console import indented, safe
 
 _WORDS = {Answer.YES: ("YES", "bold green"), Answer.NO: ("NO", "bold red"), Answer.UNKNOWN: ("UNKNOWN", "bold yellow")}

@@ -13,8 +13,8 @@ import pytest
 from cassandra import OperationTimedOut, Unavailable, WriteTimeout
 from cassandra.cluster import NoHostAvailable
 
-from consistency.takedown import Facts
-from consistency.takedown_facts import open_look
+from consistency.auditing.preflight import Facts
+from consistency.auditing.preflight_facts import open_look
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster
 from tests.support.how_to import blocks
 from tests.support.stand_ins import StandIns

@@ -14,8 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from consistency.api import AuditReport
-from consistency.audit_subject import percent
-from consistency.auditing import KINDS, judge_holdings, judge_replication, ownership, quorum
+from consistency.auditing.rules import KINDS, judge_holdings, judge_replication, ownership, quorum
+from consistency.auditing.subject import percent
 from consistency.errors import UsageError
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Keyspace

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from consistency import claiming
-from consistency.auditing import KINDS, judge_replication
+from consistency.auditing.rules import KINDS, judge_replication
 from consistency.claiming import claim
 from consistency.cluster.clock import SystemClock
 from consistency.cluster.server_clocks import longest_write_s, read_clocks, reading_of, seconds

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from consistency.auditing.preflight import Answer
+from consistency.auditing.preflight_facts import PreflightOptions, known_differences, run_preflight
 from consistency.carryover import FindingsFolder
 from consistency.cli import main
 from consistency.errors import UsageError
@@ -29,8 +31,6 @@ from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, FindingsWriter, Header, Kind, read_findings
 from consistency.results.report import Report
 from consistency.rows.explain import choose_finding, explain
-from consistency.takedown import Answer
-from consistency.takedown_facts import PreflightOptions, known_differences, run_preflight
 from repair.evidence import EvidenceReader
 from repair.guard import Guard, PlanRefused
 from repair.journal import Result

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from consistency.auditing.preflight import Answer, Facts, Known, Preflight, find_node, judge
+from consistency.auditing.preflight_facts import PreflightOptions, known_differences, run_preflight
 from consistency.cli import main
 from consistency.errors import UsageError
 from consistency.ledger import Behind, open_ledger
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Keyspace
 from consistency.results.verdict import ExitCode
-from consistency.takedown import Answer, Facts, Known, Preflight, find_node, judge
-from consistency.takedown_facts import PreflightOptions, known_differences, run_preflight
 from tests.simulation.scenario import Scenario, make_nodes, row
 from tests.simulation.values import int_bytes
 
@@ -339,7 +339,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Resu
         async def opened(*_: Any) -> AsyncIterator[Any]:
             yield scripted(given)
 
-        monkeypatch.setattr("consistency.takedown_facts.open_look", opened)
+        monkeypatch.setattr("consistency.auditing.preflight_facts.open_look", opened)
         return CliRunner().invoke(main, ["preflight", *words])
 
     return run

@@ -6,8 +6,8 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from consistency.audit_subject import counted, percent
-from consistency.placement import Placement
+from consistency.auditing.placement import Placement
+from consistency.auditing.subject import counted, percent
 from consistency.results.report import Severity, Violation
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from consistency import remedy
+from consistency.auditing import remedy
 from consistency.model.schema import SYSTEM_KEYSPACES
 from consistency.results.report import Severity, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from consistency.auditing.placement import Placement
     from consistency.model.ring import Node, Replication, Ring
-    from consistency.placement import Placement
 
 AUTH = "system_auth"
 BACKGROUND = frozenset({"system_distributed", "system_traces"})

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consistency.audit_subject import counted, named, percent
+from consistency.auditing.placement import Live, quorum
+from consistency.auditing.subject import counted, named, percent
 from consistency.cluster.silence import why
-from consistency.placement import Live, quorum
 from consistency.results.report import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from consistency.audit_subject import Subject
+    from consistency.auditing.placement import Group
+    from consistency.auditing.subject import Subject
     from consistency.model.ring import Node
-    from consistency.placement import Group
     from consistency.results.report import Violation
 
 HOT_RATIO = 1.5

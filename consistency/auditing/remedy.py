@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from consistency.auditing.placement import known_dcs
 from consistency.model.cqltype import quote_identifier, quote_string
 from consistency.model.ring import Replication
-from consistency.placement import known_dcs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from consistency.audit_nodes import ON_THE_MOVE
+from consistency.auditing.nodes import ON_THE_MOVE
+from consistency.auditing.placement import Live, Placement, may_serve, quorum, serves
 from consistency.errors import UsageError
 from consistency.ledger import Behind
 from consistency.model.ring import Node, Replication, Ring
 from consistency.model.schema import SYSTEM_KEYSPACES, Keyspace
-from consistency.placement import Live, Placement, may_serve, quorum, serves
 from consistency.results.verdict import ExitCode
 
 SCHEMA_VERSION = 1

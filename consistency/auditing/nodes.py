@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from consistency.audit_subject import named
+from consistency.auditing.placement import may_serve
+from consistency.auditing.subject import named
 from consistency.cluster.silence import way_out, why
 from consistency.model.servertime import astray, skew_sentence
-from consistency.placement import may_serve
 from consistency.results.report import Severity, Violation
 
 if TYPE_CHECKING:

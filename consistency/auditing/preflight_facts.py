@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from consistency.auditing.preflight import Answer, Facts, Known, Preflight, find_node, judge
 from consistency.cluster.connection import Connection
 from consistency.cluster.cql_reader import CqlReader
 from consistency.cluster.pinned import ReadLimits
@@ -16,7 +17,6 @@ from consistency.cluster.snapshot import gossip_states
 from consistency.errors import ConsistencyError, ReplicaError, TopologyError
 from consistency.ledger import open_ledger
 from consistency.model.ring import Node, Ring
-from consistency.takedown import Answer, Facts, Known, Preflight, find_node, judge
 
 _EVERY_S = 2.0
 

@@ -34,12 +34,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consistency import audit_options, audit_ranges
-from consistency.audit_holdings import judge_holdings
-from consistency.audit_nodes import judge_clocks, judge_nodes
-from consistency.audit_subject import Subject
+from consistency.auditing import options, ranges
+from consistency.auditing.holdings import judge_holdings
+from consistency.auditing.nodes import judge_clocks, judge_nodes
+from consistency.auditing.placement import Placement, ownership, quorum
+from consistency.auditing.subject import Subject
 from consistency.errors import UsageError
-from consistency.placement import Placement, ownership, quorum
 from consistency.results.report import Severity, Violation
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ _NOT_REPLICATED = frozenset({"LocalStrategy", "MetaStrategy", ""})
 """A node's own keyspaces, the transactional metadata log of later releases, and virtual keyspaces."""
 
 _GRAVEST = (Severity.ERROR, Severity.UNKNOWN, Severity.WARNING)
-_RULES = audit_options.RULES + audit_ranges.RULES
+_RULES = options.RULES + ranges.RULES
 
 
 def judge_replication(

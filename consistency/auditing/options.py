@@ -5,16 +5,16 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from consistency.audit_subject import AUTH, counted, percent
-from consistency.placement import known_dcs, quorum
-from consistency.remedy import alter_cql, missing_nodes, same_dc_in_other_letters
+from consistency.auditing.placement import known_dcs, quorum
+from consistency.auditing.remedy import alter_cql, missing_nodes, same_dc_in_other_letters
+from consistency.auditing.subject import AUTH, counted, percent
 from consistency.results.report import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from consistency.audit_subject import Subject
-    from consistency.placement import Group
+    from consistency.auditing.placement import Group
+    from consistency.auditing.subject import Subject
     from consistency.results.report import Violation
 
 

@@ -1,0 +1,1 @@
+"""Replication rules, and whether a node may be taken down."""
