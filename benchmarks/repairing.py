@@ -21,8 +21,8 @@ from benchmarks import sides
 from benchmarks.bed import Bed, Shape, connected, damage
 from benchmarks.rounds import Figures, Sample, command
 from consistency.api import check
+from consistency.checking.tasks import CheckOptions
 from consistency.results.verdict import Verdict
-from consistency.tasks import CheckOptions
 from repair import apply, plan
 
 

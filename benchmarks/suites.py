@@ -17,10 +17,10 @@ from benchmarks.bed import Bed, Shape, alter, connected, damage
 from benchmarks.repairing import repair_rows
 from benchmarks.rounds import Figures, Sample, Side, by_turns, command
 from benchmarks.traffic import DDL
+from consistency.checking.plan import cut
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Table
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN
-from consistency.plan import cut
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from consistency.auditing.preflight import Answer, Preflight
     from consistency.auditing.preflight_facts import PreflightOptions
     from consistency.background import RunningCheck
+    from consistency.checking.observer import Observer, Progress, Silent
+    from consistency.checking.tasks import CheckOptions
     from consistency.cluster.pinned import ReadLimits
     from consistency.cluster.settings import ConnectionSettings
     from consistency.cluster.throttle import Politeness
@@ -31,11 +33,9 @@ if TYPE_CHECKING:
         UsageError,
     )
     from consistency.model.reading import Depth, Locality, Route
-    from consistency.observer import Observer, Progress, Silent
     from consistency.results.findings import Finding, Kind, ReplicaView, State, read_findings
     from consistency.results.report import Report, Severity, TableReport, Unread, Violation
     from consistency.results.verdict import Coverage, ExitCode, Verdict
-    from consistency.tasks import CheckOptions
 
 __version__ = "0.1.0"
 

@@ -21,7 +21,9 @@ from consistency.auditing.preflight import Preflight
 from consistency.auditing.preflight_facts import PreflightOptions, open_look, run_preflight
 from consistency.auditing.rules import judge_replication
 from consistency.background import RunningCheck, run, stopping
-from consistency.checking import plenty, run_check
+from consistency.checking.observer import Observer, Progress, ProgressTeller, Several
+from consistency.checking.run import plenty, run_check
+from consistency.checking.tasks import CheckOptions
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.session import open_cluster
@@ -33,10 +35,8 @@ from consistency.model.reading import Locality
 from consistency.model.ring import Ring
 from consistency.model.schema import Keyspace
 from consistency.model.scope import parse_name
-from consistency.observer import Observer, Progress, ProgressTeller, Several
 from consistency.results.report import Report, Severity, Violation
 from consistency.results.verdict import ExitCode
-from consistency.tasks import CheckOptions
 
 AUDIT_SCHEMA_VERSION = 1
 

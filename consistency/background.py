@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
+from consistency.checking.observer import Observer, Silent
 from consistency.errors import InternalError, UsageError
-from consistency.observer import Observer, Silent
 from consistency.results.findings import Finding
 from consistency.results.report import Report
 

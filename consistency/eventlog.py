@@ -7,6 +7,8 @@ from collections.abc import Mapping, MutableMapping
 from enum import Enum
 from typing import IO, Any
 
+from consistency.checking.leaves import LeafResult
+from consistency.checking.plan import TablePlan
 from consistency.errors import ConnectError, InternalError, LockedError, SettingsError, TopologyError
 from consistency.events import (
     EVENTS,
@@ -16,9 +18,7 @@ from consistency.events import (
     plan_fields,
     table_fields,
 )
-from consistency.leaves import LeafResult
 from consistency.model.schema import Table
-from consistency.plan import TablePlan
 from consistency.results.findings import Finding
 from consistency.results.report import Report, TableReport
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from consistency.leaves import LeafResult
+from consistency.checking.leaves import LeafResult
+from consistency.checking.plan import TablePlan
 from consistency.model.schema import Table
-from consistency.plan import TablePlan
 from consistency.results.findings import Finding, State
 from consistency.results.report import TableReport
 from consistency.results.verdict import Verdict

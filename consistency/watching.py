@@ -15,7 +15,8 @@ from typing import Protocol
 
 from consistency.board import Board
 from consistency.carryover import FindingsFolder
-from consistency.checking import run_check
+from consistency.checking.run import run_check
+from consistency.checking.tasks import CheckOptions
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.eventlog import EventLog
@@ -28,7 +29,6 @@ from consistency.model.scope import choose_tables
 from consistency.pacing import Choose, Pacing, least_recently_visited
 from consistency.results.report import RepairSummary, Report, TableReport
 from consistency.results.verdict import ExitCode
-from consistency.tasks import CheckOptions
 
 DEFAULT_PERIOD_S = 86_400.0
 DEFAULT_RUN_TIME_S = 300.0

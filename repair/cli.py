@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from consistency.checking.settle_window import DEFAULT_WINDOW_S
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.group import LazyGroup
 from consistency.cli.interrupt import Interrupt
@@ -19,7 +20,6 @@ from consistency.cli.outputs import require_writable
 from consistency.cli.values import PER_SECOND, SECONDS
 from consistency.errors import UsageError
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
-from consistency.settling import DEFAULT_WINDOW_S
 from consistency.terminal.console import make_console
 from repair.decide import ACTING, Action, Rule
 from repair.pace import DEFAULT_RATE

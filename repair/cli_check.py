@@ -20,9 +20,9 @@ from repair.remember import remember_or_warn
 from repair.visits import VisitRepairer
 
 if TYPE_CHECKING:
+    from consistency.checking.tasks import CheckOptions
     from consistency.cluster.settings import ConnectionSettings
     from consistency.results.report import Report
-    from consistency.tasks import CheckOptions
 
 
 def nightly(config: str | None, *, max_rows: int | None, max_seconds: float | None) -> NightlyPolicy:

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from consistency.checking import run_check
+from consistency.checking.run import run_check
+from consistency.checking.tasks import CheckOptions
 from consistency.cluster.cql_reader import CqlReader
 from consistency.cluster.port import Clock
 from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings
 from consistency.errors import UsageError
 from consistency.results.report import RepairSummary, Report
-from consistency.tasks import CheckOptions
 from repair.applying import ApplyOptions
 from repair.config import NightlyPolicy
 from repair.decide import Action

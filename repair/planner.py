@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from consistency import __version__
+from consistency.checking.settle_window import settle_window
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
 from consistency.model.schema import Table
 from consistency.model.servertime import skew_sentence
 from consistency.results.findings import Finding, Kind, read_findings, read_header
-from consistency.settling import settle_window
 from repair.decide import Action, Decision, Rule, decide
 from repair.evidence import Evidence, EvidenceReader, RowRef
 from repair.planfile import Plan, PlannedRow

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from consistency.checking.settle_window import DEFAULT_WINDOW_S
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
-from consistency.settling import DEFAULT_WINDOW_S
 
 
 class Zombies(str, Enum):

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from consistency.checking.tasks import CheckOptions
 from consistency.cluster.settings import ConnectionSettings
 from consistency.errors import UsageError
 from consistency.results.report import Report
-from consistency.tasks import CheckOptions
 from repair.config import NightlyPolicy
 from repair.nightly import NightlyFiles, repair_found
 from repair.remember import remember_or_warn

@@ -11,7 +11,11 @@ from typing import Any
 
 import click
 
-from consistency.checking import run_check
+from consistency.checking.observer import Several
+from consistency.checking.plan import leaf_rows_at
+from consistency.checking.run import run_check
+from consistency.checking.scan import ScanOptions
+from consistency.checking.tasks import CheckOptions
 from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
@@ -27,15 +31,11 @@ from consistency.cluster.throttle import Politeness
 from consistency.errors import ConsistencyError, UsageError
 from consistency.model.cqltext import visible
 from consistency.model.reading import Depth, Locality, Route
-from consistency.observer import Several
 from consistency.page.collect import Collector
-from consistency.plan import leaf_rows_at
 from consistency.results.findings import require_replaceable
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
-from consistency.scan import ScanOptions
-from consistency.tasks import CheckOptions
 from consistency.terminal.advice import Typed
 from consistency.terminal.console import CalmConsole, indented, make_console, safe
 from consistency.terminal.plugin import could_not_run, judge_for_plugin

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from consistency.checking.settle_window import DEFAULT_WINDOW_S
 from consistency.cli.options import CommandT, with_options
 from consistency.cli.values import SECONDS
-from consistency.settling import DEFAULT_WINDOW_S
 
 _OPTIONS = (
     click.option(

@@ -14,13 +14,13 @@ from typing import IO, Any, TypeVar
 import click
 
 from consistency import __version__
+from consistency.checking.observer import Observer, Silent
 from consistency.cli.group import exit_code_of
 from consistency.cli.outputs import STDOUT, require_writable, write_public
 from consistency.cluster.settings import ENV_PREFIX
 from consistency.errors import ConsistencyError, SettingsError, UsageError
 from consistency.eventlog import LEVELS, EventLog, LogFormat, LogSink
 from consistency.metrics import CleanPass, RunOutcome, parse_labels, render
-from consistency.observer import Observer, Silent
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
 

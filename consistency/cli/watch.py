@@ -18,6 +18,9 @@ import click
 
 from consistency import __version__
 from consistency.board import Board
+from consistency.checking.plan import leaf_rows_at
+from consistency.checking.scan import ScanOptions
+from consistency.checking.tasks import CheckOptions
 from consistency.cli import REPAIRER
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.interrupt import Interrupt
@@ -35,11 +38,8 @@ from consistency.hooks import CommandHook, Hook, WebHook
 from consistency.keeping import Keeper
 from consistency.metrics import parse_labels
 from consistency.model.reading import Depth
-from consistency.plan import leaf_rows_at
 from consistency.results.verdict import ExitCode
-from consistency.scan import ScanOptions
 from consistency.serving import DEFAULT_LISTEN, Server
-from consistency.tasks import CheckOptions
 from consistency.watching import DEFAULT_PERIOD_S, DEFAULT_RUN_TIME_S, Watch, WatchOptions
 
 _SHARE = 0.25

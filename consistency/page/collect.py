@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from consistency.observer import Silent
+from consistency.checking.observer import Silent
 from consistency.results.findings import Finding, Kind, to_blame
 
 MOST_ROWS = 10_000

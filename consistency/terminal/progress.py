@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from consistency.observer import Observer, Silent
+from consistency.checking.observer import Observer, Silent
 from consistency.terminal.console import safe
 from consistency.terminal.figures import counted, short, span
 from consistency.terminal.tally import Lane, Tally

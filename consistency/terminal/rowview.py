@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from consistency.checking.settle_window import DEFAULT_WINDOW_S
 from consistency.model.cqltext import to_json, to_text
 from consistency.model.reading import Cell, CellColumn, Times, each_time
 from consistency.model.ring import Node
 from consistency.results.findings import Kind
 from consistency.rows.explain import Chosen, Explanation, decided_by
 from consistency.rows.reconcile import EMPTY
-from consistency.settling import DEFAULT_WINDOW_S
 from consistency.terminal.console import command, heading, indented, safe
 from consistency.terminal.figures import counted, moment, span
 from consistency.terminal.problems import key_text

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from consistency.leaves import LeafResult
+from consistency.checking.leaves import LeafResult
+from consistency.checking.plan import Leaf, TablePlan
 from consistency.model.ring import Node
 from consistency.model.schema import Table
-from consistency.plan import Leaf, TablePlan
 from consistency.results.findings import Finding
 from consistency.results.report import TableReport
 

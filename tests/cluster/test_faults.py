@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
+from consistency.checking.leaves import LeafResult
+from consistency.checking.scan import ScanOptions
 from consistency.cluster.pinned import ReadLimits
-from consistency.leaves import LeafResult
 from consistency.model.reading import Locality
 from consistency.results.findings import Finding, read_findings
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode, Verdict
-from consistency.scan import ScanOptions
 from tests.support.cluster import RunningCluster, eventually, summary
 from tests.support.damage import as_expected, expected
 from tests.support.figures import LONG, SOAK, Figures

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from consistency.checking.narrow_partitions import Partitions, digest_by_partition
+from consistency.checking.plan import Leaf
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.session import open_cluster
 from consistency.model.reading import Depth, RawRow, Reading, Route
 from consistency.model.tokens import TokenRange
-from consistency.oddpartitions import Partitions, digest_by_partition
-from consistency.plan import Leaf
 from consistency.rows.merge_join import RowName, named_key
 from consistency.rows.read import read_state, read_states
 from tests.support.cluster import RunningCluster

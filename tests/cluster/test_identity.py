@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from consistency.checking.scan import ScanOptions
 from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings
 from consistency.errors import ConsistencyError, TopologyError
@@ -21,7 +22,6 @@ from consistency.model.reading import Locality
 from consistency.results.findings import read_findings
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode, Verdict
-from consistency.scan import ScanOptions
 from repair import Rule, apply, plan
 from repair.planner import PlanOptions
 from repair.policy import Policy

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from consistency.checking.scan import ScanOptions
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.throttle import Politeness
 from consistency.model.reading import Locality
 from consistency.results.findings import read_findings
 from consistency.results.verdict import Verdict
-from consistency.scan import ScanOptions
 from tests.support.cluster import RunningCluster, sandbox_cluster, summary
 from tests.support.damage import as_expected, expected
 from tests.support.figures import SOAK, Figures

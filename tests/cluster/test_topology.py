@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from cassandra import ConsistencyLevel
 
+from consistency.checking.scan import ScanOptions
 from consistency.errors import ConsistencyError
 from consistency.results.findings import read_findings
 from consistency.results.verdict import ExitCode, Verdict
-from consistency.scan import ScanOptions
 from repair import apply, plan
 from repair.decide import Rule
 from repair.journal import Result

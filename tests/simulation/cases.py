@@ -7,18 +7,18 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from consistency.checking import run_check
+from consistency.checking.observer import Silent
+from consistency.checking.plan import TablePlan
+from consistency.checking.run import run_check
+from consistency.checking.scan import ScanOptions
+from consistency.checking.tasks import CheckOptions
 from consistency.ledger.port import RangeRead, RunFacts
 from consistency.model.reading import Capabilities, Depth, Locality, Reading, Route
 from consistency.model.ring import Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
-from consistency.observer import Silent
-from consistency.plan import TablePlan
 from consistency.results.findings import Finding
 from consistency.results.report import Report
-from consistency.scan import ScanOptions
-from consistency.tasks import CheckOptions
 from tests.simulation.clocks import draw_clients, draw_clocks
 from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_ring, load
 from tests.simulation.memory import Fault, Pace, SimCluster, Trouble

@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from consistency.checking.plan import Leaf, TablePlan
+from consistency.checking.tasks import CheckOptions
 from consistency.ledger.port import RangeRead
 from consistency.model.reading import Capabilities, Depth, Reading
 from consistency.model.ring import Node
 from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange
-from consistency.plan import Leaf, TablePlan
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode, Verdict
-from consistency.tasks import CheckOptions
 from tests.simulation.clocks import Clocks
 from tests.simulation.histories import Damage, RowKey, Traffic, TrafficPlan
 from tests.simulation.memory import Fault, Pace, SimCluster

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from consistency.checking import run_check
+from consistency.checking.run import run_check
+from consistency.checking.tasks import CheckOptions
 from consistency.ledger.port import Recorder
 from consistency.model.reading import Capabilities
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
@@ -16,7 +17,6 @@ from consistency.model.schema import Table
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE
 from consistency.results.findings import Finding
 from consistency.results.report import Report
-from consistency.tasks import CheckOptions
 from tests.simulation.cases import Watching
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Fault, Pace, SimCluster, Trouble

@@ -21,15 +21,15 @@ from cassandra.connection import DefaultEndPoint
 from cassandra.policies import RoundRobinPolicy
 from cassandra.query import SimpleStatement, dict_factory
 
-from consistency.checking import run_check
+from consistency.checking.observer import Observer
+from consistency.checking.run import run_check
+from consistency.checking.tasks import CheckOptions
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings
 from consistency.model.reading import Depth, Locality, Route
-from consistency.observer import Observer
 from consistency.results.findings import Finding, read_findings
 from consistency.results.report import Report
-from consistency.tasks import CheckOptions
 from sandbox import Sandbox, SandboxOptions
 from tests.support.figures import LONG
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from consistency.leaves import LeafResult
-from consistency.observer import Silent
+from consistency.checking.leaves import LeafResult
+from consistency.checking.observer import Silent
 from consistency.results.findings import Finding
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from consistency.atfault import MOST_AT_FAULT
+from consistency.checking.at_fault import MOST_AT_FAULT
 from consistency.errors import ReplicaError, ReplicaUnavailable, TooMuchToScan
 from consistency.model.tokens import TokenRange, around_tokens
 from consistency.results.report import Report

@@ -524,7 +524,7 @@ def test_importing_the_package_does_not_load_the_driver() -> None:
 
 def test_submodules_stay_importable_beside_the_functions_of_their_name() -> None:
     """In a fresh interpreter, in the order that would shadow the function."""
-    code = "from consistency.checking import run_check; from consistency import check; assert callable(check)"
+    code = "from consistency.checking.run import run_check; from consistency import check; assert callable(check)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

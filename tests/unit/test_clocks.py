@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from consistency import claiming
 from consistency.auditing.rules import KINDS, judge_replication
-from consistency.claiming import claim
+from consistency.checking import claiming
+from consistency.checking.claiming import claim
+from consistency.checking.settle import Settled, Unsettled
+from consistency.checking.settle_window import DEFAULT_WINDOW_S, settle_window, settled_how
 from consistency.cluster.clock import SystemClock
 from consistency.cluster.server_clocks import longest_write_s, read_clocks, reading_of, seconds
 from consistency.errors import ReplicaRefused
@@ -22,8 +24,6 @@ from consistency.results.report import Severity
 from consistency.results.verdict import Verdict
 from consistency.rows.classify import judge_row
 from consistency.rows.merge_join import RowName
-from consistency.settle import Settled, Unsettled
-from consistency.settling import DEFAULT_WINDOW_S, settle_window, settled_how
 from repair.decide import Rule, decide
 from repair.evidence import Evidence
 from repair.policy import Policy

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import consistency
+from consistency.checking.observer import Observer, Several, Silent
 from consistency.errors import ConnectError, InternalError, ReplicaTimeout
 from consistency.eventlog import EventLog, LogFormat, LogSink
 from consistency.events import COMMON_FIELDS, EVENTS
@@ -24,7 +25,6 @@ from consistency.metrics import RunOutcome, render
 from consistency.model.cqltext import to_json, to_text
 from consistency.model.cqltype import NATIVE, parse_type
 from consistency.model.tokens import TokenRange
-from consistency.observer import Observer, Several, Silent
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.report import Unread, Violation
 from consistency.terminal.plugin import could_not_run, judge_for_plugin

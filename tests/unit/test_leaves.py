@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consistency.checking.leaves import LeafResult, Ledger, digest_leaf, digest_leaves
+from consistency.checking.plan import Leaf, TablePlan
 from consistency.errors import (
     ReplicaError,
     ReplicaForbidden,
@@ -17,12 +19,10 @@ from consistency.errors import (
     ReplicaTimeout,
     TooMuchToScan,
 )
-from consistency.leaves import LeafResult, Ledger, digest_leaf, digest_leaves
 from consistency.model.reading import Capabilities, Depth, Reading, Route
 from consistency.model.ring import Node
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.model.tree import Digest
-from consistency.plan import Leaf, TablePlan
 from tests.simulation.scenario import ROWS, make_nodes
 from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from consistency.checking.scan import ScanOptions
 from consistency.errors import LedgerError, UsageError
 from consistency.ledger import LedgerFile, TableAge, open_ledger
 from consistency.ledger.lock import one_run
@@ -27,7 +28,6 @@ from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.report import RepairSummary, Report, TableReport
 from consistency.results.verdict import Coverage, ExitCode, Verdict
-from consistency.scan import ScanOptions
 from repair.decide import Action, Rule
 from repair.evidence import RowRef
 from repair.journal import Journal, Outcome, Result

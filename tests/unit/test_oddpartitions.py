@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from consistency import oddpartitions
+from consistency.checking import narrow_partitions
+from consistency.checking.leaves import digest_leaf
+from consistency.checking.narrow_partitions import Partitions, digest_by_partition
+from consistency.checking.plan import Leaf
+from consistency.checking.scan import ScanOptions
 from consistency.errors import ReplicaRefused, ReplicaUnavailable
-from consistency.leaves import digest_leaf
 from consistency.model.reading import RawRow, Route
 from consistency.model.tokens import TokenRange
-from consistency.oddpartitions import Partitions, digest_by_partition
-from consistency.plan import Leaf
 from consistency.results.findings import Finding, Kind
-from consistency.scan import ScanOptions
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row
 from tests.simulation.values import int_bytes
 from tests.simulation.vclock import EPOCH_S
@@ -54,7 +54,7 @@ def test_the_same_rows_are_found_at_once(seed: int, monkeypatch: pytest.MonkeyPa
         return result
 
     monkeypatch.setattr(Partitions, "worth_it_at_once", lambda partitions, _: partitions.leaves % 3 > 0)
-    monkeypatch.setattr("consistency.scan.digest_by_partition", listen)
+    monkeypatch.setattr("consistency.checking.scan.digest_by_partition", listen)
     assert checked(large_table(seed)) == plain
     assert used
 
@@ -122,7 +122,7 @@ def test_a_leaf_that_cannot_be_digested_by_partition_is_digested_whole(
         yield []
 
     monkeypatch.setattr(Partitions, "worth_it_at_once", lambda *_: True)
-    monkeypatch.setattr(oddpartitions, "_told_by", no)
+    monkeypatch.setattr(narrow_partitions, "_told_by", no)
     assert checked(scenario) == plain
 
 

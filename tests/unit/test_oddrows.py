@@ -9,19 +9,19 @@ from dataclasses import replace
 
 import pytest
 
-from consistency import descend
+from consistency.checking import descend
+from consistency.checking.descend import Descent, differences
+from consistency.checking.leaves import digest_leaf
+from consistency.checking.narrow_partitions import Partitions
+from consistency.checking.narrow_rows import can_hash_rows, odd_rows
+from consistency.checking.plan import Leaf
+from consistency.checking.scan import ScanOptions
 from consistency.cluster.port import Key
-from consistency.descend import Descent, differences
 from consistency.errors import ReplicaError, ReplicaRefused
-from consistency.leaves import digest_leaf
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading, Route
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
-from consistency.oddpartitions import Partitions
-from consistency.oddrows import can_hash_rows, odd_rows
-from consistency.plan import Leaf
 from consistency.rows.merge_join import Difference, JoinTally, join_rows
-from consistency.scan import ScanOptions
 from tests.simulation.memory import Pace, Trouble
 from tests.simulation.scenario import LONG_AGO_US, ROWS, Scenario, row
 from tests.simulation.storage import Delete

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consistency.checking.plan import MAX_LEAVES, cut, estimate_rows
 from consistency.model.ring import MURMUR3, Arc, Node, Replication, Ring
 from consistency.model.schema import Table
 from consistency.model.tokens import RING_SIZE, TokenRange, assert_tiles
-from consistency.plan import MAX_LEAVES, cut, estimate_rows
 from tests.simulation.scenario import ROWS, make_nodes
 from tests.simulation.vclock import VirtualLoop, run_virtual
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from consistency import settle
-from consistency.changes import RING_CHANGED
+from consistency.checking import settle
+from consistency.checking.changes import RING_CHANGED
+from consistency.checking.scan import ScanOptions
 from consistency.errors import ReplicaUnavailable, TopologyError
 from consistency.model.cqltype import CqlType
 from consistency.model.ownership import DISPUTED
@@ -22,7 +23,6 @@ from consistency.results.findings import Kind, State, read_findings
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode, Verdict
 from consistency.rows.merge_join import join_rows
-from consistency.scan import ScanOptions
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import LONG_AGO_US, ROWS, Scenario, row

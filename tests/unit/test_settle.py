@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from consistency import settle
+from consistency.checking import settle
+from consistency.checking.settle import MAX_ROUNDS, Outcome, Settled, Settler, Unsettled
 from consistency.model.reading import Capabilities, Depth, Reading
 from consistency.model.servertime import ServerTime
 from consistency.rows.merge_join import Difference, RowName
 from consistency.rows.read import read_state
-from consistency.settle import MAX_ROUNDS, Outcome, Settled, Settler, Unsettled
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row

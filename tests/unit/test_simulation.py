@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistency import checking, leaves, scan
+from consistency.checking import leaves, run, scan
 from consistency.ledger.port import RangeRead
 from consistency.model.reading import Capabilities, Depth, Reading, Route
 from consistency.model.tokens import TokenRange
@@ -98,11 +98,11 @@ def test_a_ledger_that_calls_everything_clean_is_caught(monkeypatch: pytest.Monk
 def test_a_scanner_that_does_not_wait_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were a difference claimed at once, writes in flight would be false alarms."""
 
-    class Hasty(checking.Settler):
+    class Hasty(run.Settler):
         def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments[:3], 0.0)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checking, "Settler", Hasty)
+    monkeypatch.setattr(run, "Settler", Hasty)
     assert "but for writes in flight" in broken_among(range(60))
 
 
@@ -117,13 +117,13 @@ def test_a_scanner_that_forgets_what_it_did_not_read_is_caught(monkeypatch: pyte
 
 def test_a_row_reported_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were a damaged row reported twice, the simulation would say so."""
-    once = checking._Run._report_finding
+    once = run._Run._report_finding
 
     async def twice(run: object, found: object) -> None:
         await once(run, found)  # type: ignore[arg-type]
         await once(run, found)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checking._Run, "_report_finding", twice)
+    monkeypatch.setattr(run._Run, "_report_finding", twice)
     assert "more than one finding" in broken_among(range(10))
 
 

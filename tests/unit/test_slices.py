@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from consistency.checking.oldest_first import oldest_first
+from consistency.checking.scan import Scan, ScanOptions
+from consistency.checking.tasks import CheckOptions
 from consistency.errors import UsageError
 from consistency.ledger import LedgerFile, open_ledger
 from consistency.model.tokens import TokenRange
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode, Verdict
-from consistency.scan import Scan, ScanOptions
-from consistency.slices import oldest_first
-from consistency.tasks import CheckOptions
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import ROWS, Scenario, row
 from tests.simulation.values import int_bytes

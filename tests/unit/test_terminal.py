@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 from rich.cells import cell_len
 
+from consistency.checking.leaves import LeafResult
+from consistency.checking.plan import Leaf, TablePlan
 from consistency.cluster.locality import TracesLeft
 from consistency.errors import ReplicaTimeout
-from consistency.leaves import LeafResult
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.model.tree import Digest
 from consistency.page.collect import Collector
 from consistency.page.render import render_page
-from consistency.plan import Leaf, TablePlan
 from consistency.results.cause import Cause, CauseKind
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.report import Report, Severity, TableReport, Unread, Violation

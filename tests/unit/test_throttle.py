@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from consistency.checking.plan import LEAF_ROWS, leaf_rows_at
 from consistency.cluster.throttle import Politeness, Requests, Throttle
 from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaTimeout, ReplicaUnavailable
 from consistency.model.ring import Node
-from consistency.plan import LEAF_ROWS, leaf_rows_at
 from tests.simulation.scenario import make_nodes
 from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual
 

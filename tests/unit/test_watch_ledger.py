@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from consistency.board import Board
+from consistency.checking.scan import ScanOptions
+from consistency.checking.tasks import CheckOptions
 from consistency.errors import ConsistencyError, UsageError
 from consistency.eventlog import EventLog, LogSink
 from consistency.keeping import Keeper
@@ -25,8 +27,6 @@ from consistency.pacing import Pacing
 from consistency.results.findings import read_findings
 from consistency.results.report import RepairSummary, Report
 from consistency.results.verdict import Verdict
-from consistency.scan import ScanOptions
-from consistency.tasks import CheckOptions
 from consistency.watching import Repairer, Watch, WatchOptions
 from repair.config import NightlyPolicy
 from repair.visits import VisitRepairer

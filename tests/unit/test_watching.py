@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from consistency.board import Board
+from consistency.checking.tasks import CheckOptions
 from consistency.errors import ConnectError, ReplicaTimeout, UsageError
 from consistency.eventlog import EventLog, LogSink
 from consistency.hooks import HookFailed
@@ -28,7 +29,6 @@ from consistency.metrics import CleanPass, render
 from consistency.model.ring import Replication
 from consistency.model.schema import Keyspace
 from consistency.serving import Server
-from consistency.tasks import CheckOptions
 from consistency.watching import Watch, WatchOptions, least_recently_visited
 from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual
 from tests.unit.fake_cluster import US, FakeCluster, Version, port, table

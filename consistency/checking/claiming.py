@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from consistency.checking.settle import Outcome, Unsettled
 from consistency.results.findings import Finding
 from consistency.rows.classify import finding, judge_row
-from consistency.settle import Outcome, Unsettled
 
 
 def claim(outcome: Outcome, max_skew_s: float) -> Finding | Unsettled | None:

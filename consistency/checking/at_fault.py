@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from consistency.checking.leaves import LeafResult
+from consistency.checking.plan import Leaf
 from consistency.errors import ReplicaError, TooMuchToScan
-from consistency.leaves import LeafResult
 from consistency.model.tokens import TokenRange
-from consistency.plan import Leaf
 
 MOST_AT_FAULT = 32
 """Partitions of one table that are looked for; where there are more, the ranges that hold them stay unread."""

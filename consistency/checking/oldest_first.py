@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from consistency.checking.plan import Leaf, TablePlan
+from consistency.checking.scan import Scan
 from consistency.cluster.port import Clock
 from consistency.ledger.port import Recorder
-from consistency.plan import Leaf, TablePlan
-from consistency.scan import Scan
 
 _TOGETHER_US = 60_000_000
 """Ranges that were read within the same minute count as read together, so that a table's stay together."""

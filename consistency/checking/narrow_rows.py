@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
+from consistency.checking.leaves import OddPartitions
+from consistency.checking.narrow_partitions import Partitions, gather_rows, not_in_all, odd_partitions, provable
+from consistency.checking.plan import Leaf
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import ReplicaError, ReplicaRefused
-from consistency.leaves import OddPartitions
 from consistency.model.cqlorder import UnorderableTypeError, key_function
 from consistency.model.reading import RawRow, Reading, Route
-from consistency.oddpartitions import Partitions, gather_rows, not_in_all, odd_partitions, provable
-from consistency.plan import Leaf
 from consistency.rows.merge_join import Difference, JoinTally, RowName, named_key
 from consistency.rows.read import read_states
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from consistency.checking.leaves import LeafResult
 from consistency.cluster.port import ReplicaReader
-from consistency.leaves import LeafResult
 from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.servertime import ServerTime
 from consistency.rows.merge_join import RowName, named_key

@@ -8,24 +8,24 @@ from collections.abc import Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
-from consistency.atfault import AtFault, lasting, too_large
+from consistency.checking.at_fault import AtFault, lasting, too_large
+from consistency.checking.descend import Descent, differences
+from consistency.checking.future import written_after
+from consistency.checking.leaves import LeafResult, Ledger, digest_leaf, digest_leaves
+from consistency.checking.narrow_partitions import Partitions, digest_by_partition, provable
+from consistency.checking.narrow_rows import can_hash_rows
+from consistency.checking.observer import Observer
+from consistency.checking.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
+from consistency.checking.settle import Settler
 from consistency.cluster.port import Clock, ReplicaReader
-from consistency.descend import Descent, differences
 from consistency.errors import InternalError, ReplicaError, SchemaError
-from consistency.future import written_after
-from consistency.leaves import LeafResult, Ledger, digest_leaf, digest_leaves
 from consistency.model.reading import Reading, Route
 from consistency.model.ring import Arc, Node
 from consistency.model.tokens import TokenRange, around_tokens
 from consistency.model.tree import differing_leaves
-from consistency.observer import Observer
-from consistency.oddpartitions import Partitions, digest_by_partition, provable
-from consistency.oddrows import can_hash_rows
-from consistency.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
 from consistency.results.report import TableReport, Unread
 from consistency.results.verdict import Coverage
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
-from consistency.settle import Settler
 
 SECOND_TRY_AFTER_S = 10.5
 """How long replicas that failed are left alone at the end: a node known to be down is not asked for 10 s."""

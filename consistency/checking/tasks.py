@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from consistency.checking.plan import Aside
+from consistency.checking.scan import ScanOptions, TableTask
 from consistency.cluster.port import ClusterReader
 from consistency.cluster.table_reading import choose
 from consistency.errors import UsageError
@@ -13,8 +15,6 @@ from consistency.model.ownership import DISPUTED, cut_arcs, disputed_ranges
 from consistency.model.reading import Depth, Route
 from consistency.model.ring import Arc, Ring, around
 from consistency.model.schema import Keyspace, Table
-from consistency.plan import Aside
-from consistency.scan import ScanOptions, TableTask
 
 _ALONE = "one replica here: there is nothing to compare it with"
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from consistency.checking.plan import Aside, Leaf, TablePlan
 from consistency.cluster.port import Clock, Key, ReplicaReader
 from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
 from consistency.ledger.port import RangeRead
@@ -16,7 +17,6 @@ from consistency.model.reading import Reading, Route
 from consistency.model.ring import Node
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles, merged
 from consistency.model.tree import Digest, MerkleTree, agreeing_groups, leaf_hash
-from consistency.plan import Aside, Leaf, TablePlan
 from consistency.results.report import PUT_OFF, Unread
 from consistency.results.verdict import Coverage
 

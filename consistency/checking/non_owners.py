@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from consistency.checking.scan import Scan
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import InternalError, ReplicaError
 from consistency.model.cqltext import to_json
@@ -11,7 +12,6 @@ from consistency.model.reading import Depth, Locality, RawRow, Reading
 from consistency.model.ring import Arc, Node
 from consistency.results.findings import Finding, Kind, ReplicaView, State, WriteTime
 from consistency.rows.merge_join import named_key
-from consistency.scan import Scan
 
 
 class NonOwnerScan:

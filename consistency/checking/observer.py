@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from consistency.leaves import LeafResult
+from consistency.checking.leaves import LeafResult
+from consistency.checking.plan import TablePlan
 from consistency.model.schema import Table
-from consistency.plan import TablePlan
 from consistency.results.findings import Finding
 from consistency.results.report import TableReport
 

@@ -14,25 +14,25 @@ from consistency import __version__
 from consistency.auditing.holdings import judge_holdings
 from consistency.auditing.nodes import judge_agreement
 from consistency.auditing.rules import gravest_first, judge_replication
-from consistency.changes import RING_CHANGED, Changes
-from consistency.claiming import claim
+from consistency.checking.changes import RING_CHANGED, Changes
+from consistency.checking.claiming import claim
+from consistency.checking.non_owners import NonOwnerScan
+from consistency.checking.observer import Observer, Silent
+from consistency.checking.oldest_first import scan_slice
+from consistency.checking.scan import Scan, TableTask
+from consistency.checking.settle import Outcome, Settled, Settler
+from consistency.checking.settle_window import settled_how
+from consistency.checking.tasks import CheckOptions, Tasks
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
 from consistency.ledger.port import Recorder, RunFacts, known_as
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.scope import Scope, choose_tables
-from consistency.nonowners import NonOwnerScan
-from consistency.observer import Observer, Silent
 from consistency.results.diagnosis import CauseCounter
 from consistency.results.findings import Finding, FindingsWriter, Header, Kind, to_blame
 from consistency.results.report import Report, Severity, TableReport, Violation, not_scanned
 from consistency.results.unstreamed import Owned
-from consistency.scan import Scan, TableTask
-from consistency.settle import Outcome, Settled, Settler
-from consistency.settling import settled_how
-from consistency.slices import scan_slice
-from consistency.tasks import CheckOptions, Tasks
 
 _TOP_FINDINGS = 20
 _LAST_LOOK_S = 10.0

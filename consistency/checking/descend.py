@@ -7,14 +7,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
+from consistency.checking.leaves import LeafResult, digest_leaf
+from consistency.checking.narrow_partitions import HASHED_ROWS, Partitions
+from consistency.checking.narrow_rows import can_hash_rows, odd_rows
+from consistency.checking.plan import Leaf
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import ReplicaError, TooMuchToScan
-from consistency.leaves import LeafResult, digest_leaf
 from consistency.model.reading import Reading, Route
 from consistency.model.ring import Node
-from consistency.oddpartitions import HASHED_ROWS, Partitions
-from consistency.oddrows import can_hash_rows, odd_rows
-from consistency.plan import Leaf
 from consistency.rows.merge_join import Difference, JoinTally, RowName, join_rows
 
 READ_ROWS = 50_000

@@ -11,14 +11,14 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from consistency.checking.leaves import LeafResult, OddPartitions
+from consistency.checking.plan import Leaf
 from consistency.cluster.port import Key, ReplicaReader
 from consistency.cluster.server_digest import ServerDigest
 from consistency.errors import ReplicaRefused
-from consistency.leaves import LeafResult, OddPartitions
 from consistency.model.reading import Locality, RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
-from consistency.plan import Leaf
 from consistency.rows.merge_join import named_key
 
 HASHED_ROWS = 10_000

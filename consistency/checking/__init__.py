@@ -1,0 +1,1 @@
+"""The pipeline of one check, from the plan of its leaves to its findings."""
