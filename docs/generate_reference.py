@@ -19,9 +19,9 @@ import click
 import consistency
 import repair
 from consistency.cli import main
-from consistency.events import COMMON_FIELDS, EVENTS, EVENTS_VERSION
-from consistency.metrics import HELP, LABELS, METRICS_VERSION
 from consistency.results.verdict import ExitCode
+from consistency.watching.events import COMMON_FIELDS, EVENTS, EVENTS_VERSION
+from consistency.watching.metrics import HELP, LABELS, METRICS_VERSION
 
 FOLDER = Path(__file__).parent / "reference"
 

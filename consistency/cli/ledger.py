@@ -12,12 +12,12 @@ import click
 
 from consistency.cli.outputs import require_writable
 from consistency.cluster.settings import load_ledger_path
-from consistency.keeping import clean_pass
 from consistency.ledger import RunRecorder, open_ledger
 from consistency.ledger.lock import one_run
 from consistency.ledger.store import require_ours
-from consistency.metrics import CleanPass
 from consistency.model.ring import Ring
+from consistency.watching.metrics import CleanPass
+from consistency.watching.visit_ledger import clean_pass
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 

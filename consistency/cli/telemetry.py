@@ -19,10 +19,10 @@ from consistency.cli.group import exit_code_of
 from consistency.cli.outputs import STDOUT, require_writable, write_public
 from consistency.cluster.settings import ENV_PREFIX
 from consistency.errors import ConsistencyError, SettingsError, UsageError
-from consistency.eventlog import LEVELS, EventLog, LogFormat, LogSink
-from consistency.metrics import CleanPass, RunOutcome, parse_labels, render
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
+from consistency.watching.event_log import LEVELS, EventLog, LogFormat, LogSink
+from consistency.watching.metrics import CleanPass, RunOutcome, parse_labels, render
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 

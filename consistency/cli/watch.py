@@ -17,7 +17,6 @@ from typing import Any
 import click
 
 from consistency import __version__
-from consistency.board import Board
 from consistency.checking.plan import leaf_rows_at
 from consistency.checking.scan import ScanOptions
 from consistency.checking.tasks import CheckOptions
@@ -33,14 +32,15 @@ from consistency.cli.values import SECONDS
 from consistency.cluster.settings import ENV_PREFIX
 from consistency.cluster.throttle import Politeness
 from consistency.errors import SettingsError, UsageError
-from consistency.eventlog import EventLog, LogFormat
-from consistency.hooks import CommandHook, Hook, WebHook
-from consistency.keeping import Keeper
-from consistency.metrics import parse_labels
 from consistency.model.reading import Depth
 from consistency.results.verdict import ExitCode
-from consistency.serving import DEFAULT_LISTEN, Server
-from consistency.watching import DEFAULT_PERIOD_S, DEFAULT_RUN_TIME_S, Watch, WatchOptions
+from consistency.watching.board import Board
+from consistency.watching.event_log import EventLog, LogFormat
+from consistency.watching.hooks import CommandHook, Hook, WebHook
+from consistency.watching.http import DEFAULT_LISTEN, Server
+from consistency.watching.loop import DEFAULT_PERIOD_S, DEFAULT_RUN_TIME_S, Watch, WatchOptions
+from consistency.watching.metrics import parse_labels
+from consistency.watching.visit_ledger import Keeper
 
 _SHARE = 0.25
 """Of a node's time while a table is visited, leaf by leaf: how long nodes rest follows from the period."""

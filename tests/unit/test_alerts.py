@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from consistency.metrics import HELP, LABELS
+from consistency.watching.metrics import HELP, LABELS
 from tests.house.source import ROOT, text_of
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from consistency.results.verdict import ExitCode
-from consistency.serving import DEFAULT_LISTEN
+from consistency.watching.http import DEFAULT_LISTEN
 from tests.house.commands import parse, shown
 from tests.house.source import ROOT, listed, text_of
 

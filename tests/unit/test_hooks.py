@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from consistency.errors import UsageError
-from consistency.hooks import CommandHook, HookBusy, HookFailed, WebHook, deliver, message_of, signature
+from consistency.watching.hooks import CommandHook, HookBusy, HookFailed, WebHook, deliver, message_of, signature
 from tests.unit.test_terminal import finding, report, table_report
 
 MESSAGE = message_of(report(table_report(divergent_rows=2), table_report("items"), top=(finding(),)), 1_800_000_000.0)

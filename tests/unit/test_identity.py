@@ -19,18 +19,18 @@ from click.testing import CliRunner
 
 from consistency.auditing.preflight import Answer
 from consistency.auditing.preflight_facts import PreflightOptions, known_differences, run_preflight
-from consistency.carryover import FindingsFolder
 from consistency.cli import main
 from consistency.errors import UsageError
 from consistency.ledger import migrate, open_ledger, store
 from consistency.ledger.history import Standing, read_history
-from consistency.metrics import RunOutcome, render
 from consistency.model.identity import cluster_id, sharing_most
 from consistency.model.ring import MURMUR3, Ring
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, FindingsWriter, Header, Kind, read_findings
 from consistency.results.report import Report
 from consistency.rows.explain import choose_finding, explain
+from consistency.watching.findings_folder import FindingsFolder
+from consistency.watching.metrics import RunOutcome, render
 from repair.evidence import EvidenceReader
 from repair.guard import Guard, PlanRefused
 from repair.journal import Result

@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from consistency.cli.telemetry import Telemetry
 from consistency.errors import ConnectError, UsageError
-from consistency.metrics import HELP, LABELS, CleanPass, RunOutcome, WatchFigures, parse_labels, render
 from consistency.results.report import RepairSummary, Report, Severity, Violation
 from consistency.results.verdict import Coverage, Verdict
+from consistency.watching.metrics import HELP, LABELS, CleanPass, RunOutcome, WatchFigures, parse_labels, render
 from tests.unit.conftest import Shell
 from tests.unit.test_terminal import HOSTILE, PART, report, table_report
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from consistency.browse.shelf import Shelf
-from consistency.carryover import FindingsFolder
 from consistency.cli.outputs import write_private
 from consistency.errors import UsageError
 from consistency.ledger import open_ledger
@@ -18,6 +17,7 @@ from consistency.model.ring import MURMUR3, Ring
 from consistency.private import create_private
 from consistency.results.findings import FindingsWriter, copy_findings, read_findings, read_header
 from consistency.rows.explain import choose_finding
+from consistency.watching.findings_folder import FindingsFolder
 from tests.unit.fake_cluster import nodes
 from tests.unit.test_findings import FINDING, HEADER
 from tests.unit.test_terminal import report, table_report

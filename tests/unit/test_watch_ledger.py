@@ -12,22 +12,22 @@ from typing import Any
 
 import pytest
 
-from consistency.board import Board
 from consistency.checking.scan import ScanOptions
 from consistency.checking.tasks import CheckOptions
 from consistency.errors import ConsistencyError, UsageError
-from consistency.eventlog import EventLog, LogSink
-from consistency.keeping import Keeper
 from consistency.ledger import PastRun, TableAge, open_ledger
 from consistency.ledger import recorder as recording
 from consistency.ledger.lock import one_run
 from consistency.model.ring import MURMUR3, Ring
 from consistency.model.schema import Keyspace
-from consistency.pacing import Pacing
 from consistency.results.findings import read_findings
 from consistency.results.report import RepairSummary, Report
 from consistency.results.verdict import Verdict
-from consistency.watching import Repairer, Watch, WatchOptions
+from consistency.watching.board import Board
+from consistency.watching.event_log import EventLog, LogSink
+from consistency.watching.loop import Repairer, Watch, WatchOptions
+from consistency.watching.schedule import Pacing
+from consistency.watching.visit_ledger import Keeper
 from repair.config import NightlyPolicy
 from repair.visits import VisitRepairer
 from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual

@@ -20,16 +20,16 @@ from typing import Any
 
 import pytest
 
-from consistency.board import Board
 from consistency.checking.tasks import CheckOptions
 from consistency.errors import ConnectError, ReplicaTimeout, UsageError
-from consistency.eventlog import EventLog, LogSink
-from consistency.hooks import HookFailed
-from consistency.metrics import CleanPass, render
 from consistency.model.ring import Replication
 from consistency.model.schema import Keyspace
-from consistency.serving import Server
-from consistency.watching import Watch, WatchOptions, least_recently_visited
+from consistency.watching.board import Board
+from consistency.watching.event_log import EventLog, LogSink
+from consistency.watching.hooks import HookFailed
+from consistency.watching.http import Server
+from consistency.watching.loop import Watch, WatchOptions, least_recently_visited
+from consistency.watching.metrics import CleanPass, render
 from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual
 from tests.unit.fake_cluster import US, FakeCluster, Version, port, table
 from tests.unit.test_eventlog import logged

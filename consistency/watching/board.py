@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from consistency.ledger import LatestReads
-from consistency.metrics import CleanPass, RunOutcome, WatchFigures
 from consistency.model.scope import Scope
 from consistency.results.report import Report, TableReport, Violation, not_scanned
 from consistency.results.verdict import Coverage, ExitCode
+from consistency.watching.metrics import CleanPass, RunOutcome, WatchFigures
 
 _NOT_YET = "not visited yet by this watch"
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from consistency.errors import UsageError
-from consistency.metrics import OutcomeCollector, RunOutcome
+from consistency.watching.metrics import OutcomeCollector, RunOutcome
 
 DEFAULT_LISTEN = "127.0.0.1:9477"
 

@@ -13,22 +13,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from consistency.board import Board
-from consistency.carryover import FindingsFolder
 from consistency.checking.run import run_check
 from consistency.checking.tasks import CheckOptions
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import ConsistencyError, LockedError, UsageError
-from consistency.eventlog import EventLog
-from consistency.hooks import Hook, HookFailed, deliver, message_of
-from consistency.keeping import Keeper, Kept
 from consistency.ledger import LatestReads
 from consistency.model.reading import Depth
 from consistency.model.schema import Table
 from consistency.model.scope import choose_tables
-from consistency.pacing import Choose, Pacing, least_recently_visited
 from consistency.results.report import RepairSummary, Report, TableReport
 from consistency.results.verdict import ExitCode
+from consistency.watching.board import Board
+from consistency.watching.event_log import EventLog
+from consistency.watching.findings_folder import FindingsFolder
+from consistency.watching.hooks import Hook, HookFailed, deliver, message_of
+from consistency.watching.schedule import Choose, Pacing, least_recently_visited
+from consistency.watching.visit_ledger import Keeper, Kept
 
 DEFAULT_PERIOD_S = 86_400.0
 DEFAULT_RUN_TIME_S = 300.0

@@ -10,7 +10,10 @@ from typing import IO, Any
 from consistency.checking.leaves import LeafResult
 from consistency.checking.plan import TablePlan
 from consistency.errors import ConnectError, InternalError, LockedError, SettingsError, TopologyError
-from consistency.events import (
+from consistency.model.schema import Table
+from consistency.results.findings import Finding
+from consistency.results.report import Report, TableReport
+from consistency.watching.events import (
     EVENTS,
     finding_fields,
     leaf_fields,
@@ -18,9 +21,6 @@ from consistency.events import (
     plan_fields,
     table_fields,
 )
-from consistency.model.schema import Table
-from consistency.results.findings import Finding
-from consistency.results.report import Report, TableReport
 
 
 class LogFormat(str, Enum):

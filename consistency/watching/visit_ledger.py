@@ -12,10 +12,10 @@ from pathlib import Path
 from consistency.errors import LedgerError
 from consistency.ledger import LatestReads, LedgerFile, RunRecorder, TableAge, open_ledger
 from consistency.ledger.lock import one_run
-from consistency.metrics import CleanPass
 from consistency.model.reading import Depth
 from consistency.model.ring import Ring
 from consistency.model.tokens import TokenRange
+from consistency.watching.metrics import CleanPass
 
 
 def clean_pass(age: TableAge, now_us: int) -> CleanPass:
