@@ -17,10 +17,10 @@ from consistency.cli.group import LazyGroup
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.ledger import ledger_option, take_ledger
 from consistency.cli.outputs import require_writable
+from consistency.cli.show.terminal.console import make_console
 from consistency.cli.values import PER_SECOND, SECONDS
 from consistency.errors import UsageError
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
-from consistency.terminal.console import make_console
 from repair.decide import ACTING, Action, Rule
 from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from consistency.cli.interrupt import Interrupt
+from consistency.cli.show.terminal.console import make_console
 from consistency.cluster.settings import load_config
 from consistency.errors import ConsistencyError
 from consistency.results.report import RepairSummary
-from consistency.terminal.console import make_console
 from repair.config import NightlyPolicy, nightly_policy
 from repair.remember import remember_or_warn
 from repair.visits import VisitRepairer

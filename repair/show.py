@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from consistency.terminal.advice import quoted
-from consistency.terminal.console import command, heading, indented, safe
-from consistency.terminal.figures import counted
-from consistency.terminal.problems import key_text
+from consistency.cli.show.terminal.advice import quoted
+from consistency.cli.show.terminal.console import command, heading, indented, safe
+from consistency.cli.show.terminal.figures import counted
+from consistency.cli.show.terminal.problems import key_text
 from repair.decide import Action, Rule
 from repair.journal import Entry, Record, Result
 from repair.outcomes import Tally

@@ -10,7 +10,7 @@ import click
 
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.outputs import STDOUT, require_writable, write_json
-from consistency.terminal.console import make_console
+from consistency.cli.show.terminal.console import make_console
 
 if TYPE_CHECKING:
     from consistency.api import AuditReport
@@ -49,7 +49,7 @@ def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, **given: A
       0 no rule is broken · 1 violation · 2 usage
       3 nothing, or not everything, could be judged · 4 could not run
     """  # noqa: D301 - click wants the control character
-    from consistency.terminal.audit import print_audit  # noqa: PLC0415 - loads the driver
+    from consistency.cli.show.terminal.audit import print_audit  # noqa: PLC0415 - loads the driver
 
     target = take_connection(given)
     require_writable("--json", json_path, special=True)

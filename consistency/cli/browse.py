@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from consistency.cli.group import lacks_packages
+from consistency.cli.show.terminal.advice import Typed, can_repair, plan_command
+from consistency.cli.show.terminal.console import command, indented, make_console, safe
+from consistency.cli.show.terminal.figures import counted
 from consistency.errors import ConsistencyError, UsageError
-from consistency.terminal.advice import Typed, can_repair, plan_command
-from consistency.terminal.console import command, indented, make_console, safe
-from consistency.terminal.figures import counted
 
 
 @click.command()
@@ -46,10 +46,10 @@ def browse(findings: Path, output: Path | None) -> int:
       0 · 2 the file or an option cannot be used · 4 could not run
     """  # noqa: D301 - click wants the control character
     try:
-        from consistency.browse.app import Browser  # noqa: PLC0415 - loads textual
+        from consistency.cli.show.browse.app import Browser  # noqa: PLC0415 - loads textual
     except ImportError as error:
         raise ConsistencyError(lacks_packages("browse", error)) from None
-    from consistency.browse.shelf import Shelf  # noqa: PLC0415
+    from consistency.cli.show.browse.shelf import Shelf  # noqa: PLC0415
 
     shelf = Shelf(findings)
     if not shelf.entries:

@@ -25,22 +25,22 @@ from consistency.cli.outputs import STDOUT, require_different, require_writable,
 from consistency.cli.plugin import PluginCommand, leave
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
 from consistency.cli.repairing import repair_options, take_repair_policy
+from consistency.cli.show.page.collect import Collector
+from consistency.cli.show.terminal.advice import Typed
+from consistency.cli.show.terminal.console import CalmConsole, indented, make_console, safe
+from consistency.cli.show.terminal.plugin import could_not_run, judge_for_plugin
+from consistency.cli.show.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
+from consistency.cli.show.terminal.summary import print_report
 from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import SECONDS
 from consistency.cluster.throttle import Politeness
 from consistency.errors import ConsistencyError, UsageError
 from consistency.model.cqltext import visible
 from consistency.model.reading import Depth, Locality, Route
-from consistency.page.collect import Collector
 from consistency.results.findings import require_replaceable
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
-from consistency.terminal.advice import Typed
-from consistency.terminal.console import CalmConsole, indented, make_console, safe
-from consistency.terminal.plugin import could_not_run, judge_for_plugin
-from consistency.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
-from consistency.terminal.summary import print_report
 
 
 @click.command(cls=PluginCommand)
@@ -171,7 +171,7 @@ def _show(order: Order, report: Report, page: Collector | None, console: CalmCon
     except ConsistencyError as error:
         lost.append(str(error).partition(";")[0])
     if page is not None:
-        from consistency.page.render import render_page  # noqa: PLC0415 - loads the templates' engine
+        from consistency.cli.show.page.render import render_page  # noqa: PLC0415 - loads the templates' engine
 
         text = render_page(report, page, order.typed, keys=order.show_keys is True)
         try:

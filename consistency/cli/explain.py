@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consistency.cli.connection import Target, connection_options, take_connection
-from consistency.terminal.advice import Typed, can_repair, plan_command
-from consistency.terminal.console import make_console
+from consistency.cli.show.terminal.advice import Typed, can_repair, plan_command
+from consistency.cli.show.terminal.console import make_console
 
 if TYPE_CHECKING:
     from consistency.rows.explain import Chosen, Explanation
@@ -53,8 +53,8 @@ def explain(findings: Path, row: int, show_values: bool, **given: Any) -> int:
       2 the file, the row or an option cannot be used
       3 not every replica could be read · 4 could not run
     """  # noqa: D301 - click wants the control character
+    from consistency.cli.show.terminal.rowview import print_row, stand_in, value_text  # noqa: PLC0415
     from consistency.rows.explain import choose_finding  # noqa: PLC0415 - loads what reads a cluster
-    from consistency.terminal.rowview import print_row, stand_in, value_text  # noqa: PLC0415
 
     target = take_connection(given)
     chosen = choose_finding(findings, row)

@@ -10,11 +10,11 @@ import click
 
 from consistency.cli.ledger import READ, ledger_option, take_ledger
 from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.show.terminal.console import make_console
+from consistency.cli.show.terminal.history import print_history
 from consistency.errors import UsageError
 from consistency.ledger import open_ledger
 from consistency.ledger.history import WARN_AT, read_history
-from consistency.terminal.console import make_console
-from consistency.terminal.history import print_history
 
 
 @click.command()

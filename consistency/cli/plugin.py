@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from consistency.terminal.plugin import PluginResult, could_not_run, refused
+from consistency.cli.show.terminal.plugin import PluginResult, could_not_run, refused
 
 FLAG = "--nagios"
 

@@ -11,8 +11,8 @@ import click
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.ledger import READ, ledger_option, take_ledger
 from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.show.terminal.console import make_console, safe
 from consistency.cli.values import SECONDS
-from consistency.terminal.console import make_console, safe
 
 if TYPE_CHECKING:
     from consistency.auditing.preflight import Preflight
@@ -58,7 +58,7 @@ def preflight(node: str, **given: Any) -> int:
       0 yes · 1 no · 2 usage · 3 unknown · 4 could not run
     """  # noqa: D301 - click wants the control character
     from consistency.auditing.preflight_facts import PreflightOptions  # noqa: PLC0415 - loads the driver
-    from consistency.terminal.preflight import print_preflight  # noqa: PLC0415
+    from consistency.cli.show.terminal.preflight import print_preflight  # noqa: PLC0415
 
     ledger = take_ledger(given)
     target = take_connection(given)

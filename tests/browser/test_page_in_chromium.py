@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from consistency.page.render import render_page
-from consistency.terminal.advice import Typed
+from consistency.cli.show.page.render import render_page
+from consistency.cli.show.terminal.advice import Typed
 from tests.support.pages import made_up
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[test]'")

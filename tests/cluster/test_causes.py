@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from consistency.browse.shelf import Choice, Shelf
+from consistency.cli.show.browse.shelf import Choice, Shelf
 from consistency.results.cause import CauseKind
 from consistency.results.findings import Kind
 from tests.support.cluster import RunningCluster, summary

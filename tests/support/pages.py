@@ -6,8 +6,8 @@ import random
 from dataclasses import replace
 from datetime import datetime, timezone
 
+from consistency.cli.show.page.collect import Collector
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange
-from consistency.page.collect import Collector
 from consistency.results.diagnosis import CauseCounter
 from consistency.results.findings import Finding, Kind, ReplicaView, State, WriteTime, to_blame
 from consistency.results.report import Report, Severity, TableReport, Unread, Violation

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from consistency.api import AuditReport
 from consistency.auditing.rules import KINDS, judge_holdings, judge_replication, ownership, quorum
 from consistency.auditing.subject import percent
+from consistency.cli.show.terminal.audit import print_audit
+from consistency.cli.show.terminal.console import make_console
 from consistency.errors import UsageError
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Keyspace
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE
 from consistency.results.report import Severity, Violation
 from consistency.results.verdict import ExitCode
-from consistency.terminal.audit import print_audit
-from consistency.terminal.console import make_console
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -24,10 +24,10 @@ from tests.support.pages import HOSTILE, made_up
 
 textual = pytest.importorskip("textual", reason="textual is not installed: pip install '.[browse]'")
 
-from consistency.browse.app import Browser  # noqa: E402 - after the skip
-from consistency.browse.detail import row_text  # noqa: E402
-from consistency.browse.rowlist import RowList  # noqa: E402
-from consistency.browse.shelf import SLICES, Choice, Shelf  # noqa: E402
+from consistency.cli.show.browse.app import Browser  # noqa: E402 - after the skip
+from consistency.cli.show.browse.detail import row_text  # noqa: E402
+from consistency.cli.show.browse.rowlist import RowList  # noqa: E402
+from consistency.cli.show.browse.shelf import SLICES, Choice, Shelf  # noqa: E402
 
 HEADER = Header("run", "prod", "ring", "2026-07-15T04:00:12+00:00", "consistency 0")
 Play = Callable[[Any, Browser], Awaitable[None]]

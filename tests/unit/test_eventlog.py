@@ -18,13 +18,13 @@ import pytest
 
 import consistency
 from consistency.checking.observer import Observer, Several, Silent
+from consistency.cli.show.terminal.plugin import could_not_run, judge_for_plugin
 from consistency.errors import ConnectError, InternalError, ReplicaTimeout
 from consistency.model.cqltext import to_json, to_text
 from consistency.model.cqltype import NATIVE, parse_type
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.report import Unread, Violation
-from consistency.terminal.plugin import could_not_run, judge_for_plugin
 from consistency.watching.event_log import EventLog, LogFormat, LogSink
 from consistency.watching.events import COMMON_FIELDS, EVENTS
 from consistency.watching.metrics import RunOutcome, render

@@ -13,6 +13,8 @@ import pytest
 
 from consistency.checking.run import run_check
 from consistency.checking.tasks import CheckOptions
+from consistency.cli.show.terminal.console import make_console
+from consistency.cli.show.terminal.rowview import ValueText, print_row, stand_in, value_text
 from consistency.cluster.clock import SystemClock
 from consistency.errors import ReplicaUnavailable, UsageError
 from consistency.model.reading import Cell
@@ -21,8 +23,6 @@ from consistency.model.schema import Keyspace
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.rows.explain import Chosen, Explanation, choose_finding, decided_by, explain
 from consistency.rows.reconcile import EMPTY, contest
-from consistency.terminal.console import make_console
-from consistency.terminal.rowview import ValueText, print_row, stand_in, value_text
 from tests.unit.fake_cluster import TOKEN_STEP, US, FakeCluster, Version, nodes, port, table
 
 MINUTE_US = 60_000_000

@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consistency.cli import main
+from consistency.cli.show.terminal.console import make_console
+from consistency.cli.show.terminal.history import claim, print_history
 from consistency.errors import UsageError
 from consistency.ledger import LedgerFile, open_ledger
 from consistency.ledger.history import History, Standing, read_history
@@ -25,8 +27,6 @@ from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.report import Report, TableReport
 from consistency.results.verdict import Coverage, ExitCode
-from consistency.terminal.console import make_console
-from consistency.terminal.history import claim, print_history
 from tests.unit.fake_cluster import nodes
 from tests.unit.fake_cluster import table as make
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from consistency.page.collect import MOST_OF_A_RARE_KIND, MOST_ROWS, Collector, Numbered
-from consistency.page.history import histories
-from consistency.page.payload import payload, script_safe
-from consistency.page.render import render_page
-from consistency.page.ring import MOST_TRACKS, tracks
+from consistency.cli.show.page.collect import MOST_OF_A_RARE_KIND, MOST_ROWS, Collector, Numbered
+from consistency.cli.show.page.history import histories
+from consistency.cli.show.page.payload import payload, script_safe
+from consistency.cli.show.page.render import render_page
+from consistency.cli.show.page.ring import MOST_TRACKS, tracks
+from consistency.cli.show.terminal.advice import Typed
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.report import Report
-from consistency.terminal.advice import Typed
 from tests.support.pages import CANARY, CANARY_HEX, HOSTILE, NIGHT_US, NODES, made_up
 from tests.unit.test_terminal import report, table_report
 
@@ -264,7 +264,7 @@ def test_rows_of_one_minute_are_all_drawn(monkeypatch: pytest.MonkeyPatch) -> No
     """None is left out for having come a second after the others."""
     _, found = made_up(100)
     times = iter([*range(0, 90_000, 1_000), *range(1_000_000, 11_000_000, 1_000_000)])
-    monkeypatch.setattr("consistency.page.history.newest_of", lambda _: next(times))
+    monkeypatch.setattr("consistency.cli.show.page.history.newest_of", lambda _: next(times))
     (whole,) = histories(found.rows)
     assert (sum(whole.bars), whole.outside) == (100, 0)
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import pytest
 
+from consistency.cli.show.terminal.plugin import PluginState, judge_for_plugin
 from consistency.errors import ConsistencyError, ReplicaTimeout
 from consistency.results.report import RepairSummary, Report, Severity, Violation
 from consistency.results.verdict import Coverage, Verdict
-from consistency.terminal.plugin import PluginState, judge_for_plugin
 from tests.unit.conftest import Shell
 from tests.unit.fake_cluster import US, FakeCluster, Version
 from tests.unit.test_terminal import HOSTILE, PART, report, table_report

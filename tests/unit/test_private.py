@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from consistency.browse.shelf import Shelf
 from consistency.cli.outputs import write_private
+from consistency.cli.show.browse.shelf import Shelf
 from consistency.errors import UsageError
 from consistency.ledger import open_ledger
 from consistency.model.ring import MURMUR3, Ring

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from consistency.cli.show.terminal.console import make_console
 from consistency.errors import LockedError, UsageError
 from consistency.model.reading import Cell, RowState
-from consistency.terminal.console import make_console
 from repair.decide import Action, Rule
 from repair.evidence import RowRef, state_from_json, state_json
 from repair.journal import Entry, Fate, Journal, JournalError, Outcome, Record, Result, parse_journal, read_journal

@@ -11,25 +11,25 @@ from rich.cells import cell_len
 
 from consistency.checking.leaves import LeafResult
 from consistency.checking.plan import Leaf, TablePlan
+from consistency.cli.show.page.collect import Collector
+from consistency.cli.show.page.render import render_page
+from consistency.cli.show.terminal import strip
+from consistency.cli.show.terminal.advice import Typed, next_commands
+from consistency.cli.show.terminal.console import command, is_live, make_console
+from consistency.cli.show.terminal.figures import counted, moment, short, span
+from consistency.cli.show.terminal.problems import choose_findings, key_text, percent, states_text
+from consistency.cli.show.terminal.progress import LINE_EVERY_S, LineProgress, LiveProgress, line, picture
+from consistency.cli.show.terminal.summary import print_report
+from consistency.cli.show.terminal.tables import MOST_LINES, choose_lines
+from consistency.cli.show.terminal.tally import Tally
 from consistency.cluster.locality import TracesLeft
 from consistency.errors import ReplicaTimeout
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.model.tree import Digest
-from consistency.page.collect import Collector
-from consistency.page.render import render_page
 from consistency.results.cause import Cause, CauseKind
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.report import Report, Severity, TableReport, Unread, Violation
 from consistency.results.verdict import Coverage, Verdict
-from consistency.terminal import strip
-from consistency.terminal.advice import Typed, next_commands
-from consistency.terminal.console import command, is_live, make_console
-from consistency.terminal.figures import counted, moment, short, span
-from consistency.terminal.problems import choose_findings, key_text, percent, states_text
-from consistency.terminal.progress import LINE_EVERY_S, LineProgress, LiveProgress, line, picture
-from consistency.terminal.summary import print_report
-from consistency.terminal.tables import MOST_LINES, choose_lines
-from consistency.terminal.tally import Tally
 from tests.unit.fake_cluster import nodes, table
 
 HOSTILE = "[red]\x1b[2J\u202e\r\n漢字" + "x" * 60

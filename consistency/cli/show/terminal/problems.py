@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.text import Text
 
+from consistency.cli.show.terminal.console import heading, indented, safe
+from consistency.cli.show.terminal.figures import counted, moment
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, Kind, State
 from consistency.results.report import PUT_OFF, Report, Severity, TableReport, Unread, Violation
-from consistency.terminal.console import heading, indented, safe
-from consistency.terminal.figures import counted, moment
 
 MOST_FINDINGS = 3
 MOST_REPLICAS = 6

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from consistency.cli.show.terminal import strip
 from consistency.model.cqltext import visible
 from consistency.results.report import Report
-from consistency.terminal import strip
 
 SIZE = 400
 _CENTRE = SIZE / 2

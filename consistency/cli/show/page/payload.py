@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from consistency.cli.show.page.collect import Numbered
+from consistency.cli.show.terminal.problems import key_text
 from consistency.model.cqltext import visible
-from consistency.page.collect import Numbered
 from consistency.results.diagnosis import newest_of
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.standing import newest_time, standings
-from consistency.terminal.problems import key_text
 
 _EXACT = 2**53
 """Beyond it a number is no longer exact in a browser, and goes as text."""

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from consistency.checking.observer import Observer, Silent
-from consistency.terminal.console import safe
-from consistency.terminal.figures import counted, short, span
-from consistency.terminal.tally import Lane, Tally
+from consistency.cli.show.terminal.console import safe
+from consistency.cli.show.terminal.figures import counted, short, span
+from consistency.cli.show.terminal.tally import Lane, Tally
 
 LINE_EVERY_S = 10.0
 _MOST_LANES = 12

@@ -7,15 +7,15 @@ from collections import Counter
 from rich.console import Console
 from rich.text import Text
 
+from consistency.cli.show.terminal import strip
+from consistency.cli.show.terminal.advice import Typed, next_commands
+from consistency.cli.show.terminal.console import VERDICT_STYLES, command, heading, indented, safe
+from consistency.cli.show.terminal.figures import counted, span
+from consistency.cli.show.terminal.problems import print_findings, print_unread, print_violations
+from consistency.cli.show.terminal.tables import print_tables
 from consistency.results.findings import Kind
 from consistency.results.report import RepairSummary, Report, Severity
 from consistency.results.verdict import Verdict
-from consistency.terminal import strip
-from consistency.terminal.advice import Typed, next_commands
-from consistency.terminal.console import VERDICT_STYLES, command, heading, indented, safe
-from consistency.terminal.figures import counted, span
-from consistency.terminal.problems import print_findings, print_unread, print_violations
-from consistency.terminal.tables import print_tables
 
 _ALIKE = {Kind.FUTURE_WRITE_TIME.value, Kind.NON_OWNER.value}
 """Kinds that are wrong where all replicas may agree."""

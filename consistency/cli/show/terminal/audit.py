@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.text import Text
 
 from consistency.api import AuditReport
+from consistency.cli.show.terminal.console import indented, safe
+from consistency.cli.show.terminal.figures import counted
+from consistency.cli.show.terminal.problems import print_violations
 from consistency.results.verdict import ExitCode
-from consistency.terminal.console import indented, safe
-from consistency.terminal.figures import counted
-from consistency.terminal.problems import print_violations
 
 
 def print_audit(console: Console, report: AuditReport) -> None:

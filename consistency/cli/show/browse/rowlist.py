@@ -15,7 +15,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from consistency.browse.shelf import Entry
+from consistency.cli.show.browse.shelf import Entry
 
 MARK = "*"
 _NUMBER, _KIND, _TABLE = 7, 14, 14

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from consistency.cli.show.terminal.problems import key_text
 from consistency.errors import UsageError
 from consistency.model.cqltext import visible
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, Kind, copy_findings, read_header, to_blame
-from consistency.terminal.problems import key_text
 
 SLICES = TokenRange.full_ring().split(16)
 """The ring in parts that a person can look through one after another."""

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consistency.page.collect import Numbered
+from consistency.cli.show.page.collect import Numbered
+from consistency.cli.show.terminal.figures import moment
 from consistency.results.diagnosis import newest_of
-from consistency.terminal.figures import moment
 
 BARS = 60
 FEWEST_ROWS = 20

@@ -6,11 +6,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from consistency.cli.show.terminal.figures import moment
+from consistency.cli.show.terminal.problems import key_text
 from consistency.model.cqltext import visible
 from consistency.results.findings import Finding, State, WriteTime
 from consistency.results.standing import Standing, newest_time, standings
-from consistency.terminal.figures import moment
-from consistency.terminal.problems import key_text
 
 _STATE = {
     State.CURRENT: ("up to date", "green"),

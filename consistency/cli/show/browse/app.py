@@ -13,12 +13,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, ScrollableContainer
 from textual.widgets import Footer, Input, Static, Tree
 
-from consistency.browse.detail import row_text
-from consistency.browse.rowlist import RowList
-from consistency.browse.shelf import SLICES, Choice, Shelf
+from consistency.cli.show.browse.detail import row_text
+from consistency.cli.show.browse.rowlist import RowList
+from consistency.cli.show.browse.shelf import SLICES, Choice, Shelf
+from consistency.cli.show.terminal.figures import counted
 from consistency.errors import UsageError
 from consistency.model.cqltext import visible
-from consistency.terminal.figures import counted
 
 
 class Browser(App[int]):

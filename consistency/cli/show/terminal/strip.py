@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
+from consistency.cli.show.terminal.console import MARK_STYLES
 from consistency.results.report import TableReport
-from consistency.terminal.console import MARK_STYLES
 
 _WEIGHT = {" ": 0, "=": 1, "?": 2, "x": 3}
 _BLOCKS = {" ": " ", "=": "━", "?": "░", "x": "█"}

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from consistency.cli.show.terminal.console import MARK_STYLES, MARKS, heading, indented, safe
+from consistency.cli.show.terminal.figures import counted, short, span
 from consistency.results.report import TableReport
 from consistency.results.verdict import Verdict
-from consistency.terminal.console import MARK_STYLES, MARKS, heading, indented, safe
-from consistency.terminal.figures import counted, short, span
 
 MOST_LINES = 10
 _EXACT = 9_999_999

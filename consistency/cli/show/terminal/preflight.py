@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from consistency.auditing.preflight import Answer, Preflight
-from consistency.terminal.console import indented, safe
+from consistency.cli.show.terminal.console import indented, safe
 
 _WORDS = {Answer.YES: ("YES", "bold green"), Answer.NO: ("NO", "bold red"), Answer.UNKNOWN: ("UNKNOWN", "bold yellow")}
 _MARKS = {Answer.YES: ("-", "dim"), Answer.NO: ("x", "red"), Answer.UNKNOWN: ("?", "yellow")}

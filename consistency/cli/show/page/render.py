@@ -15,17 +15,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from consistency import __version__
+from consistency.cli.show.page.collect import Collector
+from consistency.cli.show.page.history import histories
+from consistency.cli.show.page.payload import payload, script_safe
+from consistency.cli.show.page.ring import SIZE, WORDS, tracks
+from consistency.cli.show.terminal.advice import Typed, next_commands
+from consistency.cli.show.terminal.figures import counted, moment, span
+from consistency.cli.show.terminal.problems import percent
+from consistency.cli.show.terminal.summary import basis, claim
 from consistency.model.cqltext import visible
-from consistency.page.collect import Collector
-from consistency.page.history import histories
-from consistency.page.payload import payload, script_safe
-from consistency.page.ring import SIZE, WORDS, tracks
 from consistency.results.report import Report, Severity, TableReport, Unread
 from consistency.results.verdict import Verdict
-from consistency.terminal.advice import Typed, next_commands
-from consistency.terminal.figures import counted, moment, span
-from consistency.terminal.problems import percent
-from consistency.terminal.summary import basis, claim
 
 MOST_TABLES = 500
 
@@ -110,7 +110,7 @@ def _gaps(tables: Sequence[TableReport]) -> list[_Gap]:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("consistency.page"),
+        loader=PackageLoader("consistency.cli.show.page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -139,7 +139,7 @@ def _thousands(number: int) -> str:
 
 @cache
 def _asset(name: str) -> str:
-    return (files("consistency.page") / "templates" / name).read_text(encoding="utf-8")
+    return (files("consistency.cli.show.page") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _policy(css: str, script: str) -> str:

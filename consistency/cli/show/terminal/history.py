@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from consistency.cli.show.terminal.advice import quoted
+from consistency.cli.show.terminal.console import MARK_STYLES, MARKS, command, heading, indented, safe
+from consistency.cli.show.terminal.figures import counted, moment, span
+from consistency.cli.show.terminal.problems import percent
 from consistency.ledger import PastRun
 from consistency.ledger.history import History, Standing, TableHistory
 from consistency.results.verdict import Verdict
-from consistency.terminal.advice import quoted
-from consistency.terminal.console import MARK_STYLES, MARKS, command, heading, indented, safe
-from consistency.terminal.figures import counted, moment, span
-from consistency.terminal.problems import percent
 
 _STYLES = {
     Standing.OVERDUE: "bold red",

@@ -1,0 +1,1 @@
+"""What a person sees: terminal, page and browser of findings."""
