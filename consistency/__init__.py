@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _FROM = {
-    "access": ("ReadLimits",),
+    "cluster.pinned": ("ReadLimits",),
     "api": ("AuditReport", "audit", "begin_check", "check", "connection_settings", "preflight"),
-    "tasks": ("CheckOptions",),
+    "checking.tasks": ("CheckOptions",),
     "errors": (
         "ConnectError",
         "ConsistencyError",
@@ -54,17 +54,17 @@ _FROM = {
         "TopologyError",
         "UsageError",
     ),
-    "findings": ("Finding", "Kind", "ReplicaView", "State", "read_findings"),
-    "observer": ("Observer", "Progress", "Silent"),
-    "reading": ("Depth", "Locality", "Route"),
-    "report": ("Report", "Severity", "TableReport", "Unread", "Violation"),
-    "running": ("RunningCheck",),
-    "settings": ("ConnectionSettings",),
-    "takedown": ("Answer", "Preflight"),
-    "takedown_facts": ("PreflightOptions",),
-    "throttle": ("Politeness",),
-    "tls": ("TlsSettings", "WeakTlsWarning"),
-    "verdict": ("Coverage", "ExitCode", "Verdict"),
+    "results.findings": ("Finding", "Kind", "ReplicaView", "State", "read_findings"),
+    "checking.observer": ("Observer", "Progress", "Silent"),
+    "model.reading": ("Depth", "Locality", "Route"),
+    "results.report": ("Report", "Severity", "TableReport", "Unread", "Violation"),
+    "background": ("RunningCheck",),
+    "cluster.settings": ("ConnectionSettings",),
+    "auditing.preflight": ("Answer", "Preflight"),
+    "auditing.preflight_facts": ("PreflightOptions",),
+    "cluster.throttle": ("Politeness",),
+    "cluster.tls": ("TlsSettings", "WeakTlsWarning"),
+    "results.verdict": ("Coverage", "ExitCode", "Verdict"),
 }
 """Which module each name is loaded from when it is first used."""
 

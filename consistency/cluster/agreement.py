@@ -4,7 +4,7 @@ Each node that answers is believed about itself: its tokens, its place, its addr
 the others speak. Every node's own description is kept beside: where one of them would place replicas elsewhere, it
 sends writes elsewhere too, and the ranges concerned cannot be judged (`Ring.views`). A row of system.peers_v2 that
 the node itself takes no notice of, as its gossip shows (5.0), changes nothing but is reported.
-Pure: `topology.py` reads.
+Pure: `snapshot.py` reads.
 """
 
 from __future__ import annotations

@@ -29,11 +29,11 @@ from consistency import (
     UsageError,
     Verdict,
     audit,
+    background,
     begin_check,
     check,
     connection_settings,
     preflight,
-    running,
 )
 from repair import Tally
 from tests.unit.fake_cluster import FakeCluster, Version, opener
@@ -102,7 +102,7 @@ def test_a_finding_is_handed_over_before_the_end(cluster: FakeCluster) -> None:
 
 def test_a_slow_loop_holds_the_check_back(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more findings wait than are allowed to, and none is lost."""
-    monkeypatch.setattr(running, "_MOST_WAITING", 4)
+    monkeypatch.setattr(background, "_MOST_WAITING", 4)
     damage(cluster, 40)
     most = 0
     with begin_check("shop", options=AT_ONCE) as under_way:
@@ -118,7 +118,7 @@ def test_a_slow_loop_holds_the_check_back(cluster: FakeCluster, monkeypatch: pyt
 
 def test_the_report_alone_can_be_asked_for(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for it takes no findings, and must not wait for ever."""
-    monkeypatch.setattr(running, "_MOST_WAITING", 2)
+    monkeypatch.setattr(background, "_MOST_WAITING", 2)
     damage(cluster, 20)
     with begin_check("shop", options=AT_ONCE) as under_way:
         assert under_way.report.findings_by_kind == {"missing": 20}
@@ -165,7 +165,7 @@ def test_ctrl_c_is_noticed_while_the_loop_waits(cluster: FakeCluster, endless: t
 
 def test_a_break_leaves_too(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first finding is enough for some."""
-    monkeypatch.setattr(running, "_MOST_WAITING", 2)
+    monkeypatch.setattr(background, "_MOST_WAITING", 2)
     damage(cluster, 40)
     with begin_check("shop", options=AT_ONCE) as under_way:
         for _ in under_way:
