@@ -27,6 +27,7 @@ from repair.outcomes import Tally, untouched
 from repair.planfile import Plan, write_plan
 from repair.planner import PlanOptions, make_plan
 from repair.run import apply_with, begin
+from repair.tried import leave_what_was_in_vain, tried_in_vain
 
 _MOST_PARTITIONS = 2_000
 """With more partitions touched in a table the whole table is checked again: that costs less."""
@@ -89,6 +90,7 @@ async def repair_found(
         until = clock.monotonic() + nightly.max_seconds
         options = PlanOptions(nightly.policy, nightly.only, nightly.max_rows)
         plan = await make_plan(reader, clock, files.findings, options, progress.planned)
+        plan = leave_what_was_in_vain(plan, tried_in_vain(nightly.directory))
         write_plan(files.plan, plan)
         entries: dict[int, Entry] = {}
         if plan.to_do and not stop.is_set():

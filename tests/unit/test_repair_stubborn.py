@@ -35,10 +35,8 @@ def test_what_a_merge_leaves_apart_is_named(found: Evidence, said: str) -> None:
     """A delete past its grace, an empty value against a delete; two values that differ are neither."""
     assert stubborn(found, found) == said
     planned = PlannedRow(REF, Rule.LAST_WRITE, Action.RECONCILE, "", {})
-    outcome: Any = failed(planned, found, found, cast("Any", None))
-    reason = outcome[1] if isinstance(outcome, tuple) else outcome.reason
-    result = outcome[0] if isinstance(outcome, tuple) else outcome.result
-    assert (result, reason) == (Result.DIVERGENT, said or "the replicas still differ")
+    outcome = failed(planned, found, found, None)
+    assert (outcome.result, outcome.reason) == (Result.DIVERGENT, said or "the replicas still differ")
 
 
 def test_a_row_that_changed_meanwhile_is_not_judged() -> None:

@@ -1,0 +1,77 @@
+"""What earlier nights tried in vain: a repair that had no effect on a row is not tried again until its copies change.
+
+A delete that no replica hands on keeps its row apart for as long as it lies there. Asking for the same merge every
+night costs a read at ALL each, and tells nothing new. The journals of the nights before say what was tried and what
+each replica held after it. `repair plan` and `repair apply` of an operator do not look here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from consistency.errors import ConsistencyError
+from repair.decide import Action, Rule
+from repair.evidence import RowRef, state_digest
+from repair.journal import Copies, Entry, Result, read_journal
+from repair.planfile import Plan, PlannedRow
+
+Named = tuple[str, str, tuple[tuple[str, str], ...]]
+"""Keyspace, table and key: how a row is known from one night to the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class InVain:
+    """A repair of one row that left every copy as it was: what was done, when, why it had no effect."""
+
+    action: Action
+    tried_at: str
+    reason: str
+    copies: Copies
+
+
+def tried_in_vain(directory: Path) -> dict[Named, InVain]:
+    """Read the journals in a directory; of a row that was tried twice the last one counts.
+
+    A journal that cannot be read tells nothing: its rows are tried again.
+    """
+    found: dict[Named, InVain] = {}
+    records = []
+    for path in directory.glob("*.journal.jsonl"):
+        try:
+            records.append(read_journal(path))
+        except ConsistencyError:
+            continue
+    for record in sorted(records, key=lambda record: record.plan.created_at):
+        for number, entry in record.entries.items():
+            row = record.plan.rows[number]
+            found.pop(_named(row.ref), None)
+            if _had_no_effect(entry) and entry.after is not None:
+                tried = InVain(row.action, record.plan.created_at, entry.reason, entry.after)
+                found[_named(row.ref)] = tried
+    return found
+
+
+def leave_what_was_in_vain(plan: Plan, tried: Mapping[Named, InVain]) -> Plan:
+    """Return the plan without doing again what had no effect on copies that are the same today."""
+    return replace(plan, rows=tuple(_left_if_in_vain(row, tried, plan.salt) for row in plan.rows))
+
+
+def _left_if_in_vain(row: PlannedRow, tried: Mapping[Named, InVain], salt: str) -> PlannedRow:
+    before = tried.get(_named(row.ref))
+    if before is None or row.action is not before.action:
+        return row
+    if row.seen != {host: state_digest(state, salt) for host, state in before.copies.items()}:
+        return row
+    sentence = f"tried in vain on {before.tried_at[:10]}, and no copy has changed since: {before.reason}"
+    return replace(row, rule=Rule.OUT_OF_REACH, action=Action.NONE, sentence=sentence)
+
+
+def _had_no_effect(entry: Entry) -> bool:
+    """Whether our writes were done and every replica that was read before and after shows what it did before."""
+    return entry.result is Result.DIVERGENT and not entry.changed and entry.before == entry.after
+
+
+def _named(ref: RowRef) -> Named:
+    return ref.keyspace, ref.table, tuple(sorted(ref.key_hex.items()))
