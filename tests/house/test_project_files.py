@@ -77,6 +77,11 @@ def test_the_changelog_knows_this_version() -> None:
     assert {"Unreleased", __version__} & set(headings), f"add '## Unreleased' or '## {__version__}' to CHANGELOG.md"
 
 
+def test_the_readme_is_short() -> None:
+    """What does not fit is a page of its own in docs/."""
+    assert len(text_of("README.md").splitlines()) <= 130
+
+
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     """What a reader is told to run is what is run for every change."""
     assert re.search(r"^\s*(?:\$ )?make test\b", text_of("README.md"), re.MULTILINE), "README.md must say: make test"
