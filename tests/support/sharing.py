@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 _OWN = frozenset({"containers", "fortnight", "maintenance", "older_servers", "pages", "topology"})
 """The modules of tests/cluster that start clusters of their own, at addresses of their own."""
-_GUARDED = frozenset({"faults", "large_partitions", "repair_refused", "security", "trust"})
+_GUARDED = frozenset({"faults", "large_partitions", "write_refusals", "security", "trust"})
 
 
 def scope_of(nodeid: str) -> str:
