@@ -10,7 +10,7 @@ from consistency.cluster.port import ReplicaReader
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.model.reading import Locality
 from consistency.model.ring import Node
-from repair.atoms import Atom, AtomName, winners
+from repair.atoms import Atom, AtomName, lacked, times_of, winners
 from repair.decide import Action, Decision, suspected, whole_row
 from repair.evidence import Evidence
 from repair.journal import Fate
@@ -20,7 +20,6 @@ from repair.statements import Write, batches, delete_cell, delete_row, write_cel
 from repair.writer import RowWriter
 
 ReadAgain = Callable[[], Awaitable[Evidence]]
-Copies = Mapping[Node, Mapping[AtomName, Atom]]
 _UNREAD = object()
 
 
@@ -73,18 +72,28 @@ class Actor:
         evidence = doing.evidence
         copies = evidence.copies
         won = winners(copies)
-        lacking = {node: _lacking(held, won) for node, held in copies.items()}
-        if not self._alone(lacking):
-            lacking = {next(iter(copies)): {n: a for cells in lacking.values() for n, a in cells.items()}}
-        for node, cells in lacking.items():
+        lacking = {node: lacked(held, won) for node, held in copies.items()}
+        for nodes in self._apart(lacking):
+            cells = {name: atom for node in nodes for name, atom in lacking[node].items()}
             for write in write_cells(evidence, cells):
-                await self._send(doing, node, write, _times(cells))
+                await self._send(doing, nodes[0], write, times_of(cells.values()))
         after = await again()
         if await self._propagate_deletes(doing, won, after):
             await self._settle_row(doing, won, again)
 
-    def _alone(self, nodes: Iterable[Node]) -> bool:
-        return all(self._reader.locality(node) is Locality.NODE_LOCAL for node in nodes)
+    def _apart(self, nodes: Iterable[Node]) -> list[tuple[Node, ...]]:
+        """Return who is written to together: each by itself that allows it, all others through one of them."""
+        local: list[tuple[Node, ...]] = []
+        others: list[Node] = []
+        for node in nodes:
+            if self._takes_alone(node):
+                local.append((node,))
+            else:
+                others.append(node)
+        return [*local, tuple(others)] if others else local
+
+    def _takes_alone(self, node: Node) -> bool:
+        return self._reader.locality(node) is Locality.NODE_LOCAL
 
     async def _propagate_deletes(self, doing: _Doing, won: Mapping[AtomName, Atom], after: Evidence) -> bool:
         """Delete what a replica's tombstones cover on the replicas that do not know of them; return whether any do.
@@ -107,7 +116,7 @@ class Actor:
                     # Its last cells go: the row that others show bare must not go with them, not even for a moment.
                     writes = [write_marker(before, _newest(same)), *writes]
                 for write in batches(writes):
-                    await self._send(doing, other, write, _times(same))
+                    await self._send(doing, other, write, times_of(same.values()))
         return hidden
 
     async def _settle_row(self, doing: _Doing, won: Mapping[AtomName, Atom], again: ReadAgain) -> None:
@@ -117,7 +126,7 @@ class Actor:
         either, the row was deleted there at that time or later, and is deleted where it is bare; else it lives on.
         """
         before = doing.evidence
-        newest = max((a.writetime for a in won.values() if a.writetime is not None), default=None)
+        newest = max(times_of(won.values()), default=None)
         now = await again()
         bare = [node for node in now.states if _is_bare(now, node)]
         absent = [node for node, state in now.states.items() if state is None and node in before.states]
@@ -135,7 +144,7 @@ class Actor:
 
     def _acknowledged(self, decision: Decision, node: Node) -> bool:
         """Whether this node itself took what was written: of a write at QUORUM it may simply not have it yet."""
-        return decision.at_all or self._reader.locality(node) is Locality.NODE_LOCAL
+        return decision.at_all or self._takes_alone(node)
 
     async def _purge(self, doing: _Doing) -> None:
         evidence, copies = doing.evidence, doing.evidence.copies
@@ -145,18 +154,16 @@ class Actor:
         else:
             writes = batches(_cell_deletes(evidence, suspects))
         holders = [node for node, held in copies.items() if any(name in held for name in suspects)]
-        if not self._alone(holders):
-            holders = holders[:1]
-        for node in holders:
+        for nodes in self._apart(holders):
             for write in writes:
-                await self._send(doing, node, write, _times(suspects))
+                await self._send(doing, nodes[0], write, times_of(suspects.values()))
 
     async def _send(self, doing: _Doing, node: Node, write: Write, times: Sequence[int]) -> None:
         """Write to one replica alone where it allows that, else through it to all: older writes lose there.
 
         A rule that a server does not hold against a batch is held against it here.
         """
-        if self._reader.locality(node) is Locality.NODE_LOCAL:
+        if self._takes_alone(node):
             await self._writer.on(node, write)
         else:
             way = through_coordinator(doing.evidence, times)
@@ -164,14 +171,6 @@ class Actor:
                 raise ReplicaRefused(way.refused)
             await self._writer.through(way.node, write, at_all=doing.decision.at_all and way.at_all)
         doing.fate = Fate.DONE
-
-
-def _lacking(held: Mapping[AtomName, Atom], won: Mapping[AtomName, Atom]) -> dict[AtomName, Atom]:
-    return {name: atom for name, atom in won.items() if held.get(name) != atom}
-
-
-def _times(cells: Mapping[AtomName, Atom]) -> list[int]:
-    return [atom.writetime for atom in cells.values() if atom.writetime is not None]
 
 
 def _cell_deletes(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Write]:
@@ -183,7 +182,7 @@ def _cell_deletes(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Wr
 
 
 def _newest(cells: Mapping[AtomName, Atom]) -> int:
-    return max(atom.writetime for atom in cells.values() if atom.writetime is not None)
+    return max(times_of(cells.values()))
 
 
 def _lives_bare(before: Evidence, after: Evidence, won: Mapping[AtomName, Atom]) -> bool:

@@ -6,7 +6,7 @@ is. A list's elements have cell paths that CQL does not show: they can be told a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -77,6 +77,16 @@ def winners(copies: Mapping[Any, Mapping[AtomName, Atom]]) -> dict[AtomName, Ato
             if name not in won or atom.rank > won[name].rank:
                 won[name] = atom
     return won
+
+
+def lacked(held: Mapping[AtomName, Atom], won: Mapping[AtomName, Atom]) -> dict[AtomName, Atom]:
+    """Return what a copy lacks of the newest versions, or holds an older version of."""
+    return {name: atom for name, atom in won.items() if held.get(name) != atom}
+
+
+def times_of(cells: Iterable[Atom]) -> list[int]:
+    """Return the write times of some atoms; of an atom of unknown age there is none."""
+    return [atom.writetime for atom in cells if atom.writetime is not None]
 
 
 def _elements(column: CellColumn, cell: Cell) -> dict[Path, Atom]:

@@ -14,7 +14,7 @@ from enum import Enum
 from consistency.model.ring import Node
 from consistency.rows.reconcile import Rule as Why
 from consistency.rows.reconcile import contests
-from repair.atoms import Atom, AtomName, winners
+from repair.atoms import Atom, AtomName, lacked, times_of, winners
 from repair.evidence import Evidence
 from repair.permitted import merging, writing
 from repair.policy import Policy, Require, Zombies
@@ -249,7 +249,7 @@ def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
         )
     if refusal := _unreachable(evidence):
         return _left(Rule.ZOMBIE, f"not purged: {refusal}")
-    times = [a.writetime for a in suspected(evidence, suspects).values() if a.writetime is not None]
+    times = times_of(suspected(evidence, suspects).values())
     way = writing(evidence, times, at_all=not evidence.reach.not_at_all)
     return Decision(Rule.ZOMBIE, Action.PURGE, Action.PURGE.sentence, way.at_all, suspects, way.refused)
 
@@ -295,8 +295,7 @@ def _unreachable(evidence: Evidence) -> str:
 def _lacking_times(evidence: Evidence) -> list[int]:
     """Return the write times of the winning cells that some replica lacks."""
     won = winners(evidence.copies)
-    lacked = {atom for held in evidence.copies.values() for name, atom in won.items() if held.get(name) != atom}
-    return [atom.writetime for atom in lacked if atom.writetime is not None]
+    return times_of(atom for held in evidence.copies.values() for atom in lacked(held, won).values())
 
 
 def can_write_back(evidence: Evidence) -> bool:

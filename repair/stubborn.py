@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from repair.atoms import Atom, AtomName, atoms
+from collections.abc import Mapping, Sequence
+
+from repair.atoms import Atom, AtomName
 from repair.evidence import Evidence
 
 EMPTY = (
@@ -20,7 +22,7 @@ def stubborn(before: Evidence, now: Evidence) -> str:
     """Say what keeps the copies of a row apart that a merge left as they were; empty where that is not known."""
     if dict(before.states) != dict(now.states):
         return ""
-    copies = [atoms(now.columns, state) for state in now.states.values()]
+    copies = list(now.copies.values())
     names = {name for held in copies for name in held}
     apart = {name for name in names if any(name not in held for held in copies)}
     if not apart or any(_two_versions(name, copies) for name in names):
@@ -31,6 +33,6 @@ def stubborn(before: Evidence, now: Evidence) -> str:
     return EXPIRED  # a younger delete would have been spread by the merge
 
 
-def _two_versions(name: AtomName, copies: list[dict[AtomName, Atom]]) -> bool:
+def _two_versions(name: AtomName, copies: Sequence[Mapping[AtomName, Atom]]) -> bool:
     """Whether two replicas show a cell, and not alike: then it is no delete that keeps them apart."""
     return len({held[name] for held in copies if name in held}) > 1

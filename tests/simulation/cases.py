@@ -13,14 +13,14 @@ from consistency.checking.run import run_check
 from consistency.checking.scan import ScanOptions
 from consistency.checking.tasks import CheckOptions
 from consistency.ledger.port import RangeRead, RunFacts
-from consistency.model.reading import Capabilities, Depth, Locality, Reading, Route
+from consistency.model.reading import Capabilities, Depth, Reading, Route
 from consistency.model.ring import Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding
 from consistency.results.report import Report
 from tests.simulation.clocks import draw_clients, draw_clocks
-from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_ring, load
+from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_localities, draw_ring, load
 from tests.simulation.memory import Fault, Pace, SimCluster, Trouble
 from tests.simulation.promises import Case, Outcome, broken_promises
 from tests.simulation.truth import truth, written_ahead
@@ -103,11 +103,6 @@ def draw_case(seed: int, rng: random.Random, ring: Ring) -> Case:
     )
 
 
-def draw_locality(seed: int) -> Locality:
-    """Return how answers are proven: in a third of the cases by traces. Drawn apart from the rest of the story."""
-    return random.Random(f"locality {seed}").choice((Locality.NODE_LOCAL, Locality.NODE_LOCAL, Locality.TRACED))
-
-
 def _run_time(seed: int) -> float | None:
     """Return how long a run may last: a tenth of them is cut short. Drawn apart from the rest of the story."""
     rng = random.Random(f"run time {seed}")
@@ -147,7 +142,9 @@ def run_case(seed: int) -> Outcome:
     tables = [draw_table(rng, f"t{i}") for i in range(rng.choice((1, 1, 2)))]
     case = draw_case(seed, rng, ring)
     schema = {"ks": keyspace("ks", replication, tables)}
-    cluster = SimCluster(loop, ring, schema, case.capabilities, rng, case.pace, case.faults, draw_locality(seed))
+    cluster = SimCluster(
+        loop, ring, schema, case.capabilities, rng, case.pace, case.faults, draw_localities(seed, ring.nodes)
+    )
     if case.traffic is not None:
         clients = draw_clients(seed, case.clocks, case.options.scan.max_skew_s)
         case = replace(case, traffic=replace(case.traffic, clients_s=clients))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from consistency.model.cqltype import CqlType
+from consistency.model.reading import Locality
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Column, Table
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN
@@ -20,6 +21,17 @@ EPOCH_US = EPOCH_S * 1_000_000
 _DAY_S = 86_400
 RowKey = tuple[str, Key, Key | None]
 """Table, partition key, clustering key; None for the static row."""
+
+
+def draw_localities(seed: int, nodes: Sequence[Node]) -> dict[Node, Locality]:
+    """Return how answers are proven: by traces in a third of the cases, and in a fifth otherwise on each node.
+
+    Nodes differ while they are restarted one by one with another setting. Drawn apart from the rest of the story.
+    """
+    dice = random.Random(f"locality {seed}")
+    one = dice.choice((Locality.NODE_LOCAL, Locality.NODE_LOCAL, Locality.TRACED))
+    mixed = dice.random() < 0.2
+    return {node: dice.choice(list(Locality)) if mixed else one for node in nodes}
 
 
 def draw_ring(rng: random.Random) -> tuple[Ring, Replication]:

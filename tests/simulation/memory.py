@@ -105,10 +105,10 @@ class SimCluster:
         rng: random.Random,
         pace: Pace | None = None,
         faults: Sequence[Fault] = (),
-        locality: Locality = Locality.NODE_LOCAL,
+        locality: Locality | Mapping[Node, Locality] = Locality.NODE_LOCAL,
     ) -> None:
         self._loop = loop
-        self._locality = locality
+        self._localities = dict.fromkeys(ring.nodes, locality) if isinstance(locality, Locality) else locality
         self._by_token = RowsByToken(self._asked)
         self._ring = ring
         self._schema = dict(schema)
@@ -182,7 +182,7 @@ class SimCluster:
         return self._capabilities
 
     def locality(self, node: Node) -> Locality:
-        return self._locality
+        return self._localities[node]
 
     @property
     def traces(self) -> TracesLeft:
@@ -320,13 +320,13 @@ class SimCluster:
         return (long_bytes(token), *key, long_bytes(digest.rows), digest.value) if raws else None
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
-        if self._locality is Locality.TRACED:
+        if self.locality(node) is Locality.TRACED:
             return (await self._by_token.rows(node, reading, [key], now_s)).get(key)
         await self._serve(node, reading.table)
         return self._row(node, reading, key, now_s)
 
     async def rows_by_key(self, node: Node, reading: Reading, keys: Sequence[Key], now_s: int) -> dict[Key, RawRow]:
-        if self._locality is Locality.TRACED:
+        if self.locality(node) is Locality.TRACED:
             return await self._by_token.rows(node, reading, keys, now_s)
         await self._serve(node, reading.table)
         found = ((key, self._row(node, reading, key, now_s)) for key in keys)
@@ -339,7 +339,7 @@ class SimCluster:
         return None if seen is None else self._raw(reading, (seen, self._static(node, reading, seen.key, now)), now)
 
     async def static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
-        if self._locality is Locality.TRACED:
+        if self.locality(node) is Locality.TRACED:
             return await self._by_token.static_row(node, reading, key, now_s)
         await self._serve(node, reading.table)
         return self._static_row(node, reading, key, now_s)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.wire import ALL, QUORUM
-from consistency.model.reading import Capabilities, Locality
+from consistency.model.reading import Capabilities
 from consistency.model.ring import Node
 from consistency.model.schema import Table
 from repair.actions import Actor
@@ -38,7 +38,17 @@ from repair.planner import PlanOptions, plan_batch
 from repair.policy import Policy, Require, Zombies
 from repair.undo import Undoer
 from tests.simulation.clocks import Clocks, draw_clocks
-from tests.simulation.histories import EPOCH_US, Damage, Drawing, Traffic, TrafficPlan, damage, draw_ring, load
+from tests.simulation.histories import (
+    EPOCH_US,
+    Damage,
+    Drawing,
+    Traffic,
+    TrafficPlan,
+    damage,
+    draw_localities,
+    draw_ring,
+    load,
+)
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.repair_laws import Held, Row, Scene, Shown, merged, torn, undo_laws, undone_ahead, verdicts
 from tests.simulation.repair_servers import Refusals, SimWriter, collect_garbage
@@ -172,8 +182,8 @@ def run_repair_case(seed: int) -> RepairOutcome:
         planned_unguarded=unguarded,
     )
     schema = {"ks": keyspace("ks", replication, [table])}
-    locality = random.Random(f"locality {seed}").choice((Locality.NODE_LOCAL, Locality.NODE_LOCAL, Locality.TRACED))
-    cluster = SimCluster(loop, ring, schema, Capabilities(), rng, faults=case.faults, locality=locality)
+    localities = draw_localities(seed, ring.nodes)
+    cluster = SimCluster(loop, ring, schema, Capabilities(), rng, faults=case.faults, locality=localities)
     drawing = Drawing(rng, table)
     load(cluster, drawing)
     damage(cluster, drawing, Damage())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -17,14 +18,15 @@ from tests.unit.test_repair_decide import BARE, NODES, YOUNG_US, cell, evidence,
 
 
 class Recorder:
-    """A reader of one locality and a writer that keeps what it is given."""
+    """A reader that knows each node's locality and a writer that keeps what it is given."""
 
-    def __init__(self, locality: Locality) -> None:
+    def __init__(self, locality: Locality, otherwise: Mapping[Node, Locality]) -> None:
         self._locality = locality
+        self._otherwise = otherwise
         self.sent: list[tuple[str, str, bytes | None]] = []
 
     def locality(self, node: Node) -> Locality:
-        return self._locality
+        return self._otherwise.get(node, self._locality)
 
     async def on(self, node: Node, write: Write) -> None:
         self.sent.append((node.name, write.cql, write.values[0]))
@@ -33,9 +35,15 @@ class Recorder:
         self.sent.append(("ALL" if at_all else "QUORUM", write.cql, write.values[0]))
 
 
-def act(decision: Decision, before: Evidence, *after: Sequence[RowState | None], locality: Locality) -> Recorder:
+def act(
+    decision: Decision,
+    before: Evidence,
+    *after: Sequence[RowState | None],
+    locality: Locality,
+    otherwise: Mapping[Node, Locality] | None = None,
+) -> Recorder:
     """Carry out a decision; read again, the row reads as `after` says, one after the other."""
-    recorder = Recorder(locality)
+    recorder = Recorder(locality, otherwise or {})
     readings = iter(after)
 
     async def again() -> Evidence:
@@ -87,6 +95,27 @@ def test_absence_after_a_quorum_write_is_no_proof_of_a_delete(at_all: bool, dele
     decision = Decision(Rule.LAST_WRITE, Action.WRITE_BACK, at_all=at_all)
     sent = act(decision, before, [cell(), None, cell()], [None] * 3, locality=Locality.TRACED).sent
     assert any(cql.startswith("DELETE") for _, cql, _ in sent) is deletes
+
+
+@pytest.mark.parametrize("alone", [0, 1])
+@pytest.mark.parametrize("behind", [0, 1])
+def test_where_one_node_alone_allows_node_local_every_replica_gets_what_it_lacks(alone: int, behind: int) -> None:
+    """Nodes are restarted one by one with NODE_LOCAL: that a node was sent nothing is no delete there."""
+    states = [cell(), cell(), cell()]
+    states[behind] = None  # type: ignore[call-overload]
+    before = replace(evidence(*states, of=table(read_repair="NONE")), alone=False)
+    only = {NODES[alone]: Locality.NODE_LOCAL}
+    sent = act(WRITE_BACK, before, [cell()] * 3, locality=Locality.TRACED, otherwise=only).sent
+    assert [(node, time) for node, _, time in sent] == [(NODES[alone].name if alone == behind else "ALL", TIME)]
+
+
+def test_a_purge_reaches_holders_of_either_locality() -> None:
+    """One by itself, the others through a coordinator."""
+    before = replace(evidence(cell(), cell(), cell(), None, None), alone=False)
+    decision = Decision(Rule.ZOMBIE, Action.PURGE, suspects=frozenset({(0, None)}))
+    only = {NODES[0]: Locality.NODE_LOCAL}
+    sent = act(decision, before, [None] * 5, locality=Locality.TRACED, otherwise=only).sent
+    assert [node for node, _, _ in sent] == [NODES[0].name, "ALL"]
 
 
 def test_a_purge_goes_to_the_holder_at_the_suspects_own_time() -> None:
