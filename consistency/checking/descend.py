@@ -56,6 +56,7 @@ async def differences(
     """
     pending = [result]
     told: set[RowName] = set()
+    again = False  # whether some of what is left was read before
     while pending:
         current = pending.pop()
         if _is_large(current, route):
@@ -77,9 +78,10 @@ async def differences(
                 descent.refused[current.leaf.token_range.end] = error
             else:
                 pending += await _differing(reader, reading, route, current, clock)
+            again = True
         else:
             descent.rows += tally.rows
-            if not descent.refused:
+            if not again:
                 told.clear()  # what is left holds other rows
 
 

@@ -149,6 +149,8 @@ class Ledger:
     """The leaves in which a row could not be judged."""
     put_off: bool = False
     """Whether the leaves that were not reached are left for the next run on purpose."""
+    _parts: dict[Leaf, tuple[Leaf, ...]] = field(default_factory=dict)
+    """What stands now for leaves that were cut."""
 
     def record(self, result: LeafResult) -> None:
         """Enter a leaf's result; a later one replaces an earlier one."""
@@ -159,9 +161,13 @@ class Ledger:
                 self.failures[result.leaf, node] = str(result.errors[node])
 
     def cut(self, leaf: Leaf, parts: Sequence[TokenRange]) -> tuple[Leaf, ...]:
-        """Put leaves of these ranges, which tile a leaf, in its place; what was known of it is forgotten."""
+        """Put leaves of these ranges, which tile a leaf, in its place.
+
+        What it was digested to is forgotten, and what failed with that. In which part a row differs, or could not be
+        judged, is not known any more: it may be in each.
+        """
         assert_tiles(parts, [leaf.token_range])
-        leaves = tuple(Leaf(part, leaf.replicas) for part in parts)
+        leaves = self._parts[leaf] = tuple(Leaf(part, leaf.replicas) for part in parts)
         arcs = (tuple(new for old in arc for new in (leaves if old == leaf else (old,))) for arc in self.plan.arcs)
         self.plan = replace(self.plan, arcs=tuple(arcs))
         self.__dict__.pop("_by_end", None)
@@ -169,13 +175,23 @@ class Ledger:
         self.joined.pop(leaf, None)
         for node in leaf.replicas:
             self.failures.pop((leaf, node), None)
+        for marked in (self.unlike, self.unjudged):
+            if leaf in marked:
+                marked.remove(leaf)
+                marked.update(leaves)
         return leaves
 
     def fail(self, leaf: Leaf, reason: str, *, instead: bool = False) -> None:
-        """Say that a leaf's rows could not be compared after all, on any replica; `instead` of what was said before."""
-        for node in leaf.replicas:
-            if instead or (leaf, node) not in self.failures:
-                self.failures[leaf, node] = reason
+        """Say that a leaf's rows could not be compared after all, on any replica; `instead` of what was said before.
+
+        Whoever says so may have begun before the leaf was cut: then it holds for all its parts.
+        """
+        for part in self._parts.get(leaf, ()):
+            self.fail(part, reason, instead=instead)
+        if leaf not in self._parts:
+            for node in leaf.replicas:
+                if instead or (leaf, node) not in self.failures:
+                    self.failures[leaf, node] = reason
 
     def fail_within(self, ranges: Sequence[TokenRange], reason: str) -> None:
         """Say so of every leaf that has a token in some ranges, also of those that failed: this is why they did."""

@@ -195,12 +195,21 @@ class Scan:
                 ledger.fail(result.leaf, str(error))
 
     async def _set_apart(self, ledger: Ledger, result: LeafResult, refused: Mapping[int, ReplicaError]) -> None:
-        """Enter partitions that were not compared as leaves of their own; the others of their leaf were."""
-        parts = ledger.cut(result.leaf, around_tokens(result.leaf.token_range, refused))
-        self._looks.update((part, []) for part in parts)
-        for part in parts:
-            again = await self._digest_part(part)
-            ledger.record(again)
+        """Enter partitions that were not compared as leaves of their own; the others of their leaf were.
+
+        They were, on the replicas that were digested then: what failed on others stays so. Differences that have come
+        since are for the next run to judge.
+        """
+        leaf = result.leaf
+        ranges = around_tokens(leaf.token_range, refused)
+        again = [await self._digest_part(Leaf(part, leaf.replicas)) for part in ranges]
+        stood = {node: reason for node in leaf.replicas if (reason := ledger.failures.get((leaf, node)))}
+        for part, digested in zip(ledger.cut(leaf, ranges), again, strict=True):
+            self._looks[part] = []
+            ledger.record(digested)
+            ledger.failures.update(((part, node), reason) for node, reason in stood.items())
+            if digested.differs:
+                ledger.unjudged.add(part)
             if part.token_range.width == 1 and part.token_range.end in refused:
                 ledger.fail(part, str(refused[part.token_range.end]))
 

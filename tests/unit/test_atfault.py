@@ -10,7 +10,8 @@ import pytest
 
 from consistency.checking.at_fault import MOST_AT_FAULT
 from consistency.errors import ReplicaError, ReplicaUnavailable, TooMuchToScan
-from consistency.model.tokens import TokenRange, around_tokens
+from consistency.model.reading import Route
+from consistency.model.tokens import RING_SIZE, TokenRange, around_tokens
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row
@@ -18,6 +19,7 @@ from tests.simulation.storage import token_of
 from tests.simulation.values import int_bytes
 
 FAULTY = (3, 11)
+Refuse = Callable[[Any, Callable[[int], bool]], None]
 TOKENS = {token_of((int_bytes(p),)) for p in FAULTY}
 
 
@@ -38,19 +40,6 @@ def refusing(
             msg = f"{node}: it is too large"
             raise error(msg)
 
-    def ranged(name: str) -> None:
-        honest = getattr(cluster, name)
-
-        async def pages(node: Any, reading: Any, place: Any, *rest: Any, **more: Any) -> AsyncGenerator[Any, None]:
-            if not isinstance(place, TokenRange):
-                refuse(node, {token_of(key) for key in place}.__contains__)
-            async with aclosing(honest(node, reading, place, *rest, **more)) as found:
-                async for page in found:  # what comes before the partition is read
-                    refuse(node, {int.from_bytes(row[0], "big", signed=True) for row in page}.__contains__)
-                    yield page
-
-        setattr(cluster, name, pages)
-
     def keyed(name: str) -> None:
         honest = getattr(cluster, name)
 
@@ -62,14 +51,30 @@ def refusing(
         setattr(cluster, name, rows)
 
     for name in ("rows", "row_hashes", "row_hashes_of", "partition_digests"):
-        ranged(name)
+        refuse_pages(cluster, name, refuse)
     for name in ("row", "rows_by_key", "static_row"):
         keyed(name)
     if digests:
         refuse_digests(cluster, refuse)
 
 
-def refuse_digests(cluster: Any, refuse: Callable[[Any, Callable[[int], bool]], None]) -> None:
+def refuse_pages(cluster: Any, name: str, refuse: Refuse) -> None:
+    """Have a stream of rows refused from such a partition on, one row a page."""
+    honest = getattr(cluster, name)
+
+    async def pages(node: Any, reading: Any, place: Any, *rest: Any, **more: Any) -> AsyncGenerator[Any, None]:
+        if not isinstance(place, TokenRange):
+            refuse(node, {token_of(key) for key in place}.__contains__)
+        async with aclosing(honest(node, reading, place, *rest, **more)) as found:
+            async for page in found:
+                for one in page:  # what comes before the partition is read
+                    refuse(node, int.from_bytes(one[0], "big", signed=True).__eq__)
+                    yield [one]
+
+    setattr(cluster, name, pages)
+
+
+def refuse_digests(cluster: Any, refuse: Refuse) -> None:
     """Have the digests refused as well of ranges that hold such a partition."""
     whole = cluster.digest
 
@@ -110,6 +115,53 @@ def test_a_partition_that_cannot_be_read_is_isolated(*, digests: bool) -> None:
     assert 0 < coverage.failed <= 6
     assert report.exit_code is ExitCode.DIVERGENT
     assert "it is too large" in report.tables[0].unread[0].reason
+
+
+@pytest.mark.parametrize(("route", "found"), [(Route.SERVER, 59), (Route.CLIENT, 60)])
+def test_a_row_is_told_once_however_often_its_range_is_read(route: Route, found: int) -> None:
+    """Every partition differs, and the last one is refused after all others were told of: their parts are read anew.
+
+    By the client's route its digest is refused as well, and the two other replicas are compared.
+    """
+    scenario = Scenario()
+    scenario.fill(60, 2)
+    for p in range(60):
+        scenario.apply(row(p, 1, LONG_AGO_US + 5, v0=int_bytes(77)), on=[2])
+    last = max(token_of((int_bytes(p),)) for p in range(60))
+    refusing(scenario, [last], digests=False)
+    report = scenario.check(route=route)
+    assert len(scenario.findings) == len({str(finding.key) for finding in scenario.findings}) == found
+    assert unread(report) == {TokenRange(last - 1, last)}
+
+
+def test_a_replica_that_comes_back_while_a_partition_is_isolated_was_not_compared() -> None:
+    """Its rows were never looked at: all of the leaf stays unread on it, though it can be digested by then."""
+    scenario = damaged()
+    refusing(scenario, TOKENS, digests=False)
+    cluster: Any = scenario.cluster
+    whole, gone, back = cluster.digest, scenario.nodes[2], []
+
+    async def digest(node: Any, *rest: Any, **more: Any) -> Any:
+        if node == gone and not back:
+            msg = f"{node}: it is gone"
+            raise ReplicaUnavailable(msg)
+        return await whole(node, *rest, **more)
+
+    def looked_at(rows: Any) -> Any:
+        def begun(*rest: Any, **more: Any) -> Any:
+            back.append(True)
+            return rows(*rest, **more)
+
+        return begun
+
+    cluster.digest = digest
+    for name in ("rows", "row_hashes", "row_hashes_of", "partition_digests"):
+        setattr(cluster, name, looked_at(getattr(cluster, name)))
+    report = scenario.check()
+    assert back
+    (lost,) = [u for u in report.tables[0].unread if u.reason.endswith("it is gone")]
+    assert lost.replica == gone.name
+    assert sum(part.width for part in lost.ranges) == RING_SIZE
 
 
 def test_a_partition_too_large_hides_nothing_where_nothing_differs() -> None:

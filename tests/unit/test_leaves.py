@@ -150,6 +150,23 @@ def test_a_ring_change_is_why_a_leaf_failed_and_nothing_else_is() -> None:
     assert {ledger.failures[LEAVES[0], node] for node in NODES} == {"the ring changed"}
 
 
+def test_what_is_said_of_a_leaf_that_was_cut_is_said_of_its_parts() -> None:
+    """A row that differs in it keeps all of them from being clean; a look that ends later fails them all."""
+    leaf = LEAVES[0]
+    ledger = Ledger(PLAN)
+    ledger.record(result_of(leaf))
+    ledger.unlike.add(leaf)
+    at = leaf.token_range.start + 1000
+    parts = ledger.cut(leaf, [TokenRange(leaf.token_range.start, at), TokenRange(at, leaf.token_range.end)])
+    for part in parts:
+        ledger.record(result_of(part))
+    assert [(read.complete, read.clean) for read in ledger.ranges_read(waiting=False)] == [(True, False)] * 2
+    ledger.fail(leaf, "its future rows could not be read")
+    assert {failed for failed, _ in ledger.failures} == set(parts)
+    coverage = ledger.coverage.closed()
+    assert coverage.planned == coverage.completed + coverage.failed + coverage.skipped == PLAN.digests + len(NODES)
+
+
 def test_unread_ranges_that_touch_are_joined_by_reason() -> None:
     """A node that was down for the whole table is one line, not thousands."""
     ledger = Ledger(PLAN)
