@@ -90,7 +90,8 @@ async def repair_found(
         until = clock.monotonic() + nightly.max_seconds
         options = PlanOptions(nightly.policy, nightly.only, nightly.max_rows)
         plan = await make_plan(reader, clock, files.findings, options, progress.planned)
-        plan = leave_what_was_in_vain(plan, tried_in_vain(nightly.directory))
+        if plan.to_do:
+            plan = leave_what_was_in_vain(plan, await asyncio.to_thread(tried_in_vain, nightly.directory))
         write_plan(files.plan, plan)
         entries: dict[int, Entry] = {}
         if plan.to_do and not stop.is_set():
