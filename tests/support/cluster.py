@@ -103,8 +103,8 @@ class RunningCluster:
     def ddl(self, *statements: str) -> None:
         """Change the schema, always through the first node that is up, and wait until every node has it.
 
-        A node pushes a change only to those it has exchanged messages with, and the others pull it a minute later
-        (MigrationCoordinator): the first node is the seed, whom all have met.
+        A node pushes a change only to those it has exchanged messages with, and the others pull it later: after a
+        minute by default, after a second in a sandbox (MigrationCoordinator). All have met the first node, the seed.
         """
         for statement in statements:
             self.session.execute(statement, host=self._seed())

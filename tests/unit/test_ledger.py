@@ -380,13 +380,16 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
         "        recorder.begin(t.facts())\n"
         "        for number in range(5_000):\n"
         "            recorder.found(t.finding(number), t.Depth.CONTENT)\n"
+        "        print('entered', flush=True)\n"
     )
     path = tmp_path / "l"
-    for milliseconds in (0, 20, 90, 250):
+    for milliseconds, entered in ((0, False), (20, False), (90, False), (20, True)):
         words = [sys.executable, "-c", program, str(path)]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as writing:
             assert writing.stdout is not None
             assert writing.stdout.readline() == "open\n"
+            if entered:
+                assert writing.stdout.readline() == "entered\n"
             time.sleep(milliseconds / 1000)
             writing.kill()
         with open_ledger(path) as ledger:
