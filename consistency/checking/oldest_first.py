@@ -49,14 +49,14 @@ async def scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: Cl
 
 async def _scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: Clock, deadline: float) -> None:
     for turn in oldest_first([await _planned(scan, recorder) for scan in scans]):
-        ledger = turn.scan.ledger
-        if ledger is not None and clock.monotonic() < deadline:
-            turn.scan.observer.table_planned(turn.scan.task.reading.table, _part(ledger.plan, turn.leaves))
-            await turn.scan.digest(ledger, _until(deadline, clock, turn.leaves))
+        account = turn.scan.account
+        if account is not None and clock.monotonic() < deadline:
+            turn.scan.observer.table_planned(turn.scan.task.reading.table, _part(account.plan, turn.leaves))
+            await turn.scan.digest(account, _until(deadline, clock, turn.leaves))
     for scan in scans:
-        if scan.ledger is not None:
-            scan.ledger.put_off = True
-            await scan.compare(scan.ledger)
+        if scan.account is not None:
+            scan.account.put_off = True
+            await scan.compare(scan.account)
 
 
 async def _planned(scan: Scan, recorder: Recorder | None) -> tuple[Scan, Sequence[Leaf], Sequence[int]]:

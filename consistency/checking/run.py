@@ -207,13 +207,13 @@ class _Run:
     def _leave_unsettled(self, table: Table, token: int, reason: str = "") -> None:
         """Count a row that could not be judged; a reason holds for the whole leaf, which then counts as failed."""
         self._unsettled[table.full_name] += 1
-        ledger = self._scans[table.full_name].ledger
-        if ledger is None:
+        account = self._scans[table.full_name].account
+        if account is None:
             return
-        leaf = ledger.leaf_of(token)
-        ledger.unjudged.add(leaf)
+        leaf = account.leaf_of(token)
+        account.unjudged.add(leaf)
         if reason:
-            ledger.fail(leaf, reason)
+            account.fail(leaf, reason)
 
     async def _report_stray(self, found: Finding, read_at: float) -> None:
         """Report a row on a node that did not own it when it was read, unless ranges have changed hands meanwhile."""
@@ -227,10 +227,10 @@ class _Run:
         full_name = f"{found.keyspace}.{found.table}"
         self._divergent[full_name] += 1
         scan = self._scans[full_name]
-        if scan.ledger is not None:
-            scan.ledger.mark_divergent(found.token, to_blame(found))
+        if scan.account is not None:
+            scan.account.mark_divergent(found.token, to_blame(found))
             if found.kind is not Kind.NON_OWNER:  # the owners may agree all the same
-                scan.ledger.unlike.add(scan.ledger.leaf_of(found.token))
+                scan.account.unlike.add(scan.account.leaf_of(found.token))
         self._causes.add(found)
         if self._recorder is not None:
             self._recorder.found(found, scan.task.reading.depth)
@@ -251,8 +251,8 @@ class _Run:
                 scan.invalidate(altered, instead=True)
             elif reason := self._changes.of_table(table):
                 scan.invalidate(reason, instead=False)
-            elif scan.ledger is not None:
-                scan.ledger.fail_within(self._changes.moved(table), RING_CHANGED)
+            elif scan.account is not None:
+                scan.account.fail_within(self._changes.moved(table), RING_CHANGED)
 
     async def _last_look(self) -> None:
         self._changes.begin_look()
@@ -270,8 +270,8 @@ class _Run:
         tables.sort(key=lambda t: (t.keyspace, t.table))
         for table in tables:
             self._observer.table_done(table)
-        ledgers = [scan.ledger for scan in self._scans.values() if scan.ledger is not None]
-        read = {node for ledger in ledgers for result in ledger.results.values() for node in result.digests}
+        accounts = [scan.account for scan in self._scans.values() if scan.account is not None]
+        read = {node for account in accounts for result in account.results.values() for node in result.digests}
         report = Report(
             run_id=self._run_id,
             cluster=self._ring.cluster,
@@ -300,8 +300,8 @@ class _Run:
         if self._recorder is None:
             return
         for name, scan in self._scans.items():
-            if scan.ledger is not None:
-                ranges = scan.ledger.ranges_read(waiting=self._settler.waiting_of(name) > 0)
+            if scan.account is not None:
+                ranges = scan.account.ranges_read(waiting=self._settler.waiting_of(name) > 0)
                 strays = self._options.non_owners and not report.interrupted and not scan.extra
                 self._recorder.table_read(scan.task.reading.table, scan.task.reading.depth, ranges, strays=strays)
         self._recorder.end(report)
@@ -315,7 +315,7 @@ class _Run:
                 for node in arc.replicas:
                     here[node.name] += arc.share
             shares.update({name: max(share, shares.get(name, 0)) for name, share in here.items()})
-        rows = {name: scan.ledger.rows for name, scan in self._scans.items() if scan.ledger is not None}
+        rows = {name: scan.account.rows for name, scan in self._scans.items() if scan.account is not None}
         return Owned(rows, shares)
 
     def _table_report(self, scan: Scan) -> TableReport:

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
+from consistency.checking.account import Account
 from consistency.checking.at_fault import AtFault, lasting, too_large
 from consistency.checking.descend import Descent, differences
 from consistency.checking.future import written_after
-from consistency.checking.leaves import LeafResult, Ledger, digest_leaf, digest_leaves
+from consistency.checking.leaves import LeafResult, digest_leaf, digest_leaves
 from consistency.checking.narrow_partitions import Partitions, digest_by_partition, provable
 from consistency.checking.narrow_rows import can_hash_rows
 from consistency.checking.observer import Observer
@@ -63,7 +64,7 @@ class Scan:
     settler: Settler
     options: ScanOptions
     observer: Observer
-    ledger: Ledger | None = None
+    account: Account | None = None
     extra: list[Unread] = field(default_factory=list)
     started: float = 0.0
     ended: float | None = None
@@ -78,22 +79,22 @@ class Scan:
 
     async def run(self) -> None:
         """Scan the table. What could not be read is in the account, not raised."""
-        ledger = await self.plan()
-        self.observer.table_planned(self.task.reading.table, ledger.plan)
+        account = await self.plan()
+        self.observer.table_planned(self.task.reading.table, account.plan)
         try:
-            await self.digest(ledger, ledger.plan.leaves)
-            if again := self._worth_another_try(ledger):
+            await self.digest(account, account.plan.leaves)
+            if again := self._worth_another_try(account):
                 await self.clock.sleep(SECOND_TRY_AFTER_S)
-                await self.digest(ledger, again)
-            await self.compare(ledger)
+                await self.digest(account, again)
+            await self.compare(account)
         finally:
             await self.close()
 
-    async def plan(self) -> Ledger:
+    async def plan(self) -> Account:
         """Cut the table into leaves and open its account."""
         self.started = self.clock.monotonic()
-        self.ledger = Ledger(await self._plan(), self.task.asides)
-        return self.ledger
+        self.account = Account(await self._plan(), self.task.asides)
+        return self.account
 
     async def _plan(self) -> TablePlan:
         table, arcs = self.task.reading.table, self.task.arcs
@@ -103,28 +104,28 @@ class Scan:
             rows = 0
         return cut(table, arcs, rows, leaf_rows=self.options.leaf_rows)
 
-    async def digest(self, ledger: Ledger, leaves: Iterable[Leaf]) -> None:
+    async def digest(self, account: Account, leaves: Iterable[Leaf]) -> None:
         """Digest leaves; what differs is looked at meanwhile, so that its settle window passes beside the scan."""
         results = digest_leaves(self._digest_leaf, leaves, self.clock, at_once=self.options.leaves_at_once)
         refused: list[LeafResult] = []
         async with aclosing(results):
             async for result in results:
-                ledger.record(result)
+                account.record(result)
                 if too_large(result):
                     refused.append(result)
                 self._partitions.record(result)
                 if not result.errors:
-                    self._look(ledger, result)
+                    self._look(account, result)
                 self.observer.leaf_digested(result)
                 self.observer.settling(self.settler.waiting)
         for result in refused:
-            await self._isolate(ledger, result)
+            await self._isolate(account, result)
 
-    async def _isolate(self, ledger: Ledger, result: LeafResult) -> None:
+    async def _isolate(self, account: Account, result: LeafResult) -> None:
         """Cut a leaf that a server refuses to read, so that no more is unread of it than what is at fault."""
         parts = await self._at_fault.parts(self._digest_part, result)
         if len(parts) > 1:
-            await self.digest(ledger, ledger.cut(result.leaf, parts))
+            await self.digest(account, account.cut(result.leaf, parts))
 
     async def _digest_part(self, leaf: Leaf) -> LeafResult:
         return await digest_leaf(
@@ -143,21 +144,21 @@ class Scan:
                 )
         return await digest_leaf(self.reader, reading, route, leaf, now_s)
 
-    def _worth_another_try(self, ledger: Ledger) -> list[Leaf]:
+    def _worth_another_try(self, account: Account) -> list[Leaf]:
         """Once more, at the end, for leaves whose replicas may be back; a replica with nothing else is left alone."""
-        failed = {leaf for leaf, _ in ledger.failures} - self._looks.keys()
-        failed -= {leaf for leaf, result in ledger.results.items() if lasting(result)}
-        answered = {node for result in ledger.results.values() for node in result.digests}
-        return [leaf for leaf in ledger.plan.leaves if leaf in failed and answered.issuperset(leaf.replicas)]
+        failed = {leaf for leaf, _ in account.failures} - self._looks.keys()
+        failed -= {leaf for leaf, result in account.results.items() if lasting(result)}
+        answered = {node for result in account.results.values() for node in result.digests}
+        return [leaf for leaf in account.plan.leaves if leaf in failed and answered.issuperset(leaf.replicas)]
 
-    async def compare(self, ledger: Ledger) -> None:
+    async def compare(self, account: Account) -> None:
         """Have every leaf looked at on which the trees differ, or that was written to in the future; that ends it."""
         scheme = f"{self.task.reading.depth.value}/{self.task.route.value}"
-        for leaves, trees in ledger.trees(scheme):
+        for leaves, trees in account.trees(scheme):
             for i in differing_leaves(trees):
-                self._look(ledger, ledger.results[leaves[i]])
-        for result in ledger.results.values():
-            self._look(ledger, result)
+                self._look(account, account.results[leaves[i]])
+        for result in account.results.values():
+            self._look(account, result)
         await asyncio.gather(*(task for tasks in self._looks.values() for task in tasks))
         self.ended = self.clock.monotonic()
 
@@ -168,17 +169,17 @@ class Scan:
             task.cancel()
         await asyncio.gather(*looks, return_exceptions=True)
 
-    def _look(self, ledger: Ledger, result: LeafResult) -> None:
+    def _look(self, account: Account, result: LeafResult) -> None:
         """Begin a closer look at a leaf where its digests ask for one."""
         if result.leaf in self._looks:
             return
-        looks = [self._descend(ledger, result)] if result.differs else []
+        looks = [self._descend(account, result)] if result.differs else []
         if self._in_future(result):
-            looks.append(self._look_ahead(ledger, result))
+            looks.append(self._look_ahead(account, result))
         if looks:
             self._looks[result.leaf] = [asyncio.create_task(look) for look in looks]
 
-    async def _descend(self, ledger: Ledger, result: LeafResult) -> None:
+    async def _descend(self, account: Account, result: LeafResult) -> None:
         async with self._gate:
             task, descent = self.task, Descent()
             try:
@@ -188,13 +189,13 @@ class Scan:
                 async with aclosing(found):
                     async for difference in found:
                         await self.settler.put(task.reading, difference)
-                ledger.joined[result.leaf] = descent.rows
+                account.joined[result.leaf] = descent.rows
                 if descent.refused:
-                    await self._set_apart(ledger, result, descent.refused)
+                    await self._set_apart(account, result, descent.refused)
             except (ReplicaError, SchemaError, InternalError) as error:
-                ledger.fail(result.leaf, str(error))
+                account.fail(result.leaf, str(error))
 
-    async def _set_apart(self, ledger: Ledger, result: LeafResult, refused: Mapping[int, ReplicaError]) -> None:
+    async def _set_apart(self, account: Account, result: LeafResult, refused: Mapping[int, ReplicaError]) -> None:
         """Enter partitions that were not compared as leaves of their own; the others of their leaf were.
 
         They were, on the replicas that were digested then: what failed on others stays so. Differences that have come
@@ -203,17 +204,17 @@ class Scan:
         leaf = result.leaf
         ranges = around_tokens(leaf.token_range, refused)
         again = [await self._digest_part(Leaf(part, leaf.replicas)) for part in ranges]
-        stood = {node: reason for node in leaf.replicas if (reason := ledger.failures.get((leaf, node)))}
-        for part, digested in zip(ledger.cut(leaf, ranges), again, strict=True):
+        stood = {node: reason for node in leaf.replicas if (reason := account.failures.get((leaf, node)))}
+        for part, digested in zip(account.cut(leaf, ranges), again, strict=True):
             self._looks[part] = []
-            ledger.record(digested)
-            ledger.failures.update(((part, node), reason) for node, reason in stood.items())
+            account.record(digested)
+            account.failures.update(((part, node), reason) for node, reason in stood.items())
             if digested.differs:
-                ledger.unjudged.add(part)
+                account.unjudged.add(part)
             if part.token_range.width == 1 and part.token_range.end in refused:
-                ledger.fail(part, str(refused[part.token_range.end]))
+                account.fail(part, str(refused[part.token_range.end]))
 
-    async def _look_ahead(self, ledger: Ledger, result: LeafResult) -> None:
+    async def _look_ahead(self, account: Account, result: LeafResult) -> None:
         """Report the rows of a leaf that were written in the future and on which its replicas agree.
 
         One instant decides from here to the finding: a row near the limit would be judged twice, and differently.
@@ -226,13 +227,13 @@ class Scan:
                     async for rows in found:
                         await self.settler.put_agreed(self.task.reading, rows, nodes, when)
             except (ReplicaError, InternalError) as error:
-                ledger.fail(result.leaf, str(error))
+                account.fail(result.leaf, str(error))
 
-    def _fail_unfinished(self, ledger: Ledger) -> None:
+    def _fail_unfinished(self, account: Account) -> None:
         """Enter the leaves whose digests are known to need a closer look, once there is nobody left to take it."""
-        for result in ledger.results.values():
+        for result in account.results.values():
             if result.differs or self._in_future(result):
-                ledger.fail(result.leaf, "it was not compared row by row before the run ended")
+                account.fail(result.leaf, "it was not compared row by row before the run ended")
 
     def _in_future(self, result: LeafResult) -> bool:
         """Whether a leaf holds a write time that lies in the future now."""
@@ -240,9 +241,9 @@ class Scan:
 
     def invalidate(self, reason: str, *, instead: bool) -> None:
         """Say that nothing of this scan can be believed; `instead` of why some of its leaves failed before."""
-        if self.ledger is not None:
-            for leaf in self.ledger.plan.leaves:
-                self.ledger.fail(leaf, reason, instead=instead)
+        if self.account is not None:
+            for leaf in self.account.plan.leaves:
+                self.account.fail(leaf, reason, instead=instead)
 
     def fail_extra(self, node: Node, ranges: tuple[TokenRange, ...], reason: str) -> None:
         """Enter one further read that was planned and failed."""
@@ -250,20 +251,20 @@ class Scan:
 
     def rows_by_node(self) -> dict[Node, int]:
         """Return how many rows each replica holds of the table; only of a scan that reached all of the plan."""
-        if self.ledger is None or not self.ledger.coverage.complete:
+        if self.account is None or not self.account.coverage.complete:
             return {}
         held: Counter[Node] = Counter()
-        for result in self.ledger.results.values():
+        for result in self.account.results.values():
             for node, digest in result.digests.items():
                 held[node] += digest.rows
         return dict(held)
 
     def report(self, *, divergent: int, unsettled: int) -> TableReport:
         """Return the table's report as it stands; whatever was planned and not reached counts as failed."""
-        reading, ledger = self.task.reading, self.ledger
-        if ledger and self.ended is None:
-            self._fail_unfinished(ledger)
-        coverage = ledger.coverage.closed() if ledger else Coverage(planned=1, failed=1)
+        reading, account = self.task.reading, self.account
+        if account and self.ended is None:
+            self._fail_unfinished(account)
+        coverage = account.coverage.closed() if account else Coverage(planned=1, failed=1)
         coverage += Coverage(planned=len(self.extra), failed=len(self.extra))
         return TableReport(
             keyspace=reading.table.keyspace,
@@ -271,17 +272,17 @@ class Scan:
             depth=reading.depth.value,
             route=self.task.route.value,
             locality=self.task.locality,
-            rows=ledger.rows if ledger else 0,
+            rows=account.rows if account else 0,
             divergent_rows=divergent,
             unsettled_rows=unsettled,
             seconds=(self.ended or self.clock.monotonic()) - self.started if self.started else 0.0,
             coverage=coverage,
-            unread=(ledger.unread() if ledger else ()) + tuple(self.extra),
-            strip=ledger.strip() if ledger else "",
+            unread=(account.unread() if account else ()) + tuple(self.extra),
+            strip=account.strip() if account else "",
             blind=reading.blind,
-            note=ledger.note if ledger else "",
-            ranges=len(ledger.plan.leaves) if ledger else 0,
-            ranges_read=len(ledger.results) if ledger else 0,
-            tracks=ledger.tracks() if ledger else {},
-            alone=ledger.alone if ledger else 0,
+            note=account.note if account else "",
+            ranges=len(account.plan.leaves) if account else 0,
+            ranges_read=len(account.results) if account else 0,
+            tracks=account.tracks() if account else {},
+            alone=account.alone if account else 0,
         )

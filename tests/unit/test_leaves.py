@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consistency.checking.leaves import LeafResult, Ledger, digest_leaf, digest_leaves
+from consistency.checking.account import Account
+from consistency.checking.leaves import LeafResult, digest_leaf, digest_leaves
 from consistency.checking.plan import Leaf, TablePlan
 from consistency.errors import (
     ReplicaError,
@@ -113,89 +114,89 @@ EVENTS = st.lists(st.tuples(st.sampled_from(LEAVES), st.sets(st.sampled_from(NOD
 @given(EVENTS)
 def test_the_account_always_adds_up(events: list[tuple[Leaf, set[Node], bool]]) -> None:
     """Whatever is recorded, recorded again or failed afterwards: planned is the sum once the account is closed."""
-    ledger = Ledger(PLAN)
+    account = Account(PLAN)
     for leaf, failed, fails_later in events:
-        ledger.record(result_of(leaf, *failed))
+        account.record(result_of(leaf, *failed))
         if fails_later:
-            ledger.fail(leaf, "its rows could not be compared")
-    closed = ledger.coverage.closed()
+            account.fail(leaf, "its rows could not be compared")
+    closed = account.coverage.closed()
     assert closed.planned == 24 == closed.completed + closed.skipped + closed.failed
-    unread = {(u.replica, t) for u in ledger.unread() for t in u.ranges}
+    unread = {(u.replica, t) for u in account.unread() for t in u.ranges}
     assert sum(r.width for _, r in unread) == sum(
         leaf.token_range.width
         for leaf in LEAVES
         for node in NODES
-        if leaf not in ledger.results or (leaf, node) in ledger.failures
+        if leaf not in account.results or (leaf, node) in account.failures
     )
     assert closed.complete == (not unread)
 
 
 def test_a_later_result_replaces_an_earlier_one() -> None:
     """A leaf that failed and was read at the second try is complete."""
-    ledger = Ledger(PLAN)
-    ledger.record(result_of(LEAVES[0], B))
-    assert ledger.coverage.failed == 1
-    ledger.record(result_of(LEAVES[0]))
-    assert (ledger.coverage.failed, ledger.coverage.completed) == (0, 3)
+    account = Account(PLAN)
+    account.record(result_of(LEAVES[0], B))
+    assert account.coverage.failed == 1
+    account.record(result_of(LEAVES[0]))
+    assert (account.coverage.failed, account.coverage.completed) == (0, 3)
 
 
 def test_a_ring_change_is_why_a_leaf_failed_and_nothing_else_is() -> None:
     """What a node said of its own trouble stays, unless the range went to another one meanwhile."""
-    ledger = Ledger(PLAN)
-    ledger.record(result_of(LEAVES[0], B))
-    ledger.fail(LEAVES[0], "the ring could not be read")
-    assert ledger.failures[LEAVES[0], B] == f"{B.name}: too slow"
-    assert ledger.failures[LEAVES[0], A] == "the ring could not be read"
-    ledger.fail_within([LEAVES[0].token_range], "the ring changed")
-    assert {ledger.failures[LEAVES[0], node] for node in NODES} == {"the ring changed"}
+    account = Account(PLAN)
+    account.record(result_of(LEAVES[0], B))
+    account.fail(LEAVES[0], "the ring could not be read")
+    assert account.failures[LEAVES[0], B] == f"{B.name}: too slow"
+    assert account.failures[LEAVES[0], A] == "the ring could not be read"
+    account.fail_within([LEAVES[0].token_range], "the ring changed")
+    assert {account.failures[LEAVES[0], node] for node in NODES} == {"the ring changed"}
 
 
 def test_what_is_said_of_a_leaf_that_was_cut_is_said_of_its_parts() -> None:
     """A row that differs in it keeps all of them from being clean; a look that ends later fails them all."""
     leaf = LEAVES[0]
-    ledger = Ledger(PLAN)
-    ledger.record(result_of(leaf))
-    ledger.unlike.add(leaf)
+    account = Account(PLAN)
+    account.record(result_of(leaf))
+    account.unlike.add(leaf)
     at = leaf.token_range.start + 1000
-    parts = ledger.cut(leaf, [TokenRange(leaf.token_range.start, at), TokenRange(at, leaf.token_range.end)])
+    parts = account.cut(leaf, [TokenRange(leaf.token_range.start, at), TokenRange(at, leaf.token_range.end)])
     for part in parts:
-        ledger.record(result_of(part))
-    assert [(read.complete, read.clean) for read in ledger.ranges_read(waiting=False)] == [(True, False)] * 2
-    ledger.fail(leaf, "its future rows could not be read")
-    assert {failed for failed, _ in ledger.failures} == set(parts)
-    coverage = ledger.coverage.closed()
+        account.record(result_of(part))
+    assert [(read.complete, read.clean) for read in account.ranges_read(waiting=False)] == [(True, False)] * 2
+    account.fail(leaf, "its future rows could not be read")
+    assert {failed for failed, _ in account.failures} == set(parts)
+    coverage = account.coverage.closed()
     assert coverage.planned == coverage.completed + coverage.failed + coverage.skipped == PLAN.digests + len(NODES)
 
 
 def test_unread_ranges_that_touch_are_joined_by_reason() -> None:
     """A node that was down for the whole table is one line, not thousands."""
-    ledger = Ledger(PLAN)
+    account = Account(PLAN)
     for leaf in LEAVES:
-        ledger.record(result_of(leaf, B))
-    (unread,) = ledger.unread()
+        account.record(result_of(leaf, B))
+    (unread,) = account.unread()
     assert (unread.replica, unread.ranges) == (B.name, (TokenRange.full_ring(),))
     assert unread.reason == f"{B.name}: too slow"
 
 
 def test_the_strip_draws_the_ring() -> None:
     """64 cells: agreed, not read, divergent where a row differs, blank where nothing was planned."""
-    ledger = Ledger(TablePlan(ROWS, (LEAVES[:4],), 0))
+    account = Account(TablePlan(ROWS, (LEAVES[:4],), 0))
     for leaf in LEAVES[:4]:
-        ledger.record(result_of(leaf, *([B] if leaf is LEAVES[1] else [])))
-    ledger.mark_divergent(MIN_TOKEN + 1)
-    assert ledger.strip() == "x" + "=" * 7 + "?" * 8 + "=" * 16 + " " * 32
-    ledger.mark_divergent(MAX_TOKEN)
-    assert ledger.strip()[-1] == "x"
+        account.record(result_of(leaf, *([B] if leaf is LEAVES[1] else [])))
+    account.mark_divergent(MIN_TOKEN + 1)
+    assert account.strip() == "x" + "=" * 7 + "?" * 8 + "=" * 16 + " " * 32
+    account.mark_divergent(MAX_TOKEN)
+    assert account.strip()[-1] == "x"
 
 
 def test_a_track_draws_each_replicas_own_part() -> None:
     """A replica is divergent where it is behind, not read where it did not answer, and its partner is neither."""
-    ledger = Ledger(TablePlan(ROWS, (LEAVES[:4],), 0))
+    account = Account(TablePlan(ROWS, (LEAVES[:4],), 0))
     for leaf in LEAVES[:4]:
-        ledger.record(result_of(leaf, *([B] if leaf is LEAVES[1] else [])))
-    ledger.mark_divergent(MIN_TOKEN + 1, [A.name])
-    ledger.mark_divergent(MAX_TOKEN, ["stranger:1"])
-    tracks = ledger.tracks()
+        account.record(result_of(leaf, *([B] if leaf is LEAVES[1] else [])))
+    account.mark_divergent(MIN_TOKEN + 1, [A.name])
+    account.mark_divergent(MAX_TOKEN, ["stranger:1"])
+    tracks = account.tracks()
     assert tracks[A.name] == "x" + "=" * 31 + " " * 32
     assert tracks[B.name] == "=" * 8 + "?" * 8 + "=" * 16 + " " * 32
     assert tracks["stranger:1"] == " " * 63 + "x"
@@ -203,7 +204,7 @@ def test_a_track_draws_each_replicas_own_part() -> None:
 
 def test_rows_are_those_of_the_replica_that_holds_most() -> None:
     """A replica that lost rows does not make the table smaller."""
-    ledger = Ledger(PLAN)
-    ledger.record(LeafResult(LEAVES[0], 0, {A: Digest(3, b""), B: Digest(9, b"x")}, {}))
-    ledger.record(result_of(LEAVES[1], rows=4))
-    assert ledger.rows == 13
+    account = Account(PLAN)
+    account.record(LeafResult(LEAVES[0], 0, {A: Digest(3, b""), B: Digest(9, b"x")}, {}))
+    account.record(result_of(LEAVES[1], rows=4))
+    assert account.rows == 13

@@ -1,0 +1,228 @@
+"""The account of one table's scan: every planned digest ends as completed or failed, with a reason."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from consistency.checking.leaves import LeafResult
+from consistency.checking.plan import Aside, Leaf, TablePlan
+from consistency.ledger.port import RangeRead
+from consistency.model.ring import Node
+from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles, merged
+from consistency.model.tree import MerkleTree, leaf_hash
+from consistency.results.report import PUT_OFF, Unread
+from consistency.results.verdict import Coverage
+
+STRIP_CELLS = 64
+
+
+@dataclass
+class Account:
+    """The account of one table: every planned digest ends as completed or failed, with a reason."""
+
+    plan: TablePlan
+    asides: tuple[Aside, ...] = ()
+    """What was set aside before anything was read."""
+    results: dict[Leaf, LeafResult] = field(default_factory=dict)
+    failures: dict[tuple[Leaf, Node], str] = field(default_factory=dict)
+    joined: dict[Leaf, int] = field(default_factory=dict)
+    """How many distinct rows the leaves hold whose rows were read."""
+    divergent: set[int] = field(default_factory=set)
+    """The cells of the strip in which a row differs."""
+    behind: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """The same for each replica that is behind there."""
+    unlike: set[Leaf] = field(default_factory=set)
+    """The leaves in which a row differs."""
+    unjudged: set[Leaf] = field(default_factory=set)
+    """The leaves in which a row could not be judged."""
+    put_off: bool = False
+    """Whether the leaves that were not reached are left for the next run on purpose."""
+    _parts: dict[Leaf, tuple[Leaf, ...]] = field(default_factory=dict)
+    """What stands now for leaves that were cut."""
+
+    def record(self, result: LeafResult) -> None:
+        """Enter a leaf's result; a later one replaces an earlier one."""
+        self.results[result.leaf] = result
+        for node in result.leaf.replicas:
+            self.failures.pop((result.leaf, node), None)
+            if node in result.errors:
+                self.failures[result.leaf, node] = str(result.errors[node])
+
+    def cut(self, leaf: Leaf, parts: Sequence[TokenRange]) -> tuple[Leaf, ...]:
+        """Put leaves of these ranges, which tile a leaf, in its place.
+
+        What it was digested to is forgotten, and what failed with that. In which part a row differs, or could not be
+        judged, is not known any more: it may be in each.
+        """
+        assert_tiles(parts, [leaf.token_range])
+        leaves = self._parts[leaf] = tuple(Leaf(part, leaf.replicas) for part in parts)
+        arcs = (tuple(new for old in arc for new in (leaves if old == leaf else (old,))) for arc in self.plan.arcs)
+        self.plan = replace(self.plan, arcs=tuple(arcs))
+        self.__dict__.pop("_by_end", None)
+        self.results.pop(leaf, None)
+        self.joined.pop(leaf, None)
+        for node in leaf.replicas:
+            self.failures.pop((leaf, node), None)
+        for marked in (self.unlike, self.unjudged):
+            if leaf in marked:
+                marked.remove(leaf)
+                marked.update(leaves)
+        return leaves
+
+    def fail(self, leaf: Leaf, reason: str, *, instead: bool = False) -> None:
+        """Say that a leaf's rows could not be compared after all, on any replica; `instead` of what was said before.
+
+        Whoever says so may have begun before the leaf was cut: then it holds for all its parts.
+        """
+        for part in self._parts.get(leaf, ()):
+            self.fail(part, reason, instead=instead)
+        if leaf not in self._parts:
+            for node in leaf.replicas:
+                if instead or (leaf, node) not in self.failures:
+                    self.failures[leaf, node] = reason
+
+    def fail_within(self, ranges: Sequence[TokenRange], reason: str) -> None:
+        """Say so of every leaf that has a token in some ranges, also of those that failed: this is why they did."""
+        for leaf in self.plan.leaves:
+            if any(leaf.token_range.overlaps(moved) for moved in ranges):
+                self.fail(leaf, reason, instead=True)
+
+    def mark_divergent(self, token: int, behind: Iterable[str] = ()) -> None:
+        """Say that a row at this token differs, and which replicas are behind in it."""
+        self.divergent.add(_strip_cell(token))
+        for name in behind:
+            self.behind[name].add(_strip_cell(token))
+
+    def leaf_of(self, token: int) -> Leaf:
+        """Return the leaf that a token lies in."""
+        ends, leaves = self._by_end
+        return leaves[bisect.bisect_left(ends, token)]
+
+    @property
+    def alone(self) -> int:
+        """How many ranges have one replica in scope, which there is nothing to compare with."""
+        return sum(len(aside.arc.ranges) for aside in self.asides if aside.skipped)
+
+    @cached_property
+    def _by_end(self) -> tuple[list[int], list[Leaf]]:
+        leaves = sorted(self.plan.leaves, key=lambda leaf: leaf.token_range)
+        return [leaf.token_range.end for leaf in leaves], leaves
+
+    def ranges_read(self, *, waiting: bool) -> list[RangeRead]:
+        """Return every leaf that was reached, in ring order; with `waiting` those that differ are not judged yet."""
+        failed = {leaf for leaf, _ in self.failures}
+        out: list[RangeRead] = []
+        for result in sorted(self.results.values(), key=lambda r: r.leaf.token_range):
+            leaf = result.leaf
+            complete = leaf not in failed and leaf not in self.unjudged and not (waiting and result.differs)
+            clean = complete and leaf not in self.unlike
+            out.append(RangeRead(leaf.token_range, leaf.replicas, result.now_s * 1_000_000, complete, clean))
+        return out
+
+    @property
+    def coverage(self) -> Coverage:
+        """The coverage so far; what has no result yet is planned only."""
+        digested = sum(len(r.leaf.replicas) for r in self.results.values())
+        lost = sum(leaf in self.results for leaf, _ in self.failures)
+        left = sum(len(leaf.replicas) for leaf in self._not_reached()) if self.put_off else 0
+        account = Coverage(self.plan.digests, completed=digested - lost, skipped=left, failed=len(self.failures))
+        for aside in self.asides:
+            count = aside.digests
+            account += Coverage(count, skipped=count) if aside.skipped else Coverage(count, failed=count)
+        return account
+
+    def _not_reached(self) -> list[Leaf]:
+        failed = {leaf for leaf, _ in self.failures}
+        return [leaf for leaf in self.plan.leaves if leaf not in self.results and leaf not in failed]
+
+    @property
+    def rows(self) -> int:
+        """The rows of the table: of each leaf, those of the replica that holds most, or all that a join saw."""
+        return sum(max(r.rows, self.joined.get(leaf, 0)) for leaf, r in self.results.items())
+
+    @property
+    def note(self) -> str:
+        """Say how many leaves the server could not digest, empty where it managed them all."""
+        fallen = [r.fell_back for r in self.results.values() if r.fell_back]
+        if not fallen:
+            return ""
+        return f"{len(fallen)} of {len(self.plan.leaves)} leaves were hashed on the client: {fallen[0]}"
+
+    def unread(self) -> tuple[Unread, ...]:
+        """Name what was not read: ranges by replica and reason, touching ranges joined."""
+        found: dict[tuple[str, str], list[Leaf]] = defaultdict(list)
+        for (leaf, node), reason in self.failures.items():
+            found[node.name, reason].append(leaf)
+        why = PUT_OFF if self.put_off else "not reached before the run ended"
+        for leaf in self._not_reached():
+            for node in leaf.replicas:
+                found[node.name, why].append(leaf)
+        unread = [
+            Unread(name, merged(leaf.token_range for leaf in leaves), reason)
+            for (name, reason), leaves in sorted(found.items())
+        ]
+        return (*unread, *(Unread(n.name, a.arc.ranges, a.reason) for a in self.asides for n in a.arc.replicas))
+
+    def trees(self, scheme: str) -> Iterator[tuple[tuple[Leaf, ...], dict[Node, MerkleTree]]]:
+        """Yield each replica set's leaves that were reached with one tree a replica, all of the same shape."""
+        for arc in self.plan.arcs:
+            results = [self.results[leaf] for leaf in arc if leaf in self.results]
+            if not results:
+                continue
+            yield (
+                tuple(r.leaf for r in results),
+                {
+                    node: MerkleTree.build(
+                        [leaf_hash(r.leaf.token_range, r.digests.get(node), scheme) for r in results]
+                    )
+                    for node in arc[0].replicas
+                },
+            )
+
+    def strip(self) -> str:
+        """Draw the ring in 64 cells: `=` agreed, `x` divergent, `?` not read, blank where nothing was planned."""
+        cells = [" "] * STRIP_CELLS
+        failed = Counter(leaf for leaf, _ in self.failures)
+        for leaf in self.plan.leaves:
+            _fill(cells, leaf.token_range, "?" if leaf not in self.results or failed[leaf] else "=")
+        for aside in self.asides:
+            for token_range in aside.arc.ranges:
+                _fill(cells, token_range, "?")
+        return _crossed(cells, self.divergent)
+
+    def tracks(self) -> dict[str, str]:
+        """Draw each replica's own ranges: `=` read, `x` behind in a row, `?` not read, blank where it owns nothing."""
+        tracks: dict[str, list[str]] = defaultdict(lambda: [" "] * STRIP_CELLS)
+        for leaf in self.plan.leaves:
+            for node in leaf.replicas:
+                unread = leaf not in self.results or (leaf, node) in self.failures
+                _fill(tracks[node.name], leaf.token_range, "?" if unread else "=")
+        for aside in self.asides:
+            for node in aside.arc.replicas:
+                for token_range in aside.arc.ranges:
+                    _fill(tracks[node.name], token_range, "?")
+        for name in self.behind:  # a node may hold rows of ranges that it does not own
+            tracks[name]
+        return {name: _crossed(cells, self.behind.get(name, ())) for name, cells in tracks.items()}
+
+
+_WEIGHT = {" ": 0, "=": 1, "?": 2}
+
+
+def _fill(cells: list[str], token_range: TokenRange, mark: str) -> None:
+    first, last = _strip_cell(token_range.start + 1), _strip_cell(token_range.end)
+    for i in range(first, last + 1):
+        if _WEIGHT[mark] > _WEIGHT[cells[i]]:
+            cells[i] = mark
+
+
+def _crossed(cells: Sequence[str], divergent: Container[int]) -> str:
+    return "".join("x" if i in divergent else cell for i, cell in enumerate(cells))
+
+
+def _strip_cell(token: int) -> int:
+    return min(STRIP_CELLS - 1, (token - MIN_TOKEN) * STRIP_CELLS // (RING_SIZE + 1))
