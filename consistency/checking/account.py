@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from consistency.checking.leaves import LeafResult
 from consistency.checking.plan import Aside, Leaf, TablePlan
+from consistency.checking.trees import BRANCH, differing, grow
 from consistency.ledger.port import RangeRead
 from consistency.model.ring import Node
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles, merged
-from consistency.model.tree import MerkleTree, leaf_hash
-from consistency.results.report import PUT_OFF, Unread
+from consistency.results.report import PUT_OFF, TreeReport, Unread
 from consistency.results.verdict import Coverage
 
 STRIP_CELLS = 64
@@ -35,6 +35,8 @@ class Account:
     """The cells of the strip in which a row differs."""
     behind: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     """The same for each replica that is behind there."""
+    told_apart: set[Leaf] = field(default_factory=set)
+    """The leaves whose digests differ."""
     unlike: set[Leaf] = field(default_factory=set)
     """The leaves in which a row differs."""
     unjudged: set[Leaf] = field(default_factory=set)
@@ -52,6 +54,23 @@ class Account:
             if node in result.errors:
                 self.failures[result.leaf, node] = str(result.errors[node])
 
+    def compare_branch(self, leaf: Leaf) -> list[LeafResult]:
+        """Compare the branch of trees that a leaf is on; what differs, once all of the branch was read."""
+        arc, place = self._places[leaf]
+        branch = self.plan.arcs[arc][place - place % BRANCH :][:BRANCH]
+        if any(other not in self.results or self.results[other].errors for other in branch):
+            return []
+        return self._compare(branch)
+
+    def compare(self) -> list[LeafResult]:
+        """Compare the trees of every replica set over all that was read; what differs, in ring order."""
+        return [result for arc in self.plan.arcs for result in self._compare(arc)]
+
+    def _compare(self, leaves: Sequence[Leaf]) -> list[LeafResult]:
+        found = differing([self.results[leaf] for leaf in leaves if leaf in self.results])
+        self.told_apart.update(result.leaf for result in found)
+        return found
+
     def cut(self, leaf: Leaf, parts: Sequence[TokenRange]) -> tuple[Leaf, ...]:
         """Put leaves of these ranges, which tile a leaf, in its place.
 
@@ -63,10 +82,12 @@ class Account:
         arcs = (tuple(new for old in arc for new in (leaves if old == leaf else (old,))) for arc in self.plan.arcs)
         self.plan = replace(self.plan, arcs=tuple(arcs))
         self.__dict__.pop("_by_end", None)
+        self.__dict__.pop("_places", None)
         self.results.pop(leaf, None)
         self.joined.pop(leaf, None)
         for node in leaf.replicas:
             self.failures.pop((leaf, node), None)
+        self.told_apart.discard(leaf)
         for marked in (self.unlike, self.unjudged):
             if leaf in marked:
                 marked.remove(leaf)
@@ -112,13 +133,18 @@ class Account:
         leaves = sorted(self.plan.leaves, key=lambda leaf: leaf.token_range)
         return [leaf.token_range.end for leaf in leaves], leaves
 
+    @cached_property
+    def _places(self) -> dict[Leaf, tuple[int, int]]:
+        """Where each leaf is: the number of its arc, and its place among the leaves of that."""
+        return {leaf: (number, at) for number, arc in enumerate(self.plan.arcs) for at, leaf in enumerate(arc)}
+
     def ranges_read(self, *, waiting: bool) -> list[RangeRead]:
         """Return every leaf that was reached, in ring order; with `waiting` those that differ are not judged yet."""
         failed = {leaf for leaf, _ in self.failures}
         out: list[RangeRead] = []
         for result in sorted(self.results.values(), key=lambda r: r.leaf.token_range):
             leaf = result.leaf
-            complete = leaf not in failed and leaf not in self.unjudged and not (waiting and result.differs)
+            complete = leaf not in failed and leaf not in self.unjudged and not (waiting and leaf in self.told_apart)
             clean = complete and leaf not in self.unlike
             out.append(RangeRead(leaf.token_range, leaf.replicas, result.now_s * 1_000_000, complete, clean))
         return out
@@ -167,21 +193,29 @@ class Account:
         ]
         return (*unread, *(Unread(n.name, a.arc.ranges, a.reason) for a in self.asides for n in a.arc.replicas))
 
-    def trees(self, scheme: str) -> Iterator[tuple[tuple[Leaf, ...], dict[Node, MerkleTree]]]:
-        """Yield each replica set's leaves that were reached with one tree a replica, all of the same shape."""
-        for arc in self.plan.arcs:
-            results = [self.results[leaf] for leaf in arc if leaf in self.results]
-            if not results:
-                continue
-            yield (
-                tuple(r.leaf for r in results),
-                {
-                    node: MerkleTree.build(
-                        [leaf_hash(r.leaf.token_range, r.digests.get(node), scheme) for r in results]
-                    )
-                    for node in arc[0].replicas
-                },
-            )
+    def trees(self) -> tuple[TreeReport, ...]:
+        """Return each replica set's trees over its leaves: a replica has no root where one of them was not read."""
+        return tuple(self._tree(arc) for arc in self.plan.arcs if arc)
+
+    def _tree(self, arc: tuple[Leaf, ...]) -> TreeReport:
+        results = [self._believed(leaf) for leaf in arc]
+        trees = grow(results)
+        hashes = [{tree.levels[0][i] for tree in trees.values()} for i in range(len(arc))]
+        agreed = [(leaf.token_range, h) for leaf, held in zip(arc, hashes, strict=True) if len(held) == 1 for h in held]
+        return TreeReport(
+            arc[0].replicas,
+            next((result.scheme for result in results if result.scheme), ""),
+            {node: tree.root for node, tree in trees.items()},
+            len(arc),
+            tuple((token_range, h) for token_range, h in agreed if h is not None),
+            len(differing(results)),
+        )
+
+    def _believed(self, leaf: Leaf) -> LeafResult:
+        """Return what a leaf was digested to, of the replicas of which that can be believed."""
+        result = self.results.get(leaf) or LeafResult(leaf, 0, {}, {})
+        kept = {node: digest for node, digest in result.digests.items() if (leaf, node) not in self.failures}
+        return replace(result, digests=kept)
 
     def strip(self) -> str:
         """Draw the ring in 64 cells: `=` agreed, `x` divergent, `?` not read, blank where nothing was planned."""

@@ -11,6 +11,7 @@ from consistency.checking.leaves import LeafResult, digest_leaf
 from consistency.checking.narrow_partitions import HASHED_ROWS, Partitions
 from consistency.checking.narrow_rows import can_hash_rows, odd_rows
 from consistency.checking.plan import Leaf
+from consistency.checking.trees import differing
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import ReplicaError, TooMuchToScan
 from consistency.model.reading import Reading, Route
@@ -107,10 +108,10 @@ async def _differing(
     Full of differences, another level of digests would only read everything once more.
     """
     children = await _split(reader, reading, route, parent, tuple(parent.digests), clock)
-    differing = [child for child in children if child.differs]
-    if _is_large(parent, route) and len(differing) > _PARTS // 2:
+    unlike = differing(children)
+    if _is_large(parent, route) and len(unlike) > _PARTS // 2:
         return [replace(parent, full=True)]
-    return differing[::-1]
+    return unlike[::-1]
 
 
 async def _rows_of(

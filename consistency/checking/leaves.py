@@ -11,7 +11,7 @@ from consistency.cluster.port import Clock, Key, ReplicaReader
 from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
 from consistency.model.reading import Reading, Route
 from consistency.model.ring import Node
-from consistency.model.tree import Digest, agreeing_groups
+from consistency.model.tree import Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class LeafResult:
     now_s: int
     digests: Mapping[Node, Digest]
     errors: Mapping[Node, ReplicaError]
+    scheme: str = ""
+    """What the digests were made of, and where: `depth/route`."""
     fell_back: str = ""
     """Why the leaf was hashed on the client although the server was asked to, empty where it was not."""
     odd: OddPartitions | None = None
@@ -47,10 +49,10 @@ class LeafResult:
         """The newest write time, as the replica tells that was asked for it."""
         return max((d.newest_us for d in self.digests.values() if d.newest_us is not None), default=None)
 
-    @property
-    def differs(self) -> bool:
-        """Whether the replicas that were read disagree."""
-        return len(agreeing_groups(self.digests)) > 1
+
+def scheme(reading: Reading, route: Route) -> str:
+    """Name what digests are made of: those of different schemes cannot be compared."""
+    return f"{reading.depth.value}/{route.value}"
 
 
 async def digest_leaf(reader: ReplicaReader, reading: Reading, route: Route, leaf: Leaf, now_s: int) -> LeafResult:
@@ -92,7 +94,7 @@ async def _digest_all(reader: ReplicaReader, reading: Reading, route: Route, lea
             raise answer
         else:
             digests[node] = answer
-    return LeafResult(leaf, now_s, digests, errors)
+    return LeafResult(leaf, now_s, digests, errors, scheme(reading, route))
 
 
 async def digest_leaves(

@@ -11,12 +11,12 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from consistency.checking.leaves import LeafResult, OddPartitions
+from consistency.checking.leaves import LeafResult, OddPartitions, scheme
 from consistency.checking.plan import Leaf
 from consistency.cluster.port import Key, ReplicaReader
 from consistency.cluster.server_digest import ServerDigest
 from consistency.errors import ReplicaRefused
-from consistency.model.reading import Locality, RawRow, Reading
+from consistency.model.reading import Locality, RawRow, Reading, Route
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
 from consistency.rows.merge_join import named_key
@@ -56,10 +56,10 @@ class Partitions:
         often = self.unlike >= max(_UNLIKE_LEAVES, self.leaves / 2)
         return known and often and self.worth_it(reading)
 
-    def record(self, result: LeafResult) -> None:
-        """Take note of a leaf that was digested."""
-        self.leaves += 1
-        self.unlike += result.differs
+    def compared(self, leaves: int, differing: int) -> None:
+        """Take note of leaves that were compared."""
+        self.leaves += leaves
+        self.unlike += differing
 
 
 def provable(reader: ReplicaReader, nodes: Sequence[Node]) -> bool:
@@ -101,7 +101,7 @@ async def digest_by_partition(
         found.append(_compared(reading, [{row[: key_ends + 2] for row in rows} for rows in told], partitions))
     asked = ServerDigest(reading, newest=True)
     digests = {node: asked.total(rows) for node, rows in answers.items()}
-    return LeafResult(leaf, now_s, digests, {}, odd=_joined(found))
+    return LeafResult(leaf, now_s, digests, {}, scheme(reading, Route.SERVER), odd=_joined(found))
 
 
 def _told_by(

@@ -20,6 +20,9 @@ LEAF_ROWS = 40_000
 """Rows a leaf aims at: half as many cost the servers a tenth more, twice as many are more than a page."""
 _LEAST_LEAF_ROWS = 1_000
 MAX_LEAVES = 65_536
+_STEPS = 4
+"""The number of leaves doubles in so many steps: a table that grows a little is cut as it was yesterday, so that leaf
+hashes can be compared with those that the ledger keeps."""
 _SAMPLE_ROWS = 500
 _FIRST_SHARE = 1 / 8192
 _GROWTH = 8
@@ -101,9 +104,14 @@ def _owners(window: TokenRange, arcs: Sequence[Arc]) -> list[tuple[TokenRange, N
     return out
 
 
+def _stepped(leaves: float) -> int:
+    """Return a number of leaves near to this one that stays the same while a table grows a little; at least one."""
+    return round(2 ** (round(_STEPS * math.log2(leaves)) / _STEPS)) if leaves > 1 else 1
+
+
 def cut(table: Table, arcs: Sequence[Arc], rows: int, *, leaf_rows: int = LEAF_ROWS) -> TablePlan:
     """Cut the arcs into leaves of about `leaf_rows` rows; the leaves tile the arcs exactly."""
-    wanted = min(MAX_LEAVES, max(1, math.ceil(rows / leaf_rows)))
+    wanted = min(MAX_LEAVES, _stepped(rows / leaf_rows))
     cut_arcs = tuple(
         tuple(
             Leaf(piece, arc.replicas)

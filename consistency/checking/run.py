@@ -303,7 +303,8 @@ class _Run:
             if scan.account is not None:
                 ranges = scan.account.ranges_read(waiting=self._settler.waiting_of(name) > 0)
                 strays = self._options.non_owners and not report.interrupted and not scan.extra
-                self._recorder.table_read(scan.task.reading.table, scan.task.reading.depth, ranges, strays=strays)
+                table, depth, trees = scan.task.reading.table, scan.task.reading.depth, scan.account.trees()
+                self._recorder.table_read(table, depth, ranges, strays=strays, trees=trees)
         self._recorder.end(report)
 
     def _owned(self) -> Owned:

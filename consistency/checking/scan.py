@@ -18,12 +18,12 @@ from consistency.checking.narrow_rows import can_hash_rows
 from consistency.checking.observer import Observer
 from consistency.checking.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
 from consistency.checking.settle import Settler
+from consistency.checking.trees import differing
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.model.reading import Reading, Route
 from consistency.model.ring import Arc, Node
 from consistency.model.tokens import TokenRange, around_tokens
-from consistency.model.tree import differing_leaves
 from consistency.results.report import TableReport, Unread
 from consistency.results.verdict import Coverage
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
@@ -68,8 +68,10 @@ class Scan:
     extra: list[Unread] = field(default_factory=list)
     started: float = 0.0
     ended: float | None = None
-    _looks: dict[Leaf, list[asyncio.Task[None]]] = field(default_factory=dict)
-    """The leaves whose rows are, or were, looked at one by one: each only once, or a row would be reported twice."""
+    _descents: dict[Leaf, asyncio.Task[None] | None] = field(default_factory=dict)
+    """The leaves whose rows are, or were, compared: each only once, or a row would be reported twice."""
+    _ahead: dict[Leaf, asyncio.Task[None] | None] = field(default_factory=dict)
+    """The leaves in which rows from the future are, or were, looked for: each only once as well."""
     _partitions: Partitions = field(default_factory=Partitions)
     _at_fault: AtFault = field(default_factory=AtFault)
     _gate: asyncio.Semaphore = field(init=False)
@@ -113,9 +115,7 @@ class Scan:
                 account.record(result)
                 if too_large(result):
                     refused.append(result)
-                self._partitions.record(result)
-                if not result.errors:
-                    self._look(account, result)
+                self._compare_branch(account, result)
                 self.observer.leaf_digested(result)
                 self.observer.settling(self.settler.waiting)
         for result in refused:
@@ -146,38 +146,47 @@ class Scan:
 
     def _worth_another_try(self, account: Account) -> list[Leaf]:
         """Once more, at the end, for leaves whose replicas may be back; a replica with nothing else is left alone."""
-        failed = {leaf for leaf, _ in account.failures} - self._looks.keys()
+        failed = {leaf for leaf, _ in account.failures} - self._descents.keys() - self._ahead.keys()
         failed -= {leaf for leaf, result in account.results.items() if lasting(result)}
         answered = {node for result in account.results.values() for node in result.digests}
         return [leaf for leaf in account.plan.leaves if leaf in failed and answered.issuperset(leaf.replicas)]
 
     async def compare(self, account: Account) -> None:
         """Have every leaf looked at on which the trees differ, or that was written to in the future; that ends it."""
-        scheme = f"{self.task.reading.depth.value}/{self.task.route.value}"
-        for leaves, trees in account.trees(scheme):
-            for i in differing_leaves(trees):
-                self._look(account, account.results[leaves[i]])
+        for result in account.compare():
+            self._descend_once(account, result)
         for result in account.results.values():
-            self._look(account, result)
-        await asyncio.gather(*(task for tasks in self._looks.values() for task in tasks))
+            self._look_ahead_once(account, result)
+        await asyncio.gather(*self._looks)
         self.ended = self.clock.monotonic()
 
     async def close(self) -> None:
         """End the looks that are under way: none are, but after an interrupt."""
-        looks = [task for tasks in self._looks.values() for task in tasks]
-        for task in looks:
+        for task in self._looks:
             task.cancel()
-        await asyncio.gather(*looks, return_exceptions=True)
+        await asyncio.gather(*self._looks, return_exceptions=True)
 
-    def _look(self, account: Account, result: LeafResult) -> None:
-        """Begin a closer look at a leaf where its digests ask for one."""
-        if result.leaf in self._looks:
-            return
-        looks = [self._descend(account, result)] if result.differs else []
-        if self._in_future(result):
-            looks.append(self._look_ahead(account, result))
-        if looks:
-            self._looks[result.leaf] = [asyncio.create_task(look) for look in looks]
+    @property
+    def _looks(self) -> list[asyncio.Task[None]]:
+        return [task for task in (*self._descents.values(), *self._ahead.values()) if task is not None]
+
+    def _compare_branch(self, account: Account, result: LeafResult) -> None:
+        """Begin a closer look at what is known to need one, now that a leaf was digested."""
+        if result.errors:
+            return  # it may be read at the end
+        unlike = account.compare_branch(result.leaf)
+        self._partitions.compared(leaves=1, differing=sum(each.leaf not in self._descents for each in unlike))
+        for each in unlike:
+            self._descend_once(account, each)
+        self._look_ahead_once(account, result)
+
+    def _descend_once(self, account: Account, result: LeafResult) -> None:
+        if result.leaf not in self._descents:
+            self._descents[result.leaf] = asyncio.create_task(self._descend(account, result))
+
+    def _look_ahead_once(self, account: Account, result: LeafResult) -> None:
+        if result.leaf not in self._ahead and self._in_future(result):
+            self._ahead[result.leaf] = asyncio.create_task(self._look_ahead(account, result))
 
     async def _descend(self, account: Account, result: LeafResult) -> None:
         async with self._gate:
@@ -205,14 +214,14 @@ class Scan:
         ranges = around_tokens(leaf.token_range, refused)
         again = [await self._digest_part(Leaf(part, leaf.replicas)) for part in ranges]
         stood = {node: reason for node in leaf.replicas if (reason := account.failures.get((leaf, node)))}
-        for part, digested in zip(account.cut(leaf, ranges), again, strict=True):
-            self._looks[part] = []
+        parts = account.cut(leaf, ranges)
+        for part, digested in zip(parts, again, strict=True):
+            self._descents[part] = self._ahead[part] = None
             account.record(digested)
             account.failures.update(((part, node), reason) for node, reason in stood.items())
-            if digested.differs:
-                account.unjudged.add(part)
             if part.token_range.width == 1 and part.token_range.end in refused:
                 account.fail(part, str(refused[part.token_range.end]))
+        account.unjudged.update(each.leaf for each in differing(again))
 
     async def _look_ahead(self, account: Account, result: LeafResult) -> None:
         """Report the rows of a leaf that were written in the future and on which its replicas agree.
@@ -231,8 +240,9 @@ class Scan:
 
     def _fail_unfinished(self, account: Account) -> None:
         """Enter the leaves whose digests are known to need a closer look, once there is nobody left to take it."""
+        unlike = {result.leaf for result in account.compare()}
         for result in account.results.values():
-            if result.differs or self._in_future(result):
+            if result.leaf in unlike or self._in_future(result):
                 account.fail(result.leaf, "it was not compared row by row before the run ended")
 
     def _in_future(self, result: LeafResult) -> bool:
@@ -285,4 +295,5 @@ class Scan:
             ranges_read=len(account.results) if account else 0,
             tracks=account.tracks() if account else {},
             alone=account.alone if account else 0,
+            trees=account.trees() if account else (),
         )

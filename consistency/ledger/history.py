@@ -16,6 +16,7 @@ from typing import Any
 from consistency.errors import LedgerError, UsageError
 from consistency.ledger import KnownCluster, LedgerFile, PastRun, TableAge
 from consistency.ledger.recorder import OPEN_STATES
+from consistency.ledger.roots import KnownTree
 from consistency.model.scope import parse_name
 from consistency.results.report import coverage_json
 from consistency.results.verdict import ExitCode
@@ -77,6 +78,8 @@ class TableHistory:
             "ranges": known.ranges,
             "differing_rows": {state: known.states.get(state, 0) for state in OPEN_STATES},
             "rows_that_came_back": known.came_back,
+            "unchanged_since": None if known.unchanged_since_us is None else iso(known.unchanged_since_us),
+            "trees": [_tree_json(tree) for tree in known.trees],
         }
 
 
@@ -217,6 +220,18 @@ def _require_known(text: str, tables: Sequence[TableHistory]) -> None:
 def iso(us: int) -> str:
     """Return a moment as ISO 8601."""
     return datetime.fromtimestamp(us / 1e6, tz=timezone.utc).isoformat(timespec="seconds")
+
+
+def _tree_json(tree: KnownTree) -> dict[str, Any]:
+    return {
+        "replicas": list(tree.replicas),
+        "scheme": tree.scheme,
+        "root": tree.root.hex() if tree.root else None,
+        "leaves": tree.leaves,
+        "changed_leaves": tree.changed,
+        "since": iso(tree.since_us),
+        "read": iso(tree.read_us),
+    }
 
 
 def _run_json(run: PastRun) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from consistency.ledger.port import RunFacts
+from consistency.ledger.roots import forget_trees
 from consistency.ledger.spans import Span, owned_spans, still_owned
 from consistency.model.ring import Arc, Replication
 from consistency.model.schema import Table
@@ -53,6 +54,7 @@ class KnownTables:
             if not exists:
                 self._forget(number, "findings")
                 self._forget(number, "spans")
+                forget_trees(self._db, number)
                 self._db.execute("DELETE FROM tables WHERE id = ?", (number,))
         return numbers
 
@@ -74,6 +76,8 @@ class KnownTables:
         number, table_id, fingerprint, placed = row
         if table_id != table.table_id:
             self._forget(number, "findings")
+        if fingerprint != table.fingerprint or placed != placement:
+            forget_trees(self._db, number)
         if fingerprint != table.fingerprint:
             self._forget(number, "spans")
         elif placed != placement:

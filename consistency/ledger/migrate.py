@@ -2,6 +2,7 @@
 
 1 to 2: replicas are known by host id, no longer by `address:port`, which can be another node's tomorrow. Which node an
 address was of is not in the old file: rows keep it, marked, until they are found again. Clusters get an id.
+2 to 3: the roots and leaf hashes of Merkle trees are kept.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import suppress
 from types import MappingProxyType
 
 from consistency.ledger.clusters import id_of_hosts
+from consistency.ledger.roots import CREATE
 
 
 def migrate(db: sqlite3.Connection, to: int) -> None:
@@ -45,9 +47,14 @@ def _by_host_id(db: sqlite3.Connection) -> None:
     db.execute("DROP TABLE by_name")
 
 
+def _with_roots(db: sqlite3.Connection) -> None:
+    for statement in CREATE.split(";"):
+        db.execute(statement)
+
+
 def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType({1: _by_host_id})
+_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType({1: _by_host_id, 2: _with_roots})
 """What leads from each schema to the next."""

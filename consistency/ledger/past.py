@@ -12,6 +12,7 @@ from consistency.ledger.clusters import KnownCluster, find_cluster, read_cluster
 from consistency.ledger.known import load_spans
 from consistency.ledger.latest import LatestReads, latest_reads, read_until
 from consistency.ledger.recorder import DEPTH_RANKS, OPEN_LIST, OPEN_STATES
+from consistency.ledger.roots import KnownTree, known_trees
 from consistency.ledger.spans import age
 from consistency.ledger.store import Store
 from consistency.model.reading import Depth
@@ -57,11 +58,19 @@ class TableAge:
     tried_us: int = 0
     states: Mapping[str, int] = field(default_factory=dict)
     came_back: int = 0
+    trees: tuple[KnownTree, ...] = ()
+    """Its Merkle trees as they were last read whole, one of each replica set."""
 
     @property
     def full_name(self) -> str:
         """`keyspace.table`."""
         return f"{self.keyspace}.{self.table}"
+
+    @property
+    def unchanged_since_us(self) -> int | None:
+        """When a run first saw the roots that the newest runs see; None where they are new or replicas differ."""
+        found = [tree.since_us for tree in self.trees if tree.root is not None and tree.since_us < tree.read_us]
+        return max(found) if found and len(found) == len(self.trees) else None
 
     @property
     def differing(self) -> int:
@@ -135,6 +144,7 @@ class Past:
             tried_us=found.tried_us,
             states=dict(counts),
             came_back=int(back.fetchone()[0]),
+            trees=known_trees(self._db, row["id"]),
         )
 
     def read_until(self, cluster: int, depth: Depth | None, dc: str) -> Mapping[str, int]:

@@ -11,7 +11,7 @@ from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding
-from consistency.results.report import Report
+from consistency.results.report import Report, TreeReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,16 @@ class Recorder(Protocol):
     def found(self, finding: Finding, depth: Depth) -> None:
         """A row differs."""
 
-    def table_read(self, table: Table, depth: Depth, ranges: Sequence[RangeRead], *, strays: bool) -> None:
-        """A table's account is final: `ranges` are those that were reached, in ring order.
+    def table_read(
+        self,
+        table: Table,
+        depth: Depth,
+        ranges: Sequence[RangeRead],
+        *,
+        strays: bool,
+        trees: Sequence[TreeReport] = (),
+    ) -> None:
+        """A table's account is final: `ranges` are those that were reached, in ring order, and `trees` go over them.
 
         `strays` says whether every node was also searched for rows that it does not own.
         """

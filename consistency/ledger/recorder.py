@@ -16,13 +16,14 @@ from consistency.errors import LedgerError
 from consistency.ledger.clusters import renew_cluster
 from consistency.ledger.known import KnownTables, insert_spans, load_spans
 from consistency.ledger.port import RangeRead, RunFacts
+from consistency.ledger.roots import enter_trees
 from consistency.ledger.spans import Span, last_tried, overlay, owners_id
 from consistency.ledger.store import Store
 from consistency.model.reading import Depth
 from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange, merged
 from consistency.results.findings import Finding, Kind, State
-from consistency.results.report import Report
+from consistency.results.report import Report, TreeReport
 
 BATCH = 2_000
 KEPT_S = 400 * 86_400
@@ -142,11 +143,26 @@ class RunRecorder:
             self._behind[known] = int(found[0])
         return self._behind[known]
 
-    def table_read(self, table: Table, depth: Depth, ranges: Sequence[RangeRead], *, strays: bool) -> None:
+    def table_read(
+        self,
+        table: Table,
+        depth: Depth,
+        ranges: Sequence[RangeRead],
+        *,
+        strays: bool,
+        trees: Sequence[TreeReport] = (),
+    ) -> None:
         """Enter what was read of a table, and which rows that differed before no longer do."""
-        self._safely(lambda: self._table_read(table, depth, ranges, strays))
+        self._safely(lambda: self._table_read(table, depth, ranges, trees, strays))
 
-    def _table_read(self, table: Table, depth: Depth, ranges: Sequence[RangeRead], strays: bool) -> None:  # noqa: FBT001
+    def _table_read(
+        self,
+        table: Table,
+        depth: Depth,
+        ranges: Sequence[RangeRead],
+        trees: Sequence[TreeReport],
+        strays: bool,  # noqa: FBT001
+    ) -> None:
         self._flush()
         read = [
             Span(
@@ -165,6 +181,7 @@ class RunRecorder:
         with self._store.transaction() as db:
             db.execute("DELETE FROM spans WHERE tbl = ? AND depth = ? AND dc = ?", (tbl, rank, self._dc))
             insert_spans(db, tbl, rank, self._dc, spans)
+            enter_trees(db, tbl, self._dc, trees, self._now_us)
             for piece in covered:
                 gone = db.execute(_FORGET, (tbl, piece.start, piece.end, rank, self._run, strays))
                 self._gone += gone.rowcount

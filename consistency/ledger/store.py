@@ -12,10 +12,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from consistency.errors import LedgerError, UsageError
+from consistency.ledger import roots
 from consistency.ledger.migrate import migrate
 
 APPLICATION_ID = 0x434C4447
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _BUSY_S = 10.0
 _MAGIC = b"SQLite format 3\0"
 
@@ -157,7 +158,7 @@ def _begin(db: sqlite3.Connection) -> None:
     """Create everything at once: after a kill the file is either empty or whole."""
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("BEGIN IMMEDIATE")
-    for statement in _TABLES.split(";"):
+    for statement in (_TABLES + roots.CREATE).split(";"):
         db.execute(statement)
     db.execute("INSERT INTO secret VALUES (?)", (os.urandom(32),))
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")

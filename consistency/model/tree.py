@@ -1,7 +1,8 @@
-"""Merkle trees over the leaves of one replica set, and where N of them differ.
+"""Merkle trees over token ranges: one tree a replica, all of one shape, compared from the root downwards.
 
 A leaf hashes (scheme, range, row count, digest); an inner node hashes (level, left, right), in order, so
-that equal roots can only stand over equal leaves in equal places. Nothing is ever combined by XOR.
+that equal roots can only stand over equal leaves in equal places. Nothing is ever combined by XOR. A leaf that was not
+read has no hash, and neither has any node above it: unknown equals nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from consistency.model.tokens import TokenRange
 SCHEME_VERSION = 1
 _LEAF = struct.Struct(">BBqqqI")
 _INNER = struct.Struct(">BB")
-_LEAF_MARK, _UNREAD_MARK, _INNER_MARK = 0, 1, 2
+_LEAF_MARK, _INNER_MARK = 0, 2
 
 ReplicaT = TypeVar("ReplicaT", bound=Hashable)
 
@@ -36,11 +37,13 @@ class Digest:
     newest_us: int | None = field(default=None, compare=False)
 
 
-def leaf_hash(token_range: TokenRange, digest: Digest | None, scheme: str) -> bytes:
-    """Return the 16-byte hash of one leaf; an unread leaf has a hash of its own that equals no read one."""
+def leaf_hash(token_range: TokenRange, digest: Digest | None, scheme: str) -> bytes | None:
+    """Return the 16-byte hash of one leaf, None where it was not read.
+
+    `scheme` says what was hashed and where: digests of different schemes are never compared.
+    """
     if digest is None:
-        head = _LEAF.pack(_UNREAD_MARK, SCHEME_VERSION, token_range.start, token_range.end, 0, 0)
-        return xxhash.xxh3_128_digest(head)
+        return None
     name = scheme.encode()
     head = _LEAF.pack(_LEAF_MARK, SCHEME_VERSION, token_range.start, token_range.end, digest.rows, len(name))
     return xxhash.xxh3_128_digest(head + name + digest.value)
@@ -50,10 +53,10 @@ def leaf_hash(token_range: TokenRange, digest: Digest | None, scheme: str) -> by
 class MerkleTree:
     """The levels of a tree, leaves first; an odd node at the end of a level is carried up unchanged."""
 
-    levels: tuple[tuple[bytes, ...], ...]
+    levels: tuple[tuple[bytes | None, ...], ...]
 
     @classmethod
-    def build(cls, leaves: Sequence[bytes]) -> MerkleTree:
+    def build(cls, leaves: Sequence[bytes | None]) -> MerkleTree:
         """Build the tree over leaf hashes in ring order; at least one."""
         if not leaves:
             raise InternalError("a Merkle tree needs at least one leaf")
@@ -62,27 +65,29 @@ class MerkleTree:
             below, height = levels[-1], len(levels)
             levels.append(
                 tuple(
-                    inner_hash(height, below[i], below[i + 1]) if i + 1 < len(below) else below[i]
+                    _parent(height, below[i], below[i + 1]) if i + 1 < len(below) else below[i]
                     for i in range(0, len(below), 2)
                 )
             )
         return cls(tuple(levels))
 
     @property
-    def root(self) -> bytes:
-        """The hash over everything."""
+    def root(self) -> bytes | None:
+        """The hash over everything; None where a leaf was not read."""
         return self.levels[-1][0]
 
 
-def inner_hash(level: int, left: bytes, right: bytes) -> bytes:
+def _parent(level: int, left: bytes | None, right: bytes | None) -> bytes | None:
     """Hash two children in order, together with their height."""
+    if left is None or right is None:
+        return None
     return xxhash.xxh3_128_digest(_INNER.pack(_INNER_MARK, level) + left + right)
 
 
 def differing_leaves(trees: Mapping[ReplicaT, MerkleTree]) -> list[int]:
-    """Return the positions of the leaves on which the trees are not all equal, in ring order.
+    """Return the positions of the leaves on which the replicas that were read differ, in ring order.
 
-    Starts at the roots and descends only where they differ. All trees must have the same shape.
+    Starts at the roots and descends only where they are not all known and equal. All trees must have the same shape.
     """
     every = list(trees.values())
     if not every:
@@ -96,21 +101,13 @@ def differing_leaves(trees: Mapping[ReplicaT, MerkleTree]) -> list[int]:
     while pending:
         level, position = pending.pop()
         hashes = {tree.levels[level][position] for tree in every}
-        if len(hashes) == 1:
-            continue
         if level == 0:
-            found.append(position)
+            if len(hashes - {None}) > 1:
+                found.append(position)
+            continue
+        if len(hashes) == 1 and None not in hashes:
             continue
         below = len(every[0].levels[level - 1])
         children = [i for i in (2 * position, 2 * position + 1) if i < below]
         pending.extend((level - 1, i) for i in reversed(children))
     return found
-
-
-def agreeing_groups(digests: Mapping[ReplicaT, Digest | None]) -> list[tuple[ReplicaT, ...]]:
-    """Group the replicas that were read by equal digest, the largest group first: N ways, never as pairs."""
-    groups: dict[Digest, list[ReplicaT]] = {}
-    for replica, digest in digests.items():
-        if digest is not None:
-            groups.setdefault(digest, []).append(replica)
-    return sorted((tuple(group) for group in groups.values()), key=len, reverse=True)

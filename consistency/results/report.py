@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from consistency.cluster.locality import TracesLeft
+from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
 from consistency.results.cause import Cause
 from consistency.results.findings import Finding
@@ -65,6 +66,39 @@ class Unread:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class TreeReport:
+    """The Merkle trees of one replica set over one table: what was compared, as figures that can be filed.
+
+    `roots` holds each replica's, None where one of its leaves was not read. `agreed` holds the range and the hash of
+    each leaf on which all replicas agree. `differing` leaves had unlike digests, and their rows were compared. `scheme`
+    says what was hashed: roots of different schemes cannot be compared.
+    """
+
+    replicas: tuple[Node, ...]
+    scheme: str
+    roots: Mapping[Node, bytes | None]
+    leaves: int
+    agreed: tuple[tuple[TokenRange, bytes], ...]
+    differing: int
+
+    @property
+    def root(self) -> bytes | None:
+        """The root that all replicas have; None where they have none in common."""
+        found = set(self.roots.values())
+        return found.pop() if len(found) == 1 else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form; hashes in hexadecimal digits."""
+        return {
+            "replicas": [node.name for node in self.replicas],
+            "root": self.root.hex() if self.root else None,
+            "roots": {node.name: root.hex() if root else None for node, root in self.roots.items()},
+            "leaves": self.leaves,
+            "differing": self.differing,
+        }
+
+
 @dataclass(frozen=True)
 class TableReport:
     """What was learned about one table.
@@ -94,6 +128,8 @@ class TableReport:
     tracks: Mapping[str, str] = field(default_factory=dict)
     alone: int = 0
     """Ranges with one replica in scope: there was nothing to compare it with."""
+    trees: tuple[TreeReport, ...] = ()
+    """One of each replica set."""
 
     @property
     def full_name(self) -> str:
@@ -139,6 +175,7 @@ class TableReport:
             "strip": self.strip,
             "cannot_see": list(self.blind),
             "note": self.note,
+            "trees": [tree.as_json() for tree in self.trees],
         }
 
 

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from consistency.checking.leaves import LeafResult
 from consistency.checking.plan import TablePlan
+from consistency.checking.trees import differing
 from consistency.errors import ConnectError, InternalError, LockedError, SettingsError, TopologyError
 from consistency.model.schema import Table
 from consistency.results.findings import Finding
@@ -124,7 +125,8 @@ class EventLog:
     def leaf_digested(self, result: LeafResult) -> None:
         """Log a leaf, and each replica that could not digest it."""
         where = leaf_fields(self._table, result)
-        self.emit("leaf.digested", **where, rows=result.rows, digests=len(result.digests), differs=result.differs)
+        differs = bool(differing([result]))
+        self.emit("leaf.digested", **where, rows=result.rows, digests=len(result.digests), differs=differs)
         for node, error in result.errors.items():
             self.emit("leaf.failed", **where, replica=node.name, error=type(error).__name__)
 

@@ -18,7 +18,7 @@ from consistency.model.ring import Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding
-from consistency.results.report import Report
+from consistency.results.report import Report, TreeReport
 from tests.simulation.clocks import draw_clients, draw_clocks
 from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_localities, draw_ring, load
 from tests.simulation.memory import Fault, Pace, SimCluster, Trouble
@@ -67,7 +67,15 @@ class Remembering:
     def found(self, finding: Finding, depth: Depth) -> None:
         """Nothing to keep."""
 
-    def table_read(self, table: Table, depth: Depth, ranges: Sequence[RangeRead], *, strays: bool) -> None:
+    def table_read(
+        self,
+        table: Table,
+        depth: Depth,
+        ranges: Sequence[RangeRead],
+        *,
+        strays: bool,
+        trees: Sequence[TreeReport] = (),
+    ) -> None:
         self.reads[table.name] = list(ranges)
 
     def end(self, report: Report) -> None:

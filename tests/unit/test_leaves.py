@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from consistency.checking.account import Account
 from consistency.checking.leaves import LeafResult, digest_leaf, digest_leaves
 from consistency.checking.plan import Leaf, TablePlan
+from consistency.checking.trees import differing
 from consistency.errors import (
     ReplicaError,
     ReplicaForbidden,
@@ -79,7 +81,7 @@ def test_other_errors_are_entered_as_they_are(error: ReplicaError) -> None:
     result = digested(Scripted({(B, Route.SERVER): error}))
     assert result.errors == {B: error}
     assert set(result.digests) == {A, C}
-    assert not result.differs
+    assert differing([result]) == []
 
 
 def test_an_error_of_our_own_is_not_swallowed() -> None:
@@ -166,6 +168,43 @@ def test_what_is_said_of_a_leaf_that_was_cut_is_said_of_its_parts() -> None:
     assert {failed for failed, _ in account.failures} == set(parts)
     coverage = account.coverage.closed()
     assert coverage.planned == coverage.completed + coverage.failed + coverage.skipped == PLAN.digests + len(NODES)
+
+
+def test_a_replica_has_a_root_where_all_of_its_leaves_were_read_and_are_believed() -> None:
+    """What was never reached or failed leaves no root; a leaf that differs leaves none in common."""
+    account = Account(TablePlan(ROWS, (LEAVES,), 0))
+    for leaf in LEAVES[:-1]:
+        account.record(result_of(leaf))
+    (tree,) = account.trees()
+    assert (tree.root, set(tree.roots.values()), tree.leaves, len(tree.agreed)) == (None, {None}, 8, 7)
+    account.record(result_of(LEAVES[-1], B))
+    (tree,) = account.trees()
+    assert (tree.roots[A], tree.roots[B]) == (tree.roots[C], None)
+    account.record(result_of(LEAVES[-1]))
+    (tree,) = account.trees()
+    assert tree.root == tree.roots[A] == tree.roots[B]
+    assert (len(tree.agreed), tree.differing) == (8, 0)
+    account.record(replace(result_of(LEAVES[2]), digests={A: Digest(1, b"x"), B: Digest(1, b"x"), C: Digest(2, b"y")}))
+    (tree,) = account.trees()
+    assert (tree.root, tree.roots[A] == tree.roots[B], len(tree.agreed), tree.differing) == (None, True, 7, 1)
+    account.fail(LEAVES[3], "the table was altered")
+    assert not any(account.trees()[0].roots.values())
+
+
+def test_a_branch_is_compared_once_all_of_it_was_read() -> None:
+    """Not before, and not while one of its leaves has to be asked again; the end compares whatever there is."""
+    account = Account(TablePlan(ROWS, (LEAVES,), 0))
+    unlike = replace(result_of(LEAVES[1]), digests={A: Digest(1, b"x"), B: Digest(1, b"x"), C: Digest(2, b"y")})
+    account.record(unlike)
+    assert account.compare_branch(LEAVES[1]) == []
+    for leaf in (LEAVES[0], LEAVES[2]):
+        account.record(result_of(leaf))
+    account.record(result_of(LEAVES[3], B))
+    assert account.compare_branch(LEAVES[3]) == []
+    assert account.compare() == [unlike]
+    account.record(result_of(LEAVES[3]))
+    assert account.compare_branch(LEAVES[3]) == [unlike]
+    assert account.told_apart == {LEAVES[1]}
 
 
 def test_unread_ranges_that_touch_are_joined_by_reason() -> None:

@@ -97,6 +97,37 @@ def states(ledger: LedgerFile) -> dict[str, int]:
     return dict(table(ledger).states)
 
 
+def test_a_table_that_nobody_wrote_to_has_the_same_root_tomorrow(ledger: LedgerFile) -> None:
+    """Unchanged since the first night that saw it; a row that is written on all replicas changes one leaf."""
+    report = night(ledger, 1)
+    (tree,) = table(ledger).trees
+    assert tree.root is not None
+    assert tree.root.hex() == report.as_json()["tables"][0]["trees"][0]["root"]
+    assert table(ledger).unchanged_since_us is None  # once is no proof
+    night(ledger, 2)
+    night(ledger, 3)
+    (same,) = table(ledger).trees
+    assert (same.root, same.changed, same.leaves, same.since_us) == (tree.root, 0, tree.leaves, tree.since_us)
+    assert table(ledger).unchanged_since_us == tree.since_us < same.read_us
+    night(ledger, 4, lambda scenario: scenario.apply(row(1, 50, LONG_AGO_US + 9, v0=int_bytes(1))))
+    (other,) = table(ledger).trees
+    assert other.root not in {None, tree.root}
+    assert other.leaves > other.changed == 1
+    assert table(ledger).unchanged_since_us is None
+
+
+def test_replicas_that_differ_have_no_root_in_common(ledger: LedgerFile) -> None:
+    """Nothing is unchanged then, and what was not read says nothing about what it is now."""
+    night(ledger, 1)
+    night(ledger, 2)
+    since = table(ledger).unchanged_since_us
+    night(ledger, 3, scenario=Scenario(faults=((Trouble.DOWN, 2, 0.0, ALWAYS),)))
+    assert table(ledger).unchanged_since_us == since is not None
+    night(ledger, 4, lose(1))
+    (tree,) = table(ledger).trees
+    assert (tree.root, table(ledger).unchanged_since_us) == (None, None)
+
+
 def test_a_clean_run_is_a_clean_pass_of_every_range(ledger: LedgerFile) -> None:
     """The age counts from the start of the read, and the run is there with its figures."""
     report = night(ledger, 1)
@@ -256,8 +287,10 @@ def test_an_altered_table_is_unchecked_again(ledger: LedgerFile) -> None:
     """No earlier pass saw the new column; the rows that differed are still known."""
     night(ledger, 1, lose(1))
     assert table(ledger).never < 1.0
+    assert table(ledger).trees
     ledger.recorder().begin(facts(replace(ROWS, columns=(*ROWS.columns, replace(ROWS.columns[-1], name="v9")))))
     assert table(ledger).never == 1.0
+    assert table(ledger).trees == ()
     assert states(ledger) == {"new": 1}
 
 

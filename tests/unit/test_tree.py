@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from consistency.errors import InternalError
 from consistency.model.tokens import TokenRange
-from consistency.model.tree import Digest, MerkleTree, agreeing_groups, differing_leaves, leaf_hash
+from consistency.model.tree import Digest, MerkleTree, differing_leaves, leaf_hash
 
 LEAVES = st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=40)
 HERE, THERE = TokenRange(0, 10), TokenRange(10, 20)
@@ -65,8 +65,17 @@ def test_trees_of_different_shapes_are_not_compared() -> None:
         MerkleTree.build([])
 
 
-def test_replicas_are_grouped_by_what_they_agree_on() -> None:
-    """N ways at once, the largest group first; the newest write time takes no part, an unread replica neither."""
-    same, other = Digest(1, b"x", newest_us=5), Digest(1, b"y")
-    groups = agreeing_groups({"a": other, "b": same, "c": Digest(1, b"x"), "d": None})
-    assert groups == [("b", "c"), ("a",)]
+@given(LEAVES, st.data())
+def test_what_was_not_read_is_no_difference_and_hides_none(leaves: list[bytes], data: st.DataObject) -> None:
+    """A leaf that one replica has no hash of is compared on the others; the tree of the one has no root."""
+    places = st.integers(0, len(leaves) - 1)
+    replicas: dict[int, list[bytes | None]] = {0: list(leaves), 1: list(leaves), 2: list(leaves)}
+    changed, unread = data.draw(st.sets(places)), data.draw(st.sets(places))
+    for position in changed:
+        replicas[1][position] = b"changed".ljust(16, b"\0")
+    for position in unread:
+        replicas[2][position] = None
+    trees = {name: MerkleTree.build(hashes) for name, hashes in replicas.items()}
+    assert differing_leaves(trees) == sorted(i for i in changed if leaves[i] != replicas[1][i])
+    assert (trees[2].root is None) == bool(unread)
+    assert (trees[0].root == trees[1].root) == (replicas[0] == replicas[1])

@@ -52,6 +52,7 @@ def _print_one(console: Console, history: History) -> None:
     indented(console, _basis(history), style="dim")
     console.print()
     _print_tables(console, history.tables)
+    _print_unchanged(console, history.tables)
     _print_came_back(console, history.tables)
     _print_runs(console, history.runs)
     _print_next(console, history)
@@ -144,6 +145,19 @@ def _print_tables(console: Console, tables: Sequence[TableHistory]) -> None:
         mark = _TABLE_MARKS[standing]
         text = f"{counted(count, 'more table')} {standing.value}"
         console.print(Text.assemble((mark, MARK_STYLES[mark]), "  ", text))
+
+
+def _print_unchanged(console: Console, tables: Sequence[TableHistory]) -> None:
+    same = [t.known for t in tables if t.known.unchanged_since_us is not None]
+    if not same:
+        return
+    console.print(Text.assemble(heading("unchanged"), "  ", counted(len(same), "table")))
+    for table in same[:_MOST_NAMES]:
+        roots = [tree.root.hex()[:12] for tree in table.trees if tree.root]
+        shown = f"root {roots[0]}" if len(roots) == 1 else f"{len(roots):,} roots, the first {roots[0]}"
+        indented(console, f"{safe(table.full_name)} since {moment(table.unchanged_since_us or 0)}, {shown}")
+    if len(same) > _MOST_NAMES:
+        indented(console, f"and {counted(len(same) - _MOST_NAMES, 'more table')}")
 
 
 def _print_came_back(console: Console, tables: Sequence[TableHistory]) -> None:
