@@ -63,9 +63,7 @@ class AuditReport:
     @property
     def exit_code(self) -> ExitCode:
         """What the command returns; an audit that judged no keyspace, or not every rule, proves nothing."""
-        if self.errors:
-            return ExitCode.DIVERGENT
-        return ExitCode.INCOMPLETE if self.unknown or not self.keyspaces else ExitCode.CONSISTENT
+        return ExitCode.of(wrong=bool(self.errors), unknown=self.unknown > 0 or not self.keyspaces)
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""

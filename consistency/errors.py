@@ -72,13 +72,18 @@ class LedgerError(ConsistencyError):
 
 
 class ReplicaError(ConsistencyError):
-    """One replica did not answer one question.
+    """One replica did not answer one question: which one (`node`, where one was asked), and why (`reason`).
 
     `repeated`: it was asked before and failed, so what it was asked for may have been done all the same.
     """
 
     exit_code = 3
     repeated = False
+
+    def __init__(self, reason: str, node: object = None) -> None:
+        super().__init__(reason if node is None else f"{node}: {reason}")
+        self.reason = reason
+        self.node = node
 
 
 class ReplicaUnavailable(ReplicaError):
@@ -88,8 +93,8 @@ class ReplicaUnavailable(ReplicaError):
 class TooFewReplicas(ReplicaUnavailable):
     """The node answered: it takes fewer replicas for alive (`alive`) than the request needs (`needed`)."""
 
-    def __init__(self, message: str, alive: int, needed: int = 0) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, alive: int, needed: int = 0, node: object = None) -> None:
+        super().__init__(reason, node)
         self.alive = alive
         self.needed = needed
 
@@ -113,8 +118,8 @@ class ReplicaRefused(ReplicaError):
 class PageTooLarge(ReplicaRefused):
     """A guardrail of the server forbids pages of more than `most` rows to our role."""
 
-    def __init__(self, message: str, most: int) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, most: int, node: object = None) -> None:
+        super().__init__(reason, node)
         self.most = most
 
 

@@ -93,11 +93,7 @@ class Preflight:
     @property
     def exit_code(self) -> ExitCode:
         """What the command returns."""
-        return {
-            Answer.YES: ExitCode.CONSISTENT,
-            Answer.NO: ExitCode.DIVERGENT,
-            Answer.UNKNOWN: ExitCode.INCOMPLETE,
-        }[self.answer]
+        return ExitCode.of(wrong=self.answer is Answer.NO, unknown=self.answer is Answer.UNKNOWN)
 
     @property
     def against(self) -> tuple[Reason, ...]:

@@ -21,7 +21,7 @@ from consistency.cli.connection import Target, connection_options, take_connecti
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.judging import judging_options
 from consistency.cli.ledger import WRITTEN, clean_passes, ledger_option, recording, take_ledger
-from consistency.cli.outputs import STDOUT, require_different, require_writable, write_json, write_private
+from consistency.cli.outputs import STDOUT, NotWritten, require_different, require_writable, write_json, write_private
 from consistency.cli.plugin import PluginCommand, leave
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
 from consistency.cli.repairing import repair_options, take_repair_policy
@@ -168,16 +168,16 @@ def _show(order: Order, report: Report, page: Collector | None, console: CalmCon
     lost = [f"--findings {order.options.findings}: {report.findings_error}"] if report.findings_error else []
     try:
         write_json("--json", order.json_path, report.as_json())
-    except ConsistencyError as error:
-        lost.append(str(error).partition(";")[0])
+    except NotWritten as error:
+        lost.append(error.file)
     if page is not None:
         from consistency.cli.show.page.render import render_page  # noqa: PLC0415 - loads the templates' engine
 
         text = render_page(report, page, order.typed, keys=order.show_keys is True)
         try:
             write_private("--html", order.html_path, text)
-        except ConsistencyError as error:
-            lost.append(str(error).partition(";")[0])
+        except NotWritten as error:
+            lost.append(error.file)
     if lost:
         click.echo(f"error: {visible('; '.join(lost))}: not written; make room and check again", err=True)
     if order.nagios:

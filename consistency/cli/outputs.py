@@ -17,6 +17,14 @@ from consistency.errors import ConsistencyError, UsageError
 STDOUT = "-"
 
 
+class NotWritten(ConsistencyError):
+    """A file that was asked for could not be written; `file` names it, its option and the reason."""
+
+    def __init__(self, option: str, path: str, error: OSError) -> None:
+        self.file = f"{option} {path}: {error.strerror}"
+        super().__init__(f"{self.file}; it was not written")
+
+
 def require_writable(option: str, path: str | None, *, special: bool = False) -> None:
     """Raise UsageError where a file could not be written later; `special` also takes pipes and devices."""
     if path is None or path == STDOUT:
@@ -56,8 +64,7 @@ def write_public(option: str, path: str, text: str) -> None:
     try:
         _write(Path(path), text, mode=0o644)
     except OSError as error:
-        msg = f"{option} {path}: {error.strerror}; it was not written"
-        raise ConsistencyError(msg) from None
+        raise NotWritten(option, path, error) from None
 
 
 def write_json(option: str, path: str | None, data: Mapping[str, Any]) -> None:
@@ -71,8 +78,7 @@ def write_json(option: str, path: str | None, data: Mapping[str, Any]) -> None:
     try:
         _write(Path(path), text)
     except OSError as error:
-        msg = f"{option} {path}: {error.strerror}; the report was not written"
-        raise ConsistencyError(msg) from None
+        raise NotWritten(option, path, error) from None
 
 
 def write_private(option: str, path: str | None, text: str) -> None:
@@ -82,8 +88,7 @@ def write_private(option: str, path: str | None, text: str) -> None:
     try:
         _write(Path(path), text, mode=0o600)
     except OSError as error:
-        msg = f"{option} {path}: {error.strerror}; the file was not written"
-        raise ConsistencyError(msg) from None
+        raise NotWritten(option, path, error) from None
 
 
 def _write(path: Path, text: str, *, mode: int | None = None) -> None:

@@ -197,23 +197,22 @@ class Connection:
     def _with_way_out(self, node: Node, error: ReplicaError | None) -> ReplicaError:
         """Return a node's error, with what to do where no node at all is reached at its own address."""
         if error is None:
-            return ReplicaUnavailable(f"{node}: nobody says where it can be reached")
+            return ReplicaUnavailable("nobody says where it can be reached", node)
         told = {place for places in self._places.values() for place in places[:1]}
         if isinstance(error, WrongNode) or any(channel.place in told for channel in self._channels.values()):
             return error
         msg = (
-            f"{error}; where nodes' own addresses cannot be reached from here, say where each is: "
+            f"{error.reason}; where nodes' own addresses cannot be reached from here, say where each is: "
             "[connection.addresses] of the configuration file"
         )
-        return ReplicaUnavailable(msg)
+        return ReplicaUnavailable(msg, node)
 
     async def _try(self, node: Node, place: Place) -> Channel:
         """Dial one place; what answers there as another node is kept for that one."""
         try:
             channel = await self._dialer.dial(place)
         except Exception as error:
-            msg = f"{node}: {silence(error)}"
-            raise ReplicaUnavailable(msg) from error
+            raise ReplicaUnavailable(silence(error), node) from error
         if channel.host_id == node.host_id:
             self._keep(channel)
             return channel
@@ -223,10 +222,10 @@ class Connection:
         else:
             channel.close()
         msg = (
-            f"{node}: another node answers at {place[0]}:{place[1]}, host id {channel.host_id}; where addresses are "
+            f"another node answers at {place[0]}:{place[1]}, host id {channel.host_id}; where addresses are "
             "translated or shared, say where each node is reached: [connection.addresses] of the configuration file"
         )
-        raise WrongNode(msg)
+        raise WrongNode(msg, node)
 
     async def _told_by_others(self, node: Node) -> list[Place]:
         """Ask some other nodes where a node is: it may have another address since a restart."""

@@ -353,14 +353,14 @@ def translate(node: Node, error: BaseException) -> ReplicaError:
         return error
     if isinstance(error, NoHostAvailable):
         inner = next(iter(error.errors.values()), None)
-        return translate(node, inner) if inner is not None else ReplicaUnavailable(f"{node}: not reachable")
+        return translate(node, inner) if inner is not None else ReplicaUnavailable("not reachable", node)
     if isinstance(error, cassandra.Unavailable):
         alive, needed = error.alive_replicas or 0, error.required_replicas or 0
-        said = f"{node}: it takes {alive} replicas for alive, where the request needs {needed}"
-        return TooFewReplicas(said, alive, needed)
+        said = f"it takes {alive} replicas for alive, where the request needs {needed}"
+        return TooFewReplicas(said, alive, needed, node)
     for theirs, ours, text in _TRANSLATIONS:
         if isinstance(error, theirs):
-            return ours(f"{node}: {text}")
+            return ours(text, node)
     return _refused_or_lost(node, error)
 
 
@@ -371,9 +371,9 @@ def _refused_or_lost(node: Node, error: BaseException) -> ReplicaError:
         # A read from the node's own storage (NODE_LOCAL) fails with the bare exception, whose text quotes the key.
         return read_failure(node, codes_in(str(error)))
     if isinstance(error, cassandra.Unauthorized):
-        return ReplicaForbidden(f"{node}: {first_line(error.args[0] if error.args else error)}")
+        return ReplicaForbidden(first_line(error.args[0] if error.args else error), node)
     if isinstance(error, cassandra.InvalidRequest | protocol.SyntaxException | cassandra.ConfigurationException):
         return refusal(node, error)
     if isinstance(error, ConnectionException | cassandra.DriverException | OSError):
-        return ReplicaUnavailable(f"{node}: {type(error).__name__}: connection lost or refused")
-    return ReplicaError(f"{node}: {type(error).__name__}")
+        return ReplicaUnavailable(f"{type(error).__name__}: connection lost or refused", node)
+    return ReplicaError(type(error).__name__, node)

@@ -82,10 +82,10 @@ def first_line(error: object) -> str:
 def refusal(node: Node, error: object) -> ReplicaRefused:
     """Return the error for a request that the server takes for invalid, or that a guardrail forbids."""
     if level := levels.sentence(str(error)):
-        return LevelForbidden(f"{node}: {level}")
-    said = f"{node}: {first_line(error)}"
+        return LevelForbidden(level, node)
+    said = first_line(error)
     found = _PAGE_TOO_LARGE.search(str(error))
-    return PageTooLarge(said, max(1, int(found[1]))) if found else ReplicaRefused(said)
+    return PageTooLarge(said, max(1, int(found[1])), node) if found else ReplicaRefused(said, node)
 
 
 def codes_in(text: str) -> set[int]:
@@ -96,14 +96,15 @@ def codes_in(text: str) -> set[int]:
 def read_failure(node: Node, codes: set[int]) -> ReplicaError:
     """Return the error for a read that failed with these codes."""
     if _TOO_MANY_TOMBSTONES in codes:
-        return TooMuchToScan(f"{node}: the read met more tombstones than tombstone_failure_threshold allows")
+        return TooMuchToScan("the read met more tombstones than tombstone_failure_threshold allows", node)
     if _INDEX_TOO_LARGE in codes:
         return TooMuchToScan(
-            f"{node}: a partition's index is larger than row_index_read_size_fail_threshold allows to read; raise it"
+            "a partition's index is larger than row_index_read_size_fail_threshold allows to read; raise it", node
         )
     if _READ_TOO_LARGE in codes:
         return TooMuchToScan(
-            f"{node}: the read is larger than local_read_size_fail_threshold or row_index_read_size_fail_threshold"
-            " allows; raise it"
+            "the read is larger than local_read_size_fail_threshold or row_index_read_size_fail_threshold allows;"
+            " raise it",
+            node,
         )
-    return ReplicaError(f"{node}: the read failed in the server; see its system.log")
+    return ReplicaError("the read failed in the server; see its system.log", node)

@@ -181,5 +181,4 @@ def _sentence(error: ReplicaError) -> str:
     said = _GUARDRAIL.search(_whole(error))
     if said is None:
         return str(error)
-    node = str(error).partition(": ")[0]
-    return f"{node}: the guardrail {said[1]} forbids it: {said[2].rstrip(' .')[:160]}"
+    return f"{error.node}: the guardrail {said[1]} forbids it: {said[2].rstrip(' .')[:160]}"

@@ -34,7 +34,6 @@ _LOCAL_ATTEMPTS, _AFTER_NONE = 12, 3
 _SMALL_READS = 50
 _SNITCH_UPDATES_S = 0.15
 """The servers' dynamic_snitch_update_interval, 100 ms, and half as much again."""
-_NO_ANSWER = "did not answer a moment ago: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,7 @@ class PinnedAccess:
 
     def _leave_alone(self, node: Node, reason: str) -> None:
         """Ask a node nothing for a while: asking one that does not answer takes long each time."""
-        said = reason.removeprefix(f"{node}: ").removeprefix(_NO_ANSWER)
-        self._left_alone[node] = time.monotonic() + self.limits.down_for_s, said
+        self._left_alone[node] = time.monotonic() + self.limits.down_for_s, reason
 
     async def _tell_slow_from_silent(self, node: Node) -> None:
         """After a timeout, ask the node something easy: one that does not answer that is not busy."""
@@ -88,9 +86,9 @@ class PinnedAccess:
         try:
             await self.connection.execute(node, easy)
         except ReplicaError as error:
-            msg = f"{node}: connected but silent: it does not even answer a read of system.local"
-            self._leave_alone(node, msg)
-            raise ReplicaUnavailable(msg) from error
+            reason = "connected but silent: it does not even answer a read of system.local"
+            self._leave_alone(node, reason)
+            raise ReplicaUnavailable(reason, node) from error
 
     async def ask(self, node: Node, statement: Statement, turn: Turn | None = None) -> Page:
         """Run a statement so that the answer is this node's own; `turn` learns how long its proof was waited for."""
@@ -111,8 +109,8 @@ class PinnedAccess:
                 return page
             await self._recommend_to_itself(node, attempt)
         self._unproven.add(node)
-        msg = f"{node}: {attempts} reads in turn were not shown to be its own; allow NODE_LOCAL on the servers"
-        raise NotProvenLocal(msg)
+        reason = f"{attempts} reads in turn were not shown to be its own; allow NODE_LOCAL on the servers"
+        raise NotProvenLocal(reason, node)
 
     async def _recommend_to_itself(self, node: Node, attempt: int) -> None:
         """Have a coordinator prefer its own replica, after it has preferred another one.
@@ -158,14 +156,14 @@ class PinnedAccess:
     async def retrying(self, node: Node, statement: Statement) -> Page:
         """Run a statement, trying again while the node is overloaded or away, then fail fast for a while."""
         if not self.answers(node):
-            msg = f"{node}: {_NO_ANSWER}{self._left_alone[node][1]}"
-            raise ReplicaUnavailable(msg)
+            reason = f"did not answer a moment ago: {self._left_alone[node][1]}"
+            raise ReplicaUnavailable(reason, node)
         try:
             page = await self._attempts(node, statement)
         except TooFewReplicas:
             raise  # it answered: whom it lacks are others
         except ReplicaUnavailable as error:
-            self._leave_alone(node, str(error))
+            self._leave_alone(node, error.reason)
             raise
         except ReplicaTimeout:
             await self._tell_slow_from_silent(node)

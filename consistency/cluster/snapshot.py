@@ -76,7 +76,7 @@ class Describer:
                 if isinstance(answer, View):
                     views[node.host_id] = answer
                 elif isinstance(answer, ReplicaError):
-                    silences[node.host_id] = str(answer).removeprefix(f"{node}: ")
+                    silences[node.host_id] = answer.reason
                 else:
                     raise answer
             self._leave_others_out(views, silences)
@@ -114,8 +114,7 @@ class Describer:
     async def _view(self, node: Node) -> View:
         own, peers = await asyncio.gather(self._rows(node, _OWN), self._rows(node, _PEERS))
         if not own:
-            msg = f"{node}: system.local is empty"
-            raise ReplicaError(msg)
+            raise ReplicaError("system.local is empty", node)
         claim = self._claim(own[0][:9])
         known = [row for row in peers if row[0] is not None]
         return View(

@@ -112,9 +112,8 @@ class History:
     @property
     def exit_code(self) -> ExitCode:
         """What the command returns: that of the cluster which stands worst, and this is it."""
-        if self.standing in {Standing.OVERDUE, Standing.DUE}:
-            return ExitCode.DIVERGENT
-        return ExitCode.INCOMPLETE if self.standing is Standing.UNCHECKED else ExitCode.CONSISTENT
+        late = self.standing in {Standing.OVERDUE, Standing.DUE}
+        return ExitCode.of(wrong=late, unknown=self.standing is Standing.UNCHECKED)
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""

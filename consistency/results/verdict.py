@@ -27,6 +27,13 @@ class ExitCode(IntEnum):
     LOCKED = 5
     INTERRUPTED = 130
 
+    @classmethod
+    def of(cls, *, wrong: bool, unknown: bool) -> ExitCode:
+        """Return the code of an answer: what is known to be wrong comes before what is not known."""
+        if wrong:
+            return cls.DIVERGENT
+        return cls.INCOMPLETE if unknown else cls.CONSISTENT
+
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
@@ -75,8 +82,4 @@ def exit_code(verdict: Verdict, *, violations: int, interrupted: bool = False) -
     """Return the exit code; divergence and violations beat incompleteness, an interrupt beats both."""
     if interrupted:
         return ExitCode.INTERRUPTED
-    if verdict is Verdict.DIVERGENT or violations:
-        return ExitCode.DIVERGENT
-    if verdict is Verdict.UNKNOWN:
-        return ExitCode.INCOMPLETE
-    return ExitCode.CONSISTENT
+    return ExitCode.of(wrong=verdict is Verdict.DIVERGENT or violations > 0, unknown=verdict is Verdict.UNKNOWN)

@@ -83,9 +83,7 @@ class Explanation:
     @property
     def exit_code(self) -> ExitCode:
         """What the command returns: a row that agrees where it could be read, but not everywhere, is unknown."""
-        if self.differs:
-            return ExitCode.DIVERGENT
-        return ExitCode.INCOMPLETE if self.unread or not self.states else ExitCode.CONSISTENT
+        return ExitCode.of(wrong=self.differs, unknown=bool(self.unread) or not self.states)
 
     @cached_property
     def judgement(self) -> Judgement:
@@ -221,7 +219,7 @@ async def _ask(reader: ClusterReader, reading: Reading, name: RowName, node: Nod
     try:
         return await read_state(reader, reading, name, node, now_s)
     except ReplicaError as error:
-        return str(error).removeprefix(f"{node}: ")
+        return error.reason
 
 
 async def _ask_stranger(

@@ -75,7 +75,7 @@ def test_a_violation_alone_exits_1(shell: Shell) -> None:
 
 def test_a_replica_that_cannot_be_read_exits_3(shell: Shell) -> None:
     """What was not read is not consistent."""
-    shell.cluster.broken["10.0.0.2:9042"] = ReplicaTimeout("10.0.0.2:9042: no answer within 30 s")
+    shell.cluster.broken["10.0.0.2:9042"] = ReplicaTimeout("no answer within 30 s", "10.0.0.2:9042")
     result = shell.check()
     assert result.exit_code == 3
     assert "? 10.0.0.2:9042" in result.stdout
@@ -86,7 +86,7 @@ def test_a_replica_that_cannot_be_read_exits_3(shell: Shell) -> None:
 def test_a_difference_beats_incompleteness(shell: Shell) -> None:
     """Divergence is known even where not everything was read."""
     damage(shell.cluster)
-    shell.cluster.broken["10.0.0.1:9042"] = ReplicaTimeout("10.0.0.1:9042: no answer")
+    shell.cluster.broken["10.0.0.1:9042"] = ReplicaTimeout("no answer", "10.0.0.1:9042")
     result = shell.check()
     assert result.exit_code == 1
     assert "there may be more" in " ".join(result.stdout.split())

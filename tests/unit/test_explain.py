@@ -129,7 +129,7 @@ def test_agreement_without_every_replica_is_unknown(tmp_path: Path) -> None:
     """A replica that does not answer may be the one that differs."""
     cluster = damaged(None)
     chosen = found_in(cluster, tmp_path / "f")
-    cluster.broken["10.0.0.3:9042"] = ReplicaUnavailable("10.0.0.3:9042: down")
+    cluster.broken["10.0.0.3:9042"] = ReplicaUnavailable("down", "10.0.0.3:9042")
     found = explained(cluster, chosen)
     assert int(found.exit_code) == 3
     assert "? 10.0.0.3:9042 could not be read: down" in shown(chosen, found)

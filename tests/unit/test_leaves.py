@@ -106,7 +106,7 @@ def test_leaves_are_digested_so_many_at_once(at_once: int) -> None:
 
 def result_of(leaf: Leaf, *failed: Node, rows: int = 5) -> LeafResult:
     """Make a result with errors on some nodes."""
-    errors = {node: ReplicaTimeout(f"{node}: too slow") for node in failed}
+    errors = {node: ReplicaTimeout("too slow", node) for node in failed}
     return LeafResult(leaf, 0, {n: Digest(rows, b"d") for n in NODES if n not in failed}, errors)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -12,8 +13,9 @@ from dataclasses import replace
 
 import pytest
 
+from consistency.cli.outputs import NotWritten
 from consistency.cli.show.terminal.plugin import PluginState, judge_for_plugin
-from consistency.errors import ConsistencyError, ReplicaTimeout
+from consistency.errors import ReplicaTimeout
 from consistency.results.report import RepairSummary, Report, Severity, Violation
 from consistency.results.verdict import Coverage, Verdict
 from tests.unit.conftest import Shell
@@ -109,7 +111,7 @@ def test_a_check_as_a_plugin(shell: Shell) -> None:
     result = shell.check("--nagios")
     assert (result.exit_code, result.stderr) == (0, "")
     assert re.fullmatch(r"CONSISTENCY OK - all replicas hold the same 20 rows in 1 table \| .*\n", result.stdout)
-    shell.cluster.broken["10.0.0.1:9042"] = ReplicaTimeout("10.0.0.1:9042: no answer")
+    shell.cluster.broken["10.0.0.1:9042"] = ReplicaTimeout("no answer", "10.0.0.1:9042")
     assert shell.check("--nagios").exit_code == 3
     shell.cluster.rows["10.0.0.2:9042"][8] = Version("newer", US + 60_000_000)
     result = shell.check("--nagios")
@@ -156,7 +158,7 @@ def test_a_report_that_could_not_be_kept_is_unknown(shell: Shell, monkeypatch: p
     """A plugin has a line and an exit code of 0 to 3 for a full disk too, and OK is not it."""
 
     def full(*_: object) -> None:
-        raise ConsistencyError("--json report.json: No space left on device; the report was not written")
+        raise NotWritten("--json", "report.json", OSError(errno.ENOSPC, "No space left on device"))
 
     monkeypatch.setattr("consistency.cli.check.write_json", full)
     result = shell.check("--nagios")

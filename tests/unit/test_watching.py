@@ -180,7 +180,7 @@ def test_a_cluster_that_does_not_answer_is_tried_again_within_a_minute_and_nothi
 def test_a_table_that_cannot_be_read_is_unknown_and_does_not_keep_the_others_waiting() -> None:
     """Each visit of it fails, and the next one is another table's."""
     bench = Bench()
-    bench.cluster.broken["10.0.0.1:9042"] = ReplicaTimeout("10.0.0.1:9042: no answer")
+    bench.cluster.broken["10.0.0.1:9042"] = ReplicaTimeout("no answer", "10.0.0.1:9042")
     watch = bench.run(29)
     assert watch.rounds == 1
     assert bench.told["consistency_verdict", "unknown"] == 1
