@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import ReplicaReader
-from consistency.errors import ReplicaError, ReplicaRefused
+from consistency.errors import ReplicaError, ReplicaRefused, ReplicaUnavailable
 from consistency.model.reading import Locality
 from consistency.model.ring import Node
 from repair.atoms import Atom, AtomName, lacked, times_of, winners
 from repair.decide import Action, Decision, suspected, whole_row
 from repair.evidence import Evidence
+from repair.hidden import Cells, HiddenDeletes
 from repair.journal import Fate
 from repair.merging import MergingReads
 from repair.permitted import merging, through_coordinator
@@ -20,7 +21,6 @@ from repair.statements import Write, batches, delete_cell, delete_row, write_cel
 from repair.writer import RowWriter
 
 ReadAgain = Callable[[], Awaitable[Evidence]]
-_UNREAD = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class Actor:
         self._reader = reader
         self._writer = writer
         self._merging = MergingReads(writer)
+        self._hidden = HiddenDeletes(reader, writer)
 
     async def act(self, decision: Decision, evidence: Evidence, again: ReadAgain) -> Acted:
         """Do what was decided; `again` reads the row's evidence anew."""
@@ -68,18 +69,33 @@ class Actor:
             await self._purge(doing)
 
     async def _write_back(self, doing: _Doing, again: ReadAgain) -> None:
-        """Write to each replica all that it lacks, in one statement: no reader sees a part of it."""
+        """Write to each replica all that it lacks, in one statement: no reader sees a part of it.
+
+        What a replica seems to hide is written to that one alone before. Where it is hidden indeed it comes to no
+        other, and its delete is passed on last: refused or killed before that, no replica shows what it did not show.
+        """
         evidence = doing.evidence
-        copies = evidence.copies
-        won = winners(copies)
-        lacking = {node: lacked(held, won) for node, held in copies.items()}
-        for nodes in self._apart(lacking):
-            cells = {name: atom for node in nodes for name, atom in lacking[node].items()}
-            for write in write_cells(evidence, cells):
-                await self._send(doing, nodes[0], write, times_of(cells.values()))
-        after = await again()
-        if await self._propagate_deletes(doing, won, after):
+        won = winners(evidence.copies)
+        lacking = {node: lacked(held, won) for node, held in evidence.copies.items()}
+        first = await self._hidden.suspected(evidence, lacking, [n for n in lacking if self._takes_alone(n)])
+        gone: dict[Node, Cells] = {}
+        if first:
+            await self._put(doing, first)
+            after = _all_read(first, await again())
+            gone = {node: _shadowed(cells, node, after) for node, cells in first.items()}
+        names = {name for cells in gone.values() for name in cells}
+        await self._put(doing, {node: _without(cells, names) for node, cells in lacking.items()})
+        after, left = await again(), _without(won, names)
+        expected = {node: {**left, **gone.get(node, {})} for node in after.copies}
+        if await self._propagate_deletes(doing, expected, after, won):
             await self._settle_row(doing, won, again)
+
+    async def _put(self, doing: _Doing, cells: Mapping[Node, Cells]) -> None:
+        """Write cells to each replica, all of one in one statement."""
+        for nodes in self._apart(cells):
+            together = {name: atom for node in nodes for name, atom in cells[node].items()}
+            for write in write_cells(doing.evidence, together):
+                await self._send(doing, nodes[0], write, times_of(together.values()))
 
     def _apart(self, nodes: Iterable[Node]) -> list[tuple[Node, ...]]:
         """Return who is written to together: each by itself that allows it, all others through one of them."""
@@ -95,24 +111,27 @@ class Actor:
     def _takes_alone(self, node: Node) -> bool:
         return self._reader.locality(node) is Locality.NODE_LOCAL
 
-    async def _propagate_deletes(self, doing: _Doing, won: Mapping[AtomName, Atom], after: Evidence) -> bool:
+    async def _propagate_deletes(
+        self, doing: _Doing, expected: Mapping[Node, Cells], after: Evidence, won: Cells
+    ) -> bool:
         """Delete what a replica's tombstones cover on the replicas that do not know of them; return whether any do.
 
         A cell that was written to a replica and cannot be seen there is covered by a tombstone at least as new as
-        the cell. Deleting it elsewhere at the cell's own write time takes away exactly what that tombstone covers.
+        the cell. Deleting it elsewhere at the cell's own write time takes away exactly what that tombstone covers, an
+        older version included.
         """
         before, copies = doing.evidence, after.copies
         hidden = False
-        for node, held in copies.items():
-            shadowed = {n: a for n, a in won.items() if n not in held and not _expired(a, after)}
+        for node, cells in expected.items():
+            shadowed = _shadowed(cells, node, after)
             # A replica that was not read before was not written to either: what it lacks says nothing.
             if not shadowed or node not in before.states or not self._acknowledged(doing.decision, node):
                 continue
             hidden = True
             for other, theirs in copies.items():
-                same = {n: a for n, a in shadowed.items() if theirs.get(n) == a} if other != node else {}
+                same = {n: a for n, a in shadowed.items() if n in theirs and theirs[n].rank <= a.rank}
                 writes = _cell_deletes(before, same)
-                if same and same == theirs and _lives_bare(before, after, won):
+                if same and same.keys() == theirs.keys() and _lives_bare(before, after, won):
                     # Its last cells go: the row that others show bare must not go with them, not even for a moment.
                     writes = [write_marker(before, _newest(same)), *writes]
                 for write in batches(writes):
@@ -122,8 +141,9 @@ class Actor:
     async def _settle_row(self, doing: _Doing, won: Mapping[AtomName, Atom], again: ReadAgain) -> None:
         """Where some replicas show the bare row by now and others none, find out whether the row itself was deleted.
 
-        A row marker is written to those that show none, at the newest cell's write time. Where it does not show
-        either, the row was deleted there at that time or later, and is deleted where it is bare; else it lives on.
+        A row marker is written to those that show none, at the newest cell's write time, first to those that seem to
+        hide it. Where it does not show either, the row was deleted there at that time or later, and is deleted where
+        it is bare; else it lives on.
         """
         before = doing.evidence
         newest = max(times_of(won.values()), default=None)
@@ -134,13 +154,21 @@ class Actor:
             return
         if any(atom.expires is not None for atom in won.values()):
             return  # the marker of the bare row may expire as well, and ours would not
-        for node in absent:
-            await self._send(doing, node, write_marker(before, newest), (newest,))
-        now = await again()
-        if any(now.states.get(node, _UNREAD) is None for node in absent):
+        first = absent
+        if len(absent) > 1 and all(map(self._takes_alone, absent)):
+            first = await self._hidden.rows_suspected(before, absent, newest)
+        marker = write_marker(before, newest)
+        for node in first:
+            await self._send(doing, node, marker, (newest,))
+        now = _all_read(first, await again())
+        if any(now.states[node] is None for node in first):
             for node in now.states:
                 if _is_bare(now, node):
                     await self._send(doing, node, delete_row(before, newest), (newest,))
+            return
+        for node in absent:
+            if node not in first:
+                await self._send(doing, node, marker, (newest,))
 
     def _acknowledged(self, decision: Decision, node: Node) -> bool:
         """Whether this node itself took what was written: of a write at QUORUM it may simply not have it yet."""
@@ -171,6 +199,24 @@ class Actor:
                 raise ReplicaRefused(way.refused)
             await self._writer.through(way.node, write, at_all=doing.decision.at_all and way.at_all)
         doing.fate = Fate.DONE
+
+
+def _all_read(nodes: Iterable[Node], after: Evidence) -> Evidence:
+    """Return the evidence, or raise where one of these replicas was not read: what it hides is not known."""
+    for node in nodes:
+        if node not in after.states:
+            msg = f"{node}: {after.unread.get(node, 'it is not read any more')}"
+            raise ReplicaUnavailable(msg)
+    return after
+
+
+def _shadowed(cells: Cells, node: Node, after: Evidence) -> Cells:
+    """Return which of the cells that were written to a replica it does not show, though they have not expired."""
+    return {n: a for n, a in cells.items() if n not in after.copies[node] and not _expired(a, after)}
+
+
+def _without(cells: Cells, gone: Collection[AtomName]) -> Cells:
+    return {name: atom for name, atom in cells.items() if name not in gone}
 
 
 def _cell_deletes(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Write]:

@@ -33,6 +33,8 @@ class Scene:
     """A repair as seen from outside: what every node held before and after, and what was written meanwhile."""
 
     case_down: frozenset[Node]
+    alone: frozenset[Node]
+    """The nodes that take writes by themselves."""
     disturbed: bool
     refused: bool
     policy: Policy
@@ -82,9 +84,11 @@ def verdicts(scene: Scene, record: Record) -> list[str]:
             was = _with_traffic(scene, node, row)
             now = shown(scene.after[node], row, scene.now_s)
             on = f"{where} on {node}"
-            # A write-back finds a hidden delete by writing. Where the server then refuses to have it passed on, what it
-            # covers stays for a while: cells that some replica showed, of a row that is not called verified.
-            halfway = scene.refused and planned.action is Action.WRITE_BACK and entry.result is not Result.VERIFIED
+            # Through a coordinator all replicas are written to at once: a hidden delete is found when what it covers is
+            # on the others too. Where the server then refuses to have it passed on, that stays for a while: cells
+            # that some replica showed, of a row that is not called verified.
+            unsure = scene.refused and planned.action is Action.WRITE_BACK and entry.result is not Result.VERIFIED
+            halfway = unsure and not scene.alone.issuperset(scene.owners[row])
             known = _held_before(scene, row) if halfway else set()
             taken = _held_before(scene, row) if planned.action is Action.PURGE else None
             # A row marker's write time cannot be seen: replicas that agree on a bare row may hold it at different

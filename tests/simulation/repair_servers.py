@@ -65,10 +65,11 @@ _TRICKS: dict[Trick, type[ReplicaError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
-    """Which of the repairer's requests are failed: those of these numbers, and a share of all."""
+    """Which of the repairer's requests are failed: those of these numbers, a share of all, every delete."""
 
     at: frozenset[int] = frozenset()
     rate: float = 0.0
+    deletes: bool = False
     trick: Trick | None = None
     """How; None: drawn for each."""
 
@@ -103,10 +104,12 @@ class SimWriter:
     async def through(self, node: Node, write: Statement, *, at_all: bool) -> None:
         await _to_its_end(self._through(node, write, at_all=at_all))
 
-    def _trick(self) -> Trick | None:
+    def _trick(self, write: Statement) -> Trick | None:
         """Say how this request is failed, if it is."""
         self._asked += 1
-        if self._asked not in self.refusals.at and self._rng.random() >= self.refusals.rate:
+        by_chance = self._asked in self.refusals.at or self._rng.random() < self.refusals.rate
+        is_delete = write.cql.removeprefix(_BATCH[0]).startswith("DELETE")
+        if not by_chance and not (self.refusals.deletes and is_delete):
             return None
         self.failed += 1
         return self.refusals.trick or self._rng.choice(list(Trick))
@@ -130,7 +133,7 @@ class SimWriter:
         if self._is_down(node):
             msg = f"{node}: down"
             raise ReplicaUnavailable(msg)
-        trick = self._trick()
+        trick = self._trick(write)
         for reached in self._reached(trick, [node]):
             for mutation in self._mutations(write):
                 mutation.apply(self._cluster.store(reached, self._table))
@@ -144,7 +147,7 @@ class SimWriter:
         table = self._table
         self._guard(node, write, ALL if at_all else QUORUM)
         if not _SELECT.match(write.cql):
-            trick = self._trick()
+            trick = self._trick(write)
             for mutation in self._mutations(write):
                 owners = self._cluster.replicas(table, mutation.key)
                 up = [owner for owner in owners if not self._is_down(owner)]
@@ -159,7 +162,7 @@ class SimWriter:
         key = tuple(part or b"" for part in write.values)
         last = [part or b"" for part in split_sequence(key[at])] if " IN ?" in write.cql else [key[at]]
         static = " IN ()" in write.cql
-        trick = self._trick()
+        trick = self._trick(write)
         if trick is Trick.FORBIDDEN:
             self._answer(node, trick)
         for one in last:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.wire import ALL, QUORUM
-from consistency.model.reading import Capabilities
+from consistency.model.reading import Capabilities, Locality
 from consistency.model.ring import Node
 from consistency.model.schema import Table
 from repair.actions import Actor
@@ -152,7 +152,8 @@ def draw_case(rng: random.Random, nodes: tuple[Node, ...]) -> RepairCase:
 def draw_refusals(rng: random.Random) -> tuple[Refusals, Guardrails | None, bool]:
     """Draw which requests are failed: in half of the cases one of the first, in some of these a share of all.
 
-    In a sixth of the cases guardrails are set: on levels, or on write times.
+    In a seventh every delete is failed: a write-back passes on by one what it has found. In a sixth guardrails are set:
+    on levels, or on write times.
     """
     at = frozenset({rng.randrange(1, 30)}) if rng.random() < 0.5 else frozenset[int]()
     rate = rng.choice((0.0, 0.0, 0.2, 0.6)) if at else 0.0
@@ -162,7 +163,8 @@ def draw_refusals(rng: random.Random) -> tuple[Refusals, Guardrails | None, bool
         no_writes = dict.fromkeys(rng.choice(((), (ALL,), (ALL, QUORUM))), "writes are forbidden")
         oldest = EPOCH_US - int(rng.uniform(5.0, 3_000.0) * 1e6) if rng.random() < 0.6 else None
         rails = Guardrails(no_reads, no_writes, oldest)
-    return Refusals(at, rate), rails, rng.random() < 0.5
+    unguarded = rng.random() < 0.5
+    return Refusals(at, rate, deletes=rng.random() < 0.15), rails, unguarded
 
 
 def run_repair_case(seed: int) -> RepairOutcome:
@@ -279,6 +281,7 @@ class _Play:
             record = journal.record()
         scene = Scene(
             case_down=self._case.down,
+            alone=frozenset(n for n in before if self._cluster.locality(n) is Locality.NODE_LOCAL),
             disturbed=len(self._case.faults) > len(self._case.down),
             refused=bool(self._writer.failed or self._case.guarded),
             policy=self._case.policy,

@@ -17,7 +17,7 @@ from repair.outcomes import copies
 from repair.planfile import Plan
 from tests.simulation.repair_servers import Refusals, Trick
 from tests.simulation.repairing import MemoryJournal
-from tests.simulation.storage import Write
+from tests.simulation.storage import Delete, Write
 from tests.simulation.values import int_bytes, make_table
 from tests.unit.test_repair_applying import GRACE_S, NODES, TABLE, YOUNG_US, Stage, played
 
@@ -92,13 +92,16 @@ def test_a_resume_goes_on_once_the_servers_allow_it_and_then_there_is_something_
 
 
 def test_a_row_that_was_written_to_one_of_two_replicas_is_resumed_and_undone() -> None:
-    """The second replica refuses, the first took the row: what is known is kept from one attempt to the next."""
+    """The second replica refuses, the first took the row: what is known is kept from one attempt to the next.
+
+    Before the copies of the row, each of the two has taken a stand-in.
+    """
     stage = Stage(rows=1, table=UNREPAIRED)
 
     async def play() -> None:
         plan = await stage.plan()
         journal = journal_of(plan)
-        stage.writer.refusals = Refusals(frozenset({2}), trick=Trick.FORBIDDEN)
+        stage.writer.refusals = Refusals(frozenset({4}), trick=Trick.FORBIDDEN)
         assert (await stage.apply(plan, journal)).results == {Result.REFUSED: 1}
         entry = journal.record().entries[0]
         assert (entry.fate, len(entry.changed)) == (Fate.DONE, 1)
@@ -114,7 +117,7 @@ def test_a_row_that_was_written_to_one_of_two_replicas_is_resumed_and_undone() -
     async def resumed() -> None:
         plan = await again.plan()
         journal = journal_of(plan)
-        again.writer.refusals = Refusals(frozenset({2}), trick=Trick.FORBIDDEN)
+        again.writer.refusals = Refusals(frozenset({4}), trick=Trick.FORBIDDEN)
         await again.apply(plan, journal)
         assert (await again.apply(plan, journal)).results == {Result.VERIFIED: 1}
         assert again.holders() == {1, 2, 3}
@@ -188,7 +191,7 @@ def _two_ages(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("locality", list(Locality))
-@pytest.mark.parametrize("number", range(1, 5))
+@pytest.mark.parametrize("number", range(1, 7))
 def test_cells_of_different_ages_come_to_a_replica_together_or_not_at_all(number: int, locality: Locality) -> None:
     """Whichever request is refused: each replica shows the whole row, or nothing of it."""
     stage = Stage(table=OF_TWO_AGES, locality=locality)
@@ -203,6 +206,45 @@ def test_cells_of_different_ages_come_to_a_replica_together_or_not_at_all(number
     played(stage, play)
     for held in stage.copies():
         assert all(row is None or len(row) == 2 for row in held.values()), "a row is torn"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("where", range(2))
+@pytest.mark.parametrize("trick", list(Trick))
+def test_what_a_replica_hides_comes_to_no_other_whatever_is_refused(trick: Trick, where: int) -> None:
+    """Of two replicas that lack a row one has deleted it: where no delete can be passed on, the other lacks it yet."""
+    stage = Stage(rows=1, table=UNREPAIRED)
+    key, clustering = stage.rows[0]
+    stage.cluster.apply(stage.table, Delete(key, YOUNG_US + 1, clustering, clustering), [NODES[where]])
+
+    async def play() -> None:
+        plan = await stage.plan()
+        journal = journal_of(plan)
+        stage.writer.refusals = Refusals(deletes=True, trick=trick)
+        await stage.apply(plan, journal)
+        assert stage.writer.failed
+        assert stage.holders() <= {3}
+        stage.writer.refusals = Refusals()
+        await stage.apply(plan, journal)
+        # A row of which the cells are gone, and nobody knows how old it is, is left to a person.
+        assert stage.holders() == ({3} if trick in (Trick.TIMEOUT, Trick.LOST) else set())
+
+    played(stage, play)
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_row_that_a_replica_hides_is_made_bare_nowhere(number: int) -> None:
+    """A row marker tells whether the row itself was deleted: refused half-way, it shows on no other replica."""
+    stage = Stage(rows=1, table=UNREPAIRED)
+    key, clustering = stage.rows[0]
+    stage.cluster.apply(stage.table, Delete(key, YOUNG_US + 1, clustering, clustering), [NODES[1]])
+
+    async def play() -> None:
+        plan = await stage.plan()
+        stage.writer.refusals = Refusals(frozenset(range(number, 100)), trick=Trick.FORBIDDEN)
+        await stage.apply(plan, journal_of(plan))
+        assert stage.holders() <= {3}
+
+    played(stage, play)
 
 
 OLD = Guardrails(oldest_us=YOUNG_US + 1, name="node")
