@@ -181,7 +181,7 @@ class Applier:
             return _untouched(entry, found, Outcome(Result.VERIFIED, "the replicas agree"))
         decision, refusal = self._still_right(self._plan.rows[number], entry, found)
         if decision is None:
-            return _untouched(entry, found, Outcome(Result.SKIPPED, refusal))
+            return _untouched(entry, found, Outcome(_left_as(self._plan.rows[number], entry, found), refusal))
         if decision.refused:
             return _untouched(entry, found, Outcome(Result.REFUSED, refused(Refusal(decision.refused))))
         return decision
@@ -218,7 +218,7 @@ class Applier:
             again = await self._evidence.read(row.ref)
             fresh, refusal = self._still_right(row, entry, again)
             if fresh is None:
-                return _Refused(Result.SKIPPED, refusal)
+                return _Refused(_left_as(row, entry, again), refusal)
             if fresh.refused:
                 return _Refused(Result.REFUSED, refused(Refusal(fresh.refused)))
             moved, decision, evidence = copies(again) != copies(evidence), fresh, again
@@ -231,9 +231,8 @@ class Applier:
         if entry.pre_image is not None:
             return _redo(row, entry.pre_image, evidence, decision)
         if not _as_planned(row, evidence, self._plan.salt):
-            unread = set(row.seen) - {node.host_id for node in evidence.states}
             why = next(iter(evidence.unread.values()), "it does not answer")
-            return None, f"a replica that was read for the plan is not read now: {why}" if unread else _CHANGED
+            return None, f"{_NOT_READ}: {why}" if _unread_since(row, evidence) else _CHANGED
         if (decision.rule, decision.action) != (row.rule, row.action):
             return None, _otherwise(decision)
         return decision, ""
@@ -299,6 +298,17 @@ def _as_planned(row: PlannedRow, evidence: Evidence, salt: str) -> bool:
     return row.action is Action.RECONCILE and set(seen) == set(row.seen) and set(seen.values()) <= known
 
 
+def _unread_since(row: PlannedRow, evidence: Evidence) -> bool:
+    """Whether a replica that was read for the plan is not read now."""
+    return not set(row.seen) <= {node.host_id for node in evidence.states}
+
+
+def _left_as(row: PlannedRow, entry: Entry, evidence: Evidence) -> Result:
+    """Return what comes of a row that is not as planned; where it could not be read for now, resume goes on with it."""
+    return Result.UNKNOWN if entry.pre_image is None and _unread_since(row, evidence) else Result.SKIPPED
+
+
+_NOT_READ = "a replica that was read for the plan is not read now"
 _CHANGED = "it has changed since the plan was made: plan again"
 
 

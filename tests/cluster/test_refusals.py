@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from consistency.errors import ReplicaRefused
 from consistency.model.reading import Locality
+from consistency.model.ring import Node
 from repair.decide import Action, Rule
 from repair.guard import PlanRefused
 from repair.journal import Result
+from repair.run import resume
+from repair.statements import Write
+from repair.writer import CqlWriter
 from tests.support.cluster import RunningCluster
 from tests.support.repairing import Repairing, everything, results, rules
 
@@ -126,3 +132,50 @@ def test_a_type_that_changes_between_plan_and_apply(
     with pytest.raises(PlanRefused, match=r"udt\.t .*has changed since the plan was made"):
         repairing.apply(made)
     assert not list(cluster.on(2, f"SELECT id FROM {ks}.t"))
+
+
+def test_what_one_replica_has_deleted_comes_to_no_other_where_its_delete_may_not_be_passed_on(
+    cluster: RunningCluster, tmp_path: Path, base_us: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One holds a row, one deleted it or a part of it, one knows nothing: refused half-way, that one shows no more.
+
+    Nor does a stand-in that was sent ahead show; resumed, every replica holds the merge.
+    """
+    ks, later = cluster.keyspace("hidden"), f"USING TIMESTAMP {base_us + 1}"
+    cluster.ddl(
+        f"CREATE TABLE {ks}.t (p int, c int, v text, m map<text, int>, PRIMARY KEY (p, c)) WITH read_repair = 'NONE'"
+    )
+    for p in range(6):
+        cluster.on(1, f"INSERT INTO {ks}.t (p, c, v, m) VALUES ({p}, 1, 'v', {{'a': 1}}) USING TIMESTAMP {base_us}")
+    for gone in ("p = 0", "p = 1 AND c = 1", "p = 2 AND c > 0"):
+        cluster.on(3, f"DELETE FROM {ks}.t {later} WHERE {gone}")
+    cluster.on(3, f"DELETE v FROM {ks}.t {later} WHERE p = 3 AND c = 1")
+    cluster.on(3, f"DELETE m['a'] FROM {ks}.t {later} WHERE p = 4 AND c = 1")
+    before = everything(cluster, ks, "t")
+    repairing = Repairing(cluster, tmp_path, ks)
+    repairing.check()
+    made = repairing.plan()
+    with monkeypatch.context() as patch:
+        patch.setattr(CqlWriter, "on", no_deletes(CqlWriter.on))
+        tally = repairing.apply(made)
+    assert results(tally) == {Result.REFUSED: 5, Result.VERIFIED: 1}, tally
+    halfway = everything(cluster, ks, "t")
+    assert halfway[1] == before[1]
+    assert [len(halfway[n]) for n in (2, 3)] == [3, 3], "a deleted row came to a replica that knew nothing of it"
+    shown = {r["p"]: (r["v"], r["m"]) for r in cluster.on(2, f"SELECT p, v, m FROM {ks}.t")}
+    assert shown == {3: (None, {"a": 1}), 4: ("v", None), 5: ("v", {"a": 1})}
+    assert results(resume(repairing.journal, settings=cluster.settings)) == {Result.VERIFIED: 6}
+    held = everything(cluster, ks, "t")
+    assert held[1] == held[2] == held[3] == halfway[2]
+
+
+def no_deletes(write: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Return a write that servers refuse where it deletes."""
+
+    async def on(writer: CqlWriter, node: Node, statement: Write) -> None:
+        if "DELETE" in statement.cql:
+            msg = f"{node}: no deletes today"
+            raise ReplicaRefused(msg)
+        await write(writer, node, statement)
+
+    return on

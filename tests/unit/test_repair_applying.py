@@ -309,3 +309,22 @@ def test_an_undo_wins_over_any_delete_that_a_server_had_stamped_by_then() -> Non
         assert too_late == gone.when.latest_us + 1 > gone.when.writable_us
 
     played(stage, play)
+
+
+def test_a_row_that_is_not_read_for_a_while_is_gone_on_with() -> None:
+    """A replica that was read for the plan does not answer: nothing is done, that is unknown, and resume does it."""
+    stage = Stage(faults=(Fault(Trouble.DOWN, NODES[0], 3.0, 12.0),))
+
+    async def play() -> None:
+        plan = await stage.plan()
+        journal = MemoryJournal(plan, random.Random(1))
+        await asyncio.sleep(5)
+        tally = await stage.apply(plan, journal)
+        assert tally.results == {Result.UNKNOWN: 2}
+        assert all("not read now" in reason for _, reason in tally.reasons)
+        assert journal.record().open_rows == [0, 1]
+        assert stage.holders() == {3}
+        await asyncio.sleep(10)
+        assert (await stage.apply(plan, journal)).results == {Result.VERIFIED: 2}
+
+    played(stage, play)
