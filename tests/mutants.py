@@ -82,10 +82,10 @@ MUTANTS = (
            "out = [name] if column.value else []", "out: list[str] = []"),
     Mutant("digest: expiry is left out", "consistency/cluster/selects.py", "if column.ttl:", "if False:",
            f"{PROMISES} tests/unit/test_reading.py"),
-    Mutant("digest: a page's bytes are not hashed", "consistency/cluster/cql_reader.py",
+    Mutant("digest: a page's bytes are not hashed", "consistency/cluster/digests.py",
            "state.update(page.body)", "state.update(b'')", "tests/unit/test_replicas.py"),
-    Mutant("digest: the pages after the first are not read", "consistency/cluster/cql_reader.py",
-           "if page.paging_state is None:\n                return\n            st", "return\n            st",
+    Mutant("digest: the pages after the first are not read", "consistency/cluster/gate.py",
+           "if answer.paging_state is None:\n            return\n        st", "return\n        st",
            "tests/unit/test_replicas.py"),
     Mutant("pieces: of a range's digests the last one alone counts", "consistency/cluster/query_size.py",
            "digests.append(piece.digest)", "digests = [piece.digest]", "tests/unit/test_pieces.py"),
@@ -185,19 +185,20 @@ MUTANTS = (
     Mutant("traced: a node that could not be proven is asked as often again", "consistency/cluster/pinned.py",
            "self._unproven.add(node)", "pass", "tests/unit/test_locality.py"),
     Mutant("traced: rows are asked for by key", "consistency/cluster/by_token.py",
-           "        text = cql.select_rows_at(reading, token_of(partition))\n"
+           "        text = selects.select_rows_at(reading, token_of(partition))\n"
            "        most = max(MOST_PAGES, len(left))\n"
            "        async with aclosing(self._ask(node, reading, text, (), now_s)) as pages:",
            "        most = max(MOST_PAGES, len(left))\n        some = next(iter(left.values()))\n"
-           "        async with aclosing(self._ask(node, reading, cql.select_row(reading), some, now_s)) as pages:"),
+           "        async with aclosing(self._ask(node, reading, selects.select_row(reading), some, now_s)) as pages:"),
     Mutant("traced: a row of a large partition is asked for by its whole key", "consistency/cluster/by_token.py",
            "return await self._only(node, reading, text, key[width:], key[:width], now_s)",
-           "return await self._only(node, reading, cql.select_row(reading), key, key[:width], now_s)",
+           "return await self._only(node, reading, selects.select_row(reading), key, key[:width], now_s)",
            "tests/unit/test_bytoken.py"),
     Mutant("traced: statics are asked for by key", "consistency/cluster/by_token.py",
-           "        text = cql.select_statics_at(reading, token_of(key))\n"
+           "        text = selects.select_statics_at(reading, token_of(key))\n"
            "        async with aclosing(self._ask(node, reading, text, (), now_s)) as pages:",
-           "        async with aclosing(self._ask(node, reading, cql.select_static(reading), key, now_s)) as pages:",
+           "        text = selects.select_static(reading)\n"
+           "        async with aclosing(self._ask(node, reading, text, key, now_s)) as pages:",
            "tests/unit/test_bytoken.py"),
     Mutant("traced: pages of a range go on from the key of the last one", "consistency/cluster/by_token.py",
            "cut = None if page.paging_state is None else before_last_token(page)", "cut = None",

@@ -51,6 +51,10 @@ class RowsByToken:
         found = await asyncio.gather(*(self._of_partition(node, reading, keys, now_s) for keys in wanted.values()))
         return {key: row for some in found for key, row in some.items()}
 
+    async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
+        """Read one row."""
+        return (await self.rows(node, reading, [key], now_s)).get(key)
+
     async def static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one partition's static cells."""
         text = selects.select_statics_at(reading, token_of(key))

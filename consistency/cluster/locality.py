@@ -57,6 +57,10 @@ class TracesLeft:
         self.sessions += 1
         self.with_keys += bool(statement.values or statement.paging_state)
 
+    def add_further_pages(self) -> None:
+        """Count a traced query that its server paged through by itself: each further page names a partition."""
+        self.with_keys += 1
+
 
 def proves_local(events: Iterable[TraceEvent], broadcast: str) -> bool:
     """Say whether a finished trace shows that the read was executed by the node at `broadcast`, and only there."""

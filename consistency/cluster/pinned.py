@@ -63,7 +63,7 @@ class PinnedAccess:
     def __init__(self, connection: Connection, localities: Mapping[Node, Locality], limits: ReadLimits) -> None:
         self.connection = connection
         self.limits = limits
-        self.traces = TracesLeft()
+        self._traces = TracesLeft()
         self._localities = localities
         self._left_alone: dict[Node, tuple[float, str]] = {}
         self._unproven: set[Node] = set()
@@ -71,6 +71,20 @@ class PinnedAccess:
     def locality(self, node: Node) -> Locality:
         """Say how answers of this node are known to be its own."""
         return self._localities[node]
+
+    def traced(self, node: Node) -> bool:
+        """Whether a trace must prove each answer of this node to be its own."""
+        return self._localities[node] is Locality.TRACED
+
+    @property
+    def traces(self) -> TracesLeft:
+        """What proofs by trace have left on the servers so far."""
+        return replace(self._traces)
+
+    def paged_by_itself(self, node: Node, statement: Statement, rows: int) -> None:
+        """Take note of how many rows a server read for one answer, in pages of the size that was asked for."""
+        if self.traced(node) and rows >= statement.page_size:
+            self._traces.add_further_pages()
 
     def answers(self, node: Node) -> bool:
         """Whether the node is not known to have been silent or gone a moment ago."""
@@ -99,7 +113,7 @@ class PinnedAccess:
     async def _proven(self, node: Node, statement: Statement, turn: Turn) -> Page:
         attempts = _AFTER_NONE if node in self._unproven else _LOCAL_ATTEMPTS
         for attempt in range(attempts):
-            self.traces.add(statement)
+            self._traces.add(statement)
             page = await self.retrying(node, statement)
             answered = time.monotonic()
             events = await self._trace(node, page.trace_id)

@@ -16,7 +16,7 @@ _LARGE_ROW_BYTES = 256 * 1024
 
 
 class RowSizes:
-    """What is known of how large each table's rows are."""
+    """What is known of how large each table's rows are, and the statements whose pages are made for that."""
 
     def __init__(self, access: PinnedAccess) -> None:
         self._access = access
@@ -51,6 +51,20 @@ class RowSizes:
     def stored(self, reading: Reading) -> int:
         """Return how many bytes a row takes on a node."""
         return self._stored.get(reading.table.full_name, _UNKNOWN_ROW_BYTES)
+
+    def hashed(self, reading: Reading, text: str, now_s: int, values: tuple[bytes, ...] = ()) -> Statement:
+        """Return a statement that has a node hash rows: its page is what the node holds at once."""
+        return self._statement(reading, text, values, self.digest_page_rows(reading), now_s)
+
+    def sent(self, reading: Reading, text: str, now_s: int, values: tuple[bytes, ...] = ()) -> Statement:
+        """Return a statement that has a node send rows: its page is what is held here as well."""
+        return self._statement(reading, text, values, self.page_rows(reading), now_s)
+
+    def _statement(
+        self, reading: Reading, text: str, values: tuple[bytes, ...], page_rows: int, now_s: int
+    ) -> Statement:
+        instant = now_s if reading.capabilities.timed else None
+        return Statement(text, values, page_size=page_rows, now_s=instant, timeout_s=self._access.limits.timeout_s)
 
     def digest_page_rows(self, reading: Reading) -> int:
         """Return how many rows a node is asked to hold at once: they stay there, only hashes leave it.

@@ -321,7 +321,7 @@ class SimCluster:
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         if self.locality(node) is Locality.TRACED:
-            return (await self._by_token.rows(node, reading, [key], now_s)).get(key)
+            return await self._by_token.row(node, reading, key, now_s)
         await self._serve(node, reading.table)
         return self._row(node, reading, key, now_s)
 

@@ -1,0 +1,53 @@
+"""The rows of one replica, a page at a time: those of a range in ring order, or those that a statement names."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from consistency.cluster import selects
+from consistency.cluster.gate import Gate
+from consistency.cluster.port import Key
+from consistency.cluster.row_sizes import RowSizes
+from consistency.cluster.wire import Page, Statement
+from consistency.model.reading import RawRow, Reading
+from consistency.model.ring import Node
+from consistency.model.tokens import TokenRange
+
+
+class RowPages:
+    """Pages through rows as they are stored, and learns from each page how large they are."""
+
+    def __init__(self, gate: Gate, sizes: RowSizes) -> None:
+        self._gate = gate
+        self._sizes = sizes
+
+    async def undecoded(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncGenerator[Page, None]:
+        """Page through a range's rows as the bytes they arrive in."""
+        await self._sizes.learn(node, reading)
+
+        def statement(part: TokenRange) -> Statement:
+            return self._sizes.sent(reading, selects.select_rows(reading, part), now_s)
+
+        async with aclosing(self._gate.range_pages(node, token_range, statement)) as pages:
+            async for page in pages:
+                self._sizes.saw(reading, page)
+                yield page
+
+    async def of_range(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        """Page through a range's rows."""
+        async with aclosing(self.undecoded(node, reading, token_range, now_s)) as pages:
+            async for page in pages:
+                yield page.rows()
+
+    async def named(
+        self, node: Node, reading: Reading, text: str, values: Key, now_s: int
+    ) -> AsyncGenerator[list[RawRow], None]:
+        """Page through the rows of a statement that asks for them by key or token."""
+        async with aclosing(self._gate.named_pages(node, self._sizes.sent(reading, text, now_s, values))) as pages:
+            async for page in pages:
+                yield page.rows()
