@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 
 from consistency.checking.leaves import LeafResult
 from consistency.cluster.port import ReplicaReader
+from consistency.model.layout import token_in
 from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.servertime import ServerTime
 from consistency.rows.merge_join import RowName, named_key
@@ -18,14 +19,14 @@ async def written_after(
 
     A row on which the replicas differ may come too; whoever takes it asks the others.
     """
-    node = next(iter(result.digests))
+    node, layout = next(iter(result.digests)), reading.layout
     limit_us, now_s = when.future_us(max_skew_s), when.expiry_s
     last_partition: RawRow | None = None
     async for page in reader.rows(node, reading, result.leaf.token_range, now_s):
         found: list[tuple[RowName, RowState]] = []
         for raw in page:
-            token = int.from_bytes(raw[0] or b"", "big", signed=True)
-            partition = raw[reading.partition_slice]
+            token = token_in(raw)
+            partition = raw[layout.partition]
             if partition != last_partition:
                 last_partition = partition
                 static = reading.static_state(raw, now_s)
@@ -33,6 +34,6 @@ async def written_after(
                     found.append((RowName(token, named_key(partition), static=True), static))
             state = reading.row_state(raw, now_s)
             if reading.has_row(raw) and (state.newest_us or 0) > limit_us:
-                found.append((RowName(token, named_key(raw[reading.key_slice])), state))
+                found.append((RowName(token, named_key(raw[layout.key])), state))
         if found:
             yield found

@@ -93,12 +93,12 @@ async def digest_by_partition(
     """
     answers: dict[Node, list[RawRow]] = {node: [] for node in leaf.replicas}
     found: list[OddPartitions | None] = []
-    key_ends = 1 + len(reading.table.partition_key)
+    layout = reading.partition_layout
     for piece in leaf.token_range.split(math.ceil(leaf_rows / HASHED_ROWS)):
         told = await gather_rows([_told_by(reader, reading, leaf, node, piece, now_s) for node in leaf.replicas])
         for node, rows in zip(leaf.replicas, told, strict=True):
-            answers[node] += [row[key_ends:] for row in rows]
-        found.append(_compared(reading, [{row[: key_ends + 2] for row in rows} for rows in told], partitions))
+            answers[node] += [row[layout.digest] for row in rows]
+        found.append(_compared(reading, [{row[layout.compared] for row in rows} for rows in told], partitions))
     asked = ServerDigest(reading, newest=True)
     digests = {node: asked.total(rows) for node, rows in answers.items()}
     return LeafResult(leaf, now_s, digests, {}, scheme(reading, Route.SERVER), odd=_joined(found))
@@ -113,12 +113,12 @@ def _told_by(
 
 def _compared(reading: Reading, told: Sequence[set[RawRow]], partitions: Partitions) -> OddPartitions | None:
     """Tell the partitions apart that not all replicas have with the same digest."""
-    key_ends = 1 + len(reading.table.partition_key)
+    layout = reading.partition_layout
     rows: dict[Key, int] = {}
     for row in set[RawRow]().union(*told):
-        key = named_key(row[1:key_ends])
-        rows[key] = max(rows.get(key, 0), int.from_bytes(row[key_ends] or b"", "big"))
-    odd = {named_key(row[1:key_ends]) for row in not_in_all(told)}
+        key = named_key(row[layout.partition])
+        rows[key] = max(rows.get(key, 0), int.from_bytes(row[layout.count] or b"", "big"))
+    odd = {named_key(row[layout.partition]) for row in not_in_all(told)}
     held, differing = sum(rows.values()), sum(rows[key] for key in odd)
     partitions.groups += len(rows)
     partitions.rows += held

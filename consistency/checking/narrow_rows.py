@@ -15,6 +15,7 @@ from consistency.checking.plan import Leaf
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.model.cqlorder import UnorderableTypeError, key_function
+from consistency.model.layout import token_in
 from consistency.model.reading import RawRow, Reading, Route
 from consistency.rows.merge_join import Difference, JoinTally, RowName, named_key
 from consistency.rows.read import read_states
@@ -91,9 +92,9 @@ async def _odd_names_of(
 
 def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], tally: JoinTally) -> list[RowName]:
     first, odd = hashed[0], not_in_all(hashed)
-    keys = reading.key_slice
+    keys = reading.hash_layout.key
     tally.rows += len(first) + len({row[keys] for row in odd} - {row[keys] for row in odd & first})
-    places = {row[keys]: int.from_bytes(row[0] or b"", "big", signed=True) for row in odd}
+    places = {row[keys]: token_in(row) for row in odd}
     names = [RowName(token, named_key(key)) for key, token in places.items()]
     return _one_name_each(reading, names) if reading.table.respelled else names
 

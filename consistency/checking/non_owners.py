@@ -8,6 +8,7 @@ from consistency.checking.scan import Scan
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import InternalError, ReplicaError
 from consistency.model.cqltext import to_json
+from consistency.model.layout import token_in
 from consistency.model.reading import Depth, Locality, RawRow, Reading
 from consistency.model.ring import Arc, Node
 from consistency.results.findings import Finding, Kind, ReplicaView, State, WriteTime
@@ -55,7 +56,7 @@ class NonOwnerScan:
 def _finding(reading: Reading, raw: RawRow, node: Node, now_s: int) -> Finding:
     has_row = reading.has_row(raw)
     columns = reading.table.primary_key if has_row else reading.table.partition_key
-    key = named_key(raw[1 : 1 + len(columns)])
+    key = named_key(raw[reading.layout.key if has_row else reading.layout.partition])
     cells = reading.regulars if has_row else reading.statics
     state = reading.row_state(raw, now_s) if has_row else reading.static_state(raw, now_s)
     times: dict[str, WriteTime] = {}
@@ -67,7 +68,7 @@ def _finding(reading: Reading, raw: RawRow, node: Node, now_s: int) -> Finding:
         kind=Kind.NON_OWNER,
         keyspace=reading.table.keyspace,
         table=reading.table.name,
-        token=int.from_bytes(raw[0] or b"", "big", signed=True),
+        token=token_in(raw),
         key={c.name: to_json(c.type, part) for c, part in zip(columns, key, strict=True)},
         key_hex={c.name: part.hex() for c, part in zip(columns, key, strict=True)},
         replicas=views,

@@ -58,4 +58,4 @@ class RowsByKey:
         self, node: Node, reading: Reading, batch: Batch, now_s: int
     ) -> tuple[Batch, dict[tuple[bytes | None, ...], RawRow]]:
         async with aclosing(self._pages.named(node, reading, batch.cql, batch.values, now_s)) as pages:
-            return batch, {row[reading.key_slice]: row async for rows in pages for row in rows}
+            return batch, {row[reading.layout.key]: row async for rows in pages for row in rows}

@@ -25,6 +25,7 @@ from consistency.cluster.wire import INT, Page, Statement
 from consistency.errors import PageTooLarge, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
 from consistency.model.cqlbytes import partition_bytes
 from consistency.model.cqlorder import UnorderableTypeError, key_function
+from consistency.model.layout import token_in
 from consistency.model.reading import RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
@@ -61,7 +62,7 @@ class RowsByToken:
         async with aclosing(self._ask(node, reading, text, (), now_s)) as pages:
             async for rows in pages:
                 for row in rows:
-                    if row[reading.partition_slice] == key:
+                    if row[reading.static_layout.partition] == key:
                         return row
         return None
 
@@ -92,8 +93,8 @@ class RowsByToken:
         async with aclosing(self._ask(node, reading, text, (), now_s)) as pages:
             async for rows in pages:
                 for row in rows:
-                    if row[reading.partition_slice] == partition and reading.has_row(row):
-                        key = left.pop(name(row[reading.key_slice]), None)
+                    if row[reading.layout.partition] == partition and reading.has_row(row):
+                        key = left.pop(name(row[reading.layout.key]), None)
                         if key is not None:
                             found[key] = row
                 most -= 1
@@ -125,7 +126,7 @@ class RowsByToken:
         async with aclosing(self._ask(node, reading, text, values, now_s)) as pages:
             async for rows in pages:
                 for row in rows:
-                    if row[reading.partition_slice] == partition and reading.has_row(row):
+                    if row[reading.layout.partition] == partition and reading.has_row(row):
                         return row
         return None
 
@@ -157,13 +158,12 @@ async def paged_by_range(
 def before_last_token(page: Page) -> tuple[Page, int] | None:
     """Cut off the partition that a page ends in, and return its token; None where the page holds no other."""
     rows = page.rows()
-    last = rows[-1][0]
-    kept = next((at for at in range(len(rows), 0, -1) if rows[at - 1][0] != last), 0)
+    last = token_in(rows[-1])
+    kept = next((at for at in range(len(rows), 0, -1) if token_in(rows[at - 1]) != last), 0)
     if not kept:
         return None
     tail = sum(INT.size + len(cell or b"") for row in rows[kept:] for cell in row)
-    token = int.from_bytes(last or b"", "big", signed=True)
-    return replace(page, row_count=kept, body=page.body[: len(page.body) - tail]), token
+    return replace(page, row_count=kept, body=page.body[: len(page.body) - tail]), last
 
 
 def token_of(partition: Key) -> int:

@@ -123,12 +123,12 @@ class Digests:
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool
     ) -> AsyncGenerator[list[RawRow], None]:
         """Stream the digests of a range's partitions."""
-        counts = 1 + len(reading.table.partition_key)
+        count = reading.partition_layout.count
 
         def pages(name: str) -> AsyncGenerator[Page, None]:
             text = selects.partition_digests(reading, token_range, name, newest=newest)
             statement = self._sizes.hashed(reading, text, now_s)
-            return self._gate.pages(node, statement, lambda page: sum(bigint(row[counts]) for row in page.rows()))
+            return self._gate.pages(node, statement, lambda page: sum(bigint(row[count]) for row in page.rows()))
 
         return self._streamed(node, reading, pages)
 

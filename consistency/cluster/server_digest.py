@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from consistency.cluster import selects
+from consistency.model.layout import DigestLayout
 from consistency.model.reading import RawRow, Reading
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
@@ -35,13 +36,9 @@ class ServerDigest:
 
     def decode(self, row: RawRow) -> Digest:
         """Return the digest that a query answered."""
-        if self.reading.capabilities.hashes:
-            words, times = row[1:2], row[2:]
-        else:
-            last = len(row) - (len(selects.newest_terms(self.reading)) if self.newest else 0)
-            words, times = row[1:last], row[last:]
-        sums = (int.from_bytes(word or b"", "big", signed=True) for word in words)
-        return Digest(bigint(row[0]), b"".join(map(self._word, sums)), newest_time(times))
+        layout = self._layout
+        value = b"".join(self._word(_number(cell)) for cell in row[layout.sums])
+        return Digest(bigint(row[layout.count]), value, newest_time(row[layout.times]))
 
     def add(self, one: Digest, other: Digest) -> Digest:
         """Return the digest of two ranges that do not overlap, from theirs: sums add up, as the server's do."""
@@ -53,9 +50,17 @@ class ServerDigest:
 
     def total(self, rows: Collection[RawRow]) -> Digest:
         """Return the digest of ranges that do not overlap, from what was answered for each; hashes only."""
-        count = sum(bigint(row[0]) for row in rows)
-        number = sum(int.from_bytes(row[1] or b"", "big", signed=True) for row in rows)
-        return Digest(count, self._word(number), newest_time([cell for row in rows for cell in row[2:]]))
+        layout = self._layout
+        count = sum(bigint(row[layout.count]) for row in rows)
+        number = sum(_number(cell) for row in rows for cell in row[layout.sums])
+        return Digest(count, self._word(number), newest_time([cell for row in rows for cell in row[layout.times]]))
+
+    @property
+    def _layout(self) -> DigestLayout:
+        """Where things stand in an answer."""
+        if self.reading.capabilities.hashes:
+            return DigestLayout.hashed()
+        return DigestLayout.summed(len(selects.newest_terms(self.reading)) if self.newest else 0)
 
     @property
     def _word_bytes(self) -> int:
@@ -64,6 +69,10 @@ class ServerDigest:
     def _word(self, number: int) -> bytes:
         size = self._word_bytes
         return (number & ((1 << 8 * size) - 1)).to_bytes(size, "big")
+
+
+def _number(raw: bytes | None) -> int:
+    return int.from_bytes(raw or b"", "big", signed=True)
 
 
 def newest_time(cells: Sequence[bytes | None]) -> int | None:

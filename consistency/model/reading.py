@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
+from consistency.model.layout import HashLayout, PartitionLayout, RowLayout, StaticLayout
 from consistency.model.schema import Column, Table
 
 _COUNT = struct.Struct(">i")
@@ -137,50 +138,53 @@ class Reading:
         return Reading(self.table, Depth.CONTENT, self.capabilities, self.hidden)
 
     @cached_property
-    def key_slice(self) -> slice:
-        """Where the primary key stands in a raw row."""
-        return slice(1, 1 + len(self.table.primary_key))
+    def layout(self) -> RowLayout:
+        """Where things stand in a raw row."""
+        return RowLayout.of(
+            partition=len(self.table.partition_key),
+            clustering=len(self.table.clustering),
+            statics=sum(c.width for c in self.statics),
+            regulars=sum(c.width for c in self.regulars),
+        )
 
     @cached_property
-    def partition_slice(self) -> slice:
-        """Where the partition key stands in a raw row."""
-        return slice(1, 1 + len(self.table.partition_key))
+    def static_layout(self) -> StaticLayout:
+        """Where things stand in a static row that is read alone."""
+        return self.layout.of_static_row
 
     @cached_property
-    def static_slice(self) -> slice:
-        """Where the static cells stand in a raw row."""
-        start = self.key_slice.stop
-        return slice(start, start + sum(c.width for c in self.statics))
+    def hash_layout(self) -> HashLayout:
+        """Where things stand in a row's hash."""
+        return self.layout.of_hash
 
     @cached_property
-    def regular_slice(self) -> slice:
-        """Where the regular cells stand in a raw row."""
-        start = self.static_slice.stop
-        return slice(start, start + sum(c.width for c in self.regulars))
+    def partition_layout(self) -> PartitionLayout:
+        """Where things stand in a partition's digest."""
+        return self.layout.of_partition_digest
 
     def has_row(self, raw: RawRow) -> bool:
         """Whether the raw row is a row of the table, not a partition that holds statics only.
 
         A row of a COMPACT STORAGE table may lack its last clustering columns, and is a row all the same.
         """
-        return not self.table.statics or raw[self.partition_slice.stop] is not None
+        return not self.table.statics or raw[self.layout.clustering.start] is not None
 
     def row_state(self, raw: RawRow, now_s: int | None, key: Sequence[bytes | None] | None = None) -> RowState:
         """Return the regular cells of a raw row; `now_s` is the instant its TTLs count from, `key` the row's name."""
-        state = _state(self.regulars, raw[self.regular_slice], now_s)
-        spelling = raw[self.key_slice]
+        state = _state(self.regulars, raw[self.layout.regulars], now_s)
+        spelling = raw[self.layout.key]
         return state if key is None or spelling == tuple(key) else replace(state, spelling=spelling)
 
     def static_state(self, raw: RawRow, now_s: int | None) -> RowState | None:
         """Return the static cells of a raw row, None where all are null: then there is no static row."""
-        cells = raw[self.static_slice]
+        cells = raw[self.layout.statics]
         if all(cell is None for cell in cells):
             return None
         return _state(self.statics, cells, now_s)
 
     def static_row_state(self, raw: RawRow, now_s: int | None) -> RowState | None:
         """Return the static cells of a row as `static_row` reads it: token, partition key, static cells."""
-        cells = raw[self.partition_slice.stop :]
+        cells = raw[self.static_layout.statics]
         if all(cell is None for cell in cells):
             return None
         return _state(self.statics, cells, now_s)

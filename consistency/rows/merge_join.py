@@ -15,6 +15,7 @@ from consistency.cluster.port import Key
 from consistency.errors import InternalError
 from consistency.model.cqlbytes import partition_bytes
 from consistency.model.cqlorder import key_function
+from consistency.model.layout import token_in
 from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.ring import Node
 
@@ -97,15 +98,15 @@ class _Order:
     def __init__(self, reading: Reading) -> None:
         table = reading.table
         self._reading = reading
-        self._partition = reading.partition_slice
-        self._clustering = slice(self._partition.stop, reading.key_slice.stop)
+        self._partition = reading.layout.partition
+        self._clustering = reading.layout.clustering
         self._has_row = reading.has_row
         self._key: Callable[[Sequence[Any]], tuple[Any, ...]] = key_function(
             [(c.type, c.reversed) for c in table.clustering]
         )
 
     def __call__(self, row: RawRow) -> SortKey:
-        token = int.from_bytes(row[0] or b"", "big", signed=True)
+        token = token_in(row)
         clustering = self._key(row[self._clustering]) if self._has_row(row) else _STATIC_ONLY
         return token, partition_bytes(row[self._partition]), clustering
 
@@ -202,8 +203,9 @@ def _compare_rows(
     some = next(iter(holders.values()))
     if not reading.has_row(some.row):
         return None
-    cells, key = some.row[reading.regular_slice], some.row[reading.key_slice]
-    alike = all(c.row[reading.regular_slice] == cells and c.row[reading.key_slice] == key for c in holders.values())
+    layout = reading.layout
+    cells, key = some.row[layout.regulars], some.row[layout.key]
+    alike = all(c.row[layout.regulars] == cells and c.row[layout.key] == key for c in holders.values())
     if alike and len(holders) == len(cursors):
         # Only static cells differ, which every row of the partition repeats.
         return None
@@ -211,7 +213,7 @@ def _compare_rows(
         node: reading.row_state(holders[node].row, now_s, key) if node in holders else None for node in cursors
     }
     if len(set(states.values())) == 1:
-        if any(c.row[reading.regular_slice] != cells for c in holders.values()):
+        if any(c.row[layout.regulars] != cells for c in holders.values()):
             raise InternalError("two rows differ in a way that cannot be named; the range cannot be compared")
         return None
     return Difference(RowName(some.sort_key[0], named_key(key)), states)
@@ -235,7 +237,7 @@ def _compare_statics(
         row = _row_in(cursor, partition, reading)
         states[node] = None if row is None else reading.static_state(row, now_s)
         if row is not None:
-            key = named_key(row[reading.partition_slice])
+            key = named_key(row[reading.layout.partition])
     if len(set(states.values())) == 1:
         return None
     return Difference(RowName(partition[0], key, static=True), states)
@@ -246,7 +248,7 @@ def _row_in(cursor: _Cursor, partition: tuple[int, bytes], reading: Reading) -> 
     for row in candidates:
         if row is None:
             continue
-        token = int.from_bytes(row[0] or b"", "big", signed=True)
-        if (token, partition_bytes(row[reading.partition_slice])) == partition:
+        token = token_in(row)
+        if (token, partition_bytes(row[reading.layout.partition])) == partition:
             return row
     return None

@@ -62,7 +62,7 @@ def test_ranges_partitions_and_rows_have_the_same_sum(filled: RunningCluster, na
                 digests = await rows_of(reader.partition_digests(node, reading, everything, now_s))
                 rows = await rows_of(reader.row_hashes(node, reading, everything, now_s))
                 keys = [named_key(row[1 : 1 + partitions]) for row in digests]
-                assert len(set(keys)) == len(keys) == len({row[reading.partition_slice] for row in rows})
+                assert len(set(keys)) == len(keys) == len({row[reading.layout.partition] for row in rows})
                 assert sum(number(row[1 + partitions]) for row in digests) == whole.rows == len(rows)
                 for hashes in (digests, rows):
                     total = sum(number(row[-1]) for row in hashes)
@@ -74,7 +74,7 @@ def test_ranges_partitions_and_rows_have_the_same_sum(filled: RunningCluster, na
                 assert parts.newest_us == newest.newest_us
                 some = random.Random(1).sample(keys, 60)
                 again = await rows_of(reader.row_hashes_of(node, reading, some, now_s))
-                assert sorted(again) == sorted(row for row in rows if row[reading.partition_slice] in set(some))
+                assert sorted(again) == sorted(row for row in rows if row[reading.layout.partition] in set(some))
 
     asyncio.run(main())
 
@@ -90,7 +90,7 @@ def test_rows_read_together_are_those_read_alone(filled: RunningCluster, name: s
             now_s = clock.now_us() // 1_000_000
             rows = await rows_of(reader.row_hashes(ring.nodes[0], reading, TokenRange.full_ring(), now_s))
             rng = random.Random(2)
-            found = [RowName(number(row[0]), named_key(row[reading.key_slice])) for row in rng.sample(rows, 150)]
+            found = [RowName(number(row[0]), named_key(row[reading.layout.key])) for row in rng.sample(rows, 150)]
             width = len(reading.table.partition_key)
             pairs = zip(found[:40], found[40:80], strict=True)
             missing = [RowName(a.token, (*a.key[:width], *b.key[width:])) for a, b in pairs]

@@ -118,8 +118,8 @@ def row_hash(reading: Reading, raw: RawRow) -> bytes:
 
 
 def _names(reading: Reading, raw: RawRow) -> dict[str, Held]:
-    names = {c.name: Held(part) for c, part in zip(reading.table.primary_key, raw[reading.key_slice], strict=True)}
-    at = reading.static_slice.start
+    names = {c.name: Held(part) for c, part in zip(reading.table.primary_key, raw[reading.layout.key], strict=True)}
+    at = reading.layout.statics.start
     for column in reading.statics + reading.regulars:
         names[column.column.name] = _held(column, raw, at)
         at += column.width

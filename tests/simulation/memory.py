@@ -280,7 +280,7 @@ class SimCluster:
             size = self._rng[node].randint(1, self._pace.page_rows)
             page, after = self._page(node, reading, token_range, now_s, after, size)
             if page:
-                yield [(*raw[: reading.key_slice.stop], b"" if disturbed else row_hash(reading, raw)) for raw in page]
+                yield [(*raw[: reading.layout.key.stop], b"" if disturbed else row_hash(reading, raw)) for raw in page]
             if after is None:
                 return
 
@@ -290,7 +290,7 @@ class SimCluster:
         for key in partitions:
             token = token_of(key)
             async for page in self._row_hashes(node, reading, TokenRange(token - 1, token), now_s):
-                if mine := [raw for raw in page if raw[reading.partition_slice] == key]:
+                if mine := [raw for raw in page if raw[reading.layout.partition] == key]:
                     yield mine
 
     async def partition_digests(
@@ -315,7 +315,7 @@ class SimCluster:
 
     def _partition_digest(self, node: Node, reading: Reading, token: int, key: Key, now_s: int) -> RawRow | None:
         seen = list(self._seen(node, reading, TokenRange(token - 1, token), now_s))
-        raws = [raw for raw in (self._raw(reading, *each) for each in seen) if raw[reading.partition_slice] == key]
+        raws = [raw for raw in (self._raw(reading, *each) for each in seen) if raw[reading.layout.partition] == key]
         digest = server_digest(reading, raws)
         return (long_bytes(token), *key, long_bytes(digest.rows), digest.value) if raws else None
 

@@ -134,7 +134,7 @@ class FakeCluster:
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
     ) -> AsyncGenerator[list[RawRow], None]:
         held = [(self._raw(reading, i, version), version) for i, version in self._in(node, token_range)]
-        width = reading.key_slice.stop
+        width = reading.layout.key.stop
         yield [(*raw[:width], hashlib.sha256(repr(version).encode()).digest()) for raw, version in held]
 
     async def row_hashes_of(

@@ -57,7 +57,7 @@ class Server:
             raise self.error(msg)
         found = self.rows
         if values:
-            found = [row for row in self.rows if row[reading.key_slice][-len(values) :] == values]
+            found = [row for row in self.rows if row[reading.layout.key][-len(values) :] == values]
         for at in range(0, len(found), self.page_rows):
             self.pages += 1
             yield found[at : at + self.page_rows]

@@ -38,8 +38,8 @@ def test_a_row_is_taken_apart_as_the_reading_says() -> None:
         Cell(b"map bytes", (41, 42), (None, 107)),
     )
     assert CONTENT.static_state(raw, 100) == RowState((Cell(int_bytes(3), 30, 105),))
-    assert raw[CONTENT.key_slice] == (int_bytes(1), b"x", int_bytes(2))
-    assert raw[CONTENT.partition_slice] == (int_bytes(1), b"x")
+    assert raw[CONTENT.layout.key] == (int_bytes(1), b"x", int_bytes(2))
+    assert raw[CONTENT.layout.partition] == (int_bytes(1), b"x")
 
 
 def test_a_static_row_read_by_itself_says_the_same() -> None:
@@ -80,7 +80,7 @@ def test_the_statement_asks_for_exactly_the_cells_of_a_raw_row(
         name = column.column.name
         wanted += [name] * column.value + [f"writetime({name})"] * column.writetime + [f"ttl({name})"] * column.ttl
     assert names.split(", ") == wanted
-    assert len(wanted) - 1 == reading.regular_slice.stop
+    assert len(wanted) - 1 == reading.layout.regulars.stop
     # A counter has no TTL, and old servers tell neither time of a collection.
     assert not (counter and "ttl(" in names)
     assert capabilities.collection_times or "(v1)" not in names
