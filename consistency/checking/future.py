@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from consistency.checking.leaves import LeafResult
 from consistency.cluster.port import ReplicaReader
@@ -22,18 +23,19 @@ async def written_after(
     node, layout = next(iter(result.digests)), reading.layout
     limit_us, now_s = when.future_us(max_skew_s), when.expiry_s
     last_partition: RawRow | None = None
-    async for page in reader.rows(node, reading, result.leaf.token_range, now_s):
-        found: list[tuple[RowName, RowState]] = []
-        for raw in page:
-            token = token_in(raw)
-            partition = raw[layout.partition]
-            if partition != last_partition:
-                last_partition = partition
-                static = reading.static_state(raw, now_s)
-                if static is not None and (static.newest_us or 0) > limit_us:
-                    found.append((RowName(token, named_key(partition), static=True), static))
-            state = reading.row_state(raw, now_s)
-            if reading.has_row(raw) and (state.newest_us or 0) > limit_us:
-                found.append((RowName(token, named_key(raw[layout.key])), state))
-        if found:
-            yield found
+    async with aclosing(reader.rows(node, reading, result.leaf.token_range, now_s)) as pages:
+        async for page in pages:
+            found: list[tuple[RowName, RowState]] = []
+            for raw in page:
+                token = token_in(raw)
+                partition = raw[layout.partition]
+                if partition != last_partition:
+                    last_partition = partition
+                    static = reading.static_state(raw, now_s)
+                    if static is not None and (static.newest_us or 0) > limit_us:
+                        found.append((RowName(token, named_key(partition), static=True), static))
+                state = reading.row_state(raw, now_s)
+                if reading.has_row(raw) and (state.newest_us or 0) > limit_us:
+                    found.append((RowName(token, named_key(raw[layout.key])), state))
+            if found:
+                yield found

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from consistency.checking.leaves import LeafResult, OddPartitions, scheme
 from consistency.checking.plan import Leaf
-from consistency.cluster.port import Key, ReplicaReader
+from consistency.cluster.port import Key, Pages, ReplicaReader
 from consistency.cluster.server_digest import ServerDigest
 from consistency.errors import ReplicaRefused
 from consistency.model.reading import Locality, RawRow, Reading, Route
@@ -104,9 +105,7 @@ async def digest_by_partition(
     return LeafResult(leaf, now_s, digests, {}, scheme(reading, Route.SERVER), odd=_joined(found))
 
 
-def _told_by(
-    reader: ReplicaReader, reading: Reading, leaf: Leaf, node: Node, piece: TokenRange, now_s: int
-) -> AsyncIterator[list[RawRow]]:
+def _told_by(reader: ReplicaReader, reading: Reading, leaf: Leaf, node: Node, piece: TokenRange, now_s: int) -> Pages:
     """Ask one replica; the first of the leaf tells the newest write times too, as where a leaf is digested whole."""
     return reader.partition_digests(node, reading, piece, now_s, newest=node == leaf.replicas[0])
 
@@ -151,18 +150,14 @@ def not_in_all(sets: Sequence[set[RawRow]]) -> set[RawRow]:
     return set[RawRow]().union(*(first ^ other for other in others))
 
 
-async def gather_rows(streams: Sequence[AsyncIterator[list[RawRow]]]) -> list[set[RawRow]]:
+async def gather_rows(streams: Sequence[Pages]) -> list[set[RawRow]]:
     """Read what every replica has to say, all at once."""
     return list(await asyncio.gather(*map(_whole, streams)))
 
 
-async def _whole(pages: AsyncIterator[list[RawRow]]) -> set[RawRow]:
+async def _whole(pages: Pages) -> set[RawRow]:
     found: set[RawRow] = set()
-    try:
+    async with aclosing(pages):
         async for page in pages:
             found.update(page)
-    finally:
-        close = getattr(pages, "aclose", None)
-        if close is not None:
-            await close()
     return found

@@ -41,12 +41,12 @@ async def odd_rows(
 
     `odd`: the partitions of the leaf that differ, where that is known already.
     """
-    now_s = clock.now_us() // 1_000_000
+    now_s = clock.server_time().expiry_s
     names = await _odd_names(reader, reading, leaf, now_s, tally, partitions, odd)
     names.sort(key=lambda name: (name.token, name.key))
     for at in range(0, len(names), _BATCH):
         batch = names[at : at + _BATCH]
-        seen = await read_states(reader, reading, batch, leaf.replicas, clock.now_us() // 1_000_000)
+        seen = await read_states(reader, reading, batch, leaf.replicas, clock.server_time().expiry_s)
         for name, (states, unread) in zip(batch, seen, strict=True):
             for reason in unread.values():
                 raise ReplicaError(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 from consistency.checking.scan import Scan
 from consistency.cluster.port import Clock, ReplicaReader
@@ -42,13 +43,14 @@ class NonOwnerScan:
         if self._reader.locality(node) is not Locality.NODE_LOCAL:
             scan.fail_extra(node, arc.ranges, "rows it does not own can only be seen with NODE_LOCAL reads")
             return
-        now_s = self._clock.now_us() // 1_000_000
+        now_s = self._clock.server_time().expiry_s
         for token_range in arc.ranges:
             try:
-                async for page in self._reader.rows(node, reading, token_range, now_s):
-                    read_at = self._clock.monotonic()
-                    for raw in page:
-                        await self._report(_finding(reading, raw, node, now_s), read_at)
+                async with aclosing(self._reader.rows(node, reading, token_range, now_s)) as pages:
+                    async for page in pages:
+                        read_at = self._clock.monotonic()
+                        for raw in page:
+                            await self._report(_finding(reading, raw, node, now_s), read_at)
             except (ReplicaError, InternalError) as error:
                 scan.fail_extra(node, (token_range,), str(error))
 

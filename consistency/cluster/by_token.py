@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from consistency.cluster import selects
 from consistency.cluster.driver import murmur3
-from consistency.cluster.port import Key
+from consistency.cluster.port import Key, Pages
 from consistency.cluster.wire import INT, Page, Statement
 from consistency.errors import PageTooLarge, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
 from consistency.model.cqlbytes import partition_bytes
@@ -30,7 +30,7 @@ from consistency.model.reading import RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
 
-Ask = Callable[[Node, Reading, str, Key, int], AsyncGenerator[list[RawRow], None]]
+Ask = Callable[[Node, Reading, str, Key, int], Pages]
 """Pages through a node's answer to a statement: its text, the values bound, the instant that TTLs are judged at."""
 
 MOST_PAGES = 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from consistency.cluster import selects
@@ -18,7 +18,7 @@ from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.liveness import with_liveness
 from consistency.cluster.locality import TracesLeft
 from consistency.cluster.pinned import PinnedAccess, ReadLimits, probe
-from consistency.cluster.port import Key
+from consistency.cluster.port import Key, Pages
 from consistency.cluster.row_pages import RowPages
 from consistency.cluster.row_sizes import RowSizes
 from consistency.cluster.server_digest import bigint
@@ -124,27 +124,21 @@ class CqlReader:
 
     def partition_digests(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool = False
-    ) -> AsyncGenerator[list[RawRow], None]:
+    ) -> Pages:
         """Stream the digests of a range's partitions."""
         return self._digests.of_partitions(node, reading, token_range, now_s, newest=newest)
 
-    def row_hashes(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
-    ) -> AsyncGenerator[list[RawRow], None]:
+    def row_hashes(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Pages:
         """Stream the hashes of a range's rows."""
         return self._digests.of_rows(node, reading, token_range, now_s)
 
-    def row_hashes_of(
-        self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int
-    ) -> AsyncGenerator[list[RawRow], None]:
+    def row_hashes_of(self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int) -> Pages:
         """Stream the hashes of the rows of some partitions."""
         return self._digests.of_rows_in(node, reading, partitions, now_s)
 
     # Rows.
 
-    def rows(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
-    ) -> AsyncGenerator[list[RawRow], None]:
+    def rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Pages:
         """Stream a range's rows."""
         return self._pages.of_range(node, reading, token_range, now_s)
 

@@ -13,7 +13,7 @@ import xxhash
 from consistency.cluster import selects
 from consistency.cluster.gate import Gate
 from consistency.cluster.key_batches import partition_lists
-from consistency.cluster.port import Key
+from consistency.cluster.port import Key, Pages
 from consistency.cluster.query_size import Piece, PieceSize, in_pieces
 from consistency.cluster.row_pages import RowPages
 from consistency.cluster.row_sizes import RowSizes
@@ -93,9 +93,7 @@ class Digests:
         async with self._gate.lane(node) as spelling:
             return await self._gate.aggregate(node, self._sizes.hashed(reading, text(spelling), now_s), rows=rows)
 
-    def of_rows(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
-    ) -> AsyncGenerator[list[RawRow], None]:
+    def of_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Pages:
         """Stream the hashes of a range's rows."""
 
         def pages(name: str) -> AsyncGenerator[Page, None]:
@@ -104,9 +102,7 @@ class Digests:
 
         return self._streamed(node, reading, pages)
 
-    def of_rows_in(
-        self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int
-    ) -> AsyncGenerator[list[RawRow], None]:
+    def of_rows_in(self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int) -> Pages:
         """Stream the hashes of the rows of some partitions."""
 
         async def pages(name: str) -> AsyncGenerator[Page, None]:
@@ -121,7 +117,7 @@ class Digests:
 
     def of_partitions(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool
-    ) -> AsyncGenerator[list[RawRow], None]:
+    ) -> Pages:
         """Stream the digests of a range's partitions."""
         count = reading.partition_layout.count
 
@@ -134,7 +130,7 @@ class Digests:
 
     async def _streamed(
         self, node: Node, reading: Reading, pages: Callable[[str], AsyncGenerator[Page, None]]
-    ) -> AsyncGenerator[list[RawRow], None]:
+    ) -> Pages:
         """Page through what a node hashes, in a lane of its own from the first page to the last.
 
         `pages` is given the lane's spelling of the algorithm.

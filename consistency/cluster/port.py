@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from consistency.cluster.guardrails import Guardrails
@@ -16,6 +16,9 @@ from consistency.model.tree import Digest
 
 Key = tuple[bytes, ...]
 """The serialized primary key, column by column; of a static row the partition key alone."""
+
+Pages = AsyncGenerator[list[RawRow], None]
+"""What one replica sends, a page at a time. Whoever asked for it reads it within `aclosing`, to the end or not."""
 
 
 class ReplicaReader(Protocol):
@@ -32,22 +35,18 @@ class ReplicaReader(Protocol):
         With `newest` the digest also carries the newest write time in the range.
         """
 
-    def rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> AsyncIterator[list[RawRow]]:
+    def rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Pages:
         """Stream the rows of a range in ring order, a page at a time."""
 
-    def row_hashes(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
-    ) -> AsyncIterator[list[RawRow]]:
+    def row_hashes(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Pages:
         """Stream token, primary key and hash of the rows of a range in ring order (where servers can hash)."""
 
-    def row_hashes_of(
-        self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int
-    ) -> AsyncIterator[list[RawRow]]:
+    def row_hashes_of(self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int) -> Pages:
         """Stream the same of the rows of some partitions, in no order."""
 
     def partition_digests(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool = False
-    ) -> AsyncIterator[list[RawRow]]:
+    ) -> Pages:
         """Stream token, partition key, count of rows and sum of row hashes of a range's partitions, in ring order.
 
         With `newest` the newest write times of a partition follow, in as many cells as the server has for them.

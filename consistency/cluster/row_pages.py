@@ -7,10 +7,10 @@ from contextlib import aclosing
 
 from consistency.cluster import selects
 from consistency.cluster.gate import Gate
-from consistency.cluster.port import Key
+from consistency.cluster.port import Key, Pages
 from consistency.cluster.row_sizes import RowSizes
 from consistency.cluster.wire import Page, Statement
-from consistency.model.reading import RawRow, Reading
+from consistency.model.reading import Reading
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
 
@@ -36,17 +36,13 @@ class RowPages:
                 self._sizes.saw(reading, page)
                 yield page
 
-    async def of_range(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
-    ) -> AsyncGenerator[list[RawRow], None]:
+    async def of_range(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Pages:
         """Page through a range's rows."""
         async with aclosing(self.undecoded(node, reading, token_range, now_s)) as pages:
             async for page in pages:
                 yield page.rows()
 
-    async def named(
-        self, node: Node, reading: Reading, text: str, values: Key, now_s: int
-    ) -> AsyncGenerator[list[RawRow], None]:
+    async def named(self, node: Node, reading: Reading, text: str, values: Key, now_s: int) -> Pages:
         """Page through the rows of a statement that asks for them by key or token."""
         async with aclosing(self._gate.named_pages(node, self._sizes.sent(reading, text, now_s, values))) as pages:
             async for page in pages:

@@ -7,11 +7,11 @@ is a page per replica, whatever the range or the partition holds.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from consistency.cluster.port import Key
+from consistency.cluster.port import Key, Pages
 from consistency.errors import InternalError
 from consistency.model.cqlbytes import partition_bytes
 from consistency.model.cqlorder import key_function
@@ -48,7 +48,7 @@ class JoinTally:
 
 async def join_rows(
     reading: Reading,
-    streams: Mapping[Node, AsyncIterator[list[RawRow]]],
+    streams: Mapping[Node, Pages],
     now_s: int,
     tally: JoinTally | None = None,
 ) -> AsyncGenerator[Difference, None]:
@@ -114,7 +114,7 @@ class _Order:
 class _Cursor:
     """One replica's rows, with the row before the current one kept across pages."""
 
-    def __init__(self, stream: AsyncIterator[list[RawRow]], order: _Order) -> None:
+    def __init__(self, stream: Pages, order: _Order) -> None:
         self._stream = stream
         self._order = order
         self._key: SortKey | None = None
