@@ -118,6 +118,17 @@ class Account:
         for name in behind:
             self.behind[name].add(_strip_cell(token))
 
+    def mark_unlike(self, token: int) -> None:
+        """Say that the owners of a row at this token differ in it."""
+        self.unlike.add(self.leaf_of(token))
+
+    def leave_unjudged(self, token: int, reason: str = "") -> None:
+        """Say that a row at this token could not be judged; a reason holds for its whole leaf, which has failed."""
+        leaf = self.leaf_of(token)
+        self.unjudged.add(leaf)
+        if reason:
+            self.fail(leaf, reason)
+
     def leaf_of(self, token: int) -> Leaf:
         """Return the leaf that a token lies in."""
         ends, leaves = self._by_end

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistency.checking import leaves, run, scan
+from consistency.checking import account, outcomes, run, scan
 from consistency.ledger.port import RangeRead
 from consistency.model.reading import Capabilities, Depth, Reading, Route
 from consistency.model.tokens import TokenRange
@@ -83,12 +83,12 @@ def test_a_scanner_that_overlooks_leaves_is_caught(monkeypatch: pytest.MonkeyPat
 
 def test_a_ledger_that_calls_everything_clean_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranges that were not read, that differ, or whose ring changed: each would be told."""
-    honest = leaves.Ledger.ranges_read
+    honest = account.Account.ranges_read
 
-    def boastful(self: leaves.Ledger, *, waiting: bool) -> list[RangeRead]:
+    def boastful(self: account.Account, *, waiting: bool) -> list[RangeRead]:
         return [replace(read, complete=True, clean=True) for read in honest(self, waiting=waiting)]
 
-    monkeypatch.setattr(leaves.Ledger, "ranges_read", boastful)
+    monkeypatch.setattr(account.Account, "ranges_read", boastful)
     said = broken_among(range(60))
     assert "called clean, though from the start to the end something was wrong" in said
     assert "called clean that were not read on all replicas" in said
@@ -110,20 +110,20 @@ def test_a_scanner_that_forgets_what_it_did_not_read_is_caught(monkeypatch: pyte
     """Were failures left out of the account, sums would not add up or peace would be false."""
     monkeypatch.setattr(Coverage, "closed", lambda coverage: coverage)
     assert "does not add up" in broken_among(range(60))
-    monkeypatch.setattr(scan.Ledger, "coverage", property(lambda ledger: Coverage(1, 1)))
+    monkeypatch.setattr(account.Account, "coverage", property(lambda ledger: Coverage(1, 1)))
     monkeypatch.setattr(scan.Scan, "_worth_another_try", staticmethod(lambda ledger: []))
     assert "leaves were not read" in broken_among(range(120))
 
 
 def test_a_row_reported_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were a damaged row reported twice, the simulation would say so."""
-    once = run._Run._report_finding
+    once = outcomes.Outcomes._report
 
-    async def twice(run: object, found: object) -> None:
-        await once(run, found)  # type: ignore[arg-type]
-        await once(run, found)  # type: ignore[arg-type]
+    async def twice(taking: object, found: object) -> None:
+        await once(taking, found)  # type: ignore[arg-type]
+        await once(taking, found)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run._Run, "_report_finding", twice)
+    monkeypatch.setattr(outcomes.Outcomes, "_report", twice)
     assert "more than one finding" in broken_among(range(10))
 
 

@@ -1,0 +1,108 @@
+"""What becomes of a row that was settled: a finding, a row that could not be judged, or nothing; all are counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from consistency.checking.changes import Changes
+from consistency.checking.claiming import claim
+from consistency.checking.observer import Observer
+from consistency.checking.scans import Scans
+from consistency.checking.settle import Outcome, Settled
+from consistency.ledger.port import Recorder
+from consistency.model.reading import Depth
+from consistency.model.schema import Table
+from consistency.results.diagnosis import CauseCounter
+from consistency.results.findings import Finding, FindingsWriter, Kind, to_blame
+
+_TOP_FINDINGS = 20
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Everybody who is told of each finding; `room` returns when whoever takes them has room for more."""
+
+    writer: FindingsWriter
+    recorder: Recorder | None
+    observer: Observer
+    room: Callable[[], Awaitable[None]]
+
+    async def tell(self, found: Finding, depth: Depth) -> None:
+        """Pass a finding on, and wait until there is room for the next one."""
+        self.writer.write(found)
+        if self.recorder is not None:
+            self.recorder.found(found, depth)
+        self.observer.found(found)
+        await self.room()
+
+
+class Outcomes:
+    """Takes the outcomes of one check and enters each in its table's account."""
+
+    def __init__(
+        self, scans: Scans, changes: Changes, listeners: Listeners, causes: CauseCounter, max_skew_s: float
+    ) -> None:
+        self._scans = scans
+        self._changes = changes
+        self._listeners = listeners
+        self._max_skew_s = max_skew_s
+        self._divergent: Counter[str] = Counter()
+        self._unsettled: Counter[str] = Counter()
+        self._top: list[Finding] = []
+        self.causes = causes
+
+    def divergent(self, full_name: str) -> int:
+        """Return how many rows of a table differ."""
+        return self._divergent[full_name]
+
+    def unsettled(self, full_name: str) -> int:
+        """Return how many rows of a table could not be judged."""
+        return self._unsettled[full_name]
+
+    @property
+    def top(self) -> tuple[Finding, ...]:
+        """The first findings."""
+        return tuple(self._top)
+
+    async def take(self, outcome: Outcome) -> None:
+        """Enter what the settler found out about one row."""
+        table, token = outcome.reading.table, outcome.name.token
+        if isinstance(outcome, Settled):
+            await self._changes.after(outcome.read_at)
+            if reason := self._changes.of_row(table, token):
+                self._leave_unsettled(table, token, reason)
+                return
+        claimed = claim(outcome, self._max_skew_s)
+        if isinstance(claimed, Finding):
+            await self._report(claimed)
+        elif claimed is not None:
+            self._leave_unsettled(table, token)
+
+    async def take_stray(self, found: Finding, read_at: float) -> None:
+        """Enter a row on a node that did not own it when it was read, unless ranges have changed hands meanwhile."""
+        table = self._scans.of(f"{found.keyspace}.{found.table}").task.reading.table
+        await self._changes.after(read_at)
+        if not self._changes.of_row(table, found.token):
+            await self._report(found)
+
+    def _leave_unsettled(self, table: Table, token: int, reason: str = "") -> None:
+        """Count a row that could not be judged; a reason holds for the whole leaf, which then counts as failed."""
+        self._unsettled[table.full_name] += 1
+        account = self._scans.of(table.full_name).account
+        if account is not None:
+            account.leave_unjudged(token, reason)
+
+    async def _report(self, found: Finding) -> None:
+        full_name = f"{found.keyspace}.{found.table}"
+        scan = self._scans.of(full_name)
+        self._divergent[full_name] += 1
+        if scan.account is not None:
+            scan.account.mark_divergent(found.token, to_blame(found))
+            if found.kind is not Kind.NON_OWNER:  # the owners may agree all the same
+                scan.account.mark_unlike(found.token)
+        self.causes.add(found)
+        if len(self._top) < _TOP_FINDINGS:
+            self._top.append(found)
+        await self._listeners.tell(found, scan.task.reading.depth)

@@ -1,0 +1,119 @@
+"""The report of a check that has ended: each table as far as it was read, what is against the rules, and the causes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+
+from consistency.auditing.holdings import judge_holdings
+from consistency.auditing.nodes import judge_agreement
+from consistency.auditing.rules import gravest_first, judge_replication
+from consistency.checking.outcomes import Outcomes
+from consistency.checking.preparing import Prepared
+from consistency.checking.scan import Scan
+from consistency.checking.scans import Scans
+from consistency.checking.settle import Settler
+from consistency.cluster.locality import TracesLeft
+from consistency.ledger.port import Recorder, known_as
+from consistency.model.ring import Node
+from consistency.results.findings import FindingsWriter
+from consistency.results.report import Report, Severity, TableReport, Violation, not_scanned
+from consistency.results.unstreamed import Owned
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A check that has ended, by itself or by an interrupt."""
+
+    prepared: Prepared
+    scans: Scans
+    outcomes: Outcomes
+    settler: Settler
+    interrupted: bool
+
+    def report(self, writer: FindingsWriter, recorder: Recorder | None, traces: TracesLeft, seconds: float) -> Report:
+        """Build the report from what was counted; the findings file is closed."""
+        prepared, options = self.prepared, self.prepared.options
+        read = {
+            node for _, account in self.scans.accounts for result in account.results.values() for node in result.digests
+        }
+        owned = Owned({s.task.reading.table.full_name: a.rows for s, a in self.scans.accounts}, prepared.shares)
+        return Report(
+            run_id=prepared.run_id,
+            cluster=prepared.ring.cluster,
+            started_at=prepared.started_at,
+            seconds=seconds,
+            tables=self._tables(),
+            violations=self._violations(),
+            findings_by_kind={kind.value: count for kind, count in sorted(writer.counts.items())},
+            top=self.outcomes.top,
+            not_checked=prepared.scope.not_checked,
+            replicas=tuple(node.name for node in prepared.ring.nodes if node in read),
+            findings_path=str(options.findings) if options.findings and not writer.error else None,
+            findings_error=writer.error,
+            interrupted=self.interrupted,
+            run_time_s=options.run_time_s,
+            likely_causes=self.outcomes.causes.causes(owned),
+            places={node.name: node.dc for node in prepared.ring.nodes},
+            notes=prepared.notes,
+            traces=traces,
+            cluster_id=known_as(recorder, prepared.ring),
+        )
+
+    def record(self, recorder: Recorder, report: Report) -> None:
+        """Write down for later runs what was read of each table."""
+        for scan, account in self.scans.accounts:
+            table, depth = scan.task.reading.table, scan.task.reading.depth
+            ranges = account.ranges_read(waiting=self.settler.waiting_of(table.full_name) > 0)
+            strays = self.prepared.options.non_owners and not self.interrupted and not scan.extra
+            recorder.table_read(table, depth, ranges, strays=strays, trees=account.trees())
+        recorder.end(report)
+
+    def _tables(self) -> tuple[TableReport, ...]:
+        tables = [*self.prepared.refused, *self._not_reached(), *self._unreadable(), *map(self._scanned, self.scans)]
+        return tuple(sorted(tables, key=lambda t: (t.keyspace, t.table)))
+
+    def _scanned(self, scan: Scan) -> TableReport:
+        name = scan.task.reading.table.full_name
+        # After an interrupt some suspects still wait to be judged.
+        unsettled = self.outcomes.unsettled(name) + self.settler.waiting_of(name)
+        return scan.report(divergent=self.outcomes.divergent(name), unsettled=unsettled)
+
+    def _not_reached(self) -> list[TableReport]:
+        return [
+            not_scanned(table.keyspace, table.name, "not reached before the run ended", failed=True)
+            for table in (task.reading.table for task in self.prepared.tasks)
+            if table.full_name not in self.scans
+        ]
+
+    def _unreadable(self) -> list[TableReport]:
+        out = []
+        for full_name, reason in self.prepared.scope.unreadable.items():
+            keyspace, _, table = full_name.partition(".")
+            out.append(not_scanned(keyspace, table, f"its schema cannot be read: {reason}", failed=True))
+        return out
+
+    def _violations(self) -> tuple[Violation, ...]:
+        prepared = self.prepared
+        found = judge_replication(
+            prepared.ring,
+            prepared.schema,
+            scope=prepared.scope.keyspaces,
+            rf_minimum=prepared.options.rf_minimum,
+            with_nodes=False,
+        )
+        # What the nodes disagree on is unknown, and the coverage says so: here it is named.
+        named = (replace(v, severity=Severity.WARNING) for v in judge_agreement(prepared.ring))
+        return tuple(sorted((*found, *named, *self._empty_owners()), key=gravest_first))
+
+    def _empty_owners(self) -> tuple[Violation, ...]:
+        held: dict[str, dict[tuple[str, Node], int]] = defaultdict(dict)
+        for scan in self.scans:
+            table = scan.task.reading.table
+            for node, rows in scan.rows_by_node().items():
+                held[table.keyspace][table.name, node] = rows
+        return tuple(
+            violation
+            for keyspace, rows in held.items()
+            for violation in judge_holdings(self.prepared.ring, self.prepared.schema[keyspace], rows)
+        )

@@ -1,0 +1,82 @@
+"""The scans of a check: table after table, or the oldest ranges first, while what differs settles beside them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from consistency.checking.changes import Changes
+from consistency.checking.non_owners import NonOwnerScan
+from consistency.checking.observer import Observer
+from consistency.checking.oldest_first import scan_slice
+from consistency.checking.outcomes import Outcomes
+from consistency.checking.preparing import Prepared
+from consistency.checking.scan import Scan, TableTask
+from consistency.checking.scans import Scans
+from consistency.checking.settle import Settler
+from consistency.cluster.port import Clock, ReplicaReader
+from consistency.ledger.port import Recorder
+
+
+class Scanning:
+    """Runs the scans of one check to their end; what was begun is in `scans` at any moment."""
+
+    def __init__(
+        self,
+        reader: ReplicaReader,
+        clock: Clock,
+        prepared: Prepared,
+        scans: Scans,
+        outcomes: Outcomes,
+        settler: Settler,
+        observer: Observer,
+    ) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._prepared = prepared
+        self._options = prepared.options
+        self._scans = scans
+        self._outcomes = outcomes
+        self._settler = settler
+        self._observer = observer
+
+    async def run(self, changes: Changes, recorder: Recorder | None) -> None:
+        """Scan every table, settling suspects meanwhile; what changed under the scans is taken back."""
+        self._observer.scan_started(len(self._prepared.tasks))
+        scanning = asyncio.create_task(self._scan_all(recorder))
+        settling = asyncio.create_task(self._settler.run())
+        try:
+            # A settler that failed takes no more suspects: the scan would wait for it for ever.
+            await asyncio.wait({scanning, settling}, return_when=asyncio.FIRST_COMPLETED)
+            if scanning.done():
+                scanning.result()
+            while not settling.done():
+                self._observer.settling(self._settler.waiting)
+                await asyncio.wait({settling}, timeout=0.2)
+            settling.result()
+            await self._scans.look_back(changes)
+        finally:
+            scanning.cancel()
+            settling.cancel()
+            await asyncio.gather(scanning, settling, return_exceptions=True)
+
+    async def _scan_all(self, recorder: Recorder | None) -> None:
+        tasks = self._prepared.tasks
+        if self._options.run_time_s is None:
+            for task in tasks:
+                await self._scan(self._begin(task))
+        else:
+            deadline = self._prepared.started + self._options.run_time_s
+            await scan_slice([self._begin(task) for task in tasks], recorder, self._clock, deadline)
+        await self._settler.finish()
+
+    def _begin(self, task: TableTask) -> Scan:
+        return self._scans.enter(
+            Scan(task, self._reader, self._clock, self._settler, self._options.scan, self._observer)
+        )
+
+    async def _scan(self, scan: Scan) -> None:
+        await scan.run()
+        if self._options.non_owners:
+            # The arcs name the owners of one DC alone where a DC was named; elsewhere nobody could be judged.
+            nodes = [n for n in self._prepared.ring.nodes if self._options.dc in (None, n.dc)]
+            await NonOwnerScan(self._reader, self._clock, nodes, self._outcomes.take_stray).run(scan)
