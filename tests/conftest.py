@@ -3,7 +3,7 @@
 CONSISTENCY_TEST_HOSTS=127.0.0.1,... uses a running NODE_LOCAL cluster instead of starting one;
 CONSISTENCY_TEST_SANDBOX=DIR says that it is the sandbox in DIR, so that tests may stop its nodes;
 CONSISTENCY_TEST_CASSANDRA=4.1 starts another version; CONSISTENCY_TEST_CLUSTER=containers starts Cassandra's
-official image by a Docker engine instead.
+official image by a Docker engine instead. CONSISTENCY_TEST_NET=127.7 moves those that are started to other addresses.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from cassandra import Unauthorized
 
+from tests.support.addresses import address
 from tests.support.certificates import Authority
 from tests.support.cluster import RunningCluster, eventually, from_hosts, sandbox_cluster
 from tests.support.containers import container_cluster
@@ -70,14 +71,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
     elif os.environ.get("CONSISTENCY_TEST_CLUSTER") == "containers":
         yield from container_cluster()
     else:
-        yield from sandbox_cluster(tmp_path_factory.mktemp("cluster"), "127.0.31.1")
+        yield from sandbox_cluster(tmp_path_factory.mktemp("cluster"), "shared")
 
 
 @pytest.fixture(scope="module")
 def fresh_traced_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """Three nodes that refuse NODE_LOCAL and were started just now, their dynamic snitch cold."""
     directory: Path = tmp_path_factory.mktemp("traced")
-    yield from sandbox_cluster(directory, "127.0.32.1", node_local=False)
+    yield from sandbox_cluster(directory, "traced", node_local=False)
 
 
 @pytest.fixture(scope="session")
@@ -95,10 +96,10 @@ def guarded_cluster(tmp_path_factory: pytest.TempPathFactory, authority: Authori
         # Guardrails bind every role but superusers.
         "page_size_fail_threshold": "2000",
         "group_by_enabled": "false",
-        **authority.node_settings([f"127.0.33.{n}" for n in range(1, 6)], optional=True, client_auth=False),
+        **authority.node_settings([address("guarded", n) for n in range(1, 6)], optional=True, client_auth=False),
     }
     directory = tmp_path_factory.mktemp("guarded")
-    clusters = sandbox_cluster(directory, "127.0.33.1", auth=True, settings=settings, heap="512m")
+    clusters = sandbox_cluster(directory, "guarded", auth=True, settings=settings, heap="512m")
     cluster: RunningCluster = next(clusters)
     try:
         # First of all: until they are repaired, the new replicas of system_auth know of no user's rights.

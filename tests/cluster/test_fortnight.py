@@ -169,7 +169,7 @@ def cron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cron]:
     """Three nodes without hints, which would mend what the nights damage."""
     directory = tmp_path_factory.mktemp("cron")
     settings = {"hinted_handoff_enabled": "false"}
-    for cluster in sandbox_cluster(tmp_path_factory.mktemp("nodes"), "127.0.39.1", settings=settings):
+    for cluster in sandbox_cluster(tmp_path_factory.mktemp("nodes"), "fortnight", settings=settings):
         cluster.keyspace("shop")
         cluster.ddl("CREATE TABLE shop.t (id int PRIMARY KEY, v text)")
         cluster.load("INSERT INTO shop.t (id, v) VALUES (?, ?)", ((i, "v") for i in range(300)))

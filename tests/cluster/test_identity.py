@@ -25,6 +25,7 @@ from consistency.results.verdict import ExitCode, Verdict
 from repair import Rule, apply, plan
 from repair.planner import PlanOptions
 from repair.policy import Policy
+from tests.support.addresses import address
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import as_expected, expected
 from tests.support.figures import LONG
@@ -33,8 +34,8 @@ from tests.support.moments import Moment
 
 pytestmark = pytest.mark.cluster
 
-BALANCER = "127.0.31.50"
-GHOST = "127.0.31.99"
+BALANCER = address("shared", 50)
+GHOST = address("shared", 99)
 WANTED = {expected("t", "missing", {"id": 7}), expected("t", "stale", {"id": 8})}
 PEERS = (
     "peer, peer_port, data_center, rack, host_id, native_address, native_port, release_version, schema_version, tokens"

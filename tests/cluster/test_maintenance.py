@@ -26,7 +26,7 @@ KEYS = range(60)
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """Three nodes that may be stopped, with a keyspace of each replication factor."""
-    for running in sandbox_cluster(tmp_path_factory.mktemp("maintenance"), "127.0.41.1"):
+    for running in sandbox_cluster(tmp_path_factory.mktemp("maintenance"), "maintenance"):
         for rf in (1, 2, 3):
             running.keyspace(f"rf{rf}", rf)
             running.ddl(f"CREATE TABLE rf{rf}.t (id int PRIMARY KEY, v text)")

@@ -83,7 +83,7 @@ def odd(cluster: RunningCluster) -> RunningCluster:
 def roomy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningCluster]:
     """Nodes with room for every table: each costs one about 2 MB of heap, and 500 are more than 1 GB holds."""
     if LONG:
-        yield from sandbox_cluster(tmp_path / "roomy", "127.0.43.1", heap="3g")
+        yield from sandbox_cluster(tmp_path / "roomy", "roomy", heap="3g")
     else:
         yield request.getfixturevalue("cluster")
 

@@ -11,10 +11,11 @@ import pytest
 
 from sandbox import Sandbox
 from tests.house.source import text_of
+from tests.support.addresses import network
 from tests.support.how_to import TUTORIAL, PageShell, blocks
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-BASE = "127.0.63"
+BASE = network("pages")
 UP, DOWN = "consistency sandbox up", "consistency sandbox down"
 
 

@@ -106,9 +106,7 @@ def test_a_replication_factor_that_changes_in_mid_run(
 @pytest.fixture(scope="module")
 def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """Four nodes of one token each, of which one may move and one may go."""
-    yield from sandbox_cluster(
-        tmp_path_factory.mktemp("moving"), "127.0.39.1", dcs={"dc1": 4}, num_tokens=1, heap="384m"
-    )
+    yield from sandbox_cluster(tmp_path_factory.mktemp("moving"), "moving", dcs={"dc1": 4}, num_tokens=1, heap="384m")
 
 
 @SOAK

@@ -16,6 +16,7 @@ import pytest
 
 from consistency.model.reading import Route
 from consistency.results.findings import read_findings
+from tests.support.addresses import address
 from tests.support.certificates import Authority
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster
 from tests.support.forwarder import Forwarder
@@ -177,8 +178,8 @@ def test_tls_wants_the_name_that_it_connects_to(shop: RunningCluster, authority:
 
 def test_nodes_that_ask_for_a_client_certificate(authority: Authority, tmp_path: Path) -> None:
     """With a certificate of theirs: checked. Without one, or without TLS: one line that says what is wanted, exit 4."""
-    settings = authority.node_settings(["127.0.36.1"], optional=False, client_auth=True)
-    clusters = sandbox_cluster(tmp_path / "nodes", "127.0.36.1", nodes=1, settings=settings, heap="512m")
+    settings = authority.node_settings([address("client certificates")], optional=False, client_auth=True)
+    clusters = sandbox_cluster(tmp_path / "nodes", "client certificates", nodes=1, settings=settings, heap="512m")
     cluster = next(clusters)
     try:
         certificate, key = authority.issue("operator")

@@ -43,7 +43,7 @@ def two_dcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
     """dc1 and dc2, three nodes in three racks each, one address, ports that count up."""
     yield from sandbox_cluster(
         tmp_path_factory.mktemp("topology"),
-        "127.0.37.1",
+        "two data centres",
         dcs={"dc1": 3, "dc2": 3},
         racks=3,
         one_address=True,
@@ -224,7 +224,7 @@ def ring_of(cluster: RunningCluster) -> int:
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """Three nodes of 4.1, the third of which was upgraded to 5.0."""
     directory = tmp_path_factory.mktemp("mixed")
-    clusters = sandbox_cluster(directory, "127.0.38.1", cassandra="4.1", heap="512m")
+    clusters = sandbox_cluster(directory, "upgrade", cassandra="4.1", heap="512m")
     cluster = next(clusters)
     try:
         filled(cluster, "mixed", dc1=3)

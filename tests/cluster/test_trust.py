@@ -10,6 +10,7 @@ import pytest
 
 from consistency.model.reading import Locality
 from consistency.results.verdict import ExitCode, Verdict
+from tests.support.addresses import address
 from tests.support.cluster import RunningCluster, eventually, summary
 from tests.support.damage import as_expected, expected
 
@@ -124,8 +125,8 @@ def test_rf_1_is_a_violation_and_the_other_tables_are_checked(tables: RunningClu
     [
         (["check", "nowhere"], 2, "no keyspace 'nowhere'"),
         (["check", "trust.opne"], 2, "did you mean 'open'"),
-        (["check", "trust", "--hosts", "127.0.33.1:9"], 4, "no node answers"),
-        (["check", "trust", "--hosts", "127.0.33.250"], 4, "no node answers"),
+        (["check", "trust", "--hosts", f"{address('guarded')}:9"], 4, "no node answers"),
+        (["check", "trust", "--hosts", address("guarded", 250)], 4, "no node answers"),
         (["check", "trust", "--hosts", "no-such-host.invalid"], 4, "no-such-host.invalid"),
         (["check", "trust", "--dc", "dc9"], 2, "dc9"),
     ],

@@ -14,10 +14,11 @@ import psutil
 import pytest
 
 from sandbox import Sandbox, SandboxError, SandboxOptions, StartError
+from tests.support.addresses import address
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-ADDRESS = "127.0.20.101"
+ADDRESS = address("one node")
 UP = [sys.executable, "-m", "sandbox", "up", "--nodes", "1", "--heap", "512m", "--address-base", ADDRESS]
 
 
@@ -67,7 +68,7 @@ def test_one_node_through_its_life(tmp_path: Path) -> None:
     """Up, asked by nodetool, frozen, woken, killed, started on its own data; gone when the block ends."""
     with Sandbox(options(tmp_path)) as box:
         assert [node.state for node in box.nodes] == ["up"]
-        assert "UN  127.0.20.101" in box.nodetool(1, "status").stdout
+        assert f"UN  {ADDRESS}" in box.nodetool(1, "status").stdout
         host_id = box.nodetool(1, "info").stdout.splitlines()[0]
         assert box.nodetool(1, "no-such-command").returncode != 0
 

@@ -31,6 +31,7 @@ from consistency.model.reading import Depth, Locality, Route
 from consistency.results.findings import Finding, read_findings
 from consistency.results.report import Report
 from sandbox import Sandbox, SandboxOptions
+from tests.support.addresses import address
 from tests.support.figures import LONG
 
 NODE_LOCAL = 11
@@ -260,12 +261,12 @@ def from_hosts(text: str, sandbox: str | None = None) -> Iterator[RunningCluster
     running.close()
 
 
-def sandbox_cluster(directory: Path, base: str, **options: Any) -> Iterator[RunningCluster]:
-    """Start a cluster that dies with this process, whatever happens to it."""
+def sandbox_cluster(directory: Path, network: str, **options: Any) -> Iterator[RunningCluster]:
+    """Start a cluster in one of the networks of `addresses`; it dies with this process, whatever happens to it."""
     options.setdefault("settings", {"hinted_handoff_enabled": "false"})
     if not LONG:  # a node that lives for minutes is started in six tenths of the time without Java's second compiler
         options.setdefault("jvm_opts", ("-XX:TieredStopAtLevel=1",))
-    chosen = SandboxOptions(dir=directory, address_base=base, **options)
+    chosen = SandboxOptions(dir=directory, address_base=address(network), **options)
     with Sandbox(chosen) as sandbox:
         running = RunningCluster(
             [node.address for node in sandbox.nodes],
