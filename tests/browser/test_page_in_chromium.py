@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,29 +90,38 @@ def test_it_fits_and_loads_nothing(browser: Any, files: dict[str, Path], name: s
         view.page.screenshot(path=Path(pictures) / f"{name}-{size}-{scheme}.png", full_page=True)
 
 
+def busy_s(view: Opened) -> float:
+    """Return the processor time that the page's process has used: on a busy machine the clock tells of others' work."""
+    session = view.page.context.new_cdp_session(view.page)
+    session.send("Performance.enable")
+    metrics = {metric["name"]: metric["value"] for metric in session.send("Performance.getMetrics")["metrics"]}
+    session.detach()
+    return float(metrics["ProcessTime"])
+
+
 def test_ten_thousand_findings_stay_fluid(browser: Any, files: dict[str, Path]) -> None:
-    """Open, search, filter and turn a page: each within two seconds on a busy machine, 50 rows in the document."""
-    began = time.monotonic()
+    """Open, search, filter and turn a page: each costs two seconds of a core at most, 50 rows in the document."""
     view = opened(browser, files["many"])
     page = view.page
-    assert time.monotonic() - began < 5
+    spent_s = busy_s(view)
+    assert 0 < spent_s < 5
     assert view.count() == "10,000 rows."
     for act, expected in (
         (lambda: page.fill("#query", "10.0.0.3 missing"), "rows match"),
         (lambda: page.click("#kinds button:has-text('stale')"), "rows match"),
         (lambda: page.select_option("#replica", label="wrong on 10.0.0.3:9042"), "rows match"),
     ):
-        began = time.monotonic()
         act()
         assert expected in view.count()
-        assert time.monotonic() - began < 2
+        before_s, spent_s = spent_s, busy_s(view)
+        assert spent_s - before_s < 2
     page.fill("#query", "no such row")
     assert view.count() == "0 of 10,000 rows match."
     page.fill("#query", "")
     assert page.locator("#rows > li").count() == 50
-    began = time.monotonic()
+    spent_s = busy_s(view)
     page.click("#next")
-    assert time.monotonic() - began < 2
+    assert busy_s(view) - spent_s < 2
     assert page.inner_text("#page").startswith("page 2 of")
 
 
