@@ -35,6 +35,8 @@ from tests.support.addresses import address
 from tests.support.figures import LONG
 
 NODE_LOCAL = 11
+SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:-UseG1GC", "-XX:+UseSerialGC")
+"""For a node that lives for minutes: Java's second compiler and concurrent collector cost it half of its start."""
 _USER = "cassandra"
 """The first user of a new cluster; its password is the same word."""
 
@@ -168,6 +170,21 @@ class RunningCluster:
             if host.is_up and not pool["shutdown"]
         }
 
+    def alive(self, n: int) -> int:
+        """Count the nodes that node n takes for alive; one that was killed is among them for a while."""
+        states = self.on(n, "SELECT status FROM system_views.gossip_info")
+        return sum("shutdown" not in (row["status"] or "") for row in states)
+
+    def await_alive(self, *up: int) -> None:
+        """Connect anew, and wait until each of the nodes that are up knows which are: the others were stopped in order.
+
+        (nodetool says the same, and takes two seconds of a core each time.)
+        """
+        self.close()
+        eventually(
+            lambda: all(self.alive(n) == len(up) for n in up), 60, f"{len(up)} nodes being alive for all of them"
+        )
+
     def load(self, cql: str, rows: Iterable[Sequence[Any]], consistency: int = ConsistencyLevel.ALL) -> None:
         """Insert many rows."""
         prepared = self.session.prepare(cql)
@@ -263,9 +280,9 @@ def from_hosts(text: str, sandbox: str | None = None) -> Iterator[RunningCluster
 
 def sandbox_cluster(directory: Path, network: str, **options: Any) -> Iterator[RunningCluster]:
     """Start a cluster in one of the networks of `addresses`; it dies with this process, whatever happens to it."""
-    options.setdefault("settings", {"hinted_handoff_enabled": "false"})
-    if not LONG:  # a node that lives for minutes is started in six tenths of the time without Java's second compiler
-        options.setdefault("jvm_opts", ("-XX:TieredStopAtLevel=1",))
+    options["settings"] = {"hinted_handoff_enabled": "false", "auto_snapshot": "false", **options.get("settings", {})}
+    if not LONG:
+        options.setdefault("jvm_opts", SHORT_LIVED)
     chosen = SandboxOptions(dir=directory, address_base=address(network), **options)
     with Sandbox(chosen) as sandbox:
         running = RunningCluster(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from consistency.results.findings import Finding
@@ -16,6 +17,7 @@ from tests.support.cluster import RunningCluster
 
 Expected = tuple[str, str, str]
 """Table, kind, and the key as canonical JSON."""
+_AT_ONCE = 30
 
 
 def expected(table: str, kind: str, key: dict[str, Any]) -> Expected:
@@ -41,6 +43,12 @@ class Planter:
     def all(self, cql: str, at: int = 0) -> None:
         """Write on every replica at `base + at` µs; the statement names its table `$`-first, time `@`."""
         self.cluster.everywhere(self._text(cql, at))
+
+    def many(self, statements: Iterable[str]) -> None:
+        """Write on every replica, in batches: a node that was just started takes long over each request."""
+        waiting = iter(statements)
+        while some := list(islice(waiting, _AT_ONCE)):
+            self.all(f"BEGIN UNLOGGED BATCH {'; '.join(some)}; APPLY BATCH")
 
     def on(self, n: int, cql: str, at: int = 0) -> None:
         """Write on one replica only."""
@@ -70,8 +78,7 @@ def shape(function: Shape) -> Shape:
 def plain(p: Planter) -> None:
     """One int key: every kind of damage there is."""
     p.cluster.ddl(f"CREATE TABLE {p.keyspace}.plain (id int PRIMARY KEY, a text, b int)")
-    for i in range(300):
-        p.all(f"INSERT INTO $plain (id, a, b) VALUES ({i}, 'value {i}', {i}) @")
+    p.many(f"INSERT INTO $plain (id, a, b) VALUES ({i}, 'value {i}', {i}) @" for i in range(300))
     p.on(1, "DELETE FROM $plain @ WHERE id = 1", 1)
     p.expect("plain", "missing", {"id": 1})
     p.on(2, "INSERT INTO $plain (id, a) VALUES (1001, 'one only') @")
@@ -104,10 +111,12 @@ def wide(p: Planter) -> None:
         f"CREATE TABLE {p.keyspace}.wide (p text, c int, d decimal, v text, w text, PRIMARY KEY (p, c, d))"
         " WITH CLUSTERING ORDER BY (c ASC, d DESC)"
     )
-    for part in ("a", "b", "ç"):
-        for c in range(30):
-            for d in ("-1.5", "0", "2.50"):
-                p.all(f"INSERT INTO $wide (p, c, d, v, w) VALUES ('{part}', {c}, {d}, 'v', 'w') @")
+    p.many(
+        f"INSERT INTO $wide (p, c, d, v, w) VALUES ('{part}', {c}, {d}, 'v', 'w') @"
+        for part in ("a", "b", "ç")
+        for c in range(30)
+        for d in ("-1.5", "0", "2.50")
+    )
     p.on(1, "DELETE FROM $wide @ WHERE p = 'a' AND c >= 3 AND c < 5", 1)
     for c in (3, 4):
         for d in ("-1.5", "0", "2.50"):
@@ -127,10 +136,8 @@ def statics(p: Planter) -> None:
     p.cluster.ddl(
         f"CREATE TABLE {p.keyspace}.statics (p int, c int, s text static, n int static, v text, PRIMARY KEY (p, c))"
     )
-    for i in range(40):
-        p.all(f"INSERT INTO $statics (p, s) VALUES ({i}, 'static') @")
-        for c in range(i % 4):
-            p.all(f"INSERT INTO $statics (p, c, v) VALUES ({i}, {c}, 'v') @")
+    p.many(f"INSERT INTO $statics (p, s) VALUES ({i}, 'static') @" for i in range(40))
+    p.many(f"INSERT INTO $statics (p, c, v) VALUES ({i}, {c}, 'v') @" for i in range(40) for c in range(i % 4))
     p.on(1, "UPDATE $statics @ SET s = 'newer' WHERE p = 3", 1)
     p.expect("statics", "stale", {"p": 3})
     p.on(2, "UPDATE $statics @ SET s = 'newer' WHERE p = 4", 1)
@@ -159,12 +166,12 @@ def collections(p: Planter) -> None:
         f" v vector<float, 3>)",
     )
     ids = [f"00000000-0000-4000-8000-{i:012d}" for i in range(40)]
-    for text in ids:
-        p.all(
-            "INSERT INTO $collections (id, m, l, s, fm, fl, u, fu, t, v) VALUES ("
-            f"{text}, {{'a': 1, 'b': 2}}, [1, 2, 3], {{'x', 'y'}}, {{1: 'one'}}, [4, 5],"
-            " {street: 'A', tags: {'t'}}, {street: 'B', tags: {'q'}}, (1, 'one'), [1, 2, 3]) @"
-        )
+    p.many(
+        "INSERT INTO $collections (id, m, l, s, fm, fl, u, fu, t, v) VALUES ("
+        f"{text}, {{'a': 1, 'b': 2}}, [1, 2, 3], {{'x', 'y'}}, {{1: 'one'}}, [4, 5],"
+        " {street: 'A', tags: {'t'}}, {street: 'B', tags: {'q'}}, (1, 'one'), [1, 2, 3]) @"
+        for text in ids
+    )
     changes = [
         (1, "m['a'] = 9", 1, "stale", True),
         (2, "m['c'] = 3", 1, "stale", True),
@@ -194,7 +201,7 @@ def names(p: Planter) -> None:
         f'CREATE TABLE {p.keyspace}."Select" ("from" text, "Token" int, "a ""b" int, "é" text,'
         ' PRIMARY KEY (("from", "Token"), "a ""b"))'
     )
-    for i in range(40):
+    for i in range(20):
         p.all(f"""INSERT INTO $"Select" ("from", "Token", "a ""b", "é") VALUES ('it''s', {i}, 1, 'v') @""")
     p.on(1, """UPDATE $"Select" @ SET "é" = 'w' WHERE "from" = 'it''s' AND "Token" = 1 AND "a ""b" = 1""", 1)
     p.expect("Select", "stale", {"from": "it's", "Token": 1, 'a "b': 1})
@@ -209,9 +216,8 @@ def keys_only(p: Planter) -> None:
         f"CREATE TABLE {p.keyspace}.keys_only (p blob, c inet, PRIMARY KEY (p, c)) WITH CLUSTERING ORDER BY (c DESC)",
         f"CREATE TABLE {p.keyspace}.key_only (p bigint PRIMARY KEY)",
     )
-    for i in range(60):
-        p.all(f"INSERT INTO $keys_only (p, c) VALUES (0x{i % 5:04x}, '10.0.0.{i}') @")
-        p.all(f"INSERT INTO $key_only (p) VALUES ({i}) @")
+    p.many(f"INSERT INTO $keys_only (p, c) VALUES (0x{i % 5:04x}, '10.0.0.{i}') @" for i in range(60))
+    p.many(f"INSERT INTO $key_only (p) VALUES ({i}) @" for i in range(60))
     p.on(1, "DELETE FROM $keys_only @ WHERE p = 0x0003 AND c = '10.0.0.3'", 1)
     p.expect("keys_only", "missing", {"p": "0x0003", "c": "10.0.0.3"})
     p.on(2, "INSERT INTO $keys_only (p, c) VALUES (0x0003, '::1') @", 1)
@@ -275,10 +281,10 @@ def typed_values(p: Planter) -> None:
     columns = ", ".join(f"v{i} {cql}" for i, cql in enumerate(types))
     p.cluster.ddl(f"CREATE TABLE {p.keyspace}.typed_values (id int PRIMARY KEY, {columns})")
     fields = ", ".join(f"v{i}" for i in range(len(types)))
-    for i in range(len(types) + 20):
-        values = ", ".join(first for first, _ in types.values())
-        p.all(f"INSERT INTO $typed_values (id, {fields}) VALUES ({i}, {values}) @")
-        p.all(f"INSERT INTO $typed_values (id, v0) VALUES ({i + 1000}, null) @")
+    values = ", ".join(first for first, _ in types.values())
+    ids = range(len(types) + 20)
+    p.many(f"INSERT INTO $typed_values (id, {fields}) VALUES ({i}, {values}) @" for i in ids)
+    p.many(f"INSERT INTO $typed_values (id, v0) VALUES ({i + 1000}, null) @" for i in ids)
     for i, (_, second) in enumerate(types.values()):
         p.on(i % 3 + 1, f"UPDATE $typed_values @ SET v{i} = {second} WHERE id = {i}")
         p.expect("typed_values", "tie", {"id": i}, versions=False)
@@ -304,5 +310,4 @@ def expiring(p: Planter) -> None:
         f"CREATE TABLE {p.keyspace}.expiring (id int PRIMARY KEY, v text)",
         f"CREATE TABLE {p.keyspace}.empty (id int PRIMARY KEY, v text)",
     )
-    for i in range(120):
-        p.cluster.everywhere(f"INSERT INTO {p.keyspace}.expiring (id, v) VALUES ({i}, 'v') USING TTL {10 + i}")
+    p.many(f"INSERT INTO $expiring (id, v) VALUES ({i}, 'v') USING TTL {10 + i}" for i in range(120))

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from tests.support.cluster import SHORT_LIVED
+
 HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to"
 TUTORIAL = "../tutorial.md"
 """The tutorial as a page of the how-to."""
@@ -63,7 +65,7 @@ def asserted(script: str) -> str:
 
 _CONSISTENCY = """#!/bin/sh
 if [ "$1" = sandbox ]; then
-    case "$2" in up) set -- "$@" --address-base {base}.1 ;; esac
+    case "$2" in up) set -- "$@" --address-base {base}.1 {jvm} ;; esac
     set -- "$@" --dir {box}
 fi
 exec {python} -m consistency "$@"
@@ -84,7 +86,8 @@ class PageShell:
         self._work = directory / "work"
         for made in (self._programs, self._work, *(directory / name for name in ("cron", "etc", "var"))):
             made.mkdir()
-        self.program("consistency", _CONSISTENCY.format(base=base, box=self.box, python=sys.executable))
+        jvm = " ".join(f"--jvm-opt={option}" for option in SHORT_LIVED)
+        self.program("consistency", _CONSISTENCY.format(base=base, jvm=jvm, box=self.box, python=sys.executable))
         self.program("python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         self._replaced = {
             **replaced,
