@@ -22,7 +22,7 @@ from repair.statements import Write, write_cells
 from tests.simulation.__main__ import repair_of
 from tests.simulation.repairing import run_repair_case
 
-SEEDS = int(os.environ.get("CONSISTENCY_REPAIR_SEEDS", "5000"))
+SEEDS = int(os.environ.get("CONSISTENCY_REPAIR_SEEDS", "1500"))
 """How many repairs are played; `python -m tests.simulation --repair --seeds N` plays more."""
 _NEEDED = (
     "last-write-wins reconcile", "last-write-wins write-back", "zombie-suspect none", "zombie-suspect purge",
