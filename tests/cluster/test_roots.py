@@ -1,0 +1,44 @@
+"""The roots of Merkle trees on a real cluster: the same on every replica, and the same tomorrow."""
+
+from __future__ import annotations
+
+import pytest
+
+from consistency.checking.scan import ScanOptions
+from consistency.model.reading import Route
+from consistency.results.report import Report, TreeReport
+from consistency.results.verdict import Verdict
+from tests.support.cluster import RunningCluster, summary
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.mark.parametrize("route", list(Route))
+def test_a_root_is_every_replicas_own_and_stays_until_somebody_writes(cluster: RunningCluster, route: Route) -> None:
+    """Whatever the order of the reads; one row of one replica changes its root alone, and its leaf alone."""
+    name = f"{cluster.keyspace(f'roots_{route.value}', 3)}.t"
+    cluster.ddl(f"CREATE TABLE {name} (id int PRIMARY KEY, v text) WITH read_repair = 'NONE'")
+    cluster.load(f"INSERT INTO {name} (id, v) VALUES (?, ?) USING TIMESTAMP 1000", [(i, f"v{i}") for i in range(600)])
+    first, second = (tree_of(checked(cluster, name, route, Verdict.CONSISTENT)) for _ in range(2))
+    assert first.root is not None
+    assert (first.root, first.leaves, first.differing) == (second.root, second.leaves, 0)
+    assert len(first.agreed) == first.leaves > 4
+    cluster.on(2, f"UPDATE {name} USING TIMESTAMP 2000 SET v = 'other' WHERE id = 77")
+    tree = tree_of(checked(cluster, name, route, Verdict.DIVERGENT))
+    roots = {node.name: root for node, root in tree.roots.items()}
+    assert tree.root is None
+    assert [cluster.name(n) for n in (1, 2, 3) if roots[cluster.name(n)] != first.root] == [cluster.name(2)]
+    assert (tree.differing, len(tree.agreed)) == (1, tree.leaves - 1)
+
+
+def checked(cluster: RunningCluster, name: str, route: Route, verdict: Verdict) -> Report:
+    """Check a table in small leaves."""
+    report = cluster.check(name, route=route, scan=ScanOptions(leaf_rows=60))
+    assert report.verdict is verdict, summary(report)
+    return report
+
+
+def tree_of(report: Report) -> TreeReport:
+    """Return the trees of the only set of replicas."""
+    ((tree,),) = (table.trees for table in report.tables)
+    return tree
