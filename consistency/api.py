@@ -52,17 +52,17 @@ class AuditReport:
 
     @property
     def errors(self) -> int:
-        """How many violations change the exit code."""
+        """The number of violations; they change the exit code."""
         return sum(v.severity is Severity.ERROR for v in self.violations)
 
     @property
     def unknown(self) -> int:
-        """How many rules could not be judged."""
+        """The number of rules that could not be judged."""
         return sum(v.severity is Severity.UNKNOWN for v in self.violations)
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the command returns; an audit that judged no keyspace, or not every rule, proves nothing."""
+        """The exit code of the command; an audit that judged no keyspace, or not every rule, proves nothing."""
         return ExitCode.of(wrong=bool(self.errors), unknown=self.unknown > 0 or not self.keyspaces)
 
     def as_json(self) -> dict[str, Any]:
@@ -92,17 +92,17 @@ def check(
 
     `names` are `keyspace` or `keyspace.table`, as cqlsh writes them. How to connect comes from `settings`, else
     from `hosts` (`"10.0.0.1,10.0.0.2:9043"`) and the same environment and files that the command reads. `limits`
-    say how hard the cluster is asked, `locality` forces how replicas are read.
+    bound the load on the cluster, `locality` forces how replicas are read.
 
-    `progress` is called with a `Progress` each time something was read or found, `observer` is told more. Both are
+    `progress` is called with a `Progress` each time something was read or found; `observer` learns more. Both are
     called on this thread; an exception in them ends the check and is raised. Setting `cancel` from another thread
-    ends the check within seconds: the report is then a true partial one (`interrupted`).
+    ends the check within seconds with a correct partial report (`interrupted`).
 
-    With a `ledger` the run is remembered in that file, and no other may go on meanwhile (LockedError); what is wrong
-    with the file is a warning. Findings are in the report as counts and the first 20: `options.findings` names a
-    file for all of them, `begin_check` hands them over one by one.
+    With a `ledger` the run is recorded in that file, and no other run may check the cluster meanwhile (LockedError);
+    a problem with the file is a warning. The report has the counts of findings and the first 20. `options.findings`
+    names a file for all of them, `begin_check` hands them over one by one.
 
-    Raises a ConsistencyError where the check could not run: UsageError for a name or an option, ConnectError,
+    Raises a ConsistencyError when the check cannot run: UsageError for a name or an option, ConnectError,
     TopologyError, LockedError. What could not be read of a table is in the report, not raised.
     """
     call = _call(names, hosts, settings, options, limits, locality, observer, progress, ledger)
@@ -120,9 +120,9 @@ def begin_check(
     progress: Callable[[Progress], object] | None = None,
     ledger: Path | None = None,
 ) -> RunningCheck:
-    """Check in a thread of its own, and hand over findings while it runs.
+    """Run a check in its own thread, and hand over findings while it runs.
 
-    The arguments are those of `check`, and so is what is raised, in the thread that iterates. `observer` and
+    It takes the arguments of `check` and raises the same errors, in the thread that iterates. `observer` and
     `progress` are called on the check's own thread.
     """
     call = _call(names, hosts, settings, options, limits, locality, observer, progress, ledger)
@@ -135,7 +135,7 @@ def begin_check(
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One check as it was asked for."""
+    """One check with its arguments."""
 
     settings: ConnectionSettings
     options: CheckOptions
@@ -190,7 +190,7 @@ def audit(
     """Judge replication and topology of these keyspaces (all, the system's too, when none is named).
 
     Reads the ring and the schema, no row. Fewer than `rf_minimum` replicas in a data centre are a violation. Raises a
-    ConsistencyError where the cluster cannot be reached or a keyspace does not exist.
+    ConsistencyError when the cluster cannot be reached or a keyspace does not exist.
     """
 
     async def judged() -> AuditReport:
@@ -207,10 +207,10 @@ def preflight(
     settings: ConnectionSettings | None = None,
     options: PreflightOptions | None = None,
 ) -> Preflight:
-    """Say whether a node (`address:port`, address or host id) may go down now; `answer` and `line` tell.
+    """Return as `answer` and `line` whether a node (`address:port`, address or host id) may go down now.
 
-    With `options.wait_s` it asks again until the answer is yes or the time is over. Raises a ConsistencyError where
-    the cluster cannot be reached or the node is not one of it.
+    With `options.wait_s` it asks again until the answer is yes or the time is over. Raises a ConsistencyError when
+    the cluster cannot be reached or the node does not belong to it.
     """
 
     async def judged() -> Preflight:
@@ -221,9 +221,9 @@ def preflight(
 
 
 def connection_settings(settings: ConnectionSettings | None = None, hosts: str | None = None) -> ConnectionSettings:
-    """Return the settings given, else those that `hosts`, the environment and the files make.
+    """Return the settings given, else those made from `hosts`, the environment and the files.
 
-    With neither they are what the command would use: begin with them to change one (`dataclasses.replace`).
+    Without arguments they are the settings of the command: start from them to change one (`dataclasses.replace`).
     """
     if settings is not None and hosts is not None:
         raise UsageError("give either hosts or settings: the settings name the hosts already")
@@ -233,7 +233,7 @@ def connection_settings(settings: ConnectionSettings | None = None, hosts: str |
 async def run_audit(
     reader: ClusterReader, names: Sequence[str], *, rf_minimum: int = 3, clock: Clock | None = None
 ) -> AuditReport:
-    """Judge the keyspaces named, or all, and with a `clock` the servers' clocks; no row is read."""
+    """Judge the keyspaces named, or all; with a `clock`, the servers' clocks too. No row is read."""
     ring = await reader.ring()
     schema = await reader.schema()
     scope = _keyspaces(schema, names) if names else tuple(sorted(schema))
@@ -244,7 +244,7 @@ async def run_audit(
 
 
 def require_dc(ring: Ring, dc: str | None) -> None:
-    """Raise UsageError where `dc` is none of the cluster's data centres: it would limit the check to nothing."""
+    """Raise UsageError when the cluster has no data centre `dc`: the check would compare nothing."""
     if dc is not None and dc not in ring.datacenters:
         msg = f"--dc {dc}: the cluster has no such data centre; it has {', '.join(ring.datacenters)}"
         raise UsageError(msg)

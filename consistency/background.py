@@ -21,23 +21,23 @@ from consistency.results.report import Report
 T = TypeVar("T")
 _LOOK_EVERY_S = 0.1
 _MOST_WAITING = 1_000
-"""Findings that wait to be taken; beyond these the check waits."""
+"""The most findings in the queue; when it is full the check waits."""
 
 _NOT_BEGUN = "this check was not begun: use it in a with statement"
 
 Work = Callable[[threading.Event, Observer, Callable[[], Awaitable[None]]], Coroutine[Any, Any, Report]]
-"""A check: ends early when the event is set, tells the observer, and waits for room after each finding."""
+"""A check: ends early when the event is set, calls the observer, and waits for room after each finding."""
 
 
 class RunningCheck:
     """A check under way; `begin_check` returns it. Use it in a `with`, which begins the check and ends it.
 
-    Iterating yields each `Finding` as soon as it is certain and ends with the check. At most 1,000 findings wait to
-    be taken: a loop that is slower than the check slows the check down, and memory stays flat. A loop may be begun
-    again after a break; what was taken is not yielded again.
+    Iterating yields each `Finding` as soon as it is certain, and ends with the check. At most 1,000 findings wait in
+    a queue: when it is full the check blocks, so memory stays bounded. A loop may start again after a break; findings
+    that were taken are not yielded again.
 
-    What went wrong is raised where it is noticed: by the loop, by `report`, at the latest by leaving the `with`.
-    Leaving it early, by a break, an exception or Ctrl-C, cancels the check and waits for it: a few seconds.
+    An error is raised by the loop or by `report`, at the latest when the `with` ends. Leaving the `with` early, by a
+    break, an exception or Ctrl-C, cancels the check and waits a few seconds for its end.
     """
 
     def __init__(self, work: Work) -> None:
@@ -56,11 +56,11 @@ class RunningCheck:
     def __enter__(self) -> RunningCheck:  # noqa: PYI034 - Self is 3.11
         if self._thread is not None:
             raise UsageError("this check was begun already: call begin_check again for another")
-        # A daemon: a second Ctrl-C leaves without waiting for nodes that are silent.
+        # A daemon: a second Ctrl-C ends the process without waiting for silent nodes.
         self._thread = threading.Thread(target=self._run, name="consistency-check", daemon=True)
         try:
             self._thread.start()
-        except BaseException:  # Ctrl-C while the thread begins: nobody would end it
+        except BaseException:  # Ctrl-C while the thread starts: nothing else would end it
             self.cancel()
             raise
         return self
@@ -81,17 +81,17 @@ class RunningCheck:
         self._raise()
 
     def cancel(self) -> None:
-        """End the check early; the report is then a true partial one (`interrupted`). Any thread may call this."""
+        """End the check early with a correct partial report (`interrupted`). Any thread may call this."""
         self._cancel.set()
 
     @property
     def done(self) -> bool:
-        """Whether the check has come to its end; findings may still wait to be taken."""
+        """Whether the check has ended; findings may still wait in the queue."""
         return self._report is not None or self._error is not None
 
     @property
     def report(self) -> Report:
-        """The report; waits for the end of the check, and drops findings that were not taken by then.
+        """The report; waits for the end of the check, and drops findings that nobody took until then.
 
         Raises what `check` raises.
         """
@@ -127,7 +127,7 @@ class RunningCheck:
                 await self._drained.wait()
 
     def _next(self) -> Finding | None:
-        """Return the next finding, or None where the check has ended and all were taken."""
+        """Return the next finding, or None when the check has ended and all were taken."""
         if self._thread is None:
             raise UsageError(_NOT_BEGUN)
         with self._changed:
@@ -138,7 +138,7 @@ class RunningCheck:
         return found
 
     def _end(self) -> None:
-        """Wait for the end; whoever waits for it takes no more findings."""
+        """Wait for the end; findings that arrive meanwhile are dropped."""
         if self._thread is None:
             raise UsageError(_NOT_BEGUN)
         with self._changed:
@@ -159,23 +159,23 @@ class RunningCheck:
 
 
 class _Taker(Silent):
-    """Hands on findings and nothing else."""
+    """Passes on findings and nothing else."""
 
     def __init__(self, take: Callable[[Finding], None]) -> None:
         self._take = take
 
     def found(self, finding: Finding) -> None:
-        """Hand it on."""
+        """Pass it on."""
         self._take(finding)
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
-    """Run asynchronous work in an event loop of its own; UsageError says what to do `instead` where one runs here."""
+    """Run asynchronous work in a new event loop; where a loop already runs, UsageError says what to do `instead`."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work())
-    msg = f"an event loop runs in this thread already, which a plain function would block: {instead}"
+    msg = f"an event loop already runs in this thread, and a plain function would block it: {instead}"
     raise UsageError(msg)
 
 

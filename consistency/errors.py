@@ -11,7 +11,7 @@
     |-- ReplicaError                     3  one replica did not answer one question; what it covers is unknown
     |   |-- ReplicaUnavailable           3  the node does not answer, or refused the connection
     |   |   |-- TooFewReplicas           3  the node knows too few live replicas for the request
-    |   |   `-- WrongNode                3  where the node should be another one answers
+    |   |   `-- WrongNode                3  another node answers at this node's address
     |   |-- ReplicaTimeout               3  no answer in time: split the range, then give up
     |   |-- ReplicaOverloaded            3  the node asked for less work
     |   |-- ReplicaRefused               3  the node does not accept the statement
@@ -19,10 +19,10 @@
     |   |   |-- LevelForbidden           3  a guardrail forbids the consistency level
     |   |   `-- ReplicaForbidden         3  our role may not read this
     |   |-- TooMuchToScan                3  tombstones or size limits stopped the read: split the range
-    |   `-- NotProvenLocal               3  the answer could not be shown to come from that replica alone
+    |   `-- NotProvenLocal               3  nothing proves that the answer comes from that replica alone
     `-- InternalError                    4  a postcondition of our own failed; nothing it touched is believed
 
-A message is one line, names the option, host, keyspace or column at fault, and says the way out.
+A message is one line, names the option, host, keyspace or column at fault, and says what to do.
 It never holds a value, a key or a secret.
 """
 
@@ -66,7 +66,7 @@ class LockedError(ConsistencyError):
 
 
 class LedgerError(ConsistencyError):
-    """What the ledger should tell is not known."""
+    """The ledger is missing or damaged."""
 
     exit_code = 3
 
@@ -74,7 +74,7 @@ class LedgerError(ConsistencyError):
 class ReplicaError(ConsistencyError):
     """One replica did not answer one question: which one (`node`, where one was asked), and why (`reason`).
 
-    `repeated`: it was asked before and failed, so what it was asked for may have been done all the same.
+    `repeated`: an earlier attempt of the request failed, but the server may have carried it out.
     """
 
     exit_code = 3
@@ -91,7 +91,7 @@ class ReplicaUnavailable(ReplicaError):
 
 
 class TooFewReplicas(ReplicaUnavailable):
-    """The node answered: it takes fewer replicas for alive (`alive`) than the request needs (`needed`)."""
+    """The node answered that fewer replicas are alive (`alive`) than the request needs (`needed`)."""
 
     def __init__(self, reason: str, alive: int, needed: int = 0, node: object = None) -> None:
         super().__init__(reason, node)
@@ -100,7 +100,7 @@ class TooFewReplicas(ReplicaUnavailable):
 
 
 class WrongNode(ReplicaUnavailable):
-    """The connection was answered by another node than the one it was meant for."""
+    """Another node than the intended one answered the connection."""
 
 
 class ReplicaTimeout(ReplicaError):
@@ -132,11 +132,11 @@ class ReplicaForbidden(ReplicaRefused):
 
 
 class TooMuchToScan(ReplicaError):
-    """The read was stopped by a guard of the server (tombstones, size)."""
+    """A guard of the server (tombstones, size) stopped the read."""
 
 
 class NotProvenLocal(ReplicaError):
-    """No attempt at the read could be shown to have used the pinned replica alone."""
+    """No attempt at the read is proven to have used the pinned replica alone."""
 
 
 class InternalError(ConsistencyError):

@@ -1,4 +1,4 @@
-"""Files that hold keys or values: made for their owner alone, and refused where others may read them."""
+"""Files that hold keys or values: readable by their owner alone, refused when others may read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def create_private(path: Path, flags: int = 0) -> int:
-    """Make a new file of mode 0600, whatever the umask, and return its descriptor; OSError where one is there."""
+    """Create a file of mode 0600, whatever the umask, and return its descriptor; OSError if it exists."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600)
     try:
         os.fchmod(handle, 0o600)
@@ -30,13 +30,13 @@ def is_open_to_others(mode: int) -> bool:
 
 
 def close_to_others(path: Path) -> None:
-    """Give a file that we wrote its mode back, where it is there and was opened to others since."""
+    """Restore mode 0600 of a file that we wrote, if it exists and others may read it by now."""
     if path.is_file() and is_open_to_others(path.stat().st_mode):
         path.chmod(0o600)
 
 
 def require_unshared(path: Path, mode: int) -> None:
-    """Refuse to read on in a file of keys that others may read."""
+    """Refuse a file of keys that others may read."""
     if is_open_to_others(mode):
         msg = f"{path} holds keys and others may read it (mode {mode & 0o777:04o}); run: {closing(path)}"
         raise UsageError(msg)

@@ -1,4 +1,4 @@
-"""The rule on what nodes really hold, against what they own: a node that joined without its data."""
+"""The rule that compares what nodes hold with what they own: it finds a node that joined without its data."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from consistency.model.schema import Keyspace
 
 FEWEST_ROWS = 100
-"""Below this many rows an empty owner may be chance or a table that was only just filled."""
+"""Below this many rows an empty owner may be chance, or the table is new."""
 
 
 def judge_holdings(ring: Ring, keyspace: Keyspace, held: Mapping[tuple[str, Node], int]) -> tuple[Violation, ...]:
     """Report owners that hold no row of a table (kind `owner_holds_nothing`), by table and node.
 
     `held` are the rows that a node holds of a table within the ranges it owns. A node or table that is not
-    in it was not read and is not judged. It is an error where the rows must be the node's too: they lie on
-    replicas whose every range it shares. Else they may all lie in ranges of others (one big partition is
+    in it was not read and is not judged. It is an error if the node must hold the rows too, because it shares every
+    range of the replicas that hold them. Otherwise all rows may lie in ranges of others (one big partition is
     enough), and it is a warning.
     """
     if not keyspace.replication.replicated:
@@ -42,7 +42,7 @@ def judge_holdings(ring: Ring, keyspace: Keyspace, held: Mapping[tuple[str, Node
 
 @dataclass(frozen=True)
 class _Owners:
-    """Who owns how much, and alongside whom: `always_with[a]` are the nodes that own every range of `a`."""
+    """Who owns how much, and with whom: `always_with[a]` are the nodes that own every range of `a`."""
 
     shares: Mapping[Node, float]
     partners: Mapping[Node, frozenset[Node]]

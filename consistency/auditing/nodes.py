@@ -1,4 +1,4 @@
-"""Rules on the nodes themselves: who is down, does not answer us, is on the move, or of another version."""
+"""Rules on the nodes themselves: which are down, do not answer us, join, leave, move, or run another version."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _LEAVING = frozenset({"LEAVING", "REMOVING"})
 _MOVING = frozenset({"MOVING"})
 _GONE = frozenset({"LEFT", "REMOVED"})
 ON_THE_MOVE = {"is joining": _JOINING, "is leaving": _LEAVING, "is moving to another token": _MOVING}
-"""What a node is doing whose ranges change hands, by its states."""
+"""What a node does while its ranges change hands, by its gossip state."""
 
 
 def judge_nodes(ring: Ring) -> Iterator[Violation]:
-    """Report what the nodes are going through; nodes that have left are nobody's trouble."""
+    """Report the state of each node; nodes that have left are skipped."""
     present = sorted((n for n in ring.nodes if n.state.upper() not in _GONE), key=lambda n: n.name)
     for node in present:
         yield from _down(node)
@@ -38,14 +38,14 @@ def judge_nodes(ring: Ring) -> Iterator[Violation]:
 
 
 def judge_agreement(ring: Ring) -> Iterator[Violation]:
-    """Report what only some of the nodes say; an error where they disagree on the schema, or on who owns what."""
+    """Report what only some nodes say; an error if they disagree on the schema, or on who owns what."""
     for doubt in ring.doubts:
         grave = doubt.kind == "schema_disagreement" or ring.disputed
         yield Violation(doubt.kind, "", doubt.detail, doubt.remedy, Severity.ERROR if grave else Severity.WARNING)
 
 
 def _down(node: Node) -> Iterator[Violation]:
-    """Report a node that the others cannot count on: an error where it owns tokens."""
+    """Report a node that the others cannot count on: an error if it owns tokens."""
     if may_serve(node) or _not_expected(node):
         return
     silent = "" if node.up else f"{why(node)}, and "
@@ -60,9 +60,9 @@ def _down(node: Node) -> Iterator[Violation]:
 
 
 def _unreachable(node: Node) -> Iterator[Violation]:
-    """Tell of a node that does not answer us and need not be down: the others may count on it.
+    """Report a node that does not answer us but may be up: the others may count on it.
 
-    A warning where they do. Where that is not known it is no fault that was found, and no good order either.
+    It is a warning if they do. If that is not known, the severity is unknown: neither a fault nor good order.
     """
     if node.up or not may_serve(node) or _not_expected(node):
         return
@@ -77,12 +77,12 @@ def _unreachable(node: Node) -> Iterator[Violation]:
 
 
 def _not_expected(node: Node) -> bool:
-    """Say whether nobody counts on a node: one that joins, or is down by nature as it is being removed."""
+    """Return whether nobody counts on a node: it joins, or it is down because it is being removed."""
     return node.state.upper() in _JOINING or node.state.upper() == "REMOVING"
 
 
 def _on_the_move(node: Node) -> Iterator[Violation]:
-    """Warn of a node whose ranges are changing hands: ALTER of an RF and repairs have to wait for it."""
+    """Warn of a node whose ranges change hands: repairs and changes of an RF must wait for it."""
     state = node.state.upper()
     silent = "" if node.up else f" and {why(node)}"
     for kind, doing, mend in (
@@ -97,7 +97,7 @@ def _on_the_move(node: Node) -> Iterator[Violation]:
 
 
 def judge_clocks(readings: Sequence[ClockReading]) -> Iterator[Violation]:
-    """Warn of servers whose clocks are apart: write times decide who wins, and TTLs and gc_grace end by them."""
+    """Warn of servers whose clocks differ: write times decide which version wins, and TTLs and gc_grace end by them."""
     detail = skew_sentence(readings)
     if detail:
         who = ", ".join(sorted(a.node.address for a in astray(readings)))
@@ -117,7 +117,7 @@ def _mixed_versions(nodes: list[Node]) -> Iterator[Violation]:
 
 
 def _series(release: str) -> str:
-    """Return `5.0` of `5.0.8` or `5.0-beta1`; a release that is not known yet is named so."""
+    """Return `5.0` of `5.0.8` or `5.0-beta1`, or say that the release is not known."""
     return ".".join(release.split("-", maxsplit=1)[0].split(".")[:2]) or "unknown"
 
 

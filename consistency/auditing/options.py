@@ -28,7 +28,7 @@ def no_replicas(subject: Subject) -> Iterator[Violation]:
 
 
 def simple_strategy(subject: Subject) -> Iterator[Violation]:
-    """Report SimpleStrategy, with what its blindness for racks and DCs costs on this ring.
+    """Report SimpleStrategy, with the cost of ignoring racks and DCs on this ring.
 
     Not system_auth (see system_auth_rf), nor the background keyspaces of a cluster of one node.
     """
@@ -105,7 +105,7 @@ def _fewer_or_more(subject: Subject, group: Group) -> str:
 
 
 def dc_without_replicas(subject: Subject) -> Iterator[Violation]:
-    """Warn of DCs that hold no replica of a keyspace of users: often meant, and fatal to LOCAL_* there.
+    """Warn of DCs without a replica of a user keyspace: often intended, and fatal to LOCAL_* there.
 
     A DC that the options misspell is left to unknown_dc.
     """
@@ -124,7 +124,7 @@ def dc_without_replicas(subject: Subject) -> Iterator[Violation]:
     yield subject.violation(
         "dc_without_replicas",
         f"{places} holds no replica: LOCAL_ONE and LOCAL_QUORUM fail for clients there",
-        f"unless that is meant: {first}{alter_cql(subject.keyspace, wanted)} "
+        f"unless this is intended: {first}{alter_cql(subject.keyspace, wanted)} "
         f"then on every node of {' and '.join(sorted(bare))}: {rebuild}",
         Severity.WARNING,
     )
@@ -139,9 +139,9 @@ def transient_replication(subject: Subject) -> Iterator[Violation]:
 
 
 def system_auth_rf(subject: Subject) -> Iterator[Violation]:
-    """Report logins that hang on one node: system_auth at RF 1, under SimpleStrategy, or absent from a DC.
+    """Report logins that depend on one node: system_auth at RF 1, under SimpleStrategy, or absent from a DC.
 
-    An RF of 2 or more below the minimum is a warning. A DC of one node can do no better than RF 1.
+    An RF of 2 or more below the minimum is a warning. A DC with one node cannot have more than RF 1.
     """
     nodes = sum(map(len, subject.ring.datacenters.values()))
     placement = subject.placement

@@ -1,4 +1,4 @@
-"""Where one keyspace's replicas lie: per data center, with shares of the ring, ownership and who is up."""
+"""Where the replicas of one keyspace are: per data centre, with shares of the ring, ownership and live nodes."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def quorum(rf: int) -> int:
 
 
 def serves(node: Node) -> bool:
-    """Say whether other nodes can count on this one for reads and writes, whether or not it answers us."""
+    """Return whether other nodes can count on this one for reads and writes, even if it does not answer us."""
     return (node.up or node.alive is True) and node.state.upper() not in _NOT_SERVING
 
 
 def may_serve(node: Node) -> bool:
-    """Say whether other nodes may be able to count on this one: it serves, or that is not known."""
+    """Return whether other nodes may count on this one: it serves, or that is not known."""
     return serves(node) or not_known(node)
 
 
 def not_known(node: Node) -> bool:
-    """Say whether a node does not answer us, and whether the others can count on it is not known."""
+    """Return whether a node does not answer us and nothing says whether the others can count on it."""
     return not node.up and node.alive is None and node.state.upper() not in _NOT_SERVING
 
 
@@ -81,7 +81,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """Replicas of a part of the ring: how many serve for `sure`, and `most` where those not known do too."""
+    """Replicas of a part of the ring: `sure` of them serve; `most` do if those that are not known serve too."""
 
     replicas: tuple[Node, ...]
     sure: int
@@ -124,12 +124,12 @@ class Placement:
 
     @property
     def simple(self) -> bool:
-        """Whether replicas are placed without regard to DCs and racks."""
+        """Whether the placement ignores DCs and racks."""
         return self.replication.strategy == "SimpleStrategy"
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The groups that are asked for at least one replica and have a node of the cluster, by DC name."""
+        """The groups with an RF of at least one and a node of the cluster, by DC name."""
         if self.simple:
             everyone = tuple(node for nodes in self.ring.datacenters.values() for node in nodes)
             rf = self.replication.factor("")
@@ -151,7 +151,7 @@ class Placement:
 
     @cached_property
     def impaired(self) -> Mapping[str, tuple[Live, ...]]:
-        """By group, the arcs that some replica does not surely serve or that have fewer replicas than asked for."""
+        """By group, the arcs with a replica that may not serve, or with fewer replicas than the RF."""
         doubtful = {node for node in self.ring.nodes if not serves(node)}
         return {group.dc: tuple(self._impaired(group, doubtful)) for group in self.groups}
 
@@ -173,5 +173,5 @@ class Placement:
 
 
 def known_dcs(ring: Ring) -> frozenset[str]:
-    """Return the DCs that some node is in, whether it owns tokens yet or not, but not those left behind."""
+    """Return the DCs that have a node, with or without tokens; nodes that have left do not count."""
     return frozenset(n.dc for n in ring.nodes if n.state.upper() not in {"LEFT", "REMOVED"})

@@ -1,9 +1,8 @@
-"""May this node go down now? Judged from what was read of the cluster a moment ago; nothing here reads.
+"""May this node go down now? Judges what `preflight_facts` has just read of the cluster; nothing here reads.
 
-No, where taking it down would leave a range it holds without a quorum (of all replicas, or of its DC's own),
-while ranges change hands, while the nodes disagree on the schema, or where too many of the other replicas are
-known to be behind. Unknown, where any of that could not be told: whether a node that does not answer us is alive
-for the others, too. Else yes, with notes.
+No: a range of the node would lose its quorum (of all replicas, or of its DC's own), ranges change hands, the nodes
+disagree on the schema, or too many of the other replicas are known to be behind. Unknown: one of these cannot be
+told, for example whether a node that does not answer us is alive for the others. Otherwise yes, with notes.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ class Answer(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The cluster a moment ago.
+    """What was just read of the cluster.
 
-    `versions`: each live node's schema version, by its own word or, where it does not answer us, by another node's;
-    None where neither says. `gossip`: each node's state by `address:port` between nodes, None where the servers do
-    not show it. `hints`: whether a live node keeps hints, None where it would not say. `logins`: whether the servers
-    ask for a login.
+    `versions`: each live node's schema version as the node tells it or, if it does not answer us, as another node
+    does; None if neither tells. `gossip`: each node's state by its internode `address:port`; None if the servers do
+    not show it. `hints`: whether a live node keeps hints; None if it does not tell. `logins`: whether the servers ask
+    for a login.
     """
 
     ring: Ring
@@ -63,7 +62,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One thing that was found, and the answer it asks for; a note asks for nothing against a yes."""
+    """One point and the answer that it demands; a note does not contradict a yes."""
 
     kind: str
     answer: Answer
@@ -77,7 +76,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Preflight:
-    """The answer, and everything it rests on, the gravest first."""
+    """The answer and all its reasons, gravest first."""
 
     cluster: str
     node: Node
@@ -92,12 +91,12 @@ class Preflight:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the command returns."""
+        """The exit code of the command."""
         return ExitCode.of(wrong=self.answer is Answer.NO, unknown=self.answer is Answer.UNKNOWN)
 
     @property
     def against(self) -> tuple[Reason, ...]:
-        """What decides the answer; nothing does where it is yes."""
+        """The points that decide the answer; empty for yes."""
         return tuple(r for r in self.reasons if r.answer is self.answer is not Answer.YES)
 
     @property
@@ -126,7 +125,7 @@ class Preflight:
 
 
 def find_node(ring: Ring, text: str) -> Node:
-    """Return the node of this `address:port`, address or host id; UsageError where there is none, or several."""
+    """Return the node of this `address:port`, address or host id; UsageError if no node or several have it."""
     found = [n for n in ring.nodes if text.lower() in {n.name, n.host_id.lower(), n.address, n.broadcast}]
     if len(found) == 1:
         return found[0]
@@ -141,7 +140,7 @@ def find_node(ring: Ring, text: str) -> Node:
 
 
 def judge(facts: Facts, node: Node, known: Known, *, keyspaces: Sequence[str] = (), settled: bool = False) -> Preflight:
-    """Judge whether `node` may go down; `settled` takes it as given that no node joins, leaves or moves."""
+    """Judge whether `node` may go down; `settled` assumes that no node joins, leaves or moves."""
     scope = _scope(facts, keyspaces)
     placements = _placements(facts, scope)
     found = [
@@ -161,7 +160,7 @@ def judge(facts: Facts, node: Node, known: Known, *, keyspaces: Sequence[str] = 
 
 
 def _scope(facts: Facts, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return the keyspaces to judge: those named, or the users' and, where there are logins, system_auth."""
+    """Return the keyspaces to judge: those named, or all user keyspaces and, if logins are on, system_auth."""
     for name in wanted:
         if name not in facts.schema:
             msg = f"there is no keyspace {name!r}"
@@ -174,7 +173,7 @@ def _scope(facts: Facts, wanted: Sequence[str]) -> tuple[str, ...]:
 
 
 def _placements(facts: Facts, scope: Iterable[str]) -> dict[str, Placement]:
-    """Place each keyspace's replicas; keyspaces that are replicated alike share the work."""
+    """Place each keyspace's replicas; keyspaces with the same replication share the work."""
     alike: dict[Replication, Placement] = {}
     found: dict[str, Placement] = {}
     for name in scope:
@@ -216,7 +215,7 @@ def _schema_versions(facts: Facts) -> Iterator[Reason]:
 
 
 def _disputes(facts: Facts) -> Iterator[Reason]:
-    """Where the nodes disagree on who owns what, nobody knows which replicas a range has."""
+    """If the nodes disagree on who owns what, the replicas of a range are not known."""
     for doubt in facts.ring.doubts:
         if doubt.kind != "schema_disagreement":
             answer = Answer.UNKNOWN if facts.ring.disputed else Answer.YES
@@ -251,7 +250,7 @@ def _keyspace(keyspace: Keyspace, placement: Placement | None, node: Node) -> It
 
 @dataclass(slots=True)
 class _Loss:
-    """Where one consistency level would, or may, have too few replicas: the part of the ring, the least that live."""
+    """A consistency level that would, or may, have too few replicas: the part of the ring, the fewest live replicas."""
 
     rf: int
     live: int
@@ -283,7 +282,7 @@ class _Loss:
 
 
 def _levels(placement: Placement, replicas: Sequence[Node], node: Node) -> Iterator[tuple[str, Sequence[Node], int]]:
-    """Yield the consistency levels that clients may use: name, the replicas that count, the replication factor."""
+    """Yield the consistency levels that clients may use: name, counted replicas, replication factor."""
     yield "QUORUM", replicas, sum(rf for _, rf in placement.replication.factors)
     for group in placement.groups:
         if group.dc == node.dc:
@@ -291,7 +290,7 @@ def _levels(placement: Placement, replicas: Sequence[Node], node: Node) -> Itera
 
 
 def _behind(facts: Facts, node: Node, known: Known, placements: Mapping[str, Placement]) -> Iterator[Reason]:
-    """A quorum of the others must hold a current copy of each row among them, however it is chosen."""
+    """Every quorum of the other replicas must contain a current copy of each row."""
     if known.note:
         yield Reason("divergence_not_known", Answer.YES, known.note)
     lost: Counter[str] = Counter()
@@ -314,9 +313,7 @@ def _behind(facts: Facts, node: Node, known: Known, placements: Mapping[str, Pla
         elif stale:
             harmless[f"{row.keyspace}.{row.table}"] += 1
     for name, count in sorted(lost.items()):
-        detail = (
-            f"{name}: {_rows(count)} current here but not on enough of the others for a quorum to see: repair first"
-        )
+        detail = f"{name}: {_rows(count)} current here but not on enough others for every quorum to see: repair first"
         yield Reason("current_copy", Answer.NO, detail, name.partition(".")[0])
     for name, count in sorted(untold.items()):
         detail = (
@@ -346,7 +343,7 @@ def _others_down(facts: Facts, node: Node) -> Iterator[Reason]:
 
 
 def _unreachable(facts: Facts) -> Iterator[Reason]:
-    """Note nodes that do not answer us and are not down: what hangs on it is judged where it does."""
+    """Note nodes that do not answer us and are not down; the ranges judge what depends on them."""
     silent = [n for n in facts.ring.nodes if not n.up and may_serve(n) and n.state.upper() not in _LEFT]
     for alive, said in ((True, "the other nodes take it for alive"), (None, "whether it is down is not known")):
         for reason, nodes in _by_reason(n for n in silent if n.alive is alive).items():
@@ -363,7 +360,7 @@ def _by_reason(nodes: Iterable[Node]) -> dict[str, list[str]]:
 
 
 def _silent(nodes: Collection[Node]) -> str:
-    """Name nodes that do not answer us, with the reason where it is one."""
+    """Name nodes that do not answer us; give the reason if all have the same one."""
     names, reasons = _named(sorted(n.name for n in nodes)), {n.silence for n in nodes}
     return f"{names} ({reasons.pop()})" if len(reasons) == 1 and any(reasons) else names
 
@@ -379,7 +376,7 @@ def _hints(facts: Facts, node: Node) -> Iterator[Reason]:
         )
         yield Reason("hints_off", Answer.YES, detail)
     if silent:
-        yield Reason("hints_not_known", Answer.YES, f"whether {_named(silent)} keeps hints is not shown")
+        yield Reason("hints_not_known", Answer.YES, f"{_named(silent)} does not show whether it keeps hints")
 
 
 def _named(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Reads what decides whether a node may go down, again and again where somebody waits for it."""
+"""Reads what decides whether a node may go down, repeatedly if the caller waits for a yes."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ Look = Callable[[], Awaitable[Facts]]
 
 @dataclass(frozen=True, slots=True)
 class PreflightOptions:
-    """What to judge: all keyspaces where none is named; times in seconds."""
+    """What to judge: the keyspaces named, or all; times in seconds."""
 
     keyspaces: tuple[str, ...] = ()
     ledger: Path | None = None
-    """Rows that the last check with this ledger found to differ count too."""
+    """A ledger whose differing rows count too."""
     assume_settled: bool = False
-    """Servers before 5.0 do not show who joins or leaves: take it that nobody does."""
+    """Assume that no node joins or leaves; servers before 5.0 do not show it."""
     wait_s: float = 0.0
-    """Ask again for so long while the answer is not yes."""
+    """Ask again for up to this long, until the answer is yes."""
     every_s: float = field(default=_EVERY_S)
 
 
 @asynccontextmanager
 async def open_look(settings: ConnectionSettings) -> AsyncGenerator[Look, None]:
-    """Connect, and yield what looks at the cluster anew each time it is called."""
+    """Connect, and yield a function that reads the cluster again at each call."""
     connection = await Connection.open(settings)
 
     async def look() -> Facts:
@@ -54,16 +54,16 @@ async def open_look(settings: ConnectionSettings) -> AsyncGenerator[Look, None]:
 async def run_preflight(
     look: Look, node: str, options: PreflightOptions, waiting: Callable[[Preflight], None] | None = None
 ) -> Preflight:
-    """Judge whether a node may go down; while it may not, look again until the time is over.
+    """Judge whether a node may go down; while it may not, read again until the time is over.
 
-    `waiting` is told each answer that is not the last one.
+    `waiting` is called with each answer but the last.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + options.wait_s
     while True:
         facts = await look()
         found = find_node(facts.ring, node)
-        node = found.host_id  # its address may be another node's by the next look
+        node = found.host_id  # by the next reading its address may belong to another node
         known = known_differences(options.ledger, facts.ring)
         answer = judge(facts, found, known, keyspaces=options.keyspaces, settled=options.assume_settled)
         left = deadline - loop.time()
@@ -75,7 +75,7 @@ async def run_preflight(
 
 
 def known_differences(path: Path | None, ring: Ring) -> Known:
-    """Return the rows that the ledger knows to differ; a ledger that cannot tell is a note, and no obstacle."""
+    """Return the differing rows that the ledger knows; an unreadable ledger gives a note and no obstacle."""
     if path is None:
         return Known()
     try:
@@ -119,7 +119,7 @@ def _setting(name: str) -> str:
 
 
 async def _from_each(connection: Connection, nodes: Sequence[Node], cql: str, column: str) -> dict[Node, str | None]:
-    """Ask every node alone; None where it does not say."""
+    """Ask every node by itself; None if it does not tell."""
 
     async def ask(node: Node) -> str | None:
         try:
@@ -132,7 +132,7 @@ async def _from_each(connection: Connection, nodes: Sequence[Node], cql: str, co
 
 
 async def _by_word_of(connection: Connection, asked: Node, silent: Sequence[Node]) -> dict[Node, str | None]:
-    """Return the schema versions that one node knows of nodes that live and do not answer us."""
+    """Return the schema versions that one node knows of live nodes that do not answer us."""
     if not silent:
         return {}
     try:
@@ -145,5 +145,5 @@ async def _by_word_of(connection: Connection, asked: Node, silent: Sequence[Node
 
 
 def _logins(authenticator: str | None, username: str | None) -> bool:
-    """Whether logins depend on system_auth; where the server will not say, whether we had to log in tells."""
+    """Whether logins depend on system_auth; if the server does not tell, our own login decides."""
     return username is not None if authenticator is None else "AllowAllAuthenticator" not in authenticator

@@ -1,4 +1,4 @@
-"""Rules on who holds which part of the ring: quorums within reach, live replicas, racks and balance."""
+"""Rules on who holds which part of the ring: possible quorums, live replicas, racks and balance."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from consistency.results.report import Violation
 
 HOT_RATIO = 1.5
-"""A node that holds this many times the mean is hot: it fills up while the cluster looks a third empty."""
+"""A node that holds this many times the mean is hot: it is full while the cluster looks a third empty."""
 IDLE_RATIO = 0.5
 
 
 def no_quorum(subject: Subject) -> Iterator[Violation]:
-    """Report the ranges whose live replicas make no quorum, for LOCAL_QUORUM of each DC and for QUORUM.
+    """Report the ranges without a quorum of live replicas, for LOCAL_QUORUM of each DC and for QUORUM.
 
-    A quorum is counted from the RF asked for (ConsistencyLevel.quorumFor), so too few nodes or a DC that
-    does not exist can put it out of reach with every node up. Not judged for the background keyspaces,
-    which never ask for a quorum, nor where no replica is placed at all (no_replicas).
+    A quorum is counted from the configured RF (ConsistencyLevel.quorumFor), so too few nodes or a DC that
+    does not exist can make it impossible with every node up. Background keyspaces are not judged, because
+    they never ask for a quorum; neither are keyspaces without any replica (no_replicas).
     """
     groups = subject.placement.groups
     if subject.background or not any(group.placed for group in groups):
@@ -45,7 +45,7 @@ def _rf_of_all(subject: Subject) -> int:
 
 
 def _alone(subject: Subject, group: Group) -> bool:
-    """Say whether QUORUM and LOCAL_QUORUM are the same for this group."""
+    """Return whether QUORUM and LOCAL_QUORUM are the same for this group."""
     return not group.dc or _rf_of_all(subject) == group.rf
 
 
@@ -73,10 +73,10 @@ def _out_of_reach(subject: Subject, level: str, rf: int, ranges: Iterable[Live])
 
 
 def under_replicated(subject: Subject) -> Iterator[Violation]:
-    """Report the ranges with fewer live replicas than they should have, a warning while quorums hold.
+    """Report the ranges with too few live replicas; a warning while every quorum is possible.
 
-    Replicas that no node could hold are rf_exceeds_nodes' matter and not counted here. A node that does not answer us
-    and that the others count on is a live one: they read and write there whoever asks them.
+    Replicas that no node can hold are reported by rf_exceeds_nodes and not counted here. A node that does not answer
+    us but that the others count on is live: they read and write there.
     """
     for group in subject.placement.groups:
         lacking, doubtful, fewest = 0.0, 0.0, group.placed
@@ -110,7 +110,7 @@ def _start(down: Iterable[Node]) -> str:
 
 
 def _silent(nodes: Collection[Node]) -> str:
-    """Name nodes that do not answer us; of a single one say why."""
+    """Name nodes that do not answer us; for a single one say why."""
     one = next(iter(nodes))
     return f"{one} {why(one)}" if len(nodes) == 1 else f"{named(nodes)} do not answer us"
 
@@ -122,18 +122,17 @@ def _ask(silent: Collection[Node]) -> str:
 def rack_skew(subject: Subject) -> Iterator[Violation]:
     """Warn of racks that NetworkTopologyStrategy cannot use evenly; one entry per DC and reason.
 
-    The strategy puts the replicas of a range in different racks as long as there are racks, whatever these
-    weigh. A single rack is no skew. With several, two things go wrong, and both are judged by what
-    really lies where (for keyspaces that matter, so not for the background ones):
+    The strategy puts the replicas of a range in different racks as long as there are racks, whatever their size.
+    A single rack is no skew. With several, two things go wrong. Both are judged by the real placement, and
+    not for background keyspaces:
 
-    * fewer racks than RF: some rack holds so many replicas of a range that losing it loses the quorum
-      (judged from RF 3 on; at RF 2 every single node does that);
-    * racks of unequal size: a small rack takes as much as a large one, so its nodes are hot. Reported from
-      RF 2 on, where a node of the heaviest rack holds HOT_RATIO times what a node of the lightest does, on
-      average.
+    * fewer racks than RF: one rack holds so many replicas of a range that its loss is the loss of the quorum
+      (judged from RF 3; at RF 2 every single node does that);
+    * racks of unequal size: a small rack takes as much as a large one, so its nodes are hot. Reported from RF 2
+      if a node of the heaviest rack holds on average HOT_RATIO times what a node of the lightest does.
 
-    That replicas share a rack although enough racks exist cannot happen here; under SimpleStrategy it does,
-    and simple_strategy says how often.
+    Replicas cannot share a rack here while enough racks exist. Under SimpleStrategy they do, and simple_strategy
+    says how often.
     """
     if subject.placement.simple or subject.background:
         return
@@ -172,7 +171,7 @@ def _hot_racks(subject: Subject, group: Group) -> Iterator[Violation]:
 
 
 def _hot_rack_loads(subject: Subject, group: Group) -> Mapping[tuple[str, str], float]:
-    """Return the mean ownership per node by rack where racks of unequal size make nodes hot, else nothing."""
+    """Return the mean ownership per node by rack if racks of unequal size make nodes hot, else nothing."""
     even = len(set(map(len, group.racks.values()))) < 2
     if subject.placement.simple or group.placed < 2 or even:
         return {}
@@ -188,7 +187,7 @@ def _sizes(group: Group) -> str:
 def uneven_ownership(subject: Subject) -> Iterator[Violation]:
     """Warn of nodes that hold more than HOT_RATIO or less than IDLE_RATIO of their DC's mean.
 
-    Not where rack_skew names the cause: even racks first, then what is left is the tokens' doing.
+    Not if rack_skew names the cause: even out the racks first; what remains is due to the tokens.
     """
     owned = subject.placement.ownership
     for group in subject.placement.groups:
@@ -209,7 +208,7 @@ def _rebalance(node: Node, group: Group) -> str:
     if len(node.owned) == 1:
         return f"give {node} a token in the middle of the widest range of nodetool ring: nodetool move TOKEN"
     return (
-        f"on {node}: nodetool decommission, then let it join anew with num_tokens: {len(node.owned)} and"
+        f"on {node}: nodetool decommission, then let it join again with num_tokens: {len(node.owned)} and"
         f" allocate_tokens_for_local_replication_factor: {group.placed} in cassandra.yaml"
     )
 

@@ -1,4 +1,4 @@
-"""The ALTER KEYSPACE that puts a keyspace's replication right, with what must come before and after it."""
+"""The ALTER KEYSPACE that corrects a keyspace's replication, with the steps before and after it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def same_dc_in_other_letters(name: str, ring: Ring) -> str | None:
-    """Return the DC of the ring that `name` misspells in case, `-` and `_` only, else None."""
+    """Return the DC of the ring that differs from `name` only in case, `-` and `_`, else None."""
     return next((dc for dc in sorted(known_dcs(ring)) if dc != name and _bare(dc) == _bare(name)), None)
 
 
 def asked_per_dc(ring: Ring, replication: Replication) -> dict[str, int]:
-    """Return the replicas that the options ask for in DCs that exist, under the names these really have.
+    """Return the replicas per existing DC that the options ask for, under the DC's correct name.
 
-    SimpleStrategy's one factor is asked of every DC; an unknown DC takes the name it misspells or goes.
+    SimpleStrategy's one factor applies to every DC; a misspelled DC is corrected, an unknown one is dropped.
     """
     if replication.strategy == "SimpleStrategy":
         rf = replication.factor("")
@@ -49,9 +49,9 @@ def alter_cql(keyspace: str, factors: Mapping[str, int]) -> str:
 def alter_steps(
     ring: Ring, keyspace: str, before: Replication, factors: Mapping[str, int], *, grow: bool = True
 ) -> str:
-    """Return the ALTER with the commands that must follow where ranges change hands.
+    """Return the ALTER with the commands that must follow if ranges change hands.
 
-    `grow` also says which nodes to add first, where a DC has fewer than its replicas.
+    `grow` also says which nodes to add first if a DC has fewer nodes than replicas.
     """
     missing = missing_nodes(ring, factors) if grow else ""
     gains, loses = _moves(ring, before, Replication("NetworkTopologyStrategy", tuple(factors.items())))
@@ -65,14 +65,14 @@ def alter_steps(
 
 
 def missing_nodes(ring: Ring, factors: Mapping[str, int]) -> str:
-    """Return which nodes the DCs lack to hold these replicas, such as `2 nodes to dc1`; empty where none."""
+    """Return the nodes to add for these replicas, such as `2 nodes to dc1`; empty if none are missing."""
     short = {dc: rf - len(ring.datacenters.get(dc, ())) for dc, rf in sorted(factors.items())}
     wanted = [f"{count} node{'s' * (count > 1)} to {dc}" for dc, count in short.items() if count > 0]
     return " and ".join(wanted)
 
 
 def _moves(ring: Ring, before: Replication, after: Replication) -> tuple[bool, bool]:
-    """Say whether any node gains, and whether any loses, a range."""
+    """Return whether any node gains a range, and whether any loses one."""
     gains = loses = False
     for token, _ in ring.owners:
         old, new = set(ring.replicas_of(token, before)), set(ring.replicas_of(token, after))

@@ -1,28 +1,28 @@
-"""The audit: whether the cluster keeps as many replicas as it should, where it should, and within reach.
+"""The audit: whether the cluster keeps enough replicas, in the right places, on live nodes.
 
-Pure: it reads a ring and the keyspaces' replication, nothing else. What can be reported:
+Pure: it takes a ring and the keyspaces' replication, nothing else. What it can report:
 
     kind                   severity   meaning
     no_replicas            error      the options place no replica on any node
     no_quorum              error      live replicas cannot make a quorum for a part of the ring
     unknown_dc             error      the options name a DC without a node
     rf_exceeds_nodes       error      more replicas than token-owning nodes (system_auth: warning)
-    system_auth_rf         error      logins hang on one node (RF 2 below the minimum: warning)
+    system_auth_rf         error      logins depend on one node (RF 2 below the minimum: warning)
     rf_below_minimum       error      fewer replicas in a DC than the minimum
-    simple_strategy        error      replicas placed without regard to racks and DCs
+    simple_strategy        error      the placement ignores racks and DCs
     node_down              error      a node that owns tokens does not serve (owns none: warning)
     node_unreachable       warning    a node does not answer us, the others count on it (not known: unknown)
-    owner_holds_nothing    error      a node owns rows and holds none (warning where it may be chance)
+    owner_holds_nothing    error      a node owns rows and holds none (warning if it may be chance)
     under_replicated       warning    a part of the ring lacks live replicas (error without a quorum)
-    dc_without_replicas    warning    a DC holds no replica of a keyspace of users
+    dc_without_replicas    warning    a DC holds no replica of a user keyspace
     rack_skew              warning    racks too few or too uneven for NetworkTopologyStrategy
     uneven_ownership       warning    a node holds far more or less than the mean of its DC
     transient_replication  warning    replicas that hold no full copy
     unknown_strategy       warning    a strategy whose placement is not known here
     schema_disagreement    error      nodes have several schemas
-    peers_disagree         error      a node says otherwise of another one than all (ranges the same: warning)
+    peers_disagree         error      a node describes another one differently (ranges the same: warning)
     stale_peer             error      a node lists one that the others do not know (ranges the same: warning)
-    clock_skew             warning    the servers' clocks are apart
+    clock_skew             warning    the servers' clocks differ
     node_joining, node_leaving, node_moving, mixed_versions
                            warning    the cluster is changing
 
@@ -97,9 +97,9 @@ def judge_replication(
 ) -> tuple[Violation, ...]:
     """Return what is wrong with the replication of the keyspaces in `scope`, gravest first.
 
-    `rf_minimum` is the fewest replicas a DC that holds any should hold; `with_nodes` adds what concerns the
-    nodes themselves, with an empty keyspace; `clocks` is what theirs were read to show. Keyspaces that are local to
-    a node or virtual are passed over.
+    `rf_minimum` is the fewest replicas that a DC with replicas should hold; `with_nodes` adds violations of the
+    nodes themselves, with an empty keyspace; `clocks` are the readings of their clocks. Keyspaces that are local to
+    a node or virtual are skipped.
     Raises UsageError for a name in `scope` that is not among the keyspaces.
     """
     found = [*judge_nodes(ring), *judge_clocks(clocks)] if with_nodes else []
@@ -123,11 +123,11 @@ def _judge(subject: Subject) -> Iterator[Violation]:
 
 
 def _unknown_strategy(keyspace: str, replication: Replication) -> Violation:
-    detail = f"{replication.strategy} is not a strategy whose placement is known here, so nothing was judged"
+    detail = f"{replication.strategy} places replicas in a way that is not known here, so nothing was judged"
     mend = "compare nodetool describering with what you expect, or use NetworkTopologyStrategy"
     return Violation("unknown_strategy", keyspace, detail, mend, Severity.WARNING)
 
 
 def gravest_first(violation: Violation) -> tuple[int, int, str, str]:
-    """Return what sorts violations: errors, what is not known, warnings; then by kind."""
+    """Return the sort key of violations: errors, unknowns, warnings; then by kind."""
     return _GRAVEST.index(violation.severity), KINDS.index(violation.kind), violation.keyspace, violation.detail

@@ -1,4 +1,4 @@
-"""What the rules of the audit are asked about: one keyspace on one ring, and the words they answer in."""
+"""What the rules of the audit judge, one keyspace on one ring, and the words for their answers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 AUTH = "system_auth"
 BACKGROUND = frozenset({"system_distributed", "system_traces"})
-"""Read and written by Cassandra alone, at ONE or ANY, and losing them loses no row of anybody's."""
+"""Only Cassandra reads and writes them, at ONE or ANY, and their loss loses no user's row."""
 
-_TRACES_DEFAULT_RF = 2  # TraceKeyspace.DEFAULT_RF: Cassandra's own choice is not a fault
+_TRACES_DEFAULT_RF = 2  # TraceKeyspace.DEFAULT_RF: Cassandra's own default is no fault
 _NAMES_SHOWN = 8
 
 
@@ -44,7 +44,7 @@ class Subject:
 
     @property
     def background(self) -> bool:
-        """Whether nothing about this keyspace is worth more than a warning."""
+        """Whether this keyspace gives warnings at most."""
         return self.keyspace in BACKGROUND
 
     @property
@@ -59,16 +59,16 @@ class Subject:
 
     @cached_property
     def asked(self) -> Mapping[str, int]:
-        """The replicas asked for in DCs that exist, under the names these really have."""
+        """The replicas per existing DC that the options ask for, under the DC's correct name."""
         return remedy.asked_per_dc(self.ring, self.replication)
 
     @cached_property
     def mended(self) -> Mapping[str, int]:
         """The replicas per DC under which the options break no rule.
 
-        ALTER KEYSPACE replaces the whole map. Were each violation to name only its own change, running one
-        remedy would take back another; so the remedies of a keyspace all carry this one, final map. DCs
-        that hold nothing stay out, which is often meant, except for logins.
+        ALTER KEYSPACE replaces the whole map. If each violation named only its own change, one remedy would undo
+        another, so all remedies of a keyspace carry this one final map. DCs that hold nothing stay out, which is
+        often intended, except for logins.
         """
         asked = dict(self.asked)
         if not asked or self.keyspace == AUTH:
@@ -77,7 +77,7 @@ class Subject:
 
     @cached_property
     def alter(self) -> str:
-        """The steps that put every option of the keyspace right."""
+        """The steps that correct every option of the keyspace."""
         return remedy.alter_steps(self.ring, self.keyspace, self.replication, self.mended, grow=self.of_users)
 
     def violation(self, kind: str, detail: str, mend: str, severity: Severity = Severity.ERROR) -> Violation:
@@ -86,15 +86,15 @@ class Subject:
 
     def _wanted(self, dc: str, rf: int) -> int:
         nodes = len(self.ring.datacenters.get(dc, ()))
-        if self.background:  # more replicas than nodes do no harm there: keep room for growth
+        if self.background:  # more replicas than nodes do no harm there, and leave room for growth
             return max(self.minimum, rf)
-        if self.keyspace == AUTH:  # no cluster is grown for the sake of its logins
+        if self.keyspace == AUTH:  # nobody adds nodes only for logins
             return max(1, min(max(self.minimum, rf), nodes))
         return max(self.minimum, min(rf, nodes))
 
 
 def percent(share: float) -> str:
-    """Return a share from 0 to 1 for people; never `0.0%` for something or `100.0%` for less than all."""
+    """Format a share from 0 to 1; never `0.0%` for something or `100.0%` for less than all."""
     if 0 < share < 0.0005:
         return "<0.1%"
     if 0.9995 <= share < 1 - 1e-9:
@@ -103,7 +103,7 @@ def percent(share: float) -> str:
 
 
 def named(nodes: Collection[Node]) -> str:
-    """Return node names for a sentence, the first few where they are many."""
+    """Return node names for a sentence, only the first few of many."""
     names = sorted(node.name for node in nodes)
     rest = len(names) - _NAMES_SHOWN
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -29,10 +29,10 @@ COMMANDS = {
     "watch": "consistency.cli.watch:watch",
     "sandbox": "sandbox.cli:sandbox",
 }
-"""Where each command is; one whose module does not exist is not listed."""
+"""Where each command is; a command whose module does not exist is not listed."""
 
 REPAIRER = "repair.cli_check"
-"""What `check --repair` hands over to; named here as the checker itself never writes to a cluster."""
+"""Where `check --repair` hands over; a string, because the checker itself never writes to a cluster."""
 
 
 @click.group(cls=LazyGroup, commands_at=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,24 +62,24 @@ def main() -> None:
       130  interrupted
 
     \b
-    Environment (options win over it, it wins over files):
+    Environment (options override it, it overrides files):
       CONSISTENCY_HOSTS, _PORT            the nodes to connect to first
       CONSISTENCY_USERNAME, _PASSWORD     the login; never an option
       CONSISTENCY_PASSWORD_FILE           a file that holds the password
       CONSISTENCY_TLS_CA_FILE             TLS: whom to trust
       CONSISTENCY_TLS_CERT_FILE, _TLS_KEY_FILE
                                           TLS: our own certificate
-      CONSISTENCY_TLS_CHECK_HOSTNAME      false: any node's name will do
+      CONSISTENCY_TLS_CHECK_HOSTNAME      false: do not compare host names
       CONSISTENCY_CONNECT_TIMEOUT         seconds to wait for a connection
       CONSISTENCY_PROTOCOL                native protocol: 4, 5; default: newest
       CONSISTENCY_CONFIG, _CQLSHRC        files: see --config and --cqlshrc
-      CONSISTENCY_LEDGER                  what runs remember: 'check --ledger'
+      CONSISTENCY_LEDGER                  where runs are kept: 'check --ledger'
       CONSISTENCY_LOG                     json or console: see --log-format
       CONSISTENCY_WEBHOOK                 where 'watch' posts: its --webhook
       CONSISTENCY_WEBHOOK_SECRET, _WEBHOOK_SECRET_FILE
                                           what it signs with
       CONSISTENCY_DEBUG                   1: tracebacks of internal errors
-      NO_COLOR                            no colours on a terminal either
+      NO_COLOR                            no colours, even on a terminal
     """  # noqa: D301 - click wants the control character
 
 

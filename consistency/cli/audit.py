@@ -1,4 +1,4 @@
-"""`consistency audit`: judge replication and topology, reading the ring and the schema alone."""
+"""`consistency audit`: judge replication and topology from the ring and the schema alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="[KS]...")
 @connection_options
 @click.option(
-    "--json", "json_path", metavar="FILE", help="Write the result as JSON; '-': to stdout, and the text to stderr."
+    "--json",
+    "json_path",
+    metavar="FILE",
+    help="Write the result as JSON; '-' is stdout, and the text then goes to stderr.",
 )
 @click.option(
     "--rf-min",
@@ -36,7 +39,7 @@ def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, **given: A
     Judges the keyspaces named, or all that are replicated, Cassandra's own among them: too few replicas,
     SimpleStrategy, data centres that do not exist, racks that skew the placement, ranges without a live
     quorum, nodes that are down, do not answer us, join or leave, nodes that disagree on the schema or the ring,
-    clocks that are apart. No row is read. Each violation comes with the figures and the command that mends it;
+    clocks that differ. No row is read. Each violation comes with its figures and the command that fixes it;
     warnings do not change the exit code.
 
     \b

@@ -21,14 +21,14 @@ from consistency.errors import ConsistencyError, UsageError
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where marked rows are written, mode 0600. Default: FINDINGS with '-marked' in its name.",
+    help="Write marked rows to this file, mode 0600. Default: FINDINGS with '-marked' in its name.",
 )
 def browse(findings: Path, output: Path | None) -> int:
     """Look through the rows that differ, by table, range, kind and replica, and mark some for a repair.
 
-    Shows each replica's state and write times side by side. Keys are shown: this is your own terminal. Marked
-    rows are written to a findings file of their own, which 'repair plan' takes like any other. Nothing is read
-    from a cluster. Needs the extra 'browse'.
+    Shows each replica's state and write times side by side. Keys are shown, as this is your own terminal. Marked
+    rows are written to another findings file, which 'repair plan' takes like any other. Nothing is read from a
+    cluster. Needs the extra 'browse'.
 
     \b
     Keys:

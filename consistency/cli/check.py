@@ -1,4 +1,4 @@
-"""`consistency check`: compare all replicas of every row, and say what was found and what it rests on."""
+"""`consistency check`: compare all replicas of every row; report what differs and how much was read."""
 
 from __future__ import annotations
 
@@ -60,32 +60,32 @@ from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 @click.option(
     "--locality",
     type=click.Choice([x.value for x in Locality]),
-    help="How an answer is known to be one replica's own: consistency level NODE_LOCAL, or a trace of each "
-    "query, which the servers keep for a day: tokens of rows, of rows in large partitions the clustering key too. "
+    help="How an answer is proven to come from one replica: by consistency level NODE_LOCAL, or by a trace of each "
+    "query. Servers keep traces for a day; they hold tokens, and clustering keys of rows in large partitions. "
     "Default: node-local on every node that allows it.",
 )
 @click.option("--dc", metavar="DC", help="Compare the replicas of this data centre only.")
-@click.option("--views", is_flag=True, help="Check materialized views too; a view that is named always is.")
+@click.option("--views", is_flag=True, help="Check materialized views too; a view that you name is always checked.")
 @click.option("--non-owners", is_flag=True, help="Also report rows on nodes that do not own them (needs NODE_LOCAL).")
 @click.option(
     "--findings", metavar="FILE", help="Write every row that differs to this file: JSON Lines, mode 0600, no values."
 )
 @click.option(
-    "--json", "json_path", metavar="FILE", help="Write the report as JSON; '-': to stdout, and the text to stderr."
+    "--json", "json_path", metavar="FILE", help="Write the report as JSON; '-' is stdout, the text then goes to stderr."
 )
 @ledger_option(WRITTEN)
 @click.option(
     "--run-time",
     type=SECONDS,
     metavar="SECONDS",
-    help="Begin no further range after this long. The ranges read longest ago come first, and the next run with "
-    "the same ledger goes on from there.",
+    help="Start no further range after this long. The least recently read ranges come first, and the next run with "
+    "the same ledger continues from there.",
 )
 @click.option(
     "--html",
     "html_path",
     metavar="FILE",
-    help="Write the report as one HTML page that needs nothing else, mode 0600; it holds keys only with --show-keys.",
+    help="Write the report as one self-contained HTML page, mode 0600; it holds keys only with --show-keys.",
 )
 @judging_options
 @click.option(
@@ -94,30 +94,30 @@ from consistency.rows.classify import DEFAULT_MAX_SKEW_S
     default=DEFAULT_MAX_SKEW_S,
     show_default=True,
     metavar="SECONDS",
-    help="A write time further ahead than this lies in the future.",
+    help="Report a write time further ahead of the servers' clocks than this.",
 )
 @politeness_options
 @repair_options
-@click.option("--quiet", is_flag=True, help="No progress, and no report where all is well: for cron.")
+@click.option("--quiet", is_flag=True, help="Print no progress, and no report if all is well (for cron).")
 @click.option(
     "--show-keys/--hide-keys",
     default=None,
-    help="Print keys of differing rows. Default: on a terminal only, as logs, mails and pages are read by others.",
+    help="Print keys of differing rows. Default: on a terminal only, because others read logs, mails and pages.",
 )
 @telemetry_options
 @click.option(
     "--nagios",
     is_flag=True,
-    help="Print one line with figures and leave with 0 OK, 1 WARNING, 2 CRITICAL (divergence or violation) or "
-    "3 UNKNOWN (incomplete, or could not run): for Nagios, Icinga and their like.",
+    help="Print one line with figures and exit with 0 OK, 1 WARNING, 2 CRITICAL (divergence or violation) or "
+    "3 UNKNOWN (incomplete, or could not run), as Nagios and Icinga expect.",
 )
 def check(names: tuple[str, ...], **given: Any) -> int:
     """Compare all replicas of every row.
 
-    Checks the keyspaces and tables named, or all that are not Cassandra's own. Every replica is read alone;
-    a difference is reported once it was read again and is still there, so writes in flight are not reported.
-    What could not be read makes the result 'unknown', never 'consistent'. Nothing is written to the cluster,
-    unless --repair asks for it: then exit code 0 means that all is consistent now.
+    Checks the keyspaces and tables named, or all that are not Cassandra's own. Every replica is read alone.
+    A difference is reported only if a second reading shows it again, so writes in flight are not reported.
+    What could not be read makes the result 'unknown', never 'consistent'. Nothing is written to the cluster
+    unless --repair is given; exit code 0 then means that all is consistent now.
 
     \b
     Examples:
@@ -135,7 +135,7 @@ def check(names: tuple[str, ...], **given: Any) -> int:
     Exit codes:
       0 consistent and complete · 1 divergence or violation · 2 usage
       3 incomplete · 4 could not run · 5 locked
-      130 interrupted (what was read until then is reported)
+      130 interrupted (the report shows what was read until then)
       With --nagios: 0 OK · 1 WARNING · 2 CRITICAL · 3 UNKNOWN
     """  # noqa: D301 - click wants the control character
     paths = {f"--{name.replace('_', '-')}": given[name] for name in ("findings", "metrics", "log_file")}
@@ -151,7 +151,7 @@ def check(names: tuple[str, ...], **given: Any) -> int:
                 order.target.settings, report, order.options, order.repair, quiet=order.quiet, ledger=order.ledger
             )
         lost = _show(order, report, page, console)
-        # A run that the ledger does not know of, or whose files are not there, must not pass for one that is.
+        # A run that is not in the ledger, or whose files are missing, must not pass for a complete one.
         unkept = bool(lost) or not recorded
         keeps_code = report.exit_code in (ExitCode.DIVERGENT, ExitCode.INTERRUPTED)
         weak = report.exit_code is ExitCode.CONSISTENT or (bool(lost) and not keeps_code)
@@ -164,7 +164,7 @@ def check(names: tuple[str, ...], **given: Any) -> int:
 
 
 def _show(order: Order, report: Report, page: Collector | None, console: CalmConsole) -> list[str]:
-    """Write and print the report in every form that was asked for; say what could not be written, and return it."""
+    """Write and print the report in every requested form; name what could not be written, and return it."""
     lost = [f"--findings {order.options.findings}: {report.findings_error}"] if report.findings_error else []
     try:
         write_json("--json", order.json_path, report.as_json())
@@ -200,7 +200,7 @@ def _show(order: Order, report: Report, page: Collector | None, console: CalmCon
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Everything one invocation asked for."""
+    """The arguments of one invocation."""
 
     target: Target
     typed: Typed
@@ -218,7 +218,7 @@ class Order:
 
 
 def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
-    """Turn what was typed into frozen options; what cannot work is refused here, before anything is read."""
+    """Turn the arguments into frozen options; refuse what cannot work before anything is read."""
     words = _repeated(given)
     ledger = take_ledger(given, written=True)
     target = take_connection(given)
@@ -270,7 +270,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
 
 
 def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
-    """Return the options that a second run must repeat to ask the same question."""
+    """Return the options that a second run must repeat to check the same."""
     words: list[str] = []
     for name in ("depth", "route", "locality", "dc", "ledger"):
         if given[name] is not None:
@@ -280,7 +280,7 @@ def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _run(order: Order, page: Collector | None, telemetry: Telemetry) -> tuple[Report, bool, CalmConsole]:
-    """Check with progress on stderr; return the report, whether it was recorded as asked, and where the text goes."""
+    """Check with progress on stderr; return the report, whether the ledger has it, and where the text goes."""
     console = make_console(sys.stderr if order.json_path == STDOUT else sys.stdout)
     progress = _progress(order, make_console(sys.stderr), telemetry)
     try:
@@ -298,7 +298,7 @@ def _progress(order: Order, console: CalmConsole, telemetry: Telemetry) -> Progr
 
 
 async def _check(order: Order, progress: Progress, page: Collector | None, telemetry: Telemetry) -> tuple[Report, bool]:
-    # The driver is loaded by these: not before an option was found to be wrong.
+    # These load the driver, so they come after the options are checked.
     from consistency.api import require_dc  # noqa: PLC0415
     from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415
     from consistency.cluster.session import open_cluster  # noqa: PLC0415

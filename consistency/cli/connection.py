@@ -1,4 +1,4 @@
-"""The options that say how to reach the cluster; every command that reads one takes them all."""
+"""The options that say how to reach the cluster; every command that reads a cluster takes them all."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ _OPTIONS = (
     click.option(
         "--hosts",
         metavar="A,B:PORT,...",
-        help="Nodes to connect to first; the others are found. Default: CONSISTENCY_HOSTS, the files, 127.0.0.1.",
+        help="Nodes to connect to first; they name the others. Default: CONSISTENCY_HOSTS, the files, 127.0.0.1.",
     ),
     click.option("--port", type=int, metavar="PORT", help="CQL port of hosts without one of their own (9042)."),
     click.option(
         "--config",
         metavar="FILE",
-        help="TOML file with a [connection] table: hosts, port, username, password, tls, connect_timeout, "
-        "protocol, addresses (where nodes are that cannot be reached at their own); [repair] says what check and "
-        "watch --repair may do, [ledger] path where runs are remembered. "
-        "Default: ~/.config/consistency/config.toml where it exists.",
+        help="TOML file. [connection] has hosts, port, username, password, tls, connect_timeout, protocol, and "
+        "addresses for nodes that cannot be reached at their own. [repair] limits what --repair may do. [ledger] path "
+        "says where runs are kept. Default: ~/.config/consistency/config.toml if it exists.",
     ),
     click.option(
         "--cqlshrc", metavar="FILE", help="cqlsh's own file: host, login, TLS. Default: ~/.cassandra/cqlshrc."
@@ -39,7 +38,7 @@ _OPTIONS = (
     click.option(
         "--tls/--no-tls",
         default=None,
-        help="Encrypt the connection, or do not, whatever the files say; the certificate must name the host.",
+        help="Encrypt the connection or not, whatever the files say; the certificate must name the host.",
     ),
 )
 
@@ -51,7 +50,7 @@ def connection_options(command: CommandT) -> CommandT:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """How to connect, and the options that said so, to be repeated in commands to come."""
+    """How to connect, and the options that say so, for the commands that we suggest next."""
 
     settings: ConnectionSettings
     words: tuple[str, ...]
@@ -72,5 +71,5 @@ def take_connection(given: dict[str, Any]) -> Target:
     settings = load_settings(GivenOptions(**values))
     if isinstance(settings.tls, TlsSettings) and settings.tls.weakness:
         click.echo(f"warning: {settings.tls.weakness}", err=True)
-        warnings.filterwarnings("ignore", category=WeakTlsWarning)  # the library's own way of saying the same
+        warnings.filterwarnings("ignore", category=WeakTlsWarning)  # the library warns in its own way
     return Target(settings, tuple(words), config)

@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     default=1,
     show_default=True,
     metavar="N",
-    help="Which finding of the file, in its order.",
+    help="Which finding of the file, counted from 1.",
 )
 @click.option(
     "--show-values",
     is_flag=True,
-    help="Print values. Default: their length and four digits that tell equal from unequal in this output.",
+    help="Print values. Default: their length and four digits, equal for equal values within this output.",
 )
 @connection_options
 def explain(findings: Path, row: int, show_values: bool, **given: Any) -> int:
-    """Show who holds what of one row that differs, cell by cell, and who is right.
+    """Show what each replica holds of one row, cell by cell, and which version wins.
 
-    Takes a finding from the file that 'check --findings' wrote, reads its row now on every replica that owns
+    Takes a finding from the file that 'check --findings' wrote, reads its row again on every replica that owns
     it, and says for each column which version wins and by which of Cassandra's rules. The row's key is
     printed. Nothing is written.
 

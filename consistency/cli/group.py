@@ -1,4 +1,4 @@
-"""The group that every command hangs on: loaded when used, one line for an error, the right exit code."""
+"""The group of all commands: loads a command when it is used, prints an error as one line, sets the exit code."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _EXTRAS = {"sandbox": "sandbox", "demo": "sandbox"}
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module when the command is asked for."""
+    """A group that imports a command's module when the command is used."""
 
     def __init__(self, *args: Any, commands_at: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._commands_at = dict(commands_at or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands whose modules exist, in the order in which they are meant to be read."""
+        """Return the commands whose modules exist, in the order of the help."""
         present = [name for name, place in self._commands_at.items() if _exists(place.partition(":")[0])]
         return [*present, *(n for n in super().list_commands(ctx) if n not in self._commands_at)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a command, None where there is none of that name."""
+        """Import and return a command, or None for an unknown name."""
         place = self._commands_at.get(cmd_name)
         if place is None or not _exists(place.partition(":")[0]):
             return super().get_command(ctx, cmd_name)
@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve a command; for an unknown one say which comes close."""
+        """Resolve a command; for an unknown name suggest a similar one."""
         name = args[0] if args else ""
         if args and not name.startswith("-") and self.get_command(ctx, name) is None:
             close = difflib.get_close_matches(name, self.list_commands(ctx), n=1, cutoff=0.5)
@@ -62,15 +62,15 @@ class LazyGroup(click.Group):
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
-        """Run a command and leave with its exit code; whatever goes wrong is one line on stderr."""
+        """Run a command and exit with its code; every error is one line on stderr."""
         extra["standalone_mode"] = False
-        extra["obj"] = args is None  # whether the process is ours alone
+        extra["obj"] = args is None  # whether this process is ours alone
         _replace_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             _tolerate_odd_characters(stream)
         code = _flushed(_guarded(lambda: super(LazyGroup, self).main(args, prog_name, **extra)))
         if args is None and _threads_left():
-            # The driver's threads may wait for a silent node; nobody waits for them.
+            # The driver's threads may wait for a silent node; do not wait for them.
             with suppress(OSError, ValueError):
                 sys.stderr.flush()
             os._exit(code)
@@ -78,7 +78,7 @@ class LazyGroup(click.Group):
 
 
 def _threads_left() -> bool:
-    """Whether a thread runs that Python would wait for."""
+    """Whether Python would wait for a running thread."""
     return any(t.is_alive() and not t.daemon and t is not threading.main_thread() for t in threading.enumerate())
 
 
@@ -86,7 +86,7 @@ def _exists(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ImportError as error:
-        # Looking for a.b imports a: where a is there and lacks a package of its own, the command is there too.
+        # Looking for a.b imports a: if a exists and lacks a dependency, the command exists too.
         return error.name is not None and error.name not in (module, module.partition(".")[0])
 
 
@@ -98,7 +98,7 @@ def _missing(command: str, error: ImportError) -> str:
 
 
 def lacks_packages(command: str, error: ImportError, extra: str | None = None) -> str:
-    """Say which extra brings the packages that a command needs."""
+    """Say which extra has the packages that a command needs."""
     extra = extra or command
     where = f"pip install 'cassandra-consistency[{extra}]', in a clone '.[{extra}]'"
     return f"'{command}' needs more packages ({error.name}): {where}"
@@ -118,7 +118,7 @@ def _stub(name: str, message: str) -> click.Command:
 
 
 def _guarded(run: Any) -> int:
-    """Run a command; return its exit code, with errors said in one line."""
+    """Run a command; return its exit code, and print an error as one line."""
     try:
         result = run()
     except click.ClickException as error:
@@ -135,7 +135,7 @@ def _guarded(run: Any) -> int:
 
 
 def exit_code_of(error: BaseException) -> int:
-    """Return the exit code that the group leaves with for an error."""
+    """Return the exit code for an error."""
     if isinstance(error, ConsistencyError):
         return int(error.exit_code)
     if isinstance(error, click.Abort | KeyboardInterrupt):
@@ -144,7 +144,7 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def _misused(error: click.ClickException) -> int:
-    """Say what is wrong with the command line; a group without a command gets its help."""
+    """Say what is wrong with the command line; a group without a command prints its help."""
     message = error.format_message()
     if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later
         click.echo(message, err=True)
@@ -166,26 +166,26 @@ def _internal(error: Exception) -> int:
 
 def _say(message: str, code: int, label: str = "error: ") -> int:
     line = " ".join(visible(part) for part in message.split())
-    with suppress(OSError):  # where nobody listens, the exit code still tells
+    with suppress(OSError):  # nobody reads stderr: the exit code still tells
         click.echo(f"{label}{line}", err=True)
     return int(code)
 
 
 def _replace_closed_streams() -> None:
-    """Give output that was closed by the caller (`>&-`) somewhere to go: the exit code is still wanted."""
+    """Open a sink for output that the caller closed (`>&-`), so that the exit code is still right."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - it lasts as long as the process
 
 
 def _tolerate_odd_characters(stream: TextIO | Any) -> None:
-    """Write what the terminal's encoding lacks as an escape rather than fail."""
+    """Write characters that the terminal's encoding lacks as escapes instead of failing."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 
 
 def _flushed(code: int) -> int:
-    """Flush stdout now, so that a reader that went away does not turn into a traceback at exit."""
+    """Flush stdout now, so that a reader that has gone causes no traceback at exit."""
     try:
         sys.stdout.flush()
     except OSError:

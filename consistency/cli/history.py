@@ -21,26 +21,28 @@ from consistency.ledger.history import WARN_AT, read_history
 @click.argument("names", nargs=-1, metavar="[KS | KS.TABLE]...")
 @ledger_option(READ)
 @click.option("--config", metavar="FILE", help="TOML file with [ledger] path.")
-@click.option("--cluster", metavar="NAME", help="Which cluster, by name or id, where the ledger knows several.")
+@click.option("--cluster", metavar="NAME", help="Which cluster, by name or id, if the ledger has several.")
 @click.option(
     "--warn-at",
     type=click.IntRange(1, 100),
     default=round(WARN_AT * 100),
     show_default=True,
     metavar="PERCENT",
-    help="A table is due once this part of its gc_grace_seconds has passed since its oldest range was clean.",
+    help="A table is due when this percentage of gc_grace_seconds has passed since its oldest range was clean.",
 )
 @click.option(
     "--runs", type=click.IntRange(min=1), default=14, show_default=True, metavar="N", help="How many runs to show."
 )
-@click.option("--json", "json_path", metavar="FILE", help="Write it as JSON; '-': to stdout, and the text to stderr.")
+@click.option(
+    "--json", "json_path", metavar="FILE", help="Write it as JSON; '-' is stdout, and the text then goes to stderr."
+)
 def history(names: tuple[str, ...], **given: Any) -> int:
     """Show past runs and the age of the last clean pass of each table.
 
-    Reads the ledger alone, not the cluster. A delete is safe as long as every replica hears of it within
-    gc_grace_seconds, so the figure that matters is how long ago the oldest range of a table was clean on all
-    its replicas. Ranges that never were count as unchecked. Of rows that came back counts are shown, never keys.
-    Clusters of one name are all shown, each with its id and nodes; the exit code is that of the worst.
+    Reads the ledger, not the cluster. A delete is safe if every replica learns of it within gc_grace_seconds, so
+    the figure that matters is how long ago the oldest range of a table was clean on all its replicas. Ranges that
+    were never clean count as unchecked. Rows that differ again are counted, without keys. If several clusters have
+    one name, all are shown with id and nodes, and the worst one decides the exit code.
 
     \b
     Examples:

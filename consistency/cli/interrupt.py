@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first ends a run early with a true partial report, the second at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first ends a run early with a correct partial report, the second at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupt:
-    """Listens within a running event loop. Give `stop` to the work; call `begun` once it looks at it."""
+    """Listens within a running event loop. Give `stop` to the work; call `begun` once the work obeys it."""
 
     def __init__(self, on_stop: Callable[[], None], on_abort: Callable[[], None]) -> None:
         self.stop = asyncio.Event()
@@ -22,14 +22,14 @@ class Interrupt:
         self._begun = False
 
     def listen(self) -> None:
-        """Take the signals over; one that is ignored (nohup) stays ignored."""
+        """Handle the signals; a signal that is ignored (nohup) stays ignored."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._received)
 
     def begun(self) -> None:
-        """Say that the work under way ends itself when `stop` is set."""
+        """Say that the running work now ends when `stop` is set."""
         self._begun = True
 
     def _received(self) -> None:
@@ -37,6 +37,6 @@ class Interrupt:
             self._on_stop()
             self.stop.set()
             return
-        # Connecting, or a second Ctrl-C: threads of the driver may wait for a node; leave without them.
+        # While connecting, or at a second Ctrl-C, threads of the driver may wait for a node; exit without them.
         self._on_abort()
         os._exit(ExitCode.INTERRUPTED)

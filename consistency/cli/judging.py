@@ -1,4 +1,4 @@
-"""The options that say by what a check judges; every command that checks takes them."""
+"""The options for how a check judges; every command that checks takes them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _OPTIONS = (
         "--settle",
         type=SECONDS,
         metavar="SECONDS",
-        help="A difference must outlive this to be reported. Default: half a second more than the servers' write "
-        f"timeout, {DEFAULT_WINDOW_S:g} where they do not tell it.",
+        help="Report a difference only if it lasts this long. Default: half a second more than the servers' write "
+        f"timeout, or {DEFAULT_WINDOW_S:g} if they do not tell it.",
     ),
     click.option(
         "--rf-min",

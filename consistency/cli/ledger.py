@@ -22,14 +22,14 @@ from consistency.watching.visit_ledger import clean_pass
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 WRITTEN = (
-    "Remember this run here: which ranges were clean when, which rows differed. Default: CONSISTENCY_LEDGER, "
+    "Record this run in FILE: which ranges were clean when, which rows differed. Default: CONSISTENCY_LEDGER, "
     "[ledger] path in the TOML file, else none."
 )
 READ = "The ledger that 'check --ledger' wrote. Default: CONSISTENCY_LEDGER, [ledger] path in the TOML file."
 
 
 def ledger_option(meaning: str) -> Callable[[CommandT], CommandT]:
-    """Add `--ledger`, with what it means to the command."""
+    """Add `--ledger` with its help text for the command."""
     return click.option("--ledger", metavar="FILE", help=meaning)
 
 
@@ -44,7 +44,7 @@ def take_ledger(given: dict[str, Any], *, written: bool = False) -> Path | None:
 
 @contextmanager
 def recording(ring: Ring, path: Path | None) -> Iterator[RunRecorder | None]:
-    """Hold the cluster's lock, and the ledger where there is one; what is wrong with it is said in a line."""
+    """Hold the cluster's lock, and the ledger if one is named; warn about problems with the ledger in one line."""
     with one_run(ring, path):
         if path is None:
             yield None
@@ -57,7 +57,7 @@ def recording(ring: Ring, path: Path | None) -> Iterator[RunRecorder | None]:
 
 
 def clean_passes(path: Path | None, ring: Ring) -> tuple[CleanPass, ...]:
-    """Return the age of every table's oldest clean pass, for the metrics; endless where a range never had one."""
+    """Return the age of every table's oldest clean pass, for the metrics; infinite if a range never had one."""
     if path is None or not path.is_file():
         return ()
     now_us = time.time_ns() // 1000

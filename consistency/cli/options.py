@@ -1,4 +1,4 @@
-"""How options that several commands share are added to one."""
+"""How shared options are added to a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that commands write: refused before the work where they cannot be written, whole or not at all."""
+"""Files that commands write: checked before the work starts, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class NotWritten(ConsistencyError):
 
 
 def require_writable(option: str, path: str | None, *, special: bool = False) -> None:
-    """Raise UsageError where a file could not be written later; `special` also takes pipes and devices."""
+    """Raise UsageError if a file cannot be written later; `special` also takes pipes and devices."""
     if path is None or path == STDOUT:
         return
     target = Path(path)
@@ -48,14 +48,14 @@ def require_writable(option: str, path: str | None, *, special: bool = False) ->
 
 
 def require_different(paths: Mapping[str, str | None]) -> None:
-    """Raise UsageError where two options name the same file."""
+    """Raise UsageError if two options name the same file."""
     seen: dict[Path, str] = {}
     for option, path in paths.items():
         if path is None or path == STDOUT or _is_special(Path(path)):
             continue
         first = seen.setdefault(Path(path).resolve(), option)
         if first != option:
-            msg = f"{first} and {option} name the same file; each goes to one of its own"
+            msg = f"{first} and {option} name the same file; give each its own"
             raise UsageError(msg)
 
 
@@ -68,7 +68,7 @@ def write_public(option: str, path: str, text: str) -> None:
 
 
 def write_json(option: str, path: str | None, data: Mapping[str, Any]) -> None:
-    """Write JSON to a file, whole or not at all, or to stdout for `-`; nothing where no path is given."""
+    """Write JSON to a file, whole or not at all, or to stdout for `-`; write nothing without a path."""
     if path is None:
         return
     text = json.dumps(data, indent=2) + "\n"
@@ -82,7 +82,7 @@ def write_json(option: str, path: str | None, data: Mapping[str, Any]) -> None:
 
 
 def write_private(option: str, path: str | None, text: str) -> None:
-    """Write text to a file of mode 0600, whole or not at all; nothing where no path is given."""
+    """Write text to a file of mode 0600, whole or not at all; write nothing without a path."""
     if path is None:
         return
     try:
@@ -100,7 +100,7 @@ def _write(path: Path, text: str, *, mode: int | None = None) -> None:
     try:
         with suppress(FileNotFoundError):
             beside.unlink()
-        # O_EXCL: a file that somebody laid there to read along is not written to.
+        # O_EXCL: never write to a file that somebody else put there to read our output.
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             if mode is not None:

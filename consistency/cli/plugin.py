@@ -1,4 +1,4 @@
-"""A command that can be a monitoring plugin: with --nagios every end of it is one line and an exit code 0 to 3."""
+"""A command that can be a monitoring plugin: with --nagios it always ends with one line and exit code 0 to 3."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ FLAG = "--nagios"
 
 
 class PluginCommand(click.Command):
-    """A command with the option --nagios; without it, this is any command."""
+    """A command with the option --nagios; without the option it is an ordinary command."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Parse the arguments; a plugin that was called wrongly is UNKNOWN, where exit code 2 would say CRITICAL."""
+        """Parse the arguments; a plugin with wrong arguments is UNKNOWN, because exit code 2 would say CRITICAL."""
         asked = FLAG in args
         try:
             return super().make_context(info_name, args, parent, **extra)
@@ -29,7 +29,7 @@ class PluginCommand(click.Command):
         raise click.exceptions.Exit(int(result.state))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what it could not do is UNKNOWN."""
+        """Run the command; an error is UNKNOWN."""
         try:
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort):

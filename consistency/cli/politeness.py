@@ -1,4 +1,4 @@
-"""The options that say how much the nodes may be burdened."""
+"""The options that limit the load on the nodes."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from consistency.cluster.throttle import DEFAULT_GUARD, Politeness
 from consistency.errors import UsageError
 
 _NICE = 10
-"""That of the units in deploy/systemd."""
+"""The nice value of the units in deploy/systemd."""
 
 _OPTIONS = (
     click.option(
-        "--rate", type=click.IntRange(min=1), metavar="ROWS", help="Read at most so many rows a second of a node."
+        "--rate", type=click.IntRange(min=1), metavar="ROWS", help="Read at most this many rows a second of each node."
     ),
     click.option(
         "--latency-guard",
         type=FACTOR,
         default=None,
         metavar="FACTOR",
-        help="While others work with the cluster, ask less of a node that takes more than this many times its "
-        f"usual time for a small read. Default: {DEFAULT_GUARD}.",
+        help="While applications use the cluster, slow down on a node whose small reads take more than this many "
+        f"times their usual time. Default: {DEFAULT_GUARD}.",
     ),
     click.option(
-        "--pause-file", metavar="FILE", help="Ask nothing new while this file exists; what was begun is finished."
+        "--pause-file",
+        metavar="FILE",
+        help="Send no new query while this file exists; running queries finish.",
     ),
     click.option(
         "--full-speed",
         is_flag=True,
-        help="Let no node rest, whoever works with it: for maintenance windows. A cluster that nobody works with is "
-        "read at full speed anyway.",
+        help="Do not throttle, even while applications use the cluster (for maintenance windows). An idle cluster is "
+        "always read at full speed.",
     ),
 )
 
@@ -47,10 +49,10 @@ def politeness_options(command: CommandT) -> CommandT:
 
 
 def take_politeness(given: dict[str, Any]) -> Politeness:
-    """Turn what was typed into its value."""
+    """Turn the arguments into a Politeness."""
     guard = given["latency_guard"]
     if given["full_speed"] and guard is not None:
-        raise UsageError("--full-speed lets no node rest, --latency-guard does; give one of them")
+        raise UsageError("--full-speed turns off what --latency-guard sets; give one of them")
     return Politeness(
         rate=given["rate"],
         guard=None if given["full_speed"] else guard or DEFAULT_GUARD,
@@ -59,7 +61,7 @@ def take_politeness(given: dict[str, Any]) -> Politeness:
 
 
 def give_way(politeness: Politeness) -> None:
-    """Let a node, or whatever else runs on this machine, go first: in a process of our own, unless at full speed."""
+    """Lower the priority of our own process, so that a node on this machine goes first; not at full speed."""
     ours = click.get_current_context().find_root().obj is True
     if politeness.guard is None or not ours or not hasattr(os, "setpriority"):
         return

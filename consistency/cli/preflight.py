@@ -26,27 +26,34 @@ if TYPE_CHECKING:
     "keyspaces",
     multiple=True,
     metavar="KS",
-    help="Judge this keyspace only; may be repeated. Default: all of users, and system_auth where there are logins.",
+    help="Judge only this keyspace; may be repeated. Default: all user keyspaces, and system_auth if logins are on.",
 )
 @ledger_option(READ)
 @click.option(
-    "--wait", type=SECONDS, default=0.0, metavar="SECONDS", help="Ask again for so long while the answer is not yes."
+    "--wait",
+    type=SECONDS,
+    default=0.0,
+    metavar="SECONDS",
+    help="Ask again until the answer is yes, for up to this long.",
 )
 @click.option(
     "--assume-settled",
     is_flag=True,
-    help="Take it as given that no node joins, leaves or moves, where the servers do not show it (before 5.0).",
+    help="Assume that no node joins, leaves or moves if the servers do not show it (before 5.0).",
 )
 @click.option(
-    "--json", "json_path", metavar="FILE", help="Write the answer as JSON; '-': to stdout, and the text to stderr."
+    "--json",
+    "json_path",
+    metavar="FILE",
+    help="Write the answer as JSON; '-' is stdout, the text then goes to stderr.",
 )
 def preflight(node: str, **given: Any) -> int:
     """Say whether a node may go down now: 'yes', 'no' or 'unknown', and why.
 
-    NODE is 'address:port', an address or a host id. The answer is no where a range it holds would be left
-    without a quorum (of all replicas, or of its data centre's), while a node joins, leaves or moves, while the
-    nodes disagree on the schema, and where rows are known (--ledger) to be current on this node but not on
-    enough of the others. Nothing is written.
+    NODE is 'address:port', an address or a host id. The answer is no if one of its ranges would lose its quorum
+    (of all replicas, or of its data centre's), while a node joins, leaves or moves, while the nodes disagree on
+    the schema, and if the ledger (--ledger) knows rows that are current on this node but not on enough of the
+    others. Nothing is written.
 
     \b
     Examples:

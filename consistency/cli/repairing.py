@@ -1,4 +1,4 @@
-"""The options that let a command repair what it found; the package that repairs is loaded only then."""
+"""The options that let a command repair what it found; they load the repairer only when given."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _OPTIONS = (
     click.option(
         "--repair",
         is_flag=True,
-        help="Then repair what was found, as the [repair] table of the configuration file allows (it must be there), "
-        "and check what was written to again.",
+        help="Then repair what was found within the limits of the [repair] table of the configuration file, which must "
+        "exist, and check the written partitions again.",
     ),
     click.option(
         "--max-rows",
         type=click.IntRange(min=0),
         metavar="N",
-        help="With --repair: act on no more rows than this, each time. Default: [repair] max_rows, else 1000.",
+        help="With --repair: repair at most this many rows each time. Default: [repair] max_rows, else 1000.",
     ),
     click.option(
         "--repair-time",
         type=SECONDS,
         metavar="SECONDS",
-        help="With --repair: begin no more rows after this. Default: [repair] max_seconds, else 3600.",
+        help="With --repair: start no more rows after this long. Default: [repair] max_seconds, else 3600.",
     ),
 )
 
@@ -40,15 +40,15 @@ def repair_options(command: CommandT) -> CommandT:
 
 
 def take_repair_policy(given: dict[str, Any], config: str | None) -> Any:
-    """Return what may be repaired, or None; bounds of a repair without one are a mistake."""
+    """Return what may be repaired, or None; refuse limits of a repair without --repair."""
     if not given["repair"]:
         for option in ("max_rows", "repair_time"):
             if given[option] is not None:
-                msg = f"--{option.replace('_', '-')} bounds a repair: it needs --repair"
+                msg = f"--{option.replace('_', '-')} limits a repair: it needs --repair"
                 raise UsageError(msg)
         return None
     if given.get("non_owners"):
-        raise UsageError("--non-owners finds what a repair cannot mend (nodetool cleanup does): check for it apart")
+        raise UsageError("--non-owners finds what a repair cannot fix (nodetool cleanup does): run it without --repair")
     if given["dc"] is not None:
         raise UsageError("--repair judges all replicas of a row: it cannot be limited by --dc")
     repairer = importlib.import_module(REPAIRER)

@@ -1,4 +1,4 @@
-"""What a command tells machines while it runs and when it ends, however it ends: metrics file and event log."""
+"""What a command tells machines while it runs and when it ends: the metrics file and the event log."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ _LOG_OPTIONS = (
 _METRICS_OPTION = click.option(
     "--metrics",
     metavar="FILE",
-    help="Write metrics for node_exporter's textfile collector, also where the run failed; name it *.prom.",
+    help="Write metrics for node_exporter's textfile collector, even if the run fails; name it *.prom.",
 )
 metrics_label_option = click.option(
     "--metrics-label",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Put this label on every metric, such as cluster=prod; may be repeated. Two files in one directory need "
-    "one that tells them apart.",
+    help="Put this label on every metric, such as cluster=prod; may be repeated. Files in one directory need "
+    "different labels.",
 )
 
 
 def telemetry_options(command: CommandT) -> CommandT:
-    """Add the options for metrics and logs to a command that runs once."""
+    """Add the options for metrics and logs, for a command that runs once."""
     return _added(command, (_METRICS_OPTION, metrics_label_option, *_LOG_OPTIONS))
 
 
 def log_options(command: CommandT) -> CommandT:
-    """Add the options for logs alone."""
+    """Add only the options for logs."""
     return _added(command, _LOG_OPTIONS)
 
 
@@ -109,7 +109,7 @@ def _append_to(path: str) -> IO[str]:
 class Telemetry:
     """The metrics file and the log of one invocation; `run_id` is the report's too.
 
-    `clean_passes` is asked at the end, however the run ended: the ages grow while nothing runs.
+    `clean_passes` is called at the end of every run, failed ones too: the ages grow while nothing runs.
     """
 
     def __init__(self, command: str, given: dict[str, Any]) -> None:
@@ -122,7 +122,7 @@ class Telemetry:
         self._path = given.pop("metrics")
         self._labels = parse_labels(given.pop("metrics_label"))
         if self._path == STDOUT:
-            raise UsageError("--metrics -: metrics go to a file; name one, such as consistency.prom")
+            raise UsageError("--metrics -: metrics need a file; name one, such as consistency.prom")
         require_writable("--metrics", self._path)
         self._log, self.log_on_stderr = open_log(given, self.run_id)
         if self._log is not None:
@@ -130,7 +130,7 @@ class Telemetry:
 
     @property
     def observer(self) -> Observer:
-        """Who logs what the check says."""
+        """The observer that logs the check."""
         return self._log or Silent()
 
     def connected(self, nodes: int) -> None:
@@ -139,24 +139,24 @@ class Telemetry:
             self._log.emit("run.connected", nodes=nodes)
 
     def stopping(self) -> None:
-        """Note that a signal asked for the end."""
+        """Note that a signal ends the run."""
         if self._log is not None:
             self._log.emit("run.stopping")
 
     def reported(self, report: Report, exit_code: int | None = None) -> None:
-        """Note the final report, and the exit code where it is not the report's own."""
+        """Note the final report, and the exit code if it is not the report's own."""
         self.report = report
         self._exit_code = exit_code
         if self._log is not None:
             self._log.ended(report)
 
     def aborted(self) -> None:
-        """Tell of a run that is being left at once."""
+        """Report a run that ends at once."""
         self._end(ExitCode.INTERRUPTED, KeyboardInterrupt())
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Tell the log and the metrics file how the work ended, whatever the end is."""
+        """Write to the log and the metrics file how the work ended."""
         try:
             yield
         except BaseException as error:
@@ -183,7 +183,7 @@ class Telemetry:
         try:
             write_public("--metrics", self._path, render(outcome))
         except ConsistencyError as unwritten:
-            # What was found, or the first error, is what to leave with.
+            # The findings, or the first error, decide the exit code.
             if error is None and not code:
                 raise
             click.echo(f"warning: {unwritten}", err=True)

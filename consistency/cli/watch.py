@@ -1,4 +1,4 @@
-"""`consistency watch`: go round the tables for ever, serve metrics, and tell hooks of a divergence."""
+"""`consistency watch`: check tables continuously, serve metrics, and notify hooks of a divergence."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from consistency.watching.metrics import parse_labels
 from consistency.watching.visit_ledger import Keeper
 
 _SHARE = 0.25
-"""Of a node's time while a table is visited, leaf by leaf: how long nodes rest follows from the period."""
+"""The share of a node's time that a visit takes, leaf by leaf; the period decides how long nodes rest."""
 _HEARTBEAT_S = 1.0
 _DEAD_AFTER_S = 30.0
 
@@ -60,14 +60,14 @@ _DEAD_AFTER_S = 30.0
     help="Visit every table once within this time, evenly spread.",
 )
 @ledger_option(
-    "Remember each visit here, so that a watch that is started again goes on with what was read longest ago, and each "
-    "range's last clean pass is known. Default: CONSISTENCY_LEDGER, [ledger] path in the TOML file, else none."
+    "Record each visit in FILE: a restarted watch then continues with the least recently read ranges, and the age of "
+    "each range's last clean pass is known. Default: CONSISTENCY_LEDGER, [ledger] path in the TOML file, else none."
 )
 @click.option(
     "--run-time",
     type=SECONDS,
     metavar="SECONDS",
-    help="Begin no further range of a table after this long; its next visit goes on with those read longest ago. "
+    help="Start no further range of a table after this long; the next visit continues with the least recently read. "
     f"Needs a ledger, not with --dc. Default with a ledger: {DEFAULT_RUN_TIME_S:.0f}.",
 )
 @click.option(
@@ -75,7 +75,7 @@ _DEAD_AFTER_S = 30.0
     default=DEFAULT_LISTEN,
     show_default=True,
     metavar="HOST:PORT",
-    help="Serve /metrics and /healthz here, without a login: choose an address that only your monitoring reaches.",
+    help="Serve /metrics and /healthz here, without a login; use an address that only your monitoring reaches.",
 )
 @click.option("--hook", metavar="COMMAND", help="Run this on a divergence, without a shell, with JSON on its stdin.")
 @click.option(
@@ -89,13 +89,13 @@ _DEAD_AFTER_S = 30.0
     "--webhook",
     metavar="URL",
     help="Post JSON here on a divergence, signed with the secret in CONSISTENCY_WEBHOOK_SECRET or _SECRET_FILE. "
-    "Default: CONSISTENCY_WEBHOOK, for an address that nobody should see among the machine's command lines.",
+    "Default: CONSISTENCY_WEBHOOK, which keeps the address out of the process list.",
 )
 @click.option(
     "--findings-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Keep each table's latest findings here, as KEYSPACE.TABLE.jsonl, mode 0600, no values.",
+    help="Keep each table's latest findings in this directory, as KEYSPACE.TABLE.jsonl, mode 0600, no values.",
 )
 @click.option("--depth", type=click.Choice([d.value for d in Depth]), help="What is compared: see 'check --depth'.")
 @click.option("--dc", metavar="DC", help="Compare the replicas of this data centre only.")
@@ -106,13 +106,13 @@ _DEAD_AFTER_S = 30.0
 @metrics_label_option
 @log_options
 def watch(names: tuple[str, ...], **given: Any) -> int:
-    """Check one table after another, for ever, at a polite pace.
+    """Check tables continuously, with little load on the nodes.
 
-    Asks one query at a time of a node, visits every table once a period, and begins anew. A table that was not
-    visited yet, or could not be read, is unknown, never consistent. SIGTERM ends it within seconds. With --ledger
-    it goes on where it was when it is started again, and large tables are read in slices. A visit holds the
-    cluster's lock beside the ledger; where another run holds it, the watch waits. Nothing is written to the
-    cluster, unless --repair asks for it.
+    Sends one query at a time to each node, visits every table once a period, and starts over. A table that was
+    not visited yet, or could not be read, is unknown, never consistent. SIGTERM ends the watch within seconds.
+    With --ledger a restarted watch continues where it stopped, and large tables are read in slices. A visit holds
+    the cluster's lock, which lies beside the ledger; while another run holds it, the watch waits. Nothing is
+    written to the cluster unless --repair is given.
 
     \b
     Examples:
@@ -165,19 +165,19 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
 
 def _require_folder(folder: Path | None) -> None:
     if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
-        msg = f"--findings-dir {folder}: is no directory that can be written; make it first"
+        msg = f"--findings-dir {folder}: is not a directory that can be written; create it first"
         raise UsageError(msg)
 
 
 def _run_time(given: dict[str, Any], ledger: Path | None) -> float | None:
-    """Return how long a visit may take; without a ledger nobody would know which ranges are left."""
+    """Return how long a visit may take; only a ledger knows which ranges are left."""
     asked: float | None = given["run_time"]
     if asked is not None and ledger is None:
         raise UsageError("--run-time needs --ledger FILE: without it each visit would begin with the same ranges")
     if asked is not None and given["dc"] is not None:
-        raise UsageError("--run-time reads the ranges that are oldest on all replicas: leave it out, or leave out --dc")
+        raise UsageError("--run-time needs all replicas of a range: leave out --run-time or --dc")
     if asked is not None and asked <= 0:
-        raise UsageError("--run-time must be above 0: a visit that may read nothing reads nothing for ever")
+        raise UsageError("--run-time must be above 0: otherwise no visit reads anything")
     if ledger is None or given["dc"] is not None:
         return None
     return DEFAULT_RUN_TIME_S if asked is None else asked
@@ -196,7 +196,7 @@ def _hooks(command: str | None, passed_on: tuple[str, ...], url: str | None) -> 
 
 
 def _secret() -> str | None:
-    """Return the webhook's secret from the environment or a file: a command line is visible to everyone."""
+    """Return the webhook's secret from the environment or a file, because everyone can see a command line."""
     path = os.environ.get(ENV_PREFIX + "WEBHOOK_SECRET_FILE")
     if not path:
         return os.environ.get(ENV_PREFIX + "WEBHOOK_SECRET")
@@ -225,15 +225,15 @@ async def _watch(going: Watch, board: Board, log: EventLog | None, listen: str) 
     finally:
         beating.cancel()
         server.close()
-    if going.left_behind:  # all that counts is on disk; the lock ends with the process
+    if going.left_behind:  # everything that matters is on disk; the lock ends with the process
         os._exit(ExitCode.CONSISTENT)
 
 
 class _LeftBehind(ThreadPoolExecutor):
-    """Threads that nobody waits for at the end: one may be connecting to a node that is silent."""
+    """Threads that the exit does not wait for: one may be connecting to a silent node."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:  # noqa: ARG002
-        """Begin nothing more."""
+        """Start nothing more."""
         super().shutdown(wait=False, cancel_futures=cancel_futures)
 
 
@@ -245,17 +245,17 @@ def _opened(target: Target, politeness: Politeness) -> AbstractAsyncContextManag
 
 
 class _Pulse:
-    """Tells the HTTP thread whether the loop still turns."""
+    """Tells the HTTP thread whether the loop still runs."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
     def beating(self) -> bool:
-        """Whether the loop turned within the last half minute."""
+        """Whether the loop ran within the last half minute."""
         return time.monotonic() - self._last < _DEAD_AFTER_S
 
     async def beat(self) -> None:
-        """Note the time, for ever."""
+        """Note the time until cancelled."""
         while True:
             self._last = time.monotonic()
             await asyncio.sleep(_HEARTBEAT_S)

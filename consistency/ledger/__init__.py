@@ -4,21 +4,21 @@
         report = await run_check(reader, clock, options, recorder=ledger.recorder())
         past = ledger.past()
 
-`open_ledger(path)`       begins or opens a file; `ledger.note` is a line where a damaged one was moved aside
-`ledger.recorder()`       a Recorder for one `run_check`; `problem` is a line where the file could not be written.
-                          With `CheckOptions.run_time_s` the run begins with the ranges read longest ago.
+`open_ledger(path)`       creates or opens a file; `ledger.note` is a line if a damaged one was moved aside
+`ledger.recorder()`       a Recorder for one `run_check`; `problem` is a line if the file could not be written.
+With `CheckOptions.run_time_s` the run starts with the least recently read ranges.
 `ledger.past()`           frozen answers: runs, ages of tables against gc_grace_seconds, rows that differ
-`ledger.repaired(...)`    rows that were repaired: found again, they came back
-`ledger.ended(report)`    how a run ended that repaired what it found
+`ledger.repaired(...)`    rows that were repaired; if they are found again, they came back
+`ledger.ended(report)`    how a run with a repair ended
 
 What is kept, and what makes it void:
 
     spans      each token range of each table and depth: when it was last read (`tried`) and last read on all
-               replicas with all of them agreeing (`clean`), as the start of that read. Void where other nodes own
-               the range or the table was altered. A run limited to one DC has spans of its own, never clean for all.
+               replicas with all of them agreeing (`clean`), as the start of that read. Void if other nodes own
+               the range or the table was altered. A run limited to one DC has its own spans, never clean for all.
     findings   each row that differs, by a keyed hash of its key: new, still there, came back, gone. It is gone
                once its range was read completely, at no lesser depth, and it was not found; or repaired.
-    runs       when, how long, verdict, exit code, coverage, findings by kind. Without an end it was killed.
+    runs       when, how long, verdict, exit code, coverage, findings by kind. A run without an end was killed.
 
 store.py the file · migrate.py files of earlier versions · clusters.py · known.py tables · spans.py ranges ·
 recorder.py one run in · past.py answers out · latest.py a table that is read in slices
@@ -51,26 +51,26 @@ class LedgerFile:
 
     @property
     def note(self) -> str:
-        """What was wrong with the file that was there before, in a line; empty where nothing was."""
+        """What was wrong with the previous file, in one line; empty if nothing was."""
         return self._store.note
 
     def recorder(self) -> RunRecorder:
-        """Return what writes one run."""
+        """Return the writer of one run."""
         return RunRecorder(self._store)
 
     def past(self) -> Past:
-        """Return what reads the runs before."""
+        """Return the reader of earlier runs."""
         return Past(self._store)
 
     def repaired(self, run_id: str, rows: Iterable[tuple[str, str, Mapping[str, str]]]) -> int:
-        """Note that rows (keyspace, table, key as hex) which a run found agree now, proven; return how many it knew.
+        """Record that rows (keyspace, table, key as hex) of a run are proven to agree now; return how many it knew.
 
-        Where a later run finds one of them again, it came back.
+        If a later run finds one of them again, it came back.
         """
         return mark_repaired(self._store, run_id, rows)
 
     def ended(self, report: Report) -> None:
-        """Note how a run ended after all, once what it found was repaired: its verdict and exit code."""
+        """Record the verdict and exit code of a run after its repair."""
         mark_ended(self._store, report)
 
     def close(self) -> None:
@@ -87,10 +87,10 @@ class LedgerFile:
 
 
 def open_ledger(path: Path, *, create: bool = True) -> LedgerFile:
-    """Open or begin a ledger; a damaged file is moved aside and everything counts as unchecked.
+    """Open or create a ledger; a damaged file is moved aside and everything counts as unchecked.
 
-    Without `create` a missing or damaged file is a LedgerError (exit code 3). A file that is whole but not ours
-    to use is a UsageError.
+    Without `create` a missing or damaged file is a LedgerError (exit code 3). A whole file that is not a ledger of
+    ours is a UsageError.
     """
     return LedgerFile(Store.open(path, create=create))
 

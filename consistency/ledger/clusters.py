@@ -1,4 +1,4 @@
-"""The clusters that a ledger knows: told apart by their nodes, since many are called Test Cluster."""
+"""The clusters that a ledger knows, told apart by their nodes because many are called Test Cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from consistency.model.ring import Ring
 class KnownCluster:
     """One cluster: its number in the file, its name and id for people, and the nodes it had when last seen.
 
-    `nodes` are `address:port`; of a node whose address was never noted, the beginning of its host id.
+    `nodes` are `address:port`, or the first digits of the host id if the address was never recorded.
     """
 
     number: int
@@ -25,9 +25,9 @@ class KnownCluster:
 
 
 def find_cluster(db: sqlite3.Connection, name: str, host_ids: Collection[str]) -> int | None:
-    """Return the number of the cluster of this name that has most of these nodes, or had; None where none has any.
+    """Return the number of the cluster of this name that shares most of these nodes; None if none shares any.
 
-    Nodes that it had when it was last seen count first: of two clusters that a node once belonged to, it is the later.
+    Nodes that it had when last seen count first: of two clusters of one node, the later one wins.
     """
     present: dict[int, set[str]] = defaultdict(set)
     ever: dict[int, set[str]] = defaultdict(set)
@@ -42,7 +42,7 @@ def find_cluster(db: sqlite3.Connection, name: str, host_ids: Collection[str]) -
 
 
 def renew_cluster(db: sqlite3.Connection, ring: Ring) -> int:
-    """Enter a cluster, or its nodes and their addresses as they are now; return its number."""
+    """Record a cluster, or its current nodes and addresses; return its number."""
     number = find_cluster(db, ring.cluster, ring.host_ids)
     if number is None:
         row = (ring.cluster, ring.cluster_id)
@@ -57,7 +57,7 @@ def renew_cluster(db: sqlite3.Connection, ring: Ring) -> int:
 
 
 def read_clusters(db: sqlite3.Connection) -> tuple[KnownCluster, ...]:
-    """Return every cluster, the one of the newest run first."""
+    """Return every cluster, the one with the newest run first."""
     nodes: dict[int, list[str]] = defaultdict(list)
     for number, host_id, address in db.execute(
         "SELECT cluster, host_id, address FROM hosts WHERE present ORDER BY address, host_id"
@@ -71,6 +71,6 @@ def read_clusters(db: sqlite3.Connection) -> tuple[KnownCluster, ...]:
 
 
 def id_of_hosts(db: sqlite3.Connection, number: int, name: str) -> str:
-    """Return the id of a cluster that was entered before there were ids."""
+    """Return the id of a cluster that was recorded before clusters had ids."""
     hosts = [host for (host,) in db.execute("SELECT host_id FROM hosts WHERE cluster = ?", (number,))]
     return cluster_id(name, hosts)

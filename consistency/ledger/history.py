@@ -1,8 +1,8 @@
 """What the ledger says of a cluster: past runs, rows that came back, and how old the last clean pass is.
 
-The figure that matters is the age of each table's oldest clean pass against its gc_grace_seconds. Once that
-has passed, the mark of a delete may be purged on one replica while another never heard of it, and the row
-comes back. So the warning comes before.
+The figure that matters is the age of each table's oldest clean pass against its gc_grace_seconds. After that
+time a tombstone may be purged on one replica while another replica never got it, and the row comes back. So the
+warning comes earlier.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from consistency.results.verdict import ExitCode
 
 SCHEMA_VERSION = 1
 WARN_AT = 0.8
-"""The part of gc_grace_seconds from which on a table is due."""
+"""A table is due after this part of gc_grace_seconds."""
 
 
 class Standing(str, Enum):
@@ -45,17 +45,17 @@ class TableHistory:
 
     @property
     def age_s(self) -> float | None:
-        """Seconds since the oldest of the ranges' last clean passes, None where none ever was clean."""
+        """Seconds since the oldest of the ranges' last clean passes; None if no range was ever clean."""
         return None if self.known.oldest_us is None else max(0.0, (self.now_us - self.known.oldest_us) / 1e6)
 
     @property
     def part(self) -> float | None:
-        """The age as a part of gc_grace_seconds; None without an age, and where deletes are not kept at all."""
+        """The age as a part of gc_grace_seconds; None without an age, and if tombstones are not kept at all."""
         return None if self.age_s is None or not self.known.gc_grace_s else self.age_s / self.known.gc_grace_s
 
     @property
     def standing(self) -> Standing:
-        """Judge it; what was never clean is unchecked, unless something else is late already."""
+        """How the table stands; a range that was never clean makes it unchecked, unless another one is late already."""
         part = self.part
         if part is not None and part >= 1:
             return Standing.OVERDUE
@@ -87,7 +87,7 @@ class TableHistory:
 class History:
     """Everything `consistency history` shows of a cluster; runs newest first, tables gravest first.
 
-    `others` are further clusters of the same name, none of which stands worse. `nodes` are those of the newest run.
+    `others` are further clusters of the same name; none of them stands worse. `nodes` are those of the newest run.
     """
 
     cluster: str
@@ -101,17 +101,17 @@ class History:
 
     @property
     def worst(self) -> TableHistory | None:
-        """The table that decides the standing of all."""
+        """The table that stands worst."""
         return self.tables[0] if self.tables else None
 
     @property
     def standing(self) -> Standing:
-        """How the cluster stands; a ledger that knows no table has checked nothing."""
+        """How the cluster stands; a ledger without a table has checked nothing."""
         return self.worst.standing if self.worst else Standing.UNCHECKED
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the command returns: that of the cluster which stands worst, and this is it."""
+        """The exit code of the command, that of this cluster, as no other stands worse."""
         late = self.standing in {Standing.OVERDUE, Standing.DUE}
         return ExitCode.of(wrong=late, unknown=self.standing is Standing.UNCHECKED)
 
@@ -141,9 +141,9 @@ def read_history(
     warn_at: float = WARN_AT,
     most_runs: int = 14,
 ) -> History:
-    """Read the history of a cluster, by its name or id; where several have the name, that of each, the gravest first.
+    """Read the history of a cluster by its name or id; if several share the name, of each, gravest first.
 
-    UsageError where a name is not in the ledger, or where its clusters have different names and none is given.
+    UsageError if a name is not in the ledger, or if its clusters have different names and none is given.
     """
     past = ledger.past()
     clusters = _clusters(ledger, cluster)
@@ -162,7 +162,7 @@ def read_history(
         )
         for known in clusters
     ]
-    having = [each for each in found if each.tables] if names else found  # a table that is named is in one at least
+    having = [each for each in found if each.tables] if names else found  # a named table is in at least one of them
     first, *others = sorted(having, key=_worst_first)
     return replace(first, others=tuple(others))
 

@@ -1,7 +1,7 @@
-"""What the ledger knows of a cluster's tables, and what of that still holds.
+"""What the ledger knows of a cluster's tables, and which part is still valid.
 
-A clean pass speaks of the nodes that owned a range and of the columns that the table had. Where other nodes own
-the range now, or the table was altered, the range is unchecked again.
+A clean pass is about the nodes that owned a range and the columns that the table had. If other nodes own the
+range now, or the table was altered, the range is unchecked again.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def load_spans(db: sqlite3.Connection, tbl: int, depth: int, dc: str) -> list[Sp
 
 
 def insert_spans(db: sqlite3.Connection, tbl: int, depth: int, dc: str, spans: Sequence[Span]) -> None:
-    """Enter a table's ranges."""
+    """Record a table's ranges."""
     rows = ((tbl, depth, dc, s.start, s.end, s.owners, s.tried_us, s.clean_us) for s in spans)
     db.executemany("INSERT INTO spans VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 class KnownTables:
-    """The tables of a cluster as they are now, against those the ledger knows."""
+    """The current tables of a cluster, compared with those that the ledger knows."""
 
     def __init__(self, db: sqlite3.Connection, cluster: int, facts: RunFacts) -> None:
         self._db = db
@@ -44,7 +44,7 @@ class KnownTables:
         self._arcs: dict[Replication, tuple[Arc, ...]] = {}
 
     def renewed(self) -> dict[str, int]:
-        """Enter every table of users and of the scope, forget those that are gone; return the numbers by name."""
+        """Record every user table and every table in scope, forget dropped ones; return the numbers by name."""
         schema = self._facts.schema
         wanted = {t.full_name: t for t in (*choose_tables(schema, ()).tables, *self._facts.tables)}
         numbers = {name: self._renew(table) for name, table in wanted.items()}
@@ -105,7 +105,7 @@ class KnownTables:
         return self._arcs[replication]
 
     def _keep_what_is_still_owned(self, number: int, replication: Replication) -> None:
-        """Take back what was said of ranges that other nodes own now: those never took part."""
+        """Void the passes of ranges that other nodes own now, because those nodes were not compared."""
         layers = self._db.execute("SELECT DISTINCT depth, dc FROM spans WHERE tbl = ?", (number,)).fetchall()
         kept = []
         for depth, dc in layers:

@@ -1,4 +1,4 @@
-"""What the latest reads of a table's ranges come to together: a table that is read in slices is never read at once."""
+"""The state of a table by the latest read of each range, because a sliced table is never read at once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from consistency.model.tokens import RING_SIZE
 class LatestReads:
     """A table by the latest read of each of its ranges, as parts of the ring from 0 to 1.
 
-    `late`: read too long ago, or never. `unproven`: read since, but neither clean nor with a row that differs.
-    `rows_by_kind` counts the rows that differed when they were last read.
+    `late`: read too long ago, or never. `unproven`: read since, but neither clean nor with a differing row.
+    `rows_by_kind` counts the rows that differed when last read.
     """
 
     late: float
@@ -39,9 +39,9 @@ def latest_reads(db: sqlite3.Connection, tbl: int, depth: Depth, since_us: int) 
 
 
 def read_until(db: sqlite3.Connection, tbl: int, depth: Depth | None, dc: str) -> int:
-    """Return when the range was read that was read longest ago, in microseconds; 0 where a part never was.
+    """Return when the least recently read range was read, in microseconds; 0 if a part was never read.
 
-    Without a depth any will do.
+    Without a depth, reads of every depth count.
     """
     ranks = DEPTH_RANKS.values() if depth is None else (DEPTH_RANKS[depth],)
     return age([load_spans(db, tbl, rank, dc) for rank in ranks]).tried_us
@@ -60,5 +60,5 @@ def _width(spans: Iterable[Span]) -> int:
 
 
 def _part(width: int) -> float:
-    """Return a part of the ring; what there is of it is never rounded to nothing."""
+    """Return a part of the ring; a non-empty part is never rounded to 0."""
     return max(width / RING_SIZE, 1e-9) if width > 0 else 0.0

@@ -1,8 +1,8 @@
-"""One run at a time for each cluster: an flock that ends with the process, however it ends.
+"""One run at a time for each cluster: an flock, which ends with the process in any case.
 
-A lock file holds the host ids of the cluster that it was taken for. Each cluster of one name that is worked on at this
-moment has a file of its own; a run that shares a node with a file's holder is on the same cluster, whatever nodes were
-replaced, and wherever they answer now.
+A lock file holds the host ids of its holder's cluster. Each cluster of one name that a run is checking now has its
+own file. A run that shares a node with a file's holder is on the same cluster, even if other nodes were replaced
+or addresses changed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _MOST_BYTES = 1_000_000
 
 @contextmanager
 def one_run(ring: Ring, ledger: Path | None = None, *, kind: str = "run") -> Iterator[None]:
-    """Hold the lock of a cluster for one kind of run; LockedError names who holds it.
+    """Hold the lock of a cluster for one kind of run; LockedError names the holder.
 
-    It lies beside the ledger, else in the state directory. Where no file can be made there, and no ledger is
-    at stake, the run goes on without.
+    It lies beside the ledger, else in the state directory. If no file can be made there, a run without a ledger
+    continues without a lock.
     """
     path = lock_path(ring, ledger, kind)
     if ledger is not None:
-        require_ours(ledger)  # from now on a lock lies beside it
+        require_ours(ledger)  # a lock lies beside it from now on
     try:
         with suppress(FileExistsError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def one_run(ring: Ring, ledger: Path | None = None, *, kind: str = "run") -> Ite
 
 
 def lock_path(ring: Ring, ledger: Path | None, kind: str = "run", slot: int = 0) -> Path:
-    """Return a lock's file; `slot` counts the clusters of one name that are worked on at the same time."""
+    """Return a lock's file; `slot` counts the clusters of one name with a run at the same time."""
     key = hashlib.sha256(ring.cluster.encode()).hexdigest()[:12] + (f"-{slot}" if slot else "")
     if ledger is not None:
         return ledger.resolve().with_name(f"{ledger.name}.{key}.lock")
@@ -64,9 +64,9 @@ def lock_path(ring: Ring, ledger: Path | None, kind: str = "run", slot: int = 0)
 
 
 def _taken(ring: Ring, ledger: Path | None, kind: str) -> int:
-    """Take the first file that is free, once every holder of another was seen to be on another cluster."""
+    """Take the first free file after every other file's holder was seen to be on another cluster."""
     first = lock_path(ring, ledger, kind)
-    guard = _opened(first.with_suffix(".guard"))  # nobody takes a file while another one looks who holds which
+    guard = _opened(first.with_suffix(".guard"))  # no run takes a file while another run reads the holders
     try:
         _wait_for(guard, ring, kind)
         free: Path | None = None
@@ -85,7 +85,7 @@ def _opened(path: Path) -> int:
 
 
 def _is_free(handle: int) -> bool:
-    """Take a lock where nobody holds it."""
+    """Take a lock if nobody holds it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -102,7 +102,7 @@ def _wait_for(guard: int, ring: Ring, kind: str) -> None:
 
 
 def _held_elsewhere(path: Path, ring: Ring, kind: str) -> bool:
-    """Whether a file is held for another cluster; LockedError where it is for this one, or does not say for which."""
+    """Whether a file is held for another cluster; LockedError if it is for this one, or does not say for which."""
     handle = _opened(path)
     try:
         if _is_free(handle):
@@ -117,19 +117,19 @@ def _held_elsewhere(path: Path, ring: Ring, kind: str) -> bool:
 
 
 def _signed(path: Path, ring: Ring) -> int:
-    """Hold a file that is free, and say for which cluster."""
+    """Hold a free file, and write down for which cluster."""
     handle = _opened(path)
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     text = json.dumps({"pid": os.getpid(), "since": since, "hosts": sorted(ring.host_ids)})
-    with suppress(OSError):  # on a full disk the lock is held all the same, and does not say by whom
+    with suppress(OSError):  # on a full disk the lock is held but does not name its holder
         os.ftruncate(handle, 0)
         os.pwrite(handle, text.encode(), 0)
     return handle
 
 
 def _signature(handle: int) -> dict[str, Any]:
-    """Return what the holder of a lock wrote down; nothing where it could not."""
+    """Return what the holder of a lock wrote down; empty if it could not."""
     try:
         held = json.loads(os.pread(handle, _MOST_BYTES, 0))
     except ValueError:
@@ -141,5 +141,5 @@ def _refusal(ring: Ring, kind: str, held: dict[str, Any]) -> str:
     try:
         holder = f"pid {int(held['pid'])} since {visible(str(held['since']))}"
     except (ValueError, KeyError, TypeError):
-        holder = "it has just begun"
+        holder = "it has just started"
     return f"another {kind} on cluster {visible(ring.cluster)} is under way: {holder}; wait, or stop it"

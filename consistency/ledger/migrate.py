@@ -1,7 +1,8 @@
-"""Brings a ledger of an earlier version up to this one's schema, in place: all of it counts at once, or none.
+"""Upgrades a ledger of an earlier version to this schema, in place and in one transaction.
 
-1 to 2: replicas are known by host id, no longer by `address:port`, which can be another node's tomorrow. Which node an
-address was of is not in the old file: rows keep it, marked, until they are found again. Clusters get an id.
+1 to 2: replicas are known by host id instead of `address:port`, which may belong to another node tomorrow. The old
+file does not say which node had an address: rows keep the address, marked, until they are found again. Clusters
+get an id.
 2 to 3: the roots and leaf hashes of Merkle trees are kept.
 """
 
@@ -17,12 +18,12 @@ from consistency.ledger.roots import CREATE
 
 
 def migrate(db: sqlite3.Connection, to: int) -> None:
-    """Take the file to schema `to` where steps lead there; after a kill in the middle it is what it was before."""
+    """Upgrade the file to schema `to` if there are steps for it; a kill in the middle leaves it unchanged."""
     if _version(db) == to or _version(db) not in _STEPS:
         return
     db.execute("BEGIN IMMEDIATE")
     try:
-        while (version := _version(db)) != to and version in _STEPS:  # another process may have been first
+        while (version := _version(db)) != to and version in _STEPS:  # another process may have upgraded it first
             _STEPS[version](db)
             db.execute(f"PRAGMA user_version = {version + 1}")
     except BaseException:
@@ -57,4 +58,4 @@ def _version(db: sqlite3.Connection) -> int:
 
 
 _STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType({1: _by_host_id, 2: _with_roots})
-"""What leads from each schema to the next."""
+"""The step from each schema to the next."""

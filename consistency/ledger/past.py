@@ -1,4 +1,4 @@
-"""What the ledger tells of the runs before, as frozen values; nothing here writes."""
+"""What the ledger knows of earlier runs, as frozen values; nothing here writes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from consistency.results.verdict import Coverage
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """One run; `ended` is False where it was killed, or goes on still, and then only its start is known.
+    """One run; `ended` is False if it was killed or is still running, and then only its start is known.
 
-    `states` counts the rows that differed, by state, and those that had differed before and no longer did (`gone`).
+    `states` counts the differing rows by state, and those that differed before and no longer do (`gone`).
     """
 
     run_id: str
@@ -43,10 +43,10 @@ class PastRun:
 class TableAge:
     """How long ago a table's ranges were clean.
 
-    `oldest_us`: the oldest of the ranges' last clean passes, None where none ever was. `never`: the part of the
-    ring that never was, from 0 to 1. `tried_us`: when the range was read that was read longest ago, clean or not,
-    0 where a part never was: what goes round for ever begins with the least. `states` counts rows that differed
-    when last read; `came_back` those of them that had agreed, or been repaired, in between.
+    `oldest_us`: the oldest of the ranges' last clean passes; None if no range was ever clean. `never`: the part of
+    the ring that was never clean, from 0 to 1. `tried_us`: when the least recently read range was read, clean or
+    not; 0 if a part was never read. A watch starts with the least. `states` counts the rows that differed when last
+    read; `came_back` those of them that had agreed, or were repaired, in between.
     """
 
     keyspace: str
@@ -82,7 +82,7 @@ class TableAge:
 class Behind:
     """A row that differed when last read and was not current on these replicas, by host id.
 
-    `by_address`: it was entered before host ids were, and `replicas` are addresses, which may be other nodes' by now.
+    `by_address`: an earlier version recorded it, and `replicas` are addresses that may belong to other nodes by now.
     """
 
     keyspace: str
@@ -94,22 +94,22 @@ class Behind:
 
 
 class Past:
-    """Answers from one ledger; `cluster` is a name, needed only where the file knows several clusters."""
+    """Answers from one ledger; `cluster` is a name, needed only if the file knows several clusters."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._db = store.db
 
     def clusters(self) -> tuple[tuple[int, str], ...]:
-        """Return number and name of every cluster, the one of the newest run first."""
+        """Return number and name of every cluster, the one with the newest run first."""
         return tuple((known.number, known.name) for known in self.known_clusters())
 
     def known_clusters(self) -> tuple[KnownCluster, ...]:
-        """Return every cluster with its id and the nodes it had when last seen, the one of the newest run first."""
+        """Return every cluster with its id and the nodes it had when last seen, the one with the newest run first."""
         return read_clusters(self._db)
 
     def of_nodes(self, cluster: str, host_ids: Collection[str]) -> int | None:
-        """Return the number of the cluster of this name that has most of these nodes, None where none has any."""
+        """Return the number of the cluster of this name that shares most of these nodes; None if none shares any."""
         return find_cluster(self._db, cluster, host_ids)
 
     def runs(self, cluster: int, most: int = 1000) -> tuple[PastRun, ...]:
@@ -148,16 +148,16 @@ class Past:
         )
 
     def read_until(self, cluster: int, depth: Depth | None, dc: str) -> Mapping[str, int]:
-        """Return by name when each table's least recently read range was read; tables with one never read are left out.
+        """Return when each table's least recently read range was last read; tables with an unread range are left out.
 
-        In microseconds. Without a depth any will do; with a DC what was read of its replicas alone.
+        By name, in microseconds. Without a depth, reads of every depth count; with a DC, reads of its replicas alone.
         """
         rows = list(self._rows("SELECT id, keyspace, name FROM tables WHERE cluster = ? AND compared", (cluster,)))
         found = {f"{row['keyspace']}.{row['name']}": read_until(self._db, row["id"], depth, dc) for row in rows}
         return {name: tried_us for name, tried_us in found.items() if tried_us}
 
     def latest(self, cluster: int, full_name: str, depth: Depth, since_us: int) -> LatestReads | None:
-        """Return what the latest reads of a table's ranges come to; those before `since_us` are late."""
+        """Return a table by the latest read of each of its ranges; reads before `since_us` are late."""
         rows = self._rows(
             "SELECT id FROM tables WHERE cluster = ? AND keyspace || '.' || name = ?", (cluster, full_name)
         )
@@ -165,7 +165,7 @@ class Past:
         return None if row is None else latest_reads(self._db, row["id"], depth, since_us)
 
     def behind(self, cluster: int) -> Iterator[Behind]:
-        """Yield the rows that differed when last read and that some replica was behind on; not stray copies."""
+        """Yield the rows that differed when last read because a replica was behind; not copies on non-owners."""
         rows = self._rows(
             "SELECT keyspace, name, token, hosts, by_address, last_us FROM findings f JOIN tables t ON t.id = f.tbl"
             f" JOIN replica_sets s ON s.id = f.behind WHERE cluster = ? AND state IN ({OPEN_LIST})"

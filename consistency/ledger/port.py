@@ -1,4 +1,4 @@
-"""Who writes down what a check read and found, so that later runs know of it: the ledger, or nobody."""
+"""The interface through which a check records what it read and found: the ledger implements it, or nobody does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from consistency.results.report import Report, TreeReport
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a run is about, before anything is read; `dc` is set where the replicas of one DC alone are compared."""
+    """The scope of a run, before anything is read; `dc` is set if only the replicas of one DC are compared."""
 
     run_id: str
     started_us: int
@@ -29,10 +29,10 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class RangeRead:
-    """One leaf as it stands at the end of a run.
+    """One leaf at the end of a run.
 
-    `complete`: every replica was read and every row that differed was judged. `clean`: all of them agree too.
-    `started_us` is when the read began: what was written since may not have been seen.
+    `complete`: every replica was read and every differing row was judged. `clean`: the replicas agree too.
+    `started_us` is when the read started; later writes may not have been seen.
     """
 
     token_range: TokenRange
@@ -43,14 +43,14 @@ class RangeRead:
 
 
 class Recorder(Protocol):
-    """Told what a run read and found. Must not raise: what cannot be written down is no reason to end a check."""
+    """Records what a run read and found. Must not raise: a failed record is no reason to end a check."""
 
     @property
     def cluster_id(self) -> str:
-        """The id by which the cluster is known here once the run began; empty where it is not."""
+        """The id of the cluster in this record after the run has started; empty if it has none."""
 
     def begin(self, facts: RunFacts) -> None:
-        """A run begins."""
+        """A run starts."""
 
     def last_tried(self, table: Table, depth: Depth, ranges: Sequence[TokenRange]) -> Sequence[int]:
         """Return when each range, in ring order, was last read, in microseconds; 0 for never."""
@@ -69,7 +69,7 @@ class Recorder(Protocol):
     ) -> None:
         """A table's account is final: `ranges` are those that were reached, in ring order, and `trees` go over them.
 
-        `strays` says whether every node was also searched for rows that it does not own.
+        `strays` says whether every node was also searched for rows that it does not own (non-owners).
         """
 
     def end(self, report: Report) -> None:
@@ -77,5 +77,5 @@ class Recorder(Protocol):
 
 
 def known_as(recorder: Recorder | None, ring: Ring) -> str:
-    """Return the cluster's id: as it was remembered, else as whoever sees it for the first time would name it."""
+    """Return the cluster's id: the recorded one, else the one of a first sighting."""
     return (recorder.cluster_id if recorder is not None else "") or ring.cluster_id

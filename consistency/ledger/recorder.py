@@ -1,7 +1,7 @@
-"""Writes one run into the ledger: batch by batch while it goes on, so that memory stays flat and a kill loses little.
+"""Writes one run into the ledger in batches while it runs, so that memory stays bounded and a kill loses little.
 
-What was read counts from the end of the run alone: a run that was killed did not look whether the ring or a
-table changed meanwhile. Its findings are kept, its clean passes are not.
+Clean passes count only after the run has ended, because a killed run did not check whether the ring or a table
+changed meanwhile. The findings of a killed run are kept.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from consistency.results.report import Report, TreeReport
 
 BATCH = 2_000
 KEPT_S = 400 * 86_400
-"""Runs and rows that agree again are forgotten after this long."""
+"""Runs, and rows that agree again, are forgotten after this long."""
 KEPT_RUNS = 20_000
-"""No more runs than these are kept: a watch makes many a day, for ever."""
+"""The most runs that are kept: a watch makes many every day."""
 
 DEPTH_RANKS = {Depth.VERSIONS: 0, Depth.CONTENT: 1}
 OPEN_STATES = ("new", "still there", "came back")
@@ -47,7 +47,7 @@ ON CONFLICT (tbl, hash) DO UPDATE SET
 _RENAME = """
 UPDATE OR IGNORE findings SET hash = :hash WHERE tbl = :tbl AND hash = :by_address AND kind = 'non_owner'
 """
-"""A stray copy that was entered under its node's address, as it was before host ids, is known by the host id now."""
+"""A copy on a non-owner that an earlier version recorded under the node's address is now known by the host id."""
 _FORGET = f"""
 UPDATE findings SET state = 'gone' WHERE tbl = ? AND token > ? AND token <= ? AND depth <= ? AND run <> ?
   AND state IN ({OPEN_LIST}) AND (kind <> 'non_owner' OR ?)
@@ -55,15 +55,15 @@ UPDATE findings SET state = 'gone' WHERE tbl = ? AND token > ? AND token <= ? AN
 
 
 class RunRecorder:
-    """The ledger as a check's Recorder. `problem` says, in a line, why it stopped writing; empty where it did not."""
+    """The ledger as a check's Recorder. `problem` says in one line why it stopped writing; empty if it did not."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.problem = ""
         self.cluster_id = ""
-        """The id by which the ledger knows the cluster; empty before the run began."""
+        """The id of the cluster in the ledger; empty before the run starts."""
         self.reached: tuple[TokenRange, ...] = ()
-        """The ranges of the table entered last that were reached."""
+        """The ranges that were reached of the last recorded table."""
         self._key = bytes(store.db.execute("SELECT key FROM secret").fetchone()[0])
         self._run = 0
         self._tables: dict[str, int] = {}
@@ -83,7 +83,7 @@ class RunRecorder:
             self.problem = f"the ledger {path} could not be written ({error}): this run does not count in it"
 
     def begin(self, facts: RunFacts) -> None:
-        """Enter the run, and take back what earlier ones said of ranges and tables that changed since."""
+        """Record the run, and void earlier passes of ranges and tables that changed since."""
         self._safely(lambda: self._begin(facts))
 
     def _begin(self, facts: RunFacts) -> None:
@@ -98,13 +98,13 @@ class RunRecorder:
             self._tables = KnownTables(db, cluster, facts).renewed()
 
     def last_tried(self, table: Table, depth: Depth, ranges: Sequence[TokenRange]) -> Sequence[int]:
-        """Return when each range was last read; never, where the ledger cannot tell."""
+        """Return when each range was last read; 0 if the ledger does not know."""
         found: list[int] = []
         self._safely(lambda: found.extend(last_tried(self._spans(table, depth), ranges)))
         return found or [0] * len(ranges)
 
     def found(self, finding: Finding, depth: Depth) -> None:
-        """Enter a row that differs, known by a keyed hash of its key; a node's stray copy is a fact of its own."""
+        """Record a differing row by a keyed hash of its key; a copy on a non-owner is a separate fact."""
         if self.problem:
             return
         views = finding.replicas
@@ -135,7 +135,7 @@ class RunRecorder:
             db.executemany(_REMEMBER, batch)
 
     def _set(self, db: sqlite3.Connection, hosts: str, by_address: bool) -> int:  # noqa: FBT001
-        """Return the number of a set of replicas; one that is told by addresses is never taken for host ids."""
+        """Return the number of a set of replicas; addresses are never taken for host ids."""
         known = (hosts, by_address and bool(hosts))
         if known not in self._behind:
             db.execute("INSERT OR IGNORE INTO replica_sets (hosts, by_address) VALUES (?, ?)", known)
@@ -152,7 +152,7 @@ class RunRecorder:
         strays: bool,
         trees: Sequence[TreeReport] = (),
     ) -> None:
-        """Enter what was read of a table, and which rows that differed before no longer do."""
+        """Record what was read of a table, and which rows no longer differ."""
         self._safely(lambda: self._table_read(table, depth, ranges, trees, strays))
 
     def _table_read(
@@ -190,7 +190,7 @@ class RunRecorder:
         return load_spans(self._store.db, self._tables[table.full_name], DEPTH_RANKS[depth], self._dc)
 
     def end(self, report: Report) -> None:
-        """Close the run with its figures."""
+        """End the run with its figures."""
         self._safely(lambda: self._end(report))
 
     def _end(self, report: Report) -> None:
@@ -223,7 +223,7 @@ class RunRecorder:
 
 
 def mark_repaired(store: Store, run_id: str, rows: Iterable[tuple[str, str, Mapping[str, str]]]) -> int:
-    """Enter rows (keyspace, table, key as hex) that a run found and that agree now; return how many were known."""
+    """Record rows (keyspace, table, key as hex) of a run that agree now; return how many were known."""
     try:
         return _mark_repaired(store, run_id, rows)
     except sqlite3.Error as error:
@@ -232,7 +232,7 @@ def mark_repaired(store: Store, run_id: str, rows: Iterable[tuple[str, str, Mapp
 
 
 def mark_ended(store: Store, report: Report) -> None:
-    """Enter the verdict and the exit code of a run that was followed by a repair; what it found stays as it was."""
+    """Record the verdict and the exit code of a run after its repair; its findings stay as they are."""
     try:
         with store.transaction() as db:
             db.execute(
@@ -259,7 +259,7 @@ def _mark_repaired(store: Store, run_id: str, rows: Iterable[tuple[str, str, Map
 
 
 def row_hash(secret: bytes, key_hex: Mapping[str, str], stray: str = "") -> bytes:
-    """Return a row's identity: a hash of its key under the ledger's own secret, so that it tells nobody the key."""
+    """Return a row's identity: a hash of its key with the ledger's own secret, which does not reveal the key."""
     hashed = hashlib.blake2b(key=secret, digest_size=16)
     for name, text in sorted(key_hex.items()):
         hashed.update(f"{len(name)}:{name}{len(text)}:{text}".encode())

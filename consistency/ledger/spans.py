@@ -1,8 +1,8 @@
 """Token ranges with what is known of each: who owned it, when it was last read, when it was last clean.
 
-A table's spans are sorted and never overlap; what no span covers was never read. Times are those of the
-start of a read, in microseconds, 0 for never. Leaves are cut anew in every run: a new span takes the place
-of what it covers, and keeps the oldest clean time of that where it is not clean itself.
+A table's spans are sorted and never overlap; tokens without a span were never read. Times are those of the
+start of a read, in microseconds, 0 for never. Every run cuts its own leaves: a new span replaces what it covers
+and, if it is not clean itself, keeps the oldest clean time of that.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Age:
-    """The oldest clean pass of a table's ranges (None where none was ever clean), and the part never clean.
+    """The oldest clean pass of a table's ranges (None if no range was ever clean), and the part never clean.
 
-    `tried_us` is when the range was read that was read longest ago, clean or not; 0 where a part never was.
+    `tried_us` is when the least recently read range was read, clean or not; 0 if a part was never read.
     """
 
     oldest_us: int | None
@@ -40,13 +40,13 @@ class Age:
 
 
 def owners_id(replicas: Iterable[Node]) -> int:
-    """Return a number for exactly these nodes, in whatever order."""
+    """Return a number for exactly these nodes, in any order."""
     names = ",".join(sorted(node.host_id for node in replicas))
     return int.from_bytes(hashlib.blake2b(names.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def owned_spans(arcs: Iterable[Arc]) -> list[Span]:
-    """Return the ring as it is owned now, in ring order."""
+    """Return the current owners of the ring, in ring order."""
     found = [Span(r.start, r.end, owner) for arc in arcs for owner in [owners_id(arc.replicas)] for r in arc.ranges]
     return sorted(found, key=lambda span: span.start)
 
@@ -83,13 +83,13 @@ def overlay(old: Sequence[Span], new: Sequence[Span]) -> list[Span]:
 
 
 def still_owned(known: Sequence[Span], ring: Sequence[Span]) -> list[Span]:
-    """Return what is known of ranges that the same nodes own in `ring`; of the others nothing is known any more."""
+    """Return what is known of ranges that the same nodes own in `ring`; nothing is known of the others any more."""
     pieces = _crossed(known, ring)
     return [replace(mine, start=start, end=end) for start, end, (mine, now) in pieces if mine.owners == now.owners]
 
 
 def last_tried(known: Sequence[Span], ranges: Sequence[TokenRange]) -> list[int]:
-    """Return for each range, in ring order, when its least recently read part was; 0 where a part never was."""
+    """Return for each range, in ring order, when its least recently read part was read; 0 if a part never was."""
     wanted = [Span(r.start, r.end, 0) for r in ranges]
     pieces: dict[int, list[tuple[int, int]]] = {r.start: [] for r in ranges}
     for start, end, (mine, want) in _crossed(known, wanted):
@@ -99,7 +99,7 @@ def last_tried(known: Sequence[Span], ranges: Sequence[TokenRange]) -> list[int]
 
 
 def age(layers: Sequence[Sequence[Span]]) -> Age:
-    """Judge a table by several readings of it: a range is as young as its youngest pass in any of them."""
+    """Judge a table by several layers of spans: a range is as young as its youngest pass in any of them."""
     oldest: int | None = None
     tried: int | None = None
     clean = read = ranges = 0
@@ -110,7 +110,7 @@ def age(layers: Sequence[Sequence[Span]]) -> Age:
             clean += end - start
             ranges += 1
             oldest = clean_us if oldest is None else min(oldest, clean_us)
-    # In whole tokens, then in parts: something that was never clean is never rounded to nothing.
+    # In whole tokens, then in parts: a range that was never clean is never rounded to nothing.
     missing = RING_SIZE - clean
     never = max(missing / RING_SIZE, 1e-9) if missing > 0 else 0.0
     return Age(oldest, never, ranges, (tried or 0) if read == RING_SIZE else 0)

@@ -1,4 +1,4 @@
-"""The ledger's file: SQLite, mode 0600, safe against a kill at any moment, moved aside where it is damaged."""
+"""The ledger's file: SQLite, mode 0600, safe against a kill at any moment, moved aside if it is damaged."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CREATE INDEX findings_by_token ON findings (tbl, token);
 
 
 class Store:
-    """An open ledger file. `note` says, in a line, what was wrong with the file that was there before."""
+    """An open ledger file. `note` says in one line what was wrong with the previous file."""
 
     def __init__(self, path: Path, db: sqlite3.Connection, note: str = "") -> None:
         self.path = path
@@ -60,10 +60,10 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, create: bool) -> Store:
-        """Open or begin a ledger; a damaged one is moved aside, and everything counts as unchecked.
+        """Open or create a ledger; a damaged one is moved aside, and everything counts as unchecked.
 
-        Without `create` a file that is missing or damaged is a LedgerError, and stays where it is. UsageError where
-        the file cannot be used although it may be whole: it belongs to somebody or something else.
+        Without `create` a missing or damaged file is a LedgerError, and stays where it is. UsageError if the file
+        cannot be used although it may be whole, because it belongs to another user or program.
         """
         if not path.exists() and not create:
             msg = (
@@ -87,7 +87,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run statements that count all together or not at all."""
+        """Run statements in one transaction."""
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield self.db
@@ -103,12 +103,12 @@ class Store:
 
 
 def _way_out(error: sqlite3.DatabaseError) -> str:
-    """Say what may help where a ledger cannot be used although it is not damaged."""
-    return "wait for whoever uses it" if "locked" in str(error) else "look for a full or failing disk"
+    """Say what may help if an undamaged ledger cannot be used."""
+    return "wait until no other process uses it" if "locked" in str(error) else "look for a full or failing disk"
 
 
 def _require_usable(path: Path, *, create: bool) -> None:
-    """Create the file private, or make sure that it can be ours."""
+    """Create the file with mode 0600, or make sure that it can be a ledger of ours."""
     try:
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -155,7 +155,7 @@ def _has_magic(path: Path) -> bool:
 
 
 def _begin(db: sqlite3.Connection) -> None:
-    """Create everything at once: after a kill the file is either empty or whole."""
+    """Create everything in one transaction: after a kill the file is either empty or whole."""
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("BEGIN IMMEDIATE")
     for statement in (_TABLES + roots.CREATE).split(";"):
@@ -194,23 +194,23 @@ def _pragma(db: sqlite3.Connection, name: str) -> object:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file itself is at fault: a lock or a full disk is none of its doing."""
+    """Whether the file itself is at fault, not a lock or a full disk."""
     return not isinstance(error, sqlite3.OperationalError)
 
 
 def require_ours(path: Path, *, begun: bool = True) -> None:
-    """Refuse a file that never was a ledger: it is not moved aside as a damaged one would be.
+    """Refuse a file that never was a ledger; it is not moved aside like a damaged ledger.
 
-    A ledger is known by the mark in its header, or by the lock that each run leaves beside it. `begun`: it may also be
-    SQLite's and have no mark, as one that was killed when it was begun; opening it tells.
+    A ledger has a mark in its header, or a lock beside it that each run leaves. `begun`: an SQLite file without a mark
+    is accepted too, because a kill during creation leaves one; opening it tells.
     """
     try:
         mark = _mark(path) if path.stat().st_size else 0
     except OSError:
-        return  # not there, or to be refused by whoever opens it
+        return  # missing, or the next function that opens it refuses it
     marks = {APPLICATION_ID, 0} if begun else {APPLICATION_ID}
     if mark not in marks and not any(path.parent.glob(f"{glob.escape(path.name)}.*.lock")):
-        msg = f"--ledger {path}: is there and is no ledger; it is not replaced: name another file"
+        msg = f"--ledger {path}: exists and is not a ledger; it is not replaced: name another file"
         raise UsageError(msg)
 
 
@@ -222,7 +222,7 @@ def _mark(path: Path) -> int | None:
 
 
 def _move_aside(path: Path) -> Path:
-    """Rename a damaged file and what SQLite keeps beside it; nothing is lost, nothing is believed."""
+    """Rename a damaged file and what SQLite keeps beside it: nothing is deleted, and nothing in it is used."""
     when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = path.with_name(f"{path.name}.damaged-{when}")
     try:

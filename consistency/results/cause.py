@@ -1,4 +1,4 @@
-"""A likely cause of differences, as a value: `diagnose` finds them, reports carry them."""
+"""A likely cause of differences, as a value: `diagnosis` finds it, the report carries it."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""What probably happened: findings grouped by replica, write time and kind, and said in a sentence with its counts.
+"""What probably happened: groups findings by replica, write time and kind, and states each cause with its counts.
 
-A sentence ends in a question where it guesses. Evidence that is thin says nothing:
+A sentence that guesses ends in a question. Thin evidence gives no sentence:
 
-- no group of fewer than `FEWEST_ROWS` rows is spoken of;
-- a replica is named where it is behind in `MOSTLY` of the differing rows that it should hold, within the time
-  that is named (or where `NEARLY_ALL` of these rows are all that some ranges hold);
-- a time is named where at most `MOST_RUNS` stretches of it hold `NEARLY_ALL` of a replica's rows;
+- a group of fewer than `FEWEST_ROWS` rows is ignored;
+- a replica is named if it is behind in `MOSTLY` of the differing rows that it should hold, within the named time
+  (or if `NEARLY_ALL` of these rows are all that some ranges hold);
+- a time is named if at most `MOST_RUNS` periods contain `NEARLY_ALL` of a replica's rows;
 - rows whose write times CQL does not show count for no time.
 
-The denominators are differing rows: how many rows were written in all at a time, digests do not tell.
+Shares are shares of the differing rows; digests do not tell how many rows were written in all at a time.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _GAPS_US = (_HOUR_US // 2, 6 * _HOUR_US)
 _LONGEST_RUN_US = 7 * 24 * _HOUR_US
 _TORN_US = _HOUR_US // 4
 _NANOSECONDS = 10**17
-"""Write times beyond this are no microseconds of our age: a client passed nanoseconds."""
+"""Write times after this cannot be microseconds of our age: a client passed nanoseconds."""
 
 
 _MICROSECONDS = 10**14
-"""Write times before this (the year 1973) are no microseconds of our age."""
+"""Write times before this (the year 1973) cannot be microseconds of our age."""
 _MILLISECONDS, _SECONDS = 10**11, 10**9
-"""From these on such a time is one of our age in milliseconds, in seconds."""
+"""From these values on, such a time is one of our age in milliseconds, or in seconds."""
 _TIMED = frozenset({Kind.MISSING, Kind.STALE, Kind.TIE, Kind.ZOMBIE_SUSPECT})
-"""The kinds that the order of writes explains."""
+"""The kinds that missed writes explain."""
 
 
 @dataclass(slots=True)
 class _OddTimes:
-    """Rows whose newest write time no clock of ours tells in microseconds, by what it looks like."""
+    """Rows whose newest write time is not in microseconds of our age, by the unit that it looks like."""
 
     rows: Counter[str] = field(default_factory=Counter)
     lowest: int = 0
@@ -59,7 +59,7 @@ class _OddTimes:
         self.rows[_looks_like(time)] += 1
 
     def cause(self) -> Cause | None:
-        """Say what they tell, None where they are few."""
+        """Return the cause that they suggest, or None for few rows."""
         total = self.rows.total()
         if total < FEWEST_ROWS:
             return None
@@ -67,12 +67,10 @@ class _OddTimes:
             tells = f"one and the same write time, {self.lowest}: does a client set a constant"
         else:
             kinds = [f"{count:,} {kind}" for kind, count in self.rows.most_common()]
-            tells = (
-                f"write times that are no microseconds since 1970 ({', '.join(kinds)}): does a client set them itself"
-            )
+            tells = f"write times not in microseconds since 1970 ({', '.join(kinds)}): does a client set them itself"
         text = (
             f"{total:,} of the differing rows carry {tells} (USING TIMESTAMP, or the driver's timestamp generator)?"
-            " What is written or deleted with the servers' own times wins over them, whichever came last"
+            " A write or delete with the servers' own time wins over them, even if it came first"
         )
         return Cause(CauseKind.ODD_WRITE_TIMES, text, total)
 
@@ -86,9 +84,9 @@ def _looks_like(time: int) -> str:
 
 
 class CauseCounter:
-    """Counts findings as they come, in memory that does not grow with them; `causes` says what they amount to.
+    """Counts findings as they come, in bounded memory; `causes` returns what they suggest.
 
-    `tokens` are those of the ring: the ends of the ranges that nodes stream as a whole.
+    `tokens` are those of the ring, the ends of the ranges that nodes stream as a whole.
     """
 
     def __init__(self, tokens: Sequence[int] = ()) -> None:
@@ -108,7 +106,7 @@ class CauseCounter:
         """Count one finding."""
         newest = newest_of(finding)
         if finding.kind in _TIMED and newest is not None and newest < _MICROSECONDS:
-            self._odd.add(newest)  # whoever counts so explains it: when it was written nobody knows
+            self._odd.add(newest)  # the wrong unit explains the row; its real write time is not known
             return
         self._kinds[finding.kind] += 1
         if finding.kind in (Kind.MISSING, Kind.STALE):
@@ -142,7 +140,7 @@ class CauseCounter:
             self._timeline.add(newest, read, behind)
 
     def causes(self, owned: Owned | None = None) -> tuple[Cause, ...]:
-        """Return what probably happened, what explains most rows first; empty where the evidence is thin."""
+        """Return what probably happened, most explained rows first; empty if the evidence is thin."""
         found = self._hollow_causes(self._ranges.hollow(owned or Owned()))
         explained = {name for cause in found for name in cause.replicas}
         if not explained:
@@ -157,7 +155,7 @@ class CauseCounter:
         found += [cause for cause in others if cause]
         return tuple(sorted(found, key=lambda cause: -cause.rows))
 
-    # Ranges of which a replica holds nothing.
+    # Ranges in which a replica holds nothing.
 
     def _hollow_causes(self, hollow: Sequence[Hollow]) -> list[Cause]:
         telling = [h for h in hollow if self._explains(h)]
@@ -193,7 +191,7 @@ class CauseCounter:
         return self._lagging(name) if behind >= MOSTLY * self._should_hold[name] else None
 
     def _stretches(self, name: str) -> list[Moment]:
-        """Return the few stretches of time that hold nearly all of a replica's rows, none where there are no such."""
+        """Return the few periods that contain nearly all of a replica's rows, or none."""
         moments = self._timeline.moments(name)
         for gap_us in _GAPS_US:
             found = sorted(runs(moments, gap_us), key=lambda run: -run.behind)[:MOST_RUNS]
@@ -219,12 +217,12 @@ class CauseCounter:
         return Cause(CauseKind.MISSED_WRITES, text, behind, (name,))
 
     def _missed_deletes(self, name: str) -> Cause | None:
-        """Rows that one replica alone holds: it may have missed their deletes, or all the others lost them."""
+        """Rows that only one replica holds: it may have missed their deletes, or all others lost them."""
         rows = self._alone[name]
         if rows < FEWEST_ROWS:
             return None
         text = (
-            f"{visible(name)} alone holds {rows:,} rows that the other replicas lack: were they deleted while it was"
+            f"Only {visible(name)} holds {rows:,} rows, which the other replicas lack: were they deleted while it was"
             " down longer than the hint window, or did the others lose them?"
         )
         return Cause(CauseKind.MISSED_DELETES, text, rows, (name,))
@@ -245,7 +243,7 @@ class CauseCounter:
         return Cause(CauseKind.LAGGING_REPLICA, text, behind, (name,))
 
     def _torn(self) -> Cause | None:
-        """Rows of one short time that no one replica misses."""
+        """Rows of one short period that no single replica misses."""
         total = self._behind_of(EVERY_ROW)
         stretches = self._stretches(EVERY_ROW)
         if total < FEWEST_ROWS or len(stretches) != 1 or stretches[0].last_us - stretches[0].first_us > _TORN_US:
@@ -261,7 +259,7 @@ class CauseCounter:
         )
         return Cause(CauseKind.TORN_WRITES, text, run.behind)
 
-    # Kinds that speak for themselves.
+    # Kinds that are a cause by themselves.
 
     def _ties(self) -> Cause | None:
         count = self._kinds[Kind.TIE]
@@ -270,7 +268,7 @@ class CauseCounter:
         coarse = self._whole_ms >= NEARLY_ALL * count
         clock = f", {self._whole_ms:,} of them at a whole millisecond" if coarse else ""
         text = (
-            f"{count:,} rows hold different values of one write time{clock}: are there two writers without a shared"
+            f"{count:,} rows hold different values with one write time{clock}: are there two writers without a shared"
             f" clock that set write times themselves (USING TIMESTAMP){', in milliseconds' if coarse else ''}?"
         )
         return Cause(CauseKind.TIED_CLOCKS, text, count)
@@ -309,7 +307,7 @@ class CauseCounter:
         return Cause(CauseKind.NO_CLEANUP, text, count, holders)
 
     def _top_holder(self, kind: Kind) -> tuple[str, int, int] | None:
-        """Return the replica that holds nearly all rows of a kind, how many, and how many there are."""
+        """Return the replica that holds nearly all rows of a kind, how many it holds, and how many there are."""
         count = self._kinds[kind]
         if count < FEWEST_ROWS or not self._holders[kind]:
             return None
@@ -337,7 +335,7 @@ def _raised_cause(hollow: Sequence[Hollow]) -> Cause:
 
 
 def newest_of(finding: Finding) -> int | None:
-    """Return the newest write time of the columns that differ, of all where none is named, None where none is known."""
+    """Return the newest write time of the columns that differ (of all if none is named), or None if none is known."""
     newest: int | None = None
     for view in finding.replicas.values():
         for name, times in view.writetimes.items():
@@ -360,7 +358,7 @@ def _of(hollow: Hollow) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    """Return `98% (98 of 100)`, rounded down so that only all of them is 100%."""
+    """Return `98% (98 of 100)`, rounded down so that 100% means all."""
     return f"{100 * part // max(1, whole)}% ({part:,} of {whole:,})"
 
 

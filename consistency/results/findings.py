@@ -1,8 +1,8 @@
-"""Findings: the facts a check reports, and the file they are streamed to.
+"""Findings: the facts that a check reports, and the file that they are streamed to.
 
 The file is JSON Lines, mode 0600. Line 1 is a header, every further line one finding. It holds keys and
-write times, never values. `key` is for people and scripts; `key_hex` is the same key as the server's own
-bytes, so that a later step addresses exactly this row whatever its type.
+write times, never values. `key` is for people and scripts; `key_hex` is the same key in the server's own
+bytes, so that a later step addresses exactly this row, whatever the types of its key.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ WriteTime = int | None | list[int | None]
 
 
 class State(str, Enum):
-    """What one replica has of the row."""
+    """What one replica holds of the row."""
 
     CURRENT = "current"
     STALE = "stale"
@@ -68,7 +68,7 @@ class State(str, Enum):
 class ReplicaView:
     """One replica's copy of the row: its state and the write time of every cell it holds (never values).
 
-    `host_id` says which node it is, whatever its address is by now; empty in files from before it was written.
+    `host_id` identifies the node even if its address changes; it is empty in files of earlier versions.
     """
 
     state: State
@@ -82,17 +82,17 @@ class ReplicaView:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ReplicaView:
-        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        """Read the JSON form; KeyError, ValueError or TypeError if it is not valid."""
         return cls(State(data["state"]), dict(data["writetimes"]), str(data.get("host_id", "")))
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row that the replicas do not agree on.
+    """One row on which the replicas do not agree.
 
     `key` maps column to a JSON value (JSON-native where exact, else as cqlsh prints it); a static row has
-    its partition key alone. `key_hex` maps the same columns to the serialized bytes in hex. `columns` are
-    those that differ, `facts` every kind that applies, gravest first.
+    only its partition key. `key_hex` maps the same columns to their serialized bytes in hex. `columns` are
+    the columns that differ, `facts` all kinds that apply, gravest first.
     """
 
     kind: Kind
@@ -121,7 +121,7 @@ class Finding:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Finding:
-        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        """Read the JSON form; KeyError, ValueError or TypeError if it is not valid."""
         return cls(
             kind=Kind(data["kind"]),
             keyspace=str(data["keyspace"]),
@@ -136,7 +136,7 @@ class Finding:
 
 
 def to_blame(finding: Finding) -> tuple[str, ...]:
-    """Name the replicas that are wrong about a row: those behind in it, else all that hold it."""
+    """Name the replicas that are wrong about a row: those that are behind, else all that hold it."""
     behind = [n for n, view in finding.replicas.items() if view.state in (State.MISSING, State.STALE)]
     return tuple(behind or (n for n, view in finding.replicas.items() if view.state is State.CURRENT))
 
@@ -167,9 +167,9 @@ class Header:
 class FindingsWriter:
     """Streams findings to a file of mode 0600, one flushed line each, and counts them by kind.
 
-    The file is written beside its final name and renamed when it is closed, so that an earlier file
-    survives until this run's one is whole; after a kill the partial one is left with the suffix `.partial`.
-    Where the disk is full the check goes on without the file: `error` says why there is none, `counts` go on.
+    The file is written beside its final name and renamed when it is closed, so an earlier file survives until
+    this run's file is whole; a kill leaves the partial file with the suffix `.partial`. If the disk is full the
+    check continues without the file: `error` says why it is missing, `counts` stay correct.
     """
 
     def __init__(self, path: Path | None, header: Header) -> None:
@@ -178,7 +178,7 @@ class FindingsWriter:
         self.error = ""
         self._file: TextIO | None = None
         if path is not None:
-            # A pipe or a device is written to as it is: renaming a file over /dev/null would replace it.
+            # A pipe or a device is written directly: renaming a file over /dev/null would replace it.
             special = path.exists() and not path.is_file()
             self._partial = path if special else path.with_name(path.name + ".partial")
             self._file = _open_private(self._partial, "--findings")
@@ -191,7 +191,7 @@ class FindingsWriter:
             self._line(finding.as_json())
 
     def close(self) -> None:
-        """Make the file durable under its own name."""
+        """Make the file durable under its final name."""
         if self._file is None or self.path is None:
             return
         try:
@@ -226,10 +226,10 @@ class FindingsWriter:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        """Go on without the file; a part of it would pass for all that was found."""
+        """Continue without the file, because a partial file would pass for a complete one."""
         file, self._file = self._file, None
         self.error = error.strerror or type(error).__name__
-        with suppress(OSError):  # what is still buffered does not fit either
+        with suppress(OSError):  # the rest of the buffer does not fit either
             if file is not None:
                 file.close()
         if self._partial != self.path:
@@ -251,7 +251,7 @@ def _open_private(path: Path, option: str) -> TextIO:
 
 
 def read_header(path: Path) -> Mapping[str, Any]:
-    """Return the header line of a findings file, or say in one line why it is none."""
+    """Return the header line of a findings file, or raise one line that says why it is not one."""
     lines = _lines(path)
     try:
         first = next(lines)
@@ -269,7 +269,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
 
 
 def require_replaceable(option: str, path: str | None) -> None:
-    """Refuse to write over a file that is there and holds something else than findings."""
+    """Refuse to overwrite an existing file that holds anything but findings."""
     if path is None or not Path(path).is_file() or not Path(path).stat().st_size:
         return
     try:
@@ -278,7 +278,7 @@ def require_replaceable(option: str, path: str | None) -> None:
     except (OSError, ValueError):
         first = None
     if not isinstance(first, dict) or first.get("type") != "findings":
-        msg = f"{option} {path} is there and holds no findings: it is not replaced; name another file"
+        msg = f"{option} {path} exists and holds no findings: it is not replaced; name another file"
         raise UsageError(msg)
 
 
@@ -301,7 +301,7 @@ def copy_findings(source: Path, target: Path, numbers: Collection[int], option: 
     The file has mode 0600 and appears whole or not at all. Returns how many there are.
     """
     if target.resolve() == source.resolve():
-        msg = f"{option} {target}: is the file that is read; name another"
+        msg = f"{option} {target}: is the input file; name another"
         raise UsageError(msg)
     read_header(source)
     partial = target.with_name(target.name + ".partial")

@@ -1,4 +1,4 @@
-"""What a finished check hands back: one frozen value, printed by the terminal and written as JSON."""
+"""The result of a finished check: one frozen value, printed by the terminal and written as JSON."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from consistency.results.findings import Finding
 from consistency.results.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 
 SCHEMA_VERSION = 1
-PUT_OFF = "left for the next run: the time that this one was given was over"
-"""Why ranges were not read that nothing is wrong with."""
+PUT_OFF = "left for the next run: the time of this run was over"
+"""The reason for ranges that were left out although nothing is wrong with them."""
 
 
 class Severity(str, Enum):
@@ -25,12 +25,12 @@ class Severity(str, Enum):
     ERROR = "error"
     WARNING = "warning"
     UNKNOWN = "unknown"
-    """Whether the rule is broken could not be told; an audit is not complete then."""
+    """It is not known whether the rule is broken; the audit is then incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A rule of replication that the cluster breaks; `keyspace` is empty where it is the cluster's."""
+    """A rule of replication that the cluster breaks; `keyspace` is empty for a rule about the whole cluster."""
 
     kind: str
     keyspace: str
@@ -51,7 +51,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """Token ranges of one table that one replica could not be read over, and why."""
+    """Token ranges of one table that were not read on one replica, and why."""
 
     replica: str
     ranges: tuple[TokenRange, ...]
@@ -104,9 +104,9 @@ class TableReport:
     """What was learned about one table.
 
     `ranges` were planned and `ranges_read` were reached. `strip` has a letter for each 1/64 of the ring: `=`
-    agreed, `x` divergent, `?` not read, ` ` not planned. `blind` says, a sentence each, what this depth cannot
-    see on this table. `note` says why a table was not checked at all. `tracks` holds the strip of each replica's
-    own ranges: `x` where it is behind.
+    agreed, `x` divergent, `?` not read, ` ` not planned. `blind` has a sentence for everything that this depth
+    cannot see on this table. `note` says why a table was not checked at all. `tracks` holds the strip of each
+    replica's own ranges, with `x` where it is behind.
     """
 
     keyspace: str
@@ -127,7 +127,7 @@ class TableReport:
     ranges_read: int = 0
     tracks: Mapping[str, str] = field(default_factory=dict)
     alone: int = 0
-    """Ranges with one replica in scope: there was nothing to compare it with."""
+    """Ranges with one replica in scope, so there was nothing to compare."""
     trees: tuple[TreeReport, ...] = ()
     """One of each replica set."""
 
@@ -138,13 +138,13 @@ class TableReport:
 
     @property
     def put_off(self) -> bool:
-        """Whether nothing is missing but what was left for the next run on purpose."""
+        """Whether everything was read, except ranges that were left for the next run on purpose."""
         left = self.coverage.skipped > 0 and self.ranges_read < self.ranges
         return bool(self.depth) and left and not self.coverage.failed
 
     @property
     def worth_another_try(self) -> bool:
-        """Whether checking the table again may read what this run did not."""
+        """Whether another check of the table may read what this run did not."""
         refused = not self.depth and not self.coverage.failed
         nothing_more = refused or (self.alone > 0 and not self.coverage.failed)
         return not (self.coverage.complete or self.put_off or nothing_more)
@@ -181,11 +181,11 @@ class TableReport:
 
 @dataclass(frozen=True)
 class RepairSummary:
-    """What came of repairing what a check found; the rows add up.
+    """The result of repairing what a check found; its counts add up to the rows.
 
-    `results` counts rows by outcome, `left` those that are not verified by reason. `remaining` are known to differ
-    still or were left alone, `unknown` wait for replicas. `checked_again` is the verdict of a second check of every
-    partition that was written to.
+    `results` counts rows by outcome, `left` counts rows that are not verified by reason. `remaining` still differ or
+    were left alone, `unknown` wait for replicas. `checked_again` is the verdict of a second check of every partition
+    that was written to.
     """
 
     plan: str | None = None
@@ -202,7 +202,7 @@ class RepairSummary:
 
     @property
     def left_nothing(self) -> bool:
-        """Whether every row that was found is the same everywhere now, and was seen to be."""
+        """Whether every found row is proven to be the same on all replicas now."""
         undone = self.remaining or self.unknown or self.unchecked or self.interrupted
         return not undone and self.checked_again in {None, Verdict.CONSISTENT}
 
@@ -225,10 +225,10 @@ class RepairSummary:
 class Report:
     """The whole result of one check.
 
-    `not_checked` maps `keyspace.table` to the reason it was left out on purpose (a view); those are not
-    part of the coverage. `top` holds the first findings, for the summary; the file holds them all. `places`
-    maps each replica to its data centre. `run_time_s` is the time after which no further range was begun, None
-    where there was no limit. `cluster_id` tells clusters of one name apart.
+    `not_checked` maps `keyspace.table` to the reason why it was left out on purpose (a view); such tables are not
+    part of the coverage. `top` holds the first findings, for the summary; the file holds all. `places` maps each
+    replica to its data centre. `run_time_s` is the time after which no further range was started, None without a
+    limit. `cluster_id` tells clusters of one name apart.
     """
 
     run_id: str
@@ -243,16 +243,16 @@ class Report:
     replicas: Sequence[str] = ()
     findings_path: str | None = None
     findings_error: str = ""
-    """Why the findings file that was asked for could not be written."""
+    """Why the requested findings file could not be written."""
     interrupted: bool = False
     run_time_s: float | None = None
     likely_causes: tuple[Cause, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     repair: RepairSummary | None = None
     notes: tuple[str, ...] = ()
-    """What must be known of the run beside its verdict: clocks that are apart, a window that is too short."""
+    """Facts about the run that matter beside its verdict: clocks that differ, a settle window that is too short."""
     traces: TracesLeft = field(default_factory=TracesLeft)
-    """What proofs by trace left on the servers."""
+    """The traces that proofs left on the servers."""
     cluster_id: str = ""
 
     @property
@@ -262,24 +262,24 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict on everything that was planned; after a repair, on what is left of what was found."""
+        """The verdict on everything that was planned; after a repair, on the findings that are left."""
         findings, unsettled = sum(self.findings_by_kind.values()), sum(t.unsettled_rows for t in self.tables)
         if self.repair is not None and self.repair.rows:
             again = self.repair.checked_again
             findings = self.repair.remaining + (again is Verdict.DIVERGENT)
             unsettled += self.repair.unknown + (again is Verdict.UNKNOWN) + self.repair.unchecked
         verdict = judge(self.coverage, findings=findings, unsettled=unsettled)
-        # What was interrupted did not look again at the ring and the schema it rests on.
+        # An interrupted run did not read the ring and the schema again.
         return Verdict.UNKNOWN if self.interrupted and verdict is Verdict.CONSISTENT else verdict
 
     @property
     def mended(self) -> bool:
-        """Whether rows differed, and a repair left none that does."""
+        """Whether rows differed, and a repair left none that differs."""
         return self.repair is not None and self.repair.rows > 0 and self.repair.left_nothing
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the command returns; warnings among the violations do not change it."""
+        """The exit code of the command; warnings among the violations do not change it."""
         errors = sum(v.severity is Severity.ERROR for v in self.violations)
         interrupted = self.interrupted or (self.repair is not None and self.repair.interrupted)
         code = exit_code(self.verdict, violations=errors, interrupted=interrupted)
@@ -315,7 +315,7 @@ class Report:
 
 
 def not_scanned(keyspace: str, table: str, note: str, *, failed: bool = False) -> TableReport:
-    """Return the report of a table that was not scanned at all: it counts against the coverage."""
+    """Return the report of a table that was not scanned at all; it counts against the coverage."""
     coverage = Coverage(planned=1, failed=1) if failed else Coverage(planned=1, skipped=1)
     return TableReport(
         keyspace=keyspace,

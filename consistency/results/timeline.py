@@ -1,7 +1,7 @@
 """When differing rows were written and which replica is behind in them, counted in bounded memory.
 
-Write times fall into buckets of one width, which starts at a second and doubles whenever there are too many
-buckets: 200,000 rows written over years cost no more than those of one minute.
+Write times are counted in buckets of one width. The width starts at a second and doubles whenever there are too
+many buckets, so 200,000 rows written over years need no more memory than those of one minute.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 MOST_ENTRIES = 40_000
-"""Entries (one per bucket and replica) that are kept; about 10 MB."""
+"""The most entries (one per bucket and replica) that are kept; about 10 MB."""
 _FIRST_WIDTH_US = 1_000_000
 
 EVERY_ROW = ""
-"""The name under which a row is counted once, whichever replicas are behind."""
+"""The name for counting each row once, however many replicas are behind."""
 
 
 @dataclass(slots=True)
 class Moment:
-    """What one replica has of the rows of one bucket: how many it should hold, in how many it is behind, and when."""
+    """One replica's rows in one bucket: how many it should hold, in how many it is behind, and when."""
 
     rows: int = 0
     behind: int = 0
@@ -28,7 +28,7 @@ class Moment:
     last_us: int = 0
 
     def add(self, other: Moment) -> None:
-        """Take in another bucket's figures; the times are those of the rows in which the replica is behind."""
+        """Add another bucket's figures; the times are those of the rows in which the replica is behind."""
         self.rows += other.rows
         if other.behind:
             self.first_us = min(self.first_us, other.first_us) if self.behind else other.first_us
@@ -48,7 +48,7 @@ class Timeline:
         return len(self._entries)
 
     def add(self, time_us: int, replicas: Iterable[str], behind: Collection[str]) -> None:
-        """Count a row written at `time_us` that these replicas should hold and some are behind in."""
+        """Count a row written at `time_us`: these replicas should hold it, and some are behind."""
         bucket = time_us // self._width_us
         self._count(EVERY_ROW, bucket, time_us)
         for name in replicas:
@@ -76,7 +76,7 @@ class Timeline:
         return [moment for _, moment in sorted(found, key=lambda pair: pair[0])]
 
     def _double(self) -> bool:
-        """Make buckets twice as wide; False where that can make them no fewer: what is left is one a replica."""
+        """Make buckets twice as wide; False if that cannot reduce them, because each replica has only one."""
         wider: dict[tuple[str, int], Moment] = defaultdict(Moment)
         self._width_us *= 2
         for (name, bucket), moment in self._entries.items():
@@ -86,7 +86,7 @@ class Timeline:
 
 
 def runs(moments: Sequence[Moment], gap_us: int) -> list[Moment]:
-    """Join the buckets in which a replica is behind to runs; one ends where it is not behind for `gap_us`."""
+    """Join the buckets in which a replica is behind to runs; a run ends when it is not behind for `gap_us`."""
     out: list[Moment] = []
     between = 0
     for moment in moments:

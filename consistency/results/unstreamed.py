@@ -1,8 +1,8 @@
-"""Replicas that lack nearly all rows of some token ranges they own and nothing elsewhere: they never streamed them.
+"""Finds ranges that a replica owns but never streamed: it lacks nearly all their rows, and no rows elsewhere.
 
-Leaves are too coarse to tell: where every node owns every range, a leaf spans the ranges of many tokens. So
-missing rows are counted by the range between two tokens of the ring, in which a replica was given its data as a
-whole, and compared with the rows that such a range holds on average (Murmur3 spreads partitions evenly).
+Leaves are too coarse for that: if every node owns every range, a leaf covers the ranges of many tokens. So
+missing rows are counted by the range between two tokens of the ring, which a node streams as a whole, and
+compared with the average number of rows in such a range (Murmur3 spreads partitions evenly).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _EVERYWHERE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """What a scan learned: the rows of each table, and the part of the ring that each replica owns."""
+    """What a scan learned: each table's rows, and the part of the ring that each replica owns."""
 
     rows: Mapping[str, int] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Hollow:
-    """One replica's hollow ranges: `lacking` of about `rows`; `everywhere` where that is all it owns."""
+    """One replica's hollow ranges: it lacks `lacking` of about `rows`; `everywhere` if that is all it owns."""
 
     replica: str
     ranges: int
@@ -38,7 +38,7 @@ class Hollow:
 
 
 class RangeTally:
-    """Counts the rows that replicas lack, by the ring's own ranges; as large as the ring, not as what is missing."""
+    """Counts missing rows by the ring's own ranges; its memory grows with the ring, not with the rows."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
         ends = sorted({*tokens, MAX_TOKEN} - {MIN_TOKEN})

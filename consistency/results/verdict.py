@@ -1,4 +1,4 @@
-"""What a run may claim: consistent < unknown < divergent, and how much of the plan it rests on."""
+"""What a run may claim (consistent < unknown < divergent), and how much of its plan was read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Verdict(str, Enum):
 
 
 class ExitCode(IntEnum):
-    """What a command returns to the shell."""
+    """The exit code of a command."""
 
     CONSISTENT = 0
     DIVERGENT = 1
@@ -37,7 +37,7 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Digests counted one per leaf and replica; `planned` is always the sum of the other three at the end."""
+    """Counts digests, one per leaf and replica; at the end `planned` is the sum of the other three."""
 
     planned: int = 0
     completed: int = 0
@@ -58,7 +58,7 @@ class Coverage:
         return self.planned == self.completed and not self.skipped and not self.failed
 
     def closed(self) -> Coverage:
-        """Return the same coverage with whatever was planned and never reached counted as failed."""
+        """Return the coverage with every planned digest that was not reached counted as failed."""
         missing = self.planned - self.completed - self.skipped - self.failed
         if missing < 0:
             msg = f"coverage does not add up: {self}"
@@ -67,9 +67,9 @@ class Coverage:
 
 
 def judge(coverage: Coverage, *, findings: int, unsettled: int) -> Verdict:
-    """Return the only verdict these counts allow; nothing planned proves nothing.
+    """Return the only verdict that these counts allow; nothing planned proves nothing.
 
-    `findings` are settled differences; `unsettled` are rows that kept changing until patience ran out.
+    `findings` are settled differences; `unsettled` are rows that kept changing in every reading.
     """
     if findings:
         return Verdict.DIVERGENT

@@ -1,1 +1,1 @@
-"""Checks that go on for ever, and what machines are told of them."""
+"""Continuous checks, and their metrics, events, hooks and HTTP."""

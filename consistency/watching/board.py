@@ -1,4 +1,4 @@
-"""What a watch knows of every table at this moment, as one outcome: what was not visited yet is unknown."""
+"""What a watch knows of every table now, as one outcome; a table that was not visited yet is unknown."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NOT_YET = "not visited yet by this watch"
 
 @dataclass(frozen=True)
 class Visit:
-    """What is kept of one visit of one table: figures, never rows."""
+    """The figures of one visit of one table, without rows."""
 
     table: TableReport
     findings_by_kind: Mapping[str, int] = field(default_factory=dict)
 
 
 class Board:
-    """The latest visit of every table in scope. `outcome` is replaced as a whole, so any thread may read it."""
+    """The latest visit of every table in scope. `outcome` is always replaced as a whole, so any thread may read it."""
 
     def __init__(
         self, extra_labels: Mapping[str, str] | None = None, clean_passes: Callable[[], tuple[CleanPass, ...]] = tuple
@@ -45,21 +45,21 @@ class Board:
 
     @property
     def divergent_rows(self) -> int:
-        """The rows that differ, by the latest visit of each table."""
+        """The differing rows, by the latest visit of each table."""
         return sum(visit.table.divergent_rows for visit in self._visits.values())
 
     @property
     def tables(self) -> int:
-        """How many tables are in scope."""
+        """The number of tables in scope."""
         return len(self._scope.tables) if self._scope is not None else 0
 
     def now(self) -> RunOutcome | None:
-        """Return the outcome with the ages of clean passes as of this moment; any thread may ask."""
+        """Return the outcome with the current ages of clean passes; any thread may call this."""
         outcome = self.outcome
         return replace(outcome, clean_passes=self._clean_passes()) if outcome is not None else None
 
     def in_scope(self, scope: Scope) -> None:
-        """Note which tables there are; what was dropped is forgotten."""
+        """Record which tables exist; dropped tables are forgotten."""
         self._scope = scope
         names = {table.full_name for table in scope.tables}
         self._visits = {name: visit for name, visit in self._visits.items() if name in names}
@@ -68,7 +68,7 @@ class Board:
     def visited(
         self, report: Report, seconds: float, exit_code: int | None = None, latest: LatestReads | None = None
     ) -> None:
-        """Enter the report of a visit; `latest` says what it comes to with the visits before, where it read a part."""
+        """Record the report of a visit; if it read only a part, `latest` sums it up with the visits before."""
         self._cluster, self._cluster_id = report.cluster, report.cluster_id
         for table in report.tables:
             self._visits[table.full_name] = _visit(report, table, latest)
@@ -77,27 +77,27 @@ class Board:
         self._enter(seconds, report.exit_code if exit_code is None else exit_code)
 
     def failed(self, full_name: str | None, reason: str, seconds: float, exit_code: int) -> None:
-        """Enter a visit that could not be made: of that table nothing is known any more."""
+        """Record a failed visit: nothing is known of its table any more."""
         if full_name is not None:
             keyspace, _, table = full_name.partition(".")
             self._visits[full_name] = Visit(not_scanned(keyspace, table, reason, failed=True))
         self._enter(seconds, exit_code)
 
     def waited(self, seconds: float, exit_code: int) -> None:
-        """Enter that another run held the lock: what was known of the tables is known still."""
+        """Record that another run held the lock; what is known of the tables stays."""
         self._enter(seconds, exit_code)
 
     def forget(self) -> None:
-        """Forget every visit: what they rest on is lost."""
+        """Forget every visit, because the ledger that they rest on is lost."""
         self._visits.clear()
 
     def round_done(self, rounds: int) -> None:
-        """Note how many rounds are complete."""
+        """Record the number of complete rounds."""
         self._rounds = rounds
         self._publish()
 
     def hook_failed(self) -> None:
-        """Count a hook that could not be told."""
+        """Count a hook that could not be notified."""
         self._hook_failures += 1
         self._publish()
 
@@ -153,7 +153,7 @@ def _visit(report: Report, table: TableReport, latest: LatestReads | None) -> Vi
 
 
 def _added_up(table: TableReport, latest: LatestReads) -> TableReport:
-    """Return a table that was read in slices by the latest read of each of its ranges, in digests of the last plan."""
+    """Return the report of a sliced table by the latest read of each range, in digests of the last plan."""
     planned = table.coverage.planned
     skipped = min(planned, math.ceil(planned * latest.late))
     failed = min(planned - skipped, math.ceil(planned * latest.unproven))

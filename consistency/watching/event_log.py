@@ -40,13 +40,13 @@ LEVELS: Mapping[str, int] = {
 
 
 _BEFORE_ANY_ROW = (ConnectError, LockedError, SettingsError, TopologyError)
-"""Errors whose message cannot quote a key or a value: of connecting, of the settings, of the ring."""
+"""Errors whose messages cannot quote a key or a value: about the connection, the settings or the ring."""
 
 
 class LogSink:
-    """Where lines go and how they look: shared by the runs that log to one stream.
+    """Where lines go and how they look; all runs that log to one stream share it.
 
-    `lost` is why the last of the lines that are lost could not be written, empty where none is lost.
+    `lost` is why the last lost line could not be written; empty if no line was lost.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class LogSink:
         self._stream = stream
 
     def info(self, line: str) -> None:
-        """Write a finished line now, so that one who follows the file sees it; structlog's last step."""
+        """Write a finished line at once, so that a follower of the file sees it; structlog's last step."""
         try:
             self._stream.write(line + "\n")
             self._stream.flush()
@@ -72,7 +72,7 @@ class LogSink:
     debug = warning = error = info
 
     def close(self) -> None:
-        """Close the stream; what it could not keep is lost too."""
+        """Close the stream; lines that it could not write are lost too."""
         try:
             self._stream.close()
         except OSError as error:
@@ -80,7 +80,7 @@ class LogSink:
 
 
 class EventLog:
-    """An Observer that writes what it is told; a stream that fails loses lines, never the run."""
+    """An Observer that logs its calls; a failing stream loses lines but never ends the run."""
 
     def __init__(self, sink: LogSink, run_id: str) -> None:
         import structlog  # noqa: PLC0415 - see LogSink
@@ -96,15 +96,15 @@ class EventLog:
         ).bind(run_id=run_id)
 
     def of_run(self, run_id: str) -> EventLog:
-        """Return a log to the same stream for a run of its own, numbered from 1."""
+        """Return a log to the same stream for another run, numbered from 1."""
         return EventLog(self.sink, run_id)
 
     def emit(self, event: str, /, **fields: object) -> None:
-        """Write one event of the list at its usual level."""
+        """Write one listed event at its usual level."""
         self.emit_at(EVENTS[event].level if event in EVENTS else logging.ERROR, event, **fields)
 
     def emit_at(self, level: int, event: str, /, **fields: object) -> None:
-        """Write one event of the list; InternalError where it, or a field, is not on it."""
+        """Write one listed event; InternalError if it, or one of its fields, is not in the list."""
         kind = EVENTS.get(event)
         if kind is None or not set(fields) <= set(kind.fields):
             msg = f"the event {event!r} or one of its fields is not in the list of events"
@@ -131,11 +131,11 @@ class EventLog:
             self.emit("leaf.failed", **where, replica=node.name, error=type(error).__name__)
 
     def found(self, finding: Finding) -> None:
-        """Log that a row differs, not which."""
+        """Log that a row differs, without saying which."""
         self.emit("row.found", **finding_fields(finding))
 
     def settling(self, waiting: int) -> None:
-        """Log how many rows wait, where that changed."""
+        """Log how many rows wait, if the number changed."""
         if waiting != self._waiting:
             self._waiting = waiting
             self.emit("rows.settling", waiting=waiting)
@@ -145,7 +145,7 @@ class EventLog:
         self.emit_at(level_of(report.verdict), "table.done", **table_fields(report))
 
     def ended(self, report: Report) -> None:
-        """Log what a report comes to."""
+        """Log the figures of a report."""
         coverage = report.coverage
         self.emit_at(
             logging.WARNING if report.exit_code else logging.INFO,
@@ -164,7 +164,7 @@ class EventLog:
         )
 
     def failed(self, error: BaseException, exit_code: int, seconds: float) -> None:
-        """Log that there is no report, by the error's type; in words only what is raised before any row is read."""
+        """Log that there is no report, with the error's type; its message only if no row was read yet."""
         reason = str(error) if isinstance(error, _BEFORE_ANY_ROW) else ""
         seconds = round(seconds, 3)
         self.emit("run.failed", error=type(error).__name__, reason=reason, exit_code=exit_code, seconds=seconds)

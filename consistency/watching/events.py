@@ -1,7 +1,7 @@
-"""The events a run may log: a name, what it means, and the only fields it may carry.
+"""The events that a run may log: their names, meanings and only fields.
 
-No field holds a key, a value or a message that somebody else wrote: names of the schema, of replicas and of
-error types, counts, token ranges of leaves, seconds.
+No field holds a key, a value or text from a server. Fields hold names of the schema, of replicas and of error
+types, counts, token ranges of leaves, and seconds.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from consistency.results.report import TableReport
 from consistency.results.verdict import Verdict
 
 EVENTS_VERSION = 1
-"""Raised when an event or a field is renamed, removed or comes to mean something else."""
+"""Increased when an event or a field is renamed, removed, or changes its meaning."""
 COMMON_FIELDS: Mapping[str, str] = MappingProxyType(
     {
         "run_id": "the report's and the findings file's own",
-        "seq": "1, 2, 3, ... within the run: a number that is missing is an event that was lost",
+        "seq": "1, 2, 3, ... within the run: a missing number is a lost event",
         "timestamp": "UTC, ISO 8601, microseconds",
         "level": "debug, info, warning or error",
         "event": "a name from this list",
@@ -33,7 +33,7 @@ COMMON_FIELDS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One kind of event: its usual level, what it means, which fields it has."""
+    """One kind of event: its usual level, its meaning, its fields."""
 
     level: int
     meaning: str
@@ -59,38 +59,40 @@ _TABLE_FIELDS = (
 
 EVENTS: Mapping[str, Event] = MappingProxyType(
     {
-        "run.started": Event(logging.INFO, "A run began; nothing is connected yet.", ("command", "version")),
-        "run.connected": Event(logging.INFO, "The ring was read; the check begins.", ("nodes",)),
-        "scan.started": Event(logging.INFO, "So many tables will be scanned.", ("tables",)),
+        "run.started": Event(logging.INFO, "A run started; it is not connected yet.", ("command", "version")),
+        "run.connected": Event(logging.INFO, "The ring was read; the check starts.", ("nodes",)),
+        "scan.started": Event(logging.INFO, "The number of tables to scan is known.", ("tables",)),
         "table.planned": Event(
             logging.INFO,
-            "A table was cut into leaves; so many digests are asked for.",
+            "A table was cut into leaves; the number of planned digests is known.",
             ("keyspace", "table", "leaves", "digests", "estimated_rows"),
         ),
         "leaf.digested": Event(
             logging.DEBUG,
-            "One leaf came back from its replicas.",
+            "The replicas of one leaf answered.",
             ("keyspace", "table", "start", "end", "rows", "digests", "differs"),
         ),
         "leaf.failed": Event(
             logging.WARNING,
-            "A replica could not digest a leaf. What it covers is unknown unless a second attempt, at the table's "
-            "end, succeeds; the report has the reason in words.",
+            "A replica could not digest a leaf. The leaf is unknown unless a second attempt at the end of the table "
+            "succeeds; the report has the reason in words.",
             ("keyspace", "table", "start", "end", "replica", "error"),
         ),
         "row.found": Event(
             logging.DEBUG,
-            "A difference outlived the settle window; the row itself is in the findings file alone.",
+            "A difference lasted longer than the settle window; only the findings file names the row.",
             ("keyspace", "table", "kind", "columns", "not_current"),
         ),
-        "rows.settling": Event(logging.DEBUG, "So many suspected rows wait to be read again.", ("waiting",)),
-        "table.done": Event(
-            logging.INFO, "A table's report is final; a warning where it is not consistent.", _TABLE_FIELDS
+        "rows.settling": Event(
+            logging.DEBUG, "The number of suspects that wait to be read again changed.", ("waiting",)
         ),
-        "run.stopping": Event(logging.WARNING, "A signal asked the run to end; it ends with what was read so far."),
+        "table.done": Event(
+            logging.INFO, "A table's report is final; a warning if the table is not consistent.", _TABLE_FIELDS
+        ),
+        "run.stopping": Event(logging.WARNING, "A signal ends the run; its report has what was read so far."),
         "run.ended": Event(
             logging.INFO,
-            "The run came to a report; a warning where it is not consistent.",
+            "The run has a report; a warning if it is not consistent.",
             (
                 "verdict",
                 "exit_code",
@@ -107,55 +109,56 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         ),
         "run.failed": Event(
             logging.ERROR,
-            "The run ended without a report, or could not hand it over. The reason is in words where no row was read "
-            "yet; else the line on stderr says it.",
+            "The run ended without a report, or could not write it. The event has the reason in words if no row was "
+            "read yet; otherwise the line on stderr has it.",
             ("error", "reason", "exit_code", "seconds"),
         ),
-        "watch.started": Event(logging.INFO, "A watch began.", ("version", "address")),
+        "watch.started": Event(logging.INFO, "A watch started.", ("version", "address")),
         "watch.round": Event(
             logging.INFO,
-            "Every table in scope was visited once more.",
+            "A round is complete: every table in scope was visited.",
             ("round", "tables", "divergent_rows", "seconds"),
         ),
         "watch.stopped": Event(logging.INFO, "A signal ended the watch.", ("rounds",)),
         "watch.waiting": Event(
             logging.WARNING,
-            "Another run holds the cluster's lock; the watch tries again every minute, and says so once.",
+            "Another run holds the cluster's lock; the watch tries again every minute and logs this once.",
             ("reason",),
         ),
         "ledger.recorded": Event(
             logging.INFO,
-            "A visit is in the ledger: so many rows that differ are new, still there or came back, and so many that "
-            "did differ are gone.",
+            "A visit is in the ledger, with the numbers of differing rows that are new, still there or came back, and "
+            "of rows that no longer differ.",
             ("new", "still_there", "came_back", "gone"),
         ),
         "ledger.damaged": Event(
-            logging.ERROR, "The ledger was damaged and moved aside: everything is unchecked, and is visited anew."
+            logging.ERROR,
+            "The ledger was damaged and moved aside: everything is unchecked, and is visited again.",
         ),
         "ledger.unwritten": Event(
-            logging.ERROR, "The ledger could not be written: the visit does not count in it. Make room for it."
+            logging.ERROR, "The ledger could not be written, so the visit is not in it. Make room on its disk."
         ),
         "repair.ended": Event(
             logging.INFO,
-            "What was found was repaired, as far as the policy allows; `remaining` rows were left or differ still.",
+            "Findings were repaired as far as the policy allows; `remaining` rows were left alone or still differ.",
             ("rows", "acted_on", "verified", "remaining", "unknown", "interrupted"),
         ),
         "repair.failed": Event(
             logging.ERROR,
-            "A repair ended early. What it did is in its journal, which is named by the run: 'consistency repair "
-            "resume' ends it, the next visit plans it anew.",
+            "A repair ended early. What it did is in its journal, named after the run: 'consistency repair resume' "
+            "finishes it, or the next visit plans it again.",
             ("error",),
         ),
-        "hook.delivered": Event(logging.INFO, "A hook was told of a divergence.", ("hook", "attempts")),
+        "hook.delivered": Event(logging.INFO, "A hook was notified of a divergence.", ("hook", "attempts")),
         "hook.failed": Event(
-            logging.ERROR, "A hook could not be told of a divergence, however often it was tried.", ("hook", "error")
+            logging.ERROR, "A hook could not be notified of a divergence in any attempt.", ("hook", "error")
         ),
     }
 )
 
 
 def leaf_fields(table: Table | None, result: LeafResult) -> dict[str, object]:
-    """Return where a leaf lies."""
+    """Return the place of a leaf."""
     return {
         "keyspace": table.keyspace if table else "",
         "table": table.name if table else "",
@@ -176,7 +179,7 @@ def plan_fields(table: Table, plan: TablePlan) -> dict[str, object]:
 
 
 def finding_fields(finding: Finding) -> dict[str, object]:
-    """Return what may be said of a finding: neither its key nor its token, which is made of the key."""
+    """Return the loggable facts of a finding: neither its key nor its token, which is derived from the key."""
     behind = sorted(name for name, view in finding.replicas.items() if view.state is not State.CURRENT)
     return {
         "keyspace": finding.keyspace,
@@ -188,7 +191,7 @@ def finding_fields(finding: Finding) -> dict[str, object]:
 
 
 def table_fields(report: TableReport) -> dict[str, object]:
-    """Return a table's figures, without its notes: those quote."""
+    """Return a table's figures, without its notes, because those quote servers."""
     coverage = report.coverage
     values = (
         report.keyspace,
@@ -210,5 +213,5 @@ def table_fields(report: TableReport) -> dict[str, object]:
 
 
 def level_of(verdict: Verdict) -> int:
-    """Return the level of an event that carries a verdict."""
+    """Return the level of an event with a verdict."""
     return logging.INFO if verdict is Verdict.CONSISTENT else logging.WARNING

@@ -1,4 +1,4 @@
-"""The findings files of a watch: one a table with the rows that differ by the latest visits, whole after each."""
+"""The findings files of a watch: one per table with the differing rows of its latest visits, whole after each."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ VISIT_SUFFIX = ".visit"
 
 @dataclass(frozen=True, slots=True)
 class FindingsFolder:
-    """Where a visit writes what it found, and where the latest of each table is kept.
+    """Where a visit writes its findings, and where the latest findings of each table are kept.
 
-    `folder` is the operator's; `evidence` is where a repair keeps its files, each under the name of its run. Either
-    may be missing.
+    `folder` is the operator's; `evidence` is where a repair keeps its files, each named after its run. Either may be
+    missing.
     """
 
     folder: Path | None = None
@@ -38,18 +38,18 @@ class FindingsFolder:
     def keep(
         self, report: Report, full_name: str, ring: Ring, *, sliced: bool, reached: Sequence[TokenRange] | None
     ) -> Report:
-        """Make the visit's findings the latest of its table; return the report, naming the file to look at.
+        """Make the visit's findings the latest of its table; return the report with the name of the file.
 
-        A visit that read a part of the table takes the place of what was found in the ranges that it reached; without
-        an account of those, it counts only where it found something. What was found before is told by the addresses
-        that nodes have in `ring`, that of the visit.
+        A visit that read a part of the table replaces the findings of the ranges that it reached. If those are not
+        known, the visit counts only if it found something. Older findings get the addresses that their nodes have in
+        `ring`, the ring of the visit.
         """
         visit = Path(report.findings_path) if report.findings_path else None
         if visit is None:
             return report
         try:
             return self._kept(report, full_name, visit, ring, reached, sliced=sliced)
-        except OSError as error:  # what was found is in the report and the ledger all the same
+        except OSError as error:  # the report and the ledger have the findings anyway
             return replace(report, findings_path=None, findings_error=error.strerror or type(error).__name__)
 
     def _kept(
@@ -64,11 +64,11 @@ class FindingsFolder:
     ) -> Report:
         found = sum(report.findings_by_kind.values())
         if self.folder is None:
-            if not found:  # nobody asked for a file of nothing
+            if not found:  # nobody needs an empty file
                 visit.unlink(missing_ok=True)
             return report
         latest = self.folder / f"{full_name}.jsonl"
-        close_to_others(latest)  # else it could not be read, and what it holds of other ranges would be lost
+        close_to_others(latest)  # otherwise the file is unreadable, and its findings of other ranges would be lost
         if sliced and reached is None and not found:
             visit.unlink(missing_ok=True)
             return replace(report, findings_path=str(latest) if latest.exists() else None)
@@ -85,7 +85,7 @@ class FindingsFolder:
 
 
 def _rewritten(latest: Path, visit: Path, findings: Iterator[Finding]) -> str:
-    """Write a file under the header of a visit; return why it could not be written, empty where it could."""
+    """Write a file with the header of a visit; return why it could not be written, or an empty text."""
     header = read_header(visit)
     names = ("run_id", "cluster", "ring", "started_at", "tool")
     with FindingsWriter(latest, Header(*(str(header.get(name, "")) for name in names))) as writer:
@@ -95,21 +95,21 @@ def _rewritten(latest: Path, visit: Path, findings: Iterator[Finding]) -> str:
 
 
 def _outside(path: Path, ring: Ring, reached: Sequence[TokenRange]) -> Iterator[Finding]:
-    """Yield what was found before in ranges that the visit did not reach; a file that is cut short ends there."""
+    """Yield older findings in ranges that the visit did not reach; stop where a truncated file ends."""
     names = {node.host_id: node.name for node in ring.nodes}
     with suppress(UsageError):
         for finding in read_findings(path):
             hosts = {view.host_id for view in finding.replicas.values()}
             if any(finding.token in token_range for token_range in reached):
                 continue
-            if "" in hosts:  # of an earlier version, which knew addresses alone
+            if "" in hosts:  # a file of an earlier version, which has addresses only
                 yield finding
-            elif hosts & names.keys():  # else it is another cluster's
+            elif hosts & names.keys():  # otherwise the file is another cluster's
                 yield replace(finding, replicas=_named_now(finding.replicas, names))
 
 
 def _named_now(replicas: Mapping[str, ReplicaView], names: Mapping[str, str]) -> dict[str, ReplicaView]:
-    """Name each replica as it is called now; one that is gone by its host id, its address may be another node's."""
+    """Name each replica by its current address, or by its host id if the node is gone."""
     return dict(sorted((names.get(view.host_id, view.host_id), view) for view in replicas.values()))
 
 

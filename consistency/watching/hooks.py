@@ -1,6 +1,6 @@
-"""Tell somebody of a divergence: a command that reads it from stdin, or a signed webhook; tried again, within bounds.
+"""Notifies of a divergence by a command that reads stdin, or by a signed webhook, with a bounded number of retries.
 
-What is told holds names and counts, never keys or values.
+The message holds names and counts, never keys or values.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ _ATTEMPTS = 5
 _TIMEOUT_S = 20.0
 _TRANSIENT = frozenset({408, 425, 429})
 _PASSED_ON = re.compile(r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR")
-"""Of our environment, what a command gets: to find programs and files, and for words, times and temporary files. The
-rest stays here: it holds our password and the webhook's secret, and whatever secrets others put there."""
+"""The variables of our environment that a command gets, for programs, files, language, time zone and temporary files.
+It gets no others, because they hold our password, the webhook's secret, and perhaps secrets of others."""
 _A_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 class HookFailed(ConsistencyError):
-    """A hook was not told, and trying again would not help."""
+    """A hook was not notified, and a retry would not help."""
 
 
 class HookBusy(HookFailed):
-    """A hook was not told, and may be later."""
+    """A hook was not notified, but a retry may help."""
 
 
 class Hook(Protocol):
-    """Somebody who wants to be told."""
+    """A receiver of notifications."""
 
     @property
     def name(self) -> str:
-        """What the log calls it: never an address or a command line, they may hold secrets."""
+        """Its name in the log: never an address or a command line, because they may hold secrets."""
 
     async def tell(self, message: bytes) -> None:
-        """Deliver once; HookBusy where it may be tried again."""
+        """Deliver once; HookBusy if a retry may help."""
 
 
 def message_of(report: Report, at_s: float, states: Mapping[str, int] | None = None) -> bytes:
-    """Return what hooks are told of a report, as JSON; `states` counts its rows as the ledger knows them."""
+    """Return the hooks' message about a report, as JSON; `states` counts its rows by their state in the ledger."""
     differing = [t for t in report.tables if t.divergent_rows]
     data: dict[str, Any] = {
         "schema": MESSAGE_VERSION,
@@ -90,7 +90,7 @@ def _counts(repair: RepairSummary) -> dict[str, Any]:
 
 
 async def deliver(hook: Hook, message: bytes, *, attempts: int = _ATTEMPTS, longest_wait_s: float = 30.0) -> int:
-    """Tell a hook, again where it is busy; return how many attempts it took, or raise HookFailed."""
+    """Notify a hook, with retries while it is busy; return the number of attempts, or raise HookFailed."""
     policy = AsyncRetrying(
         retry=retry_if_exception_type(HookBusy),
         stop=stop_after_attempt(attempts),
@@ -107,17 +107,17 @@ async def deliver(hook: Hook, message: bytes, *, attempts: int = _ATTEMPTS, long
 
 @dataclass(frozen=True)
 class CommandHook:
-    """Runs a command, without a shell, with the message on its stdin and little else than that."""
+    """Runs a command without a shell, with the message on its stdin and a minimal environment."""
 
     words: tuple[str, ...] = field(repr=False)
     timeout_s: float = _TIMEOUT_S
     name: str = "command"
     passed_on: tuple[str, ...] = ()
-    """Names of variables that it gets beside the few that every command needs."""
+    """Names of variables that it gets besides the few that every command needs."""
 
     @classmethod
     def parse(cls, text: str, passed_on: Sequence[str] = ()) -> CommandHook:
-        """Read a command line, and the names of variables to pass on; UsageError where one of them cannot be used."""
+        """Read a command line and the names of variables to pass on; UsageError if one of them cannot be used."""
         try:
             words = tuple(shlex.split(text))
         except ValueError as error:
@@ -126,8 +126,8 @@ class CommandHook:
         if not words:
             raise UsageError("--hook names no command; give one, such as --hook /usr/local/bin/page-someone")
         for variable in passed_on:
-            if not _A_NAME.fullmatch(variable):  # which may be NAME=SECRET: it is not repeated
-                raise UsageError("--hook-env takes the name of a variable alone; its value comes from our environment")
+            if not _A_NAME.fullmatch(variable):  # it may be NAME=SECRET, so it is not repeated
+                raise UsageError("--hook-env takes only the name of a variable; its value comes from our environment")
             if variable not in os.environ:
                 msg = f"--hook-env {variable}: there is no such variable in our environment; set it, or leave it out"
                 raise UsageError(msg)
@@ -162,13 +162,13 @@ class CommandHook:
 
 
 def hook_environment(environ: Mapping[str, str], passed_on: Sequence[str] = ()) -> dict[str, str]:
-    """Return what a command may know of an environment: the few variables that every one needs, and those named."""
+    """Return the part of an environment that a command gets: the few variables that all need, and the named ones."""
     return {n: value for n, value in environ.items() if _PASSED_ON.fullmatch(n) or n in passed_on}
 
 
 @dataclass(frozen=True)
 class WebHook:
-    """Posts the message to an address, signed with a secret that both sides know."""
+    """Posts the message to an address, signed with a shared secret."""
 
     url: str = field(repr=False)
     secret: str = field(repr=False)
@@ -177,10 +177,10 @@ class WebHook:
 
     @classmethod
     def parse(cls, url: str, secret: str | None) -> WebHook:
-        """Take an address and the secret; UsageError where one of them cannot be used."""
+        """Take an address and the secret; UsageError if one of them cannot be used."""
         if not _is_address(url):
             raise UsageError(
-                "--webhook is no http or https address; give one, such as https://alerts.example/cassandra"
+                "--webhook is not an http or https address; give one, such as https://alerts.example/cassandra"
             )
         if "@" in urllib.parse.urlsplit(url).netloc:
             raise UsageError("--webhook takes no user and password in the address: they are not sent; leave them out")
@@ -189,7 +189,7 @@ class WebHook:
         return cls(url, secret)
 
     async def tell(self, message: bytes) -> None:
-        """Post it; any answer of 2xx is taken."""
+        """Post it; every 2xx answer is a success."""
         await asyncio.to_thread(self._post, message)
 
     def _post(self, message: bytes) -> None:
@@ -220,17 +220,17 @@ def _is_address(url: str) -> bool:
     try:
         parts = urllib.parse.urlsplit(url)
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, a bracket without its other half
+    except ValueError:  # an invalid port, or an unmatched bracket
         return False
 
 
 def signature(secret: str, timestamp: str, message: bytes) -> str:
-    """Return what a receiver computes too: HMAC-SHA256 over `timestamp.message`; it refuses timestamps of long ago."""
+    """Return the HMAC-SHA256 of `timestamp.message`; a receiver computes it too, and refuses old timestamps."""
     return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + message, hashlib.sha256).hexdigest()
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would become a GET without its body: an answer of 3xx is a failure."""
+    """Makes 3xx a failure, because a redirected POST would become a GET without its body."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         """Follow nothing."""

@@ -1,4 +1,4 @@
-"""HTTP for a watch: /metrics for Prometheus, /healthz for whoever restarts it."""
+"""HTTP for a watch: /metrics for Prometheus, /healthz for a supervisor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_LISTEN = "127.0.0.1:9477"
 
 
 class Server:
-    """Serves from a thread of its own until it is closed; `address` is where it really listens."""
+    """Serves in its own thread until it is closed; `address` is where it really listens."""
 
     def __init__(self, listen: str, outcome: Callable[[], RunOutcome | None], healthy: Callable[[], bool]) -> None:
         host, port = _address(listen)
@@ -51,16 +51,16 @@ class _HttpServer(ThreadingHTTPServer):
     healthy: Callable[[], bool]
 
     def server_bind(self) -> None:
-        """Bind without asking DNS for a name of the address: nobody wants it, and it may take long."""
+        """Bind without asking DNS for a name of the address, which may take long and is not used."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "", self.server_address[1]
 
     def handle_error(self, *_: Any) -> None:
-        """Say nothing of a client that went away."""
+        """Print nothing about a client that went away."""
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers two paths; never logs, as a scrape is no event."""
+    """Answers two paths; never logs, because a scrape is not an event."""
 
     server_version = "consistency"
     sys_version = ""
@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _address(listen: str) -> tuple[str, int]:

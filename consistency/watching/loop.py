@@ -1,4 +1,4 @@
-"""Watch for ever: visit one table after another at a polite pace, keep the board, tell hooks of a divergence."""
+"""The loop of a watch: visits table after table with little load, keeps the board, notifies hooks of a divergence."""
 
 from __future__ import annotations
 
@@ -33,34 +33,34 @@ from consistency.watching.visit_ledger import Keeper, Kept
 DEFAULT_PERIOD_S = 86_400.0
 DEFAULT_RUN_TIME_S = 300.0
 _GRACE_S = 2.5
-"""How long a visit may take to end by itself once the watch is to stop."""
+"""How long a visit may take to end by itself after the watch was told to stop."""
 _LAST_S = 2.0
-"""How long it may take then once it is cancelled: closing a connection to a silent node takes as long."""
+"""How long it may then take after it is cancelled; closing a connection to a silent node takes this long."""
 _LAST_WORD_S = 1.5
-"""How long a hook may take then."""
+"""How long a hook may then take."""
 _LATE_PERIODS = 2
-"""A range that was not read for so many periods is not known any more."""
+"""A range that was not read for this many periods is unknown again."""
 
 Open = Callable[[], AbstractAsyncContextManager[tuple[ClusterReader, Clock]]]
-"""Opens the cluster; anew for every visit, so that each sees the ring as it is."""
+"""Opens the cluster, again for every visit, so that each sees the current ring."""
 
 
 class Repairer(Protocol):
-    """Repairs what a visit found, within bounds; verified rows are noted in the ledger, also when it is cancelled."""
+    """Repairs what a visit found, within limits; the ledger gets the verified rows even if the repair is cancelled."""
 
     @property
     def directory(self) -> Path:
         """Where it keeps findings, plans and journals."""
 
     async def repair(self, found: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
-        """Return the report with what came of it; ends between two rows when `stop` is set."""
+        """Return the report with the repair's result; ends between two rows when `stop` is set."""
 
 
 @dataclass(frozen=True)
 class WatchOptions:
-    """What to watch: `check` as for one run, `period_s` in which every table is visited once.
+    """What to watch: `check` as for one run; every table is visited once in `period_s`.
 
-    With `check.run_time_s` a visit ends after that long, and a large table takes several: that needs a ledger.
+    With `check.run_time_s` a visit ends after that time, and a large table takes several visits; that needs a ledger.
     """
 
     check: CheckOptions = field(default_factory=CheckOptions)
@@ -70,7 +70,7 @@ class WatchOptions:
 
 @dataclass
 class _Visit:
-    """One visit under way: `table` once it was chosen."""
+    """A running visit; `table` is set when it is chosen."""
 
     run_id: str
     log: EventLog | None
@@ -88,7 +88,7 @@ class _Visit:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a visit came to. `late` is the part of a sliced table that this round did not reach yet."""
+    """The result of a visit. `late` is the part of a sliced table that this round has not reached yet."""
 
     report: Report
     recorded: bool = True
@@ -125,15 +125,15 @@ class Watch:
         self._started = False
         self._locked = False
         self.left_behind = False
-        """Whether the last visit did not end although it was cancelled: whoever ends must not wait for it."""
+        """Whether the last visit did not end although it was cancelled; the process must not wait for it."""
 
     @property
     def rounds(self) -> int:
-        """How many rounds are complete."""
+        """The number of complete rounds."""
         return self._pacing.rounds
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Visit tables until stopped. UsageError where the names to watch do not exist to begin with."""
+        """Visit tables until stopped. UsageError if the names to watch do not exist at the start."""
         loop = asyncio.get_running_loop()
         while not stop.is_set():
             began = loop.time()
@@ -144,10 +144,10 @@ class Watch:
                 await asyncio.wait_for(stop.wait(), pause)
 
     async def _ended_by(self, visit: Coroutine[None, None, bool], stop: asyncio.Event) -> bool:
-        """Wait for a visit; once `stop` is set, no longer than a process may take to end.
+        """Wait for a visit; after `stop` is set, no longer than a process may take to end.
 
-        What connects, or waits for a node that is silent, does not look at `stop`: it is cancelled. What a visit had
-        read is then read again; what a repair had done is in its journal.
+        A visit that is connecting, or waits for a silent node, does not see `stop` and is cancelled. The next visit
+        reads its ranges again; the work of a repair is in its journal.
         """
         visiting, stopping = asyncio.ensure_future(visit), asyncio.ensure_future(stop.wait())
         try:
@@ -165,7 +165,7 @@ class Watch:
             visiting.cancel()
 
     async def _visit(self, stop: asyncio.Event) -> bool:
-        """Visit one table; return whether there was a report."""
+        """Visit one table; return whether it gave a report."""
         run_id = str(uuid.uuid4())
         visit = _Visit(run_id, self._log.of_run(run_id) if self._log is not None else None, time.monotonic())
         try:
@@ -190,7 +190,7 @@ class Watch:
     async def _look(
         self, visit: _Visit, reader: ClusterReader, clock: Clock, kept: Kept, stop: asyncio.Event
     ) -> _Seen | None:
-        """Check the table whose turn it is, repair what was found where that is wanted, and note all of it."""
+        """Check the next table, repair its findings if that is wanted, and record the result."""
         if kept.note:
             visit.emit("ledger.damaged")
             self._pacing.forget()
@@ -213,7 +213,7 @@ class Watch:
         if not sliced:
             return _Seen(report, not kept.problem, states=states)
         lag_s = asyncio.get_running_loop().time() - self._pacing.began
-        # Reads are dated in whole seconds.
+        # Reads have times in whole seconds.
         began_us = math.floor(clock.now_us() / 1e6 - lag_s) * 1_000_000
         known_us = int(clock.now_us() - _LATE_PERIODS * self._options.period_s * 1e6)
         depth = Depth(shown.depth)
@@ -223,12 +223,12 @@ class Watch:
         return _Seen(report, not kept.problem, sliced, late, latest, states)
 
     async def _next(self, reader: ClusterReader, clock: Clock, kept: Kept) -> Table | None:
-        """Read which tables there are and choose one of them; None where there is none."""
+        """Read which tables exist and choose one; None if there is none."""
         check = self._options.check
         scope = choose_tables(await reader.schema(), check.names, views=check.views)
         self._board.in_scope(scope)
         self._started = True
-        # Seconds of the loop, like the visits of this watch: what was read an hour ago was read an hour ago.
+        # In seconds of the loop's clock, like the visits of this watch.
         ahead_s = asyncio.get_running_loop().time() - clock.now_us() / 1e6
         read = {name: at_us / 1e6 + ahead_s for name, at_us in kept.read_until(check.depth, check.dc).items()}
         return self._pacing.choose(scope.tables, read)
@@ -238,7 +238,7 @@ class Watch:
         return replace(self._options.check, names=(table.quoted,), run_id=run_id, findings=findings)
 
     async def _repaired(self, visit: _Visit, report: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
-        """Repair what was found; a repair that ends early must not hide what was found."""
+        """Repair the findings; a repair that ends early must not hide them."""
         rows = sum(report.findings_by_kind.values())
         if self._repairer is None or not rows or report.interrupted or stop.is_set():
             return report
@@ -258,7 +258,7 @@ class Watch:
         return report
 
     def _enter(self, visit: _Visit, seen: _Seen) -> None:
-        """Note the visit on the board and in the round."""
+        """Record the visit on the board and in the round."""
         report, table = seen.report, visit.table
         if visit.log is not None:
             visit.log.ended(report)
@@ -266,7 +266,7 @@ class Watch:
             return
         code = report.exit_code
         if not seen.recorded and code is ExitCode.CONSISTENT:
-            code = ExitCode.COULD_NOT_RUN  # a run that the ledger does not know of must not pass for one that is
+            code = ExitCode.COULD_NOT_RUN  # a run that is not in the ledger must not pass for one that is
         self._board.visited(report, visit.seconds, code, seen.latest)
         (shown,) = report.tables
         now = asyncio.get_running_loop().time()
@@ -286,8 +286,8 @@ class Watch:
             self._log.emit("watch.round", round=self.rounds, tables=tables, divergent_rows=rows, seconds=seconds)
 
     def _fail(self, visit: _Visit, error: ConsistencyError) -> None:
-        """Note a visit that came to nothing: of its table nothing is known any more."""
-        # Where nobody was asked what there is, it was this one's turn all the same.
+        """Record a failed visit: nothing is known of its table any more."""
+        # If the tables could not be read, this one was still the next.
         table = visit.table or self._pacing.guess()
         self._board.failed(table.full_name if table else None, str(error), visit.seconds, error.exit_code)
         if visit.log is not None:
@@ -297,7 +297,7 @@ class Watch:
             self._end_round(now, ended=self._pacing.visited(table.full_name, now))
 
     def _wait_for_lock(self, visit: _Visit, error: LockedError) -> None:
-        """Say once that another run is under way; its turn is not over."""
+        """Log once that another run is under way; the table stays the next one."""
         if not self._locked:
             visit.emit("watch.waiting", reason=str(error))
         self._locked = True
@@ -334,6 +334,6 @@ class Watch:
 
 
 def _slices(table: TableReport, late: float) -> dict[str, int]:
-    """Return how many visits like this one a table needs, and how many are left in this round."""
+    """Return how many visits of this size a table needs, and how many are left in this round."""
     slices = math.ceil(table.ranges / table.ranges_read)
     return {"slices": slices, "left": math.ceil(late * table.ranges / table.ranges_read)}

@@ -1,7 +1,7 @@
-"""What a run tells Prometheus: few gauges, labelled by keyspace and table at most, none without a fact behind it.
+"""The metrics of a run for Prometheus: few gauges, labelled by keyspace and table at most.
 
-A figure that is not known is left out: zero divergent rows are claimed only of a table that was read whole.
-The rules in deploy/prometheus and the dashboard in deploy/grafana use these names and no others.
+An unknown figure is left out: zero divergent rows are claimed only of a table that was read completely. The
+rules in deploy/prometheus and the dashboard in deploy/grafana use these names and no others.
 """
 
 from __future__ import annotations
@@ -21,63 +21,63 @@ from consistency.results.report import Report, Severity, TableReport
 from consistency.results.verdict import Verdict
 
 METRICS_VERSION = 1
-"""Raised when a metric is renamed, removed or comes to mean something else; new ones may come without."""
+"""Increased when a metric is renamed, removed, or changes its meaning; not for new metrics."""
 
 _HELP: dict[str, str] = {
     "consistency_last_run_timestamp_seconds": (
-        "When the last run ended, well or not. Alert when it is older than two of your intervals: look at the timer."
+        "When the last run ended, whatever its result. Older than two of your intervals: look at the timer."
     ),
     "consistency_last_run_exit_code": (
         "Exit code of the last run: 0 clean, 1 divergent, 2 usage, 3 incomplete, 4 could not run, 5 locked, "
-        "130 interrupted. 2 or 4 for two runs: run the command by hand and read its one line."
+        "130 interrupted. If it is 2 or 4 in two runs: run the command by hand and read its one line."
     ),
     "consistency_last_run_duration_seconds": (
-        "How long the last run took. Near your interval: check fewer tables a run, or use --full-speed."
+        "How long the last run took. If it is near your interval: check fewer tables per run, or use --full-speed."
     ),
     "consistency_cluster_info": (
-        "1, with the name and the id of the cluster that the last run reached: many have one name, the id is of its "
-        "nodes. With a ledger it stays when nodes are replaced. Changed unawares: another cluster answers there."
+        "Always 1, with the name and the id of the cluster that the last run reached. The id tells clusters of one "
+        "name apart; with a ledger it stays when nodes are replaced. An unexpected change: another cluster answers."
     ),
     "consistency_verdict": (
-        "1 for the verdict of the last run, 0 for the others. divergent: explain and repair; unknown: see what "
+        "1 for the verdict of the last run, 0 for the others. divergent: explain and repair; unknown: look at what "
         "could not be read."
     ),
     "consistency_divergent_rows": (
-        "Rows whose replicas differ, after --repair too unless it left none; 0 only where all of the table was read. "
+        "Rows whose replicas differ, counted after --repair if it ran; 0 only if the whole table was read. "
         "Above 0: 'consistency explain', then 'consistency repair'."
     ),
     "consistency_unsettled_rows": (
-        "Rows that kept changing until patience ran out. Above 0 in every run: raise --settle or check at a quiet hour."
+        "Rows that kept changing in every reading. Above 0 in every run: raise --settle or check at a quiet hour."
     ),
     "consistency_findings": (
-        "Rows that differ by kind; 0 only where everything was read. zombie_suspect: do not run nodetool repair before "
-        "you looked; future_write_time: find the client whose clock is wrong."
+        "Rows that differ, by kind; 0 only if everything was read. zombie_suspect: look before you run nodetool "
+        "repair; future_write_time: find the client whose clock is wrong."
     ),
     "consistency_replication_violations": (
-        "Rules of replication that are broken. Above 0: 'consistency audit' names each with the command that mends it."
+        "Rules of replication that are broken. Above 0: 'consistency audit' names each with the command that fixes it."
     ),
     "consistency_digests_planned": (
-        "Digests that the last run planned, one a range and replica: what the other figures are out of."
+        "Digests that the last run planned, one per range and replica: the total of the other digest counts."
     ),
     "consistency_digests": (
-        "How the planned digests ended: completed, skipped or failed. Failed above 0: the report names replica and "
-        "reason, bring it back and run again."
+        "How the planned digests ended: completed, skipped or failed. If failed is above 0, the report names replica "
+        "and reason: bring the replica back and run again."
     ),
     "consistency_oldest_clean_pass_age_seconds": (
-        "Age of the range whose last clean pass is longest ago, +Inf where one never had any. Near gc_grace_seconds: "
-        "check and repair this table first, purged deletes may come back after it."
+        "Age of the oldest of the ranges' last clean passes, +Inf if a range never had one. Near gc_grace_seconds: "
+        "check and repair this table first, because deleted rows may come back after it."
     ),
-    "consistency_gc_grace_seconds": "How long the table keeps tombstones: every range wants a clean pass within it.",
+    "consistency_gc_grace_seconds": "How long the table keeps tombstones; every range needs a clean pass within it.",
     "consistency_watch_rounds_total": (
-        "Rounds over all tables that the watch completed, visits that failed among them. Still for longer than "
-        "--period: the tables take longer than that, raise it."
+        "Rounds over all tables that the watch completed, including failed visits. If it stands still for longer than "
+        "--period, the tables take longer: raise --period."
     ),
     "consistency_hook_failures_total": (
-        "Divergences that the watch could not tell to a hook. Above 0: try the command or the address by hand."
+        "Divergences of which the watch could not notify a hook. Above 0: try the command or the address by hand."
     ),
 }
 HELP: Mapping[str, str] = MappingProxyType(_HELP)
-"""Every metric of a run and what to do about it."""
+"""Every metric of a run, and what to do about it."""
 
 LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -92,7 +92,7 @@ LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "consistency_gc_grace_seconds": ("keyspace", "table"),
     }
 )
-"""The labels of those that have any."""
+"""The labels of metrics that have any."""
 
 Family = GaugeMetricFamily | CounterMetricFamily
 
@@ -102,18 +102,18 @@ _OWN_LABELS = frozenset(label for labels in LABELS.values() for label in labels)
 
 @dataclass(frozen=True, slots=True)
 class CleanPass:
-    """How long ago the least recently clean range of a table was clean, beside how long that may be."""
+    """How long ago a table's least recently clean range was clean, and gc_grace_seconds."""
 
     keyspace: str
     table: str
     oldest_age_s: float
-    """`math.inf` where a range never had a clean pass."""
+    """`math.inf` if a range never had a clean pass."""
     gc_grace_s: int
 
 
 @dataclass(frozen=True, slots=True)
 class WatchFigures:
-    """What only a watch counts."""
+    """The counters of a watch."""
 
     rounds: int
     hook_failures: int
@@ -121,9 +121,9 @@ class WatchFigures:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended: `report` is None where it could not run, `clean_passes` is empty where nobody keeps them.
+    """How a run ended: `report` is None if it could not run, `clean_passes` is empty without a ledger.
 
-    Of a watch it is the latest visit, and `report` what is known of every table.
+    For a watch it is the latest visit, and `report` has what is known of every table.
     """
 
     ended_at_s: float
@@ -143,13 +143,13 @@ def render(outcome: RunOutcome) -> str:
 
 
 class OutcomeCollector(Collector):
-    """The outcome of the moment, as prometheus_client asks for it."""
+    """The current outcome, in the form for prometheus_client."""
 
     def __init__(self, outcome: Callable[[], RunOutcome]) -> None:
         self._outcome = outcome
 
     def collect(self) -> Iterator[Family]:
-        """Yield the metrics that there are figures for."""
+        """Yield the metrics that have figures."""
         return families(self._outcome())
 
 
@@ -176,7 +176,7 @@ def families(outcome: RunOutcome) -> Iterator[Family]:
 
 
 def parse_labels(words: tuple[str, ...]) -> dict[str, str]:
-    """Read `NAME=VALUE` pairs that are put on every metric, such as `cluster=prod`."""
+    """Read the `NAME=VALUE` pairs of every metric, such as `cluster=prod`."""
     labels: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -191,14 +191,14 @@ def parse_labels(words: tuple[str, ...]) -> dict[str, str]:
 
 
 class _Sheet:
-    """The metrics being filled in, in the order in which they came up."""
+    """The metrics with their figures, in the order of their first figure."""
 
     def __init__(self, extra: Mapping[str, str]) -> None:
         self._extra = extra
         self.families: dict[str, Family] = {}
 
     def put(self, name: str, value: float, *labels: str) -> None:
-        """Enter one figure."""
+        """Add one figure."""
         if name not in self.families:
             kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             self.families[name] = kind(name, HELP[name], labels=[*LABELS.get(name, ()), *self._extra])
@@ -228,7 +228,7 @@ def _enter_report(sheet: _Sheet, report: Report) -> None:
 
 
 def _read_whole(table: TableReport, report: Report) -> bool:
-    """Whether a zero may be claimed: all was read and settled, and the run came to its end."""
+    """Whether a zero may be claimed: everything was read and settled, and the run was not interrupted."""
     return (
         bool(table.coverage.planned) and table.coverage.complete and not table.unsettled_rows and not report.interrupted
     )

@@ -1,4 +1,4 @@
-"""When a watch visits what: the table read longest ago, evenly spread over the period, slices of large tables too."""
+"""When a watch visits which table: the least recently read one, with visits and slices spread over the period."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ SHORTEST_PAUSE_S = 1.0
 AFTER_FAILURE_S = 60.0
 
 Choose = Callable[[Sequence[Table], Mapping[str, float]], Table]
-"""Says what to check next: of the tables in scope, knowing when each was last visited (seconds of the loop)."""
+"""Chooses the next table to check, from the tables in scope and when each was last visited (seconds of the loop)."""
 
 
 def least_recently_visited(tables: Sequence[Table], visited: Mapping[str, float]) -> Table:
-    """Return the table whose visit is longest ago; one that never had any comes first, in the order of names."""
+    """Return the least recently visited table; unvisited tables come first, in the order of names."""
     return min(tables, key=lambda table: (visited.get(table.full_name, float("-inf")), table.full_name))
 
 
 class Pacing:
-    """The rounds of a watch: each table in scope is read once a round, a large one in several visits.
+    """The rounds of a watch: each table in scope is read once per round, a large one in several visits.
 
-    Times are seconds of the loop. What earlier runs read is handed to `choose` at every visit: it is the ledger's.
+    Times are seconds of the loop. `choose` is given at every visit what earlier runs read, from the ledger.
     """
 
     def __init__(self, period_s: float, choose: Choose = least_recently_visited) -> None:
         self.rounds = 0
         self.began = 0.0
-        """When the round under way began, or the last one where none is."""
+        """When the current round started, or the last one if none is running."""
         self._period_s = period_s
         self._pick = choose
         self._scope: tuple[Table, ...] = ()
@@ -41,14 +41,14 @@ class Pacing:
         self._going = False
 
     def begin(self, now: float) -> None:
-        """Begin a visit, and a round where none is under way."""
+        """Start a visit, and a round if none is running."""
         if not self._going:
             self._going, self.began = True, now
 
     def choose(self, scope: tuple[Table, ...], read: Mapping[str, float]) -> Table | None:
-        """Return the table whose turn it is; `read` says when each was read by runs before; None where there is none.
+        """Return the next table, or None if there is none; `read` says when earlier runs read each table.
 
-        Of a large table it is the range read longest ago that counts.
+        For a large table its least recently read range counts.
         """
         self._scope = scope
         names = {table.full_name for table in scope}
@@ -60,21 +60,21 @@ class Pacing:
         return self._pick(scope, {name: at for name, at in times.items() if at > -math.inf}) if scope else None
 
     def guess(self) -> Table | None:
-        """Return whose turn it was where nobody could be asked what there is."""
+        """Return the table that was next, although the tables could not be read."""
         return self._pick(self._scope, self._visited) if self._scope else None
 
     def visited(self, full_name: str, now: float) -> bool:
-        """Note that a table's turn is over, well or not; return whether that ended the round.
+        """Record that a table was visited, whatever the result; return whether that ended the round.
 
-        A failed visit counts too, or a table that always fails would keep the others waiting.
+        A failed visit counts too, because otherwise a table that always fails would block the others.
         """
         self._visited[full_name] = now
         self._left.pop(full_name, None)
         return self._end(full_name)
 
     def sliced(self, full_name: str, *, slices: int, left: int) -> bool:
-        """Note that a part of a table was read, which needs so many visits in all and so many more in this round."""
-        self._visited.pop(full_name, None)  # from now on the ledger knows which of its ranges waits longest
+        """Record that a part of a table was read, with its visits per round and those left in this round."""
+        self._visited.pop(full_name, None)  # from now on the ledger knows its least recently read range
         self._slices[full_name] = slices
         if left:
             self._left[full_name] = left
@@ -83,7 +83,7 @@ class Pacing:
         return self._end(full_name)
 
     def forget(self) -> None:
-        """Forget what was visited: nothing is known of it any more."""
+        """Forget all visits: nothing is known of them any more."""
         self._visited.clear()
         self._left.clear()
 
@@ -98,9 +98,9 @@ class Pacing:
         return True
 
     def pause(self, began: float, now: float, *, known: bool) -> float:
-        """Return how long to rest after a visit, so that those left are spread evenly over what is left of the period.
+        """Return how long to rest after a visit, so that the visits left are spread evenly over the rest of the period.
 
-        After a failure it is a minute at most.
+        After a failure it is at most a minute.
         """
         waiting = [t.full_name for t in self._scope if t.full_name not in self._done] if self._going else []
         left = sum(self._left.get(name, self._slices.get(name, 1)) for name in waiting)

@@ -1,4 +1,4 @@
-"""What a watch keeps in the ledger: each visit is a run of it, with the cluster's lock held for as long as it takes."""
+"""What a watch keeps in the ledger: each visit is one run, which holds the cluster's lock."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ from consistency.watching.metrics import CleanPass
 
 
 def clean_pass(age: TableAge, now_us: int) -> CleanPass:
-    """Return the age of a table's oldest clean pass; endless where a range never had one."""
+    """Return the age of a table's oldest clean pass; infinite if a range never had one."""
     endless = age.oldest_us is None or age.never
     oldest_s = math.inf if endless or age.oldest_us is None else (now_us - age.oldest_us) / 1e6
     return CleanPass(age.keyspace, age.table, oldest_s, age.gc_grace_s)
 
 
 class Kept:
-    """The ledger during one visit; without a file it knows nothing and keeps nothing."""
+    """The ledger during one visit; without a file it is empty and records nothing."""
 
     def __init__(self, ledger: LedgerFile | None, ring: Ring) -> None:
         self._ledger = ledger
         self.ring = ring
         self.note = ledger.note if ledger is not None else ""
-        """What was wrong with the file that was there before, in a line; empty where nothing was."""
+        """What was wrong with the previous file, in one line; empty if nothing was."""
         self.recorder: RunRecorder | None = ledger.recorder() if ledger is not None else None
 
     @property
     def problem(self) -> str:
-        """Why this visit does not count in the ledger, in a line; empty where it does."""
+        """Why this visit does not count in the ledger, in one line; empty if it does."""
         return self.recorder.problem if self.recorder is not None else ""
 
     @property
     def reached(self) -> tuple[TokenRange, ...] | None:
-        """The ranges that this visit read; None where nobody kept account of them."""
+        """The ranges that this visit read; None if they were not recorded."""
         return self.recorder.reached if self.recorder is not None else None
 
     def read_until(self, depth: Depth | None, dc: str | None) -> Mapping[str, int]:
-        """Return for each table when the range was read that was read longest ago; those with a range never read not.
+        """Return when each table's least recently read range was last read; tables with an unread range are left out.
 
-        In microseconds of the servers' clock, whichever run read it.
+        In microseconds of the servers' clock, for reads of any run.
         """
         if self._ledger is None or (cluster := self._cluster()) is None:
             return {}
         return self._ledger.past().read_until(cluster, depth, dc or "")
 
     def latest(self, full_name: str, depth: Depth, since_us: int) -> LatestReads | None:
-        """Return what the latest reads of all of a table's ranges come to; None where nobody knows."""
+        """Return a table by the latest read of each of its ranges; None if that is not known."""
         if self._ledger is None or self.problem or (cluster := self._cluster()) is None:
             return None
         return self._ledger.past().latest(cluster, full_name, depth, since_us)
 
     def states(self) -> Mapping[str, int]:
-        """Return how many rows of this visit are new, still there, came back, or are gone."""
+        """Return how many rows of this visit are new, still there, came back, or gone."""
         if self._ledger is None or self.problem or (cluster := self._cluster()) is None:
             return {}
         runs = self._ledger.past().runs(cluster, most=1)
@@ -80,7 +80,7 @@ class Kept:
 
 
 class Keeper:
-    """Opens the ledger for one visit at a time, so that a check may run between two of them."""
+    """Opens the ledger for one visit at a time, so that a check may run between two visits."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
@@ -88,7 +88,7 @@ class Keeper:
 
     @contextmanager
     def visit(self, ring: Ring) -> Iterator[Kept]:
-        """Hold the cluster's lock and the ledger; LockedError where another run does."""
+        """Hold the cluster's lock and the ledger; LockedError if another run holds the lock."""
         if self.path is None:
             yield Kept(None, ring)
             return
@@ -104,6 +104,6 @@ class Keeper:
             raise LedgerError(msg) from None
 
     def clean_passes(self) -> tuple[CleanPass, ...]:
-        """Return the age of every table's oldest clean pass, as of now by what the latest visit saw; any thread may."""
+        """Return the current age of every table's oldest clean pass, by the latest visit; any thread may call this."""
         now_us = time.time_ns() // 1000
         return tuple(clean_pass(age, now_us) for age in self._ages)

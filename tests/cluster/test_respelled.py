@@ -81,4 +81,4 @@ def test_it_is_explained_and_left_alone(respelled: RunningCluster, tmp_path: Pat
     number = next(i for i, f in enumerate(read_findings(findings), start=1) if f.table == "keyed")
     told = respelled.command("explain", str(findings), "--row", str(number))
     assert told.returncode == ExitCode.DIVERGENT, told.stdout + told.stderr
-    assert "to Cassandra it is one row" in " ".join(told.stdout.split())
+    assert "Cassandra takes it for one row" in " ".join(told.stdout.split())

@@ -243,7 +243,7 @@ def test_within_an_event_loop_each_function_says_what_to_do_instead(cluster: Fak
 
     async def notebook() -> int:
         for function in (check, audit, lambda: preflight("1")):
-            with pytest.raises(UsageError, match=r"event loop runs in this thread.*asyncio\.to_thread"):
+            with pytest.raises(UsageError, match=r"event loop already runs in this thread.*asyncio\.to_thread"):
                 function()
         with begin_check("shop", options=AT_ONCE) as under_way:
             return int(under_way.report.exit_code)

@@ -106,7 +106,7 @@ def test_written_rows_are_the_same_bytes_under_the_same_header(file: Path, tmp_p
     assert out.read_bytes() == b"".join([lines[0], lines[2], lines[9], lines[30]])
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert read_header(out) == read_header(file)
-    with pytest.raises(UsageError, match="is the file that is read"):
+    with pytest.raises(UsageError, match="is the input file"):
         Shelf(file).write(file, {1})
     with pytest.raises(UsageError, match="No such file or directory"):
         Shelf(file).write(tmp_path / "no" / "such", {1})

@@ -243,7 +243,7 @@ def test_a_lock_that_says_nothing_yet_still_locks(tmp_path: Path) -> None:
     """Its holder may be about to write its name."""
     with one_run(RING, tmp_path / "l"):
         lock_path(RING, tmp_path / "l").write_text("")
-        with pytest.raises(LockedError, match="just begun"), one_run(RING, tmp_path / "l"):
+        with pytest.raises(LockedError, match="just started"), one_run(RING, tmp_path / "l"):
             pass
 
 
@@ -271,13 +271,16 @@ def test_a_full_disk_takes_no_lock_away(monkeypatch: pytest.MonkeyPatch) -> None
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    with one_run(RING), pytest.raises(LockedError, match="it has just begun"), one_run(RING):
+    with one_run(RING), pytest.raises(LockedError, match="it has just started"), one_run(RING):
         pass
 
 
 @pytest.mark.parametrize(
     ("error", "way_out"),
-    [("database is locked", "wait for whoever uses it"), ("disk I/O error", "look for a full or failing disk")],
+    [
+        ("database is locked", "wait until no other process uses it"),
+        ("disk I/O error", "look for a full or failing disk"),
+    ],
 )
 def test_a_ledger_that_cannot_be_opened_says_what_may_help(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: str, way_out: str

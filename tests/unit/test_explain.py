@@ -99,8 +99,8 @@ def test_a_row_that_most_replicas_do_not_have_is_marked_on_no_side(tmp_path: Pat
     cluster.rows["10.0.0.2:9042"].pop(4)
     text = shown(chosen, explained(cluster, chosen))
     assert "? 10.0.0.1:9042 holds the row" in text
-    assert "? 10.0.0.2:9042 lacks the row, or knows of its delete" in text
-    assert "? 10.0.0.3:9042 lacks the row, or knows of its delete" in text
+    assert "? 10.0.0.2:9042 lacks the row, or has its delete" in text
+    assert "? 10.0.0.3:9042 lacks the row, or has its delete" in text
 
 
 def test_a_row_that_agrees_now_is_settled(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_write_time_in_the_future_is_wrong_though_all_agree(tmp_path: Path) ->
     assert (found.facts, int(found.exit_code)) == ((Kind.FUTURE_WRITE_TIME,), 1)
     text = shown(chosen, found)
     assert "FUTURE WRITE TIME" in text
-    assert "nobody can overwrite or delete it" in text
+    assert "no write or delete with a correct write time can replace it" in text
 
 
 def test_values_are_shown_only_when_asked_for(tmp_path: Path) -> None:

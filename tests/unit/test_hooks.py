@@ -123,7 +123,7 @@ def test_nobody_listening_is_tried_again(receiver: Receiver) -> None:
 @pytest.mark.parametrize("url", ["", "ftp://x/y", "file:///etc/passwd", "http://", "alerts.example"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     """Only http and https."""
-    with pytest.raises(UsageError, match="no http or https address"):
+    with pytest.raises(UsageError, match="not an http or https address"):
         WebHook.parse(url, "s")
 
 
@@ -209,7 +209,7 @@ def test_a_variable_that_is_named_is_passed_on(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("NO_SUCH", "NO_SUCH: there is no such variable"), ("KEY=canary", "name of a variable alone")]
+    ("name", "says"), [("NO_SUCH", "NO_SUCH: there is no such variable"), ("KEY=canary", "only the name of a variable")]
 )
 def test_a_variable_that_cannot_be_passed_on_is_refused(name: str, says: str) -> None:
     """Before the watch starts; what may be a secret on the command line is not repeated."""
@@ -231,7 +231,7 @@ def test_a_login_in_the_address_is_refused(url: str) -> None:
 )
 def test_an_address_of_no_port_is_refused(url: str) -> None:
     """In our words: the library's quote a part of it."""
-    with pytest.raises(UsageError, match="no http or https address") as caught:
+    with pytest.raises(UsageError, match="not an http or https address") as caught:
         WebHook.parse(url, "s")
     assert "canary" not in str(caught.value)
 

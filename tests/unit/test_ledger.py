@@ -511,11 +511,11 @@ def test_a_file_that_never_was_a_ledger_stays_as_it_is(tmp_path: Path, mode: int
     path = tmp_path / "precious.txt"
     path.write_text("notes\n" * 50)
     path.chmod(mode)
-    with pytest.raises(UsageError, match="is no ledger; it is not replaced"):
+    with pytest.raises(UsageError, match="is not a ledger; it is not replaced"):
         open_ledger(path)
     with pytest.raises(LedgerError, match="nothing counts as checked"):
         open_ledger(path, create=False)
-    with pytest.raises(UsageError, match="is no ledger; it is not replaced"), one_run(ring, path):
+    with pytest.raises(UsageError, match="is not a ledger; it is not replaced"), one_run(ring, path):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
     assert path.read_text() == "notes\n" * 50

@@ -299,7 +299,7 @@ def test_a_report_that_could_not_be_written_is_told_with_its_figures(shell: Shel
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--metrics", "-"), "metrics go to a file"),
+        (("--metrics", "-"), "metrics need a file"),
         (("--metrics", "."), "is a directory"),
         (("--metrics", "no/such/dir/x.prom"), "No such file or directory"),
         (("--metrics", "same", "--json", "same"), "--metrics and --json name the same file"),

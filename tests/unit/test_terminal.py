@@ -442,7 +442,7 @@ def test_progress_says_what_it_waits_for() -> None:
         tally.leaf_digested(result(leaf))
     assert line(tally).startswith("shop.orders, table 1 of 3: comparing rows 100%")
     tally.settling(1200)
-    assert line(tally) == "reading suspected rows again: 1,200 rows left, 0 findings"
+    assert line(tally) == "reading suspects again: 1,200 rows left, 0 findings"
 
 
 @pytest.mark.parametrize("count", [3, 100])

@@ -467,7 +467,7 @@ def test_visits_left_are_spread_over_what_is_left_of_the_period() -> None:
     ("words", "said"),
     [
         (("--run-time", "5"), "--run-time needs --ledger"),
-        (("--run-time", "5", "--ledger", "LEDGER", "--dc", "dc1"), "leave it out, or leave out --dc"),
+        (("--run-time", "5", "--ledger", "LEDGER", "--dc", "dc1"), "leave out --run-time or --dc"),
         (("--run-time", "0", "--ledger", "LEDGER"), "must be above 0"),
         (("--ledger", "no/such/place"), "--ledger no/such/place"),
         (("--repair",), "[repair] is not there"),

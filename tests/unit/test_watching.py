@@ -349,7 +349,7 @@ def test_the_command_watches_until_sigterm_and_leaves_with_0(tmp_path: Path) -> 
         (("--hook", " "), "--hook names no command"),
         (("--listen", "x"), "--listen 'x' is not HOST:PORT"),
         (("--metrics-label", "table=x"), "is taken"),
-        (("--findings-dir", "no/such/dir"), "is no directory"),
+        (("--findings-dir", "no/such/dir"), "is not a directory"),
         (("--period", "x"), "not a number of seconds"),
         (("nosuch",), "there is no keyspace 'nosuch'"),
     ],

@@ -1,4 +1,4 @@
-"""The screen: what to look at on the left, rows on the right, one row's replicas below; marks become a file."""
+"""The screen: filters on the left, rows on the right, one row's replicas below; marked rows go to a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from consistency.model.cqltext import visible
 
 
 class Browser(App[int]):
-    """Browses a shelf; returns how many rows were written to `output`, 0 where none were."""
+    """Browses a shelf; returns how many rows were written to `output`."""
 
     TITLE = "consistency browse"
     ENABLE_COMMAND_PALETTE = False
@@ -95,7 +95,7 @@ class Browser(App[int]):
         self._say()
 
     def on_resize(self) -> None:
-        """Give the choices less room on a narrow screen."""
+        """Make the filters narrower on a narrow screen."""
         self.screen.set_class(self.size.width < 100, "narrow")
 
     @property
@@ -130,7 +130,7 @@ class Browser(App[int]):
             text, width = row_text(self._shelf.finding(row), row.number)
         except UsageError as error:
             text, width = Text(str(error), style="red"), 0
-        # Replicas that do not fit are reached by scrolling, not cut.
+        # Replicas that do not fit are scrolled, not cut.
         detail.styles.width = max(width, self.size.width - 4)
         detail.update(text)
 
@@ -144,7 +144,7 @@ class Browser(App[int]):
         self._mark({row.number for row in self._list.rows}, set())
 
     def action_unmark_all(self) -> None:
-        """Take the mark from every row that is shown."""
+        """Unmark every row that is shown."""
         self._mark(set(), {row.number for row in self._list.rows})
 
     def _mark(self, more: set[int], fewer: set[int]) -> None:
@@ -157,7 +157,7 @@ class Browser(App[int]):
     def action_write(self) -> None:
         """Write the marked rows to the output file."""
         if not self._marked:
-            self.notify("no row is marked: space marks one, a all that are shown", severity="warning")
+            self.notify("no row is marked: space marks one, a marks all that are shown", severity="warning")
             return
         try:
             self._written = self._shelf.write(self._output, self._marked)
@@ -190,7 +190,7 @@ class Browser(App[int]):
         self._list.focus()
 
     def action_leave(self) -> None:
-        """Quit; marks that were not written are said first."""
+        """Quit; warn first if marked rows were not written."""
         if self._marked - self._saved and not self._warned:
             self._warned = True
             text = f"{counted(len(self._marked), 'marked row')} not written: w writes, q again leaves"

@@ -25,7 +25,7 @@ _NO_LIMIT = 10_000
 
 
 def row_text(finding: Finding, number: int) -> tuple[RenderableType, int]:
-    """Return a finding as it is shown under the list, and the columns that its replicas take side by side."""
+    """Return a finding as it is shown under the list, and the width of its replicas side by side."""
     replicas = _replicas(finding)
     width = Console(width=_NO_LIMIT).measure(replicas).maximum
     kinds = [finding.kind, *(fact for fact in finding.facts if fact is not finding.kind)]
@@ -56,7 +56,7 @@ def _replicas(finding: Finding) -> Table:
 
 
 def _common_day(finding: Finding) -> str:
-    """Return the day on which all cells were written, empty where there are several: said once, it saves room."""
+    """Return the day on which all cells were written, so that it is shown once; empty if there are several."""
     times = [newest_time(t) for view in finding.replicas.values() for t in view.writetimes.values()]
     days = {moment(time)[:10] for time in times if time is not None}
     return days.pop() if len(days) == 1 else ""

@@ -1,4 +1,4 @@
-"""A list of any length: it draws the lines that are seen, and knows which row the cursor is on."""
+"""A list of any length: it draws only visible lines, and knows the row under the cursor."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from consistency.cli.show.browse.shelf import Entry
 
 MARK = "*"
 _NUMBER, _KIND, _TABLE = 7, 14, 14
-"""Cells that a number takes, a kind at most, and a table at least where that is not all of its name."""
+"""The widths of a number, of the longest kind, and the least for a table's name that is cut."""
 _LABEL = 400
 """A longer key is cut in the list; the detail shows all of it."""
 
 
 def _end_of(name: str, cells: int) -> str:
-    """Return a name, of one that is too long its end: what tells tables apart more often than their keyspace does."""
+    """Return a name, or the end of a long name, which tells tables apart better than the keyspace."""
     if cell_len(name) <= cells:
         return name
     name = name[-cells:]
@@ -50,17 +50,17 @@ class RowList(ScrollView, can_focus=True):
     cursor: reactive[int] = reactive(0)
 
     class Moved(Message):
-        """The cursor is on another row, or on none."""
+        """The cursor moved to another row, or to none."""
 
     class Toggled(Message):
-        """A row was marked, or is so no longer."""
+        """A row was marked or unmarked."""
 
     def __init__(self, marked: set[int]) -> None:
         super().__init__(id="rows")
         self._rows: Sequence[Entry] = ()
         self._marked = marked
         self._kind = self._table = 0
-        """Cells that the columns take; no table is named where all rows are of one."""
+        """The widths of the columns; the table is left out if all rows are of one."""
 
     @property
     def rows(self) -> Sequence[Entry]:
@@ -73,7 +73,7 @@ class RowList(ScrollView, can_focus=True):
         return self._rows[self.cursor] if 0 <= self.cursor < len(self._rows) else None
 
     def show(self, rows: Sequence[Entry]) -> None:
-        """Put other rows in; the cursor stays on its row where that is among them."""
+        """Show other rows; the cursor stays on its row if that is among them."""
         was = self.current
         self._rows = rows
         self._kind = min(_KIND, max((len(kind.value) for kind in {row.kind for row in rows}), default=0)) + 2
@@ -143,7 +143,7 @@ class RowList(ScrollView, can_focus=True):
         self.cursor = max(0, len(self._rows) - 1) if to < 0 else to
 
     def action_mark(self) -> None:
-        """Mark the row, or take its mark, at once: a key pressed right after finds it done."""
+        """Mark or unmark the row at once, before the next key is handled."""
         row = self.current
         if row is None:
             return

@@ -1,4 +1,4 @@
-"""A findings file as an index that fits in memory: where each row stands in the file, and what it is found by."""
+"""A findings file as an index in memory: where each row is in the file, and what it can be found by."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, Kind, copy_findings, read_header, to_blame
 
 SLICES = TokenRange.full_ring().split(16)
-"""The ring in parts that a person can look through one after another."""
+"""The number of parts of the ring to look through."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One finding: its number (from 1), its place in the file, and what it is listed and found by."""
+    """One finding: its number (from 1), its place in the file, and what the list shows and searches."""
 
     number: int
     offset: int
@@ -34,7 +34,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is looked at; None where it does not matter. `words` must all occur in a row."""
+    """A filter; None matches everything. `words` must all occur in a row."""
 
     table: str | None = None
     part: int | None = None
@@ -43,7 +43,7 @@ class Choice:
     words: tuple[str, ...] = ()
 
     def takes(self, entry: Entry) -> bool:
-        """Whether a row is among it."""
+        """Whether a row matches."""
         return (
             (self.table is None or entry.table == self.table)
             and (self.part is None or entry.part == self.part)
@@ -58,7 +58,7 @@ def _haystack(entry: Entry) -> str:
 
 
 class Shelf:
-    """The rows of a file in its order; a row is read again when it is looked at."""
+    """The rows of a file in its order; a row is read again when it is shown."""
 
     def __init__(self, path: Path) -> None:
         if path.exists() and not path.is_file():
@@ -84,15 +84,15 @@ class Shelf:
                 file.seek(entry.offset)
                 return Finding.from_json(json.loads(file.readline()))
         except (OSError, KeyError, ValueError, TypeError, AttributeError):
-            msg = f"{self.path} changed while it was looked at; open it again"
+            msg = f"{self.path} changed while it was open; open it again"
             raise UsageError(msg) from None
 
     def matching(self, choice: Choice) -> list[Entry]:
-        """Return the rows of a choice, in the file's order."""
+        """Return the rows that match, in the file's order."""
         return [entry for entry in self.entries if choice.takes(entry)]
 
     def write(self, target: Path, numbers: Collection[int]) -> int:
-        """Write rows to a findings file of their own; return how many."""
+        """Write rows to another findings file; return how many."""
         return copy_findings(self.path, target, numbers, "--output")
 
 

@@ -1,4 +1,4 @@
-"""Keep what a page shows of the findings of a run: the first ones, some of every kind, and counts of all."""
+"""Keeps the findings that a page shows: the first ones, some of every kind, and counts of all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from consistency.results.findings import Finding, Kind, to_blame
 
 MOST_ROWS = 10_000
 MOST_OF_A_RARE_KIND = 200
-"""Kept of every kind even where others came first and filled the page."""
+"""Kept of every kind even if others came first and filled the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Collector(Silent):
         self.rows: list[Numbered] = []
         self.total = 0
         self.behind: Counter[str] = Counter()
-        """In how many rows each replica is wrong, of all findings."""
+        """The number of rows in which each replica is wrong, of all findings."""
 
     def found(self, finding: Finding) -> None:
         """Take one finding."""

@@ -1,4 +1,4 @@
-"""When the differing rows were written, as bars: an outage is a hill, a clock that is wrong a lonely bar."""
+"""When the differing rows were written, as bars: an outage is a hill, a wrong clock is a single bar far away."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from consistency.results.diagnosis import newest_of
 BARS = 60
 FEWEST_ROWS = 20
 _DRAWN = 0.9
-"""The part of the rows that is drawn, over the shortest time that holds it: one odd clock squeezes no others."""
+"""The part of the rows that is drawn, over the shortest time that holds it, so that one wrong clock cannot squeeze
+the others."""
 _STRETCHED = 2
-"""Where all rows take no more than this many times as long as that part, or no more than a minute, all are drawn."""
+"""All rows are drawn if they take at most this many times as long as that part, or at most a minute."""
 _PEAK = 0.5
-"""Where one bar and its neighbours hold more than this, they are drawn again, closer."""
+"""If one bar and its neighbours hold more than this part, they are drawn again in detail."""
 _SECOND_US = 1_000_000
 
 
@@ -39,7 +40,7 @@ class History:
 
 
 def histories(rows: Sequence[Numbered]) -> tuple[History, ...]:
-    """Return the bars of these rows and, where one towers over all, that one closer; none where rows are few."""
+    """Return the bars of these rows and, if one towers over all, its detail; nothing for few rows."""
     times = sorted(time for row in rows if (time := newest_of(row.finding)) is not None)
     if len(times) < FEWEST_ROWS:
         return ()
@@ -54,7 +55,7 @@ def histories(rows: Sequence[Numbered]) -> tuple[History, ...]:
     while len(peak := _around_the_highest(closer)) > _PEAK * len(closer) and closer[-1] - closer[0] > BARS * _SECOND_US:
         closer = peak
     if closer is not inside:
-        out.append(_bars("Around the highest bar, closer", closer, 0, 0))
+        out.append(_bars("Around the highest bar, in detail", closer, 0, 0))
     return tuple(out)
 
 
@@ -63,7 +64,7 @@ def _width(times: Sequence[int]) -> int:
 
 
 def _around_the_highest(times: Sequence[int]) -> list[int]:
-    """Return the times in the highest bar and in those beside it: a hill may stand on the edge of two."""
+    """Return the times in the highest bar and its neighbours, because a hill may lie on the edge of two."""
     width = _width(times)
     bars: list[list[int]] = [[] for _ in range(BARS)]
     for time in times:

@@ -1,4 +1,4 @@
-"""The findings of a page as compact JSON: names stand once and are referred to by their place."""
+"""The findings of a page as compact JSON: each name occurs once and is referred to by its index."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.standing import newest_time, standings
 
 _EXACT = 2**53
-"""Beyond it a number is no longer exact in a browser, and goes as text."""
+"""A larger number is not exact in a browser, so it is sent as text."""
 _STATES = tuple(State)
 _KINDS = tuple(Kind)
 
 
 class _Names:
-    """Gives every name a place, and keeps it as it may be shown."""
+    """Gives every name an index, and keeps it in displayable form."""
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
@@ -78,6 +78,6 @@ def _number(value: int | None) -> int | str | None:
 
 
 def script_safe(data: Mapping[str, Any]) -> str:
-    """Return JSON that can stand inside a script element: nothing in it ends the element or a line."""
+    """Return JSON that is safe inside a script element: nothing in it ends the element or a line."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,4 +1,4 @@
-"""The page: one HTML file, no script, font or picture from elsewhere, nothing that the browser may load."""
+"""The page: one HTML file without external scripts, fonts or pictures; the browser may load nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOST_TABLES = 500
 
 @dataclass(frozen=True, slots=True)
 class _Gap:
-    """What one replica could not be read over, summed over tables."""
+    """The unread ranges of one replica, summed over tables."""
 
     replica: str
     tables: tuple[str, ...]
@@ -123,7 +123,7 @@ def _environment() -> Environment:
 
 
 def _pieces(cells: str) -> list[tuple[int, int, str]]:
-    """Return a strip as `(start, length, state)`, neighbours of one state joined."""
+    """Return a strip as `(start, length, state)`, with neighbours of one state joined."""
     out: list[tuple[int, int, str]] = []
     start = 0
     for mark, run in groupby(cells):
@@ -143,7 +143,7 @@ def _asset(name: str) -> str:
 
 
 def _policy(css: str, script: str) -> str:
-    """Return the content security policy: this style, this script, and nothing from anywhere."""
+    """Return the content security policy: this style, this script, and nothing else."""
     return (
         f"default-src 'none'; style-src {_hash(css)}; script-src {_hash(script)}; img-src data:;"
         " base-uri 'none'; form-action 'none'"

@@ -1,4 +1,4 @@
-"""The ring as a picture: one track a node, its own ranges coloured by state, nodes of one data centre together."""
+"""The ring as a picture: one track per node, its ranges coloured by state, nodes of one data centre together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INNER = 74.0
 _WIDEST = 26.0
 _DC_GAP = 9.0
 _OPENING = math.radians(14)
-"""At the top, where the tracks' numbers stand."""
+"""The gap at the top for the tracks' numbers."""
 MOST_TRACKS = 14
 
 WORDS = {"=": "agreed", "x": "divergent", "?": "unread", " ": "elsewhere"}
@@ -35,7 +35,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One node's circle (or of several that are summed up), and where its number stands."""
+    """The circle of one node, or of several that are summed up, and the place of its number."""
 
     number: int
     name: str
@@ -48,12 +48,12 @@ class Track:
 
     @property
     def worst(self) -> str:
-        """The gravest state in it, as a word."""
+        """Its gravest state, as a word."""
         return max(self.states, key=_GRAVER.index)
 
 
 def tracks(report: Report, behind: Mapping[str, int]) -> tuple[Track, ...]:
-    """Return the tracks from the outside in; where nodes are many, the quiet ones of a data centre share one."""
+    """Return the tracks from the outside in; with many nodes, those without problems share one per data centre."""
     merged = {name: strip.merge(t.tracks.get(name, "") for t in report.tables) for name in _names(report)}
     drawn = [(name, report.places.get(name, ""), cells) for name, cells in merged.items() if cells]
     chosen = _chosen(sorted(drawn, key=lambda item: (item[1], item[0])), behind)
@@ -103,7 +103,7 @@ def _chosen(drawn: Sequence[tuple[str, str, str]], behind: Mapping[str, int]) ->
 
 
 def _slices(cells: str, inner: float, outer: float) -> Iterable[Slice]:
-    """Yield arcs of equal neighbours, those that matter most last, so that their edges show."""
+    """Yield arcs of equal neighbours, the gravest last, so that their edges are on top."""
     step = (2 * math.pi - _OPENING) / len(cells)
     start = 0
     found: list[Slice] = []

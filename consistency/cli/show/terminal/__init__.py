@@ -1,12 +1,12 @@
-"""What a person sees: progress while a command runs, and its result on one screen.
+"""What a user sees: progress while a command runs, and its result on one screen.
 
     console.py    where the text goes: colour only on a terminal, ASCII elsewhere
     figures.py    numbers, spans and moments as people read them
-    tally.py      counts what a check does (an Observer)
-    progress.py   shows the tally: live on a terminal, sparse lines elsewhere
+    tally.py      counts the events of a check (an Observer)
+    progress.py   shows these counts: live on a terminal, a few lines elsewhere
     summary.py    the report of a check, made of tables.py, strip.py, problems.py
     rowview.py    one row on all its replicas, cell by cell
 
 Nothing here decides anything: it renders frozen values. Names, keys and messages that come from the cluster
-pass through `render.visible` and are never read as markup.
+pass through `cqltext.visible` and are never read as markup.
 """

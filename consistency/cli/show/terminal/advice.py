@@ -16,7 +16,7 @@ _MOST_NAMES = 4
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """What the operator typed, to be repeated in commands to come: how to connect, what else, and what to check."""
+    """The operator's arguments for suggested commands: how to connect, what else, and what to check."""
 
     connection: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
@@ -24,7 +24,7 @@ class Typed:
 
 
 def quoted(word: str) -> str:
-    """Return a word as a shell takes it and a terminal may show it."""
+    """Return a word quoted for a shell and safe for a terminal."""
     return visible(shlex.quote(word))
 
 
@@ -52,7 +52,7 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
 
 
 def can_repair() -> bool:
-    """Whether this installation has the repairer: nobody is told to type what is not there."""
+    """Whether this installation has the repairer; otherwise its commands are not suggested."""
     return find_spec("repair.cli") is not None
 
 

@@ -1,4 +1,4 @@
-"""Where the text goes: a rich console that is calm on a terminal and plain ASCII everywhere else."""
+"""The console: calm on a terminal, plain ASCII everywhere else."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ MARK_STYLES = {"=": "green", "?": "yellow", "x": "red"}
 
 
 class CalmConsole(Console):
-    """A console that reads no markup, and goes silent when nobody reads it any more."""
+    """A console that ignores markup, and is silent when its reader has gone."""
 
     def on_broken_pipe(self) -> None:
-        """Let the command end with its own exit code: `| head` is no reason to lose the verdict."""
+        """Let the command end with its own exit code, because `| head` must not lose the verdict."""
         self.quiet = True
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a descriptor is wanted
             os.dup2(nowhere.fileno(), self.file.fileno())
@@ -52,18 +52,18 @@ def make_console(stream: IO[str] | None = None, *, environ: Mapping[str, str] | 
         width=None if live else PLAIN_WIDTH,
     )
     if live:
-        # One column is left free: some terminals wrap a line that fills the last one.
+        # One column stays free, because some terminals wrap a line that fills the last one.
         console.width = max(40, min(MAX_WIDTH, console.width - 1))
     return console
 
 
 def is_live(stream: IO[str], environ: Mapping[str, str]) -> bool:
-    """Whether the cursor may be moved: on a terminal that understands it."""
+    """Whether the terminal lets us move the cursor."""
     return stream.isatty() and environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def safe(text: object) -> str:
-    """Return text from outside as it may be shown: one line, nothing invisible, nothing that moves the cursor."""
+    """Return external text in displayable form: one line, without invisible characters or cursor movements."""
     return visible(str(text))
 
 
@@ -85,7 +85,7 @@ def indented(
 
 
 def command(console: Console, words: Sequence[str], why: str = "") -> None:
-    r"""Print a command to copy, with a comment; a long one is continued with ` \`, never wrapped inside a word."""
+    r"""Print a command to copy, with a comment; a long command continues with ` \` and never breaks a word."""
     room = console.width - 2
     lines: list[str] = []
     for word in words:

@@ -1,4 +1,4 @@
-"""Numbers, spans and moments as people read them."""
+"""Numbers, spans and moments for people."""
 
 from __future__ import annotations
 

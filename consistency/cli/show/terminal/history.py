@@ -29,7 +29,7 @@ _MOST_NAMES = 4
 
 
 def print_history(console: Console, history: History) -> None:
-    """Print of each cluster the standing in a sentence, the tables, the runs, and what to do next."""
+    """Print for each cluster how it stands, its tables, its runs, and what to do next."""
     for each in (history, *history.others):
         if history.others:
             _print_which(console, each, first=each is history)
@@ -37,7 +37,7 @@ def print_history(console: Console, history: History) -> None:
 
 
 def _print_which(console: Console, history: History, *, first: bool) -> None:
-    """Tell clusters of one name apart: by id, which `--cluster` takes, and by nodes."""
+    """Print what tells clusters of one name apart: the id, which `--cluster` takes, and the nodes."""
     if not first:
         console.print()
     more = len(history.nodes) - _MOST_NAMES
@@ -59,7 +59,7 @@ def _print_one(console: Console, history: History) -> None:
 
 
 def claim(history: History) -> str:
-    """Say in a sentence how the oldest range stands, and in another one which rows differ now."""
+    """Return a sentence about the oldest range, and another one about rows that differ."""
     return _age_claim(history) + _rows_claim(history.tables)
 
 
@@ -86,7 +86,7 @@ def _age_claim(history: History) -> str:
     if history.standing is Standing.OVERDUE:
         return (
             f"The oldest range of {name} was last clean {age} ago, and gc_grace_seconds ({grace}) has passed: "
-            "a delete may be forgotten on one replica before it reached another."
+            "a tombstone may be purged on one replica before it reached another."
         )
     if history.standing is Standing.DUE:
         return f"The oldest range of {name} was last clean {age} ago: {_part(worst)} of gc_grace_seconds ({grace})."
@@ -168,14 +168,14 @@ def _print_came_back(console: Console, tables: Sequence[TableHistory]) -> None:
     console.print(Text.assemble(heading("came back"), "  ", (counted(total, "row"), "red")))
     where = ", ".join(f"{t.known.came_back:,} in {safe(t.known.full_name)}" for t in back[:_MOST_NAMES])
     more = f", and in {counted(len(back) - _MOST_NAMES, 'more table')}" if len(back) > _MOST_NAMES else ""
-    text = f"{where}{more}: they had agreed, or were repaired, and differ again. Something keeps undoing it."
+    text = f"{where}{more}: they had agreed, or were repaired, and now differ again. Find out what changes them."
     indented(console, text)
 
 
 def _print_runs(console: Console, runs: Sequence[PastRun]) -> None:
     if not runs:
         return
-    verdicts = Counter(run.verdict or "without an end" for run in runs)
+    verdicts = Counter(run.verdict or "not ended" for run in runs)
     console.print(heading("runs") + Text("  " + ", ".join(f"{n:,} {what}" for what, n in verdicts.most_common())))
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
     grid.add_column("", width=1)
@@ -217,7 +217,7 @@ def _print_next(console: Console, history: History) -> None:
     words = ["consistency check", *(quoted(n) for n in names[:_MOST_NAMES]), f"--ledger {quoted(history.ledger)}"]
     if any(t.known.differing for t in late):
         words.append("--findings findings.jsonl")
-        why = "then 'consistency repair plan findings.jsonl': where rows differ no pass is clean"
+        why = "then 'consistency repair plan findings.jsonl': a range with differing rows has no clean pass"
     else:
-        why = "a clean pass makes them young"
+        why = "a clean pass resets their age"
     command(console, words, why)

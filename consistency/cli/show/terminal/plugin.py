@@ -1,4 +1,4 @@
-"""One line and an exit code for Nagios, Icinga and what else runs their plugins."""
+"""One line and an exit code for Nagios, Icinga and compatible monitors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_TABLES = 3
 
 
 class PluginState(IntEnum):
-    """What a plugin's exit code says."""
+    """The meaning of a plugin's exit code."""
 
     OK = 0
     WARNING = 1
@@ -26,14 +26,14 @@ class PluginState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PluginResult:
-    """The line to print and the code to leave with."""
+    """The line to print and the exit code."""
 
     state: PluginState
     line: str
 
 
 def judge_for_plugin(report: Report) -> PluginResult:
-    """Return the state that a report means: damage before ignorance before warnings."""
+    """Return the state of a report: divergence comes before unknown, unknown before warnings."""
     errors = sum(v.severity is Severity.ERROR for v in report.violations)
     warnings = len(report.violations) - errors
     divergent = sum(report.findings_by_kind.values())
@@ -72,7 +72,7 @@ def judge_for_plugin(report: Report) -> PluginResult:
 
 
 def could_not_run(error: BaseException) -> PluginResult:
-    """Return UNKNOWN with the reason; of an error that is not ours only its type, as it may quote anything."""
+    """Return UNKNOWN with the reason; for a foreign error only its type, because its text may quote anything."""
     ours = isinstance(error, ConsistencyError) and not isinstance(error, InternalError)
     reason = str(error) if ours else f"{type(error).__name__}; run with CONSISTENCY_DEBUG=1 for the traceback"
     return refused(reason)
@@ -98,6 +98,6 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _line(state: PluginState, text: str) -> str:
-    """Return `CONSISTENCY STATE - text`; a bar would begin the figures, a line break the long output."""
+    """Return `CONSISTENCY STATE - text` without bars, which start the figures, and without line breaks."""
     plain = " ".join(visible(part) for part in text.split()).replace("|", "/")
     return f"CONSISTENCY {state.name} - {plain}"

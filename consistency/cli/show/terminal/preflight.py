@@ -1,4 +1,4 @@
-"""The answer of a preflight: one line to act on, then what it rests on."""
+"""The answer of a preflight: one line to act on, then its reasons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST = 12
 
 
 def print_preflight(console: Console, found: Preflight) -> None:
-    """Print the answer in a line of its own, however long, and the details below it."""
+    """Print the answer in one line of any length, and the details below it."""
     word, style = _WORDS[found.answer]
     line = Text.assemble((word, style), f"  {safe(found.node.name)}: {safe(found.line)}")
     console.print(line, soft_wrap=True)

@@ -66,7 +66,7 @@ def _print_finding(console: Console, number: int, finding: Finding, *, keys: boo
 
 
 def key_text(key: Mapping[str, object]) -> str:
-    """Return a key as `column=value, column=value`, safe to show and cut where it is very long; text is quoted."""
+    """Return a key as `column=value, column=value`, safe to show and cut if it is very long; text is quoted."""
     return ", ".join(f"{safe(name)}={_key_value(value)}" for name, value in key.items())
 
 
@@ -78,7 +78,7 @@ def _key_value(value: object) -> str:
 
 
 def states_text(finding: Finding) -> str:
-    """Say which replicas hold what, and since when."""
+    """Return which replicas hold what, and since when."""
     if finding.kind is Kind.NON_OWNER:
         parts = [f"held by {_names(list(finding.replicas))}, which does not own its token range"]
     else:
@@ -92,7 +92,7 @@ def states_text(finding: Finding) -> str:
 
 
 def _sides(finding: Finding) -> list[str]:
-    """Name the replicas by state; of two sides the smaller one says it all."""
+    """Name the replicas by state; of two sides only the smaller one is named."""
     by_state: dict[State, list[str]] = defaultdict(list)
     for name, view in finding.replicas.items():
         by_state[view.state].append(name)
@@ -128,7 +128,7 @@ def _names(replicas: Sequence[str]) -> str:
 
 
 def print_unread(console: Console, tables: Sequence[TableReport]) -> None:
-    """Print which replicas could not be read over which part of the ring, and why."""
+    """Print which part of the ring was not read on which replicas, and why."""
     by_replica: dict[str, list[tuple[TableReport, Unread]]] = defaultdict(list)
     for table in tables:
         for unread in (u for u in table.unread if u.reason != PUT_OFF):
@@ -160,7 +160,7 @@ def _print_replica(console: Console, replica: str, entries: Sequence[tuple[Table
 
 
 def _place(token_range: TokenRange) -> str:
-    """Name a range; one of a single token is a partition, of which no key is told."""
+    """Name a range; a range of a single token is a partition, which is named without its key."""
     return f"the partition at token {token_range.end}" if token_range.width == 1 else str(token_range)
 
 
@@ -175,7 +175,7 @@ _MARKS = {Severity.ERROR: ("x", "red"), Severity.UNKNOWN: ("?", "yellow"), Sever
 
 
 def print_violations(console: Console, violations: Sequence[Violation], *, most: int | None = None) -> None:
-    """Print broken rules, the errors first: what, where, the facts, and what puts it right."""
+    """Print broken rules, errors first: what, where, the facts, and the remedy."""
     if not violations:
         return
     ordered = sorted(violations, key=lambda v: v.severity is not Severity.ERROR)
@@ -194,7 +194,7 @@ def print_violations(console: Console, violations: Sequence[Violation], *, most:
 
 
 def _print_violation(console: Console, violation: Violation, remedied: set[tuple[str, str]]) -> None:
-    """Print one; a remedy that was printed for the same keyspace is not printed again."""
+    """Print one; the same remedy for a keyspace is printed once."""
     mark, style = _MARKS[violation.severity]
     place = safe(violation.keyspace) if violation.keyspace else "cluster"
     head = Text.assemble((f"{mark} ", style), (place, "bold"), "  ", (safe(violation.kind), style))

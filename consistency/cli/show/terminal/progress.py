@@ -1,4 +1,4 @@
-"""Shows a check under way: a few live lines on a terminal, a sparse plain line elsewhere."""
+"""Shows a running check: a few live lines on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _MOST_LANES = 12
 
 
 class Progress(Protocol):
-    """An observer that is shown; `tick` is called about once a second, `close` at the end."""
+    """An observer with a display; `tick` is called about once a second, `close` at the end."""
 
     @property
     def observer(self) -> Observer:
-        """Who is told what happens."""
+        """The observer of the check."""
 
     def tick(self) -> None:
-        """Show the state, where it is time to."""
+        """Show the state if it is due."""
 
     def say(self, text: str) -> None:
         """Show a message that stays."""
@@ -69,7 +69,7 @@ class LineProgress:
         return self._tally
 
     def tick(self) -> None:
-        """Print a line where the last one is ten seconds old."""
+        """Print a line if the last one is ten seconds old."""
         now = self._clock()
         if now - self._said >= LINE_EVERY_S:
             self._said = now
@@ -80,11 +80,11 @@ class LineProgress:
         self._console.print(Text(text), soft_wrap=True)
 
     def close(self) -> None:
-        """Nothing is left on the screen to clear."""
+        """Do nothing: the screen has nothing to clear."""
 
 
 class LiveProgress:
-    """A few lines that are drawn over, and gone at the end."""
+    """A few lines that are redrawn, and removed at the end."""
 
     def __init__(self, console: Console) -> None:
         self._tally = Tally()
@@ -105,14 +105,14 @@ class LiveProgress:
         return self._tally
 
     def tick(self) -> None:
-        """Nothing to do: the picture is drawn by its own thread."""
+        """Do nothing: a thread draws the lines."""
 
     def say(self, text: str) -> None:
         """Print above the live lines."""
         self._console.print(Text(text))
 
     def close(self) -> None:
-        """Take the lines away and show the cursor again."""
+        """Remove the lines and show the cursor again."""
         with suppress(OSError):
             self._live.stop()
 
@@ -137,7 +137,7 @@ def line(tally: Tally) -> str:
 
 
 def picture(tally: Tally, width: int) -> RenderableType:
-    """Return the state as a terminal shows it."""
+    """Return the state for a terminal."""
     return Group(_title(tally), *_lanes(tally, width), _footer(tally))
 
 
@@ -157,7 +157,7 @@ def _title(tally: Tally) -> Table:
 
 
 def _lanes(tally: Tally, width: int) -> list[RenderableType]:
-    """Draw a bar a replica; of many, those that are furthest behind."""
+    """Draw a bar per replica; of many replicas, the slowest."""
     lanes = list(tally.lanes.items())
     hidden = max(0, len(lanes) - _MOST_LANES)
     if hidden:
@@ -191,7 +191,7 @@ def _lane(tally: Tally, name: str, lane: Lane) -> list[RenderableType]:
 def _footer(tally: Tally) -> Text:
     parts = [(counted(tally.findings, "finding"), "bold red" if tally.findings else "dim")]
     if tally.settling_now:
-        parts.append((f"{counted(tally.waiting, 'suspected row')} left", "dim"))
+        parts.append((f"{counted(tally.waiting, 'suspect')} left", "dim"))
     if tally.tables > 1:
         parts.append((f"table {max(1, tally.begun)} of {tally.tables}", "dim"))
     return Text(" · ", style="dim").join(Text(text, style=style) for text, style in parts)

@@ -30,7 +30,7 @@ ValueText = Callable[[CellColumn, Cell], str]
 def print_row(
     console: Console, chosen: Chosen, found: Explanation, next_words: Sequence[str], *, show: ValueText
 ) -> None:
-    """Print the whole explanation; `show` renders a value or what stands for it."""
+    """Print the whole explanation; `show` renders a value or its substitute."""
     _print_head(console, chosen, found)
     for warning in found.warnings:
         indented(console, Text.assemble(("! ", "yellow"), safe(warning)), rest="    ")
@@ -50,7 +50,7 @@ def print_row(
 
 
 def value_text(column: CellColumn, cell: Cell) -> str:
-    """Return the value as a person reads it, cut where it is very long."""
+    """Return the value for people, cut if it is very long."""
     if cell == EMPTY:
         return "null"
     text = to_text(column.column.type, cell.value)
@@ -58,7 +58,7 @@ def value_text(column: CellColumn, cell: Cell) -> str:
 
 
 def stand_in(seed: int, column: CellColumn, cell: Cell) -> str:  # noqa: ARG001 - the signature of ValueText
-    """Return a value's length and four digits that tell equal from unequal; the seed makes them worth nothing else."""
+    """Return a value's length and four digits, equal for equal values; the random seed makes them useless otherwise."""
     if cell == EMPTY:
         return "null"
     if cell.value is None:
@@ -85,7 +85,7 @@ def _print_head(console: Console, chosen: Chosen, found: Explanation) -> None:
         indented(console, f"also: {sentence}", style="dim")
     was = finding.kind.value.replace("_", " ")
     if not found.differs and not found.unread:
-        healed = "it differed when it was found: hints, a read or a repair have mended it since"
+        healed = "it differed when it was found; hints, a read or a repair have fixed it since"
         indented(console, healed, style="dim", rest="    ")
     hint = "; --row N shows another" if chosen.total > 1 else ""
     origin = f"row {chosen.number:,} of {chosen.total:,}{hint}; found as '{was}'; token {finding.token}"
@@ -148,14 +148,14 @@ def _print_alike(console: Console, found: Explanation, show: ValueText) -> None:
 
 
 def _print_replicas(console: Console, found: Explanation) -> None:
-    """Say of every node what it lacks, or that it lacks nothing."""
+    """Print for every node what it lacks, or that it is up to date."""
     lines: list[tuple[str, str, str]] = []
-    # Where most have no such row, who is right is not for us to mark: they may know of a delete.
+    # If most replicas lack the row they may know of a delete, so no side is marked as right.
     unsure = 2 * sum(state is not None for state in found.states.values()) <= len(found.states)
     for node, state in found.states.items():
         lacking = [] if state is None else found.lacks(node)
         if state is None and not found.gone:
-            what = "lacks the row, or knows of its delete" if unsure else "lacks the row"
+            what = "lacks the row, or has its delete" if unsure else "lacks the row"
             lines.append(("?" if unsure else "x", safe(node), what))
         elif lacking:
             lines.append(("x", safe(node), f"is behind in {', '.join(safe(n) for n in lacking)}"))
@@ -183,9 +183,9 @@ def _print_notes(console: Console, found: Explanation) -> None:
     if found.differs and age_s is not None and 0 <= age_s < DEFAULT_WINDOW_S:
         notes.append(f"the newest write is {span(age_s)} old and may still be on its way: run this again")
     if Kind.MISSING in found.facts or any(decided == EMPTY for decided in _losers(found)):
-        notes.append("CQL does not show deletes: what is absent may have been deleted with a newer write time")
+        notes.append("CQL does not show deletes: an absent row or cell may have been deleted with a newer write time")
     if Kind.FUTURE_WRITE_TIME in found.facts and found.newest_us is not None:
-        notes.append(f"nobody can overwrite or delete it with a true write time before {moment(found.newest_us)}")
+        notes.append(f"no write or delete with a correct write time can replace it before {moment(found.newest_us)}")
     if Kind.ZOMBIE_SUSPECT in found.facts:
         notes.append("repair quarantines this row unless --zombies says otherwise")
     for node, state in found.states.items():
@@ -193,7 +193,7 @@ def _print_notes(console: Console, found: Explanation) -> None:
             columns = found.reading.table.primary_key
             key = {c.name: to_json(c.type, raw) for c, raw in zip(columns, state.spelling, strict=True)}
             notes.append(
-                f"to Cassandra it is one row, but {safe(node)} has it as {key_text(key)}: no repair changes that"
+                f"Cassandra takes it for one row, but {safe(node)} holds it as {key_text(key)}: no repair changes that"
             )
     for note in notes:
         indented(console, f"note: {note}", first="", rest="  ", style="dim")

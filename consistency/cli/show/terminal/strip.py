@@ -1,4 +1,4 @@
-"""The ring as a strip of cells: where on it the replicas agree, differ, or were not read."""
+"""The ring as a strip of cells, which show where replicas agree, differ, or were not read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from consistency.results.report import TableReport
 
 _WEIGHT = {" ": 0, "=": 1, "?": 2, "x": 3}
 _BLOCKS = {" ": " ", "=": "━", "?": "░", "x": "█"}
-"""Shapes that differ without colour too."""
+"""Shapes that differ even without colour."""
 _MEANING = {"=": "agreed", "?": "not read", "x": "divergent"}
 
 
 def merge(strips: Iterable[str]) -> str:
-    """Lay strips over each other; the gravest mark of each cell shows."""
+    """Merge strips; each cell shows its gravest mark."""
     kept = [strip for strip in strips if strip]
     width = max(map(len, kept), default=0)
     return "".join(
@@ -34,7 +34,7 @@ def draw(strip: str, *, blocks: bool) -> Text:
 
 
 def legend(strip: str, *, blocks: bool) -> Text:
-    """Say what the marks that occur mean."""
+    """Return a legend of the marks that occur."""
     text = Text()
     for mark in "=x?":
         if mark in strip:
@@ -50,7 +50,7 @@ def has_problem(strip: str) -> bool:
 
 
 def chosen_strips(tables: Sequence[TableReport], most: int) -> list[tuple[str, str]]:
-    """Return what to draw as `(title, strip)`: each troubled table, or all in one where they are many or none."""
+    """Return what to draw as `(title, strip)`: each table with problems, or one strip if those are many or none."""
     drawn = [t for t in tables if t.strip.strip()]
     troubled = [t for t in drawn if has_problem(t.strip)]
     if 0 < len(troubled) <= most:

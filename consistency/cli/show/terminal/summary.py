@@ -1,4 +1,4 @@
-"""The report of a check on one screen: what is claimed, what it rests on, what is wrong, what to do next."""
+"""The report of a check on one screen: the claim, its basis, the problems, and what to do next."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from consistency.results.report import RepairSummary, Report, Severity
 from consistency.results.verdict import Verdict
 
 _ALIKE = {Kind.FUTURE_WRITE_TIME.value, Kind.NON_OWNER.value}
-"""Kinds that are wrong where all replicas may agree."""
+"""Kinds that are wrong although all replicas may agree."""
 _MOST_STRIPS = 2
 _MOST_VIOLATIONS = 3
 _MOST_CAUSES = 2
@@ -64,16 +64,16 @@ def _print_verdict(console: Console, report: Report) -> None:
 
 
 def slice_text(report: Report) -> str:
-    """Say how far a run of bounded time came; nothing where it had no limit."""
+    """Return how far a run with a time limit came; empty without a limit."""
     if report.run_time_s is None:
         return ""
     read, planned = sum(t.ranges_read for t in report.tables), sum(t.ranges for t in report.tables)
-    onward = "." if read == planned else "; the next run with this ledger goes on from there."
+    onward = "." if read == planned else "; the next run with this ledger continues from there."
     return f"{read:,} of {counted(planned, 'range')} this time, oldest first{onward}"
 
 
 def claim(report: Report) -> str:
-    """Say in a sentence what the verdict claims."""
+    """Return the claim of the verdict as a sentence."""
     scanned = [t for t in report.tables if t.depth]
     rows = sum(t.rows for t in scanned)
     amount = f"{counted(rows, 'row')} in {counted(len(scanned), 'table')}"
@@ -100,7 +100,7 @@ def claim(report: Report) -> str:
 
 
 def _repaired(report: Report, repair: RepairSummary, amount: str) -> str:
-    """Say what was found, and what of it is known to be right now."""
+    """Return what was found, and how much of it is proven to agree now."""
     good = repair.rows - repair.remaining - repair.unknown
     parts = [f"{good:,} now agree on every replica" + (", proven by reading them" if good else "")]
     if repair.remaining:
@@ -116,7 +116,7 @@ def _repaired(report: Report, repair: RepairSummary, amount: str) -> str:
 
 
 def _print_repair(console: Console, repair: RepairSummary) -> None:
-    """Print what came of the repair; the rows that were found before it are in its files."""
+    """Print the result of the repair; its files hold the rows that were found before it."""
     title = Text.assemble(heading("repair"), f"  {counted(repair.acted_on, 'row')} written to")
     console.print(title)
     if repair.left:
@@ -139,7 +139,7 @@ def _gaps(report: Report) -> str:
         parts.append(f"{failed:,} of {counted(coverage.planned - skipped, 'digest')} could not be read")
     if alone:
         verb = "has" if alone == 1 else "have"
-        parts.append(f"{counted(alone, 'range')} {verb} one replica here, which there is nothing to compare with")
+        parts.append(f"{counted(alone, 'range')} {verb} only one replica here, so there is nothing to compare")
     if skipped:
         parts.append(f"{counted(skipped, 'table')} could not be checked")
     if unsettled:
@@ -148,20 +148,20 @@ def _gaps(report: Report) -> str:
 
 
 def basis(report: Report) -> str:
-    """Say what was read, and how it is known which replica answered."""
+    """Return what was read, and what proves which replica answered."""
     coverage = report.coverage
     text = f"{coverage.completed:,} of {counted(coverage.planned, 'planned digest')} read"
     ways = Counter(f"{t.depth}, {t.locality}" for t in report.tables if t.depth)
     if ways and coverage.completed:
         way, _ = ways.most_common(1)[0]
         others = "" if len(ways) == 1 else " and others"
-        # Where some of it failed, not every node of the ring answered: then the unread ranges name those.
+        # If some failed, not every node of the ring answered; the unread ranges name those nodes.
         source = f" from {counted(len(report.replicas), 'node')}" if coverage.complete else ""
         text += f"{source} ({way}{others}), each proven that node's own"
     if coverage.failed or coverage.skipped:
         text += f"; {coverage.failed:,} failed, {coverage.skipped:,} skipped"
     if report.findings_by_kind:
-        text += "; each difference outlived a second reading"
+        text += "; a second reading showed each difference again"
     return text + "."
 
 

@@ -1,4 +1,4 @@
-"""One line a table: the troubled ones first, the clean ones in one line where they are many."""
+"""One line per table: tables with problems first, clean ones in one line if they are many."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def print_tables(console: Console, tables: Sequence[TableReport]) -> None:
 
 
 def choose_lines(tables: Sequence[TableReport]) -> tuple[list[TableReport], list[TableReport]]:
-    """Return what gets a line of its own and what is summed up: all where they fit, else the troubled ones first."""
+    """Return the tables with their own line and those summed up: all if they fit, else those with problems first."""
     if len(tables) <= MOST_LINES:
         return list(tables), []
     troubled = [t for t in tables if t.verdict is not Verdict.CONSISTENT or t.note]

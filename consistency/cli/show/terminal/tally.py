@@ -1,4 +1,4 @@
-"""Counts what a check does, as an Observer: the figures that progress shows."""
+"""Counts the events of a check, as an Observer: the figures of its progress."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from consistency.results.findings import Finding
 from consistency.results.report import TableReport
 
 _TELLING = 0.02
-"""Below this part of a table its time left is a guess not worth showing."""
+"""Before this part of a table is done, its remaining time is not shown."""
 
 
 @dataclass(slots=True)
 class Lane:
-    """One replica's part of the table under way, in digests; `rows` are those digested so far."""
+    """One replica's part of the current table, in digests; `rows` are those digested so far."""
 
     planned: int = 0
     done: int = 0
@@ -33,7 +33,7 @@ class Lane:
 
 
 class Tally:
-    """The state of a check as its events tell it; figures of replicas are those of the table under way."""
+    """The state of a check, from its events; the figures of replicas are those of the current table."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -50,11 +50,11 @@ class Tally:
         self._failed: set[tuple[Leaf, Node]] = set()
 
     def scan_started(self, tables: int) -> None:
-        """Note how many tables there are."""
+        """Record the number of tables."""
         self.tables = tables
 
     def table_planned(self, table: Table, plan: TablePlan) -> None:
-        """Begin a table."""
+        """Start a table."""
         lanes: dict[str, Lane] = {}
         for leaf in plan.leaves:
             for node in leaf.replicas:
@@ -66,7 +66,7 @@ class Tally:
         self.begun += 1
 
     def leaf_digested(self, result: LeafResult) -> None:
-        """Count a leaf's digests; one that failed and is tried again is counted once."""
+        """Count a leaf's digests; a digest that failed and is tried again counts once."""
         self.rows += result.rows
         for node in result.leaf.replicas:
             lane = self.lanes.setdefault(node.name, Lane())
@@ -85,28 +85,28 @@ class Tally:
         self.findings += 1
 
     def settling(self, waiting: int) -> None:
-        """Note that the scan is over and so many suspects are left."""
+        """Record that the scan is over, and the number of suspects left."""
         self.settling_now = True
         self.waiting = waiting
 
     def table_done(self, report: TableReport) -> None:
-        """Nothing to count: reports are made at the end."""
+        """Do nothing: reports come at the end."""
 
     @property
     def part(self) -> float:
-        """The part of the table under way that is digested, from 0 to 1."""
+        """The digested part of the current table, from 0 to 1."""
         lanes = list(self.lanes.values())
         planned = sum(lane.planned for lane in lanes)
         return min(1.0, sum(lane.done for lane in lanes) / planned) if planned else 0.0
 
     @property
     def failed(self) -> int:
-        """The digests of the table under way that failed."""
+        """The failed digests of the current table."""
         return sum(lane.failed for lane in list(self.lanes.values()))
 
     @property
     def table_seconds(self) -> float:
-        """How long the table under way has taken."""
+        """How long the current table has taken."""
         return max(1e-3, self._clock() - self.table_started)
 
     @property
@@ -115,12 +115,12 @@ class Tally:
         return self._clock() - self.started
 
     def rate(self, lane: Lane) -> float:
-        """Rows a second that one replica digested of the table under way."""
+        """Rows per second that one replica digests of the current table."""
         return lane.rows / self.table_seconds
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the table under way will still take at this pace, None while that cannot be told."""
+        """How long the current table will still take at this pace, None while that is not known."""
         part = self.part
         if part < _TELLING or part >= 1:
             return None
@@ -128,9 +128,9 @@ class Tally:
 
     @property
     def stage(self) -> str:
-        """What is being done, in two or three words."""
+        """The current activity, in two or three words."""
         if self.settling_now:
-            return "reading suspected rows again"
+            return "reading suspects again"
         if not self.begun:
             return "reading the schema" if not self.tables else "estimating rows"
         return "comparing rows" if self.part >= 1 else "digesting"
