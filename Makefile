@@ -43,7 +43,7 @@ soak: $(BUILT) ## the long variants, an hour and more; figures at the end of eac
 	CONSISTENCY_SOAK_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_lanes.py $(ARGS)
 	CONSISTENCY_SOAK_SECONDS=1200 $(BIN)/python -m pytest tests/cluster/test_watch.py $(ARGS)
 
-mutants: $(BUILT) ## break the program in some thirty places, one by one: the suite must notice each
+mutants: $(BUILT) ## break the program in more than 150 places, one at a time: the suite must notice each
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(BUILT) ## ruff and mypy

@@ -1,8 +1,8 @@
 """Wide and odd data: the check neither runs out of memory nor of time, and finds exactly what is planted.
 
 Each test runs `consistency check` as a process of its own and notes the most memory it held. The sizes are those
-of a test that is run often; CONSISTENCY_SOAK=1 makes them those in docs/reliability.md, and adds the slowest to fill.
-A partition of 100,000 rows (test_scale) and 5,000 tombstones (test_faults) are checked every time.
+of a test that is run often; CONSISTENCY_SOAK=1 makes them those in docs/design/0019-what-was-tried.md, and adds the
+slowest to fill. A partition of 100,000 rows (test_scale) and 5,000 tombstones (test_faults) are checked every time.
 """
 
 from __future__ import annotations

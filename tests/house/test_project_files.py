@@ -89,6 +89,15 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK), ".ci/run must be executable"
 
 
+def test_every_promise_names_a_test_that_exists() -> None:
+    """docs/reliability.md is a table of promises; each of its rows ends with a test of tests/."""
+    rows = re.findall(r"^\| (?!promise|---)(.+) \|$", text_of("docs", "reliability.md"), re.MULTILINE)
+    names = {path.name for path in (ROOT / "tests").rglob("*.py")}
+    found = [row for row in rows if not (tests := re.findall(r"(\w+\.py)`", row)) or not set(tests) <= names]
+    assert rows
+    assert not found, listed(found, "name the test that proves it, by its file:")
+
+
 def test_every_make_target_that_is_named_exists() -> None:
     """A page that names a chore names one that is there."""
     targets = set(re.findall(r"^([a-z][a-z-]*):", text_of("Makefile"), re.MULTILINE))
