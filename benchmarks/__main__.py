@@ -3,7 +3,7 @@
 python -m benchmarks                                   everything, about two hours on two processors
 python -m benchmarks speed repair --rounds 5           two suites
 python -m benchmarks --rows 100000 --large-rows 20000  smaller tables
-python -m benchmarks --page-only                       the page anew from the figures of before
+python -m benchmarks --page-only                       only render the page, from the last figures
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--growth", type=_numbers, default=sizes.growth, help="sizes, separated by commas")
     parser.add_argument("--divergent", type=_numbers, default=sizes.divergent, help="divergent rows, with commas")
     parser.add_argument("--findings", type=int, default=sizes.findings, help="the most divergent rows")
-    parser.add_argument("--rounds", type=int, default=sizes.rounds, help="how often each side runs, by turns")
+    parser.add_argument("--rounds", type=int, default=sizes.rounds, help="how many rounds each side runs")
     parser.add_argument("--seconds", type=float, default=sizes.seconds, help="how long each foreground load lasts")
-    parser.add_argument("--dir", type=Path, help="keep the cluster and its data here, and use what is there already")
+    parser.add_argument("--dir", type=Path, help="keep the cluster and its data here, and reuse existing data")
     parser.add_argument("--address-base", default="127.0.40.1", help="address of the first node")
     parser.add_argument(
         "--json", type=Path, default=_FIGURES, help="the raw figures; the page is rendered from its own"
     )
-    parser.add_argument("--page-only", action="store_true", help="measure nothing, render the page anew")
+    parser.add_argument("--page-only", action="store_true", help="measure nothing, only render the page")
     options = parser.parse_args()
     unknown = [name for name in options.suites if name not in SUITES]
     if unknown:

@@ -1,6 +1,6 @@
 """The cluster that is measured: three real nodes, and the tables of the benchmark loaded at ALL.
 
-With a directory of its own the data outlives the run, so that the next one starts in a minute.
+If a directory is given the data outlives the run, so that the next run starts in a minute.
 """
 
 from __future__ import annotations
@@ -97,10 +97,10 @@ class Shape:
 
 
 class Bed:
-    """A running cluster of three nodes, with what the measurements need to know of it."""
+    """A running cluster of three nodes, with the facts that the measurements need."""
 
     def __init__(self, directory: Path, address_base: str, *, num_tokens: int = 16) -> None:
-        # Hints would mend, during the measurement, what the repair rows damage on purpose.
+        # Hints would repair, during the measurement, rows that are damaged on purpose.
         options = SandboxOptions(
             dir=directory,
             address_base=address_base,
@@ -121,7 +121,7 @@ class Bed:
         return ["--hosts", ",".join(self.sandbox.hosts), "--port", str(self.sandbox.nodes[0].port)]
 
     def ensure(self, *shapes: Shape) -> None:
-        """Have these tables, loaded and flushed; one that is there already is taken as it is."""
+        """Create, load and flush these tables; an existing table is used as it is."""
         asyncio.run(self._ensure(shapes))
 
     async def _ensure(self, shapes: tuple[Shape, ...]) -> None:
@@ -142,7 +142,7 @@ class Bed:
         print(f"loaded {shape.rows:,} rows of {shape.full_name} in {time.perf_counter() - started:.0f} s", flush=True)
 
     def settle(self) -> None:
-        """Flush every node and wait until it has compacted what it wants to: the rest is measured in peace."""
+        """Flush every node and wait for its compactions, so that they do not disturb the measurement."""
         for node in self.sandbox.nodes:
             self.sandbox.nodetool(node.n, "flush")
         for node in self.sandbox.nodes:
@@ -161,7 +161,7 @@ async def connected(settings: ConnectionSettings) -> AsyncGenerator[tuple[Connec
 
 
 async def alter(connection: Connection, nodes: tuple[Node, ...], ddl: str) -> None:
-    """Change the schema, and wait until every node has it: it reaches the others by gossip."""
+    """Change the schema, and wait until gossip has brought it to every node."""
     await connection.execute(nodes[0], Statement(ddl, timeout_s=60.0))
     await _schema_versions(connection, nodes)
 
@@ -187,7 +187,7 @@ async def load(connection: Connection, nodes: tuple[Node, ...], shape: Shape) ->
 
 
 def damage(bed: Bed, shape: Shape, rows: int) -> None:
-    """Make `rows` rows, spread evenly, newer on one replica alone, each node in its turn."""
+    """Make `rows` rows, spread evenly, newer on one replica only, alternating between the nodes."""
 
     async def run() -> None:
         async with connected(bed.settings) as (connection, reader):
@@ -204,7 +204,7 @@ async def _damage(connection: Connection, nodes: tuple[Node, ...], shape: Shape,
 
     async def writer() -> None:
         for number in pending:
-            # Not the same place in every partition: rows are damaged anywhere.
+            # Another place in each partition, because rows are damaged anywhere.
             i = number * step + number * 7 % step
             p, c = divmod(i, shape.per_partition)
             values = (_LONG.pack(-i), _INT.pack(p), _INT.pack(c))

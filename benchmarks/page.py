@@ -32,8 +32,8 @@ _ABOUT = {
     "divergence": "Rows are damaged on one replica each, spread evenly. The findings are written to a file.",
     "repair": "Ours checks, plans, applies and verifies every row by reading all replicas again, in one process. Bytes"
     " between nodes are what the nodes sent each other in messages, gossip included; nodetool's streams come on top.",
-    "foreground": "Reads and writes by turns at QUORUM at a fixed rate; latency counts from when a request was due."
-    " What runs beside is begun again as often as it ends.",
+    "foreground": "Alternating reads and writes at QUORUM at a fixed rate; latency counts from when a request was due."
+    " The competing command is restarted whenever it ends.",
 }
 
 
@@ -74,7 +74,7 @@ def _row_json(row: Row) -> dict[str, Any]:
 
 
 def table(row: Row) -> Iterator[str]:
-    """Yield one measurement as lines of Markdown: a line a side, then what it comes to in proportion."""
+    """Yield one measurement as lines of Markdown: a line per side, then the ratios."""
     facts = sorted({name for samples in row.figures.values() for sample in samples for name in sample.facts})
     head = ["", "wall, s", "least", "most", "client CPU, s", "peak, MB", *(name.replace("_", " ") for name in facts)]
     yield from (f"**{row.title}**", "", f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}")
@@ -115,10 +115,10 @@ def render(rows: Sequence[Row], machine: Mapping[str, Any]) -> None:
         *textwrap.wrap(
             "Made by `make bench`; [the raw figures](benchmarks/figures.json). Three nodes of Cassandra"
             f" {machine['cassandra']} and the clients share one machine: {machine['processors']} processors,"
-            f" {machine['memory_gb']} GB, Python {machine['python']}. All sides of a row run by turns, as a user runs"
-            " them, start-up included, after one run of each that does not count. A ratio is taken within each turn;"
-            " its median is printed, with the least and the greatest. What was missed, by how much, why, and what it"
-            " would take: [where the time goes](design/0015-where-the-time-goes.md).",
+            f" {machine['memory_gb']} GB, Python {machine['python']}. The sides of a table run in alternation, as a"
+            " user runs them, start-up included, after one warm-up run of each that does not count. A ratio is taken"
+            " within each round; the page shows its median, least and greatest. Which targets are missed, and why:"
+            " [where the time goes](design/0015-where-the-time-goes.md).",
             120,
         ),
         "",
@@ -148,7 +148,7 @@ def _summary(suite: str, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _growth(rows: Sequence[Row]) -> Iterator[str]:
-    """Say what each further million rows costs, and what memory and client processor time do."""
+    """Yield the cost of each further million rows, and the growth of memory and client processor time."""
     *_, before, last = rows
     millions = (last.rows - before.rows) / 1e6
     cost = {}
@@ -167,7 +167,7 @@ def _growth(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _moved(rows: Sequence[Row]) -> Iterator[str]:
-    """Say how many times the bytes of ours theirs moved, messages and streams."""
+    """Yield the ratio of bytes that theirs and ours moved, in messages and streams."""
     for row in rows:
         mine, other = row.figures.values()
         names = ("bytes_between_nodes", "streamed_bytes")

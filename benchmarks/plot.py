@@ -11,7 +11,7 @@ _WIDTH, _LABELS, _BAR, _GAP = 860, 300, 16, 14
 
 
 def bars(path: Path, title: str, unit: str, groups: Sequence[str], series: Mapping[str, Sequence[float]]) -> None:
-    """Draw for each group one bar a series; every series has a value for every group."""
+    """Draw one bar per series in each group; every series has a value for every group."""
     most = max(value for values in series.values() for value in values) or 1.0
     room = _WIDTH - _LABELS - 70
     parts: list[str] = []

@@ -1,8 +1,8 @@
-"""Check, repair and verify divergent rows, against `nodetool repair --full` on rows damaged alike.
+"""Check, repair and verify divergent rows, compared with `nodetool repair --full` on the same damage.
 
     python -m benchmarks.repairing --hosts 127.0.40.1 --table bench.repaired --json figures.json
 
-is our side, in a process of its own: it runs the library and tells how long each step took.
+is our side, in its own process: it runs the library and reports how long each step took.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from repair import apply, plan
 
 
 def repair_rows(bed: Bed, shape: Shape, divergent: int, rounds: int, *, ours: str, theirs: str) -> Figures:
-    """Damage and repair by turns, ours and nodetool's; the first turn of each is not measured."""
+    """Damage and repair in alternation, ours and nodetool's; the first round of each is not measured."""
     bed.ensure(shape)
     runs = {ours: _ours, theirs: _theirs}
     figures: Figures = {ours: [], theirs: []}

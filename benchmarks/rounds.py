@@ -1,7 +1,7 @@
-"""Run two or more sides of a comparison by turns, and put their figures in proportion.
+"""Run two or more sides of a comparison in alternation, and compute their ratios.
 
-Each side runs once unmeasured (a cold JVM takes two to three times as long), then the sides alternate. The
-ratio is taken within each round, where both sides met the same machine; its median and spread are printed.
+Each side runs once unmeasured (a cold JVM takes two to three times as long), then the sides alternate. A ratio
+is taken within each round, when both sides met the same conditions; its median and spread are printed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Figures = dict[str, list[Sample]]
 
 
 def by_turns(sides: Mapping[str, Side], rounds: int) -> Figures:
-    """Run every side `rounds` times by turns, every other round backwards, after one unmeasured run of each."""
+    """Run every side `rounds` times in alternation, every other round backwards, after one unmeasured run of each."""
     for run in sides.values():
         run()
     figures: Figures = {name: [] for name in sides}
@@ -71,7 +71,7 @@ def ratio(ours: Sequence[Sample], theirs: Sequence[Sample]) -> Spread:
     return Spread.of([a.wall_s / b.wall_s for a, b in zip(ours, theirs, strict=True)])
 
 
-# A child's peak memory is at least what its parent held when it was started: so a small process starts it.
+# A child's peak memory is at least its parent's at the start, so a small process starts it.
 _STARTER = """
 import json, os, sys, time
 began = time.perf_counter()
@@ -84,7 +84,7 @@ with open(sys.argv[1], "w") as file:
 
 
 def command(words: Sequence[str], *, accept: Sequence[int] = (0,)) -> Sample:
-    """Run a command as a user would, start-up included; any other exit status than those accepted is an error."""
+    """Run a command as a user would, start-up included; an exit status that is not accepted is an error."""
     with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryFile("w+") as output:
         path = Path(directory) / "figures.json"
         starter = [sys.executable, "-I", "-S", "-c", _STARTER, str(path), *words]
@@ -98,7 +98,7 @@ def command(words: Sequence[str], *, accept: Sequence[int] = (0,)) -> Sample:
 
 
 def timed(run: Callable[[], object]) -> Sample:
-    """Run something of this process and time it."""
+    """Run a function of this process and time it."""
     started = time.perf_counter()
     run()
     return Sample(time.perf_counter() - started)

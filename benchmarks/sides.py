@@ -1,4 +1,4 @@
-"""What is compared: our commands, nodetool's, and the floor under both."""
+"""The sides of a comparison: our commands, nodetool's, and the floor under both."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check(bed: Bed, shape: Shape, *options: str, accept: tuple[int, ...] = (0,))
 
 
 def with_servers(bed: Bed, side: Side) -> Side:
-    """Add to a side's figures the processor time that the nodes spent meanwhile, whoever else runs."""
+    """Add to a side's figures the processor time that the nodes spent meanwhile."""
     processes = [psutil.Process(node.pid) for node in bed.sandbox.nodes if node.pid is not None]
 
     def spent() -> float:
@@ -61,7 +61,7 @@ def repair(bed: Bed, shape: Shape) -> Sample:
 
 
 def nodetool(bed: Bed, *words: str, says: str = "") -> Sample:
-    """Run nodetool on the first node; it must say what a success says."""
+    """Run nodetool on the first node, and require its message of success."""
     output = []
     sample = timed(lambda: output.append(bed.sandbox.nodetool(1, *words)))
     done = output[0]
@@ -72,7 +72,7 @@ def nodetool(bed: Bed, *words: str, says: str = "") -> Sample:
 
 
 def floor(bed: Bed, shape: Shape) -> Side:
-    """Return `count(*)` of every replica by token range, each from its own storage: reading the rows at all."""
+    """Return `count(*)` of every replica by token range, each from its own storage: the cost of just reading rows."""
 
     async def run() -> None:
         async with connected(bed.settings) as (connection, reader):

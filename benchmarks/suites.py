@@ -1,4 +1,4 @@
-"""The measurements, one function each: what is run by turns, on which table, and what is put in proportion."""
+"""The measurements, one function each: which sides run, on which table, and which ratios are taken."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Ours over theirs in wall time, and what it must not exceed."""
+    """Ours over theirs in wall time, and its limit."""
 
     ours: str
     theirs: str
@@ -34,7 +34,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: what was measured, on how many rows, the figures of each side, and what must be reached."""
+    """One measurement: what was measured, on how many rows, the figures of each side, and the targets."""
 
     suite: str
     title: str
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large and how often."""
+    """The sizes, and the number of rounds."""
 
     rows: int = 1_000_000
     large_rows: int = 200_000
@@ -110,11 +110,11 @@ def vnodes(bed: Bed, sizes: Sizes) -> Iterator[Row]:
 
 
 def divergence(bed: Bed, sizes: Sizes) -> Iterator[Row]:
-    """More and more rows that differ: how wall time and memory grow."""
+    """A growing number of differing rows: how wall time and memory grow."""
     shape = Shape("damaged", sizes.rows)
     bed.ensure(shape)
     for divergent in (0, *sizes.divergent, sizes.findings):
-        sides.repair(bed, shape)  # all alike again
+        sides.repair(bed, shape)  # all replicas equal again
         bed.settle()
         damage(bed, shape, divergent)
         accept = (1,) if divergent else (0,)
@@ -141,7 +141,7 @@ def repair(bed: Bed, sizes: Sizes) -> Iterator[Row]:
 
 
 def foreground(bed: Bed, sizes: Sizes) -> Iterator[Row]:
-    """What a steady load of reads and writes feels: alone, beside checks, beside nodetool's preview."""
+    """The latency of a steady load of reads and writes: alone, beside checks, beside nodetool's preview."""
     shape = Shape("small", sizes.rows)
     bed.ensure(shape)
 
@@ -162,7 +162,7 @@ def foreground(bed: Bed, sizes: Sizes) -> Iterator[Row]:
 
 
 def _felt(bed: Bed, seconds: float, side: Side | None) -> Side:
-    """Return the load beside a side that is run again and again as long as the load lasts."""
+    """Return the load beside a side that runs repeatedly as long as the load lasts."""
 
     def run() -> Sample:
         with tempfile.TemporaryDirectory() as directory:
@@ -182,7 +182,7 @@ def _felt(bed: Bed, seconds: float, side: Side | None) -> Side:
 
 
 def planning(_: Bed, sizes: Sizes) -> Iterator[Row]:
-    """Planning on a synthetic ring of 1,000 nodes x 16 tokens in 3 DCs, RF 3 each; no cluster is asked."""
+    """Planning on a synthetic ring of 1,000 nodes x 16 tokens in 3 DCs, RF 3 each; it needs no cluster."""
     words = [sys.executable, "-m", "benchmarks.suites"]
     figures = by_turns({"planning": lambda: command(words)}, sizes.rounds)
     yield Row("planning", "1,000 nodes x 16 tokens x 3 DCs, RF 3 each, start-up included", 0, figures)

@@ -1,9 +1,9 @@
-"""A steady foreground load, in a process of its own: what an application feels while something else runs.
+"""A steady foreground load in its own process: the latency of an application while something else runs.
 
     python -m benchmarks.traffic --hosts 127.0.40.1,127.0.40.2 --port 9042 --seconds 20 --json f.json
 
-Reads and writes by turns at QUORUM, at a fixed rate. A request's latency counts from when it was due and not
-from when it could be sent, so that a stall is felt by every request that it held up.
+It alternates reads and writes at QUORUM, at a fixed rate. A request's latency counts from when it was due, not
+from when it was sent, so that a stall counts for every request that it delayed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _INT = struct.Struct(">i")
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Return the value below which `share` of them lie."""
+    """Return the percentile: `share` of the values lie below it."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 

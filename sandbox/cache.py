@@ -1,4 +1,4 @@
-"""The directory that keeps what was downloaded, shared by every sandbox of one user."""
+"""The directory of downloaded files, shared by every sandbox of one user."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Progress = Callable[[str], None]
 
 
 def cache_dir() -> Path:
-    """Return the cache directory, created if need be."""
+    """Return the cache directory; create it if it is missing."""
     chosen = os.environ.get("CONSISTENCY_CACHE")
     xdg = os.environ.get("XDG_CACHE_HOME")
     base = Path(xdg) if xdg else Path.home() / ".cache"
     path = Path(chosen) if chosen else base / "consistency"
     path = path.expanduser().absolute()
     if ":" in str(path):
-        msg = f"cache directory {path}: a colon cannot stand in a class path; set CONSISTENCY_CACHE"
+        msg = f"cache directory {path}: a class path cannot contain a colon; set CONSISTENCY_CACHE"
         raise SandboxError(msg)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def cache_dir() -> Path:
 def exclusive(path: Path, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold the lock file at `path`; wait for it when `waiting` says so to the user, else fail at once.
 
-    The lock goes away with the process, however that ends.
+    The lock ends with the process in any case.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as handle:
@@ -44,7 +44,7 @@ def exclusive(path: Path, *, waiting: Callable[[], None] | None = None) -> Itera
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if waiting is None:
-                msg = f"{path.parent}: another sandbox command is at work there; try again"
+                msg = f"{path.parent}: another sandbox command is running there; try again"
                 raise BusyError(msg) from None
             waiting()
             fcntl.flock(handle, fcntl.LOCK_EX)

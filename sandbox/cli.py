@@ -41,7 +41,7 @@ class SandboxGroup(click.Group):
     """Turns our errors into one line and their exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; whatever way it is interrupted, what it started is taken down first."""
+        """Run a command; any interrupt first stops what the command started."""
         try:
             with _interruptible():
                 return super().invoke(ctx)
@@ -55,7 +55,7 @@ class SandboxGroup(click.Group):
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a command in the same orderly way as Ctrl-C."""
+    """Make SIGTERM and SIGHUP end a command as cleanly as Ctrl-C does."""
     numbers = (signal.SIGTERM, signal.SIGHUP)
     former = [signal.signal(number, _interrupt) for number in numbers]
     try:
@@ -73,24 +73,24 @@ def _interrupt(_number: int, _frame: object) -> None:
 def sandbox() -> None:
     """Run a real Cassandra cluster on this machine's loopback addresses.
 
-    Nothing but Python packages is needed: Cassandra's jars and a Java runtime are downloaded once, checked
-    against the sums that ship with this program, and kept in $CONSISTENCY_CACHE (else
-    $XDG_CACHE_HOME/consistency, else ~/.cache/consistency). Every node is a Java process of its own and
-    listens on loopback only. The nodes keep running after 'up' until 'down'.
+    It needs only Python packages: Cassandra's jars and a Java runtime are downloaded once, checked against the
+    sums that ship with this program, and kept in $CONSISTENCY_CACHE (else $XDG_CACHE_HOME/consistency, else
+    ~/.cache/consistency). Every node is its own Java process and listens on loopback only. The nodes keep
+    running after 'up' until 'down'.
 
     \b
     Examples:
       consistency sandbox up                      three nodes on 127.0.0.1 to 3
       consistency sandbox up --dcs dc1=3,dc2=2    two data centres
-      consistency sandbox stop 3 --kill           gone without a word
-      consistency sandbox start 3                 and back, on its own data
+      consistency sandbox stop 3 --kill           kill node 3 without a shutdown
+      consistency sandbox start 3                 start it again with its own data
       consistency sandbox nodetool 1 -- status
       consistency sandbox down --delete           stop, and remove the data
 
     \b
     Exit codes:
-      0 done · 2 an option is at fault · 4 could not run · 130 interrupted
-      (nodetool passes its own on)
+      0 done · 2 an option is wrong · 4 could not run · 130 interrupted
+      (nodetool: its own exit code)
     """  # noqa: D301 - \b is click's own mark
 
 
@@ -126,7 +126,7 @@ def sandbox() -> None:
     type=int,
     default=7000,
     show_default=True,
-    help="Port for traffic between nodes, likewise.",
+    help="Port for traffic between nodes (of node 1 with --one-address).",
 )
 @click.option("--num-tokens", type=int, default=16, show_default=True, help="Tokens per node.")
 @click.option("--heap", metavar="SIZE", default="1g", show_default=True, help="Heap of each node, as 512m or 1g.")
@@ -137,7 +137,7 @@ def sandbox() -> None:
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A line of cassandra.yaml. Repeatable.")
 @click.option("--jvm-opt", "jvm_opts", multiple=True, metavar="OPT", help="One more option for Java. Repeatable.")
-@click.option("--auth", is_flag=True, help="Ask for passwords and permissions (cassandra/cassandra at first).")
+@click.option("--auth", is_flag=True, help="Require logins and permissions (first user: cassandra/cassandra).")
 @click.option(
     "--timeout",
     "start_timeout_s",
@@ -150,11 +150,11 @@ def sandbox() -> None:
 @json_option
 @click.pass_context
 def up(ctx: click.Context, /, *, directory: Path, as_json: bool, **given: Any) -> None:
-    """Start a cluster, or what of it is not running.
+    """Start a cluster, or those of its nodes that are not running.
 
-    A new directory gets a new cluster. A directory that holds one gets its stopped nodes started again on
-    their own data, and more nodes when --nodes or --dcs asks for more. Options that are left out stay what
-    they were.
+    A new directory gets a new cluster. In the directory of an existing cluster, its stopped nodes start again with
+    their own data, and new ones join if --nodes or --dcs asks for more. Options that are left out stay as they
+    were.
 
     \b
     --set takes any key of cassandra.yaml; dots reach into sections:
@@ -181,7 +181,7 @@ def up(ctx: click.Context, /, *, directory: Path, as_json: bool, **given: Any) -
 @sandbox.command()
 @dir_option
 @click.option("--delete", is_flag=True, help="Remove the data and logs too.")
-@click.option("--kill", is_flag=True, help="End the nodes at once instead of in order.")
+@click.option("--kill", is_flag=True, help="Kill the nodes at once, without a clean shutdown.")
 def down(*, directory: Path, delete: bool, kill: bool) -> None:
     """Stop every node. The data stays for the next 'up' unless --delete is given."""
     box = Sandbox.attach(directory)
@@ -200,10 +200,10 @@ def status(*, directory: Path, as_json: bool) -> None:
 @sandbox.command()
 @click.argument("n", type=int)
 @dir_option
-@click.option("--kill", "how", flag_value="kill", help="SIGKILL: gone without a word to the others.")
-@click.option("--freeze", "how", flag_value="freeze", help="SIGSTOP: there, but silent; 'start' wakes it.")
+@click.option("--kill", "how", flag_value="kill", help="SIGKILL: it ends without telling the others.")
+@click.option("--freeze", "how", flag_value="freeze", help="SIGSTOP: it runs but is silent; 'start' wakes it.")
 def stop(*, n: int, directory: Path, how: Any) -> None:
-    """Stop node N in order, or as --kill or --freeze says."""
+    """Stop node N cleanly, or as --kill or --freeze says."""
     Sandbox.attach(directory).stop(n, how or "term")
 
 
@@ -211,7 +211,7 @@ def stop(*, n: int, directory: Path, how: Any) -> None:
 @click.argument("n", type=int)
 @dir_option
 def start(*, n: int, directory: Path) -> None:
-    """Start node N on its own data, or wake it, and wait until all running nodes see it up."""
+    """Start node N with its own data, or wake it, and wait until all running nodes see it up."""
     show = Progress()
     Sandbox.attach(directory).start(n, show)
     show.done()
@@ -219,12 +219,12 @@ def start(*, n: int, directory: Path) -> None:
 
 @sandbox.command()
 @dir_option
-@click.option("--dc", metavar="DC", help="Data centre of the new node; that of node 1 by default.")
+@click.option("--dc", metavar="DC", help="Data centre of the new node; by default that of node 1.")
 @click.option(
     "--stream/--no-stream",
     default=True,
     show_default=True,
-    help="Whether it takes the rows of its ranges from the others.",
+    help="Whether it streams the rows of its ranges from the others.",
 )
 @click.option("--jvm-opt", "jvm_opts", multiple=True, metavar="OPT", help="One more option for Java. Repeatable.")
 @json_option
@@ -232,7 +232,7 @@ def add(*, directory: Path, dc: str | None, stream: bool, jvm_opts: tuple[str, .
     """Let one more node join the running cluster.
 
     It waits for Cassandra's own ring delay (30 s) and streams its ranges from the others. With --no-stream it
-    owns its ranges at once and holds none of their rows: a way to make under-replicated ranges.
+    owns its ranges at once but holds none of their rows.
     """
     box = Sandbox.attach(directory)
     show = Progress()
@@ -270,7 +270,7 @@ def nodetool(ctx: click.Context, /, *, n: int, args: tuple[str, ...], directory:
 
 
 class Progress:
-    """Shows what is going on: on one line of a terminal, else in lines."""
+    """Shows progress: on one line of a terminal, else as separate lines."""
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
@@ -285,7 +285,7 @@ class Progress:
             click.echo(message, err=True)
 
     def done(self) -> None:
-        """Leave the line clean."""
+        """Clear the line."""
         if self._live and self._width:
             click.echo("\r" + " " * self._width + "\r", nl=False, err=True)
 
@@ -295,7 +295,7 @@ def _was_given(ctx: click.Context, name: str) -> bool:
 
 
 def _merge(directory: Path, given: dict[str, Any]) -> SandboxOptions:
-    """Put what was typed over what the directory remembers."""
+    """Merge the given options over those stored in the directory."""
     values = dict(given)
     if "dcs" in values:
         values["dcs"] = parse_dcs(values["dcs"])

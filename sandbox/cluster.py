@@ -1,4 +1,4 @@
-"""The sandbox itself: a cluster that is started, stopped, grown and taken down."""
+"""The sandbox itself: start, stop, grow and remove a cluster."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def _silent(_: str) -> None:
 
 
 class Sandbox:
-    """A Cassandra cluster on loopback in a directory of its own.
+    """A Cassandra cluster on loopback in its own directory.
 
-    Used as a context manager it is tied to this process: whatever way that ends, the nodes end with it.
+    As a context manager it is tied to this process: the nodes end with the process in any case.
     """
 
     def __init__(self, options: SandboxOptions) -> None:
@@ -54,12 +54,12 @@ class Sandbox:
 
     @classmethod
     def attach(cls, directory: Path | str) -> Sandbox:
-        """Take up a sandbox that exists, running or not."""
+        """Open an existing sandbox, running or not."""
         path = Path(directory).expanduser().absolute()
         state = load_state(path)
         if state is None:
             raise _no_sandbox(path)
-        # What this process starts there shall not end with it.
+        # What this process starts there must outlive it.
         return cls(replace(state.options, tied=False))
 
     def __enter__(self) -> Self:
@@ -79,7 +79,7 @@ class Sandbox:
 
     @property
     def hosts(self) -> list[str]:
-        """Where clients connect: addresses, with their ports where these differ."""
+        """Where clients connect: addresses, with ports if these differ."""
         return list(hosts_of(self._state()))
 
     def status(self) -> SandboxStatus:
@@ -87,7 +87,7 @@ class Sandbox:
         return status_of(self._state())
 
     def up(self, progress: Progress | None = None) -> None:
-        """Start the cluster, or what of it does not run; add nodes where the options ask for more."""
+        """Start the cluster, or those of its nodes that are not running; add nodes if the options ask for more."""
         say = progress or _silent
         with self._locked(create=True):
             state = load_state(self.options.dir)
@@ -107,14 +107,14 @@ class Sandbox:
         """Let one more node join the running cluster.
 
         It streams its ranges from the others first; with `stream=False` it owns them at once and holds none of their
-        rows, as after a join that went wrong.
+        rows, as after a failed join.
         """
         with self._locked():
             record = self._join(dc, progress or _silent, stream=stream, jvm_opts=tuple(jvm_opts))
             return look_at(self._state(), record)
 
     def start(self, n: int, progress: Progress | None = None) -> None:
-        """Start, or wake from its freeze, one node, and wait until all running nodes see it up."""
+        """Start one node, or wake it if it is frozen, and wait until all running nodes see it up."""
         with self._locked():
             state = self._state()
             record = _record(state, n)
@@ -125,7 +125,7 @@ class Sandbox:
                 self._wake(state, record, process, progress or _silent)
 
     def stop(self, n: int, how: How = "term") -> None:
-        """Stop one node: in order (`term`), at once (`kill`), or hold it where it is (`freeze`)."""
+        """Stop one node: cleanly (`term`), at once (`kill`), or suspended (`freeze`)."""
         with self._locked():
             state = self._state()
             record = _record(state, n)
@@ -164,17 +164,17 @@ class Sandbox:
         with self._locked():
             state = self._state()
             running = [record for record in state.nodes.values() if record.live_process]
-            # What is about to be removed need not be flushed.
+            # Data that is about to be removed need not be flushed.
             self._end(state, running, "kill" if delete else how)
             if delete:
                 _delete(state)
                 (self.options.dir / LOCK_FILE).unlink()
-                with suppress(OSError):  # somebody keeps files of his own in there
+                with suppress(OSError):  # the directory holds files of somebody else
                     self.options.dir.rmdir()
         return len(running)
 
     def nodetool(self, n: int, *args: str, capture: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run nodetool against one node; without `capture` its output goes where ours goes."""
+        """Run nodetool against one node; without `capture` it prints to our output."""
         state = self._state()
         record = _record(state, n)
         if record.live_process is None:
@@ -183,13 +183,13 @@ class Sandbox:
         runtime = _runtime(state.options, _silent)
         home = node_home(state.options, n)
         done = run(nodetool_command(runtime, home, record.jmx_port, args), capture=capture)
-        # The real command is a hundred jars long and says nothing to the caller.
+        # The real command line is a hundred jars long and does not help the caller.
         return subprocess.CompletedProcess(["nodetool", *args], done.returncode, done.stdout, done.stderr)
 
     # -- starting ----------------------------------------------------------------------------------
 
     def _form(self, former: SandboxState | None, say: Progress) -> None:
-        """Start a new cluster; what an unfinished attempt left behind is discarded."""
+        """Start a new cluster; remains of an unfinished attempt are deleted."""
         if former is not None:
             self._end(former, former.nodes.values(), "kill")
             _delete(former)
@@ -206,7 +206,7 @@ class Sandbox:
         replace(self._state(), formed=True).save()
 
     def _reconcile(self, state: SandboxState, say: Progress) -> SandboxState:
-        """Compare what is asked for with what the directory holds; take over what may change."""
+        """Compare the options with those of the directory; adopt those that may change."""
         for name in FIXED_BY_DATA:
             held, asked = getattr(state.options, name), getattr(self.options, name)
             if name == "cassandra" and state.options.version == self.options.version:
@@ -222,7 +222,7 @@ class Sandbox:
             getattr(state.options, name) != getattr(self.options, name) for name in TAKEN_UP_AT_START
         ):
             say("nodes that are running take up changed options when they are started next")
-        # The size stays what it is until more nodes have really joined.
+        # The size stays until more nodes have really joined.
         state = replace(state, options=replace(self.options, nodes=state.options.nodes, dcs=state.options.dcs))
         state.save()
         return state
@@ -239,13 +239,13 @@ class Sandbox:
             self._join(dc, say)
 
     def _missing_dcs(self, state: SandboxState) -> list[str]:
-        """Return the data centre of each node that the options ask for and the cluster lacks."""
+        """Return the data centre of each node that the cluster lacks according to the options."""
         present = [record.place.dc for record in state.nodes.values()]
         missing: list[str] = []
         for dc, wanted in self.options.dc_counts.items():
             if present.count(dc) > wanted:
                 msg = (
-                    f"{dc} has {present.count(dc)} nodes, {wanted} are asked for: "
+                    f"{dc} has {present.count(dc)} nodes, the options ask for {wanted}: "
                     "take nodes out with 'consistency sandbox remove N'"
                 )
                 raise UsageError(msg)
@@ -269,7 +269,7 @@ class Sandbox:
         try:
             self._launch(state.with_node(record), [record], say)
         except BaseException:
-            # A node that did not join leaves nothing but its log, so that the next attempt is like the first.
+            # A node that did not join leaves only its log, so that the next attempt is like the first.
             replace(self._state().without_node(place.n), next_n=place.n).save()
             shutil.rmtree(node_home(state.options, place.n) / "data", ignore_errors=True)
             raise
@@ -278,7 +278,7 @@ class Sandbox:
         return state.nodes[place.n]
 
     def _launch(self, state: SandboxState, records: list[NodeRecord], say: Progress) -> None:
-        """Start some nodes together; on any failure nothing of them is left running."""
+        """Start some nodes together; on any failure none of them keeps running."""
         check_listening(record.place for record in records)
         check_memory(len(records), state.options.heap_mb)
         launch = Launch(state.options, _runtime(state.options, say), say)
@@ -326,7 +326,7 @@ class Sandbox:
         for _, process in ending:
             if process is not None:
                 process.signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
-                process.signal(signal.SIGCONT)  # a frozen process hears nothing else
+                process.signal(signal.SIGCONT)  # a frozen process receives no other signal
         for record, process in ending:
             if process is not None and not process.wait(STOP_TIMEOUT_S):
                 process.signal(signal.SIGKILL)
@@ -387,7 +387,7 @@ def _names(records: Sequence[NodeRecord]) -> str:
 
 
 def _delete(state: SandboxState) -> None:
-    # Not only the nodes we know: one that failed to join has left its log.
+    # Not only known nodes, because a node that failed to join has left its log.
     for home in state.options.dir.glob("node[0-9]*"):
         shutil.rmtree(home, ignore_errors=True)
     (state.options.dir / STATE_FILE).unlink(missing_ok=True)

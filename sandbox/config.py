@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # A leaf is YAML text, written as it is: `--set` values need no YAML parser that way.
 Yaml = dict[str, Union[str, "Yaml"]]
 
-# What 4.1 and later call a key and write as its value, and what 4.0 does.
+# The key and value in 4.1 and later, and in 4.0.
 RENAMED = (
     ("commitlog_sync_period", "10s", "commitlog_sync_period_in_ms", "10000"),
     ("file_cache_size", "64MiB", "file_cache_size_in_mb", "64"),
@@ -120,13 +120,13 @@ def _base(options: SandboxOptions, place: NodePlace, seeds: Iterable[str], data:
         "cdc_raw_directory": quote(data / "cdc_raw"),
         "commitlog_sync": "periodic",
         "memtable_allocation_type": "heap_buffers",
-        # DROP and TRUNCATE are what tests do all day; a snapshot each would fill the disk.
+        # Tests DROP and TRUNCATE all the time, and a snapshot for each would fill the disk.
         "auto_snapshot": "false",
     }
 
 
 def quote(value: object) -> str:
-    """Quote as a YAML string in which nothing has a meaning."""
+    """Quote as a YAML string without special characters."""
     return "'" + str(value).replace("'", "''") + "'"
 
 

@@ -1,6 +1,6 @@
-"""`consistency demo`: the whole story on a real local cluster, told by the commands a person would type.
+"""`consistency demo`: the whole story on a real local cluster, with the commands that a user would type.
 
-Every step is asserted. A story that is not true ends the demo with exit code 4 and says which step broke.
+Every step is asserted. If a step fails, the demo ends with exit code 4 and names it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from sandbox.options import SandboxOptions
 
 _WRITERS = 8
 _LEFT_TO_PEOPLE = ("zombie_suspect", "future_write_time")
-"""Kinds of damage that a repair leaves alone unless it is told otherwise."""
+"""Kinds of damage that a repair leaves alone by default."""
 
 
 class StoryError(SandboxError):
-    """A step of the demo did not turn out as told."""
+    """A step of the demo failed."""
 
 
 @click.command()
@@ -62,7 +62,7 @@ def demo(address_base: str, cassandra: str, keep: bool) -> None:  # noqa: FBT001
         click.echo(f"error: {error}", err=True)
         raise SystemExit(error.exit_code) from None
     except ConsistencyError as error:
-        # Whatever a single replica's trouble is called in a check, here the story could not be told.
+        # Any error of a replica ends the demo.
         click.echo(f"error: {error}; is the machine too busy for three nodes?", err=True)
         raise SystemExit(StoryError.exit_code) from None
     except KeyboardInterrupt:
@@ -84,13 +84,13 @@ def _run(address_base: str, cassandra: str, *, keep: bool) -> None:
         click.secho(f"The story held, in {time.monotonic() - started:.0f} s.", bold=True)
         if keep:
             click.echo(
-                f"The cluster goes on: {' '.join(sandbox.hosts)}. Stop it: consistency sandbox down --dir {directory}"
+                f"The cluster is up: {' '.join(sandbox.hosts)}. Stop it: consistency sandbox down --dir {directory}"
             )
 
 
 def _down(sandbox: Sandbox, directory: Path, *, keep: bool) -> None:
     if not keep:
-        with suppress(SandboxError):  # nothing was begun: why is being said already
+        with suppress(SandboxError):  # nothing was started; the reason is printed elsewhere
             sandbox.down(delete=True)
         shutil.rmtree(directory, ignore_errors=True)
         click.echo("The nodes are stopped and their files removed. To try commands yourself: consistency demo --keep")
@@ -109,7 +109,7 @@ class _Story:
     directory: Path
 
     def tell(self) -> None:
-        """Tell it step by step; StoryError where one is not true."""
+        """Run it step by step; StoryError if a step fails."""
         base_us = time.time_ns() // 1000 - 3_600_000_000
         _say(f"A table of {ROWS:,} rows, RF 3, written at ALL")
         asyncio.run(self._write(base_us))
@@ -170,7 +170,7 @@ class _Story:
         _must(not [k for keyspace, k in kinds if keyspace == KEYSPACE], "the audit blames a sound keyspace")
 
     def _command(self, expected: int, *arguments: str, has_json: bool = True) -> dict[str, Any]:
-        """Run a command as a person would, show what it prints, and hold it to its exit code."""
+        """Run a command as a user would, show its output, and check its exit code."""
         hosts = ["--hosts", ",".join(self.sandbox.hosts), "--port", str(self.sandbox.nodes[0].port)]
         json_path = self.directory / "report.json"
         more = ["--json", str(json_path)] if has_json else []
@@ -202,7 +202,7 @@ class _Story:
 
 
 class _Writer:
-    """Writes to the demo's own cluster; nothing else in the package does."""
+    """Writes to the demo's own cluster, as nothing else in the package does."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -236,11 +236,11 @@ class _Writer:
         raise StartError("the nodes did not agree on the schema within 10 s")
 
     async def on(self, n: int, statement: str) -> None:
-        """Write on one node's own storage alone."""
+        """Write to one node's own storage only."""
         await self._run(self._node(n), Statement(statement, consistency=NODE_LOCAL))
 
     async def _run(self, node: Node, statement: Statement) -> None:
-        """Run a statement, again where a busy machine was too slow: each has its own write time, or IF NOT EXISTS."""
+        """Run a statement, again if a busy machine was too slow; each has its own write time, or IF NOT EXISTS."""
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(ReplicaError),
             stop=stop_after_attempt(8),
@@ -250,7 +250,7 @@ class _Writer:
         await attempts(self._connection.execute, node, statement)
 
     async def load(self, statements: Iterable[str]) -> None:
-        """Write at ALL, several statements at a time, through all nodes by turns."""
+        """Write at ALL, several statements at a time, alternating between the nodes."""
         pending = iter(enumerate(statements))
 
         async def writer() -> None:

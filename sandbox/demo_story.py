@@ -1,4 +1,4 @@
-"""What the demo writes and damages: one table, one row for every kind of damage, and what must be found."""
+"""What the demo writes and damages: one table, one row for every kind of damage, and the expected findings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNSAFE = """
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A write that reaches one node alone, and the finding it must give: kind and key."""
+    """A write that reaches only one node, and the kind and key of its expected finding."""
 
     node: int
     cql: str

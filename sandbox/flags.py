@@ -1,4 +1,4 @@
-"""The Java command lines: as short as Cassandra lets them be."""
+"""The Java command lines, as short as Cassandra allows."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def daemon_command(
         "-Dcassandra-foreground=yes",
         "-Dcassandra.skip_wait_for_gossip_to_settle=0",
         "-Dcassandra.superuser_setup_delay_ms=0",
-        # A node that was not told of a schema change fetches it after this time, of which the default is a minute.
+        # A node that missed a schema change fetches it after this time; the default is a minute.
         "-Dcassandra.migration_delay_ms=1000",
         "-Dcassandra.shutdown_announce_in_ms=500",
         f"-Dcassandra.enable_nodelocal_queries={'true' if options.node_local else 'false'}",

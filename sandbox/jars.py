@@ -1,4 +1,4 @@
-"""Cassandra's jars: the committed lock, the download, and the proof that what is on disk is what was locked.
+"""Cassandra's jars: the committed lock, the download, and the proof that the files on disk match the lock.
 
 The lock makes resolution unnecessary: every jar is fetched by its coordinates and must have its sha256 sum.
 """
@@ -41,7 +41,7 @@ class LockedJar:
 
     @property
     def path(self) -> Path:
-        """Where it lies below the jar directory: Maven's own layout, so that releases share jars."""
+        """Its path in the jar directory, in Maven's own layout, so that releases share jars."""
         tail = f"-{self.classifier}" if self.classifier else ""
         folder = Path(*self.group.split("."), self.artifact, self.version)
         return folder / f"{self.artifact}-{self.version}{tail}.jar"
@@ -62,7 +62,7 @@ def read_lock(path: Path) -> tuple[LockedJar, ...]:
 
 
 def provide_jars(lock: Path, cache: Path, progress: Progress, fetch: Fetch | None = None) -> tuple[Path, ...]:
-    """Return the class path of a lock, downloading and verifying what the cache does not hold intact."""
+    """Return the class path of a lock; download and verify what the cache lacks or holds damaged."""
     locked = read_lock(lock)
     store = JarStore(cache, lock.stem)
     if not store.missing(locked):
@@ -80,7 +80,7 @@ def provide_jars(lock: Path, cache: Path, progress: Progress, fetch: Fetch | Non
 
 
 class JarStore:
-    """The jars of one lock in the cache, with a record of what was verified there."""
+    """The jars of one lock in the cache, with a record of the verified ones."""
 
     def __init__(self, cache: Path, name: str) -> None:
         self.name = name
@@ -88,13 +88,13 @@ class JarStore:
         self._record_path = cache / "verified" / f"{name}.json"
 
     def paths(self, locked: Iterable[LockedJar]) -> tuple[Path, ...]:
-        """Return where the jars lie."""
+        """Return the paths of the jars."""
         return tuple(self.root / jar.path for jar in locked)
 
     def missing(self, locked: Iterable[LockedJar]) -> list[LockedJar]:
-        """Return the jars that are absent or not what was locked.
+        """Return the jars that are missing or differ from the lock.
 
-        A jar is hashed once; from then on its size and time of change stand for its sum.
+        A jar is hashed once; afterwards its size and modification time stand for its sum.
         """
         record = self._read_record()
         verified: dict[str, list[object]] = {}
@@ -136,7 +136,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _stamp(path: Path, jar: LockedJar) -> list[object] | None:
-    """Return what the record says of an intact jar, or None when its size alone rules it out."""
+    """Return the record of an intact jar, or None if its size already rules it out."""
     try:
         stat = path.stat()
     except OSError:
@@ -149,7 +149,7 @@ def _download(missing: list[LockedJar], store: JarStore, progress: Progress, fet
     root.mkdir(parents=True, exist_ok=True)
     total_mb = sum(jar.size for jar in missing) / 1e6
     progress(f"downloading {store.name}: {len(missing)} jars, {total_mb:.0f} MB")
-    # On the cache's own file system, so that the last step is a rename.
+    # On the file system of the cache, so that the last step is a rename.
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=root.parent))
     pool = ThreadPoolExecutor(DOWNLOADS_AT_ONCE)
     try:
@@ -188,7 +188,7 @@ def _fetch_verified(jar: LockedJar, staging: Path, fetch: Fetch) -> Path:
 
 
 def _short(error: OSError) -> str:
-    """Name the kind of failure: the text of a connection error runs over several lines."""
+    """Name the kind of failure, because the text of a connection error has several lines."""
     return error.strerror or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""Which Java runs Cassandra: the one that was named, else a wheel from the package index."""
+"""The Java that runs Cassandra: the named one, else a wheel from the package index."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""A small process that runs one node and kills it when whoever asked for the node is gone.
+"""A small process that runs one node and kills it when the process that asked for the node has ended.
 
-Run as a script of its own, with the standard library only. Its standard input is a pipe from the process that
+It is a separate script that uses only the standard library. Its standard input is a pipe from the process that
 started the node. It prints the node's pid, then waits:
 
-- `release` on the pipe: the node is up and shall outlive us; exit and leave it.
-- the pipe closes, or our parent is no longer the one that started us: kill the node.
+- `release` on the pipe: the node is up and must outlive us; exit and leave it.
+- the pipe closes, or our parent is another process than at the start: kill the node.
 - the node ends: exit too.
 """
 
@@ -26,12 +26,12 @@ def main(argv: list[str]) -> int:
     parent = os.getppid()
     with Path(argv[0]).open("ab") as output:
         node = subprocess.Popen(argv[1:], stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603 - our parent made the command
-    # Only now, because a child inherits what is ignored.
+    # Only now, because a child inherits ignored signals.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     sys.stdout.write(f"{node.pid}\n")
     sys.stdout.flush()
-    # Whoever reads our output shall see its end; we keep only the pipe.
+    # The reader of our output must see its end; we keep only the pipe.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     heard = b""
     while node.poll() is None:

@@ -26,7 +26,7 @@ POLL_S = 0.1
 SETTLE_S = 0.3
 RING_DELAY = "-Dcassandra.ring_delay_ms="
 FIRST_NODES_DELAY_MS = 1000
-# Also how long a node looks for a first peer: with less, a busy machine can make it give up.
+# Also how long a node looks for a first peer; with less time it may give up on a busy machine.
 JOINING_DELAY_MS = 10_000
 
 
@@ -41,7 +41,7 @@ def system_log(options: SandboxOptions, n: int) -> Path:
 
 
 def console_log(options: SandboxOptions, n: int) -> Path:
-    """Return what the Java process of one node printed."""
+    """Return the output file of one node's Java process."""
     return node_home(options, n) / "logs" / "console.log"
 
 
@@ -67,11 +67,11 @@ class Launch:
         return self.kept[n]
 
     def wait(self, watches: Mapping[int, LogWatch], *, new_cluster: bool) -> None:
-        """Wait until the started nodes take clients, and they and the other running nodes see each other up.
+        """Wait until the started nodes accept clients, and they and the other running nodes see each other up.
 
         `watches` holds every running node, the started ones among them.
         """
-        # The first user is made when the nodes are up, and until then nobody can log in.
+        # The first user is created when the nodes are up; until then nobody can log in.
         awaits_user = new_cluster and self._options.auth
         begun = time.monotonic()
         announced: set[int] = set()
@@ -92,12 +92,12 @@ class Launch:
             time.sleep(POLL_S)
 
     def kill(self) -> None:
-        """End everything this round started."""
+        """End all processes of this round."""
         for kept in self.kept.values():
             kept.kill()
 
     def release(self) -> None:
-        """Let everything this round started outlive us."""
+        """Let all processes of this round outlive us."""
         for kept in self.kept.values():
             kept.release()
 
@@ -123,7 +123,7 @@ class Launch:
 
 
 def ring_delay(record: NodeRecord) -> list[str]:
-    """Shorten the wait for the ring to settle, except before a node streams: then it must know all others."""
+    """Shorten the wait for the ring to settle, except before a node streams, because then it must know all others."""
     if record.joined or not record.joins:
         return [f"{RING_DELAY}{FIRST_NODES_DELAY_MS}"]
     return [] if record.streams else [f"{RING_DELAY}{JOINING_DELAY_MS}"]
@@ -153,7 +153,7 @@ def wait_seen(watches: Mapping[int, LogWatch], woken: Iterable[int], options: Sa
 
 
 def unseen(watches: Mapping[int, LogWatch], started: Iterable[int]) -> list[tuple[int, int]]:
-    """Return the pairs (observer, other), a started node among the two, where one does not see the other."""
+    """Return the pairs (observer, other) with a started node in which the observer does not see the other."""
     new = set(started)
     return [
         (observer, other)

@@ -1,4 +1,4 @@
-"""Where each node sits: its address and ports, its data centre and rack, its tokens. Pure arithmetic."""
+"""The place of each node: address and ports, data centre and rack, tokens. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DC_OFFSET = 1_000_003
 
 @dataclass(frozen=True)
 class NodePlace:
-    """What never changes about a node once it has data."""
+    """The facts of a node that never change once it has data."""
 
     n: int
     address: str
@@ -31,7 +31,7 @@ class NodePlace:
 
     @property
     def endpoint(self) -> str:
-        """How the other nodes name it."""
+        """Its name for the other nodes."""
         return f"{self.address}:{self.storage_port}"
 
 
@@ -59,7 +59,7 @@ def plan_joining(options: SandboxOptions, n: int, dc: str, existing: Iterable[No
 
 
 def interleaved_tokens(nodes: int, num_tokens: int, offset: int = 0) -> list[tuple[int, ...]]:
-    """Cut the ring into equal slots and deal them out in turn, `num_tokens` to each node."""
+    """Cut the ring into equal slots and deal them out round robin, `num_tokens` to each node."""
     slots = nodes * num_tokens
     # Half a slot in, so that no token is the ring's minimum, which Murmur3 reserves.
     tokens = [RING_START + (2 * slot + 1) * RING_SIZE // (2 * slots) + offset for slot in range(slots)]

@@ -1,4 +1,4 @@
-"""What a node's log says: whom it sees up, whether it takes clients, and why it did not start."""
+"""What a node's log says: which nodes it sees up, whether it accepts clients, why it did not start."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class LogWatch:
                 self._take(line)
 
     def skip_to_end(self) -> None:
-        """Take in what is there and count only what comes from now on."""
+        """Skip the existing lines and count only later ones."""
         self.read()
         self._forget()
 
     def sees(self, place: NodePlace) -> bool:
-        """Whether it takes another node for up and knows its tokens."""
+        """Whether it sees another node up and knows its tokens."""
         return self._up.get(place.endpoint, False) and place.endpoint in self._normal
 
     def read(self) -> None:
-        """Take in what was logged since the last call."""
+        """Read what was logged since the last call."""
         try:
             with self.log.open("rb") as handle:
                 if handle.seek(0, 2) < self._offset:
@@ -81,7 +81,7 @@ class LogWatch:
 
 
 def failure_reason(system_log: Path, console: Path, system_from: int = 0, console_from: int = 0) -> str:
-    """Say in one line why a node ended, from what it wrote since the given offsets."""
+    """Return in one line why a node ended, from its output since the given offsets."""
     return (
         _reason_in(_lines(system_log, system_from))
         or _reason_in(_lines(console, console_from))
@@ -122,7 +122,7 @@ def _reason_in(lines: list[str]) -> str:
 
 
 def _last_line(lines: list[str]) -> str:
-    return _shorten(next((line for line in reversed(lines) if line.strip()), "it said nothing"))
+    return _shorten(next((line for line in reversed(lines) if line.strip()), "it printed nothing"))
 
 
 def _shorten(text: str) -> str:

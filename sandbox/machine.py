@@ -1,4 +1,4 @@
-"""What this machine can take: free ports and memory, looked at before anything is started."""
+"""What this machine can run: checks free ports and memory before anything is started."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ def available_mb() -> int:
         limit = (CGROUP / "memory.max").read_text().strip()
         if limit != "max":
             stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-            # The page cache counts as used, but gives way.
+            # The page cache counts as used but can be reclaimed.
             used = int((CGROUP / "memory.current").read_text()) - int(stat.get("file", 0))
             available = min(available, max(int(limit) - used, 0))
     except (OSError, ValueError):
-        pass  # not Linux, or no such controller: the machine's own figure stands
+        pass  # not Linux, or no such controller: use the machine's own figure
     return available // 2**20
 
 
 def free_jmx_port(directory: Path, n: int, taken: Iterable[int]) -> int:
-    """Find a free port on 127.0.0.1; each sandbox starts its search elsewhere, so that two rarely meet."""
+    """Find a free port on 127.0.0.1; each sandbox starts its search elsewhere, so that two rarely collide."""
     first = zlib.crc32(f"{directory}/{n}".encode()) % JMX_SPAN
     avoid = set(taken)
     for step in range(JMX_SPAN):
@@ -88,7 +88,7 @@ def free_jmx_port(directory: Path, n: int, taken: Iterable[int]) -> int:
 
 
 def accepts_connections(address: str, port: int) -> bool:
-    """Whether something listens there."""
+    """Whether something listens on the port."""
     try:
         with socket.create_connection((address, port), timeout=1):
             return True
@@ -99,7 +99,7 @@ def accepts_connections(address: str, port: int) -> bool:
 def _bind_error(address: str, port: int) -> int:
     """Return 0 when the port can be listened on, else the error number."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As Java does: connections of a node that just went may linger on the port.
+        # As Java does, because connections of a node that has just ended may linger on the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))

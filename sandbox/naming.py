@@ -1,7 +1,7 @@
-"""The one Java class of ours, without which nodetool cannot find its node.
+"""Our only Java class, without which nodetool cannot find its node.
 
-It looks the node up by an RMI name, and the Java runtime in the wheel lacks the module that resolves those
-(jdk.naming.rmi). It lacks a compiler too, so the class is compiled once, by the compiler in a jar.
+nodetool looks its node up by an RMI name, and the Java runtime in the wheel lacks the module that resolves such
+names (jdk.naming.rmi). It also lacks a compiler, so a compiler in a jar compiles the class once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the caller asks for, checked as far as that is possible without touching the machine."""
+"""The options of a sandbox, checked as far as possible without touching the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEAP_UNITS = {"m": 1, "g": 1024}
 MAX_NODES = 30
 MIN_HEAP_MB = 256
 
-# What the data on disk depends on: these cannot change between two starts of one directory.
+# The data on disk depends on these, so they cannot change between two starts of one directory.
 FIXED_BY_DATA = ("cassandra", "racks", "num_tokens", "address_base", "one_address", "port", "storage_port")
 
 TAKEN_UP_AT_START = ("node_local", "heap", "java_home", "settings", "jvm_opts", "auth")
@@ -49,7 +49,7 @@ class SandboxOptions:
     start_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
-        """Refuse what no cluster could be made of."""
+        """Refuse options that no cluster can have."""
         if not 1 <= self.node_count <= MAX_NODES:
             msg = f"--nodes {self.node_count}: between 1 and {MAX_NODES} nodes fit on one machine"
             raise UsageError(msg)
@@ -139,7 +139,7 @@ def parse_setting(text: str) -> tuple[str, str]:
 
 
 def check_setting(key: str, value: str) -> None:
-    """Refuse a key or value that would break cassandra.yaml into pieces."""
+    """Refuse a key or value that would break the structure of cassandra.yaml."""
     if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
         msg = f"--set {key}: not the name of a cassandra.yaml key (nested keys are joined by dots)"
         raise UsageError(msg)

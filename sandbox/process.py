@@ -1,4 +1,4 @@
-"""Processes of nodes: started under a keeper, and known by pid and start time, so no stranger is killed."""
+"""Processes of nodes: started under a keeper, and known by pid and start time, so that no other process is killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PASSED_ON = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|JAVA_HOME|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS"
     r"|LD_PRELOAD|(?:DY)?LD_LIBRARY_PATH|MALLOC_ARENA_MAX"
 )
-"""What Java and Cassandra read of an environment, beside the variables that every program needs."""
+"""The variables that Java and Cassandra read, besides those that every program needs."""
 KEEPER = Path(__file__).with_name("keeper.py")
 # The start time is derived from the boot time, which moves by a little when the clock is set.
 START_TOLERANCE_S = 2.0
@@ -63,7 +63,7 @@ class ProcessId:
             return False
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it still lives."""
+        """Send a signal if it still runs."""
         process = self.find()
         if process is not None:
             try:
@@ -85,7 +85,7 @@ class ProcessId:
 
 
 class KeptProcess:
-    """A node's process under its keeper: it dies with us until it is released."""
+    """A node's process under its keeper; until it is released it ends with us."""
 
     def __init__(self, command: Sequence[str], output: Path, cwd: Path) -> None:
         with output.open("ab") as errors:
@@ -96,7 +96,7 @@ class KeptProcess:
                 stderr=errors,
                 cwd=cwd,
                 env=child_environment(),
-                # A Ctrl-C on the terminal is ours to handle, in order.
+                # We handle Ctrl-C on the terminal ourselves.
                 start_new_session=True,
             )
         line = _pipe(self._keeper.stdout).readline()
@@ -114,13 +114,13 @@ class KeptProcess:
             raise StartError(msg) from None
 
     def release(self) -> None:
-        """Let the node outlive us; its keeper goes."""
+        """Let the node outlive us; its keeper exits."""
         pipe = _pipe(self._keeper.stdin)
         try:
             pipe.write(b"release\n")
             pipe.close()
         except OSError:
-            pass  # the keeper is gone, and so is the node: the next look at it will tell
+            pass  # the keeper has ended, and so has the node; its next status shows that
         self._keeper.wait()
 
     def kill(self) -> None:
@@ -135,14 +135,14 @@ class KeptProcess:
 
 
 def run(command: Sequence[str], *, capture: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run one of our helper programs to its end; without `capture` its output goes where ours goes."""
+    """Run one of our helper programs to its end; without `capture` it prints to our output."""
     return subprocess.run(  # noqa: S603 - ours
         command, capture_output=capture, text=True, check=False, env=child_environment()
     )
 
 
 def child_environment() -> dict[str, str]:
-    """Return what of our environment a program that we start gets: no password or secret that happens to be there."""
+    """Return the part of our environment that a program gets, without passwords and secrets that may be in it."""
     return {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
 
 

@@ -19,14 +19,14 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """What is remembered of one node."""
+    """The record of one node."""
 
     place: NodePlace
     jmx_port: int
-    # Whether it came to a cluster that was there already, and took its share of the data from the others.
+    # Whether it joined an existing cluster and took its share of the data from the others.
     joins: bool = False
     streams: bool = False
-    # A node that was up once knows the ring: only its first start has to wait for it.
+    # A node that was up once knows the ring; only its first start has to wait for it.
     joined: bool = False
     jvm_opts: tuple[str, ...] = ()
     process: ProcessId | None = None
@@ -49,7 +49,7 @@ class SandboxState:
     options: SandboxOptions
     nodes: dict[int, NodeRecord]
     next_n: int
-    # Set once all nodes were up together: before that, the data is worth nothing.
+    # Set when all nodes were up together; before that, the data is worthless.
     formed: bool = False
 
     def with_node(self, record: NodeRecord) -> SandboxState:
@@ -58,7 +58,7 @@ class SandboxState:
         return replace(self, nodes=nodes, next_n=max(self.next_n, record.n + 1))
 
     def without_node(self, n: int) -> SandboxState:
-        """Return a copy without one node; its number is not given out again."""
+        """Return a copy without one node; its number is not used again."""
         return replace(self, nodes={k: v for k, v in self.nodes.items() if k != n})
 
     def save(self) -> None:
@@ -84,10 +84,10 @@ def load_state(directory: Path) -> SandboxState | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        msg = f"{path}: cannot be read ({error}); remove the directory and start anew"
+        msg = f"{path}: cannot be read ({error}); remove the directory and start again"
         raise SandboxError(msg) from error
     if plain.get("schema") != SCHEMA:
-        msg = f"{path}: written by another version; remove the directory and start anew"
+        msg = f"{path}: written by another version; remove the directory and start again"
         raise SandboxError(msg)
     # The directory may have been moved since.
     options = replace(SandboxOptions.from_json(plain["options"]), dir=directory)
@@ -102,7 +102,7 @@ def _record(plain: dict[str, Any]) -> NodeRecord:
 
 
 def resized(state: SandboxState) -> SandboxState:
-    """Make the options say how many nodes there are now."""
+    """Set the number of nodes in the options to the current one."""
     present = [record.place.dc for record in state.nodes.values()]
     counts = {dc: present.count(dc) for dc in dict.fromkeys(present)}
     named = {} if set(counts) == {"dc1"} and not state.options.dcs else counts
@@ -110,7 +110,7 @@ def resized(state: SandboxState) -> SandboxState:
 
 
 def seeds(state: SandboxState, record: NodeRecord) -> list[str]:
-    """Every node that was there from the start is a seed; one that joins must not name itself."""
+    """Every initial node is a seed; a joining node must not name itself."""
     others = [other for other in state.nodes.values() if other.n != record.n]
     seeds = [other for other in others if not other.joins] or others
     return [other.place.endpoint for other in ([] if record.joins else [record]) + seeds]

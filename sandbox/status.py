@@ -1,4 +1,4 @@
-"""What a sandbox looks like from outside: each node and whether it is up."""
+"""The status of a sandbox: each node and whether it is up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NodeState = Literal["up", "starting", "frozen", "down"]
 
 @dataclass(frozen=True)
 class Node:
-    """One node as it is now."""
+    """The current state of one node."""
 
     n: int
     address: str
@@ -40,7 +40,7 @@ class Node:
 
 @dataclass(frozen=True)
 class SandboxStatus:
-    """A sandbox as it is now."""
+    """The current state of a sandbox."""
 
     dir: Path
     cassandra: str
@@ -63,7 +63,7 @@ def status_of(state: SandboxState) -> SandboxStatus:
 
 
 def hosts_of(state: SandboxState) -> tuple[str, ...]:
-    """Say where clients connect: addresses, with their ports where these differ."""
+    """Return where clients connect: addresses, with ports if these differ."""
     places = [record.place for record in state.nodes.values()]
     if state.options.one_address:
         return tuple(f"{place.address}:{place.port}" for place in places)

@@ -1,4 +1,4 @@
-"""What a failed login, connection or read is called, in one line with the way out; the driver is not needed for it."""
+"""One line with the remedy for each failed login, connection or read; it needs no driver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from consistency.model.ring import Node
 
 _TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
 _INDEX_TOO_LARGE = -1
-"""Of our own: to a coordinator the servers name a large read and a large index by one code."""
+"""A code of our own, because servers give a coordinator one code for a large read and a large index."""
 _PAGE_TOO_LARGE = re.compile(r"page size \d+ exceeds fail threshold of (\d+)")
 """The words of the guardrail page_size_fail_threshold."""
 _OWN_WORDS = {
@@ -22,15 +22,15 @@ _OWN_WORDS = {
     "but max allowed is": _READ_TOO_LARGE,
     "RowIndexEntryReadSizeTooLargeException": _INDEX_TOO_LARGE,
 }
-"""What the text of a server's exception says, and the failure code of a read that it stands for."""
+"""The text of a server's exception, and the failure code of a read that it stands for."""
 _LAST_ERROR = re.compile(r"^\[Errno -?\d+\] (?:Tried connecting to .*\. Last error: )?")
 _OTHER_PROTOCOL = re.compile(r"does not support protocol version \d+")
 NO_SUCH_NAME = ("Name or service not known", "nodename nor servname", "No address associated with hostname")
-"""What the systems' resolvers say."""
+"""The words of the systems' resolvers."""
 
 
 def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, unknown_host: bool) -> ConnectError:
-    """Return one line for the driver's nested complaint: a refused login, an unknown host, or no answer."""
+    """Return one line for the driver's nested error: a refused login, an unknown host, or no answer."""
     hosts = settings.hosts_text
     if login:
         return ConnectError(_login_refused(settings))
@@ -42,7 +42,7 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
         return ConnectError(f"--hosts {hosts}: no such host name")
     if "CERTIFICATE_VERIFY_FAILED" in text:
         trust = "name it with CONSISTENCY_TLS_CA_FILE, or ca_file in [connection] tls"
-        return ConnectError(f"{hosts} show a certificate of an authority that is not trusted here: {trust}")
+        return ConnectError(f"{hosts} present a certificate of an authority that is not trusted here: {trust}")
     if level := levels.sentence(str(reason)):
         return ConnectError(f"{hosts}: {level}")
     hint = "is Cassandra running there, and is it the native (CQL) port?"
@@ -55,9 +55,9 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
 
 
 def _in_short(text: str) -> str:
-    """Return a connection's complaint without what the libraries wrap it in."""
+    """Return a connection's error without the wrapping of the libraries."""
     if _OTHER_PROTOCOL.search(text):
-        return "what answers does not speak Cassandra's native protocol"
+        return "something answers that does not speak Cassandra's native protocol"
     return _LAST_ERROR.sub("", text)
 
 
@@ -74,13 +74,13 @@ def _login_refused(settings: ConnectionSettings) -> str:
 
 
 def first_line(error: object) -> str:
-    """Return the first line of an error's text, cut short; its type where it has none."""
+    """Return the first line of an error's text, cut if it is long, or its type if it has no text."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
 
 
 def refusal(node: Node, error: object) -> ReplicaRefused:
-    """Return the error for a request that the server takes for invalid, or that a guardrail forbids."""
+    """Return the error for a request that the server calls invalid, or that a guardrail forbids."""
     if level := levels.sentence(str(error)):
         return LevelForbidden(level, node)
     said = first_line(error)

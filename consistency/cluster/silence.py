@@ -1,6 +1,6 @@
-"""Why a node does not answer us, in one short clause, and what to do about it; the driver is not needed for it.
+"""Why a node does not answer us, in one short clause, and the remedy; it needs no driver.
 
-What fails is told apart by the names of the driver's classes and by the servers' and systems' own words.
+Failures are told apart by the names of the driver's classes and by the words of servers and systems.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _OR_TLS = ", or want TLS"
 
 @dataclass(frozen=True, slots=True)
 class _Reason:
-    """One way of not being answered.
+    """One kind of silence.
 
-    Told by the class of the error, its name or that of one it derives from, or by words in its text; both where both
-    are named. `clause` is what is said of it, `{said}` the server's own words. `way_out` is for the operator.
+    It is recognized by the name of the error's class or of a base class, or by words in its text; by both if both
+    are given. `clause` describes it, `{said}` are the server's own words. `way_out` is the remedy for the operator.
     """
 
     clause: str
@@ -34,13 +34,13 @@ class _Reason:
     words: tuple[str, ...] = ()
 
     def fits(self, names: frozenset[str], text: str) -> bool:
-        """Whether an error of these classes and this text is one of it."""
+        """Whether an error of these classes and this text is of this kind."""
         told = any(words.lower() in text.lower() for words in self.words)
         return (told or not self.words) and (not self.classes or not names.isdisjoint(self.classes))
 
     @property
     def start(self) -> str:
-        """What every clause made of it begins with."""
+        """The beginning of each of its clauses."""
         return self.clause.partition("{")[0].removesuffix(_OR_TLS)
 
 
@@ -51,23 +51,23 @@ _LIMITS = (
     " native_transport_max_concurrent_connections in cassandra.yaml of {node}"
 )
 _TLS = "compare client_encryption_options in cassandra.yaml of {node} with our TLS settings"
-_LOGIN = "give a user and password that {node} accepts; where only some nodes refuse them: nodetool repair system_auth"
+_LOGIN = "give a user and password that {node} accepts; if only some nodes refuse them: nodetool repair system_auth"
 
 _REASONS = (
     _Reason(
         "another node answers at {said}",
-        "say where each node is reached: [connection.addresses] of the configuration file",
+        "give each node's address in [connection.addresses] of the configuration file",
         ("WrongNode",),
     ),
     # The server's own words first: they come in errors of several classes.
     _Reason(
         "our role has no access to its data centre: {said}",
-        "ALTER ROLE our role WITH ACCESS TO ALL DATACENTERS, or name that of {node} beside the others",
+        "ALTER ROLE our role WITH ACCESS TO ALL DATACENTERS, or add that of {node} to its list",
         words=("You do not have access to this datacenter",),
     ),
     _Reason(
         "our role has no access from our address: {said}",
-        "ALTER ROLE our role WITH ACCESS FROM ALL CIDRS, or put our address into a CIDR group of it",
+        "ALTER ROLE our role WITH ACCESS FROM ALL CIDRS, or put our address into one of its CIDR groups",
         words=("You do not have access from this IP",),
     ),
     _Reason("it asks for a login", _LOGIN, ("AuthenticationFailed",), ("requires authentication",)),
@@ -87,7 +87,7 @@ _REASONS = (
     ),
     _Reason("it does not speak TLS", _TLS, words=("WRONG_VERSION_NUMBER", "wrong version number", "record layer")),
     _Reason(
-        "it asks for a TLS certificate of ours",
+        "it asks for a client certificate",
         "give a client certificate that {node} accepts in our TLS settings",
         words=("certificate required", "certificate_required", "bad certificate", "bad_certificate", "unknown ca"),
     ),
@@ -101,7 +101,7 @@ _REASONS = (
         ("ProtocolVersionUnsupported",),
     ),
     _Reason(
-        "what answers does not speak Cassandra's native protocol",
+        "something answers that does not speak Cassandra's native protocol",
         "is that the native (CQL) port of {node}? Does it want TLS?",
         words=("does not support protocol version",),
     ),
@@ -129,10 +129,10 @@ _WRAPPED = re.compile(r"^(?:\[Errno -?\d+\] )?(?:Tried connecting to .*? Last er
 
 
 def silence(error: BaseException, *, waited_s: float | None = None, tls: bool | None = None) -> str:
-    """Return why a node does not answer us: a clause without the node's name, in the server's or network's own words.
+    """Return why a node does not answer us: a clause without the node's name, in the words of the server or network.
 
-    `error` is what connecting, or the first request, raised; `waited_s` is how long an answer was waited for, and `tls`
-    whether we speak TLS, which rules out half of what a connection may have been closed for.
+    `error` is what the connection or the first request raised; `waited_s` is how long we waited for an answer, and
+    `tls` whether we speak TLS, which rules out half of the reasons for a closed connection.
     """
     for one in _chain(error):
         names = frozenset(cls.__name__ for cls in type(one).__mro__)
@@ -144,13 +144,13 @@ def silence(error: BaseException, *, waited_s: float | None = None, tls: bool | 
 
 
 def way_out(node: Node) -> str:
-    """Return what an operator may do about a node that does not answer us for this reason."""
+    """Return the operator's remedy for a node that does not answer us for this reason."""
     reason = next((reason for reason in _REASONS if node.silence.startswith(reason.start)), None)
     return (_FIREWALL if reason is None else reason.way_out).format(node=node)
 
 
 def why(node: Node) -> str:
-    """Return words for a node that does not answer us, with the reason where it is known."""
+    """Return words for a node that does not answer us, with the reason if it is known."""
     return f"does not answer us: {node.silence}" if node.silence else "does not answer us"
 
 
@@ -161,7 +161,7 @@ def _worded(clause: str, *, waited_s: float | None, tls: bool | None) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield what happened, innermost first: what hosts failed with, what an error was raised from, the error."""
+    """Yield the errors, innermost first: those of the hosts, the cause of an error, the error."""
     tried = getattr(error, "errors", None)
     for inner in tried.values() if isinstance(tried, dict) else ():
         if isinstance(inner, BaseException):
@@ -172,6 +172,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _said(text: str) -> str:
-    """Return the server's own words of an error's text, or its first line without what the libraries wrap it in."""
+    """Return the server's own words from an error's text, or its first line without the wrapping of the libraries."""
     found = _SERVERS_TEXT.search(text)
     return first_line(found["said"]) if found else _WRAPPED.sub("", first_line(text) if text.strip() else "")

@@ -1,4 +1,4 @@
-"""How values lie in a cell's bytes: the native protocol's encodings, taken apart, not interpreted.
+"""The bytes of a cell: splits the native protocol's encodings into parts, without interpreting them.
 
 Integers are big-endian. A null component is `None`. Each function raises MalformedValueError when the
 bytes do not have the shape the type demands.
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from consistency.model.cqltype import CqlType
 
-# AbstractType.valueLengthIfFixed of Cassandra 5.0: these lie in a vector without a length before each. That
-# tinyint, smallint, date, time and inet are missing is Cassandra's own choice.
+# AbstractType.valueLengthIfFixed of Cassandra 5.0: in a vector these have no length before each element.
+# Cassandra itself leaves out tinyint, smallint, date, time and inet.
 _FIXED_BYTES = {
     "boolean": 1, "int": 4, "float": 4, "bigint": 8, "double": 8, "timestamp": 8, "uuid": 16, "timeuuid": 16,
     "empty": 0,
@@ -32,7 +32,7 @@ _EXACT = decimal.Context(prec=decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=deci
 
 
 class MalformedValueError(ReplicaError):
-    """A replica returned bytes that are no value of the column's type. The message never holds them."""
+    """A replica returned bytes that are not a value of the column's type. The message never holds them."""
 
 
 def split_sequence(raw: bytes) -> list[bytes | None]:
@@ -41,7 +41,7 @@ def split_sequence(raw: bytes) -> list[bytes | None]:
 
 
 def split_map(raw: bytes) -> list[bytes | None]:
-    """Return the keys and values of a map in turn: key, value, key, value."""
+    """Return the keys and values of a map, alternating: key, value, key, value."""
     return _sized(raw, 4, 2 * _count(raw))
 
 
@@ -58,7 +58,7 @@ def split_tuple(raw: bytes, arity: int) -> list[bytes | None]:
 
 
 def split_vector(cql_type: CqlType, raw: bytes) -> list[bytes]:
-    """Return the elements: bare where their size is fixed, else a vint length before each (VectorType)."""
+    """Return the elements of a vector: bare if their size is fixed, else with a vint length each (VectorType)."""
     (element,), count = cql_type.args, cql_type.dimension or 0
     size = fixed_bytes(element)
     if size is not None:
@@ -94,12 +94,12 @@ def split_decimal(raw: bytes) -> tuple[int, int]:
 
 
 def join_decimal(unscaled: int, scale: int) -> bytes:
-    """Encode a decimal as Cassandra does, the unscaled part in as few bytes as hold it."""
+    """Encode a decimal as Cassandra does, the unscaled part in as few bytes as possible."""
     return _int32.pack(scale) + minimal_bytes(unscaled)
 
 
 def minimal_bytes(number: int) -> bytes:
-    """Encode a varint as Cassandra does: two's complement in as few bytes as hold it, at least one."""
+    """Encode a varint as Cassandra does: two's complement in as few bytes as possible, at least one."""
     bits = (number if number >= 0 else ~number).bit_length()
     return number.to_bytes(bits // 8 + 1, "big", signed=True)
 
@@ -139,7 +139,7 @@ def read_vint(raw: bytes, at: int) -> tuple[int, int]:
 
 
 def digits(number: int) -> str:
-    """Return the decimal digits of a number >= 0, in less than quadratic time and whatever its size."""
+    """Return the decimal digits of a number >= 0 of any size, in less than quadratic time."""
     if number.bit_length() < _PLAIN_STR_BITS:
         return str(number)
     return str(_to_decimal(number, number.bit_length(), {}))
@@ -169,7 +169,7 @@ def _count(raw: bytes) -> int:
     if len(raw) < 4:
         raise MalformedValueError("A collection is cut short.")
     count: int = _int32.unpack_from(raw)[0]
-    # Each element takes 4 bytes at least, so a count beyond that is damage and never worth a loop.
+    # Each element takes at least 4 bytes, so a higher count is damage and must not start a loop.
     if not 0 <= count <= len(raw) // 4:
         raise MalformedValueError("A collection's count does not fit its length.")
     return count
@@ -186,7 +186,7 @@ def _sized(raw: bytes, at: int, count: int) -> list[bytes | None]:
 
 
 def _sized_one(raw: bytes, at: int) -> tuple[bytes | None, int]:
-    """Return what lies behind the 4-byte length at `at`, and the offset after it; negative is null."""
+    """Return the bytes after the 4-byte length at `at`, and the offset after them; a negative length is null."""
     if at + 4 > len(raw):
         raise MalformedValueError("A length is cut short.")
     size = _int32.unpack_from(raw, at)[0]
@@ -199,7 +199,7 @@ def _sized_one(raw: bytes, at: int) -> tuple[bytes | None, int]:
 
 
 def partition_bytes(key: Sequence[bytes | None]) -> bytes:
-    """Serialize a partition key as DecoratedKey holds it (CompositeType where it has several columns)."""
+    """Serialize a partition key as DecoratedKey holds it (CompositeType if it has several columns)."""
     if len(key) == 1:
         return key[0] or b""
     return b"".join(len(part or b"").to_bytes(2, "big") + (part or b"") + b"\0" for part in key)

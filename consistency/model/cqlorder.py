@@ -1,6 +1,6 @@
-"""Sort keys for raw cell bytes: Python objects that order as the server orders clustering values.
+"""Sort keys for raw cell bytes: Python objects in the server's order of clustering values.
 
-Every rule is that of the class in org.apache.cassandra.db.marshal named beside it (4.0 to 5.0 agree). Two
+Each function follows the class of org.apache.cassandra.db.marshal that it names (4.0 to 5.0 agree). Two
 values that the comparator calls equal, such as the decimals 1.0 and 1.00, have equal keys. A descending
 column needs no wrapper: its keys are negated, or complemented, at the source (ReversedType).
 """
@@ -36,7 +36,7 @@ class UnorderableTypeError(SchemaError):
 
 
 class _Edge:
-    """A key before (rank < 0) or after (rank > 0) every ordinary key of any type; edges order by rank."""
+    """A key before (rank < 0) or after (rank > 0) every ordinary key of any type; edges are ordered by rank."""
 
     __slots__ = ("rank",)
 
@@ -71,7 +71,7 @@ def _rank(key: object) -> int:
 
 # ClusteringComparator puts a null clustering value first, in a descending column too.
 _NULL = _Edge(-3)
-# By direction (1 ascending, -1 descending): a value of no bytes, a null inside a tuple, a sequence's end.
+# By direction (1 ascending, -1 descending): an empty value, a null inside a tuple, a sequence's end.
 _EMPTY = {1: _Edge(-1), -1: _Edge(1)}
 _NULL_INSIDE = {1: _Edge(-2), -1: _Edge(2)}
 _END: dict[int, tuple[Any, ...]] = {1: (), -1: (_Edge(3),)}
@@ -84,8 +84,8 @@ def key_function(columns: Sequence[tuple[CqlType, bool]]) -> RowKey:
     """Return a function from a row's raw clustering values to its sort key.
 
     `columns` are (type, descending), in the order of the values. The function takes as many cells as there
-    are columns, `None` for the null of a static-only row; it raises MalformedValueError on bytes that are no
-    value of the type. Raises UnorderableTypeError here where a type has no known order.
+    are columns, `None` for the null of a static-only row; it raises MalformedValueError on bytes that are not a
+    value of the type. Raises UnorderableTypeError here if a type has no known order.
     """
     keys = tuple(_cell_key(cql_type, -1 if descending else 1) for cql_type, descending in columns)
     return _checked(_row_key(keys))
@@ -136,15 +136,15 @@ def _cell_key(cql_type: CqlType, sign: int) -> CellKey:
 
 
 def _absent(raw: bytes | None, sign: int) -> _Edge:
-    """Return the key of a null or of a value of no bytes, which comes first in every type that allows it."""
+    """Return the key of a null or of an empty value, which comes first in every type that allows it."""
     return _NULL if raw is None else _EMPTY[sign]
 
 
 def _bytes(sign: int) -> CellKey:
-    """Compare unsigned bytes, a prefix before what it begins (ComparisonType.BYTE_ORDER)."""
+    """Compare unsigned bytes; a prefix comes before longer values (ComparisonType.BYTE_ORDER)."""
     if sign > 0:
         return lambda raw: _NULL if raw is None else raw
-    # Complemented bytes as characters, ended by one above them all: what is longer comes first.
+    # Complemented bytes as characters, ended by one above them all, so longer values come first.
     return lambda raw: _NULL if raw is None else raw.translate(_COMPLEMENT).decode("latin-1") + "\u0100"
 
 
@@ -204,7 +204,7 @@ def _empty(_sign: int) -> CellKey:
 
 
 def _decimal(sign: int) -> CellKey:
-    """Compare numerically whatever the scale, as BigDecimal.compareTo (DecimalType).
+    """Compare numerically, ignoring the scale, as BigDecimal.compareTo (DecimalType).
 
     The key is (sign, decimal exponent, digits): no power of ten is ever computed, so a huge exponent is free.
     """
@@ -219,7 +219,7 @@ def _decimal(sign: int) -> CellKey:
         exponent = len(text) - scale
         if (unscaled > 0) == (sign > 0):
             return (1, exponent, text.rstrip("0"))
-        # Of two negative numbers that agree so far the one with more digits is smaller: ":" is above "9".
+        # Of two negative numbers with the same first digits the longer one is smaller: ":" is above "9".
         return (-1, -exponent, text.rstrip("0").translate(_NINES) + ":")
 
     return key
@@ -295,7 +295,7 @@ def _sequence(cql_type: CqlType, sign: int) -> CellKey:
 
 
 def _tuple(cql_type: CqlType, sign: int) -> CellKey:
-    """Component by component, null first, trailing nulls as if they were missing (TupleType, UserType)."""
+    """Component by component, null first; trailing nulls count as missing (TupleType, UserType)."""
     elements = [_cell_key(arg, sign) for arg in cql_type.args]
     arity, end = len(elements), _END[sign]
 

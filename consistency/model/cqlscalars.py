@@ -1,7 +1,7 @@
 """Native CQL values as text, from their raw bytes, the way cqlsh prints them but at full precision.
 
-Each function takes bytes alone and raises MalformedValueError, struct.error, ValueError or OverflowError on
-bytes that are no value of the type (`ODD`).
+Each function takes only bytes, and raises MalformedValueError, struct.error, ValueError or OverflowError on
+bytes that are not a value of the type (`ODD`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ODD = (MalformedValueError, struct.error, ValueError, OverflowError)
-"""What reading bytes of the wrong shape raises."""
+"""The errors that bytes of the wrong shape raise."""
 
 INTEGER_FORMATS = {"tinyint": ">b", "smallint": ">h", "int": ">i", "bigint": ">q", "counter": ">q"}
 OPAQUE = frozenset({"blob", "custom", "empty"})
-"""Types whose values are bytes to us and are shown in hex."""
+"""Types whose values are opaque bytes to us and are shown in hex."""
 
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  UTC throughout, the zone is written out by hand
 _EPOCH_DAY = 1 << 31  # SimpleDateType stores the epoch as 2^31
@@ -94,7 +94,7 @@ def _timestamp(raw: bytes) -> str:
 
 
 def _date(raw: bytes) -> str:
-    """Return the day, or outside the years 1 to 9999 its distance in days from 1970-01-01."""
+    """Return the date, or outside the years 1 to 9999 the number of days since 1970-01-01."""
     days = struct.unpack(">I", raw)[0] - _EPOCH_DAY
     try:
         return (_EPOCH + dt.timedelta(days=days)).date().isoformat()

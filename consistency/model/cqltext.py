@@ -1,8 +1,8 @@
 """Raw cell bytes as JSON, as text for a person, and as CQL literals that write the same bytes again.
 
-Text follows cqlsh (5.0), with two differences: numbers keep full precision, and bytes that are no value of
-their type are shown whole, as `0x` and hex digits, instead of raising. A text column whose bytes are not
-UTF-8 is shown that way too, and only there can a real text look the same.
+Text follows cqlsh (5.0), with two differences: numbers keep full precision, and bytes that are not a value of
+their type are shown as `0x` and hex digits instead of raising. Text whose bytes are not UTF-8 is shown that way
+too; only there can a real text look the same.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class NoLiteralError(ReplicaError):
-    """No CQL literal stands for these bytes: a collection or tuple that is damaged or has no bytes."""
+    """These bytes have no CQL literal: a collection or tuple that is damaged or empty."""
 
 
 _STRINGS = frozenset({"ascii", "text", "varchar"})
@@ -47,11 +47,11 @@ _JSON_INTEGER_BITS = 8192
 
 
 def to_json(cql_type: CqlType, raw: bytes | None) -> Any:
-    """Return a value as JSON holds it.
+    """Return a value in its JSON form.
 
-    Native where that is exact: integers, booleans, strings, finite floats (a 32-bit one by its shortest
-    digits), and lists and vectors of those. Null is None; everything else, damaged bytes included, is the
-    text of to_text without its escapes. Never raises.
+    Integers, booleans, strings, finite floats (a 32-bit one by its shortest digits), and lists and vectors of
+    those are native JSON. Null is None. Everything else, damaged bytes included, is the text of to_text without
+    its escapes. Never raises.
     """
     if raw is None:
         return None
@@ -60,10 +60,10 @@ def to_json(cql_type: CqlType, raw: bytes | None) -> Any:
 
 
 def to_text(cql_type: CqlType, raw: bytes | None) -> str:
-    r"""Return a value as a person reads it on a terminal. Never raises.
+    r"""Return a value as text for a terminal. Never raises.
 
-    Every character that is not plainly visible (controls, ESC, line ends, bidi marks, odd spaces) is escaped
-    as in `\x1b` or `\u202e`, and the backslash is doubled: no value can move the cursor or reorder the line.
+    Every character that is not plainly visible (controls, ESC, line ends, bidi marks, unusual spaces) is escaped
+    as in `\x1b` or `\u202e`, and the backslash is doubled, so no value can move the cursor or reorder the line.
     """
     return visible("null" if raw is None else _text_or_hex(cql_type, raw))
 
@@ -71,10 +71,9 @@ def to_text(cql_type: CqlType, raw: bytes | None) -> str:
 def to_literal(cql_type: CqlType, raw: bytes | None) -> str:
     """Return a CQL literal (4.0 and later) that stores these bytes again.
 
-    Where the usual spelling would store other bytes, as for an empty int, a padded varint or an IPv4 address
+    If the usual spelling would store other bytes, as for an empty int, a padded varint or an IPv4 address
     in IPv6 form, it is a `blobAs...` call, which CQL takes in the same places. A user type written before
-    fields were added gets its missing fields as null, and a set is sorted by the server. Raises
-    NoLiteralError.
+    fields were added gets its missing fields as null, and the server sorts a set. Raises NoLiteralError.
     """
     if raw is None:
         return "null"
@@ -99,7 +98,7 @@ def _visible_character(character: str) -> str:
 
 
 def _native(cql_type: CqlType, raw: bytes) -> Any:
-    """Return the exact JSON value, or None where there is none."""
+    """Return the exact JSON value, or None if there is none."""
     try:
         if cql_type.name in ("list", "vector"):
             return _native_list(cql_type, raw)
@@ -172,7 +171,7 @@ def _literal_inside(cql_type: CqlType, raw: bytes | None) -> str:
 
 
 def _plain_literal(cql_type: CqlType, raw: bytes) -> str | None:
-    """Return the usual spelling of a scalar, None where the server would make other bytes of it."""
+    """Return the usual spelling of a scalar, or None if the server would store other bytes for it."""
     name = cql_type.name
     if name in _STRINGS:
         return quote_string(_string(cql_type, raw))
@@ -188,7 +187,7 @@ def _plain_literal(cql_type: CqlType, raw: bytes) -> str | None:
 
 def _is_canonical_decimal(raw: bytes) -> bool:
     unscaled, scale = split_decimal(raw)
-    # BigDecimal's parser takes no exponent near the limits of 32 bits; far inside them is far enough.
+    # BigDecimal's parser takes no exponent near the limits of 32 bits, so stay far inside them.
     return abs(scale) < 10**9 and join_decimal(unscaled, scale) == raw
 
 
@@ -214,7 +213,7 @@ def _parts(cql_type: CqlType, raw: bytes) -> list[bytes | None]:
 
 
 def _composite(cql_type: CqlType, raw: bytes, leaf: Leaf) -> str:
-    """Return a composite value with its parts rendered by `leaf`; CQL and cqlsh spell the frame alike."""
+    """Return a composite value with its parts rendered by `leaf`; CQL and cqlsh spell the frame in the same way."""
     parts = _parts(cql_type, raw)
     name, args = cql_type.name, cql_type.args
     if name == "map":

@@ -35,7 +35,7 @@ RESERVED = frozenset(_RESERVED_WORDS.split())
 """Words that CQL never takes as a bare identifier."""
 
 _RESPELLED = frozenset(("boolean", "custom", "decimal", "double", "empty", "float", "tuple", "udt", "varint"))
-"""By scale, padding, the bits of a NaN, nulls at the end; of a custom type nothing is known."""
+"""They differ by scale, padding, bits of a NaN, or nulls at the end; custom types are not known."""
 
 _ARITY = {"list": 1, "set": 1, "map": 2}
 
@@ -48,7 +48,7 @@ _TOKEN = re.compile(
 
 
 class UnknownTypeError(SchemaError):
-    """A type's text is not CQL, or names a user type that the keyspace does not have."""
+    """The text of a type is not CQL, or names a user type that the keyspace lacks."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class UserType:
 class CqlType:
     """One CQL type; `name` is a native name, `list`, `set`, `map`, `tuple`, `vector`, `udt` or `custom`.
 
-    `args` are the element types (for a map key then value, for a user type one per field); `frozen` is what
-    was spelled. `label` is the user type's name unquoted, or the custom type's class.
+    `args` are the element types (for a map key then value, for a user type one per field); `frozen` is as
+    spelled. `label` is the user type's name unquoted, or the custom type's class.
     """
 
     name: str
@@ -77,7 +77,7 @@ class CqlType:
 
     @property
     def is_respelled(self) -> bool:
-        """Whether different bytes can be one and the same value to the type's comparator: the decimals 1.0 and 1.00."""
+        """Whether the type's comparator takes different bytes for one value, such as the decimals 1.0 and 1.00."""
         return self.name in _RESPELLED or any(arg.is_respelled for arg in self.args)
 
     @property
@@ -89,13 +89,13 @@ class CqlType:
     def is_multicell(self) -> bool:
         """Whether a column of this type is stored as several cells, each with its own write time.
 
-        Meant for a column's own type: inside another type everything is stored frozen, however it is spelled.
+        Only for a column's own type: inside another type everything is stored frozen, whatever its spelling.
         """
         return not self.frozen and (self.is_collection or self.name == "udt")
 
     @property
     def fields_of_user_types(self) -> tuple[str, ...]:
-        """Every user type's fields and their types: its name alone does not tell when it is altered."""
+        """The type with every user type's fields and their types, because a name does not change when it is altered."""
         pairs = zip(self.fields, self.args, strict=True) if self.fields else ()
         own = tuple(f"{field} {arg.cql}" for field, arg in pairs)
         return own + tuple(text for arg in self.args for text in arg.fields_of_user_types)
@@ -120,7 +120,7 @@ class CqlType:
 
 
 def quote_identifier(name: str) -> str:
-    """Return `name` as CQL takes it for a keyspace, table, column or type: quoted only where it must be."""
+    """Return `name` as CQL takes it for a keyspace, table, column or type: quoted only if it must be."""
     if _BARE_IDENTIFIER.fullmatch(name) and name not in RESERVED:
         return name
     return '"' + name.replace('"', '""') + '"'

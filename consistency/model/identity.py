@@ -1,7 +1,8 @@
-"""Which cluster is this? Its name and any of its nodes: names repeat, addresses change hands, nodes come and go.
+"""Which cluster is this? Its name and its nodes tell, because names repeat, addresses move, and nodes come and go.
 
-A node is its host id. A cluster is known again by its name and by a node that both sightings share; where several fit,
-by most nodes (docs/design/0017). Its id is for people and labels: it is made at the first sighting, and stays.
+A node is its host id. A cluster is recognized by its name and a node that both sightings share; if several fit, the
+one with most such nodes wins (docs/design/0017). Its id is for people and labels: it is made at the first sighting,
+and stays.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ KeyT = TypeVar("KeyT")
 
 
 def cluster_id(name: str, host_ids: Iterable[str]) -> str:
-    """Return a short id for a cluster that is seen for the first time: of its name and its first host id."""
+    """Return a short id for a cluster at its first sighting, from its name and its first host id."""
     first = min(host_ids, default="")
     return hashlib.sha256(f"{name}\n{first}".encode()).hexdigest()[:ID_LENGTH]
 
 
 def sharing_most(known: Mapping[KeyT, Collection[str]], host_ids: Collection[str]) -> KeyT | None:
-    """Return the one that shares most nodes with these, the first of equals; None where none shares any."""
+    """Return the one that shares most nodes with these, the first of equals; None if none shares any."""
     wanted = set(host_ids)
     shared = {key: len(wanted.intersection(hosts)) for key, hosts in known.items()}
     best = max(shared, key=lambda key: shared[key], default=None)

@@ -1,4 +1,4 @@
-"""Which token ranges have other replicas in one ring than in another, and arcs cut along such ranges."""
+"""Token ranges whose replicas differ between two rings, and arcs cut along such ranges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from consistency.model.ring import Arc, Node, Replication, Ring
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
 
 DISPUTED = "the nodes disagree on who owns this range; see: consistency audit"
-"""Why rows of a range cannot be judged."""
+"""The reason why rows of a range cannot be judged."""
 
 
 def changed_ranges(one: Ring, other: Ring, replication: Replication) -> tuple[TokenRange, ...]:
@@ -29,14 +29,14 @@ def _hosts(ring: Ring, token: int, replication: Replication) -> frozenset[Node]:
 
 
 def disputed_ranges(ring: Ring, replication: Replication) -> tuple[TokenRange, ...]:
-    """Return the ranges that some node believes to have other replicas than all of them together say."""
+    """Return the ranges for which some node sees other replicas than the agreed ring."""
     if ring.unplaced:
         return (TokenRange.full_ring(),)
     return joined(*(changed_ranges(ring, view, replication) for view in ring.views))
 
 
 def lies_in(token: int, ranges: Sequence[TokenRange]) -> bool:
-    """Say whether a token lies in one of some ranges, which are in ring order and do not overlap."""
+    """Return whether a token lies in one of some ranges, which are in ring order and do not overlap."""
     at = bisect.bisect_left(ranges, token, key=lambda r: r.end)
     return at < len(ranges) and token in ranges[at]
 
@@ -53,7 +53,7 @@ def joined(*several: Iterable[TokenRange]) -> tuple[TokenRange, ...]:
 
 
 def cut_arcs(arcs: Sequence[Arc], ranges: Sequence[TokenRange]) -> tuple[tuple[Arc, ...], tuple[Arc, ...]]:
-    """Cut arcs into what lies outside some ranges and what lies inside; the ranges do not overlap."""
+    """Cut arcs into parts outside and parts inside some ranges, which do not overlap."""
     if not ranges:
         return tuple(arcs), ()
     outside: list[Arc] = []

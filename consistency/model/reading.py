@@ -1,4 +1,4 @@
-"""What is read of a table, and how: depth, route, locality, and the cells that one row is made of."""
+"""What is read of a table, and how: depth, route, locality, and the cells of one row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Route(str, Enum):
 
 
 class Locality(str, Enum):
-    """How we know which replica answered."""
+    """What proves which replica answered."""
 
     NODE_LOCAL = "node-local"
     TRACED = "traced"
@@ -38,10 +38,10 @@ class Locality(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What every node of the cluster can do, so that all replicas are read alike.
+    """What every node of the cluster can do, so that all replicas are read in the same way.
 
     `hashes`: mask_hash (5.0). `collection_times`: writetime and ttl of a non-frozen collection or UDT (5.0).
-    `timed`: TTLs can be judged at an instant of our choice (native protocol v5).
+    `timed`: servers judge TTLs at an instant that we choose (native protocol v5).
     """
 
     hashes: bool = True
@@ -50,7 +50,7 @@ class Capabilities:
 
 
 Times = int | None | tuple[int | None, ...]
-"""One number for a simple cell, one an element for a non-frozen collection or UDT, None where there is no cell."""
+"""One number for a simple cell, one per element for a non-frozen collection or UDT, None without a cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class Cell:
 class RowState:
     """The cells of one row (or of a partition's static row) on one replica, in the order of the columns read.
 
-    `spelling` is the primary key as this replica has it, where these are other bytes than those the row was asked
-    for by: the decimals 1.0 and 1.00 are one clustering key to Cassandra, and two rows to an application.
+    `spelling` is the primary key on this replica, if its bytes differ from those that the row was asked for by:
+    the decimals 1.0 and 1.00 are one clustering key to Cassandra, and two rows to an application.
     """
 
     cells: tuple[Cell, ...]
@@ -75,12 +75,12 @@ class RowState:
 
     @property
     def newest_us(self) -> int | None:
-        """The newest write time of any cell, None where no cell has one."""
+        """The newest write time of any cell, or None if no cell has one."""
         return max((t for cell in self.cells for t in each_time(cell.writetimes)), default=None)
 
 
 def each_time(times: Times) -> Iterator[int]:
-    """Yield the numbers in `times`, leaving out what is null."""
+    """Yield the numbers in `times` without nulls."""
     if isinstance(times, int):
         yield times
     elif times is not None:
@@ -103,12 +103,12 @@ class CellColumn:
 
 
 RawRow = tuple[bytes | None, ...]
-"""token, primary key, then for each static and each regular column what its CellColumn says."""
+"""token, primary key, then the cells of each static and each regular column, as its CellColumn says."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A table together with what is read of every row of it; all replicas are read with the same one."""
+    """A table with what is read of each row; it is the same for all replicas."""
 
     table: Table
     depth: Depth
@@ -134,7 +134,7 @@ class Reading:
 
     @cached_property
     def full(self) -> Reading:
-        """The same at depth content: how single rows are read before a difference is claimed."""
+        """The same at depth content, for reading single rows before a difference is claimed."""
         return Reading(self.table, Depth.CONTENT, self.capabilities, self.hidden)
 
     @cached_property
@@ -163,9 +163,9 @@ class Reading:
         return self.layout.of_partition_digest
 
     def has_row(self, raw: RawRow) -> bool:
-        """Whether the raw row is a row of the table, not a partition that holds statics only.
+        """Whether the raw row is a row of the table, and not a partition with statics only.
 
-        A row of a COMPACT STORAGE table may lack its last clustering columns, and is a row all the same.
+        A row of a COMPACT STORAGE table may lack its last clustering columns and still is a row.
         """
         return not self.table.statics or raw[self.layout.clustering.start] is not None
 
@@ -190,25 +190,25 @@ class Reading:
         return _state(self.statics, cells, now_s)
 
     def newest_us(self, raw: RawRow) -> int | None:
-        """Return the newest write time in a raw row, None where it shows none."""
+        """Return the newest write time in a raw row, or None if it shows none."""
         states = (self.static_state(raw, None), self.row_state(raw, None))
         return max((s.newest_us for s in states if s is not None and s.newest_us is not None), default=None)
 
     @cached_property
     def blind(self) -> tuple[str, ...]:
         """What this reading cannot see, a sentence each."""
-        out = ["deletes that left no live row behind on any replica (tombstones are not visible to CQL)"]
+        out = ["deletes that left no live row on any replica (CQL does not show tombstones)"]
         names = [c.column.name for c in self.statics + self.regulars if not c.writetime and not c.value]
         if self.depth is Depth.VERSIONS:
             out.append("values: different values written at the same time look alike (use --depth content)")
         if names:
             out.append(f"changes inside {', '.join(names)}: this server does not tell a collection's write times")
         if not self.capabilities.timed:
-            out.append("cells that differ in their expiry alone (needs native protocol v5)")
+            out.append("cells that differ only in their expiry (needs native protocol v5)")
         if self.table.is_counter:
-            out.append("counter shards: only their totals are compared")
+            out.append("counter shards: only totals are compared")
         else:
-            out.append("row markers: when a row itself, beside its cells, was inserted or expires (CQL does not say)")
+            out.append("row markers: when a row itself, apart from its cells, was inserted or expires (not in CQL)")
         return tuple(out)
 
 

@@ -1,8 +1,8 @@
-"""The ring as it stood at one moment: nodes, tokens, and which replicas own which token ranges.
+"""The ring at one moment: nodes, tokens, and which replicas own which token ranges.
 
-Placement gives what Cassandra's own strategies give: `NetworkTopologyStrategy.calculateNaturalReplicas`
-(racks included) and `SimpleStrategy`; the tests hold it against a transcript of both. The driver's token
-map is not used: it swallows what it cannot place.
+Placement follows Cassandra's own strategies, `NetworkTopologyStrategy.calculateNaturalReplicas` (racks
+included) and `SimpleStrategy`; the tests compare it with a transcript of both. The driver's token map is not
+used, because it silently drops what it cannot place.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 MURMUR3 = "org.apache.cassandra.dht.Murmur3Partitioner"
 
 NOT_IN_THE_RING = frozenset({"BOOT", "BOOT_REPLACE", "BOOTSTRAPPING", "JOINING", "LEFT", "REMOVED"})
-"""Gossip states (VersionedValue) of a node that announces tokens which it does not own yet, or no longer."""
+"""Gossip states (VersionedValue) of a node that announces tokens that it does not own yet, or no longer owns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
     """One Cassandra node, identified by its host id; its name for people is `address:port`.
 
-    `state` is what gossip says where the server shows it (NORMAL, BOOT, LEAVING, ...), else NORMAL for a
-    node with tokens. `broadcast` is its `address:port` between nodes, which is how traces name it.
+    `state` is the gossip state if the server shows it (NORMAL, BOOT, LEAVING, ...), else NORMAL for a node with
+    tokens. `broadcast` is its `address:port` between nodes, as traces name it.
 
-    `up` is whether it answers us, `silence` why it does not, in a clause without its name. `alive` is whether
-    the other nodes count on a node that does not answer us; None where that is not known.
+    `up` is whether it answers us, `silence` why it does not, in a clause without its name. `alive` is whether the
+    other nodes count on a node that does not answer us, or None if that is not known.
     """
 
     host_id: str
@@ -51,7 +51,7 @@ class Node:
     up: bool = field(default=True, compare=False)
     broadcast: str = field(default="", compare=False)
     silence: str = field(default="", compare=False)
-    """Why it does not answer us, in a clause; empty where it does."""
+    """Why it does not answer us, in a clause; empty if it answers."""
     alive: bool | None = field(default=None, compare=False)
 
     @property
@@ -61,17 +61,17 @@ class Node:
 
     @property
     def version(self) -> tuple[int, int]:
-        """Major and minor of the server's release, such as (5, 0); (0, 0) where it is not known yet."""
+        """Major and minor of the server's release, such as (5, 0), or (0, 0) if it is not known yet."""
         found = re.match(r"(\d+)\.(\d+)", self.release)
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
     @property
     def owned(self) -> tuple[int, ...]:
-        """The tokens that place replicas: none while the node joins, or once it has left."""
+        """The tokens that place replicas: none while the node joins, or after it has left."""
         return () if self.state.upper() in NOT_IN_THE_RING else self.tokens
 
     def __hash__(self) -> int:
-        # A node is hashed for every range it owns; hashing its tokens each time would dominate planning.
+        # A node is hashed for each of its ranges; hashing its tokens each time would dominate planning.
         return hash(self.host_id)
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ class Replication:
 
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Replication:
-        """Read the `replication` map of system_schema.keyspaces; other strategies' options are theirs to know."""
+        """Read the `replication` map of system_schema.keyspaces; options of other strategies are not interpreted."""
         strategy = options.get("class", "").rsplit(".", 1)[-1]
         factors: list[tuple[str, int]] = []
         transient: list[str] = []
@@ -113,22 +113,22 @@ class Replication:
 
     @property
     def replicated(self) -> bool:
-        """Whether other nodes are meant to hold the same rows."""
+        """Whether other nodes should hold the same rows."""
         return self.strategy in {"NetworkTopologyStrategy", "SimpleStrategy"}
 
     @property
     def asked(self) -> int:
-        """How many replicas of a row the options ask for, whether or not there are nodes to hold them."""
+        """How many replicas of a row the options ask for, even if there are too few nodes."""
         return sum(rf for _, rf in self.factors)
 
     def factor(self, dc: str) -> int:
-        """Return the replicas in one DC, 0 where none are asked for."""
+        """Return the replicas in one DC, 0 if the options ask for none."""
         return dict(self.factors).get(dc, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Arc:
-    """Token ranges that the same replicas own."""
+    """Neighbouring token ranges with the same replicas."""
 
     replicas: tuple[Node, ...]
     ranges: tuple[TokenRange, ...]
@@ -140,7 +140,7 @@ class Arc:
 
 
 def around(arcs: Sequence[Arc], tokens: Iterable[int]) -> tuple[Arc, ...]:
-    """Return the arcs cut down to these tokens, a range of one token each."""
+    """Return the arcs reduced to these tokens, with a range of one token each."""
     found: dict[tuple[Node, ...], list[TokenRange]] = {}
     ranges = sorted(((r.start, r.end, arc.replicas) for arc in arcs for r in arc.ranges), key=lambda item: item[1])
     ends = [end for _, end, _ in ranges]
@@ -153,7 +153,7 @@ def around(arcs: Sequence[Arc], tokens: Iterable[int]) -> tuple[Arc, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Something of the ring that not all nodes say; `kind` is the audit's, `nodes` are those that say otherwise."""
+    """A point of the ring on which nodes disagree; `kind` is the audit's, `nodes` are those that differ."""
 
     kind: str
     detail: str
@@ -163,12 +163,12 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Ring:
-    """Every node of the cluster at one moment, as all of those agree that answer.
+    """Every node of the cluster at one moment, as all answering nodes agree.
 
-    `views` are the rings that single nodes see instead, where they would place replicas elsewhere; `doubts` say
-    what is wrong there. `unplaced` are nodes, by their address between nodes, that gossip shows as owners and of which
-    no node tells the tokens: then nobody knows who owns anything. `schema_versions` maps the host id of each node that
-    answers to its schema version.
+    `views` are the rings that single nodes see instead if they would place replicas elsewhere; `doubts` say what is
+    wrong there. `unplaced` are nodes, by their address between nodes, that gossip shows as owners but whose tokens no
+    node tells: then no range has known owners. `schema_versions` maps the host id of each answering node to its schema
+    version.
     """
 
     cluster: str
@@ -197,12 +197,12 @@ class Ring:
 
     @cached_property
     def host_ids(self) -> frozenset[str]:
-        """The nodes as they are known again, whatever their addresses."""
+        """The identities of the nodes, which do not depend on addresses."""
         return frozenset(node.host_id for node in self.nodes)
 
     @property
     def cluster_id(self) -> str:
-        """A short id for who sees this cluster for the first time; a ledger keeps it while nodes come and go."""
+        """A short id for the first sighting of this cluster; a ledger keeps it while nodes come and go."""
         return cluster_id(self.cluster, self.host_ids)
 
     @cached_property
@@ -212,7 +212,7 @@ class Ring:
 
     @property
     def disputed(self) -> bool:
-        """Whether there are ranges of which the owners are not known."""
+        """Whether some ranges have unknown owners."""
         return bool(self.views or self.unplaced)
 
     @cached_property
@@ -222,7 +222,7 @@ class Ring:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A name for exactly these nodes, places and tokens; it changes when ownership can change."""
+        """A fingerprint of the nodes, places and tokens; it changes when ownership can change."""
         text = "\n".join(
             f"{n.host_id} {n.dc} {n.rack} {','.join(map(str, sorted(n.owned)))}"
             for n in sorted(self.nodes, key=lambda n: n.host_id)
@@ -267,7 +267,7 @@ class Ring:
         return {}
 
     def _placement(self, replication: Replication) -> tuple[tuple[Node, ...], ...]:
-        """Return the replicas of the range that ends at each token of `owners`, remembered by replication."""
+        """Return the replicas of the range that ends at each token of `owners`, cached by replication."""
         if replication not in self._placements:
             self._placements[replication] = self._place(replication)
         return self._placements[replication]
@@ -292,11 +292,11 @@ class Ring:
 
 
 def _clockwise_replicas(owners: Sequence[Node], rf: int, *, by_rack: bool) -> list[tuple[Node, ...]]:
-    """Return, for each token's owner, the replicas met clockwise from it: racks first, then whoever is next.
+    """Return, for each token's owner, the replicas clockwise from it: racks first, then the next nodes.
 
-    Cassandra walks on from every token until it has met enough racks, which takes a whole round for a rack
-    of one node. Going backwards once keeps racks and nodes in the order of their next token instead, so
-    that a token costs `rf` steps. The replicas of a token are sorted by DC and address.
+    Cassandra walks from every token until it has met enough racks, which takes a whole round for a rack of one
+    node. One backward walk keeps racks and nodes in the order of their next token instead, so a token costs `rf`
+    steps. The replicas of a token are sorted by DC and address.
     """
     nodes: OrderedDict[str, Node] = OrderedDict()
     racks: OrderedDict[str, Node] = OrderedDict()
@@ -313,7 +313,7 @@ def _clockwise_replicas(owners: Sequence[Node], rf: int, *, by_rack: bool) -> li
 
 
 def _nearest(nodes: OrderedDict[str, Node], racks: OrderedDict[str, Node], rf: int) -> tuple[Node, ...]:
-    """Pick the nearest node of each rack, then, where racks are fewer than `rf`, the nearest nodes left."""
+    """Pick the nearest node of each rack, then, if there are fewer racks than `rf`, the nearest other nodes."""
     chosen = list(islice(reversed(racks.values()), max(rf, 0)))
     if len(chosen) < rf:
         spare = (node for node in reversed(nodes.values()) if node not in chosen)
@@ -322,7 +322,7 @@ def _nearest(nodes: OrderedDict[str, Node], racks: OrderedDict[str, Node], rf: i
 
 
 def primary_ranges(ring: Ring) -> Iterator[tuple[TokenRange, Node]]:
-    """Yield every vnode's range with the node whose token ends it."""
+    """Yield every vnode's range with the node that owns its end token."""
     owners = ring.owners
     if len(owners) == 1:
         yield TokenRange.full_ring(), owners[0][1]

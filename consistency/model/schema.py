@@ -38,7 +38,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table or materialized view, with its columns in the order in which they are read."""
+    """One table or materialized view, with its columns in the order of reading."""
 
     keyspace: str
     name: str
@@ -90,17 +90,17 @@ class Table:
 
     @cached_property
     def respelled(self) -> bool:
-        """Whether clustering keys of different bytes can be one and the same to Cassandra."""
+        """Whether Cassandra can take clustering keys of different bytes for the same key."""
         return any(c.type.is_respelled for c in self.clustering)
 
     @property
     def copies_on_read(self) -> bool:
-        """Whether a read of one partition may make servers write: a speculated answer that differs is mended."""
+        """Whether a read of one partition may make servers write, by read repair after a speculative retry."""
         return self.read_repair != "NONE" and self.speculative_retry not in {"NEVER", "NONE"}
 
     @cached_property
     def fingerprint(self) -> str:
-        """A name for exactly these columns; it changes when what a digest covers can change."""
+        """A fingerprint of the columns; it changes when what a digest covers can change."""
         text = "\n".join(
             f"{c.name}\0{c.kind}\0{c.position}\0{c.type.cql}\0{c.reversed}"
             + ("\0masked" if c.masked else "")
@@ -129,7 +129,7 @@ class Keyspace:
     replication: Replication
     tables: Mapping[str, Table]
     unreadable: Mapping[str, str] = field(default_factory=dict)
-    """Tables that could not be described, with the reason: they are reported, never left out."""
+    """Tables that could not be described, with the reason; they are reported, never left out."""
 
 
 Rows = Sequence[Mapping[str, Any]]
@@ -188,9 +188,9 @@ def _in(keyspace: str, rows: Rows) -> Iterable[Mapping[str, Any]]:
 
 
 def _visible(table: Mapping[str, Any], rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the columns as CQL shows them: a static COMPACT STORAGE table has two more behind the scenes.
+    """Return the columns as CQL shows them; a static COMPACT STORAGE table has two hidden ones.
 
-    Such a table has neither flag; its columns are stored as statics beside a hidden `column1` and `value`.
+    Such a table has neither flag; its columns are stored as statics with a hidden `column1` and `value`.
     """
     flags = table.get("flags")
     if flags is None or {"compound", "dense"} & set(flags):
@@ -238,5 +238,5 @@ def _table(keyspace: str, name: str, base: str | None, row: Mapping[str, Any], c
 
 
 def without_columns(table: Table, names: frozenset[str]) -> Table:
-    """Return the table as it reads when some regular or static columns are left out of sight."""
+    """Return the table without some regular or static columns."""
     return replace(table, columns=tuple(c for c in table.columns if c.name not in names))

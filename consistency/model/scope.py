@@ -25,7 +25,7 @@ class Scope:
 
 
 def choose_tables(schema: Mapping[str, Keyspace], names: Sequence[str], *, views: bool = False) -> Scope:
-    """Resolve what was typed; UsageError names what does not exist and what comes close."""
+    """Resolve the given names; UsageError names what does not exist and suggests a similar name."""
     wanted: dict[str, list[str] | None] = {}
     for text in names:
         keyspace, table = parse_name(text)
@@ -74,7 +74,7 @@ def _resolve(
             table = _table(keyspace, table_name)
             if table.view_of and only is None and not views:
                 not_checked[table.full_name] = (
-                    f"materialized view of {table.view_of}: check the table, or name the view, or give --views"
+                    f"materialized view of {table.view_of}: check its table, name the view, or give --views"
                 )
             else:
                 tables.append(table)

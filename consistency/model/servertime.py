@@ -1,8 +1,8 @@
-"""What time it is for the servers: each clock as it was read, the bounds of them all, and which bound is safe for what.
+"""The servers' time: each clock's reading, the bounds of all, and the safe bound for each decision.
 
-No two clocks are alike, and an answer takes a moment to arrive. So the time of a cluster is two instants: no
-server's clock shows an earlier one than the first or a later one than the second. Every decision that depends on
-time is made by one `ServerTime` from its first look to its last, and names the bound that makes it careful.
+Clocks differ, and an answer takes time to arrive. So the time of a cluster is two instants: no server's clock is
+before the first or after the second. Every decision that depends on time uses one `ServerTime` from start to end,
+and names the bound that makes it careful.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from statistics import median_low
 from consistency.model.ring import Node
 
 TOLERATED_SKEW_S = 3.0
-"""Servers' clocks that are further apart than this are reported: chrony and NTP keep them within milliseconds."""
+"""Clocks that differ by more than this are reported; chrony and NTP keep them within milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerTime:
-    """One instant, by the slowest and by the most advanced of the servers' clocks."""
+    """One instant, by the slowest and by the fastest of the servers' clocks."""
 
     earliest_us: int
     latest_us: int
@@ -31,40 +31,40 @@ class ServerTime:
 
     @property
     def expiry_s(self) -> int:
-        """The instant to judge TTLs at: what some server may already have expired must not be taken for live."""
+        """The instant to judge TTLs at, so that a cell that some server has already expired does not count as live."""
         return self.latest_us // 1_000_000
 
     def future_us(self, max_skew_s: float) -> int:
-        """Return the write time after which a write lies in the future, by every server's clock.
+        """Return the write time after which a write lies in the future by every server's clock.
 
-        What a server whose clock is ahead stamped is no client's mistake: it must raise no alarm.
+        A write time from a server whose clock is ahead is no client's mistake and must raise no alarm.
         """
         return self.latest_us + int(max_skew_s * 1e6)
 
     def in_flight_us(self, window_s: float) -> int:
-        """Return the write time after which a write may still be on its way.
+        """Return the write time after which a write may still be in flight.
 
-        The slowest clock may have stamped it, and then it is younger than it looks.
+        If the slowest clock stamped it, it is younger than it looks.
         """
         return self.earliest_us - int(window_s * 1e6)
 
     def purged_us(self, gc_grace_s: int) -> int:
         """Return the write time before which a write may have been deleted and its delete purged.
 
-        The slowest clock may have stamped the delete and the most advanced one purges it: what may be older than
-        gc_grace by any of them is not brought back unasked.
+        The slowest clock may have stamped the delete and the fastest one purges it: a row that may be older than
+        gc_grace by any clock is not brought back without being asked.
         """
         return self.latest_us + (self.latest_us - self.earliest_us) - gc_grace_s * 1_000_000
 
     @property
     def writable_us(self) -> int:
-        """The newest write time that a write of ours may carry: it lies in no server's future."""
+        """The newest write time that a write of ours may carry; it lies in no server's future."""
         return self.earliest_us
 
 
 @dataclass(frozen=True, slots=True)
 class ClockReading:
-    """How far a server's clock is ahead of a common one, give or take `uncertainty_us`: half of what asking took."""
+    """How far a server's clock is ahead of a common one; `uncertainty_us` is half of the request's duration."""
 
     node: Node
     offset_us: int
@@ -78,7 +78,7 @@ class ClockReading:
 
 @dataclass(frozen=True, slots=True)
 class Astray:
-    """A server whose clock is surely away from the others': by how many seconds, below 0 where it is behind."""
+    """A server whose clock surely differs from the others, by how many seconds; below 0 if it is behind."""
 
     node: Node
     by_s: float
@@ -88,10 +88,10 @@ class Astray:
 
 
 def astray(readings: Sequence[ClockReading], tolerated_s: float = TOLERATED_SKEW_S) -> list[Astray]:
-    """Return the servers whose clocks are away from the middle one, the worst first; none where all are together.
+    """Return the servers whose clocks differ from the median clock, worst first; empty if all agree.
 
-    What is within the uncertainty of the readings is no skew. Where two clocks are further apart than is
-    tolerated, at least one of them is more than half of that away from the middle.
+    A difference within the uncertainty of the readings is no skew. If two clocks differ by more than the tolerance,
+    at least one of them differs from the median by more than half of it.
     """
     if len(readings) < 2:
         return []
@@ -104,13 +104,13 @@ def astray(readings: Sequence[ClockReading], tolerated_s: float = TOLERATED_SKEW
 
 
 def skew_sentence(readings: Sequence[ClockReading]) -> str:
-    """Say whose clock is away from the others' and by how much; empty where all are together."""
+    """Return whose clock differs from the others and by how much; empty if all agree."""
     found = astray(readings)
     if not found:
         return ""
     who = "; ".join(map(str, found[:_NAMED]))
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return f"the servers' clocks are not together: {who}{more}, against the middle one of {len(readings)}"
+    return f"the servers' clocks differ: {who}{more}, compared with the median of {len(readings)}"
 
 
 _NAMED = 8

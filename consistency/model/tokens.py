@@ -1,7 +1,7 @@
 """Murmur3 tokens and the ranges between them.
 
-A range is `(start, end]`, as everywhere in Cassandra. `start >= end` wraps over the end of the ring; the
-whole ring is only ever `TokenRange.full_ring()`, never two equal tokens that happened to meet.
+A range is `(start, end]`, as everywhere in Cassandra. `start >= end` wraps over the end of the ring. The whole
+ring is always `TokenRange.full_ring()`, never two tokens that happen to be equal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from consistency.errors import InternalError, TopologyError
 MIN_TOKEN = -(2**63)
 MAX_TOKEN = 2**63 - 1
 RING_SIZE = 2**64 - 1
-"""Tokens that a partition can have: every signed 64-bit value but MIN_TOKEN (Murmur3Partitioner maps it to MAX)."""
+"""The number of tokens: every signed 64-bit value except MIN_TOKEN (Murmur3Partitioner maps it to MAX)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,17 +32,17 @@ class TokenRange:
 
     @classmethod
     def full_ring(cls) -> TokenRange:
-        """Return every token there is."""
+        """Return the range of all tokens."""
         return cls(MIN_TOKEN, MAX_TOKEN)
 
     @property
     def width(self) -> int:
-        """How many tokens the range holds."""
+        """The number of tokens in the range."""
         return self.end - self.start
 
     @property
     def share(self) -> float:
-        """The part of the ring this range is, from 0 to 1."""
+        """The range as a part of the ring, from 0 to 1."""
         return self.width / RING_SIZE
 
     def __contains__(self, token: object) -> bool:
@@ -52,17 +52,17 @@ class TokenRange:
         return f"({self.start}, {self.end}]"
 
     def covers(self, other: TokenRange) -> bool:
-        """Say whether all of `other` lies in this range."""
+        """Return whether all of `other` lies in this range."""
         return self.start <= other.start and other.end <= self.end
 
     def overlaps(self, other: TokenRange) -> bool:
-        """Say whether any token lies in both."""
+        """Return whether any token lies in both."""
         return self.start < other.end and other.start < self.end
 
     def split(self, parts: int) -> tuple[TokenRange, ...]:
         """Cut into at most `parts` ranges of nearly equal width that tile this one.
 
-        Fewer come back where there are fewer tokens than parts; a single token cannot be cut.
+        Returns fewer if there are fewer tokens than parts; a single token cannot be cut.
         """
         parts = max(1, min(parts, self.width))
         cuts = [self.start + self.width * i // parts for i in range(parts + 1)]
@@ -74,7 +74,7 @@ class TokenRange:
 def unwrapped(start: int, end: int) -> tuple[TokenRange, ...]:
     """Return `(start, end]` as ranges that do not wrap; `start == end` is the whole ring of a one-token cluster.
 
-    MIN_TOKEN itself belongs to no partition, so a range that would end there has nothing before it.
+    MIN_TOKEN belongs to no partition, so a range that would end there is left out.
     """
     if start == end:
         return (TokenRange.full_ring(),)
@@ -86,7 +86,7 @@ def unwrapped(start: int, end: int) -> tuple[TokenRange, ...]:
 
 
 def around_tokens(whole: TokenRange, tokens: Iterable[int]) -> tuple[TokenRange, ...]:
-    """Cut a range so that each of these tokens, which lie in it, is a range of its own."""
+    """Cut a range so that each of these tokens, which lie in it, becomes a separate range."""
     ends = sorted({end for token in tokens for end in (token - 1, token)} | {whole.end})
     starts = [whole.start, *ends]
     return tuple(TokenRange(a, b) for a, b in zip(starts, ends, strict=False) if a < b)
@@ -107,9 +107,9 @@ def merged(ranges: Iterable[TokenRange]) -> tuple[TokenRange, ...]:
 
 
 def assert_tiles(pieces: Sequence[TokenRange], wholes: Sequence[TokenRange]) -> None:
-    """Prove that `pieces` cover `wholes` exactly: no token lost, none twice.
+    """Prove that `pieces` cover `wholes` exactly: no token is lost, and none occurs twice.
 
-    Every coverage figure rests on this, so it runs in production and not only in tests.
+    Every coverage figure depends on this, so it runs in production and not only in tests.
     """
     if merged(pieces) != merged(wholes):
         msg = f"{len(pieces)} pieces do not tile {len(wholes)} token ranges"

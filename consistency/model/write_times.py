@@ -1,4 +1,4 @@
-"""Write times as people read them: a moment, and a stretch of time."""
+"""Write times as text: a moment, and a period."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TO_THE_SECOND = timedelta(minutes=10)
 
 
 def window_text(first_us: int, last_us: int) -> str:
-    """Return a stretch as `2026-07-14 02:10 to 02:25 UTC`, to the second where it is short."""
+    """Return a period as `2026-07-14 02:10 to 02:25 UTC`, to the second if it is short."""
     first, last = _moment(first_us), _moment(last_us)
     if first is None or last is None:
         return f"{first_us} to {last_us} us"

@@ -100,7 +100,7 @@ def test_logs_that_were_rolled_over_count(log: Path) -> None:
             "Unrecognized VM option 'X'",
         ),
         ("", "Killed\n", "Killed"),
-        ("", "", "it said nothing"),
+        ("", "", "it printed nothing"),
     ],
 )
 def test_the_reason_is_one_line(log: Path, tmp_path: Path, system: str, console: str, reason: str) -> None:

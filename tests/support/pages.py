@@ -58,7 +58,7 @@ def made_up(count: int, *, seed: int = 1, hostile: bool = False) -> tuple[Report
         findings_path="findings.jsonl",
         likely_causes=causes.causes(),
         places=PLACES,
-        not_checked={"shop.orders_by_day": "materialized view of orders: check the table"},
+        not_checked={"shop.orders_by_day": "materialized view of orders: check its table"},
     )
     return report, collector
 
@@ -121,7 +121,7 @@ def _clean(name: str, rows: int) -> TableReport:
         seconds=41.7,
         coverage=Coverage(planned=510, completed=510),
         strip="=" * _CELLS,
-        blind=("deletes that left no live row behind on any replica (tombstones are not visible to CQL)",),
+        blind=("deletes that left no live row on any replica (CQL does not show tombstones)",),
         tracks=dict.fromkeys(NODES, "=" * _CELLS),
     )
 

@@ -170,7 +170,7 @@ def test_a_refused_login_says_what_to_do(settings: ConnectionSettings, says: str
         ("[Errno -2] Name or service not known", "--hosts 127.0.0.1:9042: no such host name"),
         (
             "This version of the driver does not support protocol version 72",
-            "what answers does not speak Cassandra's native protocol; is Cassandra running there",
+            "something answers that does not speak Cassandra's native protocol; is Cassandra running there",
         ),
     ],
 )

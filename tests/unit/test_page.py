@@ -153,7 +153,7 @@ def test_the_page_says_what_the_terminal_says() -> None:
         "ALTER KEYSPACE billing",
         "consistency repair plan findings.jsonl",
         "materialized view of orders",
-        "deletes that left no live row behind",
+        "deletes that left no live row",
     ):
         assert words in text, words
 

@@ -111,7 +111,7 @@ def worst() -> Report:
             Violation(HOSTILE, HOSTILE, HOSTILE, HOSTILE),
             Violation("rack_skew", "", "uneven", "even it", Severity.WARNING),
         ),
-        not_checked={"shop.view": "materialized view of orders: check the table", HOSTILE: HOSTILE},
+        not_checked={"shop.view": "materialized view of orders: check its table", HOSTILE: HOSTILE},
         findings_path="findings.jsonl",
     )
 
