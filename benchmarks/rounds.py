@@ -38,7 +38,7 @@ Side = Callable[[], Sample]
 Figures = dict[str, list[Sample]]
 
 
-def by_turns(sides: Mapping[str, Side], rounds: int) -> Figures:
+def alternate(sides: Mapping[str, Side], rounds: int) -> Figures:
     """Run every side `rounds` times in alternation, every other round backwards, after one unmeasured run of each."""
     for run in sides.values():
         run()

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import sides
 from benchmarks.bed import Bed, Shape, alter, connected, damage
 from benchmarks.repairing import repair_rows
-from benchmarks.rounds import Figures, Sample, Side, by_turns, command
+from benchmarks.rounds import Figures, Sample, Side, alternate, command
 from benchmarks.traffic import DDL
 from consistency.checking.plan import cut
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
@@ -77,7 +77,7 @@ def speed(bed: Bed, sizes: Sizes) -> Iterator[Row]:
             VERSIONS: sides.check(bed, shape, "--depth", "versions"),
             PREVIEW: sides.preview(bed, shape),
         }
-        figures = by_turns({name: sides.with_servers(bed, run) for name, run in runs.items()}, sizes.rounds)
+        figures = alternate({name: sides.with_servers(bed, run) for name, run in runs.items()}, sizes.rounds)
         yield Row("speed", f"{shape.rows:,} rows of {shape.row_bytes:,} bytes", shape.rows, figures, targets)
 
 
@@ -86,7 +86,7 @@ def growth(bed: Bed, sizes: Sizes) -> Iterator[Row]:
     for rows in sizes.growth:
         shape = Shape("small" if rows == sizes.rows else f"small_{rows}", rows)
         bed.ensure(shape)
-        figures = by_turns({CONTENT: sides.check(bed, shape), PREVIEW: sides.preview(bed, shape)}, sizes.rounds)
+        figures = alternate({CONTENT: sides.check(bed, shape), PREVIEW: sides.preview(bed, shape)}, sizes.rounds)
         yield Row("growth", f"{rows:,} rows", rows, figures)
 
 
@@ -96,7 +96,7 @@ def columns(bed: Bed, sizes: Sizes) -> Iterator[Row]:
     for more in (0, 5, 15):
         shape = Shape(f"wide_{more}_{rows}", rows, more_columns=more)
         bed.ensure(shape)
-        figures = by_turns({CONTENT: sides.check(bed, shape), PREVIEW: sides.preview(bed, shape)}, sizes.rounds)
+        figures = alternate({CONTENT: sides.check(bed, shape), PREVIEW: sides.preview(bed, shape)}, sizes.rounds)
         yield Row("columns", f"{rows:,} rows of {len(shape.columns)} columns", rows, figures)
 
 
@@ -105,7 +105,7 @@ def vnodes(bed: Bed, sizes: Sizes) -> Iterator[Row]:
     rows = sizes.rows // 4
     shape = Shape(f"wide_0_{rows}", rows)
     bed.ensure(shape)
-    figures = by_turns({CONTENT: sides.check(bed, shape), PREVIEW: sides.preview(bed, shape)}, sizes.rounds)
+    figures = alternate({CONTENT: sides.check(bed, shape), PREVIEW: sides.preview(bed, shape)}, sizes.rounds)
     yield Row("vnodes", f"{rows:,} rows, {bed.num_tokens} tokens a node", rows, figures)
 
 
@@ -121,7 +121,7 @@ def divergence(bed: Bed, sizes: Sizes) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as directory:
             findings = f"{directory}/findings.jsonl"
             ours = sides.check(bed, shape, "--findings", findings, accept=accept)
-            figures = by_turns({CONTENT: ours, PREVIEW: sides.preview(bed, shape, clean=False)}, sizes.rounds)
+            figures = alternate({CONTENT: ours, PREVIEW: sides.preview(bed, shape, clean=False)}, sizes.rounds)
             found = Path(findings).read_bytes().count(b"\n") - 1
         title = f"{divergent:,} divergent rows of {sizes.rows:,}"
         yield Row("divergence", title, sizes.rows, figures, facts={"found": found})
@@ -157,7 +157,7 @@ def foreground(bed: Bed, sizes: Sizes) -> Iterator[Row]:
         "beside nodetool's preview": sides.preview(bed, shape),
     }
     runs: dict[str, Side] = {name: _felt(bed, sizes.seconds, side) for name, side in beside.items()}
-    figures = by_turns(runs, sizes.rounds)
+    figures = alternate(runs, sizes.rounds)
     yield Row("foreground", f"150 requests a second at QUORUM, {sizes.rows:,} rows checked", sizes.rows, figures)
 
 
@@ -184,7 +184,7 @@ def _felt(bed: Bed, seconds: float, side: Side | None) -> Side:
 def planning(_: Bed, sizes: Sizes) -> Iterator[Row]:
     """Planning on a synthetic ring of 1,000 nodes x 16 tokens in 3 DCs, RF 3 each; it needs no cluster."""
     words = [sys.executable, "-m", "benchmarks.suites"]
-    figures = by_turns({"planning": lambda: command(words)}, sizes.rounds)
+    figures = alternate({"planning": lambda: command(words)}, sizes.rounds)
     yield Row("planning", "1,000 nodes x 16 tokens x 3 DCs, RF 3 each, start-up included", 0, figures)
 
 

@@ -67,7 +67,7 @@ class LazyGroup(click.Group):
         extra["obj"] = args is None  # whether this process is ours alone
         _replace_closed_streams()
         for stream in (sys.stdout, sys.stderr):
-            _tolerate_odd_characters(stream)
+            _escape_unknown_characters(stream)
         code = _flushed(_guarded(lambda: super(LazyGroup, self).main(args, prog_name, **extra)))
         if args is None and _threads_left():
             # The driver's threads may wait for a silent node; do not wait for them.
@@ -178,7 +178,7 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - it lasts as long as the process
 
 
-def _tolerate_odd_characters(stream: TextIO | Any) -> None:
+def _escape_unknown_characters(stream: TextIO | Any) -> None:
     """Write characters that the terminal's encoding lacks as escapes instead of failing."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")

@@ -22,7 +22,7 @@ from consistency.errors import ConsistencyError, SettingsError, UsageError
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
 from consistency.watching.event_log import LEVELS, EventLog, LogFormat, LogSink
-from consistency.watching.metrics import CleanPass, RunOutcome, parse_labels, render
+from consistency.watching.metrics import CleanPass, RunEnd, parse_labels, render
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -179,9 +179,9 @@ class Telemetry:
                 click.echo(f"warning: events of the log are lost: {self._log.sink.lost}", err=True)
         if self._path is None:
             return
-        outcome = RunOutcome(time.time(), seconds, int(code), self.report, self.clean_passes(), self._labels)
+        run_end = RunEnd(time.time(), seconds, int(code), self.report, self.clean_passes(), self._labels)
         try:
-            write_public("--metrics", self._path, render(outcome))
+            write_public("--metrics", self._path, render(run_end))
         except ConsistencyError as unwritten:
             # The findings, or the first error, decide the exit code.
             if error is None and not code:

@@ -108,14 +108,14 @@ class RunRecorder:
         if self.problem:
             return
         views = finding.replicas
-        stray = finding.kind is Kind.NON_OWNER
+        non_owner = finding.kind is Kind.NON_OWNER
         hosts = {name: view.host_id or name for name, view in views.items()}
         behind = sorted(hosts[name] for name, view in views.items() if view.state is not State.CURRENT)
         self._batch.append(
             {
                 "table": f"{finding.keyspace}.{finding.table}",
-                "hash": row_hash(self._key, finding.key_hex, ",".join(hosts.values()) if stray else ""),
-                "by_address": row_hash(self._key, finding.key_hex, ",".join(views)) if stray else None,
+                "hash": row_hash(self._key, finding.key_hex, ",".join(hosts.values()) if non_owner else ""),
+                "by_address": row_hash(self._key, finding.key_hex, ",".join(views)) if non_owner else None,
                 "kind": finding.kind.value,
                 "depth": DEPTH_RANKS[depth],
                 "token": finding.token,
@@ -258,12 +258,12 @@ def _mark_repaired(store: Store, run_id: str, rows: Iterable[tuple[str, str, Map
         return max(0, marked.rowcount)
 
 
-def row_hash(secret: bytes, key_hex: Mapping[str, str], stray: str = "") -> bytes:
+def row_hash(secret: bytes, key_hex: Mapping[str, str], non_owner: str = "") -> bytes:
     """Return a row's identity: a hash of its key with the ledger's own secret, which does not reveal the key."""
     hashed = hashlib.blake2b(key=secret, digest_size=16)
     for name, text in sorted(key_hex.items()):
         hashed.update(f"{len(name)}:{name}{len(text)}:{text}".encode())
-    hashed.update(f"|{stray}".encode())
+    hashed.update(f"|{non_owner}".encode())
     return hashed.digest()
 
 

@@ -22,7 +22,7 @@ from consistency.model.write_times import minute_text, window_text
 from consistency.results.cause import Cause, CauseKind
 from consistency.results.findings import Finding, Kind, State
 from consistency.results.timeline import EVERY_ROW, Moment, Timeline, runs
-from consistency.results.unstreamed import Hollow, Owned, RangeTally
+from consistency.results.unstreamed import Hollow, Owned, RangeCounts
 
 FEWEST_ROWS = 20
 MOSTLY = 0.8
@@ -46,7 +46,7 @@ _TIMED = frozenset({Kind.MISSING, Kind.STALE, Kind.TIE, Kind.ZOMBIE_SUSPECT})
 
 
 @dataclass(slots=True)
-class _OddTimes:
+class _WrongUnits:
     """Rows whose newest write time is not in microseconds of our age, by the unit that it looks like."""
 
     rows: Counter[str] = field(default_factory=Counter)
@@ -91,7 +91,7 @@ class CauseCounter:
 
     def __init__(self, tokens: Sequence[int] = ()) -> None:
         self._timeline = Timeline()
-        self._ranges = RangeTally(tokens)
+        self._ranges = RangeCounts(tokens)
         self._kinds: Counter[Kind] = Counter()
         self._should_hold: Counter[str] = Counter()
         self._behind: Counter[str] = Counter()
@@ -100,13 +100,13 @@ class CauseCounter:
         self._holders: dict[Kind, Counter[str]] = {Kind.ZOMBIE_SUSPECT: Counter(), Kind.NON_OWNER: Counter()}
         self._whole_ms = 0
         self._furthest_us = 0
-        self._odd = _OddTimes()
+        self._wrong_units = _WrongUnits()
 
     def add(self, finding: Finding) -> None:
         """Count one finding."""
         newest = newest_of(finding)
         if finding.kind in _TIMED and newest is not None and newest < _MICROSECONDS:
-            self._odd.add(newest)  # the wrong unit explains the row; its real write time is not known
+            self._wrong_units.add(newest)  # the wrong unit explains the row; its real write time is not known
             return
         self._kinds[finding.kind] += 1
         if finding.kind in (Kind.MISSING, Kind.STALE):
@@ -151,7 +151,7 @@ class CauseCounter:
                 found.append(cause)
         if not found and (torn := self._torn()):
             found.append(torn)
-        others = (self._ties(), self._future(), self._zombies(), self._strangers(), self._odd.cause())
+        others = (self._ties(), self._future(), self._zombies(), self._non_owners(), self._wrong_units.cause())
         found += [cause for cause in others if cause]
         return tuple(sorted(found, key=lambda cause: -cause.rows))
 
@@ -295,7 +295,7 @@ class CauseCounter:
         )
         return Cause(CauseKind.OLD_COPY, text, held, (name,))
 
-    def _strangers(self) -> Cause | None:
+    def _non_owners(self) -> Cause | None:
         count = self._kinds[Kind.NON_OWNER]
         if count < FEWEST_ROWS:
             return None

@@ -37,7 +37,7 @@ class Hollow:
     everywhere: bool
 
 
-class RangeTally:
+class RangeCounts:
     """Counts missing rows by the ring's own ranges; its memory grows with the ring, not with the rows."""
 
     def __init__(self, tokens: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""What a watch knows of every table now, as one outcome; a table that was not visited yet is unknown."""
+"""What a watch knows of every table now, as the end of one run; a table that was not visited yet is unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from consistency.ledger import LatestReads
 from consistency.model.scope import Scope
 from consistency.results.report import Report, TableReport, Violation, not_scanned
 from consistency.results.verdict import Coverage, ExitCode
-from consistency.watching.metrics import CleanPass, RunOutcome, WatchFigures
+from consistency.watching.metrics import CleanPass, RunEnd, WatchFigures
 
 _NOT_YET = "not visited yet by this watch"
 
@@ -26,7 +26,7 @@ class Visit:
 
 
 class Board:
-    """The latest visit of every table in scope. `outcome` is always replaced as a whole, so any thread may read it."""
+    """The latest visit of every table in scope. `run_end` is always replaced as a whole, so any thread may read it."""
 
     def __init__(
         self, extra_labels: Mapping[str, str] | None = None, clean_passes: Callable[[], tuple[CleanPass, ...]] = tuple
@@ -41,7 +41,7 @@ class Board:
         self._rounds = 0
         self._hook_failures = 0
         self._last = (0.0, 0.0, int(ExitCode.INCOMPLETE))
-        self.outcome: RunOutcome | None = None
+        self.run_end: RunEnd | None = None
 
     @property
     def divergent_rows(self) -> int:
@@ -53,10 +53,10 @@ class Board:
         """The number of tables in scope."""
         return len(self._scope.tables) if self._scope is not None else 0
 
-    def now(self) -> RunOutcome | None:
-        """Return the outcome with the current ages of clean passes; any thread may call this."""
-        outcome = self.outcome
-        return replace(outcome, clean_passes=self._clean_passes()) if outcome is not None else None
+    def now(self) -> RunEnd | None:
+        """Return `run_end` with the current ages of clean passes; any thread may call this."""
+        run_end = self.run_end
+        return replace(run_end, clean_passes=self._clean_passes()) if run_end is not None else None
 
     def in_scope(self, scope: Scope) -> None:
         """Record which tables exist; dropped tables are forgotten."""
@@ -107,7 +107,7 @@ class Board:
 
     def _publish(self) -> None:
         ended_at, seconds, code = self._last
-        self.outcome = RunOutcome(
+        self.run_end = RunEnd(
             ended_at,
             seconds,
             code,

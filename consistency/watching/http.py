@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from consistency.errors import UsageError
-from consistency.watching.metrics import OutcomeCollector, RunOutcome
+from consistency.watching.metrics import RunEnd, RunEndCollector
 
 DEFAULT_LISTEN = "127.0.0.1:9477"
 
@@ -21,14 +21,14 @@ DEFAULT_LISTEN = "127.0.0.1:9477"
 class Server:
     """Serves in its own thread until it is closed; `address` is where it really listens."""
 
-    def __init__(self, listen: str, outcome: Callable[[], RunOutcome | None], healthy: Callable[[], bool]) -> None:
+    def __init__(self, listen: str, run_end: Callable[[], RunEnd | None], healthy: Callable[[], bool]) -> None:
         host, port = _address(listen)
         try:
             self._server = _HttpServer((host, port), _Handler)
         except OSError as error:
             msg = f"--listen {listen}: {error.strerror or error}; choose another address or port"
             raise UsageError(msg) from None
-        self._server.outcome, self._server.healthy = outcome, healthy
+        self._server.run_end, self._server.healthy = run_end, healthy
         self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
         self._thread.start()
 
@@ -47,7 +47,7 @@ class Server:
 
 class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
-    outcome: Callable[[], RunOutcome | None]
+    run_end: Callable[[], RunEnd | None]
     healthy: Callable[[], bool]
 
     def server_bind(self) -> None:
@@ -85,9 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _metrics(self) -> None:
         encode, content_type = choose_encoder(self.headers.get("Accept", ""))
         registry = CollectorRegistry(auto_describe=False)
-        outcome = self._watch.outcome()
-        if outcome is not None:
-            registry.register(OutcomeCollector(lambda: outcome))
+        run_end = self._watch.run_end()
+        if run_end is not None:
+            registry.register(RunEndCollector(lambda: run_end))
         self._send(HTTPStatus.OK, content_type, encode(registry))
 
     def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:

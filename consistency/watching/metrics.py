@@ -120,7 +120,7 @@ class WatchFigures:
 
 
 @dataclass(frozen=True)
-class RunOutcome:
+class RunEnd:
     """How a run ended: `report` is None if it could not run, `clean_passes` is empty without a ledger.
 
     For a watch it is the latest visit, and `report` has what is known of every table.
@@ -135,43 +135,43 @@ class RunOutcome:
     watch: WatchFigures | None = None
 
 
-def render(outcome: RunOutcome) -> str:
+def render(run_end: RunEnd) -> str:
     """Return the text that node_exporter's textfile collector reads."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(OutcomeCollector(lambda: outcome))
+    registry.register(RunEndCollector(lambda: run_end))
     return generate_latest(registry).decode("utf-8")
 
 
-class OutcomeCollector(Collector):
-    """The current outcome, in the form for prometheus_client."""
+class RunEndCollector(Collector):
+    """The current state, in the form for prometheus_client."""
 
-    def __init__(self, outcome: Callable[[], RunOutcome]) -> None:
-        self._outcome = outcome
+    def __init__(self, run_end: Callable[[], RunEnd]) -> None:
+        self._run_end = run_end
 
     def collect(self) -> Iterator[Family]:
         """Yield the metrics that have figures."""
-        return families(self._outcome())
+        return families(self._run_end())
 
 
-def families(outcome: RunOutcome) -> Iterator[Family]:
+def families(run_end: RunEnd) -> Iterator[Family]:
     """Yield every metric of a run that has a figure."""
-    sheet = _Sheet(outcome.extra_labels)
-    sheet.put("consistency_last_run_timestamp_seconds", outcome.ended_at_s)
-    sheet.put("consistency_last_run_exit_code", outcome.exit_code)
-    sheet.put("consistency_last_run_duration_seconds", outcome.seconds)
-    if outcome.report is not None and outcome.report.cluster_id:
-        sheet.put("consistency_cluster_info", 1, outcome.report.cluster_id, outcome.report.cluster)
-    verdict = outcome.report.verdict if outcome.report else Verdict.UNKNOWN
+    sheet = _Sheet(run_end.extra_labels)
+    sheet.put("consistency_last_run_timestamp_seconds", run_end.ended_at_s)
+    sheet.put("consistency_last_run_exit_code", run_end.exit_code)
+    sheet.put("consistency_last_run_duration_seconds", run_end.seconds)
+    if run_end.report is not None and run_end.report.cluster_id:
+        sheet.put("consistency_cluster_info", 1, run_end.report.cluster_id, run_end.report.cluster)
+    verdict = run_end.report.verdict if run_end.report else Verdict.UNKNOWN
     for each in Verdict:
         sheet.put("consistency_verdict", each is verdict, each.value)
-    if outcome.report is not None:
-        _enter_report(sheet, outcome.report)
-    for clean in outcome.clean_passes:
+    if run_end.report is not None:
+        _enter_report(sheet, run_end.report)
+    for clean in run_end.clean_passes:
         sheet.put("consistency_oldest_clean_pass_age_seconds", clean.oldest_age_s, clean.keyspace, clean.table)
         sheet.put("consistency_gc_grace_seconds", clean.gc_grace_s, clean.keyspace, clean.table)
-    if outcome.watch is not None:
-        sheet.put("consistency_watch_rounds_total", outcome.watch.rounds)
-        sheet.put("consistency_hook_failures_total", outcome.watch.hook_failures)
+    if run_end.watch is not None:
+        sheet.put("consistency_watch_rounds_total", run_end.watch.rounds)
+        sheet.put("consistency_hook_failures_total", run_end.watch.hook_failures)
     return iter(sheet.families.values())
 
 

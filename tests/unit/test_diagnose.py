@@ -16,7 +16,7 @@ from consistency.results.cause import Cause, CauseKind
 from consistency.results.diagnosis import FEWEST_ROWS, CauseCounter, newest_of
 from consistency.results.findings import Finding, Kind, ReplicaView, State, to_blame
 from consistency.results.timeline import EVERY_ROW, MOST_ENTRIES, Moment, Timeline, runs
-from consistency.results.unstreamed import Owned, RangeTally
+from consistency.results.unstreamed import Owned, RangeCounts
 
 A, B, C = (f"10.0.0.{i}:9042" for i in (1, 2, 3))
 SECOND = 1_000_000
@@ -246,11 +246,11 @@ def test_an_empty_replica_is_told_from_one_that_was_down() -> None:
 def test_the_ranges_of_a_ring_hold_every_token() -> None:
     """The first and the last token there is, and those on a border, fall into a range; no ring at all is one."""
     for tokens in (TOKENS, [5], [], [MAX_TOKEN], [MIN_TOKEN, 0]):
-        tally = RangeTally(tokens)
+        counts = RangeCounts(tokens)
         for token in (MIN_TOKEN + 1, 0, 5, MAX_TOKEN):
-            tally.add(C, "ks.t", token)
-        assert tally.hollow(Owned({"ks.t": 0}, {})) == ()
-    assert RangeTally([]).hollow(Owned()) == ()
+            counts.add(C, "ks.t", token)
+        assert counts.hollow(Owned({"ks.t": 0}, {})) == ()
+    assert RangeCounts([]).hollow(Owned()) == ()
 
 
 # What a sentence holds, and what counting costs.

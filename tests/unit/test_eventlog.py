@@ -27,7 +27,7 @@ from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.report import Unread, Violation
 from consistency.watching.event_log import EventLog, LogFormat, LogSink
 from consistency.watching.events import COMMON_FIELDS, EVENTS
-from consistency.watching.metrics import RunOutcome, render
+from consistency.watching.metrics import RunEnd, render
 from tests.simulation.scenario import Scenario, row
 from tests.simulation.values import make_table
 from tests.unit.conftest import Shell
@@ -113,7 +113,7 @@ def test_no_log_metric_or_plugin_line_holds_a_value(name: str, log_format: LogFo
     log.failed(RuntimeError(secret), 4, 1.0)
     written = stream.getvalue()
     assert written.count("\n") == 7
-    said = [written, render(RunOutcome(1.0, 1.0, 1, shown)), judge_for_plugin(shown).line]
+    said = [written, render(RunEnd(1.0, 1.0, 1, shown)), judge_for_plugin(shown).line]
     said += [could_not_run(RuntimeError(secret)).line, could_not_run(InternalError(secret)).line]
     for trace in traces(name, CANARIES[name]):
         assert not [text for text in said if trace in text], trace

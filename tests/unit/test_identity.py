@@ -30,7 +30,7 @@ from consistency.results.findings import Finding, FindingsWriter, Header, Kind, 
 from consistency.results.report import Report
 from consistency.rows.explain import choose_finding, explain
 from consistency.watching.findings_folder import FindingsFolder
-from consistency.watching.metrics import RunOutcome, render
+from consistency.watching.metrics import RunEnd, render
 from repair.evidence import EvidenceReader
 from repair.guard import Guard, PlanRefused
 from repair.journal import Result
@@ -182,7 +182,7 @@ def test_the_clusters_id_is_in_report_and_metrics_and_stays_with_a_ledger(
             line = f'consistency_cluster_info{{cluster_id="{found["cluster_id"]}",cluster_name="test"}} 1.0'
             assert line in (tmp_path / "m.prom").read_text()
     assert ids[0] == ids[1] == ids[2] != ids[3]
-    assert "cluster_info" not in render(RunOutcome(0.0, 1.0, 4))
+    assert "cluster_info" not in render(RunEnd(0.0, 1.0, 4))
 
 
 # Nodes that answer elsewhere: the ledger and what rests on it.

@@ -21,14 +21,14 @@ from consistency.cli.telemetry import Telemetry
 from consistency.errors import ConnectError, UsageError
 from consistency.results.report import RepairSummary, Report, Severity, Violation
 from consistency.results.verdict import Coverage, Verdict
-from consistency.watching.metrics import HELP, LABELS, CleanPass, RunOutcome, WatchFigures, parse_labels, render
+from consistency.watching.metrics import HELP, LABELS, CleanPass, RunEnd, WatchFigures, parse_labels, render
 from tests.unit.conftest import Shell
 from tests.unit.test_terminal import HOSTILE, PART, report, table_report
 
 Figures = dict[tuple[str, ...], float]
 
 
-def figures(outcome: RunOutcome | str) -> Figures:
+def figures(outcome: RunEnd | str) -> Figures:
     """Return every sample by name and label values, as Prometheus' own parser reads the text."""
     text = outcome if isinstance(outcome, str) else render(outcome)
     return {
@@ -38,9 +38,9 @@ def figures(outcome: RunOutcome | str) -> Figures:
     }
 
 
-def outcome(shown: Report | None, **changes: Any) -> RunOutcome:
+def outcome(shown: Report | None, **changes: Any) -> RunEnd:
     """Return a run that came to this report."""
-    plain = RunOutcome(1_800_000_000.0, 12.5, int(shown.exit_code) if shown else 4, shown)
+    plain = RunEnd(1_800_000_000.0, 12.5, int(shown.exit_code) if shown else 4, shown)
     return replace(plain, **changes)
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.rounds import Sample, Spread, by_turns, command, ratio
+from benchmarks.rounds import Sample, Spread, alternate, command, ratio
 
 
 def test_sides_alternate_and_the_first_run_of_each_is_not_measured() -> None:
@@ -17,7 +17,7 @@ def test_sides_alternate_and_the_first_run_of_each_is_not_measured() -> None:
         order.append(name)
         return Sample(float(len(order)))
 
-    figures = by_turns({"a": lambda: side("a"), "b": lambda: side("b")}, 3)
+    figures = alternate({"a": lambda: side("a"), "b": lambda: side("b")}, 3)
     assert order == ["a", "b", "a", "b", "b", "a", "a", "b"]
     assert [s.wall_s for s in figures["a"]] == [3.0, 6.0, 7.0]
     assert [s.wall_s for s in figures["b"]] == [4.0, 5.0, 8.0]

@@ -16,12 +16,12 @@ from consistency.cli.show.page.render import render_page
 from consistency.cli.show.terminal import strip
 from consistency.cli.show.terminal.advice import Typed, next_commands
 from consistency.cli.show.terminal.console import command, is_live, make_console
+from consistency.cli.show.terminal.counts import Counts
 from consistency.cli.show.terminal.figures import counted, moment, short, span
 from consistency.cli.show.terminal.problems import choose_findings, key_text, percent, states_text
 from consistency.cli.show.terminal.progress import LINE_EVERY_S, LineProgress, LiveProgress, line, picture
 from consistency.cli.show.terminal.summary import print_report
 from consistency.cli.show.terminal.tables import MOST_LINES, choose_lines
-from consistency.cli.show.terminal.tally import Tally
 from consistency.cluster.locality import TracesLeft
 from consistency.errors import ReplicaTimeout
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
@@ -396,18 +396,18 @@ def result(leaf: Leaf, failed: int = 0) -> LeafResult:
 def test_the_tally_counts_digests_by_replica() -> None:
     """A digest that failed and is tried again is one digest."""
     watch = Watch()
-    tally = Tally(watch)
+    counts = Counts(watch)
     plan = planned()
-    tally.scan_started(2)
-    tally.table_planned(plan.table, plan)
+    counts.scan_started(2)
+    counts.table_planned(plan.table, plan)
     watch.now = 2.0
-    tally.leaf_digested(result(plan.leaves[0], failed=1))
-    tally.leaf_digested(result(plan.leaves[1]))
-    lanes = list(tally.lanes.values())
+    counts.leaf_digested(result(plan.leaves[0], failed=1))
+    counts.leaf_digested(result(plan.leaves[1]))
+    lanes = list(counts.lanes.values())
     assert [(lane.done, lane.failed, lane.rows) for lane in lanes] == [(2, 1, 100), (2, 0, 200), (2, 0, 200)]
-    assert (tally.part, tally.failed, tally.seconds_left) == (0.5, 1, 2.0)
-    tally.leaf_digested(result(plan.leaves[0]))
-    assert (tally.part, tally.failed) == (0.5 + 2 / 12, 0)
+    assert (counts.part, counts.failed, counts.seconds_left) == (0.5, 1, 2.0)
+    counts.leaf_digested(result(plan.leaves[0]))
+    assert (counts.part, counts.failed) == (0.5 + 2 / 12, 0)
 
 
 def test_plain_progress_is_a_line_every_ten_seconds() -> None:
@@ -432,31 +432,31 @@ def test_plain_progress_is_a_line_every_ten_seconds() -> None:
 
 def test_progress_says_what_it_waits_for() -> None:
     """Before, between and after the digests."""
-    tally = Tally(Watch())
-    assert line(tally) == "check: reading the schema, 0 findings"
-    tally.scan_started(3)
-    assert line(tally).startswith("check: estimating rows")
+    counts = Counts(Watch())
+    assert line(counts) == "check: reading the schema, 0 findings"
+    counts.scan_started(3)
+    assert line(counts).startswith("check: estimating rows")
     plan = planned()
-    tally.table_planned(plan.table, plan)
+    counts.table_planned(plan.table, plan)
     for leaf in plan.leaves:
-        tally.leaf_digested(result(leaf))
-    assert line(tally).startswith("shop.orders, table 1 of 3: comparing rows 100%")
-    tally.settling(1200)
-    assert line(tally) == "reading suspects again: 1,200 rows left, 0 findings"
+        counts.leaf_digested(result(leaf))
+    assert line(counts).startswith("shop.orders, table 1 of 3: comparing rows 100%")
+    counts.settling(1200)
+    assert line(counts) == "reading suspects again: 1,200 rows left, 0 findings"
 
 
 @pytest.mark.parametrize("count", [3, 100])
 def test_the_live_picture_fits(count: int) -> None:
     """A bar a replica; of many, those furthest behind."""
-    tally = Tally()
-    tally.scan_started(2)
+    counts = Counts()
+    counts.scan_started(2)
     plan = planned(HOSTILE, count=count)
-    tally.table_planned(plan.table, plan)
-    tally.leaf_digested(result(plan.leaves[0], failed=1))
+    counts.table_planned(plan.table, plan)
+    counts.leaf_digested(result(plan.leaves[0], failed=1))
     stream = Tty()
     console = make_console(stream, environ={"TERM": "xterm"})
     console.width = 79
-    console.print(picture(tally, console.width))
+    console.print(picture(counts, console.width))
     lines = without_codes(stream.getvalue()).splitlines()
     assert max(map(cell_len, lines)) <= 79
     assert len(lines) <= 16

@@ -100,8 +100,8 @@ class Bench:
     @property
     def told(self) -> dict[tuple[str, ...], float]:
         """The metrics of now."""
-        assert self.board.outcome is not None
-        return figures(self.board.outcome)
+        assert self.board.run_end is not None
+        return figures(self.board.run_end)
 
     @property
     def names(self) -> list[str]:
@@ -220,9 +220,9 @@ def test_the_board_keeps_no_rows() -> None:
     bench = Bench(("orders",))
     bench.cluster.rows["10.0.0.2:9042"].pop(3)
     bench.run(15, period_s=10)
-    assert bench.board.outcome is not None
-    assert bench.board.outcome.report is not None
-    assert bench.board.outcome.report.top == ()
+    assert bench.board.run_end is not None
+    assert bench.board.run_end.report is not None
+    assert bench.board.run_end.report.top == ()
 
 
 def test_ages_of_clean_passes_are_told_where_somebody_keeps_them() -> None:
@@ -264,7 +264,7 @@ def test_metrics_and_health_are_served() -> None:
     """The text of the file, OpenMetrics where it is asked for, and 503 where the loop does not turn."""
     bench, healthy = Bench(), [True]
     bench.run(25)
-    outcome = bench.board.outcome
+    outcome = bench.board.run_end
     assert outcome is not None
     server = Server("127.0.0.1:0", lambda: outcome, lambda: healthy[0])
     try:

@@ -10,7 +10,7 @@ from consistency.cli.show.terminal.figures import moment
 from consistency.cli.show.terminal.problems import key_text
 from consistency.model.cqltext import visible
 from consistency.results.findings import Finding, State, WriteTime
-from consistency.results.standing import Standing, newest_time, standings
+from consistency.results.recency import Recency, newest_time, recencies
 
 _STATE = {
     State.CURRENT: ("up to date", "green"),
@@ -18,7 +18,7 @@ _STATE = {
     State.MISSING: ("lacks the row", "red"),
     State.UNREADABLE: ("not read", "yellow"),
 }
-_STYLE = {Standing.NEWEST: "green", Standing.OLDER: "red", Standing.SAME_TIME: "yellow", Standing.PLAIN: ""}
+_STYLE = {Recency.NEWEST: "green", Recency.OLDER: "red", Recency.SAME_TIME: "yellow", Recency.PLAIN: ""}
 
 
 _NO_LIMIT = 10_000
@@ -40,7 +40,7 @@ def row_text(finding: Finding, number: int) -> tuple[RenderableType, int]:
 
 def _replicas(finding: Finding) -> Table:
     cells = {
-        name: {column: (times, standing) for column, times, standing in standings(finding, view)}
+        name: {column: (times, recency) for column, times, recency in recencies(finding, view)}
         for name, view in finding.replicas.items()
     }
     day = _common_day(finding)
@@ -62,12 +62,12 @@ def _common_day(finding: Finding) -> str:
     return days.pop() if len(days) == 1 else ""
 
 
-def _cell(held: tuple[WriteTime, Standing] | None, day: str) -> Text:
+def _cell(held: tuple[WriteTime, Recency] | None, day: str) -> Text:
     if held is None:
         return Text("-", style="dim")
-    times, standing = held
+    times, recency = held
     newest = newest_time(times)
     text = "null" if newest is None else moment(newest, micros=True).removeprefix(f"{day} " if day else "")
     if isinstance(times, list) and len(times) > 1:
         text += f" ({len(times)} cells)"
-    return Text(f"{text} {standing.word}".rstrip(), style=_STYLE[standing])
+    return Text(f"{text} {recency.word}".rstrip(), style=_STYLE[recency])

@@ -11,7 +11,7 @@ from consistency.cli.show.terminal.problems import key_text
 from consistency.model.cqltext import visible
 from consistency.results.diagnosis import newest_of
 from consistency.results.findings import Finding, Kind, ReplicaView, State
-from consistency.results.standing import newest_time, standings
+from consistency.results.recency import newest_time, recencies
 
 _EXACT = 2**53
 """A larger number is not exact in a browser, so it is sent as text."""
@@ -66,9 +66,9 @@ def _replica(finding: Finding, name: str, view: ReplicaView, replicas: _Names, c
             columns.place(column),
             _number(newest_time(times)),
             len(times) if isinstance(times, list) else 1,
-            standing.value,
+            recency.value,
         ]
-        for column, times, standing in standings(finding, view)
+        for column, times, recency in recencies(finding, view)
     ]
     return [replicas.place(name), _STATES.index(view.state), cells]
 

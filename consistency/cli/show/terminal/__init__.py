@@ -2,7 +2,7 @@
 
     console.py    where the text goes: colour only on a terminal, ASCII elsewhere
     figures.py    numbers, spans and moments as people read them
-    tally.py      counts the events of a check (an Observer)
+    counts.py     counts the events of a check (an Observer)
     progress.py   shows these counts: live on a terminal, a few lines elsewhere
     summary.py    the report of a check, made of tables.py, strip.py, problems.py
     rowview.py    one row on all its replicas, cell by cell

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from consistency.checking.observer import Observer, Silent
 from consistency.cli.show.terminal.console import safe
+from consistency.cli.show.terminal.counts import Counts, Lane
 from consistency.cli.show.terminal.figures import counted, short, span
-from consistency.cli.show.terminal.tally import Lane, Tally
 
 LINE_EVERY_S = 10.0
 _MOST_LANES = 12
@@ -60,20 +60,20 @@ class LineProgress:
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        self._tally = Tally(clock)
+        self._counts = Counts(clock)
         self._said = clock()
 
     @property
     def observer(self) -> Observer:
         """The counts shown."""
-        return self._tally
+        return self._counts
 
     def tick(self) -> None:
         """Print a line if the last one is ten seconds old."""
         now = self._clock()
         if now - self._said >= LINE_EVERY_S:
             self._said = now
-            self.say(line(self._tally))
+            self.say(line(self._counts))
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -87,10 +87,10 @@ class LiveProgress:
     """A few lines that are redrawn, and removed at the end."""
 
     def __init__(self, console: Console) -> None:
-        self._tally = Tally()
+        self._counts = Counts()
         self._console = console
         self._live = Live(
-            get_renderable=lambda: picture(self._tally, console.width),
+            get_renderable=lambda: picture(self._counts, console.width),
             console=console,
             refresh_per_second=5,
             transient=True,
@@ -102,7 +102,7 @@ class LiveProgress:
     @property
     def observer(self) -> Observer:
         """The counts shown."""
-        return self._tally
+        return self._counts
 
     def tick(self) -> None:
         """Do nothing: a thread draws the lines."""
@@ -117,38 +117,38 @@ class LiveProgress:
             self._live.stop()
 
 
-def line(tally: Tally) -> str:
+def line(counts: Counts) -> str:
     """Return the state as one plain line."""
-    name = safe(tally.table)
-    place = f"{name}, table {tally.begun} of {tally.tables}" if tally.begun and tally.tables > 1 else name
-    rows = sum(lane.rows for lane in list(tally.lanes.values()))
-    parts = [f"{place or 'check'}: {tally.stage}"]
-    if tally.settling_now:
-        parts = [f"{tally.stage}: {counted(tally.waiting, 'row')} left"]
-    elif tally.begun:
-        parts[0] += f" {tally.part:.0%}"
-        parts.append(f"{short(rows / tally.table_seconds)} rows/s")
-    parts.append(counted(tally.findings, "finding"))
-    if tally.failed:
-        parts.append(f"{counted(tally.failed, 'digest')} failed")
-    if tally.seconds_left is not None and not tally.settling_now:
-        parts.append(f"{span(tally.seconds_left)} left")
+    name = safe(counts.table)
+    place = f"{name}, table {counts.begun} of {counts.tables}" if counts.begun and counts.tables > 1 else name
+    rows = sum(lane.rows for lane in list(counts.lanes.values()))
+    parts = [f"{place or 'check'}: {counts.stage}"]
+    if counts.settling_now:
+        parts = [f"{counts.stage}: {counted(counts.waiting, 'row')} left"]
+    elif counts.begun:
+        parts[0] += f" {counts.part:.0%}"
+        parts.append(f"{short(rows / counts.table_seconds)} rows/s")
+    parts.append(counted(counts.findings, "finding"))
+    if counts.failed:
+        parts.append(f"{counted(counts.failed, 'digest')} failed")
+    if counts.seconds_left is not None and not counts.settling_now:
+        parts.append(f"{span(counts.seconds_left)} left")
     return ", ".join(parts)
 
 
-def picture(tally: Tally, width: int) -> RenderableType:
+def picture(counts: Counts, width: int) -> RenderableType:
     """Return the state for a terminal."""
-    return Group(_title(tally), *_lanes(tally, width), _footer(tally))
+    return Group(_title(counts), *_lanes(counts, width), _footer(counts))
 
 
-def _title(tally: Tally) -> Table:
-    left = Text(tally.stage, style="bold")
-    if tally.table and not tally.settling_now:
-        left = Text.assemble((safe(tally.table), "bold"), ("  " + tally.stage, "dim"))
-    right = Text(span(tally.seconds), style="dim")
-    if tally.seconds_left is not None and not tally.settling_now:
-        here = " in this table" if tally.tables > tally.begun else ""
-        right = Text(f"{span(tally.seconds_left)} left{here}", style="dim")
+def _title(counts: Counts) -> Table:
+    left = Text(counts.stage, style="bold")
+    if counts.table and not counts.settling_now:
+        left = Text.assemble((safe(counts.table), "bold"), ("  " + counts.stage, "dim"))
+    right = Text(span(counts.seconds), style="dim")
+    if counts.seconds_left is not None and not counts.settling_now:
+        here = " in this table" if counts.tables > counts.begun else ""
+        right = Text(f"{span(counts.seconds_left)} left{here}", style="dim")
     grid = Table.grid(expand=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     grid.add_column(no_wrap=True, justify="right")
@@ -156,13 +156,13 @@ def _title(tally: Tally) -> Table:
     return grid
 
 
-def _lanes(tally: Tally, width: int) -> list[RenderableType]:
+def _lanes(counts: Counts, width: int) -> list[RenderableType]:
     """Draw a bar per replica; of many replicas, the slowest."""
-    lanes = list(tally.lanes.items())
+    lanes = list(counts.lanes.items())
     hidden = max(0, len(lanes) - _MOST_LANES)
     if hidden:
         lanes = sorted(sorted(lanes, key=lambda pair: pair[1].part)[:_MOST_LANES])
-    if not lanes or tally.settling_now:
+    if not lanes or counts.settling_now:
         return []
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
@@ -171,11 +171,11 @@ def _lanes(tally: Tally, width: int) -> list[RenderableType]:
         grid.add_column(no_wrap=True, justify="right")
     grid.add_column(no_wrap=True)
     for name, lane in lanes:
-        grid.add_row(*_lane(tally, name, lane))
+        grid.add_row(*_lane(counts, name, lane))
     return [grid, *([Text(f"and {counted(hidden, 'replica')} further ahead", style="dim")] if hidden else [])]
 
 
-def _lane(tally: Tally, name: str, lane: Lane) -> list[RenderableType]:
+def _lane(counts: Counts, name: str, lane: Lane) -> list[RenderableType]:
     bar = ProgressBar(
         total=max(1, lane.planned),
         completed=lane.done,
@@ -184,14 +184,14 @@ def _lane(tally: Tally, name: str, lane: Lane) -> list[RenderableType]:
         finished_style="green",
     )
     failed = Text(f"{lane.failed} failed", style="yellow") if lane.failed else Text()
-    rows, rate = f"{short(lane.rows)} rows", f"{short(tally.rate(lane))} rows/s"
+    rows, rate = f"{short(lane.rows)} rows", f"{short(counts.rate(lane))} rows/s"
     return [Text(safe(name)), bar, Text(f"{lane.part:.0%}"), Text(rows), Text(rate, style="dim"), failed]
 
 
-def _footer(tally: Tally) -> Text:
-    parts = [(counted(tally.findings, "finding"), "bold red" if tally.findings else "dim")]
-    if tally.settling_now:
-        parts.append((f"{counted(tally.waiting, 'suspect')} left", "dim"))
-    if tally.tables > 1:
-        parts.append((f"table {max(1, tally.begun)} of {tally.tables}", "dim"))
+def _footer(counts: Counts) -> Text:
+    parts = [(counted(counts.findings, "finding"), "bold red" if counts.findings else "dim")]
+    if counts.settling_now:
+        parts.append((f"{counted(counts.waiting, 'suspect')} left", "dim"))
+    if counts.tables > 1:
+        parts.append((f"table {max(1, counts.begun)} of {counts.tables}", "dim"))
     return Text(" · ", style="dim").join(Text(text, style=style) for text, style in parts)

@@ -1,4 +1,4 @@
-"""How one replica's cell stands to the others', as far as a finding's write times tell."""
+"""How recent one replica's cell is compared with the others, by a finding's write times."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from enum import Enum
 from consistency.results.findings import Finding, ReplicaView, State, WriteTime
 
 
-class Standing(str, Enum):
-    """Of a column that differs: newest, older (or absent), or written at the same time; of any other: nothing."""
+class Recency(str, Enum):
+    """For a column that differs: newest, older (or absent), or written at the same time; PLAIN for any other column."""
 
     NEWEST = "a"
     OLDER = "b"
@@ -18,29 +18,29 @@ class Standing(str, Enum):
 
     @property
     def word(self) -> str:
-        """What people read."""
+        """The word for people."""
         return {"a": "newest", "b": "older", "t": "same time, differs", "": ""}[self.value]
 
 
-def standings(finding: Finding, view: ReplicaView) -> Iterator[tuple[str, WriteTime, Standing]]:
-    """Yield each column that a replica's copy has or lacks, those that differ first; none where there is no copy."""
+def recencies(finding: Finding, view: ReplicaView) -> Iterator[tuple[str, WriteTime, Recency]]:
+    """Yield each column that a replica's copy has or lacks, differing ones first; nothing without a copy."""
     if view.state in (State.MISSING, State.UNREADABLE):
         return
     held = [v for v in finding.replicas.values() if v.state in (State.CURRENT, State.STALE)]
     for column in dict.fromkeys((*finding.columns, *view.writetimes)):
         mine = view.writetimes.get(column)
-        yield column, mine, _standing(finding, column, mine, [v.writetimes.get(column) for v in held])
+        yield column, mine, _recency(finding, column, mine, [v.writetimes.get(column) for v in held])
 
 
-def _standing(finding: Finding, column: str, mine: WriteTime, all_times: Sequence[WriteTime]) -> Standing:
-    """Compare a cell; equal write times tell something only where no replica lacks the row."""
+def _recency(finding: Finding, column: str, mine: WriteTime, all_times: Sequence[WriteTime]) -> Recency:
+    """Compare a cell; equal write times mean something only if no replica lacks the row."""
     if column not in finding.columns:
-        return Standing.PLAIN
+        return Recency.PLAIN
     if any(times != mine for times in all_times):
         best = max(all_times, key=lambda times: (newest_time(times) or 0, str(times)))
-        return Standing.NEWEST if mine == best else Standing.OLDER
+        return Recency.NEWEST if mine == best else Recency.OLDER
     missing = any(view.state is State.MISSING for view in finding.replicas.values())
-    return Standing.PLAIN if missing or len(all_times) < 2 else Standing.SAME_TIME
+    return Recency.PLAIN if missing or len(all_times) < 2 else Recency.SAME_TIME
 
 
 def newest_time(times: WriteTime) -> int | None:

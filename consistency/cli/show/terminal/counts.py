@@ -32,7 +32,7 @@ class Lane:
         return min(1.0, self.done / self.planned) if self.planned else 0.0
 
 
-class Tally:
+class Counts:
     """The state of a check, from its events; the figures of replicas are those of the current table."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
