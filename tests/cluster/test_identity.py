@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,7 +15,11 @@ from typing import Any
 
 import pytest
 
+from consistency.api import check, preflight
+from consistency.auditing.preflight import Answer
+from consistency.auditing.preflight_facts import PreflightOptions
 from consistency.checking.scan import ScanOptions
+from consistency.checking.tasks import CheckOptions
 from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings
 from consistency.errors import ConsistencyError, TopologyError
@@ -343,3 +348,45 @@ def test_a_contact_point_that_is_no_cassandra_is_one_line(damaged: RunningCluste
             reached(damaged, contact_points=(nobody.place,)).check("whose")
     assert "\n" not in str(error.value)
     assert nobody.place[0] in str(error.value)
+
+
+@pytest.fixture
+def named(damaged: RunningCluster, monkeypatch: pytest.MonkeyPatch) -> RunningCluster:
+    """The cluster as it is reached by names, which the resolver of this process knows alone."""
+    names = {f"node-{n}.test": host for n, host in enumerate(damaged.hosts, start=1)} | {"balancer.test": BALANCER}
+    resolve = socket.getaddrinfo
+
+    def by_name(host: Any, *rest: Any, **more: Any) -> Any:
+        return resolve(names.get(host, host), *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", by_name)
+    return reached(damaged, contact_points=[(name, damaged.port) for name in names if name.startswith("node")])
+
+
+def test_the_only_copy_that_a_check_by_name_found_keeps_its_node_up_by_address(
+    damaged: RunningCluster, named: RunningCluster, tmp_path: Path
+) -> None:
+    """A node is its host id, in the ledger too: however it is called, the one with the only copy may not go."""
+    keyspace = damaged.keyspace("sole")
+    damaged.ddl(f"CREATE TABLE {keyspace}.t (id int PRIMARY KEY, v text)")
+    damaged.on(1, f"INSERT INTO {keyspace}.t (id, v) VALUES (1, 'only here')")
+    ledger = tmp_path / "ledger"
+    time.sleep(0.5)
+    report = check(keyspace, settings=named.settings, ledger=ledger, options=CheckOptions(settle_window_s=0.3))
+    assert report.exit_code is ExitCode.DIVERGENT, summary(report)
+    options = PreflightOptions((keyspace,), ledger)
+    answers = [preflight(host, settings=damaged.settings, options=options).answer for host in damaged.hosts]
+    assert answers == [Answer.NO, Answer.YES, Answer.YES]
+
+
+def test_a_node_by_name_whose_connections_were_cut_is_read_again(
+    damaged: RunningCluster, named: RunningCluster, tmp_path: Path
+) -> None:
+    """As by its address: what could not be digested when it was away is digested at the end."""
+    with Forwarder(BALANCER, lambda _: damaged.points[1]) as two:
+        place = ("balancer.test", two.place[1])
+        moment = Moment(two.cut, leaf=3)
+        through = reached(named, contact_points=[place], addresses={damaged.hosts[1]: place})
+        report, seen = found(through, tmp_path / "f", observer=moment, scan=ScanOptions(leaf_rows=4))
+    assert seen == WANTED, summary(report)
+    assert report.coverage.complete, summary(report)
