@@ -27,6 +27,8 @@ Cells = Mapping[AtomName, Atom]
 
 _AGO_S = 3600
 """How long ago a stand-in expired: longer than any server's clock may be behind."""
+_OLDEST_US = -(2**63) + 1
+"""The oldest write time that a server takes."""
 
 
 class HiddenDeletes:
@@ -46,7 +48,11 @@ class HiddenDeletes:
         """
         lackers = Counter(name for cells in lacking.values() for name in cells)
         doubtful = {
-            node: {n: a for n, a in lacking[node].items() if lackers[n] > 1 and n not in evidence.copies[node]}
+            node: {
+                name: atom
+                for name, atom in lacking[node].items()
+                if lackers[name] > 1 and name not in evidence.copies[node] and _has_a_time_before(atom)
+            }
             for node in asked
         }
         doubtful = {node: cells for node, cells in doubtful.items() if cells}
@@ -85,6 +91,10 @@ def _an_hour_ago(evidence: Evidence) -> Evidence:
 
 def _expiry(past: Evidence) -> int:
     return past.when.expiry_s + 1
+
+
+def _has_a_time_before(atom: Atom) -> bool:
+    return atom.writetime is not None and atom.writetime > _OLDEST_US
 
 
 def _stand_in(atom: Atom, past: Evidence) -> Atom:

@@ -296,6 +296,8 @@ MUTANTS = (
            "if first:\n            await self._put", "if False:\n            await self._put", REFUSALS),
     Mutant("write-back: a row marker goes to all before one is known to hide it", "repair/actions.py",
            "if len(absent) > 1 and all(", "if False and all(", REFUSALS),
+    Mutant("write-back: a stand-in is sent at a time that no server takes", "repair/hidden.py",
+           "and atom.writetime > _OLDEST_US", "", "tests/unit/test_repair_actions.py"),
     Mutant("write-back: a stand-in is seen by reads of now", "repair/hidden.py",
            "_AGO_S = 3600", "_AGO_S = -3600", REFUSALS),
     Mutant("plan: reads at ALL that are forbidden are promised", "repair/decide.py",

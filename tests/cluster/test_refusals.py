@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from consistency.api import preflight
+from consistency.auditing.preflight import Answer
+from consistency.auditing.preflight_facts import PreflightOptions
 from consistency.errors import ReplicaRefused
 from consistency.model.reading import Locality
 from consistency.model.ring import Node
+from consistency.results.verdict import ExitCode
 from repair.decide import Action, Rule
 from repair.guard import PlanRefused
 from repair.journal import Result
 from repair.run import resume
 from repair.statements import Write
 from repair.writer import CqlWriter
-from tests.support.cluster import RunningCluster
+from tests.support.cluster import RunningCluster, summary
 from tests.support.repairing import Repairing, everything, results, rules
 
 pytestmark = pytest.mark.cluster
@@ -179,3 +184,52 @@ def no_deletes(write: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable
         await write(writer, node, statement)
 
     return on
+
+
+def test_rows_that_a_view_alone_has_lost_are_not_sent_to_its_table(
+    cluster: RunningCluster, tmp_path: Path, base_us: int
+) -> None:
+    """The table's rows agree: the plan says so and what helps, and nothing is written."""
+    ks = cluster.keyspace("hollow")
+    cluster.ddl(
+        f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v text)",
+        f"CREATE MATERIALIZED VIEW {ks}.by_v AS SELECT * FROM {ks}.t WHERE v IS NOT NULL AND id IS NOT NULL"
+        " PRIMARY KEY (v, id)",
+    )
+    insert = f"INSERT INTO {ks}.t (id, v) VALUES (1, 'v') USING TIMESTAMP {base_us}"
+    cluster.on(3, insert)
+    storage = ("sjk", "mx", "-b", "org.apache.cassandra.db:type=StorageService")
+    assert cluster.sandbox is not None
+    done = cluster.sandbox.nodetool(1, *storage, "-mc", "-op", "truncate", "-a", ks, "-a", "by_v")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for n in (1, 2):
+        cluster.on(n, insert)
+    held = everything(cluster, ks, "by_v")
+    assert [len(held[n]) for n in (1, 2, 3)] == [1, 1, 0]
+    repairing = Repairing(cluster, tmp_path, f"{ks}.t", f"{ks}.by_v")
+    made, tally = repairing.repaired()
+    assert rules(made) == {Rule.VIEW}
+    assert all("agrees on every replica: nodetool repair --full" in row.sentence for row in made.rows)
+    assert results(tally) == {Result.LEFT: 1}, tally
+    assert everything(cluster, ks, "by_v") == held
+
+
+def test_a_login_that_nobody_asks_for_takes_nothing_away(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """The servers have no logins, a column is masked: checked, repaired and judged as without a login."""
+    assert not cluster.auth
+    ks = cluster.keyspace("unasked")
+    cluster.ddl(f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v text MASKED WITH DEFAULT)")
+    for i in range(5):
+        cluster.everywhere(f"INSERT INTO {ks}.t (id, v) VALUES ({i}, 'v') USING TIMESTAMP {base_us}")
+    cluster.on(1, f"UPDATE {ks}.t USING TIMESTAMP {base_us + 1} SET v = 'w' WHERE id = 1")
+    login = replace(cluster, reach=replace(cluster.settings, username="anybody", password="anything"))
+    for reached in (cluster, login):
+        answers = {
+            preflight(h, settings=reached.settings, options=PreflightOptions((ks,))).answer for h in cluster.hosts
+        }
+        assert answers == {Answer.YES}
+        report = reached.check(ks)
+        assert report.exit_code is ExitCode.DIVERGENT, summary(report)
+        assert (report.coverage.complete, sum(report.findings_by_kind.values())) == (True, 1)
+    _, tally = Repairing(login, tmp_path, ks).repaired()
+    assert results(tally) == {Result.VERIFIED: 1}, tally

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from consistency.model.reading import Locality, RowState
+from consistency.model.reading import Cell, Locality, RowState
 from consistency.model.ring import Node
 from repair.actions import Actor
 from repair.decide import Action, Decision, Rule
@@ -144,3 +144,14 @@ def test_a_replica_that_was_not_read_hides_nothing() -> None:
     before = evidence(cell(), None, "down", of=table(read_repair="NONE"))
     sent = act(WRITE_BACK, before, [cell(), cell(), None], locality=Locality.NODE_LOCAL).sent
     assert [cql.split()[0] for _, cql, _ in sent] == ["UPDATE"]
+
+
+def test_no_stand_in_goes_ahead_of_a_cell_of_the_oldest_time() -> None:
+    """A microsecond earlier is no time that a server takes: the row would be refused for ever."""
+    oldest = RowState((Cell(b"x", -(2**63) + 1),))
+    before = evidence(oldest, None, None, of=table(read_repair="NONE"))
+    sent = act(WRITE_BACK, before, [oldest] * 3, locality=Locality.NODE_LOCAL).sent
+    assert [(node, int.from_bytes(time or b"", "big", signed=True)) for node, _, time in sent] == [
+        (NODES[1].name, -(2**63) + 1),
+        (NODES[2].name, -(2**63) + 1),
+    ]
