@@ -10,9 +10,9 @@ from consistency.cluster.port import ReplicaReader
 from consistency.errors import ReplicaError, ReplicaRefused, ReplicaUnavailable
 from consistency.model.reading import Locality
 from consistency.model.ring import Node
-from repair.atoms import Atom, AtomName, lacked, times_of, winners
-from repair.decide import Action, Decision, suspected, whole_row
-from repair.evidence import Evidence
+from consistency.rows.cells import Atom, AtomName, lacked, times_of, winners
+from repair.case import Case
+from repair.decide import Action, Decision, deletes_row, suspected
 from repair.hidden import Cells, HiddenDeletes
 from repair.journal import Fate
 from repair.merging import MergingReads
@@ -20,7 +20,7 @@ from repair.permitted import merging, through_coordinator
 from repair.statements import Write, batches, delete_cell, delete_row, write_cells, write_marker
 from repair.writer import RowWriter
 
-ReadAgain = Callable[[], Awaitable[Evidence]]
+ReadAgain = Callable[[], Awaitable[Case]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class _Doing:
     """One row under way."""
 
     decision: Decision
-    evidence: Evidence
+    evidence: Case
     fate: Fate = Fate.NONE
 
 
@@ -49,7 +49,7 @@ class Actor:
         self._merging = MergingReads(writer)
         self._hidden = HiddenDeletes(reader, writer)
 
-    async def act(self, decision: Decision, evidence: Evidence, again: ReadAgain) -> Acted:
+    async def act(self, decision: Decision, evidence: Case, again: ReadAgain) -> Acted:
         """Do what was decided; `again` reads the row's evidence anew."""
         doing = _Doing(decision, evidence)
         try:
@@ -111,9 +111,7 @@ class Actor:
     def _takes_alone(self, node: Node) -> bool:
         return self._reader.locality(node) is Locality.NODE_LOCAL
 
-    async def _propagate_deletes(
-        self, doing: _Doing, expected: Mapping[Node, Cells], after: Evidence, won: Cells
-    ) -> bool:
+    async def _propagate_deletes(self, doing: _Doing, expected: Mapping[Node, Cells], after: Case, won: Cells) -> bool:
         """Delete what a replica's tombstones cover on the replicas that do not know of them; return whether any do.
 
         A cell that was written to a replica and cannot be seen there is covered by a tombstone at least as new as
@@ -177,7 +175,7 @@ class Actor:
     async def _purge(self, doing: _Doing) -> None:
         evidence, copies = doing.evidence, doing.evidence.copies
         suspects = suspected(evidence, doing.decision.suspects)
-        if whole_row(evidence, doing.decision.suspects):
+        if deletes_row(evidence, doing.decision.suspects):
             writes = [delete_row(evidence, _newest(suspects))]
         else:
             writes = batches(_cell_deletes(evidence, suspects))
@@ -201,16 +199,15 @@ class Actor:
         doing.fate = Fate.DONE
 
 
-def _all_read(nodes: Iterable[Node], after: Evidence) -> Evidence:
+def _all_read(nodes: Iterable[Node], after: Case) -> Case:
     """Return the evidence, or raise where one of these replicas was not read: what it hides is not known."""
     for node in nodes:
         if node not in after.states:
-            msg = f"{node}: {after.unread.get(node, 'it is not read any more')}"
-            raise ReplicaUnavailable(msg)
+            raise ReplicaUnavailable(after.unread.get(node, "it is not read any more"), node)
     return after
 
 
-def _shadowed(cells: Cells, node: Node, after: Evidence) -> Cells:
+def _shadowed(cells: Cells, node: Node, after: Case) -> Cells:
     """Return which of the cells that were written to a replica it does not show, though they have not expired."""
     return {n: a for n, a in cells.items() if n not in after.copies[node] and not _expired(a, after)}
 
@@ -219,7 +216,7 @@ def _without(cells: Cells, gone: Collection[AtomName]) -> Cells:
     return {name: atom for name, atom in cells.items() if name not in gone}
 
 
-def _cell_deletes(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Write]:
+def _cell_deletes(evidence: Case, cells: Mapping[AtomName, Atom]) -> list[Write]:
     return [
         delete_cell(evidence, evidence.columns[place], path, atom.writetime)
         for (place, path), atom in cells.items()
@@ -231,18 +228,18 @@ def _newest(cells: Mapping[AtomName, Atom]) -> int:
     return max(times_of(cells.values()))
 
 
-def _lives_bare(before: Evidence, after: Evidence, won: Mapping[AtomName, Atom]) -> bool:
+def _lives_bare(before: Case, after: Case, won: Mapping[AtomName, Atom]) -> bool:
     """Whether a replica shows the bare row, which lasts as far as can be known."""
     lasts = not before.name.static and all(a.expires is None and a.writetime is not None for a in won.values())
     return lasts and any(_is_bare(after, node) for node in after.states)
 
 
-def _is_bare(evidence: Evidence, node: Node) -> bool:
+def _is_bare(evidence: Case, node: Node) -> bool:
     """Whether a replica shows the row's key and nothing else."""
     state = evidence.states[node]
     return state is not None and not evidence.copies[node]
 
 
-def _expired(atom: Atom, evidence: Evidence) -> bool:
+def _expired(atom: Atom, evidence: Case) -> bool:
     # A second of margin: an expired cell is absent for its age, not for a tombstone.
     return atom.expires is not None and atom.expires <= evidence.now_us // 1_000_000 + 1

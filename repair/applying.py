@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 
 from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import Clock
+from consistency.rows.cells import atoms, winners
 from repair.actions import Acted, Actor
-from repair.atoms import atoms, winners
+from repair.case import Case, CaseReader
+from repair.copies import Copies, copies, digests, state_digest
 from repair.decide import Action, Decision, Rule, decide
-from repair.evidence import Evidence, EvidenceReader, state_digest
 from repair.guard import Guard
-from repair.journal import Copies, Entry, Fate, Journal, Outcome, Result
-from repair.outcomes import Tally, copies, failed, left_alone, proven, refused, settled, untouched
+from repair.journal import Entry, Fate, Journal, Outcome, Result
+from repair.outcomes import Tally, failed, left_alone, proven, refused, settled, untouched
 from repair.pace import DEFAULT_RATE, Pace
 from repair.planfile import Plan, PlannedRow
 
@@ -62,7 +63,7 @@ class Applier:
     """Applies one plan through its ports."""
 
     def __init__(
-        self, plan: Plan, evidence: EvidenceReader, actor: Actor, guard: Guard, clock: Clock, journal: Journal
+        self, plan: Plan, evidence: CaseReader, actor: Actor, guard: Guard, clock: Clock, journal: Journal
     ) -> None:
         self._plan = plan
         self._evidence = evidence
@@ -143,10 +144,10 @@ class Applier:
             outcomes |= await self._act_and_verify(evidence, work, tally)
         return [(outcome.result, outcome.reason) for outcome in outcomes.values()]
 
-    async def _read(self, numbers: Sequence[int]) -> list[Evidence]:
+    async def _read(self, numbers: Sequence[int]) -> Sequence[Case]:
         return await self._evidence.read_many([self._plan.rows[number].ref for number in numbers])
 
-    async def _act_and_verify(self, evidence: Mapping[int, Evidence], work: _Work, tally: Tally) -> dict[int, Outcome]:
+    async def _act_and_verify(self, evidence: Mapping[int, Case], work: _Work, tally: Tally) -> dict[int, Outcome]:
         outcomes: dict[int, Outcome] = {}
         decided: dict[int, Decision] = {}
         for number, found in evidence.items():
@@ -175,7 +176,7 @@ class Applier:
             outcomes |= ended_now
         return outcomes
 
-    def _looked_at(self, number: int, found: Evidence, entry: Entry) -> Decision | Outcome:
+    def _looked_at(self, number: int, found: Case, entry: Entry) -> Decision | Outcome:
         """Return what to do with a row, or what came of it where nothing is to be done, or may be."""
         if found.agreed and not found.unread:
             return _untouched(entry, found, Outcome(Result.VERIFIED, "the replicas agree"))
@@ -190,7 +191,7 @@ class Applier:
         self,
         numbers: Sequence[int],
         decided: Mapping[int, Decision],
-        evidence: Mapping[int, Evidence],
+        evidence: Mapping[int, Case],
         work: _Work,
         tally: Tally,
     ) -> dict[int, Acted | _Refused]:
@@ -210,7 +211,7 @@ class Applier:
         by_us = self._clock.server_time().latest_us  # no server has stamped a later write by now
         await asyncio.gather(*(self._journal.outcome(number, outcome, by_us) for number, outcome in outcomes.items()))
 
-    async def _act(self, number: int, entry: Entry, decision: Decision, evidence: Evidence) -> Acted | _Refused:
+    async def _act(self, number: int, entry: Entry, decision: Decision, evidence: Case) -> Acted | _Refused:
         """Carry out a decision; return how that ended, or why it was not carried out."""
         row = self._plan.rows[number]
         moved = False  # since the intent: what others did by then cannot be told from ours
@@ -225,7 +226,7 @@ class Applier:
         acted = await self._actor.act(decision, evidence, lambda: self._evidence.read(row.ref))
         return replace(acted, fate=Fate.UNKNOWN) if moved and acted.fate is Fate.DONE else acted
 
-    def _still_right(self, row: PlannedRow, entry: Entry, evidence: Evidence) -> tuple[Decision | None, str]:
+    def _still_right(self, row: PlannedRow, entry: Entry, evidence: Case) -> tuple[Decision | None, str]:
         """Return the decision to carry out, or None and why the row must be left as it is now."""
         decision = decide(evidence, self._plan.policy)
         if entry.pre_image is not None:
@@ -237,10 +238,10 @@ class Applier:
             return None, _otherwise(decision)
         return decision, ""
 
-    async def _verify(self, before: Mapping[int, Evidence], acted: Mapping[int, Acted]) -> dict[int, Outcome]:
+    async def _verify(self, before: Mapping[int, Case], acted: Mapping[int, Acted]) -> dict[int, Outcome]:
         """Read every replica again, a few times: an acknowledged repair can take a moment on the others."""
         outcomes: dict[int, Outcome] = {}
-        now: dict[int, Evidence] = {}
+        now: dict[int, Case] = {}
         for delay in _VERIFY_AFTER_S:
             waiting = [number for number in acted if number not in outcomes]
             if not waiting:
@@ -258,7 +259,7 @@ class Applier:
         return outcomes
 
 
-def _untouched(entry: Entry, now: Evidence, outcome: Outcome) -> Outcome:
+def _untouched(entry: Entry, now: Case, outcome: Outcome) -> Outcome:
     """Carry over what is known of earlier attempts at a row that this one did nothing with."""
     if entry.pre_image is None or copies(now) == entry.pre_image:
         return outcome
@@ -285,25 +286,25 @@ def _batch_size(rate: float | None) -> int:
     return _MOST_AT_ONCE if rate is None else max(1, min(_MOST_AT_ONCE, int(rate / 10)))
 
 
-def _as_planned(row: PlannedRow, evidence: Evidence, salt: str) -> bool:
+def _as_planned(row: PlannedRow, evidence: Case, salt: str) -> bool:
     """Whether every replica holds what it held for the plan.
 
     For a merge by the servers a replica may also hold what another one held, or nothing: repairing another row
     of the partition spreads its delete. Anything that no replica held is a newer write.
     """
-    seen = evidence.seen(salt)
+    seen = digests(copies(evidence), salt)
     if seen == dict(row.seen):
         return True
-    known = {*row.seen.values(), state_digest(None, salt)}
+    known = {*row.seen.values(), digests, state_digest(None, salt)}
     return row.action is Action.RECONCILE and set(seen) == set(row.seen) and set(seen.values()) <= known
 
 
-def _unread_since(row: PlannedRow, evidence: Evidence) -> bool:
+def _unread_since(row: PlannedRow, evidence: Case) -> bool:
     """Whether a replica that was read for the plan is not read now."""
     return not set(row.seen) <= {node.host_id for node in evidence.states}
 
 
-def _left_as(row: PlannedRow, entry: Entry, evidence: Evidence) -> Result:
+def _left_as(row: PlannedRow, entry: Entry, evidence: Case) -> Result:
     """Return what comes of a row that is not as planned; where it could not be read for now, resume goes on with it."""
     return Result.UNKNOWN if entry.pre_image is None and _unread_since(row, evidence) else Result.SKIPPED
 
@@ -312,7 +313,7 @@ _NOT_READ = "a replica that was read for the plan is not read now"
 _CHANGED = "it has changed since the plan was made: plan again"
 
 
-def _redo(row: PlannedRow, before: Copies, evidence: Evidence, decision: Decision) -> tuple[Decision | None, str]:
+def _redo(row: PlannedRow, before: Copies, evidence: Case, decision: Decision) -> tuple[Decision | None, str]:
     """Do again what a killed run had begun, unless something is there now that was not there before.
 
     Our own half-done work only moves known cells between replicas or hides them under tombstones; a cell
@@ -329,7 +330,7 @@ def _redo(row: PlannedRow, before: Copies, evidence: Evidence, decision: Decisio
     return decision, ""
 
 
-def is_merge(evidence: Evidence, before: Copies) -> bool:
+def is_merge(evidence: Case, before: Copies) -> bool:
     """Whether the copies show what the copies before merge to; what else all agree on is somebody else's write."""
     merged = winners({host: atoms(evidence.columns, state) for host, state in before.items()})
     return all(state is not None and evidence.copies[node] == merged for node, state in evidence.states.items())

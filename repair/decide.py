@@ -11,11 +11,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
-from consistency.model.ring import Node
+from consistency.rows.cells import Atom, AtomName, addressable, lacked, times_of, winners
+from consistency.rows.evidence import Evidence
 from consistency.rows.reconcile import Rule as Why
 from consistency.rows.reconcile import contests
-from repair.atoms import Atom, AtomName, lacked, times_of, winners
-from repair.evidence import Evidence
+from consistency.rows.zombies import is_whole_row, zombie_suspects
+from repair.case import Case
 from repair.permitted import merging, writing
 from repair.policy import Policy, Require, Zombies
 
@@ -118,19 +119,19 @@ class Decision:
         return self.rule in (Rule.TOO_FEW, Rule.WAITS)
 
 
-def decide(evidence: Evidence, policy: Policy) -> Decision:
+def decide(evidence: Case, policy: Policy) -> Decision:
     """Return the one decision for this evidence."""
     return _forbidden(evidence, policy) or _settled(evidence, policy) or _merge(evidence, policy)
 
 
-def _forbidden(evidence: Evidence, policy: Policy) -> Decision | None:
+def _forbidden(evidence: Case, policy: Policy) -> Decision | None:
     if evidence.table.view_of:
         return _left(Rule.VIEW)
     short = too_few(evidence, policy.require)
     return _left(Rule.TOO_FEW, short) if short else None
 
 
-def too_few(evidence: Evidence, require: Require) -> str:
+def too_few(evidence: Case, require: Require) -> str:
     """Say which replicas are too few to decide by; empty where they are enough."""
     read, owners = len(evidence.states), len(evidence.owners)
     needed = owners if require is Require.ALL else evidence.quorum
@@ -144,7 +145,7 @@ def too_few(evidence: Evidence, require: Require) -> str:
     return ""
 
 
-def _settled(evidence: Evidence, policy: Policy) -> Decision | None:
+def _settled(evidence: Case, policy: Policy) -> Decision | None:
     """Return the decision where nothing differs, or where time must pass."""
     newest = evidence.newest_us
     if newest is not None and newest > evidence.when.future_us(policy.max_skew_s):
@@ -159,7 +160,7 @@ def _settled(evidence: Evidence, policy: Policy) -> Decision | None:
     return None
 
 
-def _merge(evidence: Evidence, policy: Policy) -> Decision:
+def _merge(evidence: Case, policy: Policy) -> Decision:
     if evidence.respelled:
         return _left(Rule.SPELLING)
     suspects = zombie_suspects(evidence)
@@ -170,7 +171,7 @@ def _merge(evidence: Evidence, policy: Policy) -> Decision:
     return _act(evidence, _rule(evidence))
 
 
-def _zombie(evidence: Evidence, policy: Policy, suspects: frozenset[AtomName]) -> Decision:
+def _zombie(evidence: Case, policy: Policy, suspects: frozenset[AtomName]) -> Decision:
     """Return what the operator asked for with rows whose delete may be purged elsewhere."""
     if policy.zombies is Zombies.QUARANTINE:
         return Decision(Rule.ZOMBIE, sentence=Rule.ZOMBIE.sentence, suspects=suspects)
@@ -185,55 +186,14 @@ def _zombie(evidence: Evidence, policy: Policy, suspects: frozenset[AtomName]) -
     return _act(evidence, Rule.ZOMBIE)
 
 
-def _rule(evidence: Evidence) -> Rule:
+def _rule(evidence: Case) -> Rule:
     if any(state is None for state in evidence.states.values()):
         return Rule.LAST_WRITE
     worst = max((c.rule for c in contests(evidence.states)), default=Why.NEWER)
     return {Why.TIE: Rule.TIE, Why.EXPIRY: Rule.EXPIRY}.get(worst, Rule.LAST_WRITE)
 
 
-def zombie_suspects(evidence: Evidence) -> frozenset[AtomName] | None:
-    """Return the cells that a minority holds and whose delete may be purged elsewhere; None where there is no doubt.
-
-    The empty set means a row that has nothing but its key: its age cannot be known.
-    """
-    copies = evidence.copies
-    purged_us = evidence.when.purged_us(evidence.table.gc_grace_seconds)
-    found: set[AtomName] = set()
-    minorities: dict[tuple[Node, ...], bool] = {}
-    for name in {name for held in copies.values() for name in held}:
-        holders = tuple(node for node, held in copies.items() if name in held)
-        if holders not in minorities:
-            minorities[holders] = _is_minority(evidence, holders)
-        if minorities[holders] and _old([copies[node][name] for node in holders], purged_us):
-            found.add(name)
-    if found:
-        return frozenset(found)
-    present = {node for node, state in evidence.states.items() if state is not None}
-    bare = _is_minority(evidence, present) and not any(copies[node] for node in present)
-    return frozenset() if bare else None
-
-
-def _is_minority(evidence: Evidence, holders: Collection[Node]) -> bool:
-    """Whether some replica lacks what these hold, and they are half or less of the replicas, of all or of a DC's.
-
-    Of a DC's, too: a delete at LOCAL_QUORUM may have reached one DC alone, and be purged there.
-    """
-    if len(holders) >= len(evidence.states):
-        return False
-    groups = [evidence.owners, *([n for n in evidence.owners if n.dc == dc] for dc in evidence.by_dc())]
-    return any(
-        2 * sum(node in holders for node in group) <= len(group)
-        and any(node in evidence.states and node not in holders for node in group)
-        for group in groups
-    )
-
-
-def _old(holders: list[Atom], purged_us: int) -> bool:
-    return all(atom.writetime is None or atom.writetime < purged_us for atom in holders)
-
-
-def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
+def _purge(evidence: Case, suspects: frozenset[AtomName]) -> Decision:
     """Purge only what a minority of all replicas holds, all of them read, and what can be named exactly."""
     if evidence.unread:
         return _left(Rule.ZOMBIE, "not purged: a replica that cannot be read may hold it too")
@@ -241,9 +201,9 @@ def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
     if any(2 * sum(name in held for held in copies) > len(evidence.owners) for name in suspects):
         return _left(Rule.ZOMBIE, "not purged: most replicas hold it")
     timeless = any(held[name].writetime is None for held in copies for name in suspects if name in held)
-    listed = any(evidence.columns[place].column.type.name == "list" and path is not None for place, path in suspects)
-    whole = whole_row(evidence, suspects)
-    if not suspects or timeless or evidence.table.is_counter or (listed and not whole):
+    unnamed = not all(addressable(evidence.columns[place], path) for place, path in suspects)
+    whole = deletes_row(evidence, suspects)
+    if not suspects or timeless or evidence.table.is_counter or (unnamed and not whole):
         return Decision(
             Rule.ZOMBIE, sentence="its write time or cell cannot be named in CQL: delete it yourself", suspects=suspects
         )
@@ -254,21 +214,18 @@ def _purge(evidence: Evidence, suspects: frozenset[AtomName]) -> Decision:
     return Decision(Rule.ZOMBIE, Action.PURGE, Action.PURGE.sentence, way.at_all, suspects, way.refused)
 
 
-def suspected(evidence: Evidence, suspects: Collection[AtomName]) -> dict[AtomName, Atom]:
+def suspected(evidence: Case, suspects: Collection[AtomName]) -> dict[AtomName, Atom]:
     """Return the newest version of each suspect."""
     copies = evidence.copies
     return {name: atom for name, atom in winners(copies).items() if name in suspects}
 
 
-def whole_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
-    """Whether the suspects are all there is of a row that the other replicas lack."""
-    copies = evidence.copies
-    everything = {name for held in copies.values() for name in held}
-    lacking = any(state is None for state in evidence.states.values())
-    return lacking and everything == set(suspects) and not evidence.name.static
+def deletes_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
+    """Whether a purge of the suspects is the delete of a row: nothing else is there, and others lack it."""
+    return is_whole_row(evidence, suspects) and not evidence.name.static
 
 
-def _act(evidence: Evidence, rule: Rule) -> Decision:
+def _act(evidence: Case, rule: Rule) -> Decision:
     """Prefer the servers' own merge, which knows the tombstones; else write cells back; else leave it."""
     # With a replica that was not read, the servers might merge that one too, and what it alone holds.
     mergeable = evidence.table.read_repair == "BLOCKING" and not evidence.unread and not evidence.reach.not_at_all
@@ -284,7 +241,7 @@ def _act(evidence: Evidence, rule: Rule) -> Decision:
     return _left(Rule.OUT_OF_REACH, evidence.reach.not_at_all)
 
 
-def _unreachable(evidence: Evidence) -> str:
+def _unreachable(evidence: Case) -> str:
     """Say why no write that all replicas acknowledge can be had; empty where one can.
 
     By QUORUM alone a cell that is covered by a tombstone cannot be told from one that has not arrived.
@@ -292,13 +249,13 @@ def _unreachable(evidence: Evidence) -> str:
     return "" if evidence.alone else evidence.reach.not_at_all
 
 
-def _lacking_times(evidence: Evidence) -> list[int]:
+def _lacking_times(evidence: Case) -> list[int]:
     """Return the write times of the winning cells that some replica lacks."""
     won = winners(evidence.copies)
     return times_of(atom for held in evidence.copies.values() for atom in lacked(held, won).values())
 
 
-def can_write_back(evidence: Evidence) -> bool:
+def can_write_back(evidence: Case) -> bool:
     """Whether every cell can be written as it stands: time and expiry known, value as stored, cell addressable."""
     table = evidence.table
     if table.is_counter or not evidence.reading.capabilities.timed:
@@ -310,7 +267,7 @@ def can_write_back(evidence: Evidence) -> bool:
     if bare and any(state is None for state in evidence.states.values()):
         return False  # a row of keys alone, where another replica has none: its write time is not to be had
     differing = {n for cells in held for n, atom in cells.items() if any(other.get(n) != atom for other in held)}
-    if any(evidence.columns[place].column.type.name == "list" for place, path in differing if path is not None):
+    if not all(addressable(evidence.columns[place], path) for place, path in differing):
         return False
     return bool(differing) and all(cells[n].writetime is not None for cells in held for n in differing if n in cells)
 

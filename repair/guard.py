@@ -7,7 +7,7 @@ import asyncio
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import ConsistencyError
 from consistency.model.ring import Ring
-from repair.evidence import fingerprint
+from repair.case import fingerprint
 from repair.planfile import Plan
 from repair.writer import RowWriter
 

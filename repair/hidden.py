@@ -17,9 +17,8 @@ from consistency.cluster.port import ReplicaReader
 from consistency.model.reading import RowState
 from consistency.model.ring import Node
 from consistency.model.servertime import ServerTime
-from consistency.rows.read import read_states
-from repair.atoms import Atom, AtomName, atoms
-from repair.evidence import Evidence
+from consistency.rows.cells import Atom, AtomName, atoms
+from consistency.rows.evidence import Evidence, read_evidence
 from repair.statements import put_row, write_cells
 from repair.writer import RowWriter
 
@@ -79,8 +78,8 @@ class HiddenDeletes:
         """Read as of an hour ago; a replica that does not answer shows nothing."""
         if not nodes:
             return {}
-        ((states, _),) = await read_states(self._reader, past.reading, [past.name], nodes, past.when.expiry_s)
-        return {node: states.get(node) for node in nodes}
+        (found,) = await read_evidence(self._reader, past.reading, [past.name], nodes, past.when)
+        return {node: found.states.get(node) for node in nodes}
 
 
 def _an_hour_ago(evidence: Evidence) -> Evidence:

@@ -22,16 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from consistency.errors import ConsistencyError, LockedError, UsageError
-from consistency.model.reading import RowState
 from consistency.private import closing, create_private
-from repair.evidence import state_from_json, state_json
+from repair.copies import Copies, copies_from_json, copies_json
 from repair.planfile import Plan, parse_plan, require_private
 
 SCHEMA_VERSION = 2
 _READ = (1, 2)
-
-Copies = Mapping[str, RowState | None]
-"""Each replica's copy by host id."""
 
 
 class Result(str, Enum):
@@ -245,7 +241,7 @@ def line(data: Mapping[str, Any]) -> bytes:
 
 def intent_line(number: int, before: Copies) -> bytes:
     """Return the line of an intent."""
-    return line({"intent": number, "before": _copies_json(before)})
+    return line({"intent": number, "before": copies_json(before)})
 
 
 def outcome_line(number: int, outcome: Outcome, by_us: int | None = None) -> bytes:
@@ -253,7 +249,7 @@ def outcome_line(number: int, outcome: Outcome, by_us: int | None = None) -> byt
     data: dict[str, Any] = {"outcome": number, "result": outcome.result.value, "reason": outcome.reason}
     data |= {"fate": outcome.fate.value, "changed": sorted(outcome.changed)}
     if outcome.after is not None:
-        data["after"] = _copies_json(outcome.after)
+        data["after"] = copies_json(outcome.after)
     if by_us is not None:
         data["by"] = by_us
     return line(data)
@@ -314,11 +310,11 @@ def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> None:
         # A second intent comes from a resume: where the first one may have been carried out its pre-image is the true
         # one, and nothing is known of the second one yet.
         first = held.pre_image
-        entries[number] = Entry(_copies(data["before"]) if first is None else first)
+        entries[number] = Entry(copies_from_json(data["before"]) if first is None else first)
     elif "outcome" in data:
         number = int(data["outcome"])
         before = entries.get(number, Entry()).before
-        after = _copies(data["after"]) if "after" in data else None
+        after = copies_from_json(data["after"]) if "after" in data else None
         by_us = int(data["by"]) if "by" in data else None
         fate = Fate(data["fate"]) if "fate" in data else None
         changed = frozenset(map(str, data.get("changed", ())))
@@ -332,20 +328,3 @@ def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> None:
         number = int(data["undo"])
         held = entries.get(number, Entry())
         entries[number] = replace(held, undo=Result(data["result"]), undo_reason=str(data["reason"]))
-
-
-def _copies_json(copies: Copies) -> dict[str, Any]:
-    """Return copies as JSON; one that an earlier replica holds as well is named by that replica's host id."""
-    first: dict[RowState, str] = {}
-    out: dict[str, Any] = {}
-    for host, state in copies.items():
-        same = None if state is None else first.setdefault(state, host)
-        out[host] = state_json(state) if same in (None, host) else same
-    return out
-
-
-def _copies(data: Mapping[str, Any]) -> Copies:
-    found: dict[str, RowState | None] = {}
-    for host, state in data.items():
-        found[str(host)] = found[state] if isinstance(state, str) else state_from_json(state)
-    return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.model.ring import Node
-from repair.evidence import Evidence
+from consistency.rows.evidence import Evidence
 from repair.statements import merging_read
 from repair.writer import RowWriter
 

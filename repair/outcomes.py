@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from consistency.cluster.guardrails import Refusal
+from consistency.rows.evidence import Evidence
+from repair.copies import Copies, copies
 from repair.decide import Action, Decision, Rule
-from repair.evidence import Evidence
-from repair.journal import Copies, Fate, Outcome, Result
+from repair.journal import Fate, Outcome, Result
 from repair.planfile import PlannedRow
 from repair.stubborn import stubborn
 
@@ -36,11 +37,6 @@ class Tally:
     def done(self) -> int:
         """How many rows have an outcome."""
         return sum(self.results.values())
-
-
-def copies(evidence: Evidence) -> Copies:
-    """Return each replica's copy by host id."""
-    return {node.host_id: state for node, state in evidence.states.items()}
 
 
 def untouched(row: PlannedRow) -> Result:

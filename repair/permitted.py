@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from consistency.cluster.guardrails import NO_GUARDRAILS, Guardrails
 from consistency.cluster.wire import ALL, QUORUM
 from consistency.model.ring import Node
-from repair.evidence import Evidence
+from repair.case import Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,12 @@ class Way:
     refused: str = ""
 
 
-def merging(evidence: Evidence) -> Way:
+def merging(evidence: Case) -> Way:
     """Return how to have a row merged, by a read at ALL."""
     return _way(evidence, lambda rails: rails.reads.get(ALL, ""), at_all=True)
 
 
-def writing(evidence: Evidence, times: Sequence[int], *, at_all: bool) -> Way:
+def writing(evidence: Case, times: Sequence[int], *, at_all: bool) -> Way:
     """Return how to write cells of these write times: at ALL where that is wanted and allowed, else at QUORUM.
 
     What each replica takes by itself is bound by no guardrail but the one on times that clients give.
@@ -38,7 +38,7 @@ def writing(evidence: Evidence, times: Sequence[int], *, at_all: bool) -> Way:
     return way
 
 
-def through_coordinator(evidence: Evidence, times: Sequence[int]) -> Way:
+def through_coordinator(evidence: Case, times: Sequence[int]) -> Way:
     """Return how to write to all replicas at once, whatever each would take by itself."""
     way = _way(evidence, lambda rails: _write_refused(rails, ALL, times), at_all=True)
     return way if not way.refused else _way(evidence, lambda r: _write_refused(r, QUORUM, times), at_all=False)
@@ -48,7 +48,7 @@ def _write_refused(rails: Guardrails, level: int, times: Sequence[int]) -> str:
     return rails.writes.get(level, "") or rails.forbids_times(times)
 
 
-def _way(evidence: Evidence, refuses: Callable[[Guardrails], str], *, at_all: bool) -> Way:
+def _way(evidence: Case, refuses: Callable[[Guardrails], str], *, at_all: bool) -> Way:
     """Take the first replica that was read and does not refuse; else the first, with why it does."""
     refusals = {}
     for node in evidence.states:

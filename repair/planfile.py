@@ -19,8 +19,8 @@ from typing import Any
 
 from consistency.errors import UsageError
 from consistency.private import closing, create_private, is_open_to_others
+from consistency.rows.names import RowRef
 from repair.decide import Action, Rule
-from repair.evidence import RowRef
 from repair.policy import Policy
 
 SCHEMA_VERSION = 1

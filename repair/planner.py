@@ -17,8 +17,10 @@ from consistency.errors import UsageError
 from consistency.model.schema import Table
 from consistency.model.servertime import skew_sentence
 from consistency.results.findings import Finding, Kind, read_findings, read_header
+from consistency.rows.names import Identity, RowRef
+from repair.case import Case, CaseReader
+from repair.copies import copies, digests
 from repair.decide import Action, Decision, Rule, decide
-from repair.evidence import Evidence, EvidenceReader, RowRef
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy
 
@@ -46,7 +48,7 @@ async def make_plan(
     rows = _distinct(read_findings(findings))
     window_s, note = await settle_window(reader, options.policy.settle_s)
     options = replace(options, policy=replace(options.policy, settle_s=window_s))
-    evidence = await EvidenceReader.open(reader, clock)
+    evidence = await CaseReader.open(reader, clock)
     _require_same_cluster(header, evidence, findings)
     salt = secrets.token_hex(16)
     planned = await _plan_rows(evidence, rows, options, salt, progress)
@@ -77,7 +79,7 @@ async def make_plan(
     )
 
 
-def _require_same_cluster(header: Mapping[str, Any], evidence: EvidenceReader, path: Path) -> None:
+def _require_same_cluster(header: Mapping[str, Any], evidence: CaseReader, path: Path) -> None:
     if header.get("cluster") != evidence.ring.cluster:
         msg = f"{path} is of cluster {header.get('cluster')!r}, this is {evidence.ring.cluster!r}; check this one first"
         raise UsageError(msg)
@@ -93,17 +95,16 @@ def _require_same_cluster(header: Mapping[str, Any], evidence: EvidenceReader, p
 
 def _distinct(findings: Iterable[Finding]) -> list[tuple[RowRef, bool]]:
     """Return each row once, with whether only a node that does not own it was found to hold it."""
-    rows: dict[tuple[Any, ...], tuple[RowRef, bool]] = {}
+    rows: dict[Identity, tuple[RowRef, bool]] = {}
     for found in findings:
-        ref = RowRef(found.keyspace, found.table, found.token, found.key_hex, found.key)
-        name = (found.keyspace, found.table, tuple(sorted(found.key_hex.items())))
+        ref = RowRef.of(found)
         stray = found.kind is Kind.NON_OWNER
-        rows[name] = (ref, stray and rows.get(name, (ref, True))[1])
+        rows[ref.identity] = (ref, stray and rows.get(ref.identity, (ref, True))[1])
     return list(rows.values())
 
 
 async def _plan_rows(
-    evidence: EvidenceReader,
+    evidence: CaseReader,
     rows: Sequence[tuple[RowRef, bool]],
     options: PlanOptions,
     salt: str,
@@ -132,7 +133,7 @@ async def _plan_rows(
 
 
 async def plan_batch(
-    evidence: EvidenceReader, rows: Sequence[tuple[RowRef, bool]], options: PlanOptions, salt: str
+    evidence: CaseReader, rows: Sequence[tuple[RowRef, bool]], options: PlanOptions, salt: str
 ) -> list[PlannedRow]:
     """Read some rows and decide each; of a stray one only a node that does not own it was found to hold it."""
     seen = await evidence.read_many([ref for ref, _ in rows])
@@ -140,7 +141,7 @@ async def plan_batch(
     return [replace(row, sentence=await _of_view(evidence, row)) if row.rule is Rule.VIEW else row for row in planned]
 
 
-async def _of_view(evidence: EvidenceReader, row: PlannedRow) -> str:
+async def _of_view(evidence: CaseReader, row: PlannedRow) -> str:
     """Say what helps a view's row: where the row that it is made from agrees, a repair of that one does not."""
     base = evidence.base_of(row.ref)
     found = await evidence.read(base) if base is not None else None
@@ -159,7 +160,7 @@ async def _of_view(evidence: EvidenceReader, row: PlannedRow) -> str:
     )
 
 
-def _planned(ref: RowRef, seen: Evidence, options: PlanOptions, salt: str, *, stray: bool) -> PlannedRow:
+def _planned(ref: RowRef, seen: Case, options: PlanOptions, salt: str, *, stray: bool) -> PlannedRow:
     decision = decide(seen, options.policy)
     if stray and decision.done:
         decision = Decision(Rule.NOT_OWNED, sentence=Rule.NOT_OWNED.sentence)
@@ -170,7 +171,7 @@ def _planned(ref: RowRef, seen: Evidence, options: PlanOptions, salt: str, *, st
         decision.rule,
         decision.action,
         decision.sentence,
-        seen.seen(salt),
+        digests(copies(seen), salt),
         tuple(sorted(node.name for node in seen.unread)),
         seen.by_dc(),
         decision.refused,
@@ -188,7 +189,7 @@ def _within(rows: list[PlannedRow], limit: int | None) -> Iterable[PlannedRow]:
             yield row
 
 
-def _out_of_reach(evidence: EvidenceReader, rows: Iterable[PlannedRow]) -> Iterable[str]:
+def _out_of_reach(evidence: CaseReader, rows: Iterable[PlannedRow]) -> Iterable[str]:
     """Say once of each keyspace why its rows cannot be merged by the servers."""
     found = dict.fromkeys(evidence.reach(row.ref).not_at_all for row in rows)
     yield from (f"the servers cannot merge these rows by a read at ALL: {reason}" for reason in found if reason)

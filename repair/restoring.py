@@ -9,8 +9,9 @@ from collections import Counter
 from enum import Enum
 
 from consistency.model.reading import Cell, RowState, each_time
+from repair.copies import Copies
 from repair.decide import Action
-from repair.journal import Copies, Entry, Fate, Record, Result
+from repair.journal import Entry, Fate, Record, Result
 
 NO_MAJORITY = "no majority of its replicas held one version before: there is nothing to go back to"
 

@@ -22,7 +22,7 @@ from consistency.ledger.lock import one_run
 from consistency.model.reading import Locality
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions
-from repair.evidence import EvidenceReader
+from repair.case import CaseReader
 from repair.guard import Guard
 from repair.journal import Entry, Journal, read_journal
 from repair.outcomes import Tally
@@ -88,7 +88,7 @@ async def apply_with(
 
 
 async def _applier(plan: Plan, reader: ClusterReader, writer: RowWriter, clock: Clock, journal: Journal) -> Applier:
-    evidence = await EvidenceReader.open(reader, clock)
+    evidence = await CaseReader.open(reader, clock)
     return Applier(plan, evidence, Actor(reader, writer), Guard(plan, reader, writer, clock), clock, journal)
 
 
@@ -118,7 +118,7 @@ async def _undo(
     journal, record = Journal.reopen(path)
     try:
         guard = Guard(record.plan, reader, writer, clock)
-        undoer = Undoer(await EvidenceReader.open(reader, clock), writer, guard, clock)
+        undoer = Undoer(await CaseReader.open(reader, clock), writer, guard, clock)
         pace = Pace(clock, options.rate)
         return await undoer.run(record, journal, pace, stop or asyncio.Event(), progress or (lambda _: None))
     finally:

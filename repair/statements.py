@@ -15,8 +15,8 @@ from consistency.cluster.key_batches import serialized_list
 from consistency.model.cqltype import quote_identifier
 from consistency.model.reading import CellColumn
 from consistency.model.schema import Column
-from repair.atoms import Atom, AtomName, Path
-from repair.evidence import Evidence
+from consistency.rows.cells import Atom, AtomName, Path
+from consistency.rows.evidence import Evidence
 
 _LONG = struct.Struct(">q")
 _INT = struct.Struct(">i")

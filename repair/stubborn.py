@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from repair.atoms import Atom, AtomName
-from repair.evidence import Evidence
+from consistency.rows.cells import Atom, AtomName
+from consistency.rows.evidence import Evidence
 
 EMPTY = (
     "an empty value ('') and a delete of one write time: the servers keep both, as neither wins over the other; write"

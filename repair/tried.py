@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from consistency.errors import ConsistencyError
+from consistency.rows.names import Identity
+from repair.copies import Copies, digests
 from repair.decide import Action, Rule
-from repair.evidence import RowRef, state_digest
-from repair.journal import Copies, Entry, Result, read_journal
+from repair.journal import Entry, Result, read_journal
 from repair.planfile import Plan, PlannedRow
-
-Named = tuple[str, str, tuple[tuple[str, str], ...]]
-"""Keyspace, table and key: how a row is known from one night to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +29,12 @@ class InVain:
     copies: Copies
 
 
-def tried_in_vain(directory: Path) -> dict[Named, InVain]:
+def tried_in_vain(directory: Path) -> dict[Identity, InVain]:
     """Read the journals in a directory; of a row that was tried twice the last one counts.
 
     A journal that cannot be read tells nothing: its rows are tried again.
     """
-    found: dict[Named, InVain] = {}
+    found: dict[Identity, InVain] = {}
     records = []
     for path in directory.glob("*.journal.jsonl"):
         try:
@@ -46,23 +44,23 @@ def tried_in_vain(directory: Path) -> dict[Named, InVain]:
     for record in sorted(records, key=lambda record: record.plan.created_at):
         for number, entry in record.entries.items():
             row = record.plan.rows[number]
-            found.pop(_named(row.ref), None)
+            found.pop(row.ref.identity, None)
             if _had_no_effect(entry) and entry.after is not None:
                 tried = InVain(row.action, record.plan.created_at, entry.reason, entry.after)
-                found[_named(row.ref)] = tried
+                found[row.ref.identity] = tried
     return found
 
 
-def leave_what_was_in_vain(plan: Plan, tried: Mapping[Named, InVain]) -> Plan:
+def leave_what_was_in_vain(plan: Plan, tried: Mapping[Identity, InVain]) -> Plan:
     """Return the plan without doing again what had no effect on copies that are the same today."""
     return replace(plan, rows=tuple(_left_if_in_vain(row, tried, plan.salt) for row in plan.rows))
 
 
-def _left_if_in_vain(row: PlannedRow, tried: Mapping[Named, InVain], salt: str) -> PlannedRow:
-    before = tried.get(_named(row.ref))
+def _left_if_in_vain(row: PlannedRow, tried: Mapping[Identity, InVain], salt: str) -> PlannedRow:
+    before = tried.get(row.ref.identity)
     if before is None or row.action is not before.action:
         return row
-    if row.seen != {host: state_digest(state, salt) for host, state in before.copies.items()}:
+    if row.seen != digests(before.copies, salt):
         return row
     sentence = f"tried in vain on {before.tried_at[:10]}, and no copy has changed since: {before.reason}"
     return replace(row, rule=Rule.OUT_OF_REACH, action=Action.NONE, sentence=sentence)
@@ -71,7 +69,3 @@ def _left_if_in_vain(row: PlannedRow, tried: Mapping[Named, InVain], salt: str) 
 def _had_no_effect(entry: Entry) -> bool:
     """Whether our writes were done and every replica that was read before and after shows what it did before."""
     return entry.result is Result.DIVERGENT and not entry.changed and entry.before == entry.after
-
-
-def _named(ref: RowRef) -> Named:
-    return ref.keyspace, ref.table, tuple(sorted(ref.key_hex.items()))

@@ -21,12 +21,13 @@ from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import Clock
 from consistency.errors import ReplicaError
 from consistency.model.reading import Cell, RowState
-from repair.atoms import atoms
+from consistency.rows.cells import atoms
+from repair.case import Case, CaseReader
+from repair.copies import copies
 from repair.decide import Action
-from repair.evidence import Evidence, EvidenceReader
 from repair.guard import Guard
 from repair.journal import Entry, Journal, Record, Result
-from repair.outcomes import Tally, copies
+from repair.outcomes import Tally
 from repair.pace import Pace
 from repair.permitted import Way, through_coordinator
 from repair.planfile import PlannedRow
@@ -43,7 +44,7 @@ KEEPS_NEW_TIMES = "with a new write time: the old ones cannot be brought back"
 class Undoer:
     """Undoes the verified rows of one journal."""
 
-    def __init__(self, evidence: EvidenceReader, writer: RowWriter, guard: Guard, clock: Clock) -> None:
+    def __init__(self, evidence: CaseReader, writer: RowWriter, guard: Guard, clock: Clock) -> None:
         self._evidence = evidence
         self._writer = writer
         self._guard = guard
@@ -79,7 +80,7 @@ class Undoer:
         return (Result.UNCHANGED, _AS_BEFORE) if as_before else (Result.NOT_UNDONE, unproven(entry))
 
     async def _changed(
-        self, number: int, row: PlannedRow, entry: Entry, evidence: Evidence, journal: Journal
+        self, number: int, row: PlannedRow, entry: Entry, evidence: Case, journal: Journal
     ) -> tuple[Result, str]:
         """Undo a row that the repair changed."""
         wanted = most_held(row.action, entry.before or {})
@@ -112,7 +113,7 @@ class Undoer:
         return Result.UNDONE, KEEPS_NEW_TIMES
 
 
-def write_time(action: Action, wanted: RowState | None, entry: Entry, evidence: Evidence) -> int:
+def write_time(action: Action, wanted: RowState | None, entry: Entry, evidence: Case) -> int:
     """Return the oldest write time that wins over what the repair left, so that later writes win over it.
 
     Where a delete may hide what is to be restored, its time is not known: then it must be as late as may be, and
@@ -136,7 +137,7 @@ def write_time(action: Action, wanted: RowState | None, entry: Entry, evidence: 
     return newest + 1
 
 
-def _too_early(at_us: int, evidence: Evidence) -> str:
+def _too_early(at_us: int, evidence: Case) -> str:
     """Say why a row cannot be undone yet: a write of ours that lies in a server's future would hide others' writes."""
     ahead_us = at_us - evidence.when.writable_us
     if ahead_us <= 0:
@@ -154,7 +155,7 @@ def _same_values(state: RowState | None, wanted: RowState | None) -> bool:
     return [cell.value for cell in state.cells] == [cell.value for cell in wanted.cells]
 
 
-def _refusal(entry: Entry, evidence: Evidence) -> str:
+def _refusal(entry: Entry, evidence: Case) -> str:
     """Say why a row cannot be undone; empty where it can."""
     if evidence.table.is_counter:
         return "a counter cannot be set to an earlier total"
@@ -170,7 +171,7 @@ def _refusal(entry: Entry, evidence: Evidence) -> str:
     return ""
 
 
-def _only_moved(evidence: Evidence, entry: Entry) -> bool:
+def _only_moved(evidence: Case, entry: Entry) -> bool:
     """Whether everything that is there now was there before on some replica: a repair writes nothing new."""
     known = {item for state in (entry.before or {}).values() for item in atoms(evidence.columns, state).items()}
     return all(set(atoms(evidence.columns, s).items()) <= known for s in (entry.after or {}).values())
@@ -180,7 +181,7 @@ def _newest(state: RowState | None) -> int:
     return _NEVER if state is None or state.newest_us is None else state.newest_us
 
 
-def restoring(evidence: Evidence, wanted: RowState | None, at_us: int) -> list[Write] | str:
+def restoring(evidence: Case, wanted: RowState | None, at_us: int) -> list[Write] | str:
     """Return the writes that make `wanted` the newest version, or why they cannot be written.
 
     All carry one write time; cells that expire at different times take a write each.

@@ -15,9 +15,9 @@ def claim(outcome: Outcome, max_skew_s: float) -> Finding | Unsettled | None:
     """
     if isinstance(outcome, Unsettled):
         return outcome
-    judgement = judge_row(outcome.reading, outcome.states, when=outcome.when, max_skew_s=max_skew_s)
+    judgement = judge_row(outcome, max_skew_s=max_skew_s)
     if judgement.facts:
-        return finding(outcome.reading, outcome.name, outcome.states, outcome.unread, judgement)
-    if len(set(outcome.states.values())) == 1:
+        return finding(outcome, judgement)
+    if outcome.agreed:
         return None
     return Unsettled(outcome.reading, outcome.name, "its copies differ in a way that has no name")

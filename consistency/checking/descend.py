@@ -16,7 +16,8 @@ from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import ReplicaError, TooMuchToScan
 from consistency.model.reading import Reading, Route
 from consistency.model.ring import Node
-from consistency.rows.merge_join import Difference, JoinTally, RowName, join_rows
+from consistency.rows.merge_join import Difference, JoinTally, join_rows
+from consistency.rows.names import RowName
 
 READ_ROWS = 50_000
 """A range of no more rows than this is read; a larger one is split and digested first."""

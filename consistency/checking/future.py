@@ -10,7 +10,7 @@ from consistency.cluster.port import ReplicaReader
 from consistency.model.layout import token_in
 from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.servertime import ServerTime
-from consistency.rows.merge_join import RowName, named_key
+from consistency.rows.names import RowName, named_key
 
 
 async def written_after(

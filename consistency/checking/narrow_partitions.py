@@ -20,7 +20,7 @@ from consistency.errors import ReplicaRefused
 from consistency.model.reading import Locality, RawRow, Reading, Route
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
-from consistency.rows.merge_join import named_key
+from consistency.rows.names import named_key
 
 HASHED_ROWS = 10_000
 """Rows whose hashes are held at once, of each replica: about 3 MB."""

@@ -17,7 +17,8 @@ from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.model.cqlorder import UnorderableTypeError, key_function
 from consistency.model.layout import token_in
 from consistency.model.reading import RawRow, Reading, Route
-from consistency.rows.merge_join import Difference, JoinTally, RowName, named_key
+from consistency.rows.merge_join import Difference, JoinTally
+from consistency.rows.names import RowName, named_key
 from consistency.rows.read import read_states
 
 _BATCH = 2_000
@@ -48,8 +49,8 @@ async def odd_rows(
         batch = names[at : at + _BATCH]
         seen = await read_states(reader, reading, batch, leaf.replicas, clock.server_time().expiry_s)
         for name, (states, unread) in zip(batch, seen, strict=True):
-            for reason in unread.values():
-                raise ReplicaError(reason)
+            for node, reason in unread.items():
+                raise ReplicaError(reason, node)
             if len(set(states.values())) > 1:
                 yield Difference(name, states)
 

@@ -8,12 +8,11 @@ from contextlib import aclosing
 from consistency.checking.scan import Scan
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.errors import InternalError, ReplicaError
-from consistency.model.cqltext import to_json
-from consistency.model.layout import token_in
 from consistency.model.reading import Depth, Locality, RawRow, Reading
 from consistency.model.ring import Arc, Node
-from consistency.results.findings import Finding, Kind, ReplicaView, State, WriteTime
-from consistency.rows.merge_join import named_key
+from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.rows.classify import write_times
+from consistency.rows.names import name_in, row_ref
 
 
 class NonOwnerScan:
@@ -56,24 +55,19 @@ class NonOwnerScan:
 
 
 def _finding(reading: Reading, raw: RawRow, node: Node, now_s: int) -> Finding:
-    has_row = reading.has_row(raw)
-    columns = reading.table.primary_key if has_row else reading.table.partition_key
-    key = named_key(raw[reading.layout.key if has_row else reading.layout.partition])
-    cells = reading.regulars if has_row else reading.statics
-    state = reading.row_state(raw, now_s) if has_row else reading.static_state(raw, now_s)
-    times: dict[str, WriteTime] = {}
-    for cell, held in zip(cells, state.cells if state else (), strict=False):
-        if held.writetimes is not None:
-            times[cell.column.name] = list(held.writetimes) if isinstance(held.writetimes, tuple) else held.writetimes
-    views = {node.name: ReplicaView(State.CURRENT, times, node.host_id)}
+    name = name_in(reading, raw)
+    ref = row_ref(reading.table, name)
+    cells = reading.statics if name.static else reading.regulars
+    state = reading.static_state(raw, now_s) if name.static else reading.row_state(raw, now_s)
+    view = ReplicaView(State.CURRENT, {} if state is None else write_times(cells, state), node.host_id)
     return Finding(
         kind=Kind.NON_OWNER,
-        keyspace=reading.table.keyspace,
-        table=reading.table.name,
-        token=token_in(raw),
-        key={c.name: to_json(c.type, part) for c, part in zip(columns, key, strict=True)},
-        key_hex={c.name: part.hex() for c, part in zip(columns, key, strict=True)},
-        replicas=views,
+        keyspace=ref.keyspace,
+        table=ref.table,
+        token=ref.token,
+        key=ref.key,
+        key_hex=ref.key_hex,
+        replicas={node.name: view},
         columns=(),
         facts=(Kind.NON_OWNER,),
     )

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.model.reading import Reading, RowState
 from consistency.model.ring import Node
 from consistency.model.servertime import ServerTime
-from consistency.rows.merge_join import Difference, RowName
-from consistency.rows.read import read_states
+from consistency.rows.evidence import Evidence, read_evidence
+from consistency.rows.merge_join import Difference
+from consistency.rows.names import RowName
 from consistency.rows.reconcile import Persistence, persistence
 
 MAX_ROUNDS = 6
@@ -41,20 +42,17 @@ class Suspect:
     """How many windows the difference has outlived already, as something that one replica has nothing of."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A difference that outlived the window: every replica's full state; `unread` could not be asked.
+@dataclass(frozen=True)
+class Settled(Evidence):
+    """A difference that outlived the window: what every replica holds of the row, by which it is judged too."""
 
-    `when` is the instant it was looked at, by which it is judged too.
-    """
-
-    reading: Reading
-    name: RowName
-    states: Mapping[Node, RowState | None]
-    when: ServerTime
-    unread: Mapping[Node, str] = field(default_factory=dict)
     read_at: float = 0.0
     """When the reading was over that showed it (monotonic seconds)."""
+
+    @classmethod
+    def by(cls, seen: Evidence, read_at: float) -> Settled:
+        """Return what a reading has settled."""
+        return cls(seen.reading, seen.name, seen.owners, seen.states, seen.unread, seen.when, read_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +112,13 @@ class Settler:
         self, reading: Reading, rows: Sequence[tuple[RowName, RowState]], nodes: list[Node], when: ServerTime
     ) -> None:
         """Pass on rows that are wrong at `when` although their replicas agree, once all were seen to hold them."""
-        names = [name for name, _ in rows]
-        read = await read_states(self._reader, reading.full, names, nodes, when.expiry_s)
+        read = await read_evidence(self._reader, reading.full, [name for name, _ in rows], nodes, when)
         read_at = self._clock.monotonic()
-        for (name, state), (states, unread) in zip(rows, read, strict=True):
-            if unread:
-                await self._sink(Unsettled(reading, name, next(iter(unread.values()))))
-            elif set(states.values()) == {state}:
-                await self._sink(Settled(reading.full, name, states, when, read_at=read_at))
+        for (name, state), seen in zip(rows, read, strict=True):
+            if seen.unread:
+                await self._sink(Unsettled(reading, name, seen.why_unread))
+            elif set(seen.states.values()) == {state}:
+                await self._sink(Settled.by(seen, read_at))
 
     async def run(self) -> None:
         """Settle suspects in the order in which they were seen until `finish` is called and all are done."""
@@ -183,14 +180,13 @@ class Settler:
         """Read and judge suspects; one that must be seen again waits in the queue, where it keeps no reader busy."""
         first, when = batch[0], self._clock.server_time()
         try:
-            seen = await read_states(
-                self._reader, first.reading.full, [s.name for s in batch], list(first.states), when.expiry_s
-            )
+            names = [suspect.name for suspect in batch]
+            read = await read_evidence(self._reader, first.reading.full, names, list(first.states), when)
         finally:
             self._readers.release()
         read_at = self._clock.monotonic()
-        for suspect, (states, unread) in zip(batch, seen, strict=True):
-            await self._enter(suspect, self._judge(suspect, states, unread, when, read_at))
+        for suspect, seen in zip(batch, read, strict=True):
+            await self._enter(suspect, self._judge(suspect, seen, read_at))
 
     async def _enter(self, suspect: Suspect, outcome: Outcome | Suspect | None) -> None:
         if isinstance(outcome, Suspect):
@@ -202,44 +198,36 @@ class Settler:
         self._room.release()
         self._news.set()
 
-    def _judge(
-        self,
-        suspect: Suspect,
-        now_states: Mapping[Node, RowState | None],
-        unread: Mapping[Node, str],
-        when: ServerTime,
-        read_at: float,
-    ) -> Outcome | Suspect | None:
+    def _judge(self, suspect: Suspect, seen: Evidence, read_at: float) -> Outcome | Suspect | None:
         """Return what is settled by a further reading, the same suspect renewed, or None for agreement."""
-        if len(now_states) < 2:
-            return Unsettled(suspect.reading, suspect.name, next(iter(unread.values()), "no replica answered"))
-        agreed = len(set(now_states.values())) == 1
-        if agreed:
-            return Unsettled(suspect.reading, suspect.name, next(iter(unread.values()))) if unread else None
-        outlived = self._persistence(suspect, now_states)
+        if len(seen.states) < 2:
+            return Unsettled(suspect.reading, suspect.name, seen.why_unread or "no replica answered")
+        if seen.agreed:
+            return Unsettled(suspect.reading, suspect.name, seen.why_unread) if seen.unread else None
+        outlived = self._persistence(suspect, seen.states)
         absent_windows = suspect.absent_windows + 1 if outlived is Persistence.ABSENT else 0
-        if outlived is Persistence.PRESENT or absent_windows >= self._windows_to_outlive(now_states, when):
-            return Settled(suspect.reading.full, suspect.name, now_states, when, unread, read_at)
+        if outlived is Persistence.PRESENT or absent_windows >= self._windows_to_outlive(seen):
+            return Settled.by(seen, read_at)
         if suspect.rounds + 1 >= MAX_ROUNDS:
             return Unsettled(suspect.reading, suspect.name, "the row kept changing while it was watched")
         return replace(
             suspect,
-            reading=suspect.reading.full,
-            states=now_states,
+            reading=seen.reading,
+            states=seen.states,
             seen_at=read_at,
             rounds=suspect.rounds + 1,
             absent_windows=absent_windows,
         )
 
-    def _windows_to_outlive(self, states: Mapping[Node, RowState | None], when: ServerTime) -> int:
+    def _windows_to_outlive(self, seen: Evidence) -> int:
         """Return how many windows something must be absent for before it was lost and not deleted.
 
         One where the row was written so long ago that its write was not in flight when it was first seen: a
         delete from before then has had a window to arrive everywhere. Two for a younger row. A row that shows
         no write time looks the same when it is deleted and inserted anew, so it is looked at again and again.
         """
-        newest = [state.newest_us for state in states.values() if state is not None]
-        before_us = when.in_flight_us(_CLOCKS_S + 2 * self.window_s)
+        newest = [state.newest_us for state in seen.present.values()]
+        before_us = seen.when.in_flight_us(_CLOCKS_S + 2 * self.window_s)
         if any(time is None for time in newest):
             return MAX_ROUNDS - 1
         return 1 if all(time is not None and time < before_us for time in newest) else 2

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consistency.model.cqltext import to_json
-from consistency.model.reading import CellColumn, Reading, RowState, Times
+from consistency.model.reading import CellColumn, RowState, Times
 from consistency.model.ring import Node
-from consistency.model.schema import Column
-from consistency.model.servertime import ServerTime
 from consistency.results.findings import Finding, Kind, ReplicaView, State, WriteTime
-from consistency.rows.merge_join import RowName
+from consistency.rows.evidence import Evidence
+from consistency.rows.names import row_ref
 from consistency.rows.reconcile import EMPTY, Contest, Rule, contests
+from consistency.rows.zombies import is_suspected_row
 
 DEFAULT_MAX_SKEW_S = 60.0
 """A write time further ahead of the most advanced server's clock than this is in the future."""
@@ -36,95 +35,72 @@ class Judgement:
     contests: tuple[Contest, ...]
 
 
-def judge_row(
-    reading: Reading,
-    states: Mapping[Node, RowState | None],
-    *,
-    when: ServerTime,
-    max_skew_s: float = DEFAULT_MAX_SKEW_S,
-) -> Judgement:
-    """Say which kinds apply to a row, none where all is well; `states` holds the replicas that were read at `when`."""
-    present = [state for state in states.values() if state is not None]
-    columns = contests(states)
+def judge_row(evidence: Evidence, *, max_skew_s: float = DEFAULT_MAX_SKEW_S) -> Judgement:
+    """Say which kinds apply to a row, none where all is well as far as it was read."""
+    columns = contests(evidence.states)
     facts = {_KIND_OF_RULE[c.rule] for c in columns if c.rule is not Rule.SAME}
-    if len({state.spelling for state in present}) > 1:
+    if evidence.key_respelled:
         facts.add(Kind.TIE)  # the rivals are the bytes of the key itself
-    if len(present) < len(states):
+    if len(evidence.present) < len(evidence.states):
         facts.add(Kind.MISSING)
-        if _zombie(reading, present, len(states), when):
+        if is_suspected_row(evidence):
             facts.add(Kind.ZOMBIE_SUSPECT)
-    newest = max((state.newest_us or 0 for state in present), default=0)
-    if newest > when.future_us(max_skew_s):
+    if (evidence.newest_us or 0) > evidence.when.future_us(max_skew_s):
         facts.add(Kind.FUTURE_WRITE_TIME)
     return Judgement(tuple(k for k in _GRAVEST_FIRST if k in facts), tuple(columns))
 
 
-def _zombie(reading: Reading, present: list[RowState], replicas: int, when: ServerTime) -> bool:
-    """A minority holds it and every write time is older than gc_grace: its delete may be purged elsewhere."""
-    if len(present) > replicas // 2:
-        return False
-    newest = [state.newest_us for state in present]
-    purged_us = when.purged_us(reading.table.gc_grace_seconds)
-    return all(time is not None and time < purged_us for time in newest)
-
-
-def finding(
-    reading: Reading,
-    name: RowName,
-    states: Mapping[Node, RowState | None],
-    unread: Mapping[Node, str],
-    judgement: Judgement,
-) -> Finding:
+def finding(evidence: Evidence, judgement: Judgement) -> Finding:
     """Build the finding of a settled difference; its judgement names at least one kind."""
-    table = reading.table
-    columns = table.partition_key if name.static else table.primary_key
-    cells = reading.statics if name.static else reading.regulars
-    views = {node.name: _view(cells, state, judgement.contests, node) for node, state in states.items()}
-    views.update({node.name: ReplicaView(State.UNREADABLE, host_id=node.host_id) for node in unread})
+    ref = row_ref(evidence.table, evidence.name)
+    views = {node.name: _view(evidence.columns, state, judgement, node) for node, state in evidence.states.items()}
+    views.update({node.name: ReplicaView(State.UNREADABLE, host_id=node.host_id) for node in evidence.unread})
     return Finding(
         kind=judgement.facts[0],
-        keyspace=table.keyspace,
-        table=table.name,
-        token=name.token,
-        key={c.name: to_json(c.type, raw) for c, raw in zip(columns, name.key, strict=True)},
-        key_hex={c.name: raw.hex() for c, raw in zip(columns, name.key, strict=True)},
+        keyspace=ref.keyspace,
+        table=ref.table,
+        token=ref.token,
+        key=ref.key,
+        key_hex=ref.key_hex,
         replicas=dict(sorted(views.items())),
-        columns=(*_respelled(table.primary_key, name, states), *_differing(cells, states, judgement)),
+        columns=(*_respelled(evidence), *_differing(evidence, judgement)),
         facts=judgement.facts,
     )
 
 
-def _view(
-    cells: tuple[CellColumn, ...], state: RowState | None, columns: tuple[Contest, ...], node: Node
-) -> ReplicaView:
+def _view(columns: Sequence[CellColumn], state: RowState | None, judgement: Judgement, node: Node) -> ReplicaView:
     if state is None:
         return ReplicaView(State.MISSING, host_id=node.host_id)
-    behind = state.spelling is not None or any(c.rule is not Rule.SAME and node not in c.current for c in columns)
-    times: dict[str, WriteTime] = {
-        cell.column.name: _json_times(held.writetimes)
-        for cell, held in zip(cells, state.cells, strict=True)
-        if cell.writetime and held != EMPTY
+    lost = any(c.rule is not Rule.SAME and node not in c.current for c in judgement.contests)
+    behind = state.spelling is not None or lost
+    return ReplicaView(State.STALE if behind else State.CURRENT, write_times(columns, state), node.host_id)
+
+
+def write_times(columns: Sequence[CellColumn], state: RowState) -> dict[str, WriteTime]:
+    """Return the write times of one copy as a findings file has them, by column."""
+    return {
+        column.column.name: _json_times(cell.writetimes)
+        for column, cell in zip(columns, state.cells, strict=True)
+        if column.writetime and cell != EMPTY
     }
-    return ReplicaView(State.STALE if behind else State.CURRENT, times, node.host_id)
 
 
 def _json_times(times: Times) -> WriteTime:
     return list(times) if isinstance(times, tuple) else times
 
 
-def _respelled(columns: Sequence[Column], name: RowName, states: Mapping[Node, RowState | None]) -> tuple[str, ...]:
+def _respelled(evidence: Evidence) -> tuple[str, ...]:
     """Name the columns of the key that some replica holds in other bytes."""
-    spelled = [state.spelling for state in states.values() if state is not None and state.spelling is not None]
-    return tuple(c.name for i, c in enumerate(columns) if any(key[i] != name.key[i] for key in spelled))
+    spelled = [state.spelling for state in evidence.present.values() if state.spelling is not None]
+    columns, key = evidence.table.primary_key, evidence.name.key
+    return tuple(c.name for i, c in enumerate(columns) if any(held[i] != key[i] for held in spelled))
 
 
-def _differing(
-    cells: tuple[CellColumn, ...], states: Mapping[Node, RowState | None], judgement: Judgement
-) -> tuple[str, ...]:
+def _differing(evidence: Evidence, judgement: Judgement) -> tuple[str, ...]:
     """Name the columns that are not the same on all replicas; of a missing row, those that are not null."""
-    missing = any(state is None for state in states.values())
+    missing = len(evidence.present) < len(evidence.states)
     return tuple(
         cell.column.name
-        for cell, column in zip(cells, judgement.contests, strict=True)
+        for cell, column in zip(evidence.columns, judgement.contests, strict=True)
         if column.rule is not Rule.SAME or (missing and column.winner != EMPTY)
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,20 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from consistency.cluster.port import Clock, ClusterReader
-from consistency.cluster.table_reading import choose
-from consistency.errors import ReplicaError, UsageError
-from consistency.model.reading import Cell, CellColumn, Depth, Locality, Reading, Route, RowState
+from consistency.errors import UsageError
+from consistency.model.reading import Cell, CellColumn, Locality, RowState
 from consistency.model.ring import Node, Ring
-from consistency.model.schema import Keyspace, Table
-from consistency.model.servertime import ServerTime
 from consistency.results.findings import Finding, Kind, read_findings, read_header
 from consistency.results.verdict import ExitCode
-from consistency.rows.classify import DEFAULT_MAX_SKEW_S, Judgement, judge_row
-from consistency.rows.merge_join import RowName
-from consistency.rows.read import read_state
+from consistency.rows.classify import Judgement, judge_row
+from consistency.rows.evidence import Evidence, EvidenceReader, read_evidence
+from consistency.rows.names import RowName, RowRef
 from consistency.rows.reconcile import EMPTY, Contest, Rule
-
-States = Mapping[Node, RowState | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +35,30 @@ class Chosen:
 class Explanation:
     """What one row is on every replica now.
 
-    `states` holds the owners that were read, None where there is no such row; `strangers` the nodes of a
-    non-owner finding; `unread` those that did not answer, with the reason.
+    `evidence` is of the owners; `strangers` holds the nodes of a non-owner finding, `unread_strangers` those of them
+    that did not answer, with the reason.
     """
 
     finding: Finding
-    reading: Reading
-    name: RowName
-    when: ServerTime
-    """The one instant at which it was read and is judged."""
-    states: States
-    strangers: States = field(default_factory=dict)
-    unread: Mapping[Node, str] = field(default_factory=dict)
+    evidence: Evidence
+    strangers: Mapping[Node, RowState | None] = field(default_factory=dict)
+    unread_strangers: Mapping[Node, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
-    def cells(self) -> tuple[CellColumn, ...]:
-        """The columns compared, in the order of every state's cells."""
-        return self.reading.statics if self.name.static else self.reading.regulars
+    def name(self) -> RowName:
+        """Which row."""
+        return self.evidence.name
 
     @property
-    def now_us(self) -> int:
-        """The instant in microseconds since the epoch, by the most advanced of the servers' clocks."""
-        return self.when.latest_us
+    def states(self) -> Mapping[Node, RowState | None]:
+        """The owners that were read, None where there is no such row."""
+        return self.evidence.states
+
+    @property
+    def unread(self) -> Mapping[Node, str]:
+        """Every node that did not answer, with the reason."""
+        return {**self.evidence.unread, **self.unread_strangers}
 
     @property
     def differs(self) -> bool:
@@ -88,9 +83,7 @@ class Explanation:
     @cached_property
     def judgement(self) -> Judgement:
         """Every kind that applies now, and each column's contest."""
-        if not any(state is not None for state in self.states.values()):
-            return Judgement((), ())
-        return judge_row(self.reading, self.states, when=self.when, max_skew_s=DEFAULT_MAX_SKEW_S)
+        return judge_row(self.evidence) if self.evidence.present else Judgement((), ())
 
     @property
     def facts(self) -> tuple[Kind, ...]:
@@ -100,12 +93,12 @@ class Explanation:
     @property
     def newest_us(self) -> int | None:
         """The newest write time of any copy."""
-        held = [*self.states.values(), *self.strangers.values()]
-        return max((s.newest_us for s in held if s is not None and s.newest_us is not None), default=None)
+        times = [self.evidence.newest_us, *(s.newest_us for s in self.strangers.values() if s is not None)]
+        return max((time for time in times if time is not None), default=None)
 
     def contested(self) -> list[tuple[int, CellColumn, Contest]]:
         """Return the columns that the holders of the row do not agree on, with their place in a state."""
-        pairs = zip(self.cells, self.judgement.contests, strict=False)
+        pairs = zip(self.evidence.columns, self.judgement.contests, strict=False)
         return [(i, column, c) for i, (column, c) in enumerate(pairs) if c.rule is not Rule.SAME]
 
     def lacks(self, node: Node) -> list[str]:
@@ -145,63 +138,19 @@ def choose_finding(path: Path, number: int) -> Chosen:
 
 
 async def explain(reader: ClusterReader, clock: Clock, chosen: Chosen) -> Explanation:
-    """Read the row of a finding on every replica, at one instant."""
-    finding = chosen.finding
-    ring, schema = await reader.ring(), await reader.schema()
-    keyspace, table = _table(ring, schema, finding)
-    name = _row_name(table, finding)
-    reading = _reading(table, reader)
-    when = clock.server_time()
-    owners = ring.replicas_of(finding.token, keyspace.replication)
-    strangers = _strangers(ring, finding, owners)
-    nodes = [*owners, *strangers]
-    answers = await asyncio.gather(
-        *(_ask(reader, reading, name, node, when.expiry_s) for node in owners),
-        *(_ask_stranger(reader, reading, name, node, when.expiry_s) for node in strangers),
-    )
-    read = {node: answer for node, answer in zip(nodes, answers, strict=True) if not isinstance(answer, str)}
+    """Read the row of a finding on every replica, by one instant."""
+    finding, rows = chosen.finding, await EvidenceReader.open(reader, clock)
+    ref = RowRef.of(finding)
+    strangers = _strangers(rows.ring, finding, rows.owners(ref))
+    evidence = await rows.read(ref)
+    there, unread = await _read_strangers(reader, evidence, strangers)
     return Explanation(
         finding=finding,
-        reading=reading,
-        name=name,
-        when=when,
-        states={node: state for node, state in read.items() if node not in strangers},
-        strangers={node: state for node, state in read.items() if node in strangers},
-        unread={node: answer for node, answer in zip(nodes, answers, strict=True) if isinstance(answer, str)},
-        warnings=(*_warnings(ring, chosen.header), *filter(None, [reader.traces.sentence])),
+        evidence=evidence,
+        strangers=there,
+        unread_strangers=unread,
+        warnings=(*_warnings(rows.ring, chosen.header), *filter(None, [reader.traces.sentence])),
     )
-
-
-def _table(ring: Ring, schema: Mapping[str, Keyspace], finding: Finding) -> tuple[Keyspace, Table]:
-    keyspace = schema.get(finding.keyspace)
-    table = None if keyspace is None else keyspace.tables.get(finding.table)
-    if keyspace is None or table is None:
-        what = f"keyspace {finding.keyspace}" if keyspace is None else f"table {finding.keyspace}.{finding.table}"
-        msg = f"cluster {ring.cluster!r} has no {what}: it was dropped, or the findings are another cluster's"
-        raise UsageError(msg)
-    if not keyspace.replication.replicated:
-        msg = f"keyspace {finding.keyspace} is no longer replicated; run the check again"
-        raise UsageError(msg)
-    return keyspace, table
-
-
-def _row_name(table: Table, finding: Finding) -> RowName:
-    """Address the row by the server's own bytes; a key without clustering columns names the static row."""
-    names = [c.name for c in table.primary_key]
-    partition = [c.name for c in table.partition_key]
-    static = bool(table.clustering) and set(finding.key_hex) == set(partition)
-    wanted = partition if static else names
-    if set(finding.key_hex) != set(wanted):
-        msg = f"{table.full_name} has another primary key than when it was checked; run the check again"
-        raise UsageError(msg)
-    return RowName(finding.token, tuple(bytes.fromhex(finding.key_hex[n]) for n in wanted), static)
-
-
-def _reading(table: Table, reader: ClusterReader) -> Reading:
-    choice = choose(table, reader.capabilities, Depth.CONTENT, Route.CLIENT)
-    if choice.reading is None:
-        raise UsageError(choice.refusal)
-    return choice.reading.full
 
 
 def _strangers(ring: Ring, finding: Finding, owners: Sequence[Node]) -> list[Node]:
@@ -214,20 +163,17 @@ def _strangers(ring: Ring, finding: Finding, owners: Sequence[Node]) -> list[Nod
     return [node for node in ring.nodes if node.host_id in wanted and node not in owners]
 
 
-async def _ask(reader: ClusterReader, reading: Reading, name: RowName, node: Node, now_s: int) -> RowState | str | None:
-    """Return the row's state on one node, or why it could not be read."""
-    try:
-        return await read_state(reader, reading, name, node, now_s)
-    except ReplicaError as error:
-        return error.reason
+async def _read_strangers(
+    reader: ClusterReader, evidence: Evidence, nodes: Sequence[Node]
+) -> tuple[Mapping[Node, RowState | None], Mapping[Node, str]]:
+    """Read the row on nodes that do not own it."""
+    local = [node for node in nodes if reader.locality(node) is Locality.NODE_LOCAL]
+    hidden = {node: _NOT_LOCAL for node in nodes if node not in local}
+    (found,) = await read_evidence(reader, evidence.reading, [evidence.name], local, evidence.when)
+    return found.states, {**hidden, **found.unread}
 
 
-async def _ask_stranger(
-    reader: ClusterReader, reading: Reading, name: RowName, node: Node, now_s: int
-) -> RowState | str | None:
-    if reader.locality(node) is not Locality.NODE_LOCAL:
-        return "what a node holds without owning it can be read with NODE_LOCAL only"
-    return await _ask(reader, reading, name, node, now_s)
+_NOT_LOCAL = "what a node holds without owning it can be read with NODE_LOCAL only"
 
 
 def _warnings(ring: Ring, header: Mapping[str, Any]) -> list[str]:

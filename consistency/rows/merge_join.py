@@ -18,17 +18,9 @@ from consistency.model.cqlorder import key_function
 from consistency.model.layout import token_in
 from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.ring import Node
+from consistency.rows.names import RowName, named_key
 
 _CHUNK = 256
-
-
-@dataclass(frozen=True, slots=True)
-class RowName:
-    """Which row: its token and serialized primary key; a static row is named by its partition key alone."""
-
-    token: int
-    key: Key
-    static: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +98,8 @@ class _Order:
         )
 
     def __call__(self, row: RawRow) -> SortKey:
-        token = token_in(row)
         clustering = self._key(row[self._clustering]) if self._has_row(row) else _STATIC_ONLY
-        return token, partition_bytes(row[self._partition]), clustering
+        return token_in(row), partition_bytes(row[self._partition]), clustering
 
 
 class _Cursor:
@@ -219,14 +210,6 @@ def _compare_rows(
     return Difference(RowName(some.sort_key[0], named_key(key)), states)
 
 
-def named_key(cells: Sequence[bytes | None]) -> Key:
-    """Return a primary key by which the row can be asked for, or raise InternalError where CQL has none."""
-    key = tuple(part for part in cells if part is not None)
-    if len(key) != len(cells):
-        raise InternalError("a row lacks a clustering column (COMPACT STORAGE) and cannot be asked for in CQL")
-    return key
-
-
 def _compare_statics(
     reading: Reading, cursors: Mapping[Node, _Cursor], partition: tuple[int, bytes], now_s: int
 ) -> Difference | None:
@@ -248,7 +231,6 @@ def _row_in(cursor: _Cursor, partition: tuple[int, bytes], reading: Reading) -> 
     for row in candidates:
         if row is None:
             continue
-        token = token_in(row)
-        if (token, partition_bytes(row[reading.layout.partition])) == partition:
+        if (token_in(row), partition_bytes(row[reading.layout.partition])) == partition:
             return row
     return None

@@ -9,7 +9,7 @@ from consistency.cluster.port import Key, ReplicaReader
 from consistency.errors import NotProvenLocal, ReplicaError, ReplicaUnavailable
 from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.ring import Node
-from consistency.rows.merge_join import RowName
+from consistency.rows.names import RowName
 
 States = dict[Node, RowState | None]
 """What each node that answered holds of a row, None where it has no such row."""
@@ -32,12 +32,13 @@ async def read_states(
     """Read rows on every node at one instant; for each, in the order of `names`, its states and who did not answer."""
     answers = await asyncio.gather(*(_on_node(reading, reader, names, node, now_s) for node in nodes))
     out: list[tuple[States, Unread]] = []
-    for of_name in zip(*answers, strict=True):
+    for place in range(len(names)):
         states: States = {}
         unread: Unread = {}
-        for node, answer in zip(nodes, of_name, strict=True):
+        for node, of_node in zip(nodes, answers, strict=True):
+            answer = of_node[place]
             if isinstance(answer, ReplicaError):
-                unread[node] = str(answer)
+                unread[node] = answer.reason
             else:
                 states[node] = answer
         out.append((states, unread))

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import TypeVar
 
 from consistency.model.reading import Cell, RowState, Times, each_time
+from consistency.rows.cells import as_one
 
 ReplicaT = TypeVar("ReplicaT", bound=Hashable)
 
@@ -40,10 +41,8 @@ EMPTY = Cell(None)
 
 
 def rank(cell: Cell) -> tuple[int, int, bytes]:
-    """Return what orders two versions of a cell: write time, expiry (none lowest), value."""
-    newest = max(each_time(cell.writetimes), default=-(2**63))
-    expiry = max(each_time(cell.expires), default=-1)
-    return newest, expiry, cell.value if cell.value is not None else b""
+    """Return what orders two versions of a column."""
+    return as_one(cell).rank
 
 
 def contest(versions: Mapping[ReplicaT, Cell]) -> Contest:

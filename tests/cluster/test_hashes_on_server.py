@@ -14,7 +14,7 @@ from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.session import open_cluster
 from consistency.model.reading import Depth, RawRow, Reading, Route
 from consistency.model.tokens import TokenRange
-from consistency.rows.merge_join import RowName, named_key
+from consistency.rows.names import RowName, named_key
 from consistency.rows.read import read_state, read_states
 from tests.support.cluster import RunningCluster
 

@@ -15,9 +15,10 @@ from consistency.cluster.wire import ALL, QUORUM
 from consistency.model.reading import Capabilities, Locality
 from consistency.model.ring import Node
 from consistency.model.schema import Table
+from consistency.rows.names import RowRef
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions
-from repair.evidence import EvidenceReader, RowRef, fingerprint
+from repair.case import CaseReader, fingerprint
 from repair.guard import Guard
 from repair.journal import (
     SCHEMA_VERSION,
@@ -261,7 +262,7 @@ class _Play:
     async def run(self, truth: Mapping[Row, Shown]) -> RepairOutcome:
         rows = rows_of(self._cluster, self._table)
         before = self._copied()
-        evidence = await EvidenceReader.open(self._cluster, self._clock)
+        evidence = await CaseReader.open(self._cluster, self._clock)
         self._cluster.begin_reading()
         plan = await self._planned(evidence, rows)
         written = self._cluster.changed_by_readers()
@@ -321,14 +322,14 @@ class _Play:
         self._writer.refusals = Refusals()
         return True
 
-    async def _looked_again(self) -> EvidenceReader:
+    async def _looked_again(self) -> CaseReader:
         """Look at the ring as the next command does; in a third of the cases nodes answer elsewhere by then."""
         hosts = [node.host_id for node in self._cluster.ring_before.nodes]
         if self._moves.random() < 0.33:
             self._cluster.readdress(*self._moves.sample(hosts, self._moves.randint(1, len(hosts))))
-        return await EvidenceReader.open(self._cluster, self._clock)
+        return await CaseReader.open(self._cluster, self._clock)
 
-    async def _planned(self, evidence: EvidenceReader, rows: list[Row]) -> Plan:
+    async def _planned(self, evidence: CaseReader, rows: list[Row]) -> Plan:
         options = PlanOptions(self._case.policy)
         planned = await plan_batch(evidence, [(_ref(self._table, row), False) for row in rows], options, "salt")
         return await planned_on(self._cluster, self._table, self._case.policy, planned)
@@ -346,14 +347,14 @@ class _Play:
             resumed += 1
         return await self._apply(plan, await self._looked_again(), journal), resumed
 
-    async def _apply(self, plan: Plan, evidence: EvidenceReader, journal: MemoryJournal) -> Tally:
+    async def _apply(self, plan: Plan, evidence: CaseReader, journal: MemoryJournal) -> Tally:
         guard = Guard(plan, self._cluster, self._writer, self._clock)
         actor = Actor(self._cluster, self._writer)
         applier = Applier(plan, evidence, actor, guard, self._clock, journal)
         entries = dict(journal.record().entries)
         return await applier.run(entries, ApplyOptions(self._case.rate), asyncio.Event(), lambda _: None)
 
-    async def _undone(self, record: Record, evidence: EvidenceReader, journal: MemoryJournal) -> Tally:
+    async def _undone(self, record: Record, evidence: CaseReader, journal: MemoryJournal) -> Tally:
         guard = Guard(record.plan, self._cluster, self._writer, self._clock)
         undoer = Undoer(evidence, self._writer, guard, self._clock)
         return await undoer.run(record, journal, Pace(self._clock, None), asyncio.Event(), lambda _: None)

@@ -13,7 +13,8 @@ from consistency.model.ring import Node
 from consistency.model.servertime import ServerTime
 from consistency.results.findings import Finding, Kind, State
 from consistency.rows.classify import finding, judge_row
-from consistency.rows.merge_join import RowName
+from consistency.rows.evidence import Evidence
+from consistency.rows.names import RowName
 from tests.simulation.scenario import make_nodes
 from tests.simulation.values import int_bytes, make_table
 
@@ -39,7 +40,15 @@ def states(*held: RowState | None) -> dict[Node, RowState | None]:
 
 def facts(*held: RowState | None) -> tuple[Kind, ...]:
     """Judge a row."""
-    return judge_row(READING, states(*held), when=ServerTime.exactly(NOW_US)).facts
+    return judge_row(seen(states(*held))).facts
+
+
+def seen(
+    held: dict[Node, RowState | None], unread: dict[Node, str] | None = None, name: RowName | None = None
+) -> Evidence:
+    """Return what the nodes hold of a row."""
+    name = name or RowName(7, (int_bytes(1), int_bytes(-2)))
+    return Evidence(READING, name, (*held, *(unread or {})), held, unread or {}, ServerTime.exactly(NOW_US))
 
 
 X = state()
@@ -104,8 +113,8 @@ def test_a_row_that_differs_has_a_kind_and_one_that_does_not_is_not_called_diffe
 
 def reported(held: dict[Node, RowState | None], unread: dict[Node, str] | None = None) -> Finding:
     """Build the finding of a row."""
-    judgement = judge_row(READING, held, when=ServerTime.exactly(NOW_US))
-    return finding(READING, RowName(7, (int_bytes(1), int_bytes(-2))), held, unread or {}, judgement)
+    evidence = seen(held, unread)
+    return finding(evidence, judge_row(evidence))
 
 
 def test_a_finding_names_the_row_and_what_each_replica_holds() -> None:
@@ -129,6 +138,6 @@ def test_a_finding_never_holds_a_value() -> None:
 def test_a_static_finding_names_the_partition_alone() -> None:
     """Its key has no clustering column, its columns are the static ones."""
     held = {NODES[0]: RowState((Cell(b"1", 5),)), NODES[1]: RowState((Cell(b"1", 6),))}
-    judgement = judge_row(READING, held, when=ServerTime.exactly(NOW_US))
-    found = finding(READING, RowName(7, (int_bytes(1),), static=True), held, {}, judgement)
+    evidence = seen(held, name=RowName(7, (int_bytes(1),), static=True))
+    found = finding(evidence, judge_row(evidence))
     assert (dict(found.key), found.columns, found.kind) == ({"p0": 1}, ("s0",), Kind.STALE)

@@ -18,14 +18,15 @@ from consistency.cluster.clock import SystemClock
 from consistency.cluster.server_clocks import longest_write_s, read_clocks, reading_of, seconds
 from consistency.errors import ReplicaRefused
 from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState
+from consistency.model.ring import Node
 from consistency.model.servertime import ClockReading, ServerTime, astray, skew_sentence
 from consistency.results.findings import Finding, Kind
 from consistency.results.report import Severity
 from consistency.results.verdict import Verdict
 from consistency.rows.classify import judge_row
-from consistency.rows.merge_join import RowName
+from consistency.rows.names import RowName
+from repair.case import Case
 from repair.decide import Rule, decide
-from repair.evidence import Evidence
 from repair.policy import Policy
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.scenario import ROWS, Scenario, make_nodes, row
@@ -67,21 +68,28 @@ def test_what_was_looked_at_then_is_judged_by_then() -> None:
     """The instant travels with the outcome: no later one decides about it."""
     held = {node: state(EPOCH_US + 70 * S) for node in NODES}
     then, later = ServerTime.exactly(EPOCH_US), ServerTime.exactly(EPOCH_US + 20 * S)
-    found = claim(Settled(READING, NAME, held, then), 60.0)
+    found = claim(Settled(READING, NAME, NODES, held, {}, then), 60.0)
     assert isinstance(found, Finding)
     assert found.kind is Kind.FUTURE_WRITE_TIME
-    assert claim(Settled(READING, NAME, held, later), 60.0) is None
+    assert claim(Settled(READING, NAME, NODES, held, {}, later), 60.0) is None
 
 
 def test_a_difference_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """No rule applies to copies that differ: never a finding without a kind, never consistent."""
     monkeypatch.setattr(claiming, "judge_row", lambda *_, **__: type("J", (), {"facts": ()}))
     one, two, *_ = NODES
-    outcome = claim(Settled(READING, NAME, {one: state(1), two: state(2)}, ServerTime.exactly(EPOCH_US)), 60.0)
+    held = {one: state(1), two: state(2)}
+    outcome = claim(Settled(READING, NAME, (one, two), held, {}, ServerTime.exactly(EPOCH_US)), 60.0)
     assert isinstance(outcome, Unsettled)
 
 
 # Which clock is safe for what.
+
+
+def facts(held: Mapping[Node, RowState | None], when: ServerTime) -> tuple[Kind, ...]:
+    """Judge a row that all its replicas were asked for."""
+    return judge_row(Case(READING, NAME, tuple(held), held, {}, when)).facts
+
 
 NOW_US = EPOCH_US
 APART = ServerTime(NOW_US - 3_600 * S, NOW_US)
@@ -90,11 +98,11 @@ APART = ServerTime(NOW_US - 3_600 * S, NOW_US)
 
 def test_no_write_is_in_the_future_of_which_a_server_says_that_it_is_past() -> None:
     """A server whose clock is ahead stamps what it stamps."""
-    assert judge_row(READING, {n: state(NOW_US + 50 * S) for n in NODES}, when=APART).facts == ()
+    assert facts({n: state(NOW_US + 50 * S) for n in NODES}, APART) == ()
     ahead = ServerTime(NOW_US, NOW_US + 3_600 * S)
-    assert judge_row(READING, {n: state(NOW_US + 3_600 * S) for n in NODES}, when=ahead).facts == ()
+    assert facts({n: state(NOW_US + 3_600 * S) for n in NODES}, ahead) == ()
     far = {n: state(NOW_US + 3_661 * S) for n in NODES}
-    assert judge_row(READING, far, when=ahead).facts == (Kind.FUTURE_WRITE_TIME,)
+    assert facts(far, ahead) == (Kind.FUTURE_WRITE_TIME,)
 
 
 @pytest.mark.parametrize(("age_s", "suspect"), [(864_000 - 7_201, False), (864_000 - 7_199, True), (864_001, True)])
@@ -103,8 +111,8 @@ def test_what_may_be_past_gc_grace_by_any_clock_is_a_zombie_suspect(age_s: int, 
     when = ServerTime(NOW_US, NOW_US + 3_600 * S)
     one, two, three = NODES
     held = {one: state(NOW_US - age_s * S), two: None, three: None}
-    assert (Kind.ZOMBIE_SUSPECT in judge_row(READING, held, when=when).facts) is suspect
-    decided = decide(Evidence(READING, NAME, (one, two, three), held, {}, when), Policy())
+    assert (Kind.ZOMBIE_SUSPECT in facts(held, when)) is suspect
+    decided = decide(Case(READING, NAME, (one, two, three), held, {}, when), Policy())
     assert (decided.rule is Rule.ZOMBIE) is suspect
 
 
@@ -113,7 +121,7 @@ def test_a_write_that_the_slowest_clock_may_have_stamped_is_young() -> None:
     one, two, three = NODES
     held = {one: state(NOW_US - 1_800 * S), two: None, three: state(NOW_US - 1_800 * S)}
     for when, rule in ((APART, Rule.SETTLING), (ServerTime.exactly(NOW_US), Rule.LAST_WRITE)):
-        assert decide(Evidence(READING, NAME, (one, two, three), held, {}, when), Policy()).rule is rule
+        assert decide(Case(READING, NAME, (one, two, three), held, {}, when), Policy()).rule is rule
 
 
 # Reading the servers' clocks.

@@ -31,7 +31,7 @@ from consistency.results.report import Report
 from consistency.rows.explain import choose_finding, explain
 from consistency.watching.findings_folder import FindingsFolder
 from consistency.watching.metrics import RunEnd, render
-from repair.evidence import EvidenceReader
+from repair.case import CaseReader
 from repair.guard import Guard, PlanRefused
 from repair.journal import Result
 from repair.outcomes import Tally
@@ -505,7 +505,7 @@ def held(stage: Stage) -> dict[str, list[object]]:
 
 async def again(stage: Stage) -> None:
     """Look at the ring anew, as every command does."""
-    stage.evidence = await EvidenceReader.open(stage.cluster, stage.clock)
+    stage.evidence = await CaseReader.open(stage.cluster, stage.clock)
 
 
 async def undone(stage: Stage, journal: MemoryJournal) -> Tally:

@@ -20,6 +20,7 @@ from consistency.model.servertime import ServerTime
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Kind
 from consistency.rows.classify import finding, judge_row
+from consistency.rows.evidence import Evidence
 from consistency.rows.merge_join import Difference, join_rows
 from consistency.rows.reconcile import Persistence, persistence
 from tests.simulation.histories import Damage, Drawing, RowKey, damage, load
@@ -190,8 +191,9 @@ def test_one_clustering_key_in_other_bytes_is_a_difference() -> None:
     spelled = [state.spelling for state in found.states.values() if state is not None]
     assert spelled == [None, None, (number(1), b"\0\0\0\2\x64")]
     assert persistence(found.states, found.states) is Persistence.PRESENT
-    judged = judge_row(reading, found.states, when=ServerTime.exactly(EPOCH_S * 1_000_000))
+    held = Evidence(reading, found.name, tuple(NODES), found.states, {}, ServerTime.exactly(EPOCH_S * 1_000_000))
+    judged = judge_row(held)
     assert judged.facts == (Kind.TIE,)
-    told = finding(reading, found.name, found.states, {}, judged)
+    told = finding(held, judged)
     assert told.columns == ("c",)
     assert [view.state.value for view in told.replicas.values()] == ["current", "current", "stale"]

@@ -28,8 +28,8 @@ from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.results.report import RepairSummary, Report, TableReport
 from consistency.results.verdict import Coverage, ExitCode, Verdict
+from consistency.rows.names import RowRef
 from repair.decide import Action, Rule
-from repair.evidence import RowRef
 from repair.journal import Journal, Outcome, Result
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy

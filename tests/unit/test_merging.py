@@ -11,8 +11,8 @@ import pytest
 from consistency.errors import ReplicaError, ReplicaTimeout
 from consistency.model.cqlbytes import split_sequence
 from consistency.model.ring import Node
-from consistency.rows.merge_join import RowName
-from repair.evidence import Evidence
+from consistency.rows.names import RowName
+from repair.case import Case
 from repair.merging import MOST_ROWS, MergingReads
 from repair.statements import Write
 from tests.simulation.values import make_table
@@ -39,15 +39,15 @@ class Server:
             raise ReplicaTimeout("no answer in time")
 
 
-def row(p: bytes, q: bytes, c: bytes) -> Evidence:
+def row(p: bytes, q: bytes, c: bytes) -> Case:
     """Return evidence of one row of the wide table."""
     return replace(evidence(cell(), None, None, of=WIDE), name=RowName(1, (p, q, c)))
 
 
-def merge(server: Server, rows: Sequence[tuple[Node, Evidence]]) -> list[str]:
+def merge(server: Server, rows: Sequence[tuple[Node, Case]]) -> list[str]:
     """Have rows merged all at once; return what each was told, empty where all went well."""
 
-    async def one(merging: MergingReads, node: Node, evidence: Evidence) -> str:
+    async def one(merging: MergingReads, node: Node, evidence: Case) -> str:
         try:
             await merging.merge(node, evidence)
         except ReplicaError as error:

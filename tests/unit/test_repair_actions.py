@@ -11,8 +11,8 @@ import pytest
 from consistency.model.reading import Cell, Locality, RowState
 from consistency.model.ring import Node
 from repair.actions import Actor
+from repair.case import Case
 from repair.decide import Action, Decision, Rule
-from repair.evidence import Evidence
 from repair.statements import Write, merging_read
 from tests.unit.test_repair_decide import BARE, NODES, YOUNG_US, cell, evidence, table
 
@@ -37,7 +37,7 @@ class Recorder:
 
 def act(
     decision: Decision,
-    before: Evidence,
+    before: Case,
     *after: Sequence[RowState | None],
     locality: Locality,
     otherwise: Mapping[Node, Locality] | None = None,
@@ -46,7 +46,7 @@ def act(
     recorder = Recorder(locality, otherwise or {})
     readings = iter(after)
 
-    async def again() -> Evidence:
+    async def again() -> Case:
         return evidence(*next(readings), of=before.table)
 
     asyncio.run(Actor(recorder, recorder).act(decision, before, again))  # type: ignore[arg-type]

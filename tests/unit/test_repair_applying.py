@@ -13,13 +13,15 @@ from consistency.errors import UsageError
 from consistency.model.reading import Capabilities, Cell, Locality, RowState
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Table
+from consistency.rows.names import RowRef
 from repair.actions import Actor
 from repair.applying import Applier, ApplyOptions
+from repair.case import CaseReader
+from repair.copies import copies
 from repair.decide import Action, Rule
-from repair.evidence import EvidenceReader, RowRef
 from repair.guard import Guard, PlanRefused
 from repair.journal import Entry, Result
-from repair.outcomes import Tally, copies
+from repair.outcomes import Tally
 from repair.pace import Pace
 from repair.planfile import Plan
 from repair.planner import PlanOptions, plan_batch
@@ -72,7 +74,7 @@ class Stage:
 
     async def plan(self) -> Plan:
         """Plan all rows."""
-        self.evidence = await EvidenceReader.open(self.cluster, self.clock)
+        self.evidence = await CaseReader.open(self.cluster, self.clock)
         refs = [
             RowRef("ks", "t", token_of(key), {"p0": key[0].hex(), "c0": clustering[0].hex()})
             for key, clustering in self.rows
@@ -90,7 +92,7 @@ class Stage:
     async def undo(self, plan: Plan, journal: MemoryJournal) -> Tally:
         """Undo, as the command does."""
         guard = Guard(plan, self.cluster, self.writer, self.clock)
-        undoer = Undoer(await EvidenceReader.open(self.cluster, self.clock), self.writer, guard, self.clock)
+        undoer = Undoer(await CaseReader.open(self.cluster, self.clock), self.writer, guard, self.clock)
         return await undoer.run(journal.record(), journal, Pace(self.clock, None), asyncio.Event(), lambda _: None)  # type: ignore[arg-type]
 
     def copies(self) -> list[dict[str, object]]:

@@ -13,12 +13,11 @@ from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowSta
 from consistency.model.ring import Node, Replication
 from consistency.model.schema import Column, Keyspace, Table
 from consistency.model.servertime import ServerTime
-from consistency.rows.merge_join import RowName
-from repair.atoms import Atom, atoms, winners
+from consistency.rows.cells import Atom, atoms, winners
+from consistency.rows.names import RowName
+from repair.case import Case, Reach, reach
 from repair.decide import Action, Decision, Rule, can_write_back, decide, zombie_suspects
-from repair.evidence import Evidence
 from repair.policy import Policy, Require, Zombies
-from repair.reach import Reach, reach
 
 NOW_US = 1_800_000_000_000_000
 GRACE_S = 864_000
@@ -44,14 +43,12 @@ def cell(value: str | None = "v", at: int | None = YOUNG_US, expires: int | None
 BARE = RowState(())
 
 
-def evidence(
-    *states: RowState | str | None, of: Table | None = None, capabilities: Capabilities | None = None
-) -> Evidence:
+def evidence(*states: RowState | str | None, of: Table | None = None, capabilities: Capabilities | None = None) -> Case:
     """Return evidence with a copy a replica; a string is why it could not be read."""
     reading = Reading(of or table(), Depth.CONTENT, capabilities or Capabilities())
     owners = NODES[: len(states)]
     pairs = list(zip(owners, states, strict=True))
-    return Evidence(
+    return Case(
         reading,
         RowName(7, (b"\0\0\0\1",)),
         owners,
@@ -107,7 +104,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("held", "policy", "rule", "action"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_each_rule(held: Evidence, policy: Policy, rule: Rule, action: Action) -> None:
+def test_each_rule(held: Case, policy: Policy, rule: Rule, action: Action) -> None:
     """Each situation has its rule and its action."""
     decision = decide(held, policy)
     assert (decision.rule, decision.action) == (rule, action)
@@ -167,7 +164,7 @@ policies = st.builds(Policy, st.sampled_from(list(Zombies)), st.sampled_from(lis
 
 @settings(max_examples=2000, deadline=None)
 @given(cases, policies)
-def test_laws(held: Evidence, policy: Policy) -> None:
+def test_laws(held: Case, policy: Policy) -> None:
     """Nothing is done without a quorum, on agreement, or in doubt of age; purge only where it was asked for."""
     decision = decide(held, policy)
     acts = decision.action is not Action.NONE
@@ -192,7 +189,7 @@ def test_laws(held: Evidence, policy: Policy) -> None:
 
 @settings(max_examples=1000, deadline=None)
 @given(cases)
-def test_winners_never_lower_a_write_time(held: Evidence) -> None:
+def test_winners_never_lower_a_write_time(held: Case) -> None:
     """The winner of a cell is at least as new as every copy of it, and is one of them."""
     taken = {node: atoms(held.columns, state) for node, state in held.states.items()}
     won = winners(dict(taken.items()))
@@ -274,7 +271,7 @@ FIVE = Reach("keyspace ks needs 5 replicas of each row")
     ],
 )
 def test_what_the_servers_cannot_merge_is_written_to_each_replica(
-    found: Evidence, policy: Policy, rule: Rule, action: Action
+    found: Case, policy: Policy, rule: Rule, action: Action
 ) -> None:
     """More replicas asked for than exist: cells are written back node by node, nothing is asked of all at once."""
     assert decide(found, policy).action is not Action.WRITE_BACK

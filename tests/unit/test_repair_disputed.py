@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from consistency.cluster.by_token import token_of
 from consistency.cluster.clock import SystemClock
 from consistency.model.ownership import DISPUTED
+from consistency.rows.names import RowRef
+from repair.case import CaseReader
 from repair.decide import Action, Rule, decide
-from repair.evidence import EvidenceReader, RowRef, token_of
 from repair.policy import Policy
 from tests.unit.fake_cluster import FakeCluster, Version, port
 
@@ -26,7 +28,7 @@ def test_a_row_of_a_disputed_range_is_not_read_and_not_decided() -> None:
         if disputed:
             others = tuple(replace(node, host_id=f"other {node.host_id}") for node in ring.nodes)
             ring = replace(ring, views=(replace(ring, nodes=others),))
-        evidence = EvidenceReader(reader, SystemClock(), ring, asyncio.run(reader.schema()))
+        evidence = CaseReader(reader, SystemClock(), ring, asyncio.run(reader.schema()))
         found = asyncio.run(evidence.read(ref))
         assert (found.states == {}) is disputed
         if disputed:

@@ -16,8 +16,9 @@ import pytest
 from consistency.cli.show.terminal.console import make_console
 from consistency.errors import LockedError, UsageError
 from consistency.model.reading import Cell, RowState
+from consistency.rows.names import RowRef
+from repair.copies import state_from_json, state_json
 from repair.decide import Action, Rule
-from repair.evidence import RowRef, state_from_json, state_json
 from repair.journal import Entry, Fate, Journal, JournalError, Outcome, Record, Result, parse_journal, read_journal
 from repair.planfile import Plan, PlannedRow, parse_plan, read_plan, write_plan
 from repair.policy import Policy, Zombies

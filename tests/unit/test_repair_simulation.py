@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consistency.rows.cells import Atom, AtomName
 from repair import actions, decide
-from repair.atoms import Atom, AtomName
-from repair.evidence import Evidence
+from repair.case import Case
 from repair.statements import Write, write_cells
 from tests.simulation.__main__ import repair_of
 from tests.simulation.repairing import run_repair_case
@@ -51,11 +51,11 @@ def test_every_law_holds_on_seeds_nobody_chose(seed: int) -> None:
     assert run_repair_case(seed).broken == []
 
 
-def _without_zombies(_: Evidence) -> None:
+def _without_zombies(_: Case) -> None:
     return None
 
 
-def _as_a_new_write(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Write]:
+def _as_a_new_write(evidence: Case, cells: Mapping[AtomName, Atom]) -> list[Write]:
     return write_cells(evidence, {name: replace(atom, writetime=evidence.now_us) for name, atom in cells.items()})
 
 

@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 
 from consistency.model.ring import Node
+from consistency.rows.names import RowRef
+from repair.case import Case, CaseReader
 from repair.decide import Action, Rule
-from repair.evidence import Evidence, EvidenceReader, RowRef
 from repair.journal import Result
 from repair.outcomes import failed
 from repair.planfile import PlannedRow
@@ -31,7 +32,7 @@ REF = RowRef("ks", "t", 7, {"id": "00000001"})
         (evidence(BARE, BARE, None, of=table("")), ""),
     ],
 )
-def test_what_a_merge_leaves_apart_is_named(found: Evidence, said: str) -> None:
+def test_what_a_merge_leaves_apart_is_named(found: Case, said: str) -> None:
     """A delete past its grace, an empty value against a delete; two values that differ are neither."""
     assert stubborn(found, found) == said
     planned = PlannedRow(REF, Rule.LAST_WRITE, Action.RECONCILE, "", {})
@@ -47,13 +48,13 @@ def test_a_row_that_changed_meanwhile_is_not_judged() -> None:
 class Views:
     """Evidence of a view's base row."""
 
-    def __init__(self, found: Evidence | None) -> None:
+    def __init__(self, found: Case | None) -> None:
         self.found = found
 
     def base_of(self, ref: RowRef) -> RowRef | None:
         return replace(ref, table="base") if self.found is not None else None
 
-    async def read(self, _: RowRef) -> Evidence:
+    async def read(self, _: RowRef) -> Case:
         assert self.found is not None
         return self.found
 
@@ -68,25 +69,25 @@ class Views:
         (None, "said before"),
     ],
 )
-def test_a_view_is_sent_to_what_helps_it(found: Evidence | None, said: str) -> None:
+def test_a_view_is_sent_to_what_helps_it(found: Case | None, said: str) -> None:
     """Where the base row agrees a repair of the table changes nothing; what is not known is not claimed."""
     row = PlannedRow(REF, Rule.VIEW, Action.NONE, "said before", {})
-    assert said in asyncio.run(_of_view(cast("EvidenceReader", Views(found)), row))
+    assert said in asyncio.run(_of_view(cast("CaseReader", Views(found)), row))
 
 
 def test_the_base_row_of_a_views_row() -> None:
     """Its key is part of the view's, under its own token."""
+    from consistency.cluster.by_token import token_of  # noqa: PLC0415
     from consistency.model.cqltype import parse_type  # noqa: PLC0415
     from consistency.model.ring import MURMUR3, Replication, Ring  # noqa: PLC0415
     from consistency.model.schema import Column, Keyspace, Table  # noqa: PLC0415
-    from repair.evidence import token_of  # noqa: PLC0415
 
     number = parse_type("int", {})
     view = Table("ks", "w", "2", (Column("v", "partition_key", 0, number), Column("id", "clustering", 0, number)))
     tables = {"t": table(), "w": replace(view, view_of="t")}
     node = Node("h", "10.0.0.1", 9042, "dc1", "r", (1,), "5.0.8")
     schema = {"ks": Keyspace("ks", Replication("NetworkTopologyStrategy", (("dc1", 1),)), tables)}
-    reader = EvidenceReader(cast("Any", None), cast("Any", None), Ring("c", MURMUR3, (node,)), schema)
+    reader = CaseReader(cast("Any", None), cast("Any", None), Ring("c", MURMUR3, (node,)), schema)
     ref = RowRef("ks", "w", 9, {"v": "00000005", "id": "00000001"})
-    assert reader.base_of(ref) == RowRef("ks", "t", token_of([bytes.fromhex("00000001")]), {"id": "00000001"})
+    assert reader.base_of(ref) == RowRef("ks", "t", token_of((bytes.fromhex("00000001"),)), {"id": "00000001"})
     assert reader.base_of(REF) is None

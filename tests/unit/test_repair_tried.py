@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from consistency.model.reading import Cell, RowState
+from consistency.rows.names import RowRef
+from repair.copies import Copies, state_digest
 from repair.decide import Action, Rule
-from repair.evidence import RowRef, state_digest
-from repair.journal import Copies, Fate, Journal, Outcome, Result
+from repair.journal import Fate, Journal, Outcome, Result
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy
 from repair.tried import leave_what_was_in_vain, tried_in_vain

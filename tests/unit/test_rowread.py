@@ -13,7 +13,7 @@ from consistency.cluster.port import Key
 from consistency.errors import ReplicaRefused, ReplicaUnavailable
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading
 from consistency.model.ring import Node
-from consistency.rows.merge_join import RowName
+from consistency.rows.names import RowName
 from consistency.rows.read import read_state, read_states
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import ROWS, Scenario, row

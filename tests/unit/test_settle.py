@@ -11,7 +11,8 @@ from consistency.checking import settle
 from consistency.checking.settle import MAX_ROUNDS, Outcome, Settled, Settler, Unsettled
 from consistency.model.reading import Capabilities, Depth, Reading
 from consistency.model.servertime import ServerTime
-from consistency.rows.merge_join import Difference, RowName
+from consistency.rows.merge_join import Difference
+from consistency.rows.names import RowName
 from consistency.rows.read import read_state
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble

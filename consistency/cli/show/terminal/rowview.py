@@ -78,7 +78,7 @@ def _print_head(console: Console, chosen: Chosen, found: Explanation) -> None:
         head = Text.assemble(("SETTLED", "bold green"), "  the row is now the same on every replica")
     indented(console, head, first="", rest="  ")
     finding = found.finding
-    static = "  (the partition's static row)" if found.name.static else ""
+    static = "  (the partition's static row)" if found.evidence.name.static else ""
     indented(console, f"{safe(f'{finding.keyspace}.{finding.table}')}  {key_text(finding.key)}{static}", rest="    ")
     facts = [kind.sentence for kind in found.facts[1:]]
     for sentence in facts:
@@ -90,7 +90,9 @@ def _print_head(console: Console, chosen: Chosen, found: Explanation) -> None:
     hint = "; --row N shows another" if chosen.total > 1 else ""
     origin = f"row {chosen.number:,} of {chosen.total:,}{hint}; found as '{was}'; token {finding.token}"
     indented(console, origin, style="dim", rest="    ")
-    indented(console, f"read on {counted(len(found.states), 'replica')} at {moment(found.now_us)}", style="dim")
+    indented(
+        console, f"read on {counted(len(found.states), 'replica')} at {moment(found.evidence.now_us)}", style="dim"
+    )
 
 
 def _cells_table(title: str, rows: Sequence[tuple[str, Cell, str]], show: Callable[[Cell], str]) -> Table:
@@ -131,7 +133,7 @@ def _print_alike(console: Console, found: Explanation, show: ValueText) -> None:
         return
     contested = {place for place, _, _ in found.contested()}
     state = found.states[holders[0]]
-    held = [] if state is None else list(zip(found.cells, state.cells, strict=True))
+    held = [] if state is None else list(zip(found.evidence.columns, state.cells, strict=True))
     alike = [(column, cell) for i, (column, cell) in enumerate(held) if i not in contested and cell != EMPTY]
     if not alike:
         return
@@ -179,7 +181,7 @@ def _print_replicas(console: Console, found: Explanation) -> None:
 def _print_notes(console: Console, found: Explanation) -> None:
     notes: list[str] = []
     newest = found.newest_us
-    age_s = None if newest is None else (found.now_us - newest) / 1e6
+    age_s = None if newest is None else (found.evidence.now_us - newest) / 1e6
     if found.differs and age_s is not None and 0 <= age_s < DEFAULT_WINDOW_S:
         notes.append(f"the newest write is {span(age_s)} old and may still be on its way: run this again")
     if Kind.MISSING in found.facts or any(decided == EMPTY for decided in _losers(found)):
@@ -190,7 +192,7 @@ def _print_notes(console: Console, found: Explanation) -> None:
         notes.append("repair quarantines this row unless --zombies says otherwise")
     for node, state in found.states.items():
         if state is not None and state.spelling is not None:
-            columns = found.reading.table.primary_key
+            columns = found.evidence.table.primary_key
             key = {c.name: to_json(c.type, raw) for c, raw in zip(columns, state.spelling, strict=True)}
             notes.append(
                 f"Cassandra takes it for one row, but {safe(node)} holds it as {key_text(key)}: no repair changes that"

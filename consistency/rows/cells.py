@@ -1,4 +1,4 @@
-"""Take a copy of a row apart into atoms: the cells that Cassandra reconciles one by one.
+"""Take a copy of a row apart into atoms: the cells that Cassandra reconciles one by one, and which of two wins.
 
 A simple or frozen column is one atom. Of a non-frozen map, set or user type every entry, element or field
 is. A list's elements have cell paths that CQL does not show: they can be told apart, but not addressed.
@@ -30,7 +30,10 @@ class Atom:
 
     @property
     def rank(self) -> tuple[int, int, bytes]:
-        """What Cassandra orders versions of a cell by: write time, expiry (none lowest), value."""
+        """What Cassandra orders versions of a cell by: write time, expiry (none lowest), value.
+
+        Source: `Cells.reconcile` and `resolveRegular` (org.apache.cassandra.db.rows); see reconcile.py.
+        """
         return (
             -(2**63) if self.writetime is None else self.writetime,
             -1 if self.expires is None else self.expires,
@@ -44,11 +47,21 @@ def atoms(columns: tuple[CellColumn, ...], state: RowState | None) -> dict[AtomN
     for place, (column, cell) in enumerate(zip(columns, state.cells if state else (), strict=False)):
         if cell.value is None:
             continue
-        if column.column.type.is_multicell:
-            found.update({(place, path): atom for path, atom in _elements(column, cell).items()})
-        else:
-            found[place, None] = Atom(cell.value, _one(cell.writetimes), _one(cell.expires))
+        elements = _elements(column, cell) if column.column.type.is_multicell else {None: as_one(cell)}
+        found.update({(place, path): atom for path, atom in elements.items()})
     return found
+
+
+def as_one(cell: Cell) -> Atom:
+    """Return a whole column as one atom, as old as its newest element."""
+    newest = max(each_time(cell.writetimes), default=None)
+    return Atom(cell.value or b"", newest, max(each_time(cell.expires), default=None))
+
+
+def addressable(column: CellColumn, path: Path) -> bool:
+    """Whether CQL has a name for an atom of this column."""
+    kind = column.column.type
+    return not kind.is_multicell or (kind.name != "list" and path is not None)
 
 
 def respelled(columns: tuple[CellColumn, ...], states: Collection[RowState]) -> bool:
@@ -90,6 +103,14 @@ def times_of(cells: Iterable[Atom]) -> list[int]:
 
 
 def _elements(column: CellColumn, cell: Cell) -> dict[Path, Atom]:
+    """Return the elements of a non-frozen column; what cannot be taken apart is one atom, which cannot be addressed."""
+    try:
+        return _taken_apart(column, cell)
+    except MalformedValueError:
+        return {None: as_one(cell)}
+
+
+def _taken_apart(column: CellColumn, cell: Cell) -> dict[Path, Atom]:
     kind = column.column.type.name
     raw = cell.value or b""
     if kind == "map":
@@ -120,7 +141,3 @@ def _aligned(times: Times, count: int) -> list[int | None]:
     if not isinstance(times, tuple) or len(times) > count:
         return [None] * count
     return [time for time, _ in zip_longest(times, range(count))]
-
-
-def _one(times: Times) -> int | None:
-    return times if isinstance(times, int) else max(each_time(times), default=None)
