@@ -10,26 +10,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from repair.applying import ApplyOptions
+    from repair.api import apply, plan, resume
     from repair.decide import Action, Rule
     from repair.guard import PlanRefused
     from repair.journal import Result
     from repair.outcomes import Tally
+    from repair.pace import ApplyOptions
     from repair.planfile import Plan, PlannedRow, read_plan, write_plan
     from repair.planner import PlanOptions
     from repair.policy import Policy, Require, Zombies
-    from repair.run import apply, plan, resume
 
 _FROM = {
-    "applying": ("ApplyOptions",),
+    "api": ("apply", "plan", "resume"),
     "decide": ("Action", "Rule"),
     "guard": ("PlanRefused",),
     "journal": ("Result",),
     "outcomes": ("Tally",),
+    "pace": ("ApplyOptions",),
     "planfile": ("Plan", "PlannedRow", "read_plan", "write_plan"),
     "planner": ("PlanOptions",),
     "policy": ("Policy", "Require", "Zombies"),
-    "run": ("apply", "plan", "resume"),
 }
 """Which module each name is loaded from when it is first used."""
 

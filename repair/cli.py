@@ -26,9 +26,9 @@ from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies
 
 if TYPE_CHECKING:
-    from repair.applying import ApplyOptions
     from repair.journal import Entry, Journal
     from repair.outcomes import Tally
+    from repair.pace import ApplyOptions
     from repair.planfile import Plan
     from repair.progress import Ticker
 
@@ -103,10 +103,10 @@ def plan(findings: Path, output: str, **given: Any) -> int:
       2 usage · 3 some rows wait for replicas that cannot be read
       4 could not run
     """  # noqa: D301
+    from repair.api import run_plan  # noqa: PLC0415
     from repair.planfile import write_plan  # noqa: PLC0415 - what reads a cluster is loaded when it is needed
     from repair.planner import PlanOptions  # noqa: PLC0415
     from repair.progress import Ticker  # noqa: PLC0415
-    from repair.run import run_plan  # noqa: PLC0415
     from repair.show import print_next, print_plan  # noqa: PLC0415
 
     target = take_connection(given)
@@ -174,9 +174,9 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
       2 usage · 3 something could not be verified · 4 could not run
       5 locked · 130 interrupted
     """  # noqa: D301
+    from repair.api import begin  # noqa: PLC0415
     from repair.cli_check import note_repaired  # noqa: PLC0415
     from repair.planfile import read_plan  # noqa: PLC0415
-    from repair.run import begin  # noqa: PLC0415
     from repair.show import what_is_done  # noqa: PLC0415
 
     ledger = take_ledger(given)
@@ -207,10 +207,10 @@ def resume(journal: Path, **given: Any) -> int:
     \b
     Exit codes: as apply
     """  # noqa: D301
+    from repair.api import go_on  # noqa: PLC0415
     from repair.cli_check import note_repaired  # noqa: PLC0415
     from repair.journal import read_journal  # noqa: PLC0415
     from repair.outcomes import exit_code  # noqa: PLC0415
-    from repair.run import go_on  # noqa: PLC0415
 
     ledger = take_ledger(given)
     target = take_connection(given)
@@ -245,8 +245,8 @@ def undo(journal: Path, **given: Any) -> int:
       0 every row that was changed is undone · 1 some could not be · 2 usage
       4 could not run · 5 locked
     """  # noqa: D301
+    from repair.api import run_undo  # noqa: PLC0415
     from repair.journal import read_journal  # noqa: PLC0415
-    from repair.run import run_undo  # noqa: PLC0415
     from repair.show import print_preview  # noqa: PLC0415
 
     target = take_connection(given)
@@ -310,14 +310,14 @@ def _confirm(question: str, *, yes: bool) -> None:
 
 
 def _options(given: dict[str, Any]) -> ApplyOptions:
-    from repair.applying import ApplyOptions  # noqa: PLC0415
+    from repair.pace import ApplyOptions  # noqa: PLC0415
 
     return ApplyOptions(rate=None if given["full_speed"] else given["rate"])
 
 
 def _apply(target: Target, journal: str, opened: OpenJournal, options: ApplyOptions, made: Plan) -> int:
+    from repair.api import run_apply  # noqa: PLC0415
     from repair.journal import Result  # noqa: PLC0415
-    from repair.run import run_apply  # noqa: PLC0415
     from repair.show import print_next  # noqa: PLC0415
 
     tally, code = _carried_out(

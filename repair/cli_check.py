@@ -16,8 +16,7 @@ from consistency.cluster.settings import load_config
 from consistency.errors import ConsistencyError
 from consistency.results.report import RepairSummary
 from repair.config import NightlyPolicy, nightly_policy
-from repair.remember import remember_or_warn
-from repair.visits import VisitRepairer
+from repair.nightly import VisitRepairer, remember_or_warn
 
 if TYPE_CHECKING:
     from consistency.checking.tasks import CheckOptions

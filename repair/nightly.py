@@ -1,6 +1,7 @@
-"""Check, plan, apply, check again what was touched: what `check --repair` does, on one page.
+"""Check, plan, apply, check again what was touched, and remember what was proven: what `check --repair` does.
 
-Bounded by rows and time. Whatever was found and not shown to be repaired stays a finding.
+Bounded by rows and time. Whatever was found and not shown to be repaired stays a finding. A watch does the same after
+each of its visits.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from consistency.cluster.cql_reader import CqlReader
 from consistency.cluster.port import Clock
 from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings
-from consistency.errors import UsageError
+from consistency.errors import ConsistencyError, UsageError
+from consistency.ledger import open_ledger
 from consistency.results.report import RepairSummary, Report
-from repair.applying import ApplyOptions
+from repair.api import apply_with, begin
 from repair.config import NightlyPolicy
 from repair.decide import Action
 from repair.journal import Entry, Result, read_journal
 from repair.outcomes import Tally, untouched
+from repair.pace import ApplyOptions
 from repair.planfile import Plan, write_plan
 from repair.planner import PlanOptions, make_plan
-from repair.run import apply_with, begin
 from repair.tried import leave_what_was_in_vain, tried_in_vain
 
 _MOST_PARTITIONS = 2_000
@@ -162,3 +164,59 @@ def _written(entry: Entry) -> bool:
     if entry.after is None:
         return entry.result is not Result.SKIPPED
     return any(entry.after.get(host, copy) != copy for host, copy in entry.before.items())
+
+
+def remember(ledger: Path, journal: Path) -> int:
+    """Enter every row of a journal that was proven to agree; return how many of them the ledger knew."""
+    record = read_journal(journal)
+    proven = [n for n, entry in record.entries.items() if entry.result is Result.VERIFIED and entry.undo is None]
+    refs = [record.plan.rows[n].ref for n in proven]
+    with open_ledger(ledger, create=False) as opened:
+        return opened.repaired(record.plan.findings_run_id, [(r.keyspace, r.table, r.key_hex) for r in refs])
+
+
+def remember_or_warn(
+    ledger: Path | None, journal: Path | None, warn: Callable[[str], object], report: Report | None = None
+) -> None:
+    """Tell the ledger, where there is one, of the rows proven and of how the run that found them ended with them.
+
+    What it cannot take is a warning: the rows are repaired all the same.
+    """
+    if ledger is None:
+        return
+    try:
+        if journal is not None:
+            remember(ledger, journal)
+        if report is not None:
+            with open_ledger(ledger, create=False) as opened:
+                opened.ended(report)
+    except ConsistencyError as error:
+        warn(str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class VisitRepairer:
+    """A watch's Repairer: plans, applies and checks again as `check --repair` does, within the same bounds."""
+
+    settings: ConnectionSettings
+    policy: NightlyPolicy
+    ledger: Path | None = None
+    warn: Callable[[str], None] = lambda _: None
+
+    @property
+    def directory(self) -> Path:
+        """Where findings, plans and journals are kept."""
+        return self.policy.directory
+
+    async def repair(self, found: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
+        """Repair what was found; what was proven until then is noted however this ends."""
+        if checked.findings is None:
+            raise UsageError("a repair needs the findings in a file")
+        files = NightlyFiles.of(checked.findings, found.run_id, self.directory)
+        ended: Report | None = None
+        try:
+            ended = await repair_found(self.settings, found, checked, self.policy, stop)
+            return ended
+        finally:
+            journal = files.journal if files.journal.exists() else None
+            remember_or_warn(self.ledger, journal, self.warn, ended)

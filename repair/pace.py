@@ -1,13 +1,32 @@
-"""Begin rows evenly, at most so many a second."""
+"""When a row is begun: evenly, so many a second and so many at once, until the run is to end."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
 
 from consistency.cluster.port import Clock
 
 DEFAULT_RATE = 2_000.0
 _LOOK_EVERY_S = 0.25
+_MOST_AT_ONCE = 50
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyOptions:
+    """How hard to write, and for how long."""
+
+    rate: float | None = DEFAULT_RATE
+    """Rows begun a second; None: as fast as they go."""
+    at_once: int = 16
+    """Rows under way at once."""
+    until: float | None = None
+    """`time.monotonic()` after which no more rows are begun."""
 
 
 class Pace:
@@ -24,3 +43,40 @@ class Pace:
         self._next = at + self._every_s
         while not stop.is_set() and (left := at - self._clock.monotonic()) > 0:
             await self._clock.sleep(min(left, _LOOK_EVERY_S))
+
+
+class Turns:
+    """The turns of one run's rows."""
+
+    def __init__(self, clock: Clock, options: ApplyOptions, stop: asyncio.Event) -> None:
+        self._clock = clock
+        self._options = options
+        self._stop = stop
+        self._pace = Pace(clock, options.rate)
+        self._gate = asyncio.Semaphore(options.at_once)
+        self.interrupted = False
+        self.out_of_time = False
+
+    def may_begin(self) -> bool:
+        """Whether more rows may be begun; notes why not."""
+        until = self._options.until
+        self.interrupted |= self._stop.is_set()
+        self.out_of_time |= until is not None and self._clock.monotonic() > until
+        return not (self.interrupted or self.out_of_time)
+
+    @asynccontextmanager
+    async def next(self) -> AsyncIterator[bool]:
+        """Wait for a row's turn, and tell whether it may be begun then."""
+        async with self._gate:
+            await self._pace.wait(self._stop)
+            yield self.may_begin()
+
+    @property
+    def few(self) -> int:
+        """How many rows may wait for their turn after they were read: a tenth of a second's."""
+        rate = self._options.rate
+        return _MOST_AT_ONCE if rate is None else max(1, min(_MOST_AT_ONCE, int(rate / 10)))
+
+    def groups(self, rows: Sequence[T]) -> Iterator[Sequence[T]]:
+        """Cut rows into groups of a few."""
+        return (rows[at : at + self.few] for at in range(0, len(rows), self.few))

@@ -1,231 +1,121 @@
-"""The repair on one page: plan, apply, resume; undo is in undo.py. Also the library's plain functions.
+"""The pipeline of a repair: guard, read, still right?, intent, act, verify, outcome.
 
-from repair import plan, apply
-made = plan("findings.jsonl", hosts="10.0.0.1")
-outcome = apply(made.only(lambda row: row.rule is Rule.LAST_WRITE), "journal.jsonl", hosts="10.0.0.1")
+Rows go through it some at a time, as one reading and one write to the disk serve many of them. Each stage is somebody
+else's work: which rows go together, and when, is told by applying.py and pace.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from consistency.api import connection_settings
-from consistency.background import run, stopping
-from consistency.cluster.cql_reader import CqlReader
-from consistency.cluster.port import Clock, ClusterReader
-from consistency.cluster.session import open_cluster
-from consistency.cluster.settings import ConnectionSettings
-from consistency.ledger.lock import one_run
-from consistency.model.reading import Locality
-from repair.actions import Actor
-from repair.applying import Applier, ApplyOptions
-from repair.case import CaseReader
+from consistency.cluster.port import Clock
+from repair.actions import Acted, Actor
+from repair.case import Case, CaseReader
+from repair.copies import copies
 from repair.guard import Guard
-from repair.journal import Entry, Journal, read_journal
-from repair.outcomes import Tally
-from repair.pace import Pace
+from repair.journal import Fate, Journal, Outcome, Result
+from repair.outcomes import left_alone, proven, untouched
+from repair.pace import Turns
 from repair.planfile import Plan
-from repair.planner import PlanOptions, make_plan
-from repair.undo import Undoer
-from repair.writer import CqlWriter, RowWriter
+from repair.still_right import Begun, Row, carried_over, known_as_ours, look, still_right
+from repair.verify import verify
 
-OpenJournal = Callable[[], tuple[Journal, dict[int, Entry]]]
-"""Opens a journal, with what it knows already."""
+_OLD_US = 2_000_000
+"""Evidence older than this is read again before anything is done."""
 
-
-async def run_plan(
-    settings: ConnectionSettings,
-    findings: Path,
-    options: PlanOptions,
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    locality: Locality | None = None,
-) -> Plan:
-    """Connect, read evidence, decide; `locality` forces how replicas are read."""
-    async with open_cluster(settings, locality=locality) as (reader, clock):
-        return await make_plan(reader, clock, findings, options, progress)
+Outcomes = dict[int, Outcome]
+"""By the row's number in the plan."""
 
 
-async def run_apply(
-    settings: ConnectionSettings,
-    plan: Plan,
-    open_journal: OpenJournal,
-    options: ApplyOptions,
-    *,
-    stop: asyncio.Event | None = None,
-    progress: Callable[[Tally], None] | None = None,
-    locality: Locality | None = None,
-) -> Tally:
-    """Connect, guard, then act on every row that has no outcome in the journal yet."""
-    async with open_cluster(settings, locality=locality) as (reader, clock):
-        return await apply_with(
-            reader, clock, plan, open_journal, options, stop or asyncio.Event(), progress or (lambda _: None)
-        )
+class Pipeline:
+    """Brings rows of one plan to their outcomes, which are durable before anybody hears of them."""
 
+    def __init__(
+        self, plan: Plan, cases: CaseReader, actor: Actor, guard: Guard, clock: Clock, journal: Journal
+    ) -> None:
+        self._plan = plan
+        self._cases = cases
+        self._actor = actor
+        self._guard = guard
+        self._clock = clock
+        self._journal = journal
 
-async def apply_with(
-    reader: CqlReader,
-    clock: Clock,
-    plan: Plan,
-    open_journal: OpenJournal,
-    options: ApplyOptions,
-    stop: asyncio.Event,
-    progress: Callable[[Tally], None],
-) -> Tally:
-    """Apply over a connection that is open already."""
-    writer = CqlWriter(reader.access)
-    with one_run(await reader.ring(), kind="repair"):
-        await Guard(plan, reader, writer, clock).check()  # refuse before a journal is begun
-        journal, entries = open_journal()
-        try:
-            applier = await _applier(plan, reader, writer, clock, journal)
-            return await applier.run(entries, options, stop, progress)
-        finally:
-            journal.close()
+    async def leave(self, rows: Sequence[Row]) -> Outcomes:
+        """Bring rows that nothing is to be done with to their outcome; those that agreed must agree now."""
+        agreed = [row for row in rows if untouched(row.planned) is Result.VERIFIED]
+        now = dict(zip(agreed, await self._read(agreed), strict=True))
+        outcomes = {row.number: left_alone(row.planned, now.get(row)) for row in rows}
+        await self._record(outcomes)
+        return outcomes
 
+    async def repair(self, rows: Sequence[Row], turns: Turns) -> Outcomes:
+        """Bring rows that something is to be done with to their outcome; a row that finds no turn has none."""
+        await self._guard.check()
+        cases = await self._read(rows)
+        begun, outcomes = self._looked_at(rows, cases)
+        await self._intend(begun)
+        await self._record(outcomes)
+        for some in turns.groups(begun):
+            acted, ended = await self._act(some, turns)
+            ended |= await self._verify(acted)
+            await self._record(ended)
+            outcomes |= ended
+        return outcomes
 
-async def _applier(plan: Plan, reader: ClusterReader, writer: RowWriter, clock: Clock, journal: Journal) -> Applier:
-    evidence = await CaseReader.open(reader, clock)
-    return Applier(plan, evidence, Actor(reader, writer), Guard(plan, reader, writer, clock), clock, journal)
+    async def _read(self, rows: Sequence[Row]) -> Sequence[Case]:
+        return await self._cases.read_many([row.planned.ref for row in rows]) if rows else ()
 
+    def _looked_at(self, rows: Sequence[Row], cases: Sequence[Case]) -> tuple[list[Begun], Outcomes]:
+        """Tell the rows that are as planned from those that have their outcome already."""
+        begun: list[Begun] = []
+        outcomes: Outcomes = {}
+        for row, case in zip(rows, cases, strict=True):
+            found = look(row, case, self._plan)
+            if isinstance(found, Outcome):
+                outcomes[row.number] = found
+            else:
+                begun.append(Begun(row, case, found))
+        return begun, outcomes
 
-async def run_undo(
-    settings: ConnectionSettings,
-    path: Path,
-    options: ApplyOptions | None = None,
-    *,
-    stop: asyncio.Event | None = None,
-    progress: Callable[[Tally], None] | None = None,
-) -> Tally:
-    """Connect, guard, then take back what a journal says was done, row by row."""
-    async with open_cluster(settings) as (reader, clock):
-        with one_run(await reader.ring(), kind="repair"):
-            return await _undo(reader, clock, path, options or ApplyOptions(), stop, progress)
+    async def _intend(self, begun: Sequence[Begun]) -> None:
+        """Have the journal hold every copy of the rows before anything is written to them."""
+        await asyncio.gather(*(self._journal.intent(each.row.number, copies(each.case)) for each in begun))
 
+    async def _act(self, begun: Sequence[Begun], turns: Turns) -> tuple[Mapping[Begun, Acted], Outcomes]:
+        """Act on rows side by side; return how that ended, and what came of those that were not acted on after all."""
 
-async def _undo(
-    reader: CqlReader,
-    clock: Clock,
-    path: Path,
-    options: ApplyOptions,
-    stop: asyncio.Event | None,
-    progress: Callable[[Tally], None] | None,
-) -> Tally:
-    writer = CqlWriter(reader.access)
-    journal, record = Journal.reopen(path)
-    try:
-        guard = Guard(record.plan, reader, writer, clock)
-        undoer = Undoer(await CaseReader.open(reader, clock), writer, guard, clock)
-        pace = Pace(clock, options.rate)
-        return await undoer.run(record, journal, pace, stop or asyncio.Event(), progress or (lambda _: None))
-    finally:
-        journal.close()
+        async def one(each: Begun) -> Acted | Outcome | None:
+            async with turns.next() as may_begin:
+                return await self._act_on(each) if may_begin else None
 
+        ended = dict(zip(begun, await asyncio.gather(*map(one, begun)), strict=True))
+        acted = {each: how for each, how in ended.items() if isinstance(how, Acted)}
+        return acted, {each.row.number: how for each, how in ended.items() if isinstance(how, Outcome)}
 
-def begin(path: Path, plan: Plan) -> OpenJournal:
-    """Return what opens a new journal."""
-    return lambda: (Journal.create(path, plan), {})
+    async def _act_on(self, begun: Begun) -> Acted | Outcome:
+        """Carry out a decision; of old evidence only if the row is read again and still the same."""
+        row, case, decision, moved = begun.row, begun.case, begun.decision, False
+        if self._clock.now_us() - case.now_us > _OLD_US:
+            again = await self._cases.read(row.planned.ref)
+            found = still_right(row, again, self._plan)
+            if isinstance(found, Outcome):
+                return carried_over(row.entry, case, found)
+            # What others did since the intent cannot be told from what is ours.
+            moved, decision, case = copies(again) != copies(case), found, again
+        acted = await self._actor.act(decision, case, lambda: self._cases.read(row.planned.ref))
+        return replace(acted, fate=Fate.UNKNOWN) if moved and acted.fate is Fate.DONE else acted
 
+    async def _verify(self, acted: Mapping[Begun, Acted]) -> Outcomes:
+        """Read every replica again, and tell what our writes have changed."""
+        outcomes: Outcomes = {}
+        for begun, outcome in (await verify(self._cases, self._clock, acted)).items():
+            entry, before = begun.row.entry, copies(begun.case)
+            fate = acted[begun].fate if known_as_ours(entry, before) else Fate.UNKNOWN
+            outcomes[begun.row.number] = proven(outcome, entry.pre_image or before, fate)
+        return outcomes
 
-def go_on(path: Path) -> OpenJournal:
-    """Return what opens a journal that was begun before."""
-
-    def reopen() -> tuple[Journal, dict[int, Entry]]:
-        journal, record = Journal.reopen(path)
-        return journal, dict(record.entries)
-
-    return reopen
-
-
-def plan(
-    findings: str | Path,
-    *,
-    hosts: str | None = None,
-    settings: ConnectionSettings | None = None,
-    options: PlanOptions | None = None,
-    locality: Locality | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Plan:
-    """Plan the repair of a findings file; nothing is written to the cluster.
-
-    Reads every row of the file anew on all its replicas and decides it by the rules of docs/repair.md. How to connect
-    is told as to `check`. `progress` is called with the rows decided and all rows. `write_plan` keeps the plan in a
-    file for `repair show` and `repair apply`.
-
-    Raises a ConsistencyError: UsageError where the file is none of this cluster or the ring has changed since.
-    """
-    chosen = options or PlanOptions()
-    target = connection_settings(settings, hosts)
-    return run(
-        lambda: run_plan(target, Path(findings), chosen, progress, locality=locality),
-        "await asyncio.to_thread(plan, ...)",
-    )
-
-
-def apply(
-    plan: Plan,
-    journal: str | Path,
-    *,
-    hosts: str | None = None,
-    settings: ConnectionSettings | None = None,
-    options: ApplyOptions | None = None,
-    locality: Locality | None = None,
-    progress: Callable[[Tally], None] | None = None,
-    cancel: threading.Event | None = None,
-) -> Tally:
-    """Apply a plan, which may have been filtered with `plan.only(...)`; the journal must be a new file.
-
-    Writes to the cluster. Each row is read again, acted on only where it is as planned, then verified on every
-    replica; the journal holds all copies from before, values too, mode 0600. `progress` is called with the Tally so far
-    on this thread. Setting `cancel` from another one ends it between rows: the Tally says `interrupted`, and
-    `resume` goes on.
-
-    Raises a ConsistencyError: UsageError for a journal that exists, PlanRefused where cluster, ring, schema or
-    permissions do not fit the plan, LockedError where another repair is under way. What became of a row is in the
-    Tally, not raised.
-    """
-    return _carried_out(plan, begin(Path(journal), plan), hosts, settings, options, locality, progress, cancel)
-
-
-def resume(
-    journal: str | Path,
-    *,
-    hosts: str | None = None,
-    settings: ConnectionSettings | None = None,
-    options: ApplyOptions | None = None,
-    locality: Locality | None = None,
-    progress: Callable[[Tally], None] | None = None,
-    cancel: threading.Event | None = None,
-) -> Tally:
-    """Go on with an apply that was cancelled or killed; rows that have an outcome are not touched.
-
-    The plan is in the journal. Arguments, outcome and errors are those of `apply`.
-    """
-    path = Path(journal)
-    plan = read_journal(path).plan
-    return _carried_out(plan, go_on(path), hosts, settings, options, locality, progress, cancel)
-
-
-def _carried_out(
-    plan: Plan,
-    opened: OpenJournal,
-    hosts: str | None,
-    settings: ConnectionSettings | None,
-    options: ApplyOptions | None,
-    locality: Locality | None,
-    progress: Callable[[Tally], None] | None,
-    cancel: threading.Event | None,
-) -> Tally:
-    target, chosen = connection_settings(settings, hosts), options or ApplyOptions()
-
-    async def applied() -> Tally:
-        async with stopping(cancel) as stop:
-            return await run_apply(target, plan, opened, chosen, stop=stop, progress=progress, locality=locality)
-
-    return run(applied, "await asyncio.to_thread(apply, ...)")
-
-
-__all__ = ["apply", "begin", "go_on", "plan", "resume", "run_apply", "run_plan", "run_undo"]
+    async def _record(self, outcomes: Outcomes) -> None:
+        by_us = self._clock.server_time().latest_us  # no server has stamped a later write by now
+        await asyncio.gather(*(self._journal.outcome(number, outcome, by_us) for number, outcome in outcomes.items()))

@@ -17,7 +17,7 @@ from repair.decide import Action, Rule
 from repair.journal import Entry, Record, Result
 from repair.outcomes import Tally
 from repair.planfile import Plan, PlannedRow
-from repair.restoring import preview
+from repair.undo import preview
 
 _MOST_KEYS = 50
 _STYLES = {Result.VERIFIED: "green", Result.DIVERGENT: "red", Result.UNKNOWN: "yellow", Result.WAITING: "yellow"}

@@ -20,7 +20,7 @@ from consistency.model.ring import Node
 from repair.decide import Action
 from repair.journal import Entry, Record, Result
 from repair.policy import Policy, Zombies
-from repair.restoring import most_held
+from repair.undo import most_held
 from tests.simulation.storage import Key, Mutation, Stored, TableStorage, merge_row
 
 Row = tuple[str, Key, "Key | None"]

@@ -17,7 +17,7 @@ from consistency.model.ring import Node
 from consistency.model.schema import Table
 from consistency.rows.names import RowRef
 from repair.actions import Actor
-from repair.applying import Applier, ApplyOptions
+from repair.applying import Applier
 from repair.case import CaseReader, fingerprint
 from repair.guard import Guard
 from repair.journal import (
@@ -33,7 +33,7 @@ from repair.journal import (
 )
 from repair.journal import undone_line as undone
 from repair.outcomes import Tally
-from repair.pace import Pace
+from repair.pace import ApplyOptions, Pace
 from repair.planfile import Plan, PlannedRow
 from repair.planner import PlanOptions, plan_batch
 from repair.policy import Policy, Require, Zombies

@@ -8,14 +8,14 @@ from typing import Any
 
 from consistency.model.reading import Locality
 from consistency.results.report import Report
-from repair.applying import ApplyOptions
+from repair.api import apply, plan
 from repair.decide import Rule
 from repair.journal import Result
 from repair.outcomes import Tally
+from repair.pace import ApplyOptions
 from repair.planfile import Plan
 from repair.planner import PlanOptions
 from repair.policy import Policy, Require, Zombies
-from repair.run import apply, plan
 from tests.support.cluster import RunningCluster
 
 Dump = dict[int, dict[str, str]]

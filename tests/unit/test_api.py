@@ -262,7 +262,7 @@ def test_a_repair_is_told_of_progress_and_cancel(
         progress(Tally(3, interrupted=True))
         return Tally(3, interrupted=True)
 
-    monkeypatch.setattr("repair.run.run_apply", work)
+    monkeypatch.setattr("repair.api.run_apply", work)
     cancel = threading.Event()
     threading.Timer(0.1, cancel.set).start()
     plan: Any = object()

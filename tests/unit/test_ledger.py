@@ -31,9 +31,9 @@ from consistency.results.verdict import Coverage, ExitCode, Verdict
 from consistency.rows.names import RowRef
 from repair.decide import Action, Rule
 from repair.journal import Journal, Outcome, Result
+from repair.nightly import remember, remember_or_warn
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy
-from repair.remember import remember, remember_or_warn
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import LONG_AGO_US, ROWS, Scenario, make_nodes, row

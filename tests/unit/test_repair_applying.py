@@ -15,19 +15,18 @@ from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Table
 from consistency.rows.names import RowRef
 from repair.actions import Actor
-from repair.applying import Applier, ApplyOptions
+from repair.applying import Applier
 from repair.case import CaseReader
 from repair.copies import copies
 from repair.decide import Action, Rule
 from repair.guard import Guard, PlanRefused
 from repair.journal import Entry, Result
 from repair.outcomes import Tally
-from repair.pace import Pace
+from repair.pace import ApplyOptions, Pace
 from repair.planfile import Plan
 from repair.planner import PlanOptions, plan_batch
 from repair.policy import Policy, Require, Zombies
-from repair.restoring import NO_MAJORITY, most_held
-from repair.undo import Undoer, write_time
+from repair.undo import NO_MAJORITY, Undoer, most_held, write_time
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.repair_laws import shown
 from tests.simulation.repair_servers import SimWriter, collect_garbage

@@ -22,8 +22,8 @@ from repair.decide import Action, Rule
 from repair.journal import Entry, Fate, Journal, JournalError, Outcome, Record, Result, parse_journal, read_journal
 from repair.planfile import Plan, PlannedRow, parse_plan, read_plan, write_plan
 from repair.policy import Policy, Zombies
-from repair.restoring import Proof, Undoing, preview, proof, unproven
 from repair.show import print_plan
+from repair.undo import Proof, Undoing, preview, proof, unproven
 
 STATE = RowState((Cell(b"\xff", 5, 9), Cell(None), Cell(b"", (1, None), (None, 7))))
 

@@ -29,7 +29,7 @@ from consistency.watching.loop import Repairer, Watch, WatchOptions
 from consistency.watching.schedule import Pacing
 from consistency.watching.visit_ledger import Keeper
 from repair.config import NightlyPolicy
-from repair.visits import VisitRepairer
+from repair.nightly import VisitRepairer
 from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual
 from tests.unit.fake_cluster import FakeCluster, nodes, port, table
 from tests.unit.test_eventlog import logged
@@ -421,8 +421,8 @@ def test_a_repairer_notes_what_was_proven_also_when_it_is_cancelled(
         noted.append(journal)
         raise ConsistencyError("no room; make some")
 
-    monkeypatch.setattr("repair.visits.repair_found", cancelled)
-    monkeypatch.setattr("repair.remember.remember", remember)
+    monkeypatch.setattr("repair.nightly.repair_found", cancelled)
+    monkeypatch.setattr("repair.nightly.remember", remember)
     repairer = VisitRepairer(Any, NightlyPolicy(directory=tmp_path), tmp_path / "l", warned.append)  # type: ignore[arg-type]
     found = Report("r", "test", "", 0.0, (), (), {"missing": 1})
     checked = CheckOptions(findings=tmp_path / "r.findings.jsonl")

@@ -1,0 +1,231 @@
+"""The library's plain functions: plan, apply, resume; and what they and the commands run over a connection.
+
+from repair import plan, apply
+made = plan("findings.jsonl", hosts="10.0.0.1")
+outcome = apply(made.only(lambda row: row.rule is Rule.LAST_WRITE), "journal.jsonl", hosts="10.0.0.1")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from consistency.api import connection_settings
+from consistency.background import run, stopping
+from consistency.cluster.cql_reader import CqlReader
+from consistency.cluster.port import Clock, ClusterReader
+from consistency.cluster.session import open_cluster
+from consistency.cluster.settings import ConnectionSettings
+from consistency.ledger.lock import one_run
+from consistency.model.reading import Locality
+from repair.actions import Actor
+from repair.applying import Applier
+from repair.case import CaseReader
+from repair.guard import Guard
+from repair.journal import Entry, Journal, read_journal
+from repair.outcomes import Tally
+from repair.pace import ApplyOptions, Pace
+from repair.planfile import Plan
+from repair.planner import PlanOptions, make_plan
+from repair.undo import Undoer
+from repair.writer import CqlWriter, RowWriter
+
+OpenJournal = Callable[[], tuple[Journal, dict[int, Entry]]]
+"""Opens a journal, with what it knows already."""
+
+
+async def run_plan(
+    settings: ConnectionSettings,
+    findings: Path,
+    options: PlanOptions,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    locality: Locality | None = None,
+) -> Plan:
+    """Connect, read evidence, decide; `locality` forces how replicas are read."""
+    async with open_cluster(settings, locality=locality) as (reader, clock):
+        return await make_plan(reader, clock, findings, options, progress)
+
+
+async def run_apply(
+    settings: ConnectionSettings,
+    plan: Plan,
+    open_journal: OpenJournal,
+    options: ApplyOptions,
+    *,
+    stop: asyncio.Event | None = None,
+    progress: Callable[[Tally], None] | None = None,
+    locality: Locality | None = None,
+) -> Tally:
+    """Connect, guard, then act on every row that has no outcome in the journal yet."""
+    async with open_cluster(settings, locality=locality) as (reader, clock):
+        return await apply_with(
+            reader, clock, plan, open_journal, options, stop or asyncio.Event(), progress or (lambda _: None)
+        )
+
+
+async def apply_with(
+    reader: CqlReader,
+    clock: Clock,
+    plan: Plan,
+    open_journal: OpenJournal,
+    options: ApplyOptions,
+    stop: asyncio.Event,
+    progress: Callable[[Tally], None],
+) -> Tally:
+    """Apply over a connection that is open already."""
+    writer = CqlWriter(reader.access)
+    with one_run(await reader.ring(), kind="repair"):
+        await Guard(plan, reader, writer, clock).check()  # refuse before a journal is begun
+        journal, entries = open_journal()
+        try:
+            applier = await _applier(plan, reader, writer, clock, journal)
+            return await applier.run(entries, options, stop, progress)
+        finally:
+            journal.close()
+
+
+async def _applier(plan: Plan, reader: ClusterReader, writer: RowWriter, clock: Clock, journal: Journal) -> Applier:
+    evidence = await CaseReader.open(reader, clock)
+    return Applier(plan, evidence, Actor(reader, writer), Guard(plan, reader, writer, clock), clock, journal)
+
+
+async def run_undo(
+    settings: ConnectionSettings,
+    path: Path,
+    options: ApplyOptions | None = None,
+    *,
+    stop: asyncio.Event | None = None,
+    progress: Callable[[Tally], None] | None = None,
+) -> Tally:
+    """Connect, guard, then take back what a journal says was done, row by row."""
+    async with open_cluster(settings) as (reader, clock):
+        with one_run(await reader.ring(), kind="repair"):
+            return await _undo(reader, clock, path, options or ApplyOptions(), stop, progress)
+
+
+async def _undo(
+    reader: CqlReader,
+    clock: Clock,
+    path: Path,
+    options: ApplyOptions,
+    stop: asyncio.Event | None,
+    progress: Callable[[Tally], None] | None,
+) -> Tally:
+    writer = CqlWriter(reader.access)
+    journal, record = Journal.reopen(path)
+    try:
+        guard = Guard(record.plan, reader, writer, clock)
+        undoer = Undoer(await CaseReader.open(reader, clock), writer, guard, clock)
+        pace = Pace(clock, options.rate)
+        return await undoer.run(record, journal, pace, stop or asyncio.Event(), progress or (lambda _: None))
+    finally:
+        journal.close()
+
+
+def begin(path: Path, plan: Plan) -> OpenJournal:
+    """Return what opens a new journal."""
+    return lambda: (Journal.create(path, plan), {})
+
+
+def go_on(path: Path) -> OpenJournal:
+    """Return what opens a journal that was begun before."""
+
+    def reopen() -> tuple[Journal, dict[int, Entry]]:
+        journal, record = Journal.reopen(path)
+        return journal, dict(record.entries)
+
+    return reopen
+
+
+def plan(
+    findings: str | Path,
+    *,
+    hosts: str | None = None,
+    settings: ConnectionSettings | None = None,
+    options: PlanOptions | None = None,
+    locality: Locality | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Plan:
+    """Plan the repair of a findings file; nothing is written to the cluster.
+
+    Reads every row of the file anew on all its replicas and decides it by the rules of docs/repair.md. How to connect
+    is told as to `check`. `progress` is called with the rows decided and all rows. `write_plan` keeps the plan in a
+    file for `repair show` and `repair apply`.
+
+    Raises a ConsistencyError: UsageError where the file is none of this cluster or the ring has changed since.
+    """
+    chosen = options or PlanOptions()
+    target = connection_settings(settings, hosts)
+    return run(
+        lambda: run_plan(target, Path(findings), chosen, progress, locality=locality),
+        "await asyncio.to_thread(plan, ...)",
+    )
+
+
+def apply(
+    plan: Plan,
+    journal: str | Path,
+    *,
+    hosts: str | None = None,
+    settings: ConnectionSettings | None = None,
+    options: ApplyOptions | None = None,
+    locality: Locality | None = None,
+    progress: Callable[[Tally], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Tally:
+    """Apply a plan, which may have been filtered with `plan.only(...)`; the journal must be a new file.
+
+    Writes to the cluster. Each row is read again, acted on only where it is as planned, then verified on every
+    replica; the journal holds all copies from before, values too, mode 0600. `progress` is called with the Tally so far
+    on this thread. Setting `cancel` from another one ends it between rows: the Tally says `interrupted`, and
+    `resume` goes on.
+
+    Raises a ConsistencyError: UsageError for a journal that exists, PlanRefused where cluster, ring, schema or
+    permissions do not fit the plan, LockedError where another repair is under way. What became of a row is in the
+    Tally, not raised.
+    """
+    return _carried_out(plan, begin(Path(journal), plan), hosts, settings, options, locality, progress, cancel)
+
+
+def resume(
+    journal: str | Path,
+    *,
+    hosts: str | None = None,
+    settings: ConnectionSettings | None = None,
+    options: ApplyOptions | None = None,
+    locality: Locality | None = None,
+    progress: Callable[[Tally], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Tally:
+    """Go on with an apply that was cancelled or killed; rows that have an outcome are not touched.
+
+    The plan is in the journal. Arguments, outcome and errors are those of `apply`.
+    """
+    path = Path(journal)
+    plan = read_journal(path).plan
+    return _carried_out(plan, go_on(path), hosts, settings, options, locality, progress, cancel)
+
+
+def _carried_out(
+    plan: Plan,
+    opened: OpenJournal,
+    hosts: str | None,
+    settings: ConnectionSettings | None,
+    options: ApplyOptions | None,
+    locality: Locality | None,
+    progress: Callable[[Tally], None] | None,
+    cancel: threading.Event | None,
+) -> Tally:
+    target, chosen = connection_settings(settings, hosts), options or ApplyOptions()
+
+    async def applied() -> Tally:
+        async with stopping(cancel) as stop:
+            return await run_apply(target, plan, opened, chosen, stop=stop, progress=progress, locality=locality)
+
+    return run(applied, "await asyncio.to_thread(apply, ...)")
+
+
+__all__ = ["apply", "begin", "go_on", "plan", "resume", "run_apply", "run_plan", "run_undo"]
