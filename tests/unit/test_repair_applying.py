@@ -20,7 +20,7 @@ from repair.case import CaseReader
 from repair.copies import copies
 from repair.decide import Action, Rule
 from repair.guard import Guard, PlanRefused
-from repair.journal import Entry, Result
+from repair.journal import Entry, Fate, Result
 from repair.outcomes import Tally
 from repair.pace import ApplyOptions, Pace
 from repair.planfile import Plan
@@ -184,6 +184,29 @@ def test_a_purge_is_not_resumed_against_the_policy() -> None:
 
     played(stage, play)
     assert stage.holders() == {3}
+
+
+@pytest.mark.parametrize(
+    ("age_us", "result", "fate"), [(1, Result.SKIPPED, Fate.NONE), (0, Result.VERIFIED, Fate.UNKNOWN)]
+)
+def test_a_row_that_waits_long_for_its_turn_is_read_again(age_us: int, result: Result, fate: Fate) -> None:
+    """What somebody wrote after it was read is left alone; what came from a replica meanwhile is not called ours."""
+    stage = Stage()
+
+    async def play() -> None:
+        plan = await stage.plan()
+        journal = MemoryJournal(plan, random.Random(1))
+        applying = asyncio.create_task(stage.apply(plan, journal, rate=0.3))
+        await asyncio.sleep(1)
+        key, clustering = stage.rows[1]
+        late = Write(key, clustering, YOUNG_US + age_us, (("v0", None, int_bytes(7)),), insert=True)
+        stage.cluster.apply(TABLE, late, [NODES[0]])
+        await applying
+        ended = journal.record().entries
+        assert (ended[0].result, ended[0].fate) == (Result.VERIFIED, Fate.DONE)
+        assert (ended[1].result, ended[1].fate) == (result, fate)
+
+    played(stage, play)
 
 
 def test_a_row_that_agreed_is_read_again() -> None:
