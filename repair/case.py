@@ -100,7 +100,8 @@ class CaseReader(EvidenceReader):
         if not seen.states:
             return Case(*read)  # nothing can be done about it
         alone = all(self._reader.locality(node) is Locality.NODE_LOCAL for node in seen.states)
-        return Case(*read, await self._guardrails(seen.table), alone, self.reach(ref))
+        reached = reach(self.keyspace(ref), len(seen.owners))
+        return Case(*read, await self._guardrails(seen.table), alone, reached)
 
     async def _guardrails(self, table: Table) -> Mapping[Node, Guardrails]:
         """Ask once a table: the servers are not asked before every row what they forbid."""

@@ -101,7 +101,7 @@ _OF_A_CELL = 34
 def _parts(evidence: Evidence, units: Sequence[_Unit]) -> Iterator[list[_Unit]]:
     part: list[_Unit] = []
     size = markers = 0
-    keys = len(_key_columns(evidence)) + 2
+    keys = len(evidence.name.key) + 2
     for unit in units:
         takes = _OF_A_CELL + len(unit[3] or b"") + len(unit[4])
         if part and (size + takes > _MOST_BYTES or markers + keys + 1 > _MOST_MARKERS):
@@ -130,7 +130,7 @@ def _update(evidence: Evidence, writetime: int, expires: int | None, units: Sequ
         for target, value in _assignments(column, [(path, value) for _, _, _, path, value in group]):
             targets.append(target)
             values.append(value)
-    where = _equals(_key_columns(evidence))
+    where = _equals(evidence.name.columns(evidence.table))
     text = f"UPDATE {evidence.table.quoted} USING TIMESTAMP ? AND TTL ? SET {', '.join(targets)} WHERE {where}"
     return Write(text, (_LONG.pack(writetime), _ttl(evidence, expires), *values, *evidence.name.key), _now_s(evidence))
 
@@ -162,7 +162,7 @@ def batches(writes: Sequence[Write]) -> list[Write]:
 def delete_cell(evidence: Evidence, column: CellColumn, path: Path, writetime: int) -> Write:
     """Return the DELETE of one cell at a write time."""
     target, values = _element(column.column, path)
-    where = _equals(_key_columns(evidence))
+    where = _equals(evidence.name.columns(evidence.table))
     text = f"DELETE {target} FROM {evidence.table.quoted} USING TIMESTAMP ? WHERE {where}"
     # The element is bound before the timestamp: markers are numbered as they stand in the text.
     return Write(text, (*values, _LONG.pack(writetime), *evidence.name.key))
@@ -192,7 +192,7 @@ def put_row(evidence: Evidence, cells: Sequence[Assigned], writetime: int, expir
 def put_cells(evidence: Evidence, cells: Sequence[Assigned], writetime: int, expires: int | None) -> Write:
     """Return the UPDATE that writes whole columns anew, nulls as deletes: for undo alone."""
     names = ", ".join(f"{column.quoted} = ?" for column, _ in cells)
-    where = _equals(_key_columns(evidence))
+    where = _equals(evidence.name.columns(evidence.table))
     text = f"UPDATE {evidence.table.quoted} USING TIMESTAMP ? AND TTL ? SET {names} WHERE {where}"
     values = (_LONG.pack(writetime), _ttl(evidence, expires), *(value for _, value in cells), *evidence.name.key)
     return Write(text, values, _now_s(evidence))
@@ -233,10 +233,6 @@ def _element(column: Column, path: Path) -> tuple[str, tuple[bytes, ...]]:
     if column.type.name == "udt":
         return f"{column.quoted}.{quote_identifier(column.type.fields[int.from_bytes(path, 'big')])}", ()
     return f"{column.quoted}[?]", (path,)
-
-
-def _key_columns(evidence: Evidence) -> tuple[Column, ...]:
-    return evidence.table.partition_key if evidence.name.static else evidence.table.primary_key
 
 
 def _equals(columns: Sequence[Column]) -> str:

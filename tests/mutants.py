@@ -349,7 +349,7 @@ MUTANTS = (
     Mutant("zombies: a part of a row is reported as a suspect", "consistency/rows/zombies.py",
            "if not suspects or not is_whole_row(evidence, suspects):", "if not suspects:", ZOMBIES),
     Mutant("zombies: a data centre's minority is none", "consistency/rows/zombies.py",
-           "for dc in evidence.by_dc())]", "for dc in ())]", ZOMBIES),
+           "for dc in dcs if len(dcs) > 1)", "for dc in ())", ZOMBIES),
     Mutant("zombies: a row of unknown age is reported as a suspect", "consistency/rows/zombies.py",
            "return all(times_of(evidence.copies[node].values()) for node in evidence.present)", "return True", ZOMBIES),
     Mutant("rows: what cannot be taken apart is written back", "consistency/rows/cells.py",

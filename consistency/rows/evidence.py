@@ -56,7 +56,7 @@ class Evidence:
         """The columns in the order of every state's cells."""
         return self.reading.statics if self.name.static else self.reading.regulars
 
-    @property
+    @cached_property
     def present(self) -> Mapping[Node, RowState]:
         """The copies of the replicas that hold the row."""
         return {node: state for node, state in self.states.items() if state is not None}

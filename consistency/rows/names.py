@@ -10,7 +10,7 @@ from consistency.errors import InternalError, UsageError
 from consistency.model.cqltext import to_json
 from consistency.model.layout import token_in
 from consistency.model.reading import RawRow, Reading
-from consistency.model.schema import Table
+from consistency.model.schema import Column, Table
 from consistency.results.findings import Finding
 
 
@@ -21,6 +21,10 @@ class RowName:
     token: int
     key: Key
     static: bool = False
+
+    def columns(self, table: Table) -> tuple[Column, ...]:
+        """Return the columns that `key` holds."""
+        return table.partition_key if self.static else table.primary_key
 
 
 Identity = tuple[str, str, tuple[tuple[str, str], ...]]
@@ -69,8 +73,7 @@ def row_name(table: Table, ref: RowRef) -> RowName:
 
 def row_ref(table: Table, name: RowName) -> RowRef:
     """Return what a findings file calls the row: the opposite of `row_name`."""
-    columns = table.partition_key if name.static else table.primary_key
-    pairs = [(column, raw) for column, raw in zip(columns, name.key, strict=True)]
+    pairs = list(zip(name.columns(table), name.key, strict=True))
     key_hex = {column.name: raw.hex() for column, raw in pairs}
     return RowRef(table.keyspace, table.name, name.token, key_hex, {c.name: to_json(c.type, raw) for c, raw in pairs})
 

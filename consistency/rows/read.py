@@ -58,15 +58,28 @@ async def _on_node(
         except ReplicaError:
             rows = None  # one row may be to blame, and the others are none the worse for it
 
-    async def one(name: RowName) -> RowState | ReplicaError | None:
-        if rows is None or name.static:
-            try:
-                return await read_state(reader, reading, name, node, now_s)
-            except ReplicaError as error:
-                return error
-        if isinstance(rows, ReplicaError):
-            return rows
-        raw = rows.get(name.key)
-        return None if raw is None else reading.row_state(raw, now_s, name.key)
+    by_itself = [n for n, name in enumerate(names) if rows is None or name.static]
+    read = await asyncio.gather(*(_row_or_error(reader, reading, names[n], node, now_s) for n in by_itself))
+    answers = dict(zip(by_itself, read, strict=True))
+    return [
+        answers[n] if rows is None or name.static else _of_many(rows, reading, name, now_s)
+        for n, name in enumerate(names)
+    ]
 
-    return list(await asyncio.gather(*(one(name) for name in names)))
+
+async def _row_or_error(
+    reader: ReplicaReader, reading: Reading, name: RowName, node: Node, now_s: int
+) -> RowState | ReplicaError | None:
+    try:
+        return await read_state(reader, reading, name, node, now_s)
+    except ReplicaError as error:
+        return error
+
+
+def _of_many(
+    rows: Mapping[Key, RawRow] | ReplicaError, reading: Reading, name: RowName, now_s: int
+) -> RowState | ReplicaError | None:
+    if isinstance(rows, ReplicaError):
+        return rows
+    raw = rows.get(name.key)
+    return None if raw is None else reading.row_state(raw, now_s, name.key)

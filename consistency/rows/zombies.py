@@ -59,12 +59,17 @@ def _is_minority(evidence: Evidence, holders: Collection[Node]) -> bool:
     """
     if len(holders) >= len(evidence.states):
         return False
-    groups = [evidence.owners, *([n for n in evidence.owners if n.dc == dc] for dc in evidence.by_dc())]
+    dcs = {node.dc for node in evidence.owners}
+    groups = [evidence.owners, *(_in_dc(evidence, dc) for dc in dcs if len(dcs) > 1)]
     return any(
         2 * sum(node in holders for node in group) <= len(group)
         and any(node in evidence.states and node not in holders for node in group)
         for group in groups
     )
+
+
+def _in_dc(evidence: Evidence, dc: str) -> tuple[Node, ...]:
+    return tuple(node for node in evidence.owners if node.dc == dc)
 
 
 def _old(holders: Iterable[Atom], purged_us: int) -> bool:
