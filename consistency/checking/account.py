@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from consistency.checking.leaves import LeafResult
 from consistency.checking.plan import Aside, Leaf, TablePlan
 from consistency.checking.trees import BRANCH, differing, grow
+from consistency.errors import ReplicaError
 from consistency.ledger.port import RangeRead
 from consistency.model.ring import Node
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles, merged
@@ -93,6 +94,33 @@ class Account:
                 marked.remove(leaf)
                 marked.update(leaves)
         return leaves
+
+    def set_apart(
+        self, leaf: Leaf, parts: Sequence[LeafResult], refused: Mapping[int, ReplicaError]
+    ) -> tuple[Leaf, ...]:
+        """Put leaves that were digested anew in the place of one of which some partitions were refused, by token.
+
+        The others were compared, on the replicas that were digested then: what failed on others stays so. Differences
+        that have come since are for the next run to judge.
+        """
+        stood = {node: reason for node in leaf.replicas if (reason := self.failures.get((leaf, node)))}
+        leaves = self.cut(leaf, [digested.leaf.token_range for digested in parts])
+        for digested in parts:
+            part = digested.leaf
+            self.record(digested)
+            self.failures.update(((part, node), reason) for node, reason in stood.items())
+            if part.token_range.width == 1 and part.token_range.end in refused:
+                self.fail(part, str(refused[part.token_range.end]))
+        self.unjudged.update(each.leaf for each in differing(parts))
+        return leaves
+
+    def count_rows(self, leaf: Leaf, rows: int) -> None:
+        """Say how many distinct rows a leaf holds, all of which were read."""
+        self.joined[leaf] = rows
+
+    def put_off_rest(self) -> None:
+        """Say that the leaves that were not reached are left for the next run on purpose."""
+        self.put_off = True
 
     def fail(self, leaf: Leaf, reason: str, *, instead: bool = False) -> None:
         """Say that a leaf's rows could not be compared after all, on any replica; `instead` of what was said before.

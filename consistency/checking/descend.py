@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 
 from consistency.checking.leaves import LeafResult, digest_leaf
 from consistency.checking.narrow_partitions import HASHED_ROWS, Partitions
-from consistency.checking.narrow_rows import can_hash_rows, odd_rows
+from consistency.checking.narrow_rows import odd_rows
 from consistency.checking.plan import Leaf
 from consistency.checking.trees import differing
-from consistency.cluster.port import Clock, ReplicaReader
+from consistency.cluster.table_reader import TableReader
 from consistency.errors import ReplicaError, TooMuchToScan
-from consistency.model.reading import Reading, Route
+from consistency.model.reading import Route
 from consistency.model.ring import Node
 from consistency.rows.merge_join import Difference, JoinTally, join_rows
 from consistency.rows.names import RowName
@@ -41,11 +41,8 @@ class Descent:
 
 
 async def differences(
-    reader: ReplicaReader,
-    reading: Reading,
-    route: Route,
+    table: TableReader,
     result: LeafResult,
-    clock: Clock,
     descent: Descent,
     partitions: Partitions,
 ) -> AsyncGenerator[Difference, None]:
@@ -61,12 +58,12 @@ async def differences(
     again = False  # whether some of what is left was read before
     while pending:
         current = pending.pop()
-        if _is_large(current, route):
-            pending += await _differing(reader, reading, route, current, clock)
+        if _is_large(current, table.route):
+            pending += await _differing(table, current)
             continue
         tally = JoinTally()
         try:
-            async with aclosing(_rows_of(reader, reading, route, current, clock, tally, partitions)) as found:
+            async with aclosing(_rows_of(table, current, tally, partitions)) as found:
                 async for difference in found:
                     if difference.name not in told:
                         if len(told) < _MOST_TOLD:
@@ -79,7 +76,7 @@ async def differences(
             if current.leaf.token_range.width == 1:
                 descent.refused[current.leaf.token_range.end] = error
             else:
-                pending += await _differing(reader, reading, route, current, clock)
+                pending += await _differing(table, current)
             again = True
         else:
             descent.rows += tally.rows
@@ -101,40 +98,35 @@ def _is_large(result: LeafResult, route: Route) -> bool:
     return large and result.odd is None and not result.full
 
 
-async def _differing(
-    reader: ReplicaReader, reading: Reading, route: Route, parent: LeafResult, clock: Clock
-) -> list[LeafResult]:
+async def _differing(table: TableReader, parent: LeafResult) -> list[LeafResult]:
     """Return the parts of a leaf that differ, the first last; the leaf itself where most of them do.
 
     Full of differences, another level of digests would only read everything once more.
     """
-    children = await _split(reader, reading, route, parent, tuple(parent.digests), clock)
+    children = await _split(table, parent, tuple(parent.digests))
     unlike = differing(children)
-    if _is_large(parent, route) and len(unlike) > _PARTS // 2:
+    if _is_large(parent, table.route) and len(unlike) > _PARTS // 2:
         return [replace(parent, full=True)]
     return unlike[::-1]
 
 
 async def _rows_of(
-    reader: ReplicaReader,
-    reading: Reading,
-    route: Route,
+    table: TableReader,
     current: LeafResult,
-    clock: Clock,
     tally: JoinTally,
     partitions: Partitions,
 ) -> AsyncGenerator[Difference, None]:
     """Yield the differing rows of a leaf that is not split."""
     nodes = tuple(current.digests)
-    hashed = current.rows <= READ_ROWS and can_hash_rows(reading, route) and not current.fell_back
+    hashed = current.rows <= READ_ROWS and table.hashes_rows and not current.fell_back
     for piece in current.leaf.token_range.split(math.ceil(current.rows / HASHED_ROWS) if hashed else 1):
         leaf = Leaf(piece, nodes)
         if current.odd is not None:
-            found = odd_rows(reader, reading, current.leaf, clock, tally, partitions, current.odd)
+            found = odd_rows(table, current.leaf, tally, partitions, current.odd)
         elif hashed:
-            found = odd_rows(reader, reading, leaf, clock, tally, partitions)
+            found = odd_rows(table, leaf, tally, partitions)
         else:
-            found = _read(reader, reading, leaf, nodes, clock, tally)
+            found = _read(table, leaf, tally)
         async with aclosing(found):
             async for difference in found:
                 yield difference
@@ -142,35 +134,23 @@ async def _rows_of(
             return
 
 
-async def _split(
-    reader: ReplicaReader,
-    reading: Reading,
-    route: Route,
-    parent: LeafResult,
-    nodes: Sequence[Node],
-    clock: Clock,
-) -> list[LeafResult]:
+async def _split(table: TableReader, parent: LeafResult, nodes: Sequence[Node]) -> list[LeafResult]:
     out: list[LeafResult] = []
     for piece in parent.leaf.token_range.split(_PARTS):
-        now_s = clock.now_us() // 1_000_000
-        child = await digest_leaf(reader, reading, route, Leaf(piece, tuple(nodes)), now_s)
+        child = await digest_leaf(table, Leaf(piece, tuple(nodes)))
         for error in child.errors.values():
             raise error
         out.append(child)
     return out
 
 
-async def _read(
-    reader: ReplicaReader, reading: Reading, leaf: Leaf, nodes: Sequence[Node], clock: Clock, tally: JoinTally
-) -> AsyncGenerator[Difference, None]:
-    now_s = clock.now_us() // 1_000_000
-    streams = {node: reader.rows(node, reading, leaf.token_range, now_s) for node in nodes}
-    try:
-        async with aclosing(join_rows(reading, streams, now_s, tally)) as joined:
-            async for difference in joined:
-                yield difference
-    finally:
-        for stream in streams.values():
-            close = getattr(stream, "aclose", None)
-            if close is not None:
-                await close()
+async def _read(table: TableReader, leaf: Leaf, tally: JoinTally) -> AsyncGenerator[Difference, None]:
+    now_s = table.now_s()
+    async with AsyncExitStack() as opened:
+        streams = {
+            node: await opened.enter_async_context(aclosing(table.rows(node, leaf.token_range, now_s)))
+            for node in leaf.replicas
+        }
+        joined = await opened.enter_async_context(aclosing(join_rows(table.reading, streams, now_s, tally)))
+        async for difference in joined:
+            yield difference

@@ -6,24 +6,24 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from consistency.checking.leaves import LeafResult
-from consistency.cluster.port import ReplicaReader
+from consistency.cluster.table_reader import TableReader
 from consistency.model.layout import token_in
-from consistency.model.reading import RawRow, Reading, RowState
+from consistency.model.reading import RawRow, RowState
 from consistency.model.servertime import ServerTime
 from consistency.rows.names import RowName, named_key
 
 
 async def written_after(
-    reader: ReplicaReader, reading: Reading, result: LeafResult, when: ServerTime, max_skew_s: float
+    table: TableReader, result: LeafResult, when: ServerTime, max_skew_s: float
 ) -> AsyncGenerator[list[tuple[RowName, RowState]], None]:
     """Yield the rows of a leaf that lie in the future at `when`, by the page, as the first replica read holds them.
 
     A row on which the replicas differ may come too; whoever takes it asks the others.
     """
-    node, layout = next(iter(result.digests)), reading.layout
+    node, reading, layout = next(iter(result.digests)), table.reading, table.reading.layout
     limit_us, now_s = when.future_us(max_skew_s), when.expiry_s
     last_partition: RawRow | None = None
-    async with aclosing(reader.rows(node, reading, result.leaf.token_range, now_s)) as pages:
+    async with aclosing(table.rows(node, result.leaf.token_range, now_s)) as pages:
         async for page in pages:
             found: list[tuple[RowName, RowState]] = []
             for raw in page:

@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from dataclasses import dataclass, replace
 
 from consistency.checking.plan import Leaf
-from consistency.cluster.port import Clock, Key, ReplicaReader
+from consistency.cluster.port import Key
+from consistency.cluster.table_reader import TableReader
 from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaRefused, ReplicaTimeout, TooMuchToScan
-from consistency.model.reading import Reading, Route
+from consistency.model.reading import Route
 from consistency.model.ring import Node
 from consistency.model.tree import Digest
 
@@ -50,21 +51,17 @@ class LeafResult:
         return max((d.newest_us for d in self.digests.values() if d.newest_us is not None), default=None)
 
 
-def scheme(reading: Reading, route: Route) -> str:
-    """Name what digests are made of: those of different schemes cannot be compared."""
-    return f"{reading.depth.value}/{route.value}"
-
-
-async def digest_leaf(reader: ReplicaReader, reading: Reading, route: Route, leaf: Leaf, now_s: int) -> LeafResult:
+async def digest_leaf(table: TableReader, leaf: Leaf) -> LeafResult:
     """Digest one leaf on all its replicas at one instant.
 
     Where a server cannot finish the digest or does not accept it, all replicas of the leaf are hashed on the
     client instead: it reads in pages that shrink until the server manages, so a huge partition or a field of
     tombstones is slow and not unknown.
     """
-    result = await _digest_all(reader, reading, route, leaf, now_s)
-    if route is Route.SERVER and (reason := _beyond_the_server(result.errors.values())):
-        return replace(await _digest_all(reader, reading, Route.CLIENT, leaf, now_s), fell_back=reason)
+    now_s = table.now_s()
+    result = await _digest_all(table, leaf, now_s)
+    if table.route is Route.SERVER and (reason := _beyond_the_server(result.errors.values())):
+        return replace(await _digest_all(table.by(Route.CLIENT), leaf, now_s), fell_back=reason)
     return result
 
 
@@ -76,11 +73,11 @@ def _beyond_the_server(errors: Iterable[ReplicaError]) -> str:
     return ""
 
 
-async def _digest_all(reader: ReplicaReader, reading: Reading, route: Route, leaf: Leaf, now_s: int) -> LeafResult:
+async def _digest_all(table: TableReader, leaf: Leaf, now_s: int) -> LeafResult:
     answers = await asyncio.gather(
         *(
             # Replicas that agree agree on write times too, so one of them tells the newest.
-            reader.digest(node, reading, route, leaf.token_range, now_s, newest=node == leaf.replicas[0])
+            table.digest(node, leaf.token_range, now_s, newest=node == leaf.replicas[0])
             for node in leaf.replicas
         ),
         return_exceptions=True,
@@ -94,23 +91,19 @@ async def _digest_all(reader: ReplicaReader, reading: Reading, route: Route, lea
             raise answer
         else:
             digests[node] = answer
-    return LeafResult(leaf, now_s, digests, errors, scheme(reading, route))
+    return LeafResult(leaf, now_s, digests, errors, table.scheme)
 
 
 async def digest_leaves(
-    digest: Callable[[Leaf, int], Awaitable[LeafResult]], leaves: Iterable[Leaf], clock: Clock, *, at_once: int
+    digest: Callable[[Leaf], Awaitable[LeafResult]], leaves: Iterable[Leaf], *, at_once: int
 ) -> AsyncGenerator[LeafResult, None]:
-    """Yield the results of all leaves as they come, `at_once` of them under way; a leaf is taken when it is begun.
-
-    `digest` is given a leaf and the instant to judge it at.
-    """
+    """Yield the results of all leaves as they come, `at_once` of them under way; a leaf is taken when it is begun."""
     waiting: Iterator[Leaf] = iter(leaves)
     running: set[asyncio.Future[LeafResult]] = set()
     try:
         while True:
             while len(running) < at_once and (leaf := next(waiting, None)) is not None:
-                now_s = clock.now_us() // 1_000_000
-                running.add(asyncio.ensure_future(digest(leaf, now_s)))
+                running.add(asyncio.ensure_future(digest(leaf)))
             if not running:
                 return
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

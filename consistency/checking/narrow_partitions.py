@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from consistency.checking.leaves import LeafResult, OddPartitions, scheme
+from consistency.checking.leaves import LeafResult, OddPartitions
 from consistency.checking.plan import Leaf
-from consistency.cluster.port import Key, Pages, ReplicaReader
+from consistency.cluster.port import Key, Pages
 from consistency.cluster.server_digest import ServerDigest
+from consistency.cluster.table_reader import TableReader
 from consistency.errors import ReplicaRefused
-from consistency.model.reading import Locality, RawRow, Reading, Route
+from consistency.model.reading import RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
 from consistency.rows.names import named_key
@@ -63,51 +64,40 @@ class Partitions:
         self.unlike += differing
 
 
-def provable(reader: ReplicaReader, nodes: Sequence[Node]) -> bool:
-    """Whether answers about several partitions are known to be each node's own: a trace proves nothing of them."""
-    return all(reader.locality(node) is Locality.NODE_LOCAL for node in nodes)
-
-
-async def odd_partitions(
-    reader: ReplicaReader, reading: Reading, leaf: Leaf, now_s: int, partitions: Partitions
-) -> OddPartitions | None:
+async def odd_partitions(table: TableReader, leaf: Leaf, now_s: int, partitions: Partitions) -> OddPartitions | None:
     """Return the partitions of a leaf that differ; None where most of its rows would be hashed all the same.
 
     None as well where the server refuses; raises other ReplicaErrors.
     """
     try:
-        told = await gather_rows(
-            [reader.partition_digests(node, reading, leaf.token_range, now_s) for node in leaf.replicas]
-        )
+        told = await gather_rows([table.partition_digests(node, leaf.token_range, now_s) for node in leaf.replicas])
     except ReplicaRefused:
         partitions.refused = True  # guardrails can forbid GROUP BY
         return None
-    return _compared(reading, told, partitions)
+    return _compared(table.reading, told, partitions)
 
 
-async def digest_by_partition(
-    reader: ReplicaReader, reading: Reading, leaf: Leaf, now_s: int, partitions: Partitions, *, leaf_rows: int
-) -> LeafResult:
+async def digest_by_partition(table: TableReader, leaf: Leaf, partitions: Partitions, *, leaf_rows: int) -> LeafResult:
     """Digest a leaf of about `leaf_rows` rows on all its replicas at one instant, piece by piece.
 
     Its partitions that differ are found on the way. Raises a ReplicaError where a replica does not answer.
     """
     answers: dict[Node, list[RawRow]] = {node: [] for node in leaf.replicas}
     found: list[OddPartitions | None] = []
-    layout = reading.partition_layout
+    now_s, reading, layout = table.now_s(), table.reading, table.reading.partition_layout
     for piece in leaf.token_range.split(math.ceil(leaf_rows / HASHED_ROWS)):
-        told = await gather_rows([_told_by(reader, reading, leaf, node, piece, now_s) for node in leaf.replicas])
+        told = await gather_rows([_told_by(table, leaf, node, piece, now_s) for node in leaf.replicas])
         for node, rows in zip(leaf.replicas, told, strict=True):
             answers[node] += [row[layout.digest] for row in rows]
         found.append(_compared(reading, [{row[layout.compared] for row in rows} for rows in told], partitions))
     asked = ServerDigest(reading, newest=True)
     digests = {node: asked.total(rows) for node, rows in answers.items()}
-    return LeafResult(leaf, now_s, digests, {}, scheme(reading, Route.SERVER), odd=_joined(found))
+    return LeafResult(leaf, now_s, digests, {}, table.scheme, odd=_joined(found))
 
 
-def _told_by(reader: ReplicaReader, reading: Reading, leaf: Leaf, node: Node, piece: TokenRange, now_s: int) -> Pages:
+def _told_by(table: TableReader, leaf: Leaf, node: Node, piece: TokenRange, now_s: int) -> Pages:
     """Ask one replica; the first of the leaf tells the newest write times too, as where a leaf is digested whole."""
-    return reader.partition_digests(node, reading, piece, now_s, newest=node == leaf.replicas[0])
+    return table.partition_digests(node, piece, now_s, newest=node == leaf.replicas[0])
 
 
 def _compared(reading: Reading, told: Sequence[set[RawRow]], partitions: Partitions) -> OddPartitions | None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 
 from consistency.checking.leaves import OddPartitions
-from consistency.checking.narrow_partitions import Partitions, gather_rows, not_in_all, odd_partitions, provable
+from consistency.checking.narrow_partitions import Partitions, gather_rows, not_in_all, odd_partitions
 from consistency.checking.plan import Leaf
-from consistency.cluster.port import Clock, ReplicaReader
+from consistency.cluster.table_reader import TableReader
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.model.cqlorder import UnorderableTypeError, key_function
 from consistency.model.layout import token_in
-from consistency.model.reading import RawRow, Reading, Route
+from consistency.model.reading import RawRow, Reading
 from consistency.rows.merge_join import Difference, JoinTally
 from consistency.rows.names import RowName, named_key
 from consistency.rows.read import read_states
@@ -24,16 +24,9 @@ from consistency.rows.read import read_states
 _BATCH = 2_000
 
 
-def can_hash_rows(reading: Reading, route: Route) -> bool:
-    """Say whether rows can be told apart by hashes: not with statics, which every row of a partition repeats."""
-    return route is Route.SERVER and reading.capabilities.hashes and not reading.statics
-
-
 async def odd_rows(
-    reader: ReplicaReader,
-    reading: Reading,
+    table: TableReader,
     leaf: Leaf,
-    clock: Clock,
     tally: JoinTally,
     partitions: Partitions,
     odd: OddPartitions | None = None,
@@ -42,12 +35,11 @@ async def odd_rows(
 
     `odd`: the partitions of the leaf that differ, where that is known already.
     """
-    now_s = clock.server_time().expiry_s
-    names = await _odd_names(reader, reading, leaf, now_s, tally, partitions, odd)
+    names = await _odd_names(table, leaf, table.now_s(), tally, partitions, odd)
     names.sort(key=lambda name: (name.token, name.key))
     for at in range(0, len(names), _BATCH):
         batch = names[at : at + _BATCH]
-        seen = await read_states(reader, reading, batch, leaf.replicas, clock.server_time().expiry_s)
+        seen = await read_states(table.reader, table.reading, batch, leaf.replicas, table.now_s())
         for name, (states, unread) in zip(batch, seen, strict=True):
             for node, reason in unread.items():
                 raise ReplicaError(reason, node)
@@ -56,8 +48,7 @@ async def odd_rows(
 
 
 async def _odd_names(
-    reader: ReplicaReader,
-    reading: Reading,
+    table: TableReader,
     leaf: Leaf,
     now_s: int,
     tally: JoinTally,
@@ -65,29 +56,29 @@ async def _odd_names(
     odd: OddPartitions | None,
 ) -> list[RowName]:
     """Return the rows whose hashes differ, and count all rows."""
-    if odd is None and provable(reader, leaf.replicas) and partitions.worth_it(reading):
-        odd = await odd_partitions(reader, reading, leaf, now_s, partitions)
+    if odd is None and table.provable(leaf.replicas) and partitions.worth_it(table.reading):
+        odd = await odd_partitions(table, leaf, now_s, partitions)
     if odd is not None:
         narrowed = JoinTally(odd.agreed_rows)
         try:
-            names = await _odd_names_of(reader, reading, leaf, now_s, narrowed, odd)
+            names = await _odd_names_of(table, leaf, now_s, narrowed, odd)
         except ReplicaRefused:
             partitions.refused = True  # guardrails can forbid long lists after IN
         else:
             tally.rows += narrowed.rows
             return names
-    hashed = await gather_rows([reader.row_hashes(n, reading, leaf.token_range, now_s) for n in leaf.replicas])
-    return _told_apart(reading, hashed, tally)
+    hashed = await gather_rows([table.row_hashes(n, leaf.token_range, now_s) for n in leaf.replicas])
+    return _told_apart(table.reading, hashed, tally)
 
 
 async def _odd_names_of(
-    reader: ReplicaReader, reading: Reading, leaf: Leaf, now_s: int, tally: JoinTally, odd: OddPartitions
+    table: TableReader, leaf: Leaf, now_s: int, tally: JoinTally, odd: OddPartitions
 ) -> list[RowName]:
     """Return the rows of some partitions whose hashes differ, and count their rows."""
     names: list[RowName] = []
     for batch in odd.batches:
-        hashed = await gather_rows([reader.row_hashes_of(node, reading, batch, now_s) for node in leaf.replicas])
-        names += _told_apart(reading, hashed, tally)
+        hashed = await gather_rows([table.row_hashes_of(node, batch, now_s) for node in leaf.replicas])
+        names += _told_apart(table.reading, hashed, tally)
     return names
 
 

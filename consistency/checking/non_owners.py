@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from consistency.checking.scan import Scan
-from consistency.cluster.port import Clock, ReplicaReader
+from consistency.cluster.table_reader import TableReader
 from consistency.errors import InternalError, ReplicaError
-from consistency.model.reading import Depth, Locality, RawRow, Reading
+from consistency.model.reading import Depth, RawRow, Reading
 from consistency.model.ring import Arc, Node
 from consistency.results.findings import Finding, Kind, ReplicaView, State
 from consistency.rows.classify import write_times
@@ -20,13 +20,9 @@ class NonOwnerScan:
 
     def __init__(
         self,
-        reader: ReplicaReader,
-        clock: Clock,
         nodes: Sequence[Node],
         report: Callable[[Finding, float], Awaitable[None]],
     ) -> None:
-        self._reader = reader
-        self._clock = clock
         self._nodes = nodes
         self._report = report
 
@@ -36,20 +32,20 @@ class NonOwnerScan:
         for arc in scan.task.arcs:
             for node in self._nodes:
                 if node not in arc.replicas:
-                    await self._look(scan, reading, arc, node)
+                    await self._look(scan, scan.table.reads(reading), arc, node)
 
-    async def _look(self, scan: Scan, reading: Reading, arc: Arc, node: Node) -> None:
-        if self._reader.locality(node) is not Locality.NODE_LOCAL:
+    async def _look(self, scan: Scan, table: TableReader, arc: Arc, node: Node) -> None:
+        if not table.provable([node]):
             scan.fail_extra(node, arc.ranges, "rows it does not own can only be seen with NODE_LOCAL reads")
             return
-        now_s = self._clock.server_time().expiry_s
+        now_s = table.now_s()
         for token_range in arc.ranges:
             try:
-                async with aclosing(self._reader.rows(node, reading, token_range, now_s)) as pages:
+                async with aclosing(table.rows(node, token_range, now_s)) as pages:
                     async for page in pages:
-                        read_at = self._clock.monotonic()
+                        read_at = table.clock.monotonic()
                         for raw in page:
-                            await self._report(_finding(reading, raw, node, now_s), read_at)
+                            await self._report(_finding(table.reading, raw, node, now_s), read_at)
             except (ReplicaError, InternalError) as error:
                 scan.fail_extra(node, (token_range,), str(error))
 

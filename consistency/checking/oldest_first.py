@@ -55,7 +55,7 @@ async def _scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: C
             await turn.scan.digest(account, _until(deadline, clock, turn.leaves))
     for scan in scans:
         if scan.account is not None:
-            scan.account.put_off = True
+            scan.account.put_off_rest()
             await scan.compare(scan.account)
 
 

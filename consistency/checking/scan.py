@@ -13,13 +13,11 @@ from consistency.checking.at_fault import AtFault, lasting, too_large
 from consistency.checking.descend import Descent, differences
 from consistency.checking.future import written_after
 from consistency.checking.leaves import LeafResult, digest_leaf, digest_leaves
-from consistency.checking.narrow_partitions import Partitions, digest_by_partition, provable
-from consistency.checking.narrow_rows import can_hash_rows
+from consistency.checking.narrow_partitions import Partitions, digest_by_partition
 from consistency.checking.observer import Observer
 from consistency.checking.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
 from consistency.checking.settle import Settler
-from consistency.checking.trees import differing
-from consistency.cluster.port import Clock, ReplicaReader
+from consistency.cluster.table_reader import TableReader
 from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.model.reading import Reading, Route
 from consistency.model.ring import Arc, Node
@@ -59,8 +57,7 @@ class Scan:
     """A table's scan under way; `report` is true at any moment, also after an interrupt."""
 
     task: TableTask
-    reader: ReplicaReader
-    clock: Clock
+    table: TableReader
     settler: Settler
     options: ScanOptions
     observer: Observer
@@ -86,7 +83,7 @@ class Scan:
         try:
             await self.digest(account, account.plan.leaves)
             if again := self._worth_another_try(account):
-                await self.clock.sleep(SECOND_TRY_AFTER_S)
+                await self.table.clock.sleep(SECOND_TRY_AFTER_S)
                 await self.digest(account, again)
             await self.compare(account)
         finally:
@@ -94,21 +91,21 @@ class Scan:
 
     async def plan(self) -> Account:
         """Cut the table into leaves and open its account."""
-        self.started = self.clock.monotonic()
+        self.started = self.table.clock.monotonic()
         self.account = Account(await self._plan(), self.task.asides)
         return self.account
 
     async def _plan(self) -> TablePlan:
         table, arcs = self.task.reading.table, self.task.arcs
         try:
-            rows = await estimate_rows(self.reader, table, arcs)
+            rows = await estimate_rows(self.table.reader, table, arcs)
         except ReplicaError:
             rows = 0
         return cut(table, arcs, rows, leaf_rows=self.options.leaf_rows)
 
     async def digest(self, account: Account, leaves: Iterable[Leaf]) -> None:
         """Digest leaves; what differs is looked at meanwhile, so that its settle window passes beside the scan."""
-        results = digest_leaves(self._digest_leaf, leaves, self.clock, at_once=self.options.leaves_at_once)
+        results = digest_leaves(self._digest_leaf, leaves, at_once=self.options.leaves_at_once)
         refused: list[LeafResult] = []
         async with aclosing(results):
             async for result in results:
@@ -128,21 +125,17 @@ class Scan:
             await self.digest(account, account.cut(result.leaf, parts))
 
     async def _digest_part(self, leaf: Leaf) -> LeafResult:
-        return await digest_leaf(
-            self.reader, self.task.reading, self.task.route, leaf, self.clock.now_us() // 1_000_000
-        )
+        return await digest_leaf(self.table, leaf)
 
-    async def _digest_leaf(self, leaf: Leaf, now_s: int) -> LeafResult:
+    async def _digest_leaf(self, leaf: Leaf) -> LeafResult:
         """Digest a leaf whole, or by partition at once where leaf after leaf had to be digested so a second time."""
-        reading, route, partitions = self.task.reading, self.task.route, self._partitions
-        at_once = can_hash_rows(reading, route) and partitions.worth_it_at_once(reading)
-        if at_once and provable(self.reader, leaf.replicas):
+        table, partitions = self.table, self._partitions
+        at_once = table.hashes_rows and partitions.worth_it_at_once(table.reading)
+        if at_once and table.provable(leaf.replicas):
             # A replica that does not answer is asked again below, and how that ends is in the account.
             with suppress(ReplicaError):
-                return await digest_by_partition(
-                    self.reader, reading, leaf, now_s, partitions, leaf_rows=self.options.leaf_rows
-                )
-        return await digest_leaf(self.reader, reading, route, leaf, now_s)
+                return await digest_by_partition(table, leaf, partitions, leaf_rows=self.options.leaf_rows)
+        return await digest_leaf(table, leaf)
 
     def _worth_another_try(self, account: Account) -> list[Leaf]:
         """Once more, at the end, for leaves whose replicas may be back; a replica with nothing else is left alone."""
@@ -158,7 +151,7 @@ class Scan:
         for result in account.results.values():
             self._look_ahead_once(account, result)
         await asyncio.gather(*self._looks)
-        self.ended = self.clock.monotonic()
+        self.ended = self.table.clock.monotonic()
 
     async def close(self) -> None:
         """End the looks that are under way: none are, but after an interrupt."""
@@ -190,38 +183,25 @@ class Scan:
 
     async def _descend(self, account: Account, result: LeafResult) -> None:
         async with self._gate:
-            task, descent = self.task, Descent()
+            descent = Descent()
             try:
-                found = differences(
-                    self.reader, task.reading, task.route, result, self.clock, descent, self._partitions
-                )
+                found = differences(self.table, result, descent, self._partitions)
                 async with aclosing(found):
                     async for difference in found:
-                        await self.settler.put(task.reading, difference)
-                account.joined[result.leaf] = descent.rows
+                        await self.settler.put(self.task.reading, difference)
+                account.count_rows(result.leaf, descent.rows)
                 if descent.refused:
                     await self._set_apart(account, result, descent.refused)
             except (ReplicaError, SchemaError, InternalError) as error:
                 account.fail(result.leaf, str(error))
 
     async def _set_apart(self, account: Account, result: LeafResult, refused: Mapping[int, ReplicaError]) -> None:
-        """Enter partitions that were not compared as leaves of their own; the others of their leaf were.
-
-        They were, on the replicas that were digested then: what failed on others stays so. Differences that have come
-        since are for the next run to judge.
-        """
+        """Enter partitions that were not compared as leaves of their own; the others of their leaf were."""
         leaf = result.leaf
         ranges = around_tokens(leaf.token_range, refused)
         again = [await self._digest_part(Leaf(part, leaf.replicas)) for part in ranges]
-        stood = {node: reason for node in leaf.replicas if (reason := account.failures.get((leaf, node)))}
-        parts = account.cut(leaf, ranges)
-        for part, digested in zip(parts, again, strict=True):
+        for part in account.set_apart(leaf, again, refused):
             self._descents[part] = self._ahead[part] = None
-            account.record(digested)
-            account.failures.update(((part, node), reason) for node, reason in stood.items())
-            if part.token_range.width == 1 and part.token_range.end in refused:
-                account.fail(part, str(refused[part.token_range.end]))
-        account.unjudged.update(each.leaf for each in differing(again))
 
     async def _look_ahead(self, account: Account, result: LeafResult) -> None:
         """Report the rows of a leaf that were written in the future and on which its replicas agree.
@@ -230,8 +210,8 @@ class Scan:
         """
         async with self._gate:
             try:
-                when, nodes = self.clock.server_time(), list(result.leaf.replicas)
-                found = written_after(self.reader, self.task.reading.full, result, when, self.options.max_skew_s)
+                when, nodes = self.table.clock.server_time(), list(result.leaf.replicas)
+                found = written_after(self.table.full, result, when, self.options.max_skew_s)
                 async with aclosing(found):
                     async for rows in found:
                         await self.settler.put_agreed(self.task.reading, rows, nodes, when)
@@ -247,7 +227,7 @@ class Scan:
 
     def _in_future(self, result: LeafResult) -> bool:
         """Whether a leaf holds a write time that lies in the future now."""
-        return (result.newest_us or 0) > self.clock.server_time().future_us(self.options.max_skew_s)
+        return (result.newest_us or 0) > self.table.clock.server_time().future_us(self.options.max_skew_s)
 
     def invalidate(self, reason: str, *, instead: bool) -> None:
         """Say that nothing of this scan can be believed; `instead` of why some of its leaves failed before."""
@@ -285,7 +265,7 @@ class Scan:
             rows=account.rows if account else 0,
             divergent_rows=divergent,
             unsettled_rows=unsettled,
-            seconds=(self.ended or self.clock.monotonic()) - self.started if self.started else 0.0,
+            seconds=(self.ended or self.table.clock.monotonic()) - self.started if self.started else 0.0,
             coverage=coverage,
             unread=(account.unread() if account else ()) + tuple(self.extra),
             strip=account.strip() if account else "",

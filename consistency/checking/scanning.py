@@ -14,6 +14,7 @@ from consistency.checking.scan import Scan, TableTask
 from consistency.checking.scans import Scans
 from consistency.checking.settle import Settler
 from consistency.cluster.port import Clock, ReplicaReader
+from consistency.cluster.table_reader import TableReader
 from consistency.ledger.port import Recorder
 
 
@@ -70,13 +71,12 @@ class Scanning:
         await self._settler.finish()
 
     def _begin(self, task: TableTask) -> Scan:
-        return self._scans.enter(
-            Scan(task, self._reader, self._clock, self._settler, self._options.scan, self._observer)
-        )
+        table = TableReader(self._reader, task.reading, task.route, self._clock)
+        return self._scans.enter(Scan(task, table, self._settler, self._options.scan, self._observer))
 
     async def _scan(self, scan: Scan) -> None:
         await scan.run()
         if self._options.non_owners:
             # The arcs name the owners of one DC alone where a DC was named; elsewhere nobody could be judged.
             nodes = [n for n in self._prepared.ring.nodes if self._options.dc in (None, n.dc)]
-            await NonOwnerScan(self._reader, self._clock, nodes, self._outcomes.take_stray).run(scan)
+            await NonOwnerScan(nodes, self._outcomes.take_stray).run(scan)

@@ -12,6 +12,7 @@ from consistency.checking.narrow_partitions import Partitions, digest_by_partiti
 from consistency.checking.plan import Leaf
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.session import open_cluster
+from consistency.cluster.table_reader import TableReader
 from consistency.model.reading import Depth, RawRow, Reading, Route
 from consistency.model.tokens import TokenRange
 from consistency.rows.names import RowName, named_key
@@ -56,7 +57,7 @@ def test_ranges_partitions_and_rows_have_the_same_sum(filled: RunningCluster, na
             ring, schema = await reader.ring(), await reader.schema()
             reading = Reading(schema["hashes"].tables[name], Depth.CONTENT, reader.capabilities)
             partitions, everything = len(reading.table.partition_key), TokenRange.full_ring()
-            now_s = clock.now_us() // 1_000_000
+            now_s = clock.server_time().expiry_s
             for node in ring.nodes:
                 whole = await reader.digest(node, reading, Route.SERVER, everything, now_s)
                 digests = await rows_of(reader.partition_digests(node, reading, everything, now_s))
@@ -69,7 +70,8 @@ def test_ranges_partitions_and_rows_have_the_same_sum(filled: RunningCluster, na
                     assert total % 2**160 == int.from_bytes(whole.value, "big")
                 leaf = Leaf(everything, (node,))
                 newest = await reader.digest(node, reading, Route.SERVER, everything, now_s, newest=True)
-                parts = await digest_by_partition(reader, reading, leaf, now_s, Partitions(), leaf_rows=35_000)
+                table = TableReader(reader, reading, Route.SERVER, clock)
+                parts = await digest_by_partition(table, leaf, Partitions(), leaf_rows=35_000)
                 assert parts.digests[node] == whole
                 assert parts.newest_us == newest.newest_us
                 some = random.Random(1).sample(keys, 60)
@@ -87,7 +89,7 @@ def test_rows_read_together_are_those_read_alone(filled: RunningCluster, name: s
         async with open_cluster(filled.settings, ReadLimits()) as (reader, clock):
             ring, schema = await reader.ring(), await reader.schema()
             reading = Reading(schema["hashes"].tables[name], Depth.CONTENT, reader.capabilities)
-            now_s = clock.now_us() // 1_000_000
+            now_s = clock.server_time().expiry_s
             rows = await rows_of(reader.row_hashes(ring.nodes[0], reading, TokenRange.full_ring(), now_s))
             rng = random.Random(2)
             found = [RowName(number(row[0]), named_key(row[reading.layout.key])) for row in rng.sample(rows, 150)]

@@ -35,7 +35,7 @@ async def _soak(cluster: RunningCluster) -> int:
     async with open_cluster(cluster.settings, ReadLimits(lanes=4)) as (reader, clock):
         ring, schema = await reader.ring(), await reader.schema()
         reading = Reading(schema["lanes"].tables["t"], Depth.CONTENT, reader.capabilities)
-        now_s = clock.now_us() // 1_000_000
+        now_s = clock.server_time().expiry_s
         ranges = TokenRange.full_ring().split(_RANGES)
         alone = {piece: await reader.digest(ring.nodes[0], reading, Route.SERVER, piece, now_s) for piece in ranges}
         assert sum(digest.rows for digest in alone.values()) == 8_000

@@ -10,8 +10,9 @@ from typing import Any
 
 from consistency.checking.run import run_check
 from consistency.checking.tasks import CheckOptions
+from consistency.cluster.table_reader import TableReader
 from consistency.ledger.port import Recorder
-from consistency.model.reading import Capabilities
+from consistency.model.reading import Capabilities, Reading, Route
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Table
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE
@@ -99,6 +100,10 @@ class Scenario:
             return await run_check(self.cluster, self.clock, chosen, self.watching, stop, recorder)
 
         return self.run(main)
+
+    def reads(self, reading: Reading, route: Route = Route.SERVER) -> TableReader:
+        """Return what reads the table of its cluster."""
+        return TableReader(self.cluster, reading, route, self.clock)
 
     def run(self, main: Callable[[], Awaitable[Any]]) -> Any:
         """Run something else on the scenario's loop; a scenario runs once."""

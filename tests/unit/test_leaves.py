@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,8 @@ from consistency.checking.account import Account
 from consistency.checking.leaves import LeafResult, digest_leaf, digest_leaves
 from consistency.checking.plan import Leaf, TablePlan
 from consistency.checking.trees import differing
+from consistency.cluster.port import Clock, ReplicaReader
+from consistency.cluster.table_reader import TableReader
 from consistency.errors import (
     ReplicaError,
     ReplicaForbidden,
@@ -24,10 +28,11 @@ from consistency.errors import (
 )
 from consistency.model.reading import Capabilities, Depth, Reading, Route
 from consistency.model.ring import Node
+from consistency.model.servertime import ServerTime
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.model.tree import Digest
 from tests.simulation.scenario import ROWS, make_nodes
-from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual
+from tests.simulation.vclock import VirtualLoop, run_virtual
 
 A, B, C = NODES = make_nodes(("dc1",) * 3)
 READING = Reading(ROWS, Depth.CONTENT, Capabilities())
@@ -61,7 +66,13 @@ class Scripted:
 
 def digested(reader: Scripted, route: Route = Route.SERVER) -> LeafResult:
     """Digest one leaf."""
-    return run_virtual(VirtualLoop(), digest_leaf(reader, READING, route, LEAVES[0], 7))  # type: ignore[arg-type]
+    return run_virtual(VirtualLoop(), digest_leaf(table_reader(reader, route), LEAVES[0]))
+
+
+def table_reader(reader: Scripted, route: Route = Route.SERVER) -> TableReader:
+    """Have the table read by a script, at one instant."""
+    clock = SimpleNamespace(server_time=lambda: ServerTime.exactly(7_000_000))
+    return TableReader(cast("ReplicaReader", reader), READING, route, cast("Clock", clock))
 
 
 @pytest.mark.parametrize("error", [ReplicaTimeout("t"), TooMuchToScan("m"), ReplicaRefused("r")])
@@ -96,8 +107,7 @@ def test_leaves_are_digested_so_many_at_once(at_once: int) -> None:
     reader, loop = Scripted(), VirtualLoop()
 
     async def main() -> list[Leaf]:
-        digest = partial(digest_leaf, reader, READING, Route.SERVER)  # type: ignore[arg-type]
-        results = digest_leaves(digest, LEAVES, SimClock(loop), at_once=at_once)
+        results = digest_leaves(partial(digest_leaf, table_reader(reader)), LEAVES, at_once=at_once)
         return [result.leaf async for result in results]
 
     assert sorted(run_virtual(loop, main()), key=LEAVES.index) == list(LEAVES)

@@ -14,7 +14,7 @@ from consistency.checking.plan import Leaf
 from consistency.checking.scan import ScanOptions
 from consistency.checking.trees import differing
 from consistency.errors import ReplicaRefused, ReplicaUnavailable
-from consistency.model.reading import RawRow, Route
+from consistency.model.reading import RawRow
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, Kind
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row
@@ -66,11 +66,9 @@ def test_a_leafs_digest_is_the_sum_of_its_partitions() -> None:
     leaf = Leaf(TokenRange.full_ring(), scenario.nodes)
 
     async def main() -> None:
-        whole = await digest_leaf(scenario.cluster, READING, Route.SERVER, leaf, EPOCH_S)
+        whole = await digest_leaf(scenario.reads(READING), leaf)
         for leaf_rows in (1, 30_000):
-            parts = await digest_by_partition(
-                scenario.cluster, READING, leaf, EPOCH_S, Partitions(), leaf_rows=leaf_rows
-            )
+            parts = await digest_by_partition(scenario.reads(READING), leaf, Partitions(), leaf_rows=leaf_rows)
             assert parts.digests == whole.digests
             assert parts.newest_us == whole.newest_us
             assert differing([parts]) == [parts] * len(differing([whole]))
@@ -90,9 +88,7 @@ def test_a_leaf_of_which_most_rows_differ_has_all_of_them_hashed() -> None:
 
     async def main() -> None:
         for leaf_rows in (1, 30_000):
-            parts = await digest_by_partition(
-                scenario.cluster, READING, leaf, EPOCH_S, Partitions(), leaf_rows=leaf_rows
-            )
+            parts = await digest_by_partition(scenario.reads(READING), leaf, Partitions(), leaf_rows=leaf_rows)
             assert differing([parts]) == [parts]
             assert parts.odd is None
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -13,10 +14,12 @@ from consistency.checking import descend
 from consistency.checking.descend import Descent, differences
 from consistency.checking.leaves import digest_leaf
 from consistency.checking.narrow_partitions import Partitions
-from consistency.checking.narrow_rows import can_hash_rows, odd_rows
+from consistency.checking.narrow_rows import odd_rows
 from consistency.checking.plan import Leaf
 from consistency.checking.scan import ScanOptions
-from consistency.cluster.port import Key
+from consistency.cluster.clock import SystemClock
+from consistency.cluster.port import Key, ReplicaReader
+from consistency.cluster.table_reader import TableReader
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading, Route
 from consistency.model.ring import Node
@@ -52,7 +55,7 @@ def found(scenario: Scenario, partitions: Partitions | None = None) -> tuple[lis
     leaf = Leaf(TokenRange.full_ring(), scenario.nodes)
 
     async def main() -> None:
-        rows = odd_rows(scenario.cluster, READING, leaf, scenario.clock, tally, partitions)
+        rows = odd_rows(scenario.reads(READING), leaf, tally, partitions)
         async with aclosing(rows):
             out.extend([difference async for difference in rows])
 
@@ -131,7 +134,7 @@ def test_a_server_that_refuses_is_asked_for_every_rows_hash(refused: str, monkey
     whole, counted = found(damaged(random.Random(3)))
     scenario, partitions = damaged(random.Random(3)), Partitions()
 
-    async def no(*_: object) -> AsyncIterator[list[RawRow]]:
+    async def no(*_: object, **__: object) -> AsyncIterator[list[RawRow]]:
         raise ReplicaRefused("guardrail")
         yield []
 
@@ -166,7 +169,9 @@ def test_a_partition_that_comes_in_two_parts_is_hashed_where_one_of_them_differs
     scenario.apply(row(7, 2, LONG_AGO_US + 9, v0=int_bytes(1)), on=[2])
     plain = scenario.cluster.partition_digests
 
-    async def cut(node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> AsyncIterator[list[RawRow]]:
+    async def cut(
+        node: Node, reading: Reading, token_range: TokenRange, now_s: int, **_: bool
+    ) -> AsyncIterator[list[RawRow]]:
         async for page in plain(node, reading, token_range, now_s):
             for token, key, count, total in page:
                 yield [(token, key, int_bytes(1), b"the same"), (token, key, count, total)]
@@ -204,8 +209,8 @@ def test_a_leaf_is_hashed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> Non
 
     async def main() -> None:
         leaf = Leaf(TokenRange.full_ring(), scenario.nodes)
-        result = await digest_leaf(scenario.cluster, READING, Route.SERVER, leaf, EPOCH_S)
-        rows = differences(scenario.cluster, READING, Route.SERVER, result, scenario.clock, descent, Partitions())
+        result = await digest_leaf(scenario.reads(READING), leaf)
+        rows = differences(scenario.reads(READING), result, descent, Partitions())
         pieces.extend([difference async for difference in rows])
 
     scenario.run(main)
@@ -231,10 +236,11 @@ def test_a_row_that_cannot_be_read_on_every_replica_fails_the_leaf() -> None:
 
 def test_statics_and_other_routes_are_left_to_the_join() -> None:
     """A static cell changes the hash of every row of its partition; before 5.0 there is no hash."""
-    assert can_hash_rows(READING, Route.SERVER)
-    assert not can_hash_rows(Reading(ROWS, Depth.CONTENT, Capabilities()), Route.SERVER)
-    assert not can_hash_rows(READING, Route.CLIENT)
-    assert not can_hash_rows(Reading(PLAIN, Depth.VERSIONS, Capabilities(hashes=False)), Route.SERVER)
+    table = TableReader(cast("ReplicaReader", None), READING, Route.SERVER, SystemClock())
+    assert table.hashes_rows
+    assert not table.reads(Reading(ROWS, Depth.CONTENT, Capabilities())).hashes_rows
+    assert not table.by(Route.CLIENT).hashes_rows
+    assert not table.reads(Reading(PLAIN, Depth.VERSIONS, Capabilities(hashes=False))).hashes_rows
 
 
 def test_the_settle_window_passes_while_the_rest_is_digested() -> None:

@@ -15,7 +15,8 @@ from consistency.checking.non_owners import NonOwnerScan
 from consistency.checking.scan import Scan
 from consistency.cluster.clock import SystemClock
 from consistency.cluster.port import Pages, ReplicaReader
-from consistency.model.reading import Capabilities, Depth, Locality, Reading
+from consistency.cluster.table_reader import TableReader
+from consistency.model.reading import Capabilities, Depth, Locality, Reading, Route
 from consistency.model.ring import Arc
 from consistency.model.servertime import ServerTime
 from consistency.model.tokens import TokenRange
@@ -45,13 +46,18 @@ class Endless:
         return Locality.NODE_LOCAL
 
 
+def table_reader(reader: Endless) -> TableReader:
+    """Have the table read from it."""
+    return TableReader(cast("ReplicaReader", reader), READING, Route.SERVER, SystemClock())
+
+
 def test_rows_from_the_future_are_read_no_longer_than_they_are_taken() -> None:
     """Whoever has seen enough of them closes the stream below as well."""
     reader = Endless()
     result = cast("LeafResult", SimpleNamespace(leaf=SimpleNamespace(token_range=TokenRange(0, 9)), digests=nodes()))
 
     async def first() -> int:
-        found = written_after(cast("ReplicaReader", reader), READING, result, ServerTime.exactly(0), 60.0)
+        found = written_after(table_reader(reader), result, ServerTime.exactly(0), 60.0)
         async with aclosing(found):
             return len(await anext(found))
 
@@ -69,9 +75,9 @@ def test_a_look_at_a_non_owner_that_ends_early_closes_its_stream() -> None:
         raise OSError("no space left")
 
     async def look() -> int:
-        scan = NonOwnerScan(cast("ReplicaReader", reader), SystemClock(), [owner, other], full)
+        scan = NonOwnerScan([owner, other], full)
         with pytest.raises(OSError, match="no space"):
-            await scan.run(cast("Scan", SimpleNamespace(task=task)))
+            await scan.run(cast("Scan", SimpleNamespace(task=task, table=table_reader(reader))))
         return reader.open
 
     assert asyncio.run(look()) == 0
