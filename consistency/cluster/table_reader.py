@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from consistency.cluster.port import Clock, Key, Pages, ReplicaReader
-from consistency.model.reading import Locality, RawRow, Reading, Route
+from consistency.model.reading import Locality, Reading, Route
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
@@ -14,8 +14,9 @@ from consistency.model.tree import Digest
 
 @dataclass(frozen=True, slots=True)
 class TableReader:
-    """Asks replicas about one table, all of them in the same way.
+    """Asks replicas about the ranges of one table, all of them in the same way.
 
+    A row that is asked for by name needs no route, and is read at the instant that decides about it (`rows/read.py`).
     `now_s` of a question is the instant that TTLs are judged at: answers that are compared were asked with one.
     """
 
@@ -74,15 +75,3 @@ class TableReader:
     def partition_digests(self, node: Node, token_range: TokenRange, now_s: int, *, newest: bool = False) -> Pages:
         """Stream the digests of a range's partitions."""
         return self.reader.partition_digests(node, self.reading, token_range, now_s, newest=newest)
-
-    async def row(self, node: Node, key: Key, now_s: int) -> RawRow | None:
-        """Read one row."""
-        return await self.reader.row(node, self.reading, key, now_s)
-
-    async def rows_by_key(self, node: Node, keys: Sequence[Key], now_s: int) -> Mapping[Key, RawRow]:
-        """Read several rows; one that is not there is left out."""
-        return await self.reader.rows_by_key(node, self.reading, keys, now_s)
-
-    async def static_row(self, node: Node, key: Key, now_s: int) -> RawRow | None:
-        """Read one partition's static cells."""
-        return await self.reader.static_row(node, self.reading, key, now_s)
