@@ -86,7 +86,7 @@ def test_slices_go_round_all_tables_and_start_again_with_the_oldest(ledger: Ledg
     ((cluster, _),) = past.clusters()
     assert [t.never for t in past.tables(cluster)] == [0.0] * 3
     again = three_tables(30)
-    sliced(ledger, again, 0.1)
+    sliced(ledger, again, 0.05)
     assert digested(again) <= seen[0]
 
 
