@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from consistency.checking.narrow_partitions import Partitions, digest_by_partition
 from consistency.checking.plan import Leaf
 from consistency.cluster.pinned import ReadLimits
+from consistency.cluster.port import Clock
 from consistency.cluster.session import open_cluster
 from consistency.cluster.table_reader import TableReader
 from consistency.model.reading import Depth, RawRow, Reading, Route
@@ -57,7 +60,8 @@ def test_ranges_partitions_and_rows_have_the_same_sum(filled: RunningCluster, na
             ring, schema = await reader.ring(), await reader.schema()
             reading = Reading(schema["hashes"].tables[name], Depth.CONTENT, reader.capabilities)
             partitions, everything = len(reading.table.partition_key), TokenRange.full_ring()
-            now_s = clock.server_time().expiry_s
+            when = clock.server_time()
+            now_s, still = when.expiry_s, cast("Clock", SimpleNamespace(server_time=lambda: when))
             for node in ring.nodes:
                 whole = await reader.digest(node, reading, Route.SERVER, everything, now_s)
                 digests = await rows_of(reader.partition_digests(node, reading, everything, now_s))
@@ -70,7 +74,7 @@ def test_ranges_partitions_and_rows_have_the_same_sum(filled: RunningCluster, na
                     assert total % 2**160 == int.from_bytes(whole.value, "big")
                 leaf = Leaf(everything, (node,))
                 newest = await reader.digest(node, reading, Route.SERVER, everything, now_s, newest=True)
-                table = TableReader(reader, reading, Route.SERVER, clock)
+                table = TableReader(reader, reading, Route.SERVER, still)
                 parts = await digest_by_partition(table, leaf, Partitions(), leaf_rows=35_000)
                 assert parts.digests[node] == whole
                 assert parts.newest_us == newest.newest_us
