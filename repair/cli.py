@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _REMEMBERED = (
-    "The ledger of the check: rows that are repaired and found again count as come back. Default: "
+    "The ledger of the check: repaired rows that are found again count as came back. Default: "
     "CONSISTENCY_LEDGER, [ledger] path in the TOML file."
 )
 
-_yes = click.option("--yes", is_flag=True, help="Do not ask; needed where no one is at the terminal.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation; needed in scripts.")
 _rate = click.option(
     "--rate", type=PER_SECOND, default=DEFAULT_RATE, show_default=True, metavar="N",
-    help="Begin at most N rows a second.",
+    help="Start at most N rows a second.",
 )  # fmt: skip
-_full_speed = click.option("--full-speed", is_flag=True, help="Begin rows as fast as they go: for quiet clusters.")
-_show_keys = click.option("--show-keys", is_flag=True, help="List the rows with their keys, those to be deleted first.")
+_full_speed = click.option("--full-speed", is_flag=True, help="Do not limit the rate, for idle clusters.")
+_show_keys = click.option("--show-keys", is_flag=True, help="List the rows with their keys, deleted ones first.")
 
 
 @click.group(cls=LazyGroup)
@@ -68,27 +68,30 @@ def repair() -> None:
 
 @repair.command()
 @click.argument("findings", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, metavar="PLAN", help="Where the plan goes; mode 0600.")
+@click.option("-o", "--output", required=True, metavar="PLAN", help="Write the plan to this file, mode 0600.")
 @click.option(
     "--zombies",
     type=click.Choice([z.value for z in Zombies]),
     default=Zombies.QUARANTINE.value,
     show_default=True,
-    help="What to do with rows that a minority holds and that are older than gc_grace_seconds.",
+    help="What to do with zombie suspects: rows older than gc_grace_seconds that only a minority holds.",
 )
 @click.option(
     "--require",
     type=click.Choice([r.value for r in Require]),
     default=Require.QUORUM.value,
     show_default=True,
-    help="How many replicas of a row must be readable before anything is decided about it.",
+    help="How many replicas of a row must be readable before it is decided.",
 )
 @click.option(
-    "--only", multiple=True, type=click.Choice(sorted(r.value for r in ACTING)), help="Act by this rule alone."
+    "--only",
+    multiple=True,
+    type=click.Choice(sorted(r.value for r in ACTING)),
+    help="Act only by this rule; may be repeated.",
 )
-@click.option("--max-rows", type=click.IntRange(min=0), metavar="N", help="Act on no more rows than this.")
+@click.option("--max-rows", type=click.IntRange(min=0), metavar="N", help="Act on at most this many rows.")
 @click.option("--max-clock-skew", type=SECONDS, default=DEFAULT_MAX_SKEW_S, show_default=True, metavar="SECONDS",
-              help="A write time further ahead than this lies in the future.")  # fmt: skip
+              help="Treat a write time further ahead of the servers' clocks than this as in the future.")  # fmt: skip
 @click.option("--settle", type=SECONDS, metavar="SECONDS",
               help="A row written to more recently than this is not judged. Default: half a second more than the "
               f"servers' write timeout, {DEFAULT_WINDOW_S:g} where they do not tell it.")  # fmt: skip
@@ -124,7 +127,7 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     if made.to_do or made.refused:
         print_next(
             console,
-            "carry it out" if made.to_do else "once the servers allow it",
+            "carry it out" if made.to_do else "when the servers allow it",
             ["apply", output, f"--journal {_free('journal.jsonl')}"],
             target.words,
         )
@@ -183,7 +186,7 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
     target = take_connection(given)
     made = read_plan(plan)
     if Path(journal).exists():
-        msg = f"--journal {journal} exists: go on with it by 'repair resume {journal}', or name a new file"
+        msg = f"--journal {journal} exists: continue it with 'repair resume {journal}', or name a new file"
         raise UsageError(msg)
     require_writable("--journal", journal)
     _confirm(f"{what_is_done(made)} in cluster {made.cluster!r}?", yes=given["yes"])
@@ -216,10 +219,10 @@ def resume(journal: Path, **given: Any) -> int:
     target = take_connection(given)
     record = read_journal(journal)
     if not record.open_rows:
-        click.echo(f"{journal}: every row has its outcome, nothing is left to do")
+        click.echo(f"{journal}: every row has its outcome, so nothing is left to do")
         note_repaired(ledger, journal)
         return exit_code(e.result for e in record.entries.values() if e.result)
-    _confirm(f"Go on with {len(record.open_rows)} rows of cluster {record.plan.cluster!r}?", yes=given["yes"])
+    _confirm(f"Continue with {len(record.open_rows)} rows of cluster {record.plan.cluster!r}?", yes=given["yes"])
     code = _apply(target, str(journal), go_on(journal), _options(given), record.plan)
     note_repaired(ledger, journal)
     return code

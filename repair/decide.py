@@ -48,20 +48,20 @@ class Rule(str, Enum):
 
 _SENTENCES = {
     Rule.VIEW: "a materialized view is never written directly: repair its table",
-    Rule.NOT_OWNED: "the owners agree; a node holds it that does not own it: nodetool cleanup removes it there",
-    Rule.TOO_FEW: "too few of its replicas can be read: nothing is decided about it",
-    Rule.AGREED: "all replicas hold the same by now",
+    Rule.NOT_OWNED: "the owners agree, and a node that does not own it holds it: nodetool cleanup removes it there",
+    Rule.TOO_FEW: "too few of its replicas can be read to decide it",
+    Rule.AGREED: "all replicas hold the same now",
     Rule.GONE: "no replica has the row any more",
-    Rule.WAITS: "what can be read does not decide it; it waits for the other replicas",
+    Rule.WAITS: "the readable replicas do not decide it; it waits for the others",
     Rule.FUTURE: "a write time lies in the future and wins over every write until then: only a write USING a later"
     " TIMESTAMP replaces it",
-    Rule.SETTLING: "its newest write is too young: it may still be on its way; plan again later",
+    Rule.SETTLING: "its newest write is too young and may still be in flight; plan again later",
     Rule.ZOMBIE: "a minority holds cells older than gc_grace_seconds, or of unknown age: their delete may be purged;"
     " --zombies restore or purge decides",
     Rule.COUNTER: "only the servers can merge counters",
     Rule.LAST_WRITE: "the newest write of each cell wins, deletes included",
-    Rule.TIE: "at one write time the greater value wins, as in Cassandra",
-    Rule.EXPIRY: "at one write time the later expiry wins, as in Cassandra",
+    Rule.TIE: "for one write time the greater value wins, as in Cassandra",
+    Rule.EXPIRY: "for one write time the later expiry wins, as in Cassandra",
     Rule.SPELLING: "its replicas hold a clustering key, or a collection's element, in different bytes that are one to"
     " Cassandra (the decimals 1.0 and 1.00): no merge makes them alike; delete it and write it anew",
     Rule.OUT_OF_REACH: "only the servers could merge it, which needs all replicas up and read_repair = 'BLOCKING'",

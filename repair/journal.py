@@ -142,7 +142,7 @@ class Journal:
         try:
             handle = create_private(path, os.O_APPEND)
         except FileExistsError:
-            msg = f"--journal {path} exists: go on with it by 'repair resume {path}', or name a new file"
+            msg = f"--journal {path} exists: continue it with 'repair resume {path}', or name a new file"
             raise UsageError(msg) from None
         except OSError as error:
             msg = f"--journal {path}: {error.strerror}; name a file in a directory that can be written"

@@ -34,7 +34,7 @@ from repair.tried import leave_what_was_in_vain, tried_in_vain
 _MOST_PARTITIONS = 2_000
 """With more partitions touched in a table the whole table is checked again: that costs less."""
 
-NOT_ENDED = "not ended: the time for repairs was up, or they were interrupted"
+NOT_ENDED = "not finished: the time for repairs was over, or the run was interrupted"
 
 
 @dataclass(frozen=True, slots=True)

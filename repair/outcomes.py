@@ -85,7 +85,7 @@ def refused(refusal: Refusal) -> str:
     """Say what a server did not do, and what helps."""
     if refusal.passes:
         return f"{refusal.text}: resume tries again"
-    return f"{refusal.text}; once that is mended, resume goes on"
+    return f"{refusal.text}; resume continues after that is fixed"
 
 
 def proven(outcome: Outcome, before: Copies | None, fate: Fate) -> Outcome:

@@ -172,7 +172,7 @@ def _require_replaceable(path: Path) -> None:
     except OSError:
         return
     if first and b'"repair-plan"' not in first:
-        msg = f"--output {path} is there and is no plan: it is not replaced; name another file"
+        msg = f"--output {path} exists and is not a plan: it is not replaced; name another file"
         raise UsageError(msg)
 
 

@@ -114,7 +114,7 @@ def _print_refused(console: Console, rows: Sequence[PlannedRow]) -> None:
     console.print(heading("refused for now"))
     for why, count in Counter(row.refused for row in rows).most_common():
         indented(console, f"{counted(count, 'row')}: {safe(why)}", rest="    ")
-    indented(console, "once that is lifted, apply or resume goes on with them", style="dim")
+    indented(console, "when that is lifted, apply or resume continues with them", style="dim")
 
 
 def _print_keys(console: Console, rows: Iterable[PlannedRow]) -> None:
@@ -143,7 +143,7 @@ def print_results(console: Console, tally: Tally) -> None:
     """Print the rows by outcome, with the reasons."""
     _print_results(console, tally.results, tally.reasons)
     if tally.out_of_time:
-        indented(console, f"{tally.total - tally.done} not begun: the time for repairs was up", style="yellow")
+        indented(console, f"{tally.total - tally.done} not started: the time for repairs was over", style="yellow")
 
 
 def _print_results(console: Console, results: Counter[Result], reasons: Counter[tuple[Result, str]]) -> None:
@@ -161,13 +161,13 @@ def print_record(console: Console, record: Record, *, keys: bool = False) -> Non
     reasons: Counter[tuple[Result, str]] = Counter()
     for entry in record.entries.values():
         _count(entry, results, reasons)
-    state = "complete" if record.complete else "not complete: go on with 'repair resume'"
+    state = "complete" if record.complete else "not complete: continue with 'repair resume'"
     console.print(heading(f"journal: {state}"))
     begun = sum(entry.result is None for entry in record.entries.values())
     if begun:
-        indented(console, f"{begun} begun, outcome not known", style="yellow")
+        indented(console, f"{begun} started, outcome not known", style="yellow")
     if waiting := len(record.plan.rows) - len(record.entries):
-        indented(console, f"{waiting:,} not begun", style="yellow")
+        indented(console, f"{waiting:,} not started", style="yellow")
     _print_results(console, results, reasons)
 
 

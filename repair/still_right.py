@@ -103,7 +103,7 @@ def _changed_halfway(planned: PlannedRow, case: Case, decision: Decision, before
 
 
 def _otherwise(decision: Decision) -> str:
-    return f"it would be decided otherwise now: {decision.rule.value}, {decision.action.value}; plan again"
+    return f"it would be decided differently now: {decision.rule.value}, {decision.action.value}; plan again"
 
 
 def carried_over(entry: Entry, now: Case, outcome: Outcome) -> Outcome:

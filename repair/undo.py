@@ -37,9 +37,9 @@ from repair.statements import Assigned, Write, batch, delete_row, put_cells, put
 from repair.writer import RowWriter
 
 _NEVER = -(2**63)
-NO_MAJORITY = "no majority of its replicas held one version before: there is nothing to go back to"
+NO_MAJORITY = "no majority of its replicas held one version before the repair, so there is nothing to restore"
 _UNCHANGED = "the repair changed nothing of it"
-_AS_BEFORE = "nothing to undo: every replica holds what it held before the repair"
+_AS_BEFORE = "nothing to undo: every replica holds the same as before the repair"
 KEEPS_NEW_TIMES = "with a new write time: the old ones cannot be brought back"
 
 
@@ -47,7 +47,7 @@ class Undoing(str, Enum):
     """What undoing a row means."""
 
     NOTHING = "stay as they are, for most replicas held the same before"
-    REWRITE = "written anew, as most replicas held them"
+    REWRITE = "written again, as most replicas held them"
     DELETE = "DELETED, as most replicas did not have them"
     UNPURGE = "purged before: written to ALL their replicas, also to those that never had them"
     IMPOSSIBLE = "cannot be undone: " + NO_MAJORITY
@@ -271,7 +271,7 @@ def _refusal(entry: Entry, evidence: Case) -> str:
         return "not every replica was read then or can be read now"
     if entry.undoing_us is not None:
         begun = max((_newest(state) for state in evidence.states.values()), default=_NEVER)
-        return "it has been written to since its undo was begun" if begun > entry.undoing_us else ""
+        return "it has been written to since its undo started" if begun > entry.undoing_us else ""
     if entry.after is None or copies(evidence) != entry.after or not _only_moved(evidence, entry):
         return "it has been written to since, or a kill kept its end out of the journal: look, and write it yourself"
     return ""
@@ -305,7 +305,7 @@ def restoring(evidence: Case, wanted: RowState | None, at_us: int) -> list[Write
         group.append((column.column, cell.value))
     now_s = evidence.now_us // 1_000_000
     if any(expiry is not None and expiry <= now_s for expiry in by_expiry):
-        return "some of what there was before has expired by now"
+        return "some of the earlier cells have expired since"
     # The first write makes the row, which lasts as long as the longest of its cells.
     order = sorted(by_expiry, key=lambda expiry: math.inf if expiry is None else expiry, reverse=True) or [None]
     writes = []

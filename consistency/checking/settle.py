@@ -209,7 +209,7 @@ class Settler:
         if outlived is Persistence.PRESENT or absent_windows >= self._windows_to_outlive(seen):
             return Settled.by(seen, read_at)
         if suspect.rounds + 1 >= MAX_ROUNDS:
-            return Unsettled(suspect.reading, suspect.name, "the row kept changing while it was watched")
+            return Unsettled(suspect.reading, suspect.name, "the row kept changing in every reading")
         return replace(
             suspect,
             reading=seen.reading,

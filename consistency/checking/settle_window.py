@@ -28,8 +28,8 @@ async def settle_window(reader: ClusterReader, chosen_s: float | None) -> tuple[
     if timeout_s is None or chosen_s >= timeout_s:
         return chosen_s, ""
     return chosen_s, (
-        f"--settle {chosen_s:g} is shorter than the servers' write timeout ({timeout_s:g} s): a write that is still on"
-        f" its way may be taken for a difference; leave it out, or give at least {window_of(timeout_s):g}"
+        f"--settle {chosen_s:g} is shorter than the servers' write timeout ({timeout_s:g} s): a write in flight"
+        f" may be taken for a difference; leave it out, or give at least {window_of(timeout_s):g}"
     )
 
 

@@ -16,7 +16,7 @@ from consistency.model.reading import Depth, Route
 from consistency.model.ring import Arc, Ring, around
 from consistency.model.schema import Keyspace, Table
 
-_ALONE = "one replica here: there is nothing to compare it with"
+_ALONE = "one replica here, so there is nothing to compare"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Tasks:
             arcs = around(arcs, self._options.only_tokens[table.full_name])
         arcs, asides = self._set_aside(arcs, keyspace)
         if not arcs and all(aside.skipped for aside in asides):
-            return "one replica: there is nothing to compare it with"
+            return "one replica, so there is nothing to compare"
         choice = choose(table, self._reader.capabilities, self._options.depth, self._options.route)
         if choice.reading is None or choice.route is None:
             return choice.refusal

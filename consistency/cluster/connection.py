@@ -197,7 +197,7 @@ class Connection:
     def _with_way_out(self, node: Node, error: ReplicaError | None) -> ReplicaError:
         """Return a node's error, with what to do where no node at all is reached at its own address."""
         if error is None:
-            return ReplicaUnavailable("nobody says where it can be reached", node)
+            return ReplicaUnavailable("no node tells its address", node)
         told = {place for places in self._places.values() for place in places[:1]}
         if isinstance(error, WrongNode) or any(channel.place in told for channel in self._channels.values()):
             return error

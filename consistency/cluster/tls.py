@@ -43,7 +43,7 @@ class TlsSettings:
     def weakness(self) -> str:
         """What others could do as this verifies too little, in one line; empty where all is verified."""
         if not self.verify:
-            return "TLS verifies no certificate (verify = false): whoever is on the way can read the login and the data"
+            return "TLS verifies no certificate (verify = false): others on the network can read the login and data"
         if not self.check_hostname:
             return (
                 "TLS verifies no host name (check_hostname = false): whoever has a certificate of a trusted authority "

@@ -139,7 +139,7 @@ class Reading:
 
     @cached_property
     def layout(self) -> RowLayout:
-        """Where things stand in a raw row."""
+        """The layout of a raw row."""
         return RowLayout.of(
             partition=len(self.table.partition_key),
             clustering=len(self.table.clustering),
@@ -149,17 +149,17 @@ class Reading:
 
     @cached_property
     def static_layout(self) -> StaticLayout:
-        """Where things stand in a static row that is read alone."""
+        """The layout of a static row that is read by itself."""
         return self.layout.of_static_row
 
     @cached_property
     def hash_layout(self) -> HashLayout:
-        """Where things stand in a row's hash."""
+        """The layout of a row's hash."""
         return self.layout.of_hash
 
     @cached_property
     def partition_layout(self) -> PartitionLayout:
-        """Where things stand in a partition's digest."""
+        """The layout of a partition's digest."""
         return self.layout.of_partition_digest
 
     def has_row(self, raw: RawRow) -> bool:
@@ -176,7 +176,7 @@ class Reading:
         return state if key is None or spelling == tuple(key) else replace(state, spelling=spelling)
 
     def static_state(self, raw: RawRow, now_s: int | None) -> RowState | None:
-        """Return the static cells of a raw row, None where all are null: then there is no static row."""
+        """Return the static cells of a raw row, or None if all are null: then there is no static row."""
         cells = raw[self.layout.statics]
         if all(cell is None for cell in cells):
             return None

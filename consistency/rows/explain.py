@@ -128,7 +128,7 @@ def choose_finding(path: Path, number: int) -> Chosen:
     with path.open("rb") as lines:
         total = sum(1 for _ in lines) - 1
     if not total:
-        msg = f"{path} holds no finding: the check that wrote it found no row that differs"
+        msg = f"{path} holds no finding: its check found no differing row"
         raise UsageError(msg)
     found = next(islice(read_findings(path), number - 1, number), None) if number <= total else None
     if found is None:
@@ -158,7 +158,7 @@ def _strangers(ring: Ring, finding: Finding, owners: Sequence[Node]) -> list[Nod
         return []
     wanted = {view.host_id for view in finding.replicas.values()}
     if "" in wanted:  # an address may be another node's by now
-        msg = "the findings file is of an earlier version and tells the node by its address alone; run the check again"
+        msg = "the findings file is of an earlier version and names the node only by its address; run the check again"
         raise UsageError(msg)
     return [node for node in ring.nodes if node.host_id in wanted and node not in owners]
 
@@ -173,12 +173,12 @@ async def _read_strangers(
     return found.states, {**hidden, **found.unread}
 
 
-_NOT_LOCAL = "what a node holds without owning it can be read with NODE_LOCAL only"
+_NOT_LOCAL = "rows on a non-owner can be read only with NODE_LOCAL"
 
 
 def _warnings(ring: Ring, header: Mapping[str, Any]) -> list[str]:
     if header.get("cluster") != ring.cluster:
         return [f"the findings are of cluster {header.get('cluster')!r}, this is {ring.cluster!r}"]
     if header.get("ring") != ring.fingerprint:
-        return ["the ring has changed since the check; the owners shown are those of now"]
+        return ["the ring has changed since the check; the current owners are shown"]
     return []

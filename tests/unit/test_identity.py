@@ -442,7 +442,7 @@ def test_a_stray_copy_is_looked_for_on_the_node_that_held_it(tmp_path: Path) -> 
     chosen = choose_finding(path, 1)
     old = replace(chosen, finding=without_host_ids(chosen.finding))
     last = Scenario(dcs=dcs, factors=factors)
-    with pytest.raises(UsageError, match="address alone; run the check again"):
+    with pytest.raises(UsageError, match="only by its address; run the check again"):
         last.run(lambda: explain(last.cluster, last.clock, old))
 
 
