@@ -21,6 +21,14 @@ PAGES = (*sorted(path.name for path in HOW_TO.glob("*.md")), TUTORIAL)
 
 _FENCED = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _NAMED = re.compile(r"# (\S*[./]\S*)\n")
+_VARYING = {
+    r"\s+": " ",
+    r"127\.0\.\d+\.(\d)(?=:\d)": r"127.0.0.\1",
+    r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d(\.\d+)?)?( to (\d{4}-\d\d-\d\d )?\d\d:\d\d(:\d\d)?)?": "TIME",
+    r"\b(run|plan) [0-9a-f]{8,}": r"\1 ID",
+    r"\b[\d.]+(ms|s|m \d\ds)\b": "TIME",
+    r"\b[\d.]+ s, [\d,]+ rows/s": "SPEED",
+}
 _ENDS_WITH = re.compile(r"^(.*?)\s+# exit code (\d+)$", re.MULTILINE)
 
 
@@ -32,6 +40,24 @@ def parts(page: str) -> list[tuple[str, str]]:
 def blocks(page: str, language: str = "sh") -> list[str]:
     """Return the fenced code of one language, in the page's order."""
     return [text for kind, text in parts(page) if kind == language]
+
+
+def printed(page: str) -> dict[int, str]:
+    """Return what a page shows as printed (```text), by the number of the script before it."""
+    shown: dict[int, str] = {}
+    scripts = 0
+    for kind, text in parts(page):
+        scripts += kind == "sh"
+        if kind == "text":
+            shown[scripts - 1] = text
+    return shown
+
+
+def unvarying(text: str) -> str:
+    """Return printed text in one line, without what differs from run to run: times, ids, speeds, addresses."""
+    for pattern, name in _VARYING.items():
+        text = re.sub(pattern, name, text)
+    return " ".join(text.split())
 
 
 def commands(page: str) -> Iterator[list[str]]:

@@ -17,7 +17,7 @@ import pytest
 
 from consistency.cli import main
 from tests.house.source import text_of
-from tests.support.how_to import HOW_TO, PAGES, TUTORIAL, PageShell, asserted, blocks, commands
+from tests.support.how_to import HOW_TO, PAGES, TUTORIAL, PageShell, asserted, blocks, commands, printed, unvarying
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -64,6 +64,17 @@ def require_public(code: str) -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in {"consistency", "repair"}:
             package = importlib.import_module(node.module or "")
             assert {alias.name for alias in node.names} <= set(package.__all__)
+
+
+def test_the_readme_shows_what_the_tutorial_prints() -> None:
+    """Its report, explanation, plan and repair are lines of the tutorial, which runs on real nodes."""
+    shown = "\n".join(printed(TUTORIAL).values())
+    known = {unvarying(line) for line in shown.splitlines()}
+    readme = text_of("README.md").replace("10.0.0.", "127.0.0.")
+    blocks_of = re.findall(r"^    (?:DIVERGENT|STALE|consistency repair plan) .*\n(?:    .*\n)+", readme, re.MULTILINE)
+    lines = [line[4:] for block in blocks_of for line in block.splitlines() if not line.startswith("    consistency ")]
+    assert len(blocks_of) == 3
+    assert not [line for line in lines if unvarying(line) not in known]
 
 
 def test_the_readme_links_to_every_page() -> None:
