@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from click.testing import CliRunner, Result
 
 from consistency.cli import main
 from tests.unit.fake_cluster import FakeCluster, opener
+
+# A deadline by the clock would tell, on a busy machine, of the work of others.
+hypothesis.settings.register_profile("without deadlines", deadline=None)
+hypothesis.settings.load_profile("without deadlines")
 
 
 class Shell:

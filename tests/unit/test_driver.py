@@ -68,10 +68,10 @@ def test_what_blocks_is_left_behind_after_its_time() -> None:
     forever = threading.Event()
     started = time.monotonic()
     assert not asyncio.run(at_most(0.05, forever.wait))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     forever.set()
     assert asyncio.run(at_most(30, lambda: None))
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 25
 
 
 class Wire:

@@ -195,12 +195,12 @@ def test_decimals_order_as_exact_fractions(one: int, one_scale: int, other: int,
 
 def test_huge_decimals_cost_little() -> None:
     """Shows that neither a huge exponent nor 100,000 digits blow up: squared costs would take minutes."""
-    started_s = time.perf_counter()
+    started_s = time.process_time()
     huge = join_decimal(7**120_000, 0)
     assert compared("decimal", join_decimal(1, -(2**31)), join_decimal(9, 2**31 - 1)) == 1
     assert compared("decimal", huge, join_decimal(7**120_000 + 1, 0)) == -1
     assert compared("decimal", huge, join_decimal(7**120_000 * 10, 1)) == 0
-    assert time.perf_counter() - started_s < 5
+    assert time.process_time() - started_s < 5
 
 
 @BOUNDED
