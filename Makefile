@@ -30,14 +30,14 @@ test: lint ## lint and every test; starts real Cassandra clusters
 test-fast: $(BUILT) ## the tests that need no Cassandra
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
 
+LONG := $(addprefix tests/cluster/test_,$(addsuffix .py,damage_matrix hashes_on_server identity odd_data older_servers \
+  order_on_server repair ring_changes scale))
 soak: $(BUILT) ## the long variants, an hour and more; figures at the end of each part
 	CONSISTENCY_SEEDS=100000 $(BIN)/python -m pytest tests/unit/test_simulation.py $(ARGS)
 	CONSISTENCY_REPAIR_SEEDS=50000 $(BIN)/python -m pytest tests/unit/test_repair_simulation.py $(ARGS)
 	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/cluster/test_faults.py $(ARGS)
 	CONSISTENCY_LOAD_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_load.py $(ARGS)
-	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/cluster/test_odd_data.py tests/cluster/test_scale.py \
-	  tests/cluster/test_damage_matrix.py tests/cluster/test_hashes_on_server.py tests/cluster/test_identity.py \
-	  tests/cluster/test_older_servers.py tests/cluster/test_ring_changes.py $(ARGS)
+	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest $(LONG) $(ARGS)
 	CONSISTENCY_SOAK=1 CONSISTENCY_TEST_VNODES=1 $(BIN)/python -m pytest tests/cluster/test_topology.py $(ARGS)
 	CONSISTENCY_TEST_VNODES=256 $(BIN)/python -m pytest tests/cluster/test_topology.py $(ARGS)
 	CONSISTENCY_SOAK_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_lanes.py $(ARGS)

@@ -13,7 +13,8 @@ from consistency.results.findings import Kind
 from consistency.results.verdict import ExitCode, Verdict
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import SHAPES, Planter, as_expected
-from tests.support.modes import MODES
+from tests.support.figures import SOAK
+from tests.support.modes import MODES, PAIRS
 
 pytestmark = pytest.mark.cluster
 
@@ -27,7 +28,11 @@ def planted(cluster: RunningCluster) -> Planter:
     return planter
 
 
-@pytest.mark.parametrize(("depth", "route", "locality"), MODES, ids=lambda mode: mode.value)
+@pytest.mark.parametrize(
+    ("depth", "route", "locality"),
+    [pytest.param(*mode, marks=[] if mode in PAIRS or mode[2] is Locality.NODE_LOCAL else SOAK) for mode in MODES],
+    ids=lambda mode: mode.value,
+)
 def test_exactly_the_planted_rows_are_found(
     planted: Planter, tmp_path: Path, depth: Depth, route: Route, locality: Locality
 ) -> None:
@@ -90,7 +95,7 @@ def test_depth_versions_says_what_it_cannot_see(planted: Planter) -> None:
 
 def test_undamaged_tables_are_consistent_and_complete(planted: Planter) -> None:
     """Tables whose TTLs run out meanwhile, and empty ones, are consistent by every mode, with full coverage."""
-    for depth, route, locality in MODES:
+    for depth, route, locality in PAIRS:
         report = planted.cluster.check("matrix.expiring", "matrix.empty", depth=depth, route=route, locality=locality)
         assert report.exit_code is ExitCode.CONSISTENT, summary(report)
         assert report.coverage.planned == report.coverage.completed > 0

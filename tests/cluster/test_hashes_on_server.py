@@ -21,9 +21,11 @@ from consistency.model.tokens import TokenRange
 from consistency.rows.names import RowName, named_key
 from consistency.rows.read import read_state, read_states
 from tests.support.cluster import RunningCluster
+from tests.support.figures import LONG
 
 pytestmark = pytest.mark.cluster
 
+WIDEST = 3_000 if LONG else 800
 TABLES = {
     "plain": "p int, c int, v text, n bigint, PRIMARY KEY (p, c)",
     "composite": "p text, q int, c int, d text, v text, m map<text, int>, PRIMARY KEY ((p, q), c, d)",
@@ -32,11 +34,11 @@ TABLES = {
 
 @pytest.fixture(scope="module")
 def filled(cluster: RunningCluster) -> RunningCluster:
-    """Partitions of one row and of thousands, with deleted rows, rows that expire, and a replica that lags."""
+    """Partitions of one row and of very many, with deleted rows, rows that expire, and a replica that lags."""
     cluster.keyspace("hashes")
     cluster.ddl(*(f"CREATE TABLE hashes.{name} ({columns})" for name, columns in TABLES.items()))
     rng = random.Random(4)
-    sizes = [3_000, 257, 50, 49, 51, *(rng.randrange(1, 20) for _ in range(200))]
+    sizes = [WIDEST, 257, 50, 49, 51, *(rng.randrange(1, 20) for _ in range(100))]
     keys = [(p, c) for p, size in enumerate(sizes) for c in range(size)]
     cluster.load("INSERT INTO hashes.plain (p, c, v, n) VALUES (?, ?, ?, ?)", ((p, c, f"{p}", c) for p, c in keys))
     cluster.load(

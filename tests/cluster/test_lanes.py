@@ -16,7 +16,7 @@ from tests.support.cluster import RunningCluster
 
 pytestmark = pytest.mark.cluster
 
-SECONDS = float(os.environ.get("CONSISTENCY_SOAK_SECONDS", "15"))
+SECONDS = float(os.environ.get("CONSISTENCY_SOAK_SECONDS", "6"))
 """The full soak is 600."""
 _RANGES = 16
 

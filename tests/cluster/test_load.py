@@ -31,8 +31,8 @@ from tests.support.figures import Figures
 
 pytestmark = pytest.mark.cluster
 
-SECONDS = float(os.environ.get("CONSISTENCY_LOAD_SECONDS", "25"))
-ROWS = 20_000
+SECONDS = float(os.environ.get("CONSISTENCY_LOAD_SECONDS", "15"))
+ROWS = 20_000 if SECONDS >= 120 else 8_000
 LIVE = 4_000
 """The rows that writers write to; what is planted is elsewhere."""
 PER_SECOND = 60
@@ -97,20 +97,20 @@ class Writer:
         return bound
 
 
-def fill(cluster: RunningCluster) -> None:
-    """Make a table, a fifth of which is written to."""
+def fill(cluster: RunningCluster, rows: int = ROWS) -> None:
+    """Make a table, the first rows of which are written to."""
     cluster.keyspace("live")
     cluster.ddl("CREATE TABLE live.t (p int, c int, v text, m map<text, int>, PRIMARY KEY (p, c))")
     base = time.time_ns() // 1000 - 3_600_000_000
     cluster.load(
         f"INSERT INTO live.t (p, c, v) VALUES (?, ?, 'v') USING TIMESTAMP {base}",
-        ((i // 20, i % 20) for i in range(ROWS)),
+        ((i // 20, i % 20) for i in range(rows)),
     )
 
 
 @pytest.fixture
 def live(cluster: RunningCluster) -> Iterator[RunningCluster]:
-    """A table, a fifth of which is written to."""
+    """A table, the first rows of which are written to."""
     fill(cluster)
     yield cluster
     cluster.ddl("DROP KEYSPACE live")

@@ -29,9 +29,9 @@ pytestmark = pytest.mark.cluster
 MEMORY_MB = 400
 """What a check may hold at most, whatever the data; an idle one holds about 60."""
 WIDE_ROWS = 2_000_000
-TABLES = 500 if LONG else 30
+TABLES = 500 if LONG else 12
 TOMBSTONES = 300_000
-DIVERGENT = 200_000 if LONG else 5_000
+DIVERGENT = 200_000 if LONG else 3_000
 COLUMNS = 200
 _BATCH = 100
 

@@ -17,6 +17,7 @@ from consistency.model.cqlbytes import fixed_bytes, join_decimal, minimal_bytes
 from consistency.model.cqlorder import key_function, sort_key
 from consistency.model.cqltext import to_literal
 from consistency.model.cqltype import CqlType, UserType, parse_type
+from tests.support.figures import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -239,7 +240,7 @@ def test_a_literal_stores_the_bytes_it_was_made_from(session: Session, number: i
     table = f"l{number}"
     session.execute(f"CREATE TABLE IF NOT EXISTS {table} (k int PRIMARY KEY, v {cql_type.cql})")
 
-    @settings(BOUNDED, max_examples=60)
+    @settings(BOUNDED, max_examples=60 if LONG else 20)
     @given(raw_values(cql_type).filter(lambda raw: not (cql_type.is_multicell and raw in NOTHING)))
     def check(raw: bytes) -> None:
         session.execute(f"INSERT INTO {table} (k, v) VALUES (0, {to_literal(cql_type, raw)})")

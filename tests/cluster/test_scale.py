@@ -17,7 +17,7 @@ from consistency.results.verdict import ExitCode
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import as_expected, expected
 from tests.support.figures import LONG
-from tests.support.modes import MODES
+from tests.support.modes import PAIRS
 
 pytestmark = pytest.mark.cluster
 
@@ -53,7 +53,7 @@ def big(cluster: RunningCluster) -> tuple[RunningCluster, int]:
 def test_a_clean_table_is_consistent_by_every_mode(big: tuple[RunningCluster, int]) -> None:
     """Exit 0, verdict consistent, planned == completed, no finding: both depths, every route and locality."""
     cluster, _ = big
-    for depth, route, locality in MODES:
+    for depth, route, locality in PAIRS:
         report = cluster.check("scale.big", depth=depth, route=route, locality=locality)
         assert report.exit_code is ExitCode.CONSISTENT, summary(report)
         assert report.coverage.planned == report.coverage.completed > 0
@@ -66,7 +66,7 @@ def test_500_divergences_of_every_kind_are_found_exactly(big: tuple[RunningClust
     cluster, base = big
     wanted = plant_500(cluster, "scale.big", base)
     assert len(wanted) == 500
-    for depth, route, locality in MODES:
+    for depth, route, locality in PAIRS:
         report, findings = cluster.findings(
             tmp_path / "f.jsonl", "scale.big", depth=depth, route=route, locality=locality
         )

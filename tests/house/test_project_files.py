@@ -98,6 +98,19 @@ def test_every_promise_names_a_test_that_exists() -> None:
     assert not found, listed(found, "name the test that proves it, by its file:")
 
 
+def test_every_file_with_long_variants_is_in_make_soak() -> None:
+    """What `make test` leaves out is run by somebody."""
+    makefile = text_of("Makefile")
+    soak = makefile[makefile.index("\nLONG :=") : makefile.index("\nmutants:")]
+    switches = re.compile(
+        r"^from tests\.support\.(?:figures import .*(?:LONG|SOAK)|modes import .*PAIRS)", re.MULTILINE
+    )
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if switches.search(path.read_text("utf-8"))]
+    found = [path.name for path in files if not re.search(rf"(?:test|\b)_?{path.stem.removeprefix('test_')}\b", soak)]
+    assert len(files) > 5
+    assert not found, listed(found, "name it in the soak target of the Makefile")
+
+
 def test_every_make_target_that_is_named_exists() -> None:
     """A page that names a chore names one that is there."""
     targets = set(re.findall(r"^([a-z][a-z-]*):", text_of("Makefile"), re.MULTILINE))

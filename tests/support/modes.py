@@ -5,5 +5,8 @@ from __future__ import annotations
 from itertools import product
 
 from consistency.model.reading import Depth, Locality, Route
+from tests.support.figures import LONG
 
 MODES = list(product(Depth, Route, Locality))
+PAIRS = MODES if LONG else [mode for i, mode in enumerate(MODES) if i.bit_count() % 2 == 0]
+"""Half of them, in which every two of the three meet; all of them in the long variants."""
