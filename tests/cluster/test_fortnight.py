@@ -14,15 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sandbox import Sandbox
 from tests.house.source import ROOT
-from tests.support.cluster import RunningCluster, eventually, sandbox_cluster
+from tests.support.cluster import RunningCluster
 
 pytestmark = pytest.mark.cluster
 
@@ -90,20 +88,13 @@ class Cron:
         """Have a node down."""
         assert self.cluster.sandbox is not None
         self.cluster.sandbox.stop(n)
-        self._seen_up({1, 2, 3} - {n})
+        self.cluster.await_alive(*{1, 2, 3} - {n})
 
     def start(self, n: int) -> None:
         """Have it up again."""
         assert self.cluster.sandbox is not None
         self.cluster.sandbox.start(n)
-        self._seen_up({1, 2, 3})
-
-    def _seen_up(self, live: set[int]) -> None:
-        self.cluster.close()
-        sandbox = self.cluster.sandbox
-        assert sandbox is not None
-        for n in live:
-            eventually(partial(_sees, sandbox, n, len(live)), 60, f"node {n} seeing {len(live)} nodes up")
+        self.cluster.await_alive(1, 2, 3)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -111,11 +102,6 @@ class Cron:
         with next(self.directory.glob("ledger.*.lock")).open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def _sees(sandbox: Sandbox, n: int, live: int) -> bool:
-    text: str = sandbox.nodetool(n, "status").stdout
-    return text.count("UN  ") == live
 
 
 def quiet(_: Cron) -> None:
@@ -165,15 +151,15 @@ NIGHTS = (
 
 
 @pytest.fixture(scope="module")
-def cron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cron]:
+def cron(stoppable_cluster: RunningCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cron]:
     """Three nodes without hints, which would mend what the nights damage."""
-    directory = tmp_path_factory.mktemp("cron")
-    settings = {"hinted_handoff_enabled": "false"}
-    for cluster in sandbox_cluster(tmp_path_factory.mktemp("nodes"), "fortnight", settings=settings):
-        cluster.keyspace("shop")
-        cluster.ddl("CREATE TABLE shop.t (id int PRIMARY KEY, v text)")
-        cluster.load("INSERT INTO shop.t (id, v) VALUES (?, ?)", ((i, "v") for i in range(300)))
-        yield Cron(cluster, directory)
+    cluster = stoppable_cluster
+    cluster.drop_keyspaces()
+    cluster.keyspace("shop")
+    cluster.ddl("CREATE TABLE shop.t (id int PRIMARY KEY, v text)")
+    cluster.load("INSERT INTO shop.t (id, v) VALUES (?, ?)", ((i, "v") for i in range(300)))
+    yield Cron(cluster, tmp_path_factory.mktemp("cron"))
+    cluster.ddl("DROP KEYSPACE shop")
 
 
 def test_fourteen_nights_tell_the_true_story(cron: Cron) -> None:

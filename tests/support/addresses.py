@@ -19,8 +19,7 @@ _THIRD = {
     "two data centres": 37,
     "upgrade": 38,
     "moving": 39,
-    "fortnight": 40,
-    "maintenance": 41,
+    "stoppable": 41,
     "roomy": 43,
     "pages": 63,
 }

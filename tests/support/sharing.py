@@ -1,6 +1,6 @@
 """Which tests keep to one process where pytest-xdist runs several: those of one Cassandra cluster.
 
-A cluster starts once, and one test at a time damages it. Tests without a cluster are shared out by file.
+A cluster starts once, and one test at a time damages it. Tests without a cluster are shared out by file, after them.
 """
 
 from __future__ import annotations
@@ -9,9 +9,19 @@ from pathlib import PurePosixPath
 
 from xdist.scheduler import LoadScopeScheduling
 
-_OWN = frozenset({"containers", "fortnight", "maintenance", "older_servers", "pages", "topology"})
+_OWN = frozenset({"containers", "older_servers", "pages", "topology"})
 """The modules of tests/cluster that start clusters of their own, at addresses of their own."""
 _GUARDED = frozenset({"faults", "large_partitions", "write_refusals", "security", "trust"})
+_LONGEST = (
+    "cluster",
+    "guarded_cluster",
+    *(f"tests/cluster/test_{module}.py" for module in ("topology", "older_servers", "pages")),
+    "tests/sandbox/test_real_nodes.py",
+    "tests/unit/test_simulation.py",
+    "tests/unit/test_repair_simulation.py",
+    "tests/browser/test_page_in_chromium.py",
+)
+"""What begins first, so that two processes end at about the same time with what is short."""
 
 
 def scope_of(nodeid: str) -> str:
@@ -21,6 +31,12 @@ def scope_of(nodeid: str) -> str:
     if path.parent.name != "cluster" or module in _OWN:
         return str(path)
     return "guarded_cluster" if module in _GUARDED else "cluster"
+
+
+def turn_of(nodeid: str) -> int:
+    """Return when a test's turn is: one that is not among the longest comes after those, where it was."""
+    scope = scope_of(nodeid)
+    return _LONGEST.index(scope) if scope in _LONGEST else len(_LONGEST)
 
 
 class ByCluster(LoadScopeScheduling):  # type: ignore[misc]
