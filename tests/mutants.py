@@ -172,7 +172,7 @@ MUTANTS = (
     Mutant("alive: a heartbeat that stands still is a sign of life", "consistency/cluster/liveness.py",
            '(0, ""))[0] > before', '(0, ""))[0] >= before', "tests/unit/test_liveness.py"),
     Mutant("audit: one that could not judge a node is in order", "consistency/api.py",
-           "if self.unknown or not self.keyspaces", "if not self.keyspaces",
+           "unknown=self.unknown > 0 or not self.keyspaces", "unknown=not self.keyspaces",
            "tests/unit/test_audit.py::test_an_audit_that_could_not_judge_a_node_is_not_complete"),
     Mutant("silence: what wraps an error is taken for it", "consistency/cluster/silence.py",
            "yield from _chain(error.__cause__)", "pass", "tests/unit/test_silence.py"),

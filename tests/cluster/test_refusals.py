@@ -18,10 +18,10 @@ from consistency.errors import ReplicaRefused
 from consistency.model.reading import Locality
 from consistency.model.ring import Node
 from consistency.results.verdict import ExitCode
+from repair import resume
 from repair.decide import Action, Rule
 from repair.guard import PlanRefused
 from repair.journal import Result
-from repair.run import resume
 from repair.statements import Write
 from repair.writer import CqlWriter
 from tests.support.cluster import RunningCluster, summary

@@ -76,7 +76,7 @@ def broken_among(seeds: range) -> str:
 
 def test_a_scanner_that_overlooks_leaves_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were no differing leaf ever descended into, the simulation would say what was missed."""
-    monkeypatch.setattr(scan.Scan, "_look", lambda *_: None)
+    monkeypatch.setattr(scan.Scan, "_descend_once", lambda *_: None)
     assert "from the start to the end something was wrong" in broken_among(range(40))
     assert "not found" in broken_among(range(40))
 
