@@ -333,7 +333,7 @@ def test_who_answers_is_asked_once_a_connection_and_costs_little(damaged: Runnin
         started = time.monotonic()
         async with open_cluster(damaged.settings) as (reader, _):
             took_s = time.monotonic() - started
-            return took_s, len(reader._connection._channels)
+            return took_s, len(reader.access.connection._channels)
 
     runs = [asyncio.run(run()) for _ in range(3)]
     assert min(took for took, _ in runs) < 2.0

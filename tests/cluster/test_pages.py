@@ -18,6 +18,10 @@ BASE = network("pages")
 UP, DOWN = "consistency sandbox up", "consistency sandbox down"
 
 
+ROW = """--row $(awk '/"id": *497[,}]/ {print NR - 1; exit}' findings.jsonl)"""
+"""The row that the tutorial explains: rows that differ settle side by side, so its number varies."""
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.socket() as found:
@@ -29,7 +33,7 @@ def free_port() -> int:
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageShell]:
     """Three nodes, up by the tutorial's own line."""
     directory = tmp_path_factory.mktemp("pages")
-    shell = PageShell(directory, BASE, **{r"127\.0\.0\.1:9477": f"127.0.0.1:{free_port()}"})
+    shell = PageShell(directory, BASE, **{r"127\.0\.0\.1:9477": f"127.0.0.1:{free_port()}", "--row 8": ROW})
     for name in ("python3", "pip"):  # the environment that runs this test is the one
         shell.program(name, "#!/bin/sh\nmkdir -p .venv/bin && : > .venv/bin/activate\n")
     try:

@@ -23,11 +23,14 @@ _FENCED = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _NAMED = re.compile(r"# (\S*[./]\S*)\n")
 _VARYING = {
     r"\s+": " ",
-    r"127\.0\.\d+\.(\d)(?=:\d)": r"127.0.0.\1",
+    r"127\.\d+\.\d+\.(\d)(?=:\d)": r"127.0.0.\1",
+    r"\brow \d+ of\b": "row N of",
     r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d(\.\d+)?)?( to (\d{4}-\d\d-\d\d )?\d\d:\d\d(:\d\d)?)?": "TIME",
     r"\b(run|plan) [0-9a-f]{8,}": r"\1 ID",
     r"\b[\d.]+(ms|s|m \d\ds)\b": "TIME",
     r"\b[\d.]+ s, [\d,]+ rows/s": "SPEED",
+    # Rows that differ settle side by side: which of them come first varies.
+    r"(\d+ (missing|stale) \S+ token -?\d+ (missing|behind) on \S+ (in [\w, ]+; )?newest write TIME UTC ?)+": "ROWS ",
 }
 _ENDS_WITH = re.compile(r"^(.*?)\s+# exit code (\d+)$", re.MULTILINE)
 
