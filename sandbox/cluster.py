@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sandbox.cache import Progress, cache_dir, exclusive
+from sandbox.class_data import ClassData
 from sandbox.errors import SandboxError, UsageError
 from sandbox.flags import Runtime, nodetool_command
 from sandbox.jars import provide_jars
@@ -369,7 +370,7 @@ def _runtime(options: SandboxOptions, say: Progress) -> Runtime:
     cache = cache_dir()
     java = find_java(options.version, options.java_home, cache, say)
     jars = provide_jars(options.version.lock_path, cache, say)
-    return Runtime(java, jars, provide_naming(java, cache, say))
+    return Runtime(java, jars, provide_naming(java, cache, say), ClassData.of(java, jars, cache))
 
 
 def _record(state: SandboxState, n: int) -> NodeRecord:

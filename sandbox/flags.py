@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from sandbox.class_data import ClassData
     from sandbox.options import SandboxOptions
 
 DAEMON = "org.apache.cassandra.service.CassandraDaemon"
@@ -51,11 +52,12 @@ OPENS = (
 
 @dataclass(frozen=True)
 class Runtime:
-    """What runs the nodes and nodetool: the Java program, the class path, and our class for nodetool."""
+    """What runs the nodes and nodetool: the Java program, the class path, our class for nodetool, classes as read."""
 
     java: Path
     jars: tuple[Path, ...]
     naming: Path
+    class_data: ClassData
 
 
 def module_flags() -> list[str]:
@@ -79,6 +81,7 @@ def daemon_command(
         "-XX:+UseG1GC",
         "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",
+        *runtime.class_data.flags,
         *module_flags(),
         "-Djava.net.preferIPv4Stack=true",
         "-Djdk.attach.allowAttachSelf=true",
@@ -113,6 +116,7 @@ def nodetool_command(runtime: Runtime, home: Path, jmx_port: int, args: Iterable
         "-XX:TieredStopAtLevel=1",
         "-XX:+UseSerialGC",
         "-XX:-UsePerfData",
+        *runtime.class_data.flags,
         *module_flags(),
         "-Djava.net.preferIPv4Stack=true",
         f"-Djava.naming.factory.initial={FACTORY}",

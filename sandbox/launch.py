@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.config import write_config
 from sandbox.errors import StartError
-from sandbox.flags import daemon_command
+from sandbox.flags import daemon_command, module_flags
 from sandbox.logs import LogWatch, failure_reason, size_of
 from sandbox.machine import accepts_connections
 from sandbox.process import KeptProcess
@@ -53,6 +53,7 @@ class Launch:
         self._runtime = runtime
         self._progress = progress
         self._log_starts: dict[int, tuple[int, int]] = {}
+        self._lists = False
         self.kept: dict[int, KeptProcess] = {}
 
     def start(self, record: NodeRecord, seeds: Iterable[str]) -> KeptProcess:
@@ -60,7 +61,10 @@ class Launch:
         options, n = self._options, record.n
         home = node_home(options, n)
         write_config(options, record.place, seeds, home, streams=record.streams)
-        command = daemon_command(self._runtime, options, home, record.jmx_port, [*ring_delay(record), *record.jvm_opts])
+        listing = [] if self._lists else self._runtime.class_data.listing()
+        self._lists = self._lists or bool(listing)
+        extra = [*ring_delay(record), *listing, *record.jvm_opts]
+        command = daemon_command(self._runtime, options, home, record.jmx_port, extra)
         system, console = system_log(options, n), console_log(options, n)
         self._log_starts[n] = (size_of(system), size_of(console))
         self.kept[n] = KeptProcess(command, console, home)
@@ -86,6 +90,8 @@ class Launch:
             announced |= ready
             if len(announced) == len(self.kept) and not unseen(watches, self.kept) and not awaits_user:
                 time.sleep(SETTLE_S)
+                if self._lists:
+                    self._runtime.class_data.make(module_flags())
                 return
             if time.monotonic() - begun > self._options.start_timeout_s:
                 raise self._timed_out(watches, announced)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -91,6 +91,7 @@ def session(cluster: Any) -> Iterator[Session]:
     session.execute(f"CREATE KEYSPACE {KEYSPACE} WITH replication = {replication}")
     session.set_keyspace(KEYSPACE)
     session.execute('CREATE TYPE pair (x int, "Y z" frozen<list<text>>)')
+    cluster.tables(f"CREATE TABLE {KEYSPACE}.{table}" for table in _tables())
     yield session
     session.execute(f"DROP KEYSPACE IF EXISTS {KEYSPACE}")
     driver.shutdown()
@@ -190,13 +191,16 @@ def _vectors(cql_type: CqlType, part: st.SearchStrategy[bytes]) -> st.SearchStra
     return values.map(lambda found: b"".join(raw if bare else bytes([len(raw)]) + raw for raw in found))
 
 
-def _table(session: Session, number: int, text: str) -> str:
-    name = f"o{number}"
-    session.execute(
-        f"CREATE TABLE IF NOT EXISTS {name} (k int, up {text}, down {text}, PRIMARY KEY (k, up, down)) "
-        "WITH CLUSTERING ORDER BY (up ASC, down DESC)"
-    )
-    return name
+def _tables() -> Iterator[str]:
+    """Name a table for each type that orders rows, and one with a column of each type that literals are written in."""
+    for number, text in enumerate(ORDERED):
+        cql = parse_type(text, UDTS).cql
+        yield (
+            f"o{number} (k int, up {cql}, down {cql}, PRIMARY KEY (k, up, down)) "
+            "WITH CLUSTERING ORDER BY (up ASC, down DESC)"
+        )
+    columns = ", ".join(f"v{number} {parse_type(text, UDTS).cql}" for number, text in enumerate(LITERALS))
+    yield f"literals (k int PRIMARY KEY, {columns})"
 
 
 def _write(session: Session, table: str, rows: Sequence[tuple[bytes, bytes, bytes]]) -> None:
@@ -212,23 +216,22 @@ def _write(session: Session, table: str, rows: Sequence[tuple[bytes, bytes, byte
 @pytest.mark.parametrize("number", range(len(ORDERED)), ids=ORDERED.__getitem__)
 def test_rows_come_back_in_the_order_of_their_keys(session: Session, number: int) -> None:
     """Shows that keys increase strictly in the server's order, and that equal keys are one row."""
-    cql_type = parse_type(ORDERED[number], UDTS)
-    table = _table(session, number, cql_type.cql)
+    cql_type, table = parse_type(ORDERED[number], UDTS), f"o{number}"
+    unused = count()
 
     @BOUNDED
     @given(st.lists(raw_values(cql_type), min_size=30, max_size=60))
     def check(values: list[bytes]) -> None:
-        session.execute(f"TRUNCATE {table}")
-        first, last = struct.pack(">i", 0), struct.pack(">i", 1)
-        _write(session, table, [(first, raw, values[0]) for raw in values])
-        _write(session, table, [(last, values[0], raw) for raw in values])
+        one, other = next(unused), next(unused)
+        _write(session, table, [(struct.pack(">i", one), raw, values[0]) for raw in values])
+        _write(session, table, [(struct.pack(">i", other), values[0], raw) for raw in values])
         key = key_function([(cql_type, False), (cql_type, True)])
         distinct = len({sort_key(cql_type, raw) for raw in values})
-        for partition in (0, 1):
+        for partition in (one, other):
             rows = session.execute(f"SELECT up, down FROM {table} WHERE k = {partition}")
             keys = [key(row) for row in rows]
             assert len(keys) == distinct
-            assert all(one < after for one, after in pairwise(keys))
+            assert all(before < after for before, after in pairwise(keys))
 
     check()
 
@@ -236,14 +239,12 @@ def test_rows_come_back_in_the_order_of_their_keys(session: Session, number: int
 @pytest.mark.parametrize("number", range(len(LITERALS)), ids=LITERALS.__getitem__)
 def test_a_literal_stores_the_bytes_it_was_made_from(session: Session, number: int) -> None:
     """Shows that to_literal, put into a statement, writes exactly the bytes it was given, for every type."""
-    cql_type = parse_type(LITERALS[number], UDTS)
-    table = f"l{number}"
-    session.execute(f"CREATE TABLE IF NOT EXISTS {table} (k int PRIMARY KEY, v {cql_type.cql})")
+    cql_type, column = parse_type(LITERALS[number], UDTS), f"v{number}"
 
     @settings(BOUNDED, max_examples=60 if LONG else 20)
     @given(raw_values(cql_type).filter(lambda raw: not (cql_type.is_multicell and raw in NOTHING)))
     def check(raw: bytes) -> None:
-        session.execute(f"INSERT INTO {table} (k, v) VALUES (0, {to_literal(cql_type, raw)})")
-        assert [row[0] for row in session.execute(f"SELECT v FROM {table} WHERE k = 0")] == [raw]
+        session.execute(f"INSERT INTO literals (k, {column}) VALUES (0, {to_literal(cql_type, raw)})")
+        assert [row[0] for row in session.execute(f"SELECT {column} FROM literals WHERE k = 0")] == [raw]
 
     check()

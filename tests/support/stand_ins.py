@@ -1,4 +1,4 @@
-"""Stand-ins for `ssh` and `cqlsh`, so that an operator's script runs unchanged against the nodes of a test.
+"""Stand-ins for `ssh` and `cqlsh`, and a shorter `sleep`: an operator's script runs unchanged on the nodes of a test.
 
 Each is a small program that sends its words to the test and prints what comes back. Nodes are started and
 stopped by the test's own process, so that they die with it.
@@ -22,6 +22,9 @@ import sys
 sys.path.insert(0, {root!r})
 from tests.support.stand_ins import ask
 sys.exit(ask({port}, [{name!r}, *sys.argv[1:]]))
+"""
+_SLEEP = """#!/bin/sh
+exec /bin/sleep 0.5
 """
 _CONSISTENCY = """#!/bin/sh
 exec {python} -m consistency "$@"
@@ -50,6 +53,7 @@ class StandIns:
         for name in ("ssh", "cqlsh"):
             self._write(name, _PROGRAM.format(python=python, root=root, port=port, name=name))
         self._write("consistency", _CONSISTENCY.format(python=python))
+        self._write("sleep", _SLEEP)
         self._root = root
         threading.Thread(target=self._serve, daemon=True).start()
 

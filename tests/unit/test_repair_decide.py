@@ -18,6 +18,7 @@ from consistency.rows.names import RowName
 from repair.case import Case, Reach, reach
 from repair.decide import Action, Decision, Rule, can_write_back, decide, zombie_suspects
 from repair.policy import Policy, Require, Zombies
+from tests.support.figures import LONG
 
 NOW_US = 1_800_000_000_000_000
 GRACE_S = 864_000
@@ -162,7 +163,7 @@ cases = st.builds(
 policies = st.builds(Policy, st.sampled_from(list(Zombies)), st.sampled_from(list(Require)))
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000 if LONG else 400, deadline=None)
 @given(cases, policies)
 def test_laws(held: Case, policy: Policy) -> None:
     """Nothing is done without a quorum, on agreement, or in doubt of age; purge only where it was asked for."""
@@ -187,7 +188,7 @@ def test_laws(held: Case, policy: Policy) -> None:
     assert acts or decision.sentence
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000 if LONG else 200, deadline=None)
 @given(cases)
 def test_winners_never_lower_a_write_time(held: Case) -> None:
     """The winner of a cell is at least as new as every copy of it, and is one of them."""
