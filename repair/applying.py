@@ -13,7 +13,7 @@ from repair.decide import Action
 from repair.guard import Guard
 from repair.journal import Entry, Journal
 from repair.outcomes import Tally
-from repair.pace import ApplyOptions, Turns
+from repair.pace import ApplyOptions, Throttle
 from repair.planfile import Plan
 from repair.run import Outcomes, Pipeline
 from repair.still_right import Row
@@ -41,18 +41,18 @@ class Applier:
         progress: Callable[[Tally], None],
     ) -> Tally:
         """Bring every row of the plan that is open to an outcome; ends early, between rows, when `stop` is set."""
-        tally, turns = Tally(len(self._plan.rows)), Turns(self._clock, options, stop)
+        tally, throttle = Tally(len(self._plan.rows)), Throttle(self._clock, options, stop)
         for entry in entries.values():
             if entry.result is not None and not entry.open:
                 tally.add(entry.result, entry.reason)
         rows = [Row(n, planned, entries.get(n, Entry())) for n, planned in enumerate(self._plan.rows)]
-        batches = iter(self._batched([row for row in rows if row.entry.open], most=turns.few))
+        batches = iter(self._batched([row for row in rows if row.entry.open], most=throttle.few))
 
         async def lane() -> None:
             for batch in batches:
-                if not turns.may_begin():
+                if not throttle.may_begin():
                     return
-                for outcome in (await self._outcomes(batch, turns)).values():
+                for outcome in (await self._outcomes(batch, throttle)).values():
                     tally.add(outcome.result, outcome.reason)
                 progress(tally)
 
@@ -63,7 +63,7 @@ class Applier:
             for task in lanes:
                 task.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
-        tally.interrupted, tally.out_of_time = turns.interrupted, turns.out_of_time
+        tally.interrupted, tally.out_of_time = throttle.interrupted, throttle.out_of_time
         return tally
 
     def _batched(self, rows: Sequence[Row], *, most: int) -> list[list[Row]]:
@@ -83,9 +83,9 @@ class Applier:
             batches += [of_table[at : at + most] for at in range(0, len(of_table), most)]
         return batches
 
-    async def _outcomes(self, rows: Sequence[Row], turns: Turns) -> Outcomes:
+    async def _outcomes(self, rows: Sequence[Row], throttle: Throttle) -> Outcomes:
         """Take some rows from evidence to outcome side by side."""
         resting = [row for row in rows if row.planned.action is Action.NONE]
         acting = [row for row in rows if row.planned.action is not Action.NONE]
         outcomes = await self._pipeline.leave(resting)
-        return outcomes | await self._pipeline.repair(acting, turns) if acting else outcomes
+        return outcomes | await self._pipeline.repair(acting, throttle) if acting else outcomes

@@ -45,8 +45,8 @@ class Pace:
             await self._clock.sleep(min(left, _LOOK_EVERY_S))
 
 
-class Turns:
-    """The turns of one run's rows."""
+class Throttle:
+    """Says when each row of a run may be begun."""
 
     def __init__(self, clock: Clock, options: ApplyOptions, stop: asyncio.Event) -> None:
         self._clock = clock

@@ -98,8 +98,8 @@ def _distinct(findings: Iterable[Finding]) -> list[tuple[RowRef, bool]]:
     rows: dict[Identity, tuple[RowRef, bool]] = {}
     for found in findings:
         ref = RowRef.of(found)
-        stray = found.kind is Kind.NON_OWNER
-        rows[ref.identity] = (ref, stray and rows.get(ref.identity, (ref, True))[1])
+        non_owner = found.kind is Kind.NON_OWNER
+        rows[ref.identity] = (ref, non_owner and rows.get(ref.identity, (ref, True))[1])
     return list(rows.values())
 
 
@@ -135,9 +135,12 @@ async def _plan_rows(
 async def plan_batch(
     evidence: CaseReader, rows: Sequence[tuple[RowRef, bool]], options: PlanOptions, salt: str
 ) -> list[PlannedRow]:
-    """Read some rows and decide each; of a stray one only a node that does not own it was found to hold it."""
+    """Read some rows and decide each; with `non_owner` only a node that does not own the row was found to hold it."""
     seen = await evidence.read_many([ref for ref, _ in rows])
-    planned = [_planned(ref, found, options, salt, stray=stray) for (ref, stray), found in zip(rows, seen, strict=True)]
+    planned = [
+        _planned(ref, found, options, salt, non_owner=non_owner)
+        for (ref, non_owner), found in zip(rows, seen, strict=True)
+    ]
     return [replace(row, sentence=await _of_view(evidence, row)) if row.rule is Rule.VIEW else row for row in planned]
 
 
@@ -160,9 +163,9 @@ async def _of_view(evidence: CaseReader, row: PlannedRow) -> str:
     )
 
 
-def _planned(ref: RowRef, seen: Case, options: PlanOptions, salt: str, *, stray: bool) -> PlannedRow:
+def _planned(ref: RowRef, seen: Case, options: PlanOptions, salt: str, *, non_owner: bool) -> PlannedRow:
     decision = decide(seen, options.policy)
-    if stray and decision.done:
+    if non_owner and decision.done:
         decision = Decision(Rule.NOT_OWNED, sentence=Rule.NOT_OWNED.sentence)
     if options.only and decision.rule not in options.only and decision.action is not Action.NONE:
         decision = replace(decision, action=Action.NONE, sentence="not asked for: --only names other rules", refused="")

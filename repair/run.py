@@ -17,7 +17,7 @@ from repair.copies import copies
 from repair.guard import Guard
 from repair.journal import Fate, Journal, Outcome, Result
 from repair.outcomes import left_alone, proven, untouched
-from repair.pace import Turns
+from repair.pace import Throttle
 from repair.planfile import Plan
 from repair.still_right import Begun, Row, carried_over, known_as_ours, look, still_right
 from repair.verify import verify
@@ -50,15 +50,15 @@ class Pipeline:
         await self._record(outcomes)
         return outcomes
 
-    async def repair(self, rows: Sequence[Row], turns: Turns) -> Outcomes:
+    async def repair(self, rows: Sequence[Row], throttle: Throttle) -> Outcomes:
         """Bring rows that something is to be done with to their outcome; a row that finds no turn has none."""
         await self._guard.check()
         cases = await self._read(rows)
         begun, outcomes = self._looked_at(rows, cases)
         await self._intend(begun)
         await self._record(outcomes)
-        for some in turns.groups(begun):
-            acted, ended = await self._act(some, turns)
+        for some in throttle.groups(begun):
+            acted, ended = await self._act(some, throttle)
             ended |= await self._verify(acted)
             await self._record(ended)
             outcomes |= ended
@@ -83,11 +83,11 @@ class Pipeline:
         """Have the journal hold every copy of the rows before anything is written to them."""
         await asyncio.gather(*(self._journal.intent(each.row.number, copies(each.case)) for each in begun))
 
-    async def _act(self, begun: Sequence[Begun], turns: Turns) -> tuple[Mapping[Begun, Acted], Outcomes]:
+    async def _act(self, begun: Sequence[Begun], throttle: Throttle) -> tuple[Mapping[Begun, Acted], Outcomes]:
         """Act on rows side by side; return how that ended, and what came of those that were not acted on after all."""
 
         async def one(each: Begun) -> Acted | Outcome | None:
-            async with turns.next() as may_begin:
+            async with throttle.next() as may_begin:
                 return await self._act_on(each) if may_begin else None
 
         ended = dict(zip(begun, await asyncio.gather(*map(one, begun)), strict=True))

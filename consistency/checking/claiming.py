@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from consistency.checking.settle import Outcome, Unsettled
+from consistency.checking.settle import Settlement, Unsettled
 from consistency.results.findings import Finding
 from consistency.rows.classify import finding, judge_row
 
 
-def claim(outcome: Outcome, max_skew_s: float) -> Finding | Unsettled | None:
+def claim(settlement: Settlement, max_skew_s: float) -> Finding | Unsettled | None:
     """Judge a settled row by the instant at which it was looked at.
 
     A row that is the same everywhere and in which nothing is wrong is nothing. One that differs by no rule that we
     know is unknown: a finding has at least one kind.
     """
-    if isinstance(outcome, Unsettled):
-        return outcome
-    judgement = judge_row(outcome, max_skew_s=max_skew_s)
+    if isinstance(settlement, Unsettled):
+        return settlement
+    judgement = judge_row(settlement, max_skew_s=max_skew_s)
     if judgement.facts:
-        return finding(outcome, judgement)
-    if outcome.agreed:
+        return finding(settlement, judgement)
+    if settlement.agreed:
         return None
-    return Unsettled(outcome.reading, outcome.name, "its copies differ in a way that has no name")
+    return Unsettled(settlement.reading, settlement.name, "its copies differ in a way that has no name")

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 
 from consistency.checking.leaves import LeafResult, digest_leaf
 from consistency.checking.narrow_partitions import HASHED_ROWS, Partitions
-from consistency.checking.narrow_rows import odd_rows
+from consistency.checking.narrow_rows import differing_rows
 from consistency.checking.plan import Leaf
 from consistency.checking.trees import differing
 from consistency.cluster.table_reader import TableReader
 from consistency.errors import ReplicaError, TooMuchToScan
 from consistency.model.reading import Route
 from consistency.model.ring import Node
-from consistency.rows.merge_join import Difference, JoinTally, join_rows
+from consistency.rows.merge_join import Difference, JoinCounts, join_rows
 from consistency.rows.names import RowName
 
 READ_ROWS = 50_000
@@ -61,9 +61,9 @@ async def differences(
         if _is_large(current, table.route):
             pending += await _differing(table, current)
             continue
-        tally = JoinTally()
+        counts = JoinCounts()
         try:
-            async with aclosing(_rows_of(table, current, tally, partitions)) as found:
+            async with aclosing(_rows_of(table, current, counts, partitions)) as found:
                 async for difference in found:
                     if difference.name not in told:
                         if len(told) < _MOST_TOLD:
@@ -79,7 +79,7 @@ async def differences(
                 pending += await _differing(table, current)
             again = True
         else:
-            descent.rows += tally.rows
+            descent.rows += counts.rows
             if not again:
                 told.clear()  # what is left holds other rows
 
@@ -95,7 +95,7 @@ def _is_large(result: LeafResult, route: Route) -> bool:
     A single partition may hold any number of rows: a join needs no more than a page of each replica.
     """
     large = result.rows > READ_ROWS and result.leaf.token_range.width > 1 and route is Route.SERVER
-    return large and result.odd is None and not result.full
+    return large and result.differing is None and not result.full
 
 
 async def _differing(table: TableReader, parent: LeafResult) -> list[LeafResult]:
@@ -113,7 +113,7 @@ async def _differing(table: TableReader, parent: LeafResult) -> list[LeafResult]
 async def _rows_of(
     table: TableReader,
     current: LeafResult,
-    tally: JoinTally,
+    counts: JoinCounts,
     partitions: Partitions,
 ) -> AsyncGenerator[Difference, None]:
     """Yield the differing rows of a leaf that is not split."""
@@ -121,16 +121,16 @@ async def _rows_of(
     hashed = current.rows <= READ_ROWS and table.hashes_rows and not current.fell_back
     for piece in current.leaf.token_range.split(math.ceil(current.rows / HASHED_ROWS) if hashed else 1):
         leaf = Leaf(piece, nodes)
-        if current.odd is not None:
-            found = odd_rows(table, current.leaf, tally, partitions, current.odd)
+        if current.differing is not None:
+            found = differing_rows(table, current.leaf, counts, partitions, current.differing)
         elif hashed:
-            found = odd_rows(table, leaf, tally, partitions)
+            found = differing_rows(table, leaf, counts, partitions)
         else:
-            found = _read(table, leaf, tally)
+            found = _read(table, leaf, counts)
         async with aclosing(found):
             async for difference in found:
                 yield difference
-        if current.odd is not None:
+        if current.differing is not None:
             return
 
 
@@ -144,13 +144,13 @@ async def _split(table: TableReader, parent: LeafResult, nodes: Sequence[Node]) 
     return out
 
 
-async def _read(table: TableReader, leaf: Leaf, tally: JoinTally) -> AsyncGenerator[Difference, None]:
+async def _read(table: TableReader, leaf: Leaf, counts: JoinCounts) -> AsyncGenerator[Difference, None]:
     now_s = table.now_s()
     async with AsyncExitStack() as opened:
         streams = {
             node: await opened.enter_async_context(aclosing(table.rows(node, leaf.token_range, now_s)))
             for node in leaf.replicas
         }
-        joined = await opened.enter_async_context(aclosing(join_rows(table.reading, streams, now_s, tally)))
+        joined = await opened.enter_async_context(aclosing(join_rows(table.reading, streams, now_s, counts)))
         async for difference in joined:
             yield difference

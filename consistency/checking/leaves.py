@@ -16,7 +16,7 @@ from consistency.model.tree import Digest
 
 
 @dataclass(frozen=True, slots=True)
-class OddPartitions:
+class DifferingPartitions:
     """The partitions of a range that differ, in batches to hash at once, and how many rows the others hold."""
 
     batches: tuple[tuple[Key, ...], ...]
@@ -35,7 +35,7 @@ class LeafResult:
     """What the digests were made of, and where: `depth/route`."""
     fell_back: str = ""
     """Why the leaf was hashed on the client although the server was asked to, empty where it was not."""
-    odd: OddPartitions | None = None
+    differing: DifferingPartitions | None = None
     """Its partitions that differ, where that is known already."""
     full: bool = False
     """Whether it is known that most parts of it differ."""

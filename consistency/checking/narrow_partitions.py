@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from consistency.checking.leaves import LeafResult, OddPartitions
+from consistency.checking.leaves import DifferingPartitions, LeafResult
 from consistency.checking.plan import Leaf
 from consistency.cluster.port import Key, Pages
 from consistency.cluster.server_digest import ServerDigest
@@ -64,7 +64,9 @@ class Partitions:
         self.unlike += differing
 
 
-async def odd_partitions(table: TableReader, leaf: Leaf, now_s: int, partitions: Partitions) -> OddPartitions | None:
+async def differing_partitions(
+    table: TableReader, leaf: Leaf, now_s: int, partitions: Partitions
+) -> DifferingPartitions | None:
     """Return the partitions of a leaf that differ; None where most of its rows would be hashed all the same.
 
     None as well where the server refuses; raises other ReplicaErrors.
@@ -83,7 +85,7 @@ async def digest_by_partition(table: TableReader, leaf: Leaf, partitions: Partit
     Its partitions that differ are found on the way. Raises a ReplicaError where a replica does not answer.
     """
     answers: dict[Node, list[RawRow]] = {node: [] for node in leaf.replicas}
-    found: list[OddPartitions | None] = []
+    found: list[DifferingPartitions | None] = []
     now_s, reading, layout = table.now_s(), table.reading, table.reading.partition_layout
     for piece in leaf.token_range.split(math.ceil(leaf_rows / HASHED_ROWS)):
         told = await gather_rows([_told_by(table, leaf, node, piece, now_s) for node in leaf.replicas])
@@ -92,7 +94,7 @@ async def digest_by_partition(table: TableReader, leaf: Leaf, partitions: Partit
         found.append(_compared(reading, [{row[layout.compared] for row in rows} for rows in told], partitions))
     asked = ServerDigest(reading, newest=True)
     digests = {node: asked.total(rows) for node, rows in answers.items()}
-    return LeafResult(leaf, now_s, digests, {}, table.scheme, odd=_joined(found))
+    return LeafResult(leaf, now_s, digests, {}, table.scheme, differing=_joined(found))
 
 
 def _told_by(table: TableReader, leaf: Leaf, node: Node, piece: TokenRange, now_s: int) -> Pages:
@@ -100,15 +102,15 @@ def _told_by(table: TableReader, leaf: Leaf, node: Node, piece: TokenRange, now_
     return table.partition_digests(node, piece, now_s, newest=node == leaf.replicas[0])
 
 
-def _compared(reading: Reading, told: Sequence[set[RawRow]], partitions: Partitions) -> OddPartitions | None:
+def _compared(reading: Reading, told: Sequence[set[RawRow]], partitions: Partitions) -> DifferingPartitions | None:
     """Tell the partitions apart that not all replicas have with the same digest."""
     layout = reading.partition_layout
     rows: dict[Key, int] = {}
     for row in set[RawRow]().union(*told):
         key = named_key(row[layout.partition])
         rows[key] = max(rows.get(key, 0), int.from_bytes(row[layout.count] or b"", "big"))
-    odd = {named_key(row[layout.partition]) for row in not_in_all(told)}
-    held, differing = sum(rows.values()), sum(rows[key] for key in odd)
+    keys = {named_key(row[layout.partition]) for row in not_in_all(told)}
+    held, differing = sum(rows.values()), sum(rows[key] for key in keys)
     partitions.groups += len(rows)
     partitions.rows += held
     partitions.differing += differing
@@ -116,22 +118,22 @@ def _compared(reading: Reading, told: Sequence[set[RawRow]], partitions: Partiti
         return None
     batches: list[list[Key]] = []
     room = 0
-    for key in odd:
+    for key in keys:
         if room <= 0:
             batches.append([])
             room = HASHED_ROWS
         batches[-1].append(key)
         room -= rows[key]
-    return OddPartitions(tuple(map(tuple, batches)), held - differing)
+    return DifferingPartitions(tuple(map(tuple, batches)), held - differing)
 
 
-def _joined(found: Sequence[OddPartitions | None]) -> OddPartitions | None:
+def _joined(found: Sequence[DifferingPartitions | None]) -> DifferingPartitions | None:
     """Put what was found in the pieces of a leaf together; one in which most rows differ has all of them hashed."""
-    known = [odd for odd in found if odd is not None]
+    known = [part for part in found if part is not None]
     if len(known) < len(found):
         return None
-    batches = tuple(batch for odd in known for batch in odd.batches)
-    return OddPartitions(batches, sum(odd.agreed_rows for odd in known))
+    batches = tuple(batch for part in known for batch in part.batches)
+    return DifferingPartitions(batches, sum(part.agreed_rows for part in known))
 
 
 def not_in_all(sets: Sequence[set[RawRow]]) -> set[RawRow]:

@@ -9,33 +9,33 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
-from consistency.checking.leaves import OddPartitions
-from consistency.checking.narrow_partitions import Partitions, gather_rows, not_in_all, odd_partitions
+from consistency.checking.leaves import DifferingPartitions
+from consistency.checking.narrow_partitions import Partitions, differing_partitions, gather_rows, not_in_all
 from consistency.checking.plan import Leaf
 from consistency.cluster.table_reader import TableReader
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.model.cqlorder import UnorderableTypeError, key_function
 from consistency.model.layout import token_in
 from consistency.model.reading import RawRow, Reading
-from consistency.rows.merge_join import Difference, JoinTally
+from consistency.rows.merge_join import Difference, JoinCounts
 from consistency.rows.names import RowName, named_key
 from consistency.rows.read import read_states
 
 _BATCH = 2_000
 
 
-async def odd_rows(
+async def differing_rows(
     table: TableReader,
     leaf: Leaf,
-    tally: JoinTally,
+    counts: JoinCounts,
     partitions: Partitions,
-    odd: OddPartitions | None = None,
+    differing: DifferingPartitions | None = None,
 ) -> AsyncGenerator[Difference, None]:
     """Yield every row of a leaf on which its replicas differ, in ring order; raises a ReplicaError as `rows` does.
 
-    `odd`: the partitions of the leaf that differ, where that is known already.
+    `differing`: the partitions of the leaf that differ, where that is known already.
     """
-    names = await _odd_names(table, leaf, table.now_s(), tally, partitions, odd)
+    names = await _differing_names(table, leaf, table.now_s(), counts, partitions, differing)
     names.sort(key=lambda name: (name.token, name.key))
     for at in range(0, len(names), _BATCH):
         batch = names[at : at + _BATCH]
@@ -47,46 +47,46 @@ async def odd_rows(
                 yield Difference(name, states)
 
 
-async def _odd_names(
+async def _differing_names(
     table: TableReader,
     leaf: Leaf,
     now_s: int,
-    tally: JoinTally,
+    counts: JoinCounts,
     partitions: Partitions,
-    odd: OddPartitions | None,
+    differing: DifferingPartitions | None,
 ) -> list[RowName]:
     """Return the rows whose hashes differ, and count all rows."""
-    if odd is None and table.provable(leaf.replicas) and partitions.worth_it(table.reading):
-        odd = await odd_partitions(table, leaf, now_s, partitions)
-    if odd is not None:
-        narrowed = JoinTally(odd.agreed_rows)
+    if differing is None and table.provable(leaf.replicas) and partitions.worth_it(table.reading):
+        differing = await differing_partitions(table, leaf, now_s, partitions)
+    if differing is not None:
+        narrowed = JoinCounts(differing.agreed_rows)
         try:
-            names = await _odd_names_of(table, leaf, now_s, narrowed, odd)
+            names = await _differing_names_of(table, leaf, now_s, narrowed, differing)
         except ReplicaRefused:
             partitions.refused = True  # guardrails can forbid long lists after IN
         else:
-            tally.rows += narrowed.rows
+            counts.rows += narrowed.rows
             return names
     hashed = await gather_rows([table.row_hashes(n, leaf.token_range, now_s) for n in leaf.replicas])
-    return _told_apart(table.reading, hashed, tally)
+    return _told_apart(table.reading, hashed, counts)
 
 
-async def _odd_names_of(
-    table: TableReader, leaf: Leaf, now_s: int, tally: JoinTally, odd: OddPartitions
+async def _differing_names_of(
+    table: TableReader, leaf: Leaf, now_s: int, counts: JoinCounts, differing: DifferingPartitions
 ) -> list[RowName]:
     """Return the rows of some partitions whose hashes differ, and count their rows."""
     names: list[RowName] = []
-    for batch in odd.batches:
+    for batch in differing.batches:
         hashed = await gather_rows([table.row_hashes_of(node, batch, now_s) for node in leaf.replicas])
-        names += _told_apart(table.reading, hashed, tally)
+        names += _told_apart(table.reading, hashed, counts)
     return names
 
 
-def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], tally: JoinTally) -> list[RowName]:
-    first, odd = hashed[0], not_in_all(hashed)
+def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], counts: JoinCounts) -> list[RowName]:
+    first, unequal = hashed[0], not_in_all(hashed)
     keys = reading.hash_layout.key
-    tally.rows += len(first) + len({row[keys] for row in odd} - {row[keys] for row in odd & first})
-    places = {row[keys]: token_in(row) for row in odd}
+    counts.rows += len(first) + len({row[keys] for row in unequal} - {row[keys] for row in unequal & first})
+    places = {row[keys]: token_in(row) for row in unequal}
     names = [RowName(token, named_key(key)) for key, token in places.items()]
     return _one_name_each(reading, names) if reading.table.respelled else names
 

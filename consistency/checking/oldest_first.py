@@ -16,14 +16,14 @@ _TOGETHER_US = 60_000_000
 
 
 @dataclass(frozen=True)
-class Turn:
+class Slice:
     """Ranges of one table, to be digested together."""
 
     scan: Scan
     leaves: tuple[Leaf, ...]
 
 
-def oldest_first(tables: Iterable[tuple[Scan, Sequence[Leaf], Sequence[int]]]) -> list[Turn]:
+def oldest_first(tables: Iterable[tuple[Scan, Sequence[Leaf], Sequence[int]]]) -> list[Slice]:
     """Order the leaves of all tables by when each was last tried, in microseconds; what never was comes first."""
     queue = [
         (tried_us // _TOGETHER_US, number, place, scan, leaf)
@@ -32,7 +32,8 @@ def oldest_first(tables: Iterable[tuple[Scan, Sequence[Leaf], Sequence[int]]]) -
     ]
     queue.sort(key=lambda entry: entry[:3])
     groups = groupby(queue, key=lambda entry: entry[1])
-    return [Turn(turn[0][3], tuple(entry[4] for entry in turn)) for _, group in groups for turn in [list(group)]]
+    entries = [list(group) for _, group in groups]
+    return [Slice(group[0][3], tuple(entry[4] for entry in group)) for group in entries]
 
 
 async def scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: Clock, deadline: float) -> None:
@@ -48,11 +49,11 @@ async def scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: Cl
 
 
 async def _scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: Clock, deadline: float) -> None:
-    for turn in oldest_first([await _planned(scan, recorder) for scan in scans]):
-        account = turn.scan.account
+    for part in oldest_first([await _planned(scan, recorder) for scan in scans]):
+        account = part.scan.account
         if account is not None and clock.monotonic() < deadline:
-            turn.scan.observer.table_planned(turn.scan.task.reading.table, _part(account.plan, turn.leaves))
-            await turn.scan.digest(account, _until(deadline, clock, turn.leaves))
+            part.scan.observer.table_planned(part.scan.task.reading.table, _part(account.plan, part.leaves))
+            await part.scan.digest(account, _until(deadline, clock, part.leaves))
     for scan in scans:
         if scan.account is not None:
             scan.account.put_off_rest()
@@ -69,7 +70,7 @@ async def _planned(scan: Scan, recorder: Recorder | None) -> tuple[Scan, Sequenc
 
 
 def _part(plan: TablePlan, leaves: tuple[Leaf, ...]) -> TablePlan:
-    """Return the plan of a turn, for who watches."""
+    """Return the plan of a slice, for who watches."""
     return replace(plan, arcs=(leaves,))
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from consistency.auditing.holdings import judge_holdings
 from consistency.auditing.nodes import judge_agreement
 from consistency.auditing.rules import gravest_first, judge_replication
-from consistency.checking.outcomes import Outcomes
 from consistency.checking.preparing import Prepared
 from consistency.checking.scan import Scan
 from consistency.checking.scans import Scans
 from consistency.checking.settle import Settler
+from consistency.checking.settlements import Settlements
 from consistency.cluster.locality import TracesLeft
 from consistency.ledger.port import Recorder, known_as
 from consistency.model.ring import Node
@@ -27,7 +27,7 @@ class Ended:
 
     prepared: Prepared
     scans: Scans
-    outcomes: Outcomes
+    settlements: Settlements
     settler: Settler
     interrupted: bool
 
@@ -46,14 +46,14 @@ class Ended:
             tables=self._tables(),
             violations=self._violations(),
             findings_by_kind={kind.value: count for kind, count in sorted(writer.counts.items())},
-            top=self.outcomes.top,
+            top=self.settlements.top,
             not_checked=prepared.scope.not_checked,
             replicas=tuple(node.name for node in prepared.ring.nodes if node in read),
             findings_path=str(options.findings) if options.findings and not writer.error else None,
             findings_error=writer.error,
             interrupted=self.interrupted,
             run_time_s=options.run_time_s,
-            likely_causes=self.outcomes.causes.causes(owned),
+            likely_causes=self.settlements.causes.causes(owned),
             places={node.name: node.dc for node in prepared.ring.nodes},
             notes=prepared.notes,
             traces=traces,
@@ -65,8 +65,8 @@ class Ended:
         for scan, account in self.scans.accounts:
             table, depth = scan.task.reading.table, scan.task.reading.depth
             ranges = account.ranges_read(waiting=self.settler.waiting_of(table.full_name) > 0)
-            strays = self.prepared.options.non_owners and not self.interrupted and not scan.extra
-            recorder.table_read(table, depth, ranges, strays=strays, trees=account.trees())
+            non_owners = self.prepared.options.non_owners and not self.interrupted and not scan.extra
+            recorder.table_read(table, depth, ranges, non_owners=non_owners, trees=account.trees())
         recorder.end(report)
 
     def _tables(self) -> tuple[TableReport, ...]:
@@ -76,8 +76,8 @@ class Ended:
     def _scanned(self, scan: Scan) -> TableReport:
         name = scan.task.reading.table.full_name
         # After an interrupt some suspects still wait to be judged.
-        unsettled = self.outcomes.unsettled(name) + self.settler.waiting_of(name)
-        return scan.report(divergent=self.outcomes.divergent(name), unsettled=unsettled)
+        unsettled = self.settlements.unsettled(name) + self.settler.waiting_of(name)
+        return scan.report(divergent=self.settlements.divergent(name), unsettled=unsettled)
 
     def _not_reached(self) -> list[TableReport]:
         return [

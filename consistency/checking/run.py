@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from consistency.checking.changes import Changes
 from consistency.checking.observer import Observer, Silent
-from consistency.checking.outcomes import Listeners, Outcomes
 from consistency.checking.preparing import prepare
 from consistency.checking.reporting import Ended
 from consistency.checking.scanning import Scanning
 from consistency.checking.scans import Scans
 from consistency.checking.settle import Settler
+from consistency.checking.settlements import Listeners, Settlements
 from consistency.checking.tasks import CheckOptions
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.ledger.port import Recorder
@@ -53,14 +53,14 @@ async def run_check(
         changes = Changes(reader, clock, (prepared.ring, prepared.schema), reader.sees_masked)
         listeners = Listeners(writer, recorder, watching, room)
         causes = CauseCounter([token for token, _ in prepared.ring.owners])
-        outcomes = Outcomes(scans, changes, listeners, causes, options.scan.max_skew_s)
-        settler = Settler(reader, clock, outcomes.take, prepared.window_s)
-        scanning = Scanning(reader, clock, prepared, scans, outcomes, settler, watching)
+        settlements = Settlements(scans, changes, listeners, causes, options.scan.max_skew_s)
+        settler = Settler(reader, clock, settlements.take, prepared.window_s)
+        scanning = Scanning(reader, clock, prepared, scans, settlements, settler, watching)
         interrupted = await _interruptible(scanning.run(changes, recorder), stop)
     if interrupted and recorder is not None:
         # What was read before the interrupt counts later only where nothing changed under it.
         await scans.look_back(changes, _LAST_LOOK_S)
-    ended = Ended(prepared, scans, outcomes, settler, interrupted)
+    ended = Ended(prepared, scans, settlements, settler, interrupted)
     report = ended.report(writer, recorder, reader.traces, clock.monotonic() - prepared.started)
     for table in report.tables:
         watching.table_done(table)

@@ -8,11 +8,11 @@ from consistency.checking.changes import Changes
 from consistency.checking.non_owners import NonOwnerScan
 from consistency.checking.observer import Observer
 from consistency.checking.oldest_first import scan_slice
-from consistency.checking.outcomes import Outcomes
 from consistency.checking.preparing import Prepared
 from consistency.checking.scan import Scan, TableTask
 from consistency.checking.scans import Scans
 from consistency.checking.settle import Settler
+from consistency.checking.settlements import Settlements
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.cluster.table_reader import TableReader
 from consistency.ledger.port import Recorder
@@ -27,7 +27,7 @@ class Scanning:
         clock: Clock,
         prepared: Prepared,
         scans: Scans,
-        outcomes: Outcomes,
+        settlements: Settlements,
         settler: Settler,
         observer: Observer,
     ) -> None:
@@ -36,7 +36,7 @@ class Scanning:
         self._prepared = prepared
         self._options = prepared.options
         self._scans = scans
-        self._outcomes = outcomes
+        self._settlements = settlements
         self._settler = settler
         self._observer = observer
 
@@ -79,4 +79,4 @@ class Scanning:
         if self._options.non_owners:
             # The arcs name the owners of one DC alone where a DC was named; elsewhere nobody could be judged.
             nodes = [n for n in self._prepared.ring.nodes if self._options.dc in (None, n.dc)]
-            await NonOwnerScan(nodes, self._outcomes.take_stray).run(scan)
+            await NonOwnerScan(nodes, self._settlements.take_non_owner).run(scan)

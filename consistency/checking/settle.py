@@ -64,12 +64,12 @@ class Unsettled:
     reason: str
 
 
-Outcome = Settled | Unsettled
-Sink = Callable[[Outcome], Awaitable[None]]
+Settlement = Settled | Unsettled
+Sink = Callable[[Settlement], Awaitable[None]]
 
 
 class Settler:
-    """Takes suspects while the scan goes on and re-reads each after its window; hands outcomes to a sink.
+    """Takes suspects while the scan goes on and re-reads each after its window; hands settlements to a sink.
 
     At most `_QUEUE_LIMIT` suspects wait at once: the scan is held back rather than memory let grow.
     """
@@ -188,17 +188,17 @@ class Settler:
         for suspect, seen in zip(batch, read, strict=True):
             await self._enter(suspect, self._judge(suspect, seen, read_at))
 
-    async def _enter(self, suspect: Suspect, outcome: Outcome | Suspect | None) -> None:
-        if isinstance(outcome, Suspect):
-            self._line_up(outcome)
+    async def _enter(self, suspect: Suspect, settlement: Settlement | Suspect | None) -> None:
+        if isinstance(settlement, Suspect):
+            self._line_up(settlement)
             return
-        if outcome is not None:
-            await self._sink(outcome)
+        if settlement is not None:
+            await self._sink(settlement)
         self._waiting[suspect.reading.table.full_name] -= 1
         self._room.release()
         self._news.set()
 
-    def _judge(self, suspect: Suspect, seen: Evidence, read_at: float) -> Outcome | Suspect | None:
+    def _judge(self, suspect: Suspect, seen: Evidence, read_at: float) -> Settlement | Suspect | None:
         """Return what is settled by a further reading, the same suspect renewed, or None for agreement."""
         if len(seen.states) < 2:
             return Unsettled(suspect.reading, suspect.name, seen.why_unread or "no replica answered")

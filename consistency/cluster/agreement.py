@@ -172,14 +172,14 @@ def _tell_apart(members: dict[str, Node], reached: Mapping[str, tuple[str, int]]
 def _alternatives(ring: Ring, views: Mapping[str, View], about: Said) -> Iterator[Ring]:
     """Yield the ring as each node sees it that sees another one."""
     believed = {node.host_id: node for node in ring.nodes}
-    strangers = {host_id: said for host_id, said in about.items() if host_id not in believed}
+    unknown_nodes = {host_id: said for host_id, said in about.items() if host_id not in believed}
     told: dict[str, dict[str, Claim]] = defaultdict(dict)
     for host_id, said in about.items():
         for view, claim in said:
             told[view.own.host_id][host_id] = claim
     for view in views.values():
         seen = _seen_by(
-            view, told[view.own.host_id], believed, [s for s, said in strangers.items() if _says(view, said)]
+            view, told[view.own.host_id], believed, [s for s, said in unknown_nodes.items() if _says(view, said)]
         )
         if seen is not None:
             yield Ring(ring.cluster, ring.partitioner, seen)
@@ -190,14 +190,14 @@ def _says(view: View, said: Sequence[tuple[View, Claim]]) -> bool:
 
 
 def _seen_by(
-    view: View, told: Mapping[str, Claim], believed: Mapping[str, Node], strangers: Sequence[str]
+    view: View, told: Mapping[str, Claim], believed: Mapping[str, Node], unknown_nodes: Sequence[str]
 ) -> tuple[Node, ...] | None:
     """Return the nodes as one node places them, None where that is as believed.
 
     A node that its peers table lacks and its gossip knows is known to it: only a restart would make it forget.
     """
     out: list[Node] = []
-    differs = bool(strangers)
+    differs = bool(unknown_nodes)
     for host_id, node in believed.items():
         claim = view.own if host_id == view.own.host_id else told.get(host_id)
         if claim is None:
@@ -211,8 +211,8 @@ def _seen_by(
         out.append(placed)
     if not differs:
         return None
-    out += [_member(host_id, told[host_id], {}, {}) for host_id in strangers]
-    return _without_clashes(out, strangers)
+    out += [_member(host_id, told[host_id], {}, {}) for host_id in unknown_nodes]
+    return _without_clashes(out, unknown_nodes)
 
 
 def _as_claimed(node: Node, claim: Claim) -> Node:
@@ -224,11 +224,11 @@ def _as_claimed(node: Node, claim: Claim) -> Node:
     return replace(node, dc=dc, rack=rack, tokens=tokens)
 
 
-def _without_clashes(nodes: Sequence[Node], strangers: Sequence[str]) -> tuple[Node, ...]:
+def _without_clashes(nodes: Sequence[Node], unknown_nodes: Sequence[str]) -> tuple[Node, ...]:
     """Give a token that two nodes are said to own to the one that others do not know: the rings differ there."""
     taken: set[int] = set()
     out: list[Node] = []
-    for node in sorted(nodes, key=lambda n: (n.host_id not in strangers, n.host_id)):
+    for node in sorted(nodes, key=lambda n: (n.host_id not in unknown_nodes, n.host_id)):
         out.append(replace(node, tokens=tuple(t for t in node.tokens if t not in taken)))
         taken.update(node.owned)
     return tuple(out)

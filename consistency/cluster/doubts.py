@@ -18,7 +18,7 @@ def doubts_of(
     yield from _doubts_of_schemas(ring, views)
     yield from map(_no_tokens, ring.unplaced)
     yield from _doubts_of_peers(ring, views, about)
-    yield from _doubts_of_strangers(ring, views, about, stale)
+    yield from _doubts_of_unknown_nodes(ring, views, about, stale)
 
 
 def _no_tokens(broadcast: str) -> Doubt:
@@ -88,7 +88,7 @@ def _peers_disagree(node: Node, what: str, who: Sequence[str]) -> Doubt:
     return Doubt("peers_disagree", detail, remedy, tuple(who))
 
 
-def _doubts_of_strangers(
+def _doubts_of_unknown_nodes(
     ring: Ring,
     views: Mapping[str, View],
     about: Said,

@@ -64,12 +64,12 @@ class Recorder(Protocol):
         depth: Depth,
         ranges: Sequence[RangeRead],
         *,
-        strays: bool,
+        non_owners: bool,
         trees: Sequence[TreeReport] = (),
     ) -> None:
         """A table's account is final: `ranges` are those that were reached, in ring order, and `trees` go over them.
 
-        `strays` says whether every node was also searched for rows that it does not own (non-owners).
+        `non_owners` says whether every node was also searched for rows that it does not own (non-owners).
         """
 
     def end(self, report: Report) -> None:

@@ -149,11 +149,11 @@ class RunRecorder:
         depth: Depth,
         ranges: Sequence[RangeRead],
         *,
-        strays: bool,
+        non_owners: bool,
         trees: Sequence[TreeReport] = (),
     ) -> None:
         """Record what was read of a table, and which rows no longer differ."""
-        self._safely(lambda: self._table_read(table, depth, ranges, trees, strays))
+        self._safely(lambda: self._table_read(table, depth, ranges, trees, non_owners))
 
     def _table_read(
         self,
@@ -161,7 +161,7 @@ class RunRecorder:
         depth: Depth,
         ranges: Sequence[RangeRead],
         trees: Sequence[TreeReport],
-        strays: bool,  # noqa: FBT001
+        non_owners: bool,  # noqa: FBT001
     ) -> None:
         self._flush()
         read = [
@@ -183,7 +183,7 @@ class RunRecorder:
             insert_spans(db, tbl, rank, self._dc, spans)
             enter_trees(db, tbl, self._dc, trees, self._now_us)
             for piece in covered:
-                gone = db.execute(_FORGET, (tbl, piece.start, piece.end, rank, self._run, strays))
+                gone = db.execute(_FORGET, (tbl, piece.start, piece.end, rank, self._run, non_owners))
                 self._gone += gone.rowcount
 
     def _spans(self, table: Table, depth: Depth) -> list[Span]:

@@ -1,7 +1,7 @@
 """Native CQL values as text, from their raw bytes, the way cqlsh prints them but at full precision.
 
 Each function takes only bytes, and raises MalformedValueError, struct.error, ValueError or OverflowError on
-bytes that are not a value of the type (`ODD`).
+bytes that are not a value of the type (`MALFORMED`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from consistency.model.cqlbytes import MalformedValueError, digits, split_decima
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ODD = (MalformedValueError, struct.error, ValueError, OverflowError)
+MALFORMED = (MalformedValueError, struct.error, ValueError, OverflowError)
 """The errors that bytes of the wrong shape raise."""
 
 INTEGER_FORMATS = {"tinyint": ">b", "smallint": ">h", "int": ">i", "bigint": ">q", "counter": ">q"}

@@ -24,7 +24,7 @@ from consistency.model.cqlbytes import (
     split_tuple,
     split_vector,
 )
-from consistency.model.cqlscalars import INTEGER_FORMATS, ODD, OPAQUE, SCALAR_TEXT, float_text, hex_text
+from consistency.model.cqlscalars import INTEGER_FORMATS, MALFORMED, OPAQUE, SCALAR_TEXT, float_text, hex_text
 from consistency.model.cqltype import quote_identifier, quote_string
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def to_literal(cql_type: CqlType, raw: bytes | None) -> str:
         return "null"
     try:
         return _literal(cql_type, raw)
-    except ODD:
+    except MALFORMED:
         msg = f"A value of type {cql_type.cql} has no CQL literal."
         raise NoLiteralError(msg) from None
 
@@ -105,7 +105,7 @@ def _native(cql_type: CqlType, raw: bytes) -> Any:
         if cql_type.name in _STRINGS:
             return _string(cql_type, raw)
         return _native_number(cql_type.name, raw)
-    except ODD:
+    except MALFORMED:
         return None
 
 
@@ -137,7 +137,7 @@ def _native_list(cql_type: CqlType, raw: bytes) -> list[Any] | None:
 def _text_or_hex(cql_type: CqlType, raw: bytes) -> str:
     try:
         return _text(cql_type, raw)
-    except ODD:
+    except MALFORMED:
         return hex_text(raw)
 
 
@@ -161,7 +161,7 @@ def _literal(cql_type: CqlType, raw: bytes) -> str:
         return hex_text(raw)
     try:
         literal = _plain_literal(cql_type, raw)
-    except ODD:
+    except MALFORMED:
         literal = None
     return f"blobAs{cql_type.name.capitalize()}({hex_text(raw)})" if literal is None else literal
 

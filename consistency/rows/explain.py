@@ -35,14 +35,14 @@ class Chosen:
 class Explanation:
     """What one row is on every replica now.
 
-    `evidence` is of the owners; `strangers` holds the nodes of a non-owner finding, `unread_strangers` those of them
+    `evidence` is of the owners; `non_owners` holds the nodes of a non-owner finding, `unread_non_owners` those of them
     that did not answer, with the reason.
     """
 
     finding: Finding
     evidence: Evidence
-    strangers: Mapping[Node, RowState | None] = field(default_factory=dict)
-    unread_strangers: Mapping[Node, str] = field(default_factory=dict)
+    non_owners: Mapping[Node, RowState | None] = field(default_factory=dict)
+    unread_non_owners: Mapping[Node, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -58,7 +58,7 @@ class Explanation:
     @property
     def unread(self) -> Mapping[Node, str]:
         """Every node that did not answer, with the reason."""
-        return {**self.evidence.unread, **self.unread_strangers}
+        return {**self.evidence.unread, **self.unread_non_owners}
 
     @property
     def differs(self) -> bool:
@@ -66,14 +66,14 @@ class Explanation:
         return bool(self.facts)
 
     @property
-    def held_by_strangers(self) -> bool:
+    def held_by_non_owners(self) -> bool:
         """Whether a node holds the row that does not own it."""
-        return any(state is not None for state in self.strangers.values())
+        return any(state is not None for state in self.non_owners.values())
 
     @property
     def gone(self) -> bool:
         """Whether no replica that was read has the row."""
-        return not any(state is not None for state in (*self.states.values(), *self.strangers.values()))
+        return not any(state is not None for state in (*self.states.values(), *self.non_owners.values()))
 
     @property
     def exit_code(self) -> ExitCode:
@@ -88,12 +88,12 @@ class Explanation:
     @property
     def facts(self) -> tuple[Kind, ...]:
         """The kinds that apply now, gravest first."""
-        return self.judgement.facts + ((Kind.NON_OWNER,) if self.held_by_strangers else ())
+        return self.judgement.facts + ((Kind.NON_OWNER,) if self.held_by_non_owners else ())
 
     @property
     def newest_us(self) -> int | None:
         """The newest write time of any copy."""
-        times = [self.evidence.newest_us, *(s.newest_us for s in self.strangers.values() if s is not None)]
+        times = [self.evidence.newest_us, *(s.newest_us for s in self.non_owners.values() if s is not None)]
         return max((time for time in times if time is not None), default=None)
 
     def contested(self) -> list[tuple[int, CellColumn, Contest]]:
@@ -141,19 +141,19 @@ async def explain(reader: ClusterReader, clock: Clock, chosen: Chosen) -> Explan
     """Read the row of a finding on every replica, by one instant."""
     finding, rows = chosen.finding, await EvidenceReader.open(reader, clock)
     ref = RowRef.of(finding)
-    strangers = _strangers(rows.ring, finding, rows.owners(ref))
+    non_owners = _non_owners(rows.ring, finding, rows.owners(ref))
     evidence = await rows.read(ref)
-    there, unread = await _read_strangers(reader, evidence, strangers)
+    there, unread = await _read_non_owners(reader, evidence, non_owners)
     return Explanation(
         finding=finding,
         evidence=evidence,
-        strangers=there,
-        unread_strangers=unread,
+        non_owners=there,
+        unread_non_owners=unread,
         warnings=(*_warnings(rows.ring, chosen.header), *filter(None, [reader.traces.sentence])),
     )
 
 
-def _strangers(ring: Ring, finding: Finding, owners: Sequence[Node]) -> list[Node]:
+def _non_owners(ring: Ring, finding: Finding, owners: Sequence[Node]) -> list[Node]:
     if finding.kind is not Kind.NON_OWNER:
         return []
     wanted = {view.host_id for view in finding.replicas.values()}
@@ -163,7 +163,7 @@ def _strangers(ring: Ring, finding: Finding, owners: Sequence[Node]) -> list[Nod
     return [node for node in ring.nodes if node.host_id in wanted and node not in owners]
 
 
-async def _read_strangers(
+async def _read_non_owners(
     reader: ClusterReader, evidence: Evidence, nodes: Sequence[Node]
 ) -> tuple[Mapping[Node, RowState | None], Mapping[Node, str]]:
     """Read the row on nodes that do not own it."""

@@ -32,7 +32,7 @@ class Difference:
 
 
 @dataclass(slots=True)
-class JoinTally:
+class JoinCounts:
     """How many distinct rows a join has seen; a static row that differs counts as one."""
 
     rows: int = 0
@@ -42,14 +42,14 @@ async def join_rows(
     reading: Reading,
     streams: Mapping[Node, Pages],
     now_s: int,
-    tally: JoinTally | None = None,
+    counts: JoinCounts | None = None,
 ) -> AsyncGenerator[Difference, None]:
     """Yield every row on which the replicas differ, in ring order.
 
     Raises InternalError where a replica's rows do not come in the order of Cassandra's comparators as we
     know them: then no pairing can be trusted, and the range is unknown.
     """
-    tally = tally if tally is not None else JoinTally()
+    counts = counts if counts is not None else JoinCounts()
     order = _Order(reading)
     cursors = {node: _Cursor(stream, order) for node, stream in streams.items()}
     judged: tuple[int, bytes] | None = None
@@ -60,7 +60,7 @@ async def join_rows(
         if not live:
             return
         if len(live) == len(cursors) and (skipped := _skip_equal(list(cursors.values()))):
-            tally.rows += skipped
+            counts.rows += skipped
             continue
         lowest = min(c.sort_key for c in live)
         partition = lowest[:2]
@@ -68,13 +68,13 @@ async def join_rows(
             judged = partition
             difference = _compare_statics(reading, cursors, partition, now_s)
             if difference:
-                tally.rows += 1
+                counts.rows += 1
                 yield difference
         holders = {node: c for node, c in cursors.items() if not c.done and c.sort_key == lowest}
         difference = _compare_rows(reading, cursors, holders, now_s)
         if difference:
             yield difference
-        tally.rows += lowest[2] != _STATIC_ONLY or not reading.statics
+        counts.rows += lowest[2] != _STATIC_ONLY or not reading.statics
         for cursor in holders.values():
             cursor.step()
 

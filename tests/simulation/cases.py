@@ -73,7 +73,7 @@ class Remembering:
         depth: Depth,
         ranges: Sequence[RangeRead],
         *,
-        strays: bool,
+        non_owners: bool,
         trees: Sequence[TreeReport] = (),
     ) -> None:
         self.reads[table.name] = list(ranges)

@@ -135,7 +135,7 @@ def test_a_replica_that_could_not_be_read_is_not_counted() -> None:
         [row("cmm" if i % 2 else "mmc", NIGHT, Kind.ZOMBIE_SUSPECT) for i in range(100)],
         [row("ccc", NIGHT, Kind.EXPIRY)] * 100,
     ],
-    ids=["nothing", "few", "scattered", "undated", "ties", "future", "strangers", "zombies-everywhere", "expiry"],
+    ids=["nothing", "few", "scattered", "undated", "ties", "future", "non_owners", "zombies-everywhere", "expiry"],
 )
 def test_thin_evidence_says_nothing(findings: list[Finding]) -> None:
     """Too few rows, or rows without a pattern, are no reason to guess."""

@@ -197,7 +197,7 @@ def test_a_row_on_a_non_owner_is_read_there_too() -> None:
     found = explained(cluster, chosen_by_hand(finding))
     assert found.facts == (Kind.NON_OWNER,)
     assert "holds the row and does not own its token range" in shown(chosen_by_hand(finding), found)
-    (stranger,) = found.strangers
+    (stranger,) = found.non_owners
     del cluster.rows[stranger.name][4]
     assert int(explained(cluster, chosen_by_hand(finding)).exit_code) == 0
     cluster.node_local = False

@@ -75,7 +75,7 @@ def run(
         recorder.found(finding(number), Depth.CONTENT)
     for table, half, clean in reads:
         read = RangeRead(HALVES[half], ring.nodes, started, complete=True, clean=clean)
-        recorder.table_read(table, Depth.CONTENT, [read], strays=False)
+        recorder.table_read(table, Depth.CONTENT, [read], non_owners=False)
     if end:
         one = TableReport("shop", "orders", "content", "server", "node-local", 9, len(rows), 0, 1.0, Coverage(6, 6))
         kinds = {"missing": len(rows)} if rows else {}

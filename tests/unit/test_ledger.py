@@ -587,7 +587,7 @@ def write(ledger: LedgerFile, findings: int, reads: list[RangeRead]) -> None:
     recorder.begin(facts())
     for number in range(findings):
         recorder.found(finding(number), Depth.CONTENT)
-    recorder.table_read(ROWS, Depth.CONTENT, reads, strays=False)
+    recorder.table_read(ROWS, Depth.CONTENT, reads, non_owners=False)
     recorder.end(whole_report())
     assert not recorder.problem
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from consistency.checking import settle
-from consistency.checking.settle import MAX_ROUNDS, Outcome, Settled, Settler, Unsettled
+from consistency.checking.settle import MAX_ROUNDS, Settled, Settlement, Settler, Unsettled
 from consistency.model.reading import Capabilities, Depth, Reading
 from consistency.model.servertime import ServerTime
 from consistency.rows.merge_join import Difference
@@ -30,12 +30,12 @@ BARE = make_table("t", ("int",), ("int",), (), ())
 
 def settled(
     scenario: Scenario, depth: Depth = Depth.CONTENT, more: Callable[[Settler], Awaitable[None]] | None = None
-) -> list[Outcome]:
+) -> list[Settlement]:
     """Hand the row (1, 1) as the replicas hold it to a settler and return what comes out."""
-    outcomes: list[Outcome] = []
+    outcomes: list[Settlement] = []
     reading = Reading(scenario.table, depth, Capabilities())
 
-    async def take(outcome: Outcome) -> None:
+    async def take(outcome: Settlement) -> None:
         outcomes.append(outcome)
 
     async def main() -> None:
@@ -87,11 +87,11 @@ def test_a_young_row_that_one_replica_lacks_is_looked_at_twice() -> None:
 
 def test_a_row_that_all_agree_on_is_passed_on_with_the_instant_it_was_found_wrong_at() -> None:
     """Reading it on every replica takes time; a later instant would judge it otherwise near a limit."""
-    scenario, outcomes = Scenario(), list[Outcome]()
+    scenario, outcomes = Scenario(), list[Settlement]()
     scenario.apply(row(1, 1, v0=int_bytes(7)))
     reading, then = Reading(scenario.table, Depth.CONTENT, Capabilities()), ServerTime.exactly(EPOCH_US - 1)
 
-    async def take(outcome: Outcome) -> None:
+    async def take(outcome: Settlement) -> None:
         outcomes.append(outcome)
 
     async def main() -> None:

@@ -176,15 +176,15 @@ def test_strays_cannot_be_looked_for_in_slices() -> None:
         CheckOptions(non_owners=True, run_time_s=1.0)
 
 
-def test_turns_keep_the_ranges_of_a_table_together() -> None:
-    """Never read first, then by age to the minute: a table that was read within one stays one turn."""
+def test_slices_keep_the_ranges_of_a_table_together() -> None:
+    """Never read first, then by age to the minute: a table that was read within one stays one slice_."""
     pieces = TokenRange.full_ring().split(4)
     minute = 60_000_000
     scans: list[Scan] = [object(), object()]  # type: ignore[list-item]
     leaves = [object() for _ in pieces]
     times = [[5 * minute, 5 * minute + 9, 0, 0], [0, 5 * minute + 5, 7 * minute, 5 * minute]]
-    turns = oldest_first(zip(scans, [leaves, leaves], times, strict=True))  # type: ignore[arg-type]
-    assert [(scans.index(t.scan), [leaves.index(x) for x in t.leaves]) for t in turns] == [
+    slices = oldest_first(zip(scans, [leaves, leaves], times, strict=True))  # type: ignore[arg-type]
+    assert [(scans.index(t.scan), [leaves.index(x) for x in t.leaves]) for t in slices] == [
         (0, [2, 3]),
         (1, [0]),
         (0, [0, 1]),

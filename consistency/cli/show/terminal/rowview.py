@@ -167,7 +167,7 @@ def _print_replicas(console: Console, found: Explanation) -> None:
                 lines.append(("=", safe(node), "is up to date"))
             else:
                 lines.append(("?" if unsure else "=", safe(node), "holds the row"))
-    for node, state in found.strangers.items():
+    for node, state in found.non_owners.items():
         what = "no longer holds the row" if state is None else "holds the row and does not own its token range"
         lines.append(("=" if state is None else "x", safe(node), what))
     lines += [("?", safe(node), f"could not be read: {safe(reason)}") for node, reason in found.unread.items()]

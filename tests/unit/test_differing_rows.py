@@ -14,7 +14,7 @@ from consistency.checking import descend
 from consistency.checking.descend import Descent, differences
 from consistency.checking.leaves import digest_leaf
 from consistency.checking.narrow_partitions import Partitions
-from consistency.checking.narrow_rows import odd_rows
+from consistency.checking.narrow_rows import differing_rows
 from consistency.checking.plan import Leaf
 from consistency.checking.scan import ScanOptions
 from consistency.cluster.clock import SystemClock
@@ -24,7 +24,7 @@ from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading, Route
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
-from consistency.rows.merge_join import Difference, JoinTally, join_rows
+from consistency.rows.merge_join import Difference, JoinCounts, join_rows
 from tests.simulation.memory import Pace, Trouble
 from tests.simulation.scenario import LONG_AGO_US, ROWS, Scenario, row
 from tests.simulation.storage import Delete
@@ -49,13 +49,13 @@ def damaged(rng: random.Random, faults: tuple[tuple[Trouble, int, float, float],
     return scenario
 
 
-def found(scenario: Scenario, partitions: Partitions | None = None) -> tuple[list[Difference], JoinTally]:
+def found(scenario: Scenario, partitions: Partitions | None = None) -> tuple[list[Difference], JoinCounts]:
     """Return what the hashes lead to in the whole ring."""
-    tally, out, partitions = JoinTally(), list[Difference](), partitions or Partitions()
+    tally, out, partitions = JoinCounts(), list[Difference](), partitions or Partitions()
     leaf = Leaf(TokenRange.full_ring(), scenario.nodes)
 
     async def main() -> None:
-        rows = odd_rows(scenario.reads(READING), leaf, tally, partitions)
+        rows = differing_rows(scenario.reads(READING), leaf, tally, partitions)
         async with aclosing(rows):
             out.extend([difference async for difference in rows])
 
@@ -66,7 +66,7 @@ def found(scenario: Scenario, partitions: Partitions | None = None) -> tuple[lis
 @pytest.mark.parametrize("seed", range(10))
 def test_hashes_lead_to_the_rows_that_a_join_finds(seed: int) -> None:
     """Row by row and state by state, in ring order; the rows are counted alike."""
-    joined, counted = list[Difference](), JoinTally()
+    joined, counted = list[Difference](), JoinCounts()
     scenario = damaged(random.Random(seed))
 
     async def join() -> None:

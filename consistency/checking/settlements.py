@@ -10,7 +10,7 @@ from consistency.checking.changes import Changes
 from consistency.checking.claiming import claim
 from consistency.checking.observer import Observer
 from consistency.checking.scans import Scans
-from consistency.checking.settle import Outcome, Settled
+from consistency.checking.settle import Settled, Settlement
 from consistency.ledger.port import Recorder
 from consistency.model.reading import Depth
 from consistency.model.schema import Table
@@ -38,8 +38,8 @@ class Listeners:
         await self.room()
 
 
-class Outcomes:
-    """Takes the outcomes of one check and enters each in its table's account."""
+class Settlements:
+    """Takes the settlements of one check and enters each in its table's account."""
 
     def __init__(
         self, scans: Scans, changes: Changes, listeners: Listeners, causes: CauseCounter, max_skew_s: float
@@ -66,21 +66,21 @@ class Outcomes:
         """The first findings."""
         return tuple(self._top)
 
-    async def take(self, outcome: Outcome) -> None:
+    async def take(self, settlement: Settlement) -> None:
         """Enter what the settler found out about one row."""
-        table, token = outcome.reading.table, outcome.name.token
-        if isinstance(outcome, Settled):
-            await self._changes.after(outcome.read_at)
+        table, token = settlement.reading.table, settlement.name.token
+        if isinstance(settlement, Settled):
+            await self._changes.after(settlement.read_at)
             if reason := self._changes.of_row(table, token):
                 self._leave_unsettled(table, token, reason)
                 return
-        claimed = claim(outcome, self._max_skew_s)
+        claimed = claim(settlement, self._max_skew_s)
         if isinstance(claimed, Finding):
             await self._report(claimed)
         elif claimed is not None:
             self._leave_unsettled(table, token)
 
-    async def take_stray(self, found: Finding, read_at: float) -> None:
+    async def take_non_owner(self, found: Finding, read_at: float) -> None:
         """Enter a row on a node that did not own it when it was read, unless ranges have changed hands meanwhile."""
         table = self._scans.of(f"{found.keyspace}.{found.table}").task.reading.table
         await self._changes.after(read_at)

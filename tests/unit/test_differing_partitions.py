@@ -20,7 +20,7 @@ from consistency.results.findings import Finding, Kind
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row
 from tests.simulation.values import int_bytes
 from tests.simulation.vclock import EPOCH_S
-from tests.unit.test_oddrows import PLAIN, READING, damaged
+from tests.unit.test_differing_rows import PLAIN, READING, damaged
 
 LARGE = Partitions(groups=1, rows=1_000, leaves=4, unlike=4)
 """What makes the next leaf be digested by partition."""
