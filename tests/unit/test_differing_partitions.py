@@ -72,8 +72,8 @@ def test_a_leafs_digest_is_the_sum_of_its_partitions() -> None:
             assert parts.digests == whole.digests
             assert parts.newest_us == whole.newest_us
             assert differing([parts]) == [parts] * len(differing([whole]))
-            assert parts.odd is not None
-            assert parts.odd.agreed_rows >= 800
+            assert parts.differing is not None
+            assert parts.differing.agreed_rows >= 800
 
     scenario.run(main)
 
@@ -90,7 +90,7 @@ def test_a_leaf_of_which_most_rows_differ_has_all_of_them_hashed() -> None:
         for leaf_rows in (1, 30_000):
             parts = await digest_by_partition(scenario.reads(READING), leaf, Partitions(), leaf_rows=leaf_rows)
             assert differing([parts]) == [parts]
-            assert parts.odd is None
+            assert parts.differing is None
 
     scenario.run(main)
 

@@ -437,7 +437,7 @@ def test_a_stray_copy_is_looked_for_on_the_node_that_held_it(tmp_path: Path) -> 
     later.fill()
     later.apply(row(1, 50, v0=int_bytes(1)), on=strangers[:1])
     seen = later.run(lambda: explain(later.cluster, later.clock, choose_finding(path, 1)))
-    assert {node.host_id for node in seen.strangers} == {f"host-{strangers[0]}"}
+    assert {node.host_id for node in seen.non_owners} == {f"host-{strangers[0]}"}
     assert seen.facts == (Kind.NON_OWNER,)
     chosen = choose_finding(path, 1)
     old = replace(chosen, finding=without_host_ids(chosen.finding))
