@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from consistency.cluster.port import Clock
 from repair.actions import Actor
+from repair.breaker import SPARE, Breaker
 from repair.case import CaseReader
 from repair.decide import Action
+from repair.forecast import Change
 from repair.guard import Guard
 from repair.journal import Entry, Journal
 from repair.outcomes import Tally
@@ -41,19 +43,20 @@ class Applier:
         progress: Callable[[Tally], None],
     ) -> Tally:
         """Bring every row of the plan that is open to an outcome; ends early, between rows, when `stop` is set."""
-        tally, throttle = Tally(len(self._plan.rows)), Throttle(self._clock, options, stop)
+        tally = Tally(len(self._plan.rows))
         for entry in entries.values():
             if entry.result is not None and not entry.open:
-                tally.add(entry.result, entry.reason)
+                tally.add(entry.result, entry.reason, entry.change)
+        throttle = Throttle(self._clock, options, stop, self._breaker(entries, options.max_deletes))
         rows = [Row(n, planned, entries.get(n, Entry())) for n, planned in enumerate(self._plan.rows)]
         batches = iter(self._batched([row for row in rows if row.entry.open], most=throttle.few))
 
         async def lane() -> None:
             for batch in batches:
-                if not throttle.may_begin():
+                if not throttle.may_begin() or throttle.breaker.open:
                     return
                 for outcome in (await self._outcomes(batch, throttle)).values():
-                    tally.add(outcome.result, outcome.reason)
+                    tally.add(outcome.result, outcome.reason, outcome.change)
                 progress(tally)
 
         lanes = [asyncio.create_task(lane()) for _ in range(_LANES)]
@@ -64,7 +67,16 @@ class Applier:
                 task.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
         tally.interrupted, tally.out_of_time = throttle.interrupted, throttle.out_of_time
+        tally.stopped_at = throttle.breaker.vanished if throttle.breaker.open else None
         return tally
+
+    def _breaker(self, entries: Mapping[int, Entry], most: int | None) -> Breaker:
+        """Count what vanished in earlier runs of the journal too; what was planned to be purged is no surprise."""
+        vanished = sum(
+            entry.change is Change.DELETED and self._plan.rows[number].action is not Action.PURGE
+            for number, entry in entries.items()
+        )
+        return Breaker(SPARE if most is None else most, vanished)
 
     def _batched(self, rows: Sequence[Row], *, most: int) -> list[list[Row]]:
         """Cut rows into batches: a partition's rows together, as its delete that reaches one row reaches all."""

@@ -21,7 +21,9 @@ from consistency.cli.show.terminal.console import make_console
 from consistency.cli.values import PER_SECOND, SECONDS
 from consistency.errors import UsageError
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
+from repair.breaker import SPARE
 from repair.decide import ACTING, Action, Rule
+from repair.forecast import Forecast
 from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies
 
@@ -46,6 +48,11 @@ _rate = click.option(
     help="Start at most N rows a second.",
 )  # fmt: skip
 _full_speed = click.option("--full-speed", is_flag=True, help="Do not limit the rate, for idle clusters.")
+_max_deletes = click.option(
+    "--max-deletes", type=click.IntRange(min=0), metavar="N",
+    help="Stop before more than N rows that most replicas hold vanish. Counts earlier runs of the journal too. "
+    f"Default: what the plan forecasts, and {SPARE} more.",
+)  # fmt: skip
 _show_keys = click.option("--show-keys", is_flag=True, help="List the rows with their keys, deleted ones first.")
 
 
@@ -89,6 +96,12 @@ def repair() -> None:
     type=click.Choice(sorted(r.value for r in ACTING)),
     help="Act only by this rule; may be repeated.",
 )
+@click.option(
+    "--only-forecast",
+    multiple=True,
+    type=click.Choice([f.value for f in Forecast]),
+    help="Act only on rows with this forecast; may be repeated.",
+)
 @click.option("--max-rows", type=click.IntRange(min=0), metavar="N", help="Act on at most this many rows.")
 @click.option("--max-clock-skew", type=SECONDS, default=DEFAULT_MAX_SKEW_S, show_default=True, metavar="SECONDS",
               help="Treat a write time further ahead of the servers' clocks than this as in the future.")  # fmt: skip
@@ -115,7 +128,9 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     target = take_connection(given)
     require_writable("--output", output)
     policy = Policy(Zombies(given["zombies"]), Require(given["require"]), given["max_clock_skew"], given["settle"])
-    options = PlanOptions(policy, frozenset(map(Rule, given["only"])), given["max_rows"])
+    options = PlanOptions(
+        policy, frozenset(map(Rule, given["only"])), given["max_rows"], frozenset(map(Forecast, given["only_forecast"]))
+    )
     ticker = Ticker(make_console(sys.stderr))
     try:
         made = asyncio.run(_planning(run_plan(target.settings, findings, options, ticker.planned)))
@@ -161,6 +176,7 @@ def _plan_exit(made: Plan) -> int:
 @click.option("--journal", required=True, metavar="FILE", help="A new file for the journal; mode 0600, holds values.")
 @_rate
 @_full_speed
+@_max_deletes
 @_yes
 @ledger_option(_REMEMBERED)
 @connection_options
@@ -168,7 +184,8 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
     """Carry out a plan, exactly as 'repair show' prints it.
 
     Each row is read again first and left alone if anything about it has changed; after the write every
-    replica is read again to prove the outcome.
+    replica is read again to prove the outcome. Where a merge makes more rows vanish than --max-deletes says, it
+    stops; 'undo' brings them back, 'resume --max-deletes N' goes on.
 
     \b
     Exit codes:
@@ -199,6 +216,7 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
 @click.argument("journal", type=click.Path(path_type=Path))
 @_rate
 @_full_speed
+@_max_deletes
 @_yes
 @ledger_option(_REMEMBERED)
 @connection_options
@@ -267,9 +285,10 @@ def undo(journal: Path, **given: Any) -> int:
 
 @repair.command()
 @click.argument("file", metavar="PLAN|JOURNAL", type=click.Path(path_type=Path))
+@click.option("--forecast", type=click.Choice([f.value for f in Forecast]), help="Only the rows with this forecast.")
 @_show_keys
 @connection_options
-def show(file: Path, show_keys: bool, **given: Any) -> int:  # noqa: FBT001
+def show(file: Path, forecast: str | None, show_keys: bool, **given: Any) -> int:  # noqa: FBT001
     """Print a plan, or what a journal says happened. No cluster is contacted.
 
     \b
@@ -283,11 +302,18 @@ def show(file: Path, show_keys: bool, **given: Any) -> int:  # noqa: FBT001
     take_connection(given)
     console = make_console(sys.stdout)
     if not _is_journal(file):
-        print_plan(console, read_plan(file), keys=show_keys)
+        print_plan(console, _forecast_so(read_plan(file), forecast), keys=show_keys)
         return 0
     record = read_journal(file)
+    if forecast:
+        msg = f"--forecast {forecast}: {file} is a journal, which says what became of its rows; show the plan"
+        raise UsageError(msg)
     print_record(console, record, keys=show_keys)
     return exit_code(e.result for e in record.entries.values() if e.result) if record.complete else 3
+
+
+def _forecast_so(made: Plan, forecast: str | None) -> Plan:
+    return made.only(lambda row: row.forecast is Forecast(forecast)) if forecast else made
 
 
 def _is_journal(file: Path) -> bool:
@@ -315,7 +341,8 @@ def _confirm(question: str, *, yes: bool) -> None:
 def _options(given: dict[str, Any]) -> ApplyOptions:
     from repair.pace import ApplyOptions  # noqa: PLC0415
 
-    return ApplyOptions(rate=None if given["full_speed"] else given["rate"])
+    rate = None if given["full_speed"] else given["rate"]
+    return ApplyOptions(rate=rate, max_deletes=given.get("max_deletes"))
 
 
 def _apply(target: Target, journal: str, opened: OpenJournal, options: ApplyOptions, made: Plan) -> int:
@@ -326,7 +353,12 @@ def _apply(target: Target, journal: str, opened: OpenJournal, options: ApplyOpti
     tally, code = _carried_out(
         lambda ticker, stop: run_apply(target.settings, made, opened, options, stop=stop, progress=ticker.applied)
     )
-    if tally.done < tally.total or tally.results[Result.REFUSED]:
+    if tally.stopped_at is not None:
+        out = make_console(sys.stdout)
+        more = tally.stopped_at + made.forecast[Forecast.UNKNOWN]
+        print_next(out, "bring them back", ["undo", journal], target.words)
+        print_next(out, "let them vanish", ["resume", journal, f"--max-deletes {more}"], target.words)
+    elif tally.done < tally.total or tally.results[Result.REFUSED]:
         print_next(make_console(sys.stdout), "go on", ["resume", journal], target.words)
     return code
 
@@ -339,7 +371,9 @@ def _carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tal
     began = time.monotonic()
     tally = asyncio.run(_listening(work))
     print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
-    return tally, _INTERRUPTED if tally.interrupted else exit_code(tally.results)
+    if tally.interrupted:
+        return tally, _INTERRUPTED
+    return tally, exit_code(tally.results) if tally.stopped_at is None else 1
 
 
 async def _listening(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> Tally:

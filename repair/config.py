@@ -29,6 +29,8 @@ class NightlyPolicy:
     max_rows: int = DEFAULT_MAX_ROWS
     max_seconds: float = DEFAULT_MAX_SECONDS
     rate: float = DEFAULT_RATE
+    max_deletes: int | None = None
+    """How many rows that most replicas hold may vanish in a run; None: as `repair apply` by default."""
     directory: Path = field(default_factory=lambda: Path(DEFAULT_DIRECTORY).expanduser())
 
     def new_findings(self) -> Path:
@@ -51,6 +53,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "max_rows": (int,),
     "max_seconds": (int, float),
     "rate": (int, float),
+    "max_deletes": (int,),
     "directory": (str,),
 }
 
@@ -91,6 +94,7 @@ def nightly_policy(config: Mapping[str, Any], path: str | None = None) -> Nightl
         max_rows=section.get("max_rows", default.max_rows),
         max_seconds=float(section.get("max_seconds", default.max_seconds)),
         rate=float(section.get("rate", default.rate)),
+        max_deletes=section.get("max_deletes"),
         directory=_directory(source, section["directory"]) if "directory" in section else default.directory,
     )
 

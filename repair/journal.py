@@ -24,6 +24,7 @@ from typing import Any
 from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.private import closing, create_private
 from repair.copies import Copies, copies_from_json, copies_json
+from repair.forecast import Change
 from repair.planfile import Plan, parse_plan, require_private
 
 SCHEMA_VERSION = 2
@@ -66,6 +67,8 @@ class Outcome:
     fate: Fate = Fate.NONE
     changed: frozenset[str] = frozenset()
     """The host ids of the replicas whose copies our writes changed, proven by reading them after."""
+    change: Change | None = None
+    """What became of the row; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Entry:
     fate: Fate | None = None
     """None while a row is under way, and in journals that do not tell."""
     changed: frozenset[str] = frozenset()
+    change: Change | None = None
 
     @property
     def open(self) -> bool:
@@ -250,6 +254,8 @@ def outcome_line(number: int, outcome: Outcome, by_us: int | None = None) -> byt
     data |= {"fate": outcome.fate.value, "changed": sorted(outcome.changed)}
     if outcome.after is not None:
         data["after"] = copies_json(outcome.after)
+    if outcome.change is not None:
+        data["change"] = outcome.change.value
     if by_us is not None:
         data["by"] = by_us
     return line(data)
@@ -318,8 +324,9 @@ def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> None:
         by_us = int(data["by"]) if "by" in data else None
         fate = Fate(data["fate"]) if "fate" in data else None
         changed = frozenset(map(str, data.get("changed", ())))
+        done = Change(data["change"]) if "change" in data else None
         entries[number] = Entry(
-            before, Result(data["result"]), str(data["reason"]), after, by_us, fate=fate, changed=changed
+            before, Result(data["result"]), str(data["reason"]), after, by_us, fate=fate, changed=changed, change=done
         )
     elif "undoing" in data:
         number = int(data["undoing"])

@@ -7,7 +7,7 @@ each of its visits.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +35,8 @@ _MOST_PARTITIONS = 2_000
 """With more partitions touched in a table the whole table is checked again: that costs less."""
 
 NOT_ENDED = "not finished: the time for repairs was over, or the run was interrupted"
+
+STOPPED = "not started: as many rows had vanished as max_deletes allows; look at the journal, then resume it or undo it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,13 @@ async def repair_found(
             plan = leave_what_was_in_vain(plan, await asyncio.to_thread(tried_in_vain, nightly.directory))
         write_plan(files.plan, plan)
         entries: dict[int, Entry] = {}
+        tally = Tally(len(plan.rows))
         if plan.to_do and not stop.is_set():
-            pace = ApplyOptions(nightly.rate, until=until)
-            await apply_with(reader, clock, plan, begin(files.journal, plan), pace, stop, progress.applied)
+            pace = ApplyOptions(nightly.rate, until=until, max_deletes=nightly.max_deletes)
+            tally = await apply_with(reader, clock, plan, begin(files.journal, plan), pace, stop, progress.applied)
             entries = dict(read_journal(files.journal).entries)
         after = await _check_touched(reader, clock, plan, entries, checked, stop)
-    repaired = summary(files, plan, entries, after, interrupted=stop.is_set())
+    repaired = summary(files, plan, entries, after, interrupted=stop.is_set(), stopped=tally.stopped_at is not None)
     return replace(found, repair=repaired, findings_path=str(files.findings))
 
 
@@ -124,7 +127,13 @@ async def _check_touched(
 
 
 def summary(
-    files: NightlyFiles, plan: Plan, entries: dict[int, Entry], after: Report | None, *, interrupted: bool
+    files: NightlyFiles,
+    plan: Plan,
+    entries: dict[int, Entry],
+    after: Report | None,
+    *,
+    interrupted: bool,
+    stopped: bool = False,
 ) -> RepairSummary:
     """Add up what came of each row; what has no outcome was left, for want of time or for a rule."""
     results: dict[str, int] = defaultdict(int)
@@ -135,7 +144,8 @@ def summary(
         results[result.value] += 1
         if result is not Result.VERIFIED:
             planned = entry.result is None and row.action is not Action.NONE and not row.refused
-            left[NOT_ENDED if planned else entry.reason or row.refused or f"{row.rule.value}: {row.sentence}"] += 1
+            not_ended = STOPPED if stopped else NOT_ENDED
+            left[not_ended if planned else entry.reason or row.refused or f"{row.rule.value}: {row.sentence}"] += 1
     verified = results.get(Result.VERIFIED.value, 0)
     unknown = results.get(Result.WAITING.value, 0) + results.get(Result.UNKNOWN.value, 0)
     acted = sum(map(_written, entries.values()))
@@ -151,6 +161,8 @@ def summary(
         checked_again=after.verdict if after else None,
         unchecked=bool(acted) and after is None,
         interrupted=interrupted,
+        changes=Counter(entry.change.value for entry in entries.values() if entry.change is not None),
+        stopped=stopped,
     )
 
 

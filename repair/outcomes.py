@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from consistency.cluster.guardrails import Refusal
+from consistency.model.reading import CellColumn
 from consistency.rows.evidence import Evidence
 from repair.copies import Copies, copies
 from repair.decide import Action, Decision, Rule
+from repair.forecast import Change, change
 from repair.journal import Fate, Outcome, Result
 from repair.planfile import PlannedRow
 from repair.stubborn import stubborn
@@ -24,14 +26,25 @@ class Tally:
     total: int
     results: Counter[Result] = field(default_factory=Counter)
     reasons: Counter[tuple[Result, str]] = field(default_factory=Counter)
+    changes: Counter[Change] = field(default_factory=Counter)
+    """What became of the rows, as far as every replica was read after."""
+    stopped_at: int | None = None
+    """How many rows had vanished when the breaker stopped the run; None where it did not."""
     interrupted: bool = False
     out_of_time: bool = False
 
-    def add(self, result: Result, reason: str) -> None:
+    def add(self, result: Result, reason: str, change: Change | None = None) -> None:
         """Count one row."""
         self.results[result] += 1
+        if change is not None:
+            self.changes[change] += 1
         if result is not Result.VERIFIED:
             self.reasons[result, reason] += 1
+
+    @property
+    def deleted(self) -> int:
+        """How many rows that a replica held are on none of them any more."""
+        return self.changes[Change.DELETED]
 
     @property
     def done(self) -> int:
@@ -88,12 +101,20 @@ def refused(refusal: Refusal) -> str:
     return f"{refusal.text}; resume continues after that is fixed"
 
 
-def proven(outcome: Outcome, before: Copies | None, fate: Fate) -> Outcome:
-    """Say what is known of our writes, and which replicas they changed: those that show something else than before."""
-    changed: frozenset[str] = frozenset()
-    if fate is Fate.DONE and before is not None and outcome.after is not None:
-        changed = frozenset(h for h, state in outcome.after.items() if h in before and before[h] != state)
-    return replace(outcome, fate=fate, changed=changed)
+def proven(outcome: Outcome, columns: tuple[CellColumn, ...], before: Copies, fate: Fate) -> Outcome:
+    """Say what is known of our writes, which replicas they changed, and what became of the row."""
+    if outcome.after is None:
+        return replace(outcome, fate=fate)
+    changed = frozenset(h for h, state in outcome.after.items() if h in before and before[h] != state)
+    became = change(columns, before, outcome.after)
+    return replace(outcome, fate=fate, changed=changed if fate is Fate.DONE else frozenset(), change=became)
+
+
+def may_have_vanished(outcome: Outcome | None) -> bool:
+    """Whether a row that was begun is gone, or may be; one that found no turn, or that we never wrote to, is not."""
+    if outcome is None or outcome.fate is Fate.NONE:
+        return False
+    return outcome.after is None or all(state is None for state in outcome.after.values())
 
 
 def exit_code(results: Iterable[Result]) -> int:

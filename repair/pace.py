@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TypeVar
 
 from consistency.cluster.port import Clock
+from repair.breaker import Breaker
 
 DEFAULT_RATE = 2_000.0
 _LOOK_EVERY_S = 0.25
@@ -27,6 +30,8 @@ class ApplyOptions:
     """Rows under way at once."""
     until: float | None = None
     """`time.monotonic()` after which no more rows are begun."""
+    max_deletes: int | None = None
+    """How many rows that most replicas hold may vanish; None: what the plan forecasts, and ten more."""
 
 
 class Pace:
@@ -45,11 +50,20 @@ class Pace:
             await self._clock.sleep(min(left, _LOOK_EVERY_S))
 
 
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """Whether a row may vanish once it was acted on, and with which others: those of its partition."""
+
+    partition: tuple[str, int]
+    may_vanish: bool
+
+
 class Throttle:
     """Says when each row of a run may be begun."""
 
-    def __init__(self, clock: Clock, options: ApplyOptions, stop: asyncio.Event) -> None:
+    def __init__(self, clock: Clock, options: ApplyOptions, stop: asyncio.Event, breaker: Breaker) -> None:
         self._clock = clock
+        self.breaker = breaker
         self._options = options
         self._stop = stop
         self._pace = Pace(clock, options.rate)
@@ -77,6 +91,21 @@ class Throttle:
         rate = self._options.rate
         return _MOST_AT_ONCE if rate is None else max(1, min(_MOST_AT_ONCE, int(rate / 10)))
 
-    def groups(self, rows: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Cut rows into groups of a few."""
-        return (rows[at : at + self.few] for at in range(0, len(rows), self.few))
+    async def groups(self, rows: Sequence[T], risk: Callable[[T], Risk]) -> AsyncIterator[Sequence[T]]:
+        """Cut rows into groups of a few, those that may vanish when the breaker lets their partition begin.
+
+        Who acts on them tells the breaker what has ended.
+        """
+        waiting = deque([list(some) for _, some in groupby(rows, key=lambda row: risk(row).partition)])
+        while waiting:
+            some: list[T] = []
+            while waiting and len(some) < self.few and self._lets_begin(waiting[0], risk):
+                some += waiting.popleft()
+            for at in range(0, len(some), self.few):
+                yield some[at : at + self.few]
+            if not some and not await self.breaker.wait():
+                return
+
+    def _lets_begin(self, rows: Sequence[T], risk: Callable[[T], Risk]) -> bool:
+        may_vanish = sum(risk(row).may_vanish for row in rows)
+        return not may_vanish or self.breaker.may_begin(may_vanish)

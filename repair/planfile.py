@@ -21,6 +21,7 @@ from consistency.errors import UsageError
 from consistency.private import closing, create_private, is_open_to_others
 from consistency.rows.names import RowRef
 from repair.decide import Action, Rule
+from repair.forecast import Forecast
 from repair.policy import Policy
 
 SCHEMA_VERSION = 1
@@ -39,6 +40,10 @@ class PlannedRow:
     dcs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     refused: str = ""
     """Which rule of which server forbids the action for now: apply leaves the row until it is lifted."""
+    forecast: Forecast | None = None
+    """What the action would do to the row; None where nothing is done, and in plans of earlier versions."""
+    lacking: tuple[str, ...] = ()
+    """The replicas that lack the row."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -55,6 +60,8 @@ class PlannedRow:
             "unread": list(self.unread),
             "dcs": {dc: list(pair) for dc, pair in self.dcs.items()},
             **({"refused": self.refused} if self.refused else {}),
+            **({"forecast": self.forecast.value} if self.forecast else {}),
+            **({"lacking": list(self.lacking)} if self.lacking else {}),
         }
 
     @classmethod
@@ -70,6 +77,8 @@ class PlannedRow:
             tuple(map(str, data["unread"])),
             {str(dc): (int(read), int(total)) for dc, (read, total) in data["dcs"].items()},
             str(data.get("refused", "")),
+            Forecast(data["forecast"]) if "forecast" in data else None,
+            tuple(map(str, data.get("lacking", ()))),
         )
 
 
@@ -97,6 +106,11 @@ class Plan:
     def by_rule(self) -> Mapping[tuple[Rule, Action], int]:
         """Count the rows by rule and action."""
         return Counter((row.rule, row.action) for row in self.rows)
+
+    @property
+    def forecast(self) -> Mapping[Forecast, int]:
+        """Count the rows that something will be done with by what that would do to them."""
+        return Counter(row.forecast or Forecast.UNKNOWN for row in self.to_do)
 
     @property
     def host_ids(self) -> frozenset[str]:

@@ -21,6 +21,7 @@ from consistency.rows.names import Identity, RowRef
 from repair.case import Case, CaseReader
 from repair.copies import copies, digests
 from repair.decide import Action, Decision, Rule, decide
+from repair.forecast import Forecast, forecast
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy
 
@@ -30,11 +31,12 @@ _BATCH = 100
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What to plan: the policy, the rules to act by (all when none are named), and at most how many rows to act on."""
+    """What to plan: the policy, the rules and forecasts to act by, all when none are named, and for how many rows."""
 
     policy: Policy = field(default_factory=Policy)
     only: frozenset[Rule] = frozenset()
     max_rows: int | None = None
+    forecasts: frozenset[Forecast] = frozenset()
 
 
 Progress = Callable[[int, int], None]
@@ -169,6 +171,12 @@ def _planned(ref: RowRef, seen: Case, options: PlanOptions, salt: str, *, non_ow
         decision = Decision(Rule.NOT_OWNED, sentence=Rule.NOT_OWNED.sentence)
     if options.only and decision.rule not in options.only and decision.action is not Action.NONE:
         decision = replace(decision, action=Action.NONE, sentence="not asked for: --only names other rules", refused="")
+    told = forecast(seen, decision)
+    if options.forecasts and told is not None and told not in options.forecasts:
+        decision = replace(
+            decision, action=Action.NONE, sentence=f"not asked for: its forecast is {told.value}", refused=""
+        )
+        told = None
     return PlannedRow(
         ref,
         decision.rule,
@@ -178,6 +186,8 @@ def _planned(ref: RowRef, seen: Case, options: PlanOptions, salt: str, *, non_ow
         tuple(sorted(node.name for node in seen.unread)),
         seen.by_dc(),
         decision.refused,
+        told,
+        tuple(sorted(node.name for node, state in seen.states.items() if state is None)) if told else (),
     )
 
 
@@ -187,7 +197,9 @@ def _within(rows: list[PlannedRow], limit: int | None) -> Iterable[PlannedRow]:
     for row in rows:
         acting += row.action is not Action.NONE
         if limit is not None and acting > limit and row.action is not Action.NONE:
-            yield replace(row, action=Action.NONE, sentence=f"beyond --max-rows {limit}", refused="")
+            yield replace(
+                row, action=Action.NONE, sentence=f"beyond --max-rows {limit}", refused="", forecast=None, lacking=()
+            )
         else:
             yield row
 

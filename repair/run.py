@@ -16,7 +16,7 @@ from repair.case import Case, CaseReader
 from repair.copies import copies
 from repair.guard import Guard
 from repair.journal import Fate, Journal, Outcome, Result
-from repair.outcomes import left_alone, proven, untouched
+from repair.outcomes import left_alone, may_have_vanished, proven, untouched
 from repair.pace import Throttle
 from repair.planfile import Plan
 from repair.still_right import Begun, Row, carried_over, known_as_ours, look, still_right
@@ -57,10 +57,12 @@ class Pipeline:
         begun, outcomes = self._looked_at(rows, cases)
         await self._intend(begun)
         await self._record(outcomes)
-        for some in throttle.groups(begun):
+        async for some in throttle.groups(begun, lambda each: each.risk):
             acted, ended = await self._act(some, throttle)
             ended |= await self._verify(acted)
             await self._record(ended)
+            doubtful = [ended.get(each.row.number) for each in some if each.risk.may_vanish]
+            await throttle.breaker.ended(len(doubtful), sum(map(may_have_vanished, doubtful)))
             outcomes |= ended
         return outcomes
 
@@ -113,7 +115,8 @@ class Pipeline:
         for begun, outcome in (await verify(self._cases, self._clock, acted)).items():
             entry, before = begun.row.entry, copies(begun.case)
             fate = acted[begun].fate if known_as_ours(entry, before) else Fate.UNKNOWN
-            outcomes[begun.row.number] = proven(outcome, entry.pre_image or before, fate)
+            first = entry.pre_image or before
+            outcomes[begun.row.number] = proven(outcome, begun.case.columns, first, fate)
         return outcomes
 
     async def _record(self, outcomes: Outcomes) -> None:

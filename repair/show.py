@@ -13,7 +13,9 @@ from consistency.cli.show.terminal.advice import quoted
 from consistency.cli.show.terminal.console import command, heading, indented, safe
 from consistency.cli.show.terminal.figures import counted
 from consistency.cli.show.terminal.problems import key_text
+from repair.breaker import SPARE
 from repair.decide import Action, Rule
+from repair.forecast import Change, Forecast
 from repair.journal import Entry, Record, Result
 from repair.outcomes import Tally
 from repair.planfile import Plan, PlannedRow
@@ -35,6 +37,7 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
         soft_wrap=True,
     )  # fmt: skip
     console.print(_grid(plan))
+    print_forecast(console, plan)
     policy = plan.policy
     indented(console, f"policy: --zombies {policy.zombies.value} --require {policy.require.value}", style="dim")
     for action in (a for a in Action if a is not Action.NONE and any(r.action is a for r in plan.rows)):
@@ -47,6 +50,31 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
         _print_keys(console, plan.rows)
 
 
+def print_forecast(console: Console, plan: Plan) -> None:
+    """Print what will become of the rows, by table, and which replicas lack those of which it cannot be known."""
+    counts: Counter[tuple[str, Forecast]] = Counter()
+    for row in plan.to_do:
+        if row.forecast is not None:
+            counts[row.ref.full_name, row.forecast] += 1
+    if not counts:
+        return
+    console.print(heading("forecast"))
+    for (table, told), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
+        style = "" if told is Forecast.UPDATE else "yellow"
+        what = "may be deleted: each" if told is Forecast.UNKNOWN else "each"
+        indented(console, f"{safe(table)}: {counted(count, 'row')}, {what} {told.sentence}", rest="    ", style=style)
+        if told is Forecast.UNKNOWN:
+            rows = [row for row in plan.to_do if row.ref.full_name == table and row.forecast is told]
+            for node, lacked in Counter(node for row in rows for node in row.lacking).most_common():
+                indented(console, f"{safe(node)} lacks {lacked:,} of them", first="    ", style="dim")
+    if plan.forecast[Forecast.UNKNOWN]:
+        indented(
+            console,
+            f"apply stops when --max-deletes rows have vanished (default: {SPARE}); undo brings them back",
+            style="dim",
+        )
+
+
 def what_is_done(plan: Plan) -> str:
     """Say what an apply would do, for the question that comes before it; what deletes is said in capitals."""
     counts = Counter(row.action for row in plan.to_do)
@@ -57,6 +85,8 @@ def what_is_done(plan: Plan) -> str:
     }
     parts = [words[action].format(counted(count, "row")) for action, count in sorted(counts.items())]
     text = ", ".join(parts) or "do nothing"
+    if unknown := plan.forecast[Forecast.UNKNOWN]:
+        text += f" ({counted(unknown, 'row')} may be deleted)"
     return text[0].upper() + text[1:]
 
 
@@ -140,10 +170,27 @@ def print_tally(console: Console, tally: Tally, seconds: float) -> None:
 
 
 def print_results(console: Console, tally: Tally) -> None:
-    """Print the rows by outcome, with the reasons."""
+    """Print the rows by outcome, with the reasons, and what became of them."""
     _print_results(console, tally.results, tally.reasons)
+    _print_changes(console, tally.changes)
+    if tally.stopped_at is not None:
+        left = tally.total - tally.done
+        indented(
+            console,
+            f"stopped: {counted(tally.stopped_at, 'row')} that most replicas held vanished, as many as --max-deletes"
+            f" allows; {counted(left, 'row')} not started",
+            style="red",
+        )
     if tally.out_of_time:
         indented(console, f"{tally.total - tally.done} not started: the time for repairs was over", style="yellow")
+
+
+def _print_changes(console: Console, changes: Counter[Change]) -> None:
+    """Print in one line what became of the rows that were acted on."""
+    parts = [f"{count:,} {done.value}" for done, count in changes.most_common() if count]
+    if parts:
+        style = "yellow" if changes[Change.DELETED] else "dim"
+        indented(console, f"of the rows acted on: {', '.join(parts)}", style=style)
 
 
 def _print_results(console: Console, results: Counter[Result], reasons: Counter[tuple[Result, str]]) -> None:
@@ -161,6 +208,7 @@ def print_record(console: Console, record: Record, *, keys: bool = False) -> Non
     reasons: Counter[tuple[Result, str]] = Counter()
     for entry in record.entries.values():
         _count(entry, results, reasons)
+    changes = Counter(entry.change for entry in record.entries.values() if entry.change is not None)
     state = "complete" if record.complete else "not complete: continue with 'repair resume'"
     console.print(heading(f"journal: {state}"))
     begun = sum(entry.result is None for entry in record.entries.values())
@@ -169,6 +217,7 @@ def print_record(console: Console, record: Record, *, keys: bool = False) -> Non
     if waiting := len(record.plan.rows) - len(record.entries):
         indented(console, f"{waiting:,} not started", style="yellow")
     _print_results(console, results, reasons)
+    _print_changes(console, changes)
 
 
 def _count(entry: Entry, results: Counter[Result], reasons: Counter[tuple[Result, str]]) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from consistency.cluster.guardrails import Refusal
 from consistency.rows.cells import atoms
 from repair.case import Case
 from repair.copies import Copies, copies, digests, state_digest
 from repair.decide import Action, Decision, Rule, decide
+from repair.forecast import may_vanish
 from repair.journal import Entry, Fate, Outcome, Result
 from repair.outcomes import refused
+from repair.pace import Risk
 from repair.planfile import Plan, PlannedRow
 
 _NOT_READ = "a replica that was read for the plan is not read now"
@@ -26,13 +29,19 @@ class Row:
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Begun:
     """A row that is still right: what its replicas hold, and what is to be done."""
 
     row: Row
     case: Case
     decision: Decision
+
+    @cached_property
+    def risk(self) -> Risk:
+        """Whether the row, which most replicas hold, may be gone once it was acted on."""
+        ref = self.row.planned.ref
+        return Risk((ref.full_name, ref.token), may_vanish(self.case, self.decision))
 
 
 def look(row: Row, case: Case, plan: Plan) -> Decision | Outcome:

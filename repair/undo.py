@@ -27,6 +27,7 @@ from consistency.rows.reconcile import rank
 from repair.case import Case, CaseReader
 from repair.copies import Copies, copies
 from repair.decide import Action
+from repair.forecast import Change
 from repair.guard import Guard
 from repair.journal import Entry, Fate, Journal, Record, Result
 from repair.outcomes import Tally
@@ -147,6 +148,11 @@ def preview(record: Record) -> Counter[Undoing]:
     return found
 
 
+def _brought_back(result: Result, entry: Entry) -> Change | None:
+    """Say that an undone row had vanished and is there again."""
+    return Change.RESTORED if result is Result.UNDONE and entry.change is Change.DELETED else None
+
+
 class Undoer:
     """Undoes the verified rows of one journal."""
 
@@ -171,7 +177,7 @@ class Undoer:
             result, reason = await self._row(number, record.plan.rows[number], entry, journal)
             if result is not Result.UNCHANGED:
                 await journal.undone(number, result, reason)
-            tally.add(result, reason)
+            tally.add(result, reason, _brought_back(result, entry))
             progress(tally)
         return tally
 

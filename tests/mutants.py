@@ -22,6 +22,7 @@ CLOCKS = "tests/unit/test_clocks.py tests/unit/test_repair_applying.py"
 HOST_IDS = "tests/unit/test_identity.py"
 REFUSALS = "tests/unit/test_repair_refusals.py tests/unit/test_repair_files.py"
 ZOMBIES = "tests/unit/test_classify.py tests/unit/test_rows_evidence.py"
+BREAKER = "tests/unit/test_breaker.py tests/unit/test_forecast.py"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
 
 
@@ -503,6 +504,23 @@ MUTANTS = (
     Mutant("lock: the first free file is taken unseen", "consistency/ledger/lock.py",
            "if free is not None and not path.exists():",
            "if free is not None:", "tests/unit/test_cli_ledger.py"),
+    Mutant("breaker: rows under way do not count", "repair/breaker.py",
+           "room = self.most - self.vanished - self._under_way + earned", "room = self.most - self.vanished + earned",
+           BREAKER),
+    Mutant("breaker: what stayed goes on earning once a row has vanished", "repair/breaker.py",
+           "earned = 0 if self.vanished else self._stayed", "earned = self._stayed", BREAKER),
+    Mutant("breaker: rows begin without its leave", "repair/pace.py",
+           "return not may_vanish or self.breaker.may_begin(may_vanish)", "return True", BREAKER),
+    Mutant("breaker: what vanished in earlier runs is forgotten", "repair/applying.py",
+           "return Breaker(SPARE if most is None else most, vanished)",
+           "return Breaker(SPARE if most is None else most)", BREAKER),
+    Mutant("breaker: rows that are gone count as there", "repair/outcomes.py",
+           "return outcome.after is None or all(state is None for state in outcome.after.values())", "return False",
+           BREAKER),
+    Mutant("forecast: a row that a replica lacks is sure to stay", "repair/forecast.py",
+           "if len(case.present) < len(case.owners):", "if False:", BREAKER),
+    Mutant("forecast: a row of which no cell is on all replicas is sure to stay", "repair/forecast.py",
+           "return bool(_in_all(held)) or not any(held)", "return True", BREAKER),
 )  # fmt: skip
 
 

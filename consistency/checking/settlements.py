@@ -15,7 +15,7 @@ from consistency.ledger.port import Recorder
 from consistency.model.reading import Depth
 from consistency.model.schema import Table
 from consistency.results.diagnosis import CauseCounter
-from consistency.results.findings import Finding, FindingsWriter, Kind, to_blame
+from consistency.results.findings import Finding, FindingsWriter, Kind, differing_replicas
 
 _TOP_FINDINGS = 20
 
@@ -99,7 +99,7 @@ class Settlements:
         scan = self._scans.of(full_name)
         self._divergent[full_name] += 1
         if scan.account is not None:
-            scan.account.mark_divergent(found.token, to_blame(found))
+            scan.account.mark_divergent(found.token, differing_replicas(found))
             if found.kind is not Kind.NON_OWNER:  # the owners may agree all the same
                 scan.account.mark_unlike(found.token)
         self.causes.add(found)

@@ -95,6 +95,7 @@ class CauseCounter:
         self._kinds: Counter[Kind] = Counter()
         self._should_hold: Counter[str] = Counter()
         self._behind: Counter[str] = Counter()
+        self._missing: Counter[str] = Counter()
         self._alone: Counter[str] = Counter()
         self._lacks_of_one: Counter[str] = Counter()
         self._holders: dict[Kind, Counter[str]] = {Kind.ZOMBIE_SUSPECT: Counter(), Kind.NON_OWNER: Counter()}
@@ -131,6 +132,7 @@ class CauseCounter:
                 behind.append(name)
                 self._behind[name] += 1
                 if view.state is State.MISSING:
+                    self._missing[name] += 1
                     self._ranges.add(name, f"{finding.keyspace}.{finding.table}", finding.token)
         holders = [name for name in read if finding.replicas[name].state is not State.MISSING]
         if len(holders) == 1 and len(read) > 2:
@@ -210,11 +212,18 @@ class CauseCounter:
             window_text(first, last) for first, last in sorted((s.first_us, s.last_us) for s in stretches)
         )
         text = (
-            f"{visible(name)} is behind in {_share(behind, rows)} of the differing rows written {when}, and in"
+            f"{visible(name)} {self._verb(name)} {_share(behind, rows)} of the differing rows written {when}, and in"
             f" {f'{others:,}' if others else 'no'} others: was it down longer than the hint window (max_hint_window),"
-            " or without hints?"
+            f" or without hints{self._or_deleted(name)}?"
         )
         return Cause(CauseKind.MISSED_WRITES, text, behind, (name,))
+
+    def _verb(self, name: str) -> str:
+        """Say how a replica differs, without a verdict on what it lacks: that may be the newest truth, a delete."""
+        return "lacks what others hold in" if self._missing[name] else "is behind in"
+
+    def _or_deleted(self, name: str) -> str:
+        return ", or were the rows that it lacks deleted through it alone" if self._missing[name] else ""
 
     def _missed_deletes(self, name: str) -> Cause | None:
         """Rows that only one replica holds: it may have missed their deletes, or all others lost them."""
@@ -237,8 +246,9 @@ class CauseCounter:
                 whole.add(moment)
             span = f", written {_written(whole)} and at no one time"
         text = (
-            f"{visible(name)} is behind in {_share(behind, rows)} of the differing rows that it should hold{span}: does"
-            " it drop writes (nodetool tpstats), and does nodetool repair reach it?"
+            f"{visible(name)} {self._verb(name)} {_share(behind, rows)} of the differing rows that it should hold"
+            f"{span}: does it drop writes (nodetool tpstats), and does nodetool repair reach it"
+            f"{self._or_deleted(name)}?"
         )
         return Cause(CauseKind.LAGGING_REPLICA, text, behind, (name,))
 

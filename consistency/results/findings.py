@@ -42,7 +42,7 @@ class Kind(str, Enum):
 
 
 _SENTENCES = {
-    Kind.MISSING: "a replica lacks a row that others hold",
+    Kind.MISSING: "a replica lacks a row that others hold: it never arrived, or was deleted there",
     Kind.STALE: "a replica holds an older version of a cell",
     Kind.TIE: "replicas hold different values written at the same time",
     Kind.EXPIRY: "the same value expires at different times",
@@ -135,8 +135,11 @@ class Finding:
         )
 
 
-def to_blame(finding: Finding) -> tuple[str, ...]:
-    """Name the replicas that are wrong about a row: those that are behind, else all that hold it."""
+def differing_replicas(finding: Finding) -> tuple[str, ...]:
+    """Name the replicas that differ in a row: those that lack it or what wins of it, else all that hold it.
+
+    What one lacks may be the newest truth of all, a delete: nobody is called wrong for it.
+    """
     behind = [n for n, view in finding.replicas.items() if view.state in (State.MISSING, State.STALE)]
     return tuple(behind or (n for n, view in finding.replicas.items() if view.state is State.CURRENT))
 

@@ -199,11 +199,15 @@ class RepairSummary:
     checked_again: Verdict | None = None
     unchecked: bool = False
     interrupted: bool = False
+    changes: Mapping[str, int] = field(default_factory=dict)
+    """What became of the rows acted on: restored, updated, cells deleted, deleted, unchanged."""
+    stopped: bool = False
+    """Whether it stopped because as many rows had vanished as it was allowed."""
 
     @property
     def left_nothing(self) -> bool:
         """Whether every found row is proven to be the same on all replicas now."""
-        undone = self.remaining or self.unknown or self.unchecked or self.interrupted
+        undone = self.remaining or self.unknown or self.unchecked or self.interrupted or self.stopped
         return not undone and self.checked_again in {None, Verdict.CONSISTENT}
 
     def as_json(self) -> dict[str, Any]:
@@ -218,6 +222,8 @@ class RepairSummary:
             "remaining": self.remaining,
             "unknown": self.unknown,
             "checked_again": self.checked_again.value if self.checked_again else None,
+            "changes": dict(self.changes),
+            "stopped": self.stopped,
         }
 
 

@@ -68,6 +68,10 @@ _HELP: dict[str, str] = {
         "check and repair this table first, because deleted rows may come back after it."
     ),
     "consistency_gc_grace_seconds": "How long the table keeps tombstones; every range needs a clean pass within it.",
+    "consistency_repair_stopped": (
+        "1 if the last repair stopped because as many rows had vanished as max_deletes allows, else 0; absent without "
+        "--repair. If it is 1: 'consistency repair show JOURNAL', then 'repair undo' or 'repair resume --max-deletes'."
+    ),
     "consistency_watch_rounds_total": (
         "Rounds over all tables that the watch completed, including failed visits. If it stands still for longer than "
         "--period, the tables take longer: raise --period."
@@ -220,6 +224,8 @@ def _enter_report(sheet: _Sheet, report: Report) -> None:
     for severity in Severity:
         broken = sum(v.severity is severity for v in report.violations)
         sheet.put("consistency_replication_violations", broken, severity.value)
+    if report.repair is not None:
+        sheet.put("consistency_repair_stopped", report.repair.stopped)
     coverage = report.coverage
     sheet.put("consistency_digests_planned", coverage.planned)
     sheet.put("consistency_digests", coverage.completed, "completed")

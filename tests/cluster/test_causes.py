@@ -51,7 +51,7 @@ def test_an_outage_is_named_shown_and_repaired_in_part(cluster: RunningCluster, 
         "check", name, "--findings", str(files["findings.jsonl"]), "--html", str(files["page.html"])
     )
     assert result.returncode == 1, result.stderr
-    said = f"{cluster.name(3)} is behind in 100% ({ROWS} of {ROWS}) of the differing rows"
+    said = f"{cluster.name(3)} lacks what others hold in 100% ({ROWS} of {ROWS}) of the differing rows"
     assert said in " ".join(result.stdout.split())
     page = files["page.html"].read_text("utf-8")
     assert said in page

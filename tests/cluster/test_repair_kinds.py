@@ -201,6 +201,47 @@ def test_undo_takes_no_quorum_write_back(cluster: RunningCluster, tmp_path: Path
     assert rows == {0: ("a0", "b0"), 1: ("a1", "b2"), 2: ("v3", "b0")}
 
 
+def test_partitions_deleted_through_one_node_stop_the_repair_before_they_are_all_gone(
+    cluster: RunningCluster, tmp_path: Path, base_us: int
+) -> None:
+    """The plan says that they may be deleted; apply stops, undo brings them back, and with leave it goes through."""
+    ks = cluster.keyspace("deleted")
+    cluster.ddl(f"CREATE TABLE {ks}.t (id int, c int, v text, PRIMARY KEY (id, c))")
+    insert = f"INSERT INTO {ks}.t (id, c, v) VALUES (?, ?, 'v') USING TIMESTAMP {base_us}"
+    cluster.load(insert, ((i, c) for i in range(8) for c in range(20)))
+    whole = everything(cluster, ks, "t")[2]
+    for i in range(6):
+        cluster.on(1, f"DELETE FROM {ks}.t USING TIMESTAMP {base_us + 1} WHERE id = {i}")
+    hosts = cluster.host_options
+    findings, plan, journal = (str(tmp_path / name) for name in ("findings.jsonl", "plan.jsonl", "journal.jsonl"))
+    assert cluster.command("check", ks, "--findings", findings, *hosts).returncode == 1
+    planned = cluster.command("repair", "plan", findings, "-o", plan, "--settle", "0.3", *hosts)
+    said = " ".join(planned.stdout.split())
+    assert "120 rows, may be deleted" in said, planned.stdout
+    assert f"{cluster.name(1)} lacks 120 of them" in said
+    shown = cluster.command("repair", "show", plan, "--forecast", "delete")
+    assert " 0 rows, 0 to act on" in shown.stdout
+    applied = cluster.command("repair", "apply", plan, "--journal", journal, "--yes", *hosts)
+    assert applied.returncode == 1, applied.stdout + applied.stderr
+    said = " ".join(applied.stdout.split())
+    assert "20 deleted" in said
+    assert "stopped: 20 rows that most replicas held vanished" in said
+    assert f"repair undo {journal}" in said
+    assert len(everything(cluster, ks, "t")[2]) == 140
+    undone = cluster.command("repair", "undo", journal, "--yes", *hosts)
+    assert undone.returncode == 0, undone.stdout + undone.stderr
+    assert "20 restored" in " ".join(undone.stdout.split())
+    assert everything(cluster, ks, "t")[2].keys() == whole.keys()
+    again = str(tmp_path / "again.jsonl")
+    words = ("repair", "apply", plan, "--journal", again, "--max-deletes", "100", "--yes")
+    through = cluster.command(*words, *hosts)
+    assert through.returncode == 1, "what was undone has changed since the plan"
+    assert "100 deleted" in " ".join(through.stdout.split()), through.stdout
+    held = everything(cluster, ks, "t")
+    assert held[1] == held[3]
+    assert len(held[2]) == 60
+
+
 def test_one_repair_at_a_time(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
     """A second apply meanwhile ends with exit code 5, names who holds the lock, and writes nothing."""
     table(cluster, "alone")

@@ -51,12 +51,14 @@ from tests.simulation.histories import (
     load,
 )
 from tests.simulation.memory import Fault, SimCluster, Trouble
-from tests.simulation.repair_laws import Held, Row, Scene, Shown, merged, torn, undo_laws, undone_ahead, verdicts
+from tests.simulation.repair_laws import Held, Row, Scene, Shown, merged, shown, torn, undo_laws, undone_ahead, verdicts
 from tests.simulation.repair_servers import Refusals, SimWriter, collect_garbage
 from tests.simulation.storage import Delete, token_of
 from tests.simulation.truth import row_names
 from tests.simulation.values import draw_table, keyspace
 from tests.simulation.vclock import EPOCH_S, SimClock, VirtualLoop, run_virtual
+
+_MOST = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class RepairCase:
     guarded: Guardrails | None = None
     """What every node forbids while the repair is planned and applied, in half of the cases from the apply on."""
     planned_unguarded: bool = False
+    max_deletes: int = _MOST
+    """How many rows may vanish before the breaker stops the run, which then goes on with leave for all of them."""
 
     @property
     def down(self) -> frozenset[Node]:
@@ -183,6 +187,7 @@ def run_repair_case(seed: int) -> RepairOutcome:
         refusals=refusals,
         guarded=rails,
         planned_unguarded=unguarded,
+        max_deletes=random.Random(f"deletes {seed}").choice((_MOST, _MOST, 0, 0, 1, 3)),
     )
     schema = {"ks": keyspace("ks", replication, [table])}
     localities = draw_localities(seed, ring.nodes)
@@ -274,6 +279,10 @@ class _Play:
         tally, resumed = await self._applied(plan, journal)
         if writing:
             await writing
+        stopped_wrongly = [] if traffic else self._breaker_laws(before, rows, tally)
+        if tally.stopped_at is not None:
+            self._case = replace(self._case, max_deletes=_MOST)
+            tally = await self._apply(plan, await self._looked_again(), journal)
         refused_still = self._refused_in_vain(tally)
         halfway, record = self._copied(), journal.record()
         lifted = self._lifts(record)
@@ -296,7 +305,7 @@ class _Play:
             now_s=EPOCH_S + int(self._loop.now) + 10,
         )
         torn_law = not scene.disturbed and not traffic
-        broken = written + refused_still + verdicts(scene, record)
+        broken = written + stopped_wrongly + refused_still + verdicts(scene, record)
         if torn_law:
             broken += torn(replace(scene, after=halfway), record)
         if lifted and Result.REFUSED in tally.results:
@@ -308,6 +317,22 @@ class _Play:
             slowest_us = EPOCH_US + int((self._loop.now + self._case.clocks.earliest_s) * 1e6)
             outcome.broken += undone_ahead(journal.record(), slowest_us)
         return outcome
+
+    def _breaker_laws(self, before: Held, rows: list[Row], tally: Tally) -> list[str]:
+        """No row that most replicas held vanishes where none may, and nothing is stopped before as many have."""
+        now_s = EPOCH_S + int(self._loop.now) + 10
+        after = self._copied()
+        gone = 0
+        for row in rows:
+            owners = self._cluster.replicas(self._table, row[1])
+            held = sum(shown(before[node], row, now_s) is not None for node in owners)
+            gone += 2 * held > len(owners) and all(shown(after[node], row, now_s) is None for node in owners)
+        broken = []
+        if gone and not self._case.max_deletes:
+            broken.append(f"{gone} rows vanished, and none may")
+        if tally.stopped_at is not None and gone < self._case.max_deletes:
+            broken.append(f"stopped after {gone} rows had vanished, and {self._case.max_deletes} may")
+        return broken
 
     def _refused_in_vain(self, tally: Tally) -> list[str]:
         if self._writer.failed or self._case.guarded or self._case.faults or Result.REFUSED not in tally.results:
@@ -352,7 +377,8 @@ class _Play:
         actor = Actor(self._cluster, self._writer)
         applier = Applier(plan, evidence, actor, guard, self._clock, journal)
         entries = dict(journal.record().entries)
-        return await applier.run(entries, ApplyOptions(self._case.rate), asyncio.Event(), lambda _: None)
+        options = ApplyOptions(self._case.rate, max_deletes=self._case.max_deletes)
+        return await applier.run(entries, options, asyncio.Event(), lambda _: None)
 
     async def _undone(self, record: Record, evidence: CaseReader, journal: MemoryJournal) -> Tally:
         guard = Guard(record.plan, self._cluster, self._writer, self._clock)

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from consistency.cli.show.page.collect import Collector
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.results.diagnosis import CauseCounter
-from consistency.results.findings import Finding, Kind, ReplicaView, State, WriteTime, to_blame
+from consistency.results.findings import Finding, Kind, ReplicaView, State, WriteTime, differing_replicas
 from consistency.results.report import Report, Severity, TableReport, Unread, Violation
 from consistency.results.verdict import Coverage
 
@@ -32,7 +32,7 @@ def made_up(count: int, *, seed: int = 1, hostile: bool = False) -> tuple[Report
         found = _finding(rng, i, names)
         collector.found(found)
         causes.add(found)
-        for name in to_blame(found):
+        for name in differing_replicas(found):
             behind.setdefault(name, set()).add(_cell(found.token))
     tables = (
         *(_table(n, behind, rng) for n in names),

@@ -14,7 +14,7 @@ from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE
 from consistency.model.write_times import minute_text, window_text
 from consistency.results.cause import Cause, CauseKind
 from consistency.results.diagnosis import FEWEST_ROWS, CauseCounter, newest_of
-from consistency.results.findings import Finding, Kind, ReplicaView, State, to_blame
+from consistency.results.findings import Finding, Kind, ReplicaView, State, differing_replicas
 from consistency.results.timeline import EVERY_ROW, MOST_ENTRIES, Moment, Timeline, runs
 from consistency.results.unstreamed import Owned, RangeCounts
 
@@ -60,8 +60,9 @@ def test_an_outage_is_named_with_its_replica_its_time_and_its_counts() -> None:
     assert found == (
         Cause(
             CauseKind.MISSED_WRITES,
-            f"{C} is behind in 98% (98 of 100) of the differing rows written 2026-07-14 02:10 to 02:24 UTC, and in 1"
-            " others: was it down longer than the hint window (max_hint_window), or without hints?",
+            f"{C} lacks what others hold in 98% (98 of 100) of the differing rows written 2026-07-14 02:10 to 02:24"
+            " UTC, and in 1 others: was it down longer than the hint window (max_hint_window), or without hints, or"
+            " were the rows that it lacks deleted through it alone?",
             98,
             (C,),
         ),
@@ -84,7 +85,7 @@ def test_a_stale_row_is_dated_by_the_write_it_missed() -> None:
         columns=("v",),
     )
     assert newest_of(finding) == 9
-    assert to_blame(finding) == (B,)
+    assert differing_replicas(finding) == (B,)
 
 
 def test_two_outages_of_one_node_are_named_both() -> None:

@@ -81,12 +81,15 @@ class Stage:
         made = await plan_batch(self.evidence, [(ref, False) for ref in refs], PlanOptions(self.policy), "salt")
         return await planned_on(self.cluster, self.table, self.policy, made)
 
-    async def apply(self, plan: Plan, journal: MemoryJournal, rate: float | None = None) -> Tally:
+    async def apply(
+        self, plan: Plan, journal: MemoryJournal, rate: float | None = None, max_deletes: int | None = None
+    ) -> Tally:
         """Apply, or go on, as the commands do."""
         guard = Guard(plan, self.cluster, self.writer, self.clock)
         applier = Applier(plan, self.evidence, Actor(self.cluster, self.writer), guard, self.clock, journal)
         entries = dict(journal.record().entries)
-        return await applier.run(entries, ApplyOptions(rate), asyncio.Event(), lambda _: None)
+        options = ApplyOptions(rate, max_deletes=max_deletes)
+        return await applier.run(entries, options, asyncio.Event(), lambda _: None)
 
     async def undo(self, plan: Plan, journal: MemoryJournal) -> Tally:
         """Undo, as the command does."""

@@ -82,7 +82,7 @@ class Browser(App[int]):
         kinds = tree.root.add("kinds", data=Choice(), expand=True)
         for kind, count in shelf.by_kind.most_common():
             kinds.add_leaf(Text(f"{count:,} {kind.value.replace('_', ' ')}"), data=Choice(kind=kind))
-        replicas = tree.root.add("wrong on", data=Choice(), expand=True)
+        replicas = tree.root.add("differs on", data=Choice(), expand=True)
         for name, count in shelf.by_replica.most_common():
             replicas.add_leaf(Text(f"{count:,} {name}"), data=Choice(replica=name))
         return tree

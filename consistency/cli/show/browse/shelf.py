@@ -13,7 +13,7 @@ from consistency.cli.show.terminal.problems import key_text
 from consistency.errors import UsageError
 from consistency.model.cqltext import visible
 from consistency.model.tokens import TokenRange
-from consistency.results.findings import Finding, Kind, copy_findings, read_header, to_blame
+from consistency.results.findings import Finding, Kind, copy_findings, differing_replicas, read_header
 
 SLICES = TokenRange.full_ring().split(16)
 """The number of parts of the ring to look through."""
@@ -108,7 +108,7 @@ def _entries(path: Path) -> Iterator[Entry]:
                 msg = f"{path} line {number + 1} is not a finding; run the check again"
                 raise UsageError(msg) from None
             table = visible(f"{found.keyspace}.{found.table}")
-            wrong = tuple(visible(name) for name in to_blame(found))
+            wrong = tuple(visible(name) for name in differing_replicas(found))
             yield Entry(
                 number=number,
                 offset=offset,

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from consistency.checking.observer import Silent
-from consistency.results.findings import Finding, Kind, to_blame
+from consistency.results.findings import Finding, Kind, differing_replicas
 
 MOST_ROWS = 10_000
 MOST_OF_A_RARE_KIND = 200
@@ -30,12 +30,12 @@ class Collector(Silent):
         self.rows: list[Numbered] = []
         self.total = 0
         self.behind: Counter[str] = Counter()
-        """The number of rows in which each replica is wrong, of all findings."""
+        """The number of rows in which each replica lacks or holds something else than the winner, of all findings."""
 
     def found(self, finding: Finding) -> None:
         """Take one finding."""
         self.total += 1
-        self.behind.update(to_blame(finding))
+        self.behind.update(differing_replicas(finding))
         if len(self.rows) < self._most or self._kinds[finding.kind] < MOST_OF_A_RARE_KIND:
             self._kinds[finding.kind] += 1
             self.rows.append(Numbered(self.total, finding))

@@ -119,6 +119,9 @@ def _print_repair(console: Console, repair: RepairSummary) -> None:
     """Print the result of the repair; its files hold the rows that were found before it."""
     title = Text.assemble(heading("repair"), f"  {counted(repair.acted_on, 'row')} written to")
     console.print(title)
+    if repair.changes:
+        parts = [f"{count:,} {name}" for name, count in sorted(repair.changes.items(), key=lambda item: -item[1])]
+        indented(console, f"of them {', '.join(parts)}")
     if repair.left:
         indented(console, "left, each still a finding:")
     for reason, count in repair.left.items():

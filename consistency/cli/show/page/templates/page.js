@@ -159,7 +159,7 @@
     byId("kinds").append(chip);
   }
   data.tables.forEach((name, place) => byId("table").append(make("option", { value: place }, name)));
-  data.replicas.forEach((name, place) => byId("replica").append(make("option", { value: place }, `wrong on ${name}`)));
+  data.replicas.forEach((name, place) => byId("replica").append(make("option", { value: place }, `differs on ${name}`)));
   byId("table").hidden = data.tables.length < 2;
 
   byId("filters").addEventListener("submit", (event) => event.preventDefault());

@@ -1,0 +1,53 @@
+"""The circuit breaker: stops a repair when more rows vanish than were told."""
+
+from __future__ import annotations
+
+import asyncio
+
+SPARE = 10
+"""So many more may vanish than the plan forecasts, where nobody says how many."""
+
+
+class Breaker:
+    """Lets rows that may vanish begin while no more than `most` can vanish, with all of them that are under way.
+
+    Rows proven to stay earn the same number of others leave to be under way at once, until the first one vanishes. The
+    rows of one partition begin together whatever their number, as its delete takes all of them, and are finished.
+    Once `most` have vanished and more rows ask, the breaker is open: nothing more is begun.
+    """
+
+    def __init__(self, most: int, vanished: int = 0) -> None:
+        self.most = most
+        self.vanished = vanished
+        self.open = False
+        self._under_way = 0
+        self._stayed = 0
+        self._ended = asyncio.Condition()
+
+    def may_begin(self, rows: int) -> bool:
+        """Whether the rows of a partition that may vanish may begin now; they then count until they have `ended`."""
+        earned = 0 if self.vanished else self._stayed
+        room = self.most - self.vanished - self._under_way + earned
+        alone = not self._under_way and room > 0
+        if self.open or (rows > room and not alone):
+            return False
+        self._under_way += rows
+        return True
+
+    async def wait(self) -> bool:
+        """Wait until rows under way have ended; False, and open, where none are and none may begin."""
+        async with self._ended:
+            if self._under_way and not self.open:
+                await self._ended.wait()
+            else:
+                self.open = True
+                self._ended.notify_all()
+            return not self.open
+
+    async def ended(self, rows: int, vanished: int) -> None:
+        """Take note that so many rows have ended, of which so many have vanished, or may have."""
+        async with self._ended:
+            self._under_way -= rows
+            self._stayed += rows - vanished
+            self.vanished += vanished
+            self._ended.notify_all()
