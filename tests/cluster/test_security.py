@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from consistency.cli import main
 from consistency.model.reading import Route
 from consistency.results.findings import read_findings
 from tests.support.addresses import address
@@ -382,10 +384,10 @@ def test_hostile_names_and_values_break_neither_cql_nor_the_terminal(
     assert len(found) == len(_NASTY)
     assert findings.read_bytes().isascii()
     assert not _hostile(done.stdout + done.stderr)
-    rows = range(1, len(found) + 1)
-    explained = [cluster.command("explain", str(findings), "--row", str(n)) for n in rows]
-    assert {e.returncode for e in explained} == {1}, explained[0].stderr  # each row still differs
-    assert not _hostile("".join(e.stdout + e.stderr for e in explained))
+    runner = CliRunner(env=cluster.environ())
+    explained = [runner.invoke(main, ["explain", str(findings), "--row", str(n)]) for n in range(1, len(found) + 1)]
+    assert {e.exit_code for e in explained} == {1}, explained[0].output  # each row still differs
+    assert not _hostile("".join(e.output for e in explained))
     shown = _on_a_terminal(cluster, "check", "hostile", "--settle", "0.3")
     assert not _hostile(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", ""))
     assert "\x1b[31mred" not in shown

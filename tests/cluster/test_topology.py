@@ -1,4 +1,4 @@
-"""Two data centres, five nodes on one address: placement, replication factors per DC, --dc, and changes of the ring.
+"""Two data centres, four nodes on one address: placement, replication factors per DC, --dc, and changes of the ring.
 
 CONSISTENCY_TEST_VNODES=1 or 256 gives every node another number of tokens (`make soak` runs all three).
 """
@@ -36,17 +36,17 @@ pytestmark = pytest.mark.cluster
 
 VNODES = int(os.environ.get("CONSISTENCY_TEST_VNODES", "16"))
 ROWS = 600
-FACTORS = {1: {"dc1": 1}, 2: {"dc1": 1, "dc2": 1}, 3: {"dc1": 3}, 5: {"dc1": 3, "dc2": 2}}
+FACTORS = {1: {"dc1": 1}, 2: {"dc1": 1, "dc2": 1}, 3: {"dc1": 2, "dc2": 1}, 4: {"dc1": 2, "dc2": 2}}
 
 
 @pytest.fixture(scope="module")
 def two_dcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    """dc1 of three nodes in three racks, dc2 of two, one address, ports that count up."""
+    """dc1 and dc2 of two nodes in two racks each, one address, ports that count up."""
     yield from sandbox_cluster(
         tmp_path_factory.mktemp("topology"),
         "two data centres",
-        dcs={"dc1": 3, "dc2": 2},
-        racks=3,
+        dcs={"dc1": 2, "dc2": 2},
+        racks=2,
         one_address=True,
         storage_port=7100,
         num_tokens=VNODES,
@@ -70,7 +70,7 @@ def holders(cluster: RunningCluster, keyspace: str, i: int) -> list[int]:
 
 @pytest.mark.parametrize("rf", sorted(FACTORS))
 def test_every_replication_factor(two_dcs: RunningCluster, tmp_path: Path, rf: int, figures: Figures) -> None:
-    """RF 1 has nothing to compare; with 2, 3 and 5 every replica is read, and one that lost a row is found."""
+    """RF 1 has nothing to compare; with 2, 3 and 4 every replica is read, and one that lost a row is found."""
     cluster = filled(two_dcs, f"rf{rf}", **FACTORS[rf])
     report = cluster.check(f"rf{rf}", rf_minimum=1)
     if rf == 1:
@@ -99,19 +99,19 @@ def test_a_difference_between_data_centres_is_found_and_dc_limits_a_check(
     two_dcs: RunningCluster, tmp_path: Path
 ) -> None:
     """All of dc2 is behind: the whole check sees it, each DC alone is consistent, and a DC with damage is not."""
-    cluster = filled(two_dcs, "across", dc1=3, dc2=2)
-    for n in (4, 5):
+    cluster = filled(two_dcs, "across", dc1=2, dc2=2)
+    for n in (3, 4):
         cluster.on(n, "DELETE FROM across.t WHERE id = 5")
     path = tmp_path / "f.jsonl"
     report, findings = cluster.findings(path, "across")
     assert {as_expected(f) for f in findings} == {expected("t", "missing", {"id": 5})}
     behind = {name for name, view in findings[0].replicas.items() if view.state.value == "missing"}
-    assert behind == {cluster.name(n) for n in (4, 5)}
+    assert behind == {cluster.name(n) for n in (3, 4)}
     for dc in ("dc1", "dc2"):
         alone = cluster.check("across", dc=dc)
         assert alone.verdict is Verdict.CONSISTENT, summary(alone)
         assert 0 < alone.coverage.planned < report.coverage.planned
-    cluster.on(5, "DELETE FROM across.t WHERE id = 9")
+    cluster.on(4, "DELETE FROM across.t WHERE id = 9")
     assert cluster.check("across", dc="dc1").exit_code is ExitCode.CONSISTENT
     _, findings = cluster.findings(path, "across", dc="dc2")
     assert {as_expected(f) for f in findings} == {expected("t", "missing", {"id": 9})}
@@ -119,7 +119,7 @@ def test_a_difference_between_data_centres_is_found_and_dc_limits_a_check(
 
 def test_writes_of_one_data_centre_on_their_way_to_the_other_are_no_finding(two_dcs: RunningCluster) -> None:
     """LOCAL_QUORUM in dc1 while a check runs: what dc2 gets a moment later is not reported."""
-    cluster = filled(two_dcs, "local", dc1=3, dc2=2)
+    cluster = filled(two_dcs, "local", dc1=2, dc2=2)
     statement = cluster.session.prepare("INSERT INTO local.t (id, v) VALUES (?, 'w')")
     statement.consistency_level = ConsistencyLevel.LOCAL_QUORUM
     pending = [cluster.session.execute_async(statement, (i,)) for i in range(ROWS)]
@@ -132,7 +132,7 @@ def test_writes_of_one_data_centre_on_their_way_to_the_other_are_no_finding(two_
 
 def test_a_data_centre_without_replicas_is_named_by_the_audit(two_dcs: RunningCluster) -> None:
     """A keyspace that lives in dc1 alone, and one that names a DC that is not there."""
-    filled(two_dcs, "lonely", rows=1, dc1=3)
+    filled(two_dcs, "lonely", rows=1, dc1=2)
     done = two_dcs.command("audit", "lonely")
     assert "dc_without_replicas" in done.stdout.replace("\N{NO-BREAK SPACE}", "_"), done.stdout + done.stderr
 
@@ -142,15 +142,15 @@ def test_a_repair_over_two_data_centres(two_dcs: RunningCluster, tmp_path: Path,
 
     With --require each-quorum a row waits for a data centre that cannot be read by quorum.
     """
-    cluster = filled(two_dcs, "mended", dc1=3, dc2=2)
+    cluster = filled(two_dcs, "mended", dc1=2, dc2=2)
     base = time.time_ns() // 1000
     update = f"UPDATE mended.t USING TIMESTAMP {base} SET v"
-    for n in (1, 2, 3):
+    for n in (1, 2):
         cluster.on(n, f"INSERT INTO mended.t (id, v) VALUES (9001, 'one') USING TIMESTAMP {base}")
         cluster.on(n, f"DELETE FROM mended.t USING TIMESTAMP {base} WHERE id = 5")
-    for n in (2, 5):
+    for n in (2, 4):
         cluster.on(n, f"{update} = 'newer' WHERE id = {10 + n}")
-    everyone = tuple(range(1, 6))
+    everyone = tuple(range(1, 5))
     before = everything(cluster, "mended", "t", everyone)
     repairing = Repairing(cluster, tmp_path, "mended")
     assert sum(repairing.check().findings_by_kind.values()) == 4
@@ -164,13 +164,13 @@ def test_a_repair_over_two_data_centres(two_dcs: RunningCluster, tmp_path: Path,
     cluster.on(1, f"UPDATE mended.t USING TIMESTAMP {base + 1} SET v = 'newest' WHERE id = 20")
     repairing.check()
     assert cluster.sandbox is not None
-    cluster.sandbox.stop(5)
+    cluster.sandbox.stop(4)
     cluster.close()
     try:
         assert rules(repairing.plan(require=Require.EACH_QUORUM)) == {Rule.TOO_FEW}
         assert Rule.TOO_FEW not in rules(repairing.plan(require=Require.QUORUM))
     finally:
-        cluster.sandbox.start(5)
+        cluster.sandbox.start(4)
         cluster.close()
     _, tally = repairing.repaired(require=Require.EACH_QUORUM)
     assert results(tally) == {Result.VERIFIED: 1}
@@ -185,7 +185,7 @@ def test_a_ring_change_spoils_the_check_under_way_and_the_repair_after_it(
 
     Findings and plan of the old ring are refused afterwards.
     """
-    cluster = filled(two_dcs, "moved", dc1=3, dc2=2)
+    cluster = filled(two_dcs, "moved", dc1=2, dc2=2)
     cluster.on(1, "DELETE FROM moved.t WHERE id = 5")
     path = tmp_path / "f.jsonl"
     cluster.findings(path, "moved")
@@ -206,7 +206,7 @@ def test_a_ring_change_spoils_the_check_under_way_and_the_repair_after_it(
     assert "the ring changed" in summary(meanwhile)
     assert {as_expected(f) for f in read_findings(later)} <= {expected("t", "missing", {"id": 5})}, summary(meanwhile)
     cluster.close()
-    eventually(lambda: ring_of(cluster) == 6, 60, "the sixth node")
+    eventually(lambda: ring_of(cluster) == 5, 60, "the fifth node")
     with pytest.raises(ConsistencyError, match="ring"):
         plan(path, settings=cluster.settings, options=options)
     with pytest.raises(ConsistencyError, match="ring"):

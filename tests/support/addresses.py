@@ -1,6 +1,6 @@
 """The loopback addresses of the clusters that tests start: a network each, so that any two may be up at once.
 
-CONSISTENCY_TEST_NET=127.7 moves them all, beside another run on the same machine.
+CONSISTENCY_TEST_NET=127.7 moves them all, beside another run on the same machine. The processes of `-n` have their own.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 _NET = os.environ.get("CONSISTENCY_TEST_NET", "127.0")
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 3
 _THIRD = {
     "one node": 20,
     "shared": 31,
@@ -27,7 +28,7 @@ _THIRD = {
 
 def network(cluster: str) -> str:
     """Return the first three parts of a cluster's addresses."""
-    return f"{_NET}.{_THIRD[cluster]}"
+    return f"{_NET}.{_THIRD[cluster] + 64 * _PROCESS}"
 
 
 def address(cluster: str, n: int = 1) -> str:

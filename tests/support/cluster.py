@@ -259,9 +259,13 @@ class RunningCluster:
     def command(
         self, *arguments: str, timeout: float = 300, user: str | None = _USER, password: str = _USER
     ) -> subprocess.CompletedProcess[str]:
-        """Run `consistency ...` on this cluster as a user does, the login in the environment."""
+        """Run `consistency ...` on this cluster as a user does, the login in the environment.
+
+        A check that is not told how long to let rows settle is told a time that is enough where nobody writes.
+        """
+        settle = ("--settle", "0.3") if arguments[0] == "check" and "--settle" not in arguments else ()
         return subprocess.run(
-            [sys.executable, "-m", "consistency", *arguments],
+            [sys.executable, "-m", "consistency", *arguments, *settle],
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from sandbox.cache import cache_dir
 from tests.support.cluster import SHORT_LIVED
 
 HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to"
@@ -130,6 +131,7 @@ class PageShell:
         self.environ["PYTHONPATH"] = str(HOW_TO.parents[1])
         self.environ["HOME"] = self.environ["XDG_STATE_HOME"] = str(directory)
         self.environ["CONSISTENCY_HOSTS"] = f"{base}.1"
+        self.environ["CONSISTENCY_CACHE"] = str(cache_dir())  # not one below the other home
 
     def program(self, name: str, text: str) -> None:
         """Put a program in the way of one of that name."""

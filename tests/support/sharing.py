@@ -1,6 +1,7 @@
-"""Which tests keep to one process where pytest-xdist runs several: those of one Cassandra cluster.
+"""Which tests keep to one process where pytest-xdist runs several, and in which order they begin.
 
-A cluster starts once, and one test at a time damages it. Tests without a cluster are shared out by file, after them.
+A module's tests stay together. So do all of those that use the cluster with logins: it starts once. Of the other
+clusters that several modules share each process has its own, at addresses of its own.
 """
 
 from __future__ import annotations
@@ -9,34 +10,31 @@ from pathlib import PurePosixPath
 
 from xdist.scheduler import LoadScopeScheduling
 
-_OWN = frozenset({"containers", "older_servers", "pages", "topology"})
-"""The modules of tests/cluster that start clusters of their own, at addresses of their own."""
 _GUARDED = frozenset({"faults", "large_partitions", "write_refusals", "security", "trust"})
 _LONGEST = (
-    "cluster",
     "guarded_cluster",
-    *(f"tests/cluster/test_{module}.py" for module in ("topology", "older_servers", "pages")),
-    "tests/sandbox/test_real_nodes.py",
-    "tests/unit/test_simulation.py",
-    "tests/unit/test_repair_simulation.py",
-    "tests/browser/test_page_in_chromium.py",
-)
+    *(
+        f"tests/cluster/test_{module}.py"
+        for module in ("repair", "maintenance", "topology", "pages", "repair_kinds", "scale", "refusals", "identity",
+                       "older_servers", "unusual_data", "watch", "fortnight", "order_on_server", "damage_matrix")
+    ),
+)  # fmt: skip
 """What begins first, so that two processes end at about the same time with what is short."""
 
 
 def scope_of(nodeid: str) -> str:
     """Return the name of the tests that one process runs one after the other."""
     path = PurePosixPath(nodeid.partition("::")[0])
-    module = path.stem.removeprefix("test_")
-    if path.parent.name != "cluster" or module in _OWN:
-        return str(path)
-    return "guarded_cluster" if module in _GUARDED else "cluster"
+    guarded = path.parent.name == "cluster" and path.stem.removeprefix("test_") in _GUARDED
+    return "guarded_cluster" if guarded else str(path)
 
 
 def turn_of(nodeid: str) -> int:
-    """Return when a test's turn is: one that is not among the longest comes after those, where it was."""
+    """Return when a test's turn is: the longest, then what else needs a cluster, then the others, where they were."""
     scope = scope_of(nodeid)
-    return _LONGEST.index(scope) if scope in _LONGEST else len(_LONGEST)
+    if scope in _LONGEST:
+        return _LONGEST.index(scope)
+    return len(_LONGEST) + (not scope.startswith("tests/cluster/"))
 
 
 class ByCluster(LoadScopeScheduling):  # type: ignore[misc]
