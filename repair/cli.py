@@ -20,6 +20,7 @@ from consistency.cli.outputs import require_writable
 from consistency.cli.show.terminal.console import make_console
 from consistency.cli.values import PER_SECOND, SECONDS
 from consistency.errors import UsageError
+from consistency.results.verdict import ExitCode
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 from repair.breaker import SPARE
 from repair.decide import ACTING, Action, Rule
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     OpenJournal = Callable[[], tuple[Journal, dict[int, Entry]]]
 
-_INTERRUPTED = 130
 _REMEMBERED = (
     "The ledger of the check: repaired rows that are found again count as came back. Default: "
     "CONSISTENCY_LEDGER, [ledger] path in the TOML file."
@@ -164,11 +164,8 @@ async def _planning(work: Coroutine[Any, Any, Plan]) -> Plan:
 
 def _plan_exit(made: Plan) -> int:
     left = [row for row in made.rows if row.action is Action.NONE and row.rule not in (Rule.AGREED, Rule.GONE)]
-    if made.refused:
-        return 1
-    if not left:
-        return 0
-    return 3 if all(row.rule in (Rule.TOO_FEW, Rule.WAITS) for row in left) else 1
+    waiting = [row for row in left if row.rule in (Rule.TOO_FEW, Rule.WAITS)]
+    return ExitCode.of(wrong=bool(made.refused) or len(left) > len(waiting), unknown=bool(waiting))
 
 
 @repair.command()
@@ -309,7 +306,7 @@ def show(file: Path, forecast: str | None, show_keys: bool, **given: Any) -> int
         msg = f"--forecast {forecast}: {file} is a journal, which says what became of its rows; show the plan"
         raise UsageError(msg)
     print_record(console, record, keys=show_keys)
-    return exit_code(e.result for e in record.entries.values() if e.result) if record.complete else 3
+    return exit_code(e.result for e in record.entries.values() if e.result) if record.complete else ExitCode.INCOMPLETE
 
 
 def _forecast_so(made: Plan, forecast: str | None) -> Plan:
@@ -372,8 +369,8 @@ def _carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tal
     tally = asyncio.run(_listening(work))
     print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
     if tally.interrupted:
-        return tally, _INTERRUPTED
-    return tally, exit_code(tally.results) if tally.stopped_at is None else 1
+        return tally, ExitCode.INTERRUPTED
+    return tally, exit_code(tally.results) if tally.stopped_at is None else ExitCode.DIVERGENT
 
 
 async def _listening(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> Tally:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from consistency.cluster.guardrails import Refusal
 from consistency.model.reading import CellColumn
+from consistency.results.verdict import ExitCode
 from consistency.rows.evidence import Evidence
 from repair.copies import Copies, copies
 from repair.decide import Action, Decision, Rule
@@ -117,9 +118,8 @@ def may_have_vanished(outcome: Outcome | None) -> bool:
     return outcome.after is None or all(state is None for state in outcome.after.values())
 
 
-def exit_code(results: Iterable[Result]) -> int:
+def exit_code(results: Iterable[Result]) -> ExitCode:
     """Return the command's exit code: what is left or differs weighs more than what is not known."""
     found = set(results)
-    if found & {Result.LEFT, Result.SKIPPED, Result.DIVERGENT, Result.REFUSED, Result.NOT_UNDONE}:
-        return 1
-    return 3 if found & {Result.WAITING, Result.UNKNOWN} else 0
+    wrong = found & {Result.LEFT, Result.SKIPPED, Result.DIVERGENT, Result.REFUSED, Result.NOT_UNDONE}
+    return ExitCode.of(wrong=bool(wrong), unknown=bool(found & {Result.WAITING, Result.UNKNOWN}))

@@ -128,7 +128,7 @@ class Replication:
 
 @dataclass(frozen=True, slots=True)
 class Arc:
-    """Neighbouring token ranges with the same replicas."""
+    """All token ranges with the same replicas; those that touch are one."""
 
     replicas: tuple[Node, ...]
     ranges: tuple[TokenRange, ...]
