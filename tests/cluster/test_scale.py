@@ -82,7 +82,7 @@ def plant_500(cluster: RunningCluster, table: str, base: int) -> set[tuple[str, 
     """Plant 500 damaged rows, spread over all partitions, on the three nodes in turn."""
     wanted: set[tuple[str, str, str]] = set()
     for i in range(500):
-        p, c, n = i * (ROWS // _PER_BATCH // 500), i % _PER_BATCH, i % 3 + 1
+        p, c, n = i * (ROWS // _PER_BATCH) // 500, i % _PER_BATCH, i % 3 + 1
         where = f"p = {p} AND c = {c}"
         kind, key = list(Kind)[i % 6], {"p": p, "c": c}
         if kind is Kind.MISSING:

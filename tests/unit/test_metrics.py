@@ -144,7 +144,7 @@ def test_clean_passes_are_told_where_somebody_keeps_them() -> None:
 def test_every_metric_of_the_list_can_be_told() -> None:
     """What HELP promises is what a full outcome gives, with the labels it promises and a HELP that says what to do."""
     passes = (CleanPass("shop", "orders", 1.0, 2),)
-    known = replace(report(table_report()), cluster_id="0a1b2c3d")
+    known = replace(report(table_report()), cluster_id="0a1b2c3d", repair=RepairSummary())
     full = outcome(known, clean_passes=passes, watch=WatchFigures(3, 1))
     told = list(text_string_to_metric_families(render(full)))
     assert {sample.name for family in told for sample in family.samples} == set(HELP)

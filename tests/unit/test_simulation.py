@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistency.checking import account, outcomes, run, scan
+from consistency.checking import account, run, scan, settlements
 from consistency.ledger.port import RangeRead
 from consistency.model.reading import Capabilities, Depth, Reading, Route
 from consistency.model.tokens import TokenRange
@@ -117,13 +117,13 @@ def test_a_scanner_that_forgets_what_it_did_not_read_is_caught(monkeypatch: pyte
 
 def test_a_row_reported_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were a damaged row reported twice, the simulation would say so."""
-    once = outcomes.Outcomes._report
+    once = settlements.Settlements._report
 
     async def twice(taking: object, found: object) -> None:
         await once(taking, found)  # type: ignore[arg-type]
         await once(taking, found)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(outcomes.Outcomes, "_report", twice)
+    monkeypatch.setattr(settlements.Settlements, "_report", twice)
     assert "more than one finding" in broken_among(range(10))
 
 
