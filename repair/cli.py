@@ -352,7 +352,7 @@ def _apply(target: Target, journal: str, opened: OpenJournal, options: ApplyOpti
     )
     if tally.stopped_at is not None:
         out = make_console(sys.stdout)
-        more = tally.stopped_at + made.forecast[Forecast.UNKNOWN]
+        more = max(tally.stopped_at + 1, made.forecast[Forecast.UNKNOWN])
         print_next(out, "bring them back", ["undo", journal], target.words)
         print_next(out, "let them vanish", ["resume", journal, f"--max-deletes {more}"], target.words)
     elif tally.done < tally.total or tally.results[Result.REFUSED]:

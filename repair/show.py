@@ -65,7 +65,8 @@ def print_forecast(console: Console, plan: Plan) -> None:
         indented(console, f"{safe(table)}: {counted(count, 'row')}, {what} {told.sentence}", rest="    ", style=style)
         if told is Forecast.UNKNOWN:
             rows = [row for row in plan.to_do if row.ref.full_name == table and row.forecast is told]
-            for node, lacked in Counter(node for row in rows for node in row.lacking).most_common():
+            lacking = Counter(node for row in rows for node in row.lacking)
+            for node, lacked in sorted(lacking.items(), key=lambda item: (-item[1], item[0])):
                 indented(console, f"{safe(node)} lacks {lacked:,} of them", first="    ", style="dim")
     if plan.forecast[Forecast.UNKNOWN]:
         indented(

@@ -226,7 +226,8 @@ def test_partitions_deleted_through_one_node_stop_the_repair_before_they_are_all
     said = " ".join(applied.stdout.split())
     assert "20 deleted" in said
     assert "stopped: 20 rows that most replicas held vanished" in said
-    assert f"repair undo {journal}" in said
+    assert f"repair undo {journal}" in said.replace("\\ ", "")
+    assert "--max-deletes 120" in said
     assert len(everything(cluster, ks, "t")[2]) == 140
     undone = cluster.command("repair", "undo", journal, "--yes", *hosts)
     assert undone.returncode == 0, undone.stdout + undone.stderr
@@ -235,7 +236,7 @@ def test_partitions_deleted_through_one_node_stop_the_repair_before_they_are_all
     again = str(tmp_path / "again.jsonl")
     words = ("repair", "apply", plan, "--journal", again, "--max-deletes", "100", "--yes")
     through = cluster.command(*words, *hosts)
-    assert through.returncode == 1, "what was undone has changed since the plan"
+    assert through.returncode == 0, through.stdout + through.stderr  # what was undone agrees now
     assert "100 deleted" in " ".join(through.stdout.split()), through.stdout
     held = everything(cluster, ks, "t")
     assert held[1] == held[3]
