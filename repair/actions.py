@@ -242,4 +242,4 @@ def _is_bare(evidence: Case, node: Node) -> bool:
 
 def _expired(atom: Atom, evidence: Case) -> bool:
     # A second of margin: an expired cell is absent for its age, not for a tombstone.
-    return atom.expires is not None and atom.expires <= evidence.now_us // 1_000_000 + 1
+    return atom.expires is not None and atom.expires <= evidence.when.expiry_s + 1

@@ -78,7 +78,7 @@ def write_cells(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Writ
     A TTL of 0 is sent with a cell that does not expire: the table's default would apply otherwise. An UPDATE leaves no
     row marker, so none is made up where there was none.
     """
-    now_s = evidence.now_us // 1_000_000
+    now_s = evidence.when.expiry_s
     units = [
         (atom.writetime, atom.expires, place, path, atom.value)
         for (place, path), atom in cells.items()
@@ -200,11 +200,11 @@ def put_cells(evidence: Evidence, cells: Sequence[Assigned], writetime: int, exp
 
 def _ttl(evidence: Evidence, expires: int | None) -> bytes:
     """Return the TTL that ends at `expires`; 0 for never, as the table's default would apply otherwise."""
-    return _INT.pack(0 if expires is None else expires - evidence.now_us // 1_000_000)
+    return _INT.pack(0 if expires is None else expires - evidence.when.expiry_s)
 
 
 def _now_s(evidence: Evidence) -> int | None:
-    return evidence.now_us // 1_000_000 if evidence.reading.capabilities.timed else None
+    return evidence.when.expiry_s if evidence.reading.capabilities.timed else None
 
 
 def _assignments(column: Column, cells: Sequence[tuple[Path, bytes]]) -> Iterator[tuple[str, bytes]]:

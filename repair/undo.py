@@ -309,7 +309,7 @@ def restoring(evidence: Case, wanted: RowState | None, at_us: int) -> list[Write
             return f"the elements of {column.column.name} expire at different times: no single write can restore them"
         group = nothing if cell.value is None else by_expiry[expiries.pop() if expiries else None]
         group.append((column.column, cell.value))
-    now_s = evidence.now_us // 1_000_000
+    now_s = evidence.when.expiry_s
     if any(expiry is not None and expiry <= now_s for expiry in by_expiry):
         return "some of the earlier cells have expired since"
     # The first write makes the row, which lasts as long as the longest of its cells.
