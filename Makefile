@@ -30,8 +30,8 @@ test: lint ## lint and every test; starts real Cassandra clusters
 test-fast: $(BUILT) ## the tests that need no Cassandra
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
 
-LONG := $(addprefix tests/cluster/test_,$(addsuffix .py,damage_matrix fortnight hashes_on_server identity unusual_data older_servers \
-  order_on_server repair ring_changes scale))
+LONG := $(addprefix tests/cluster/test_,$(addsuffix .py,damage_matrix fortnight hashes_on_server identity large_partitions \
+  maintenance unusual_data older_servers order_on_server repair ring_changes scale))
 soak: $(BUILT) ## the long variants, an hour and more; figures at the end of each part
 	CONSISTENCY_SEEDS=100000 $(BIN)/python -m pytest tests/unit/test_simulation.py $(ARGS)
 	CONSISTENCY_REPAIR_SEEDS=50000 $(BIN)/python -m pytest tests/unit/test_repair_simulation.py $(ARGS)

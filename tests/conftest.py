@@ -22,7 +22,7 @@ from tests.support.certificates import Authority
 from tests.support.cluster import RunningCluster, eventually, from_hosts, sandbox_cluster
 from tests.support.containers import container_cluster
 from tests.support.figures import FIGURES, Figures
-from tests.support.sharing import ByCluster, turn_of
+from tests.support.sharing import GUARDED, ByCluster, scope_of, turn_of
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +42,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cluster"):
             item.add_marker("no_cover")
+
+
+_GUARDED: list[RunningCluster] = []
+"""The cluster with logins, while tests that use it are to come in this process."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop the cluster with logins after the last test that uses it: idle, its nodes take a tenth of a core."""
+    last = nextitem is None or scope_of(nextitem.nodeid) != GUARDED
+    if last and scope_of(item.nodeid) == GUARDED:
+        for cluster in _GUARDED:
+            if cluster.sandbox is not None:
+                cluster.sandbox.down(how="kill")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -123,8 +137,10 @@ def guarded_cluster(tmp_path_factory: pytest.TempPathFactory, authority: Authori
         eventually(
             lambda: _spread(cluster) and _may_create(cluster), 90, "the first user's becoming a superuser on every node"
         )
+        _GUARDED.append(cluster)
         yield cluster
     finally:
+        _GUARDED.clear()
         clusters.close()  # type: ignore[attr-defined]
 
 

@@ -168,6 +168,7 @@ def test_a_node_that_goes_is_never_taken_for_consistent(
     figures.add(f"node {how} {moment} the scan", f"{run.seconds:.0f} s, {run.report.verdict.value}")
 
 
+@SOAK
 def test_a_node_restarted_in_mid_scan_is_asked_again_at_the_end(faulty: Faulty, figures: Figures) -> None:
     """Killed at leaf 30 and back at leaf 60: what could not be digested meanwhile is digested once it is back."""
 

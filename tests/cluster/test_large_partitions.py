@@ -10,13 +10,14 @@ from consistency.model.reading import Locality
 from consistency.results.findings import read_findings
 from consistency.results.verdict import ExitCode
 from tests.support.cluster import RunningCluster, summary
+from tests.support.figures import SOAK
 
 pytestmark = pytest.mark.cluster
 
 TOKEN_OF_1 = -4069959284402364209
 
 
-@pytest.mark.parametrize("locality", [None, Locality.TRACED])
+@pytest.mark.parametrize("locality", [None, pytest.param(Locality.TRACED, marks=SOAK)])
 def test_a_field_of_tombstones_without_a_row_leaves_the_rest_readable(
     guarded_cluster: RunningCluster, tmp_path: Path, locality: Locality | None
 ) -> None:

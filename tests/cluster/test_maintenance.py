@@ -16,6 +16,7 @@ from cassandra.cluster import NoHostAvailable
 from consistency.auditing.preflight import Facts
 from consistency.auditing.preflight_facts import open_look
 from tests.support.cluster import RunningCluster
+from tests.support.figures import SOAK
 from tests.support.how_to import blocks
 from tests.support.stand_ins import StandIns
 
@@ -191,6 +192,7 @@ def stand_ins(three: RunningCluster, tmp_path: Path) -> Iterator[StandIns]:
     found.close()
 
 
+@SOAK
 def test_the_restart_script_restarts_every_node_while_clients_write_at_quorum(
     three: RunningCluster, stand_ins: StandIns
 ) -> None:

@@ -32,7 +32,7 @@ from tests.unit.test_metrics import figures as metrics_in
 
 pytestmark = pytest.mark.cluster
 
-SECONDS = float(os.environ.get("CONSISTENCY_SOAK_SECONDS", "15"))
+SECONDS = float(os.environ.get("CONSISTENCY_SOAK_SECONDS", "8"))
 SOAK_S = 120.0
 """From here on nothing else runs on the machine, and how long a round takes is judged too."""
 ROWS = 8_000 if SECONDS < SOAK_S else 20_000

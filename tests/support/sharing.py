@@ -10,9 +10,11 @@ from pathlib import PurePosixPath
 
 from xdist.scheduler import LoadScopeScheduling
 
+GUARDED = "guarded_cluster"
+"""The name of the tests that use the cluster with logins."""
 _GUARDED = frozenset({"faults", "large_partitions", "write_refusals", "security", "trust"})
 _LONGEST = (
-    "guarded_cluster",
+    GUARDED,
     *(
         f"tests/cluster/test_{module}.py"
         for module in ("repair", "maintenance", "topology", "pages", "repair_kinds", "scale", "refusals", "identity",
@@ -26,7 +28,7 @@ def scope_of(nodeid: str) -> str:
     """Return the name of the tests that one process runs one after the other."""
     path = PurePosixPath(nodeid.partition("::")[0])
     guarded = path.parent.name == "cluster" and path.stem.removeprefix("test_") in _GUARDED
-    return "guarded_cluster" if guarded else str(path)
+    return GUARDED if guarded else str(path)
 
 
 def turn_of(nodeid: str) -> int:
