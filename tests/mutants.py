@@ -505,7 +505,7 @@ MUTANTS = (
            "if free is not None and not path.exists():",
            "if free is not None:", "tests/unit/test_cli_ledger.py"),
     Mutant("breaker: rows under way do not count", "repair/breaker.py",
-           "room = self.most - self.vanished - self._under_way + earned", "room = self.most - self.vanished + earned",
+           "return self.most - self.vanished - self._under_way + earned", "return self.most - self.vanished + earned",
            BREAKER),
     Mutant("breaker: what stayed goes on earning once a row has vanished", "repair/breaker.py",
            "earned = 0 if self.vanished else self._stayed", "earned = self._stayed", BREAKER),

@@ -70,3 +70,17 @@ def test_nothing_begins_where_nothing_more_may_vanish(vanished: int) -> None:
         assert breaker.open
 
     asyncio.run(play())
+
+
+def test_one_who_asks_while_the_others_end_is_not_taken_for_the_last() -> None:
+    """Between the refusal and the wait all that were under way have ended, and stayed: there is room again."""
+
+    async def play() -> None:
+        breaker = Breaker(1)
+        assert breaker.may_begin(1)
+        assert not breaker.may_begin(1)
+        await breaker.ended(1, 0)
+        assert await breaker.wait()
+        assert breaker.may_begin(1)
+
+    asyncio.run(play())
