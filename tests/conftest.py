@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from cassandra import Unauthorized
+from hypothesis import HealthCheck, settings
 
 from tests.support.addresses import address
 from tests.support.certificates import Authority
@@ -23,6 +24,10 @@ from tests.support.cluster import RunningCluster, eventually, from_hosts, sandbo
 from tests.support.containers import container_cluster
 from tests.support.figures import FIGURES, Figures
 from tests.support.sharing import GUARDED, ByCluster, scope_of, turn_of
+
+# Beside Cassandra nodes a machine may be slow for seconds, which says nothing of the strategies.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(scope="session")
