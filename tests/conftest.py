@@ -59,6 +59,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     last = nextitem is None or scope_of(nextitem.nodeid) != GUARDED
     if last and scope_of(item.nodeid) == GUARDED:
         for cluster in _GUARDED:
+            cluster.close()  # or its driver goes on looking for the nodes, beside the tests that follow
             if cluster.sandbox is not None:
                 cluster.sandbox.down(how="kill")
 
