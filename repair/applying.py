@@ -11,7 +11,7 @@ from repair.actions import Actor
 from repair.breaker import SPARE, Breaker
 from repair.case import CaseReader
 from repair.decide import Action
-from repair.forecast import Change
+from repair.forecast import Change, Forecast
 from repair.guard import Guard
 from repair.journal import Entry, Journal
 from repair.outcomes import Tally
@@ -73,7 +73,7 @@ class Applier:
     def _breaker(self, entries: Mapping[int, Entry], most: int | None) -> Breaker:
         """Count what vanished in earlier runs of the journal too; what was planned to be purged is no surprise."""
         vanished = sum(
-            entry.change is Change.DELETED and self._plan.rows[number].action is not Action.PURGE
+            entry.change is Change.DELETED and self._plan.rows[number].forecast is not Forecast.DELETE
             for number, entry in entries.items()
         )
         return Breaker(SPARE if most is None else most, vanished)

@@ -55,15 +55,15 @@ class ClassData:
 
     def _claimed(self) -> bool:
         """Whether the list is ours to make; one left by a start that failed is made again after a while."""
-        self._list.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._list.parent.mkdir(parents=True, exist_ok=True)
             if time.time() - self._list.stat().st_mtime > ATTEMPT_S:
                 self._list.unlink(missing_ok=True)
-        except FileNotFoundError:
-            pass
+        except OSError:
+            pass  # there is none
         try:
             self._list.touch(exist_ok=False)
-        except FileExistsError:
+        except OSError:  # another start makes it, or the cache cannot be written to: nodes start without it as well
             return False
         return True
 

@@ -72,3 +72,9 @@ def test_another_java_and_other_jars_have_archives_of_their_own(data: ClassData,
     assert ClassData.of(java, data.jars[:1], tmp_path / "cache").archive != data.archive
     os.utime(java, (0, 0))
     assert ClassData.of(java, data.jars, tmp_path / "cache").archive != data.archive
+
+
+def test_a_cache_that_cannot_be_written_to_costs_no_start(java: Path, tmp_path: Path) -> None:
+    """Jars may be there all the same: the node starts without a list."""
+    (tmp_path / "cache").write_text("no directory")
+    assert ClassData.of(java, (), tmp_path / "cache").listing() == []
