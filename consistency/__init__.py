@@ -33,7 +33,9 @@ if TYPE_CHECKING:
         UsageError,
     )
     from consistency.model.reading import Depth, Locality, Route
-    from consistency.results.findings import Finding, Kind, ReplicaView, State, read_findings
+    from consistency.results.findings import Finding, ReplicaView, State, read_findings, read_ranges
+    from consistency.results.kinds import Kind
+    from consistency.results.range_findings import RangeFinding, RangeView
     from consistency.results.report import Report, Severity, TableReport, Unread, Violation
     from consistency.results.verdict import Coverage, ExitCode, Verdict
 
@@ -54,7 +56,9 @@ _FROM = {
         "TopologyError",
         "UsageError",
     ),
-    "results.findings": ("Finding", "Kind", "ReplicaView", "State", "read_findings"),
+    "results.findings": ("Finding", "ReplicaView", "State", "read_findings", "read_ranges"),
+    "results.kinds": ("Kind",),
+    "results.range_findings": ("RangeFinding", "RangeView"),
     "checking.observer": ("Observer", "Progress", "Silent"),
     "model.reading": ("Depth", "Locality", "Route"),
     "results.report": ("Report", "Severity", "TableReport", "Unread", "Violation"),
@@ -88,6 +92,8 @@ __all__ = [
     "Preflight",
     "PreflightOptions",
     "Progress",
+    "RangeFinding",
+    "RangeView",
     "ReadLimits",
     "ReplicaError",
     "ReplicaView",
@@ -114,6 +120,7 @@ __all__ = [
     "connection_settings",
     "preflight",
     "read_findings",
+    "read_ranges",
 ]
 
 

@@ -75,7 +75,7 @@ def repair() -> None:
 
 @repair.command()
 @click.argument("findings", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, metavar="PLAN", help="Write the plan to this file, mode 0600.")
+@click.option("-o", "--output", metavar="PLAN", help="Write the plan to this file, mode 0600.")
 @click.option(
     "--zombies",
     type=click.Choice([z.value for z in Zombies]),
@@ -108,9 +108,14 @@ def repair() -> None:
 @click.option("--settle", type=SECONDS, metavar="SECONDS",
               help="A row written to more recently than this is not judged. Default: half a second more than the "
               f"servers' write timeout, {DEFAULT_WINDOW_S:g} where they do not tell it.")  # fmt: skip
+@click.option(
+    "--print-nodetool", is_flag=True,
+    help="Plan nothing; print the 'nodetool repair' commands that cover the ranges whose rows were counted and not "
+    "listed, for those who prefer Cassandra's own way. Check again after it.",
+)  # fmt: skip
 @_show_keys
 @connection_options
-def plan(findings: Path, output: str, **given: Any) -> int:
+def plan(findings: Path, output: str | None, **given: Any) -> int:
     """Decide what to do with each row of a findings file; nothing is written to the cluster.
 
     \b
@@ -125,6 +130,13 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     from repair.progress import Ticker  # noqa: PLC0415
     from repair.show import print_next, print_plan  # noqa: PLC0415
 
+    if given["print_nodetool"]:
+        from repair.show import print_nodetool  # noqa: PLC0415
+
+        print_nodetool(make_console(sys.stdout), findings)
+        return int(ExitCode.CONSISTENT)
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output': name the file that the plan is written to")
     target = take_connection(given)
     require_writable("--output", output)
     policy = Policy(Zombies(given["zombies"]), Require(given["require"]), given["max_clock_skew"], given["settle"])

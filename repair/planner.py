@@ -16,7 +16,8 @@ from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
 from consistency.model.schema import Table
 from consistency.model.servertime import skew_sentence
-from consistency.results.findings import Finding, Kind, read_findings, read_header
+from consistency.results.findings import Finding, read_findings, read_header, read_ranges
+from consistency.results.kinds import Kind
 from consistency.rows.names import Identity, RowRef
 from repair.case import Case, CaseReader
 from repair.copies import copies, digests
@@ -24,6 +25,7 @@ from repair.decide import Action, Decision, Rule, decide
 from repair.forecast import Forecast, forecast
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy
+from repair.ranges import rows_of_ranges
 
 _AT_ONCE = 8
 _BATCH = 100
@@ -47,11 +49,13 @@ async def make_plan(
 ) -> Plan:
     """Read every finding's row anew and decide; nothing is written to the cluster."""
     header = read_header(findings)
-    rows = _distinct(read_findings(findings))
+    listed, ranges = list(read_findings(findings)), list(read_ranges(findings))
     window_s, note = await settle_window(reader, options.policy.settle_s)
     options = replace(options, policy=replace(options.policy, settle_s=window_s))
     evidence = await CaseReader.open(reader, clock)
     _require_same_cluster(header, evidence, findings)
+    counted = [ref async for ref in rows_of_ranges(reader, clock, evidence, ranges)]
+    rows = _distinct(listed, counted)
     salt = secrets.token_hex(16)
     planned = await _plan_rows(evidence, rows, options, salt, progress)
     tables = {row.ref.full_name: evidence.table(row.ref) for row in planned}
@@ -86,7 +90,7 @@ def _require_same_cluster(header: Mapping[str, Any], evidence: CaseReader, path:
         msg = f"{path} is of cluster {header.get('cluster')!r}, this is {evidence.ring.cluster!r}; check this one first"
         raise UsageError(msg)
     if header.get("ring") != evidence.ring.fingerprint:
-        first = next(read_findings(path), None)
+        first = next(read_findings(path), None) or next(read_ranges(path), None)
         hosts = {view.host_id for view in first.replicas.values()} if first is not None else set()
         if hosts - {""} and not hosts & evidence.ring.host_ids:
             msg = f"{path} is of another cluster called {evidence.ring.cluster!r}, of other nodes; check this one first"
@@ -95,9 +99,9 @@ def _require_same_cluster(header: Mapping[str, Any], evidence: CaseReader, path:
         raise UsageError(msg)
 
 
-def _distinct(findings: Iterable[Finding]) -> list[tuple[RowRef, bool]]:
+def _distinct(findings: Iterable[Finding], counted: Iterable[RowRef]) -> list[tuple[RowRef, bool]]:
     """Return each row once, with whether only a node that does not own it was found to hold it."""
-    rows: dict[Identity, tuple[RowRef, bool]] = {}
+    rows: dict[Identity, tuple[RowRef, bool]] = {ref.identity: (ref, False) for ref in counted}
     for found in findings:
         ref = RowRef.of(found)
         non_owner = found.kind is Kind.NON_OWNER

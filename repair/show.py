@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -13,12 +14,15 @@ from consistency.cli.show.terminal.advice import quoted
 from consistency.cli.show.terminal.console import command, heading, indented, safe
 from consistency.cli.show.terminal.figures import counted
 from consistency.cli.show.terminal.problems import key_text
+from consistency.errors import UsageError
+from consistency.results.findings import read_ranges
 from repair.breaker import SPARE
 from repair.decide import Action, Rule
 from repair.forecast import Change, Forecast
 from repair.journal import Entry, Record, Result
 from repair.outcomes import Tally
 from repair.planfile import Plan, PlannedRow
+from repair.ranges import nodetool_commands
 from repair.undo import preview
 
 _MOST_KEYS = 50
@@ -48,6 +52,16 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
     _print_refused(console, plan.refused)
     if keys:
         _print_keys(console, plan.rows)
+
+
+def print_nodetool(console: Console, findings: Path) -> None:
+    """Print the subrange repairs of Cassandra's own that cover the ranges of a findings file."""
+    commands = nodetool_commands(list(read_ranges(findings)))
+    if not commands:
+        msg = f"{findings} lists every row, and counts no range: check with --max-findings 0 to have ranges instead"
+        raise UsageError(msg)
+    for text in commands:
+        console.print(Text(text), soft_wrap=True)
 
 
 def print_forecast(console: Console, plan: Plan) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
+from consistency.checking.joined_rows import joined_rows
 from consistency.checking.leaves import LeafResult, digest_leaf
+from consistency.checking.listing import Listing
 from consistency.checking.narrow_partitions import HASHED_ROWS, Partitions
 from consistency.checking.narrow_rows import differing_rows
 from consistency.checking.plan import Leaf
@@ -16,12 +18,15 @@ from consistency.cluster.table_reader import TableReader
 from consistency.errors import ReplicaError, TooMuchToScan
 from consistency.model.reading import Route
 from consistency.model.ring import Node
-from consistency.rows.merge_join import Difference, JoinCounts, join_rows
+from consistency.model.tokens import TokenRange
+from consistency.rows.merge_join import Difference, JoinCounts
 from consistency.rows.names import RowName
 
 READ_ROWS = 50_000
 """A range of no more rows than this is read; a larger one is split and digested first."""
 _PARTS = 8
+MOST_COUNTED = 200_000
+"""Rows of one partition that are counted as arrays; those of a larger one are listed, whatever room there is."""
 MOST_REFUSED = 32
 """Partitions of one leaf that are looked for where a server refuses to have them read."""
 _MOST_TOLD = 100_000
@@ -45,8 +50,11 @@ async def differences(
     result: LeafResult,
     descent: Descent,
     partitions: Partitions,
-) -> AsyncGenerator[Difference, None]:
+    listing: Listing | None = None,
+) -> AsyncGenerator[Difference | Leaf, None]:
     """Yield the rows of a differing leaf on which its replicas differ, each once.
+
+    Where the listing has no room for them it yields the part of the leaf whose rows are to be counted instead.
 
     A leaf whose digests differ and whose rows are read equal, byte by byte, yields nothing: a hash was
     disturbed, or a write was under way. `partitions` is what the scan knows of the table's. What a server refuses to
@@ -54,21 +62,24 @@ async def differences(
     replica stops answering; what was yielded before stands.
     """
     pending = [result]
+    listing = listing or Listing()
     told: set[RowName] = set()
     again = False  # whether some of what is left was read before
     while pending:
         current = pending.pop()
+        if listing.full and _countable(current):
+            for part in _countable_parts(table, current):
+                yield part
+            continue
         if _is_large(current, table.route):
             pending += await _differing(table, current)
             continue
         counts = JoinCounts()
         try:
-            async with aclosing(_rows_of(table, current, counts, partitions)) as found:
-                async for difference in found:
-                    if difference.name not in told:
-                        if len(told) < _MOST_TOLD:
-                            told.add(difference.name)
-                        yield difference
+            async with aclosing(_rows_of(table, current, counts, partitions, listing)) as found:
+                async for each in found:
+                    if isinstance(each, Leaf) or _is_news(each.name, told):
+                        yield each
         except ReplicaError as error:
             bounded = len(told) < _MOST_TOLD and len(descent.refused) < MOST_REFUSED
             if not (bounded and _refused_for_what_it_holds(error)):
@@ -82,6 +93,15 @@ async def differences(
             descent.rows += counts.rows
             if not again:
                 told.clear()  # what is left holds other rows
+
+
+def _is_news(name: RowName, told: set[RowName]) -> bool:
+    """Whether a row was not told of before; remember it, as far as there is room."""
+    if name in told:
+        return False
+    if len(told) < _MOST_TOLD:
+        told.add(name)
+    return True
 
 
 def _refused_for_what_it_holds(error: ReplicaError) -> bool:
@@ -115,23 +135,51 @@ async def _rows_of(
     current: LeafResult,
     counts: JoinCounts,
     partitions: Partitions,
-) -> AsyncGenerator[Difference, None]:
+    listing: Listing,
+) -> AsyncGenerator[Difference | Leaf, None]:
     """Yield the differing rows of a leaf that is not split."""
     nodes = tuple(current.digests)
     hashed = current.rows <= READ_ROWS and table.hashes_rows and not current.fell_back
     for piece in current.leaf.token_range.split(math.ceil(current.rows / HASHED_ROWS) if hashed else 1):
         leaf = Leaf(piece, nodes)
         if current.differing is not None:
-            found = differing_rows(table, current.leaf, counts, partitions, current.differing)
+            found = differing_rows(table, current.leaf, counts, partitions, listing, current.differing)
         elif hashed:
-            found = differing_rows(table, leaf, counts, partitions)
+            found = differing_rows(table, leaf, counts, partitions, listing)
         else:
-            found = _read(table, leaf, counts)
+            found = _listed(table, leaf, counts, listing if _countable(current) else Listing())
         async with aclosing(found):
             async for difference in found:
                 yield difference
         if current.differing is not None:
             return
+
+
+def _countable(result: LeafResult) -> bool:
+    """Whether the rows of a leaf can be counted as arrays: not those of a partition that would fill the memory."""
+    return result.rows <= MOST_COUNTED or result.leaf.token_range.width > 1
+
+
+def _countable_parts(table: TableReader, result: LeafResult) -> Sequence[Leaf]:
+    """Cut a leaf into parts that are counted each: small ones, so that one that changes is not read for all."""
+    nodes = tuple(result.digests)
+    parts = math.ceil(result.rows / HASHED_ROWS) if table.hashes_rows else math.ceil(result.rows / READ_ROWS)
+    return [Leaf(piece, nodes) for piece in result.leaf.token_range.split(parts)]
+
+
+async def _listed(
+    table: TableReader, leaf: Leaf, counts: JoinCounts, listing: Listing
+) -> AsyncGenerator[Difference | Leaf, None]:
+    """Yield the differing rows of a leaf that is read, then the rest of it where there is no room for more."""
+    done = leaf.token_range.start
+    async with aclosing(joined_rows(table, leaf, counts, table.now_s())) as found:
+        async for difference in found:
+            token = difference.name.token
+            if token != done and not listing.takes(1):
+                yield Leaf(TokenRange(max(done, token - 1), leaf.token_range.end), leaf.replicas)
+                return
+            done = token
+            yield difference
 
 
 async def _split(table: TableReader, parent: LeafResult, nodes: Sequence[Node]) -> list[LeafResult]:
@@ -142,15 +190,3 @@ async def _split(table: TableReader, parent: LeafResult, nodes: Sequence[Node]) 
             raise error
         out.append(child)
     return out
-
-
-async def _read(table: TableReader, leaf: Leaf, counts: JoinCounts) -> AsyncGenerator[Difference, None]:
-    now_s = table.now_s()
-    async with AsyncExitStack() as opened:
-        streams = {
-            node: await opened.enter_async_context(aclosing(table.rows(node, leaf.token_range, now_s)))
-            for node in leaf.replicas
-        }
-        joined = await opened.enter_async_context(aclosing(join_rows(table.reading, streams, now_s, counts)))
-        async for difference in joined:
-            yield difference

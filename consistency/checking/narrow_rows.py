@@ -8,8 +8,11 @@ at one instant, and is a difference only where these copies differ.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
+from consistency.checking.joined_rows import joined_rows
 from consistency.checking.leaves import DifferingPartitions
+from consistency.checking.listing import Listing
 from consistency.checking.narrow_partitions import Partitions, differing_partitions, gather_rows, not_in_all
 from consistency.checking.plan import Leaf
 from consistency.cluster.table_reader import TableReader
@@ -22,6 +25,8 @@ from consistency.rows.names import RowName, named_key
 from consistency.rows.read import read_states
 
 _BATCH = 2_000
+_DENSE = 0.3
+"""If more rows of a leaf than this share differ, all of them are read in pages instead of those by key."""
 
 
 async def differing_rows(
@@ -29,13 +34,23 @@ async def differing_rows(
     leaf: Leaf,
     counts: JoinCounts,
     partitions: Partitions,
+    listing: Listing,
     differing: DifferingPartitions | None = None,
-) -> AsyncGenerator[Difference, None]:
+) -> AsyncGenerator[Difference | Leaf, None]:
     """Yield every row of a leaf on which its replicas differ, in ring order; raises a ReplicaError as `rows` does.
 
-    `differing`: the partitions of the leaf that differ, where that is known already.
+    Where they are too many to be listed it yields the leaf instead. `differing`: the partitions of the leaf that
+    differ, where that is known already.
     """
     names = await _differing_names(table, leaf, table.now_s(), counts, partitions, differing)
+    if not listing.takes(len(names)):
+        yield leaf
+        return
+    if len(names) > _DENSE * counts.rows and _ordered(table.reading):
+        async with aclosing(joined_rows(table, leaf, JoinCounts(), table.now_s())) as joined:
+            async for difference in joined:
+                yield difference
+        return
     names.sort(key=lambda name: (name.token, name.key))
     for at in range(0, len(names), _BATCH):
         batch = names[at : at + _BATCH]
@@ -89,6 +104,15 @@ def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], counts: JoinCou
     places = {row[keys]: token_in(row) for row in unequal}
     names = [RowName(token, named_key(key)) for key, token in places.items()]
     return _one_name_each(reading, names) if reading.table.respelled else names
+
+
+def _ordered(reading: Reading) -> bool:
+    """Whether rows come in an order that we know."""
+    try:
+        key_function([(c.type, c.reversed) for c in reading.table.clustering])
+    except UnorderableTypeError:
+        return False
+    return True
 
 
 def _one_name_each(reading: Reading, names: Sequence[RowName]) -> list[RowName]:

@@ -10,7 +10,8 @@ from consistency.cluster.table_reader import TableReader
 from consistency.errors import InternalError, ReplicaError
 from consistency.model.reading import Depth, RawRow, Reading
 from consistency.model.ring import Arc, Node
-from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.findings import Finding, ReplicaView, State
+from consistency.results.kinds import Kind
 from consistency.rows.classify import write_times
 from consistency.rows.names import name_in, row_ref
 

@@ -10,6 +10,7 @@ from consistency.checking.leaves import LeafResult
 from consistency.checking.plan import TablePlan
 from consistency.model.schema import Table
 from consistency.results.findings import Finding
+from consistency.results.range_findings import RangeFinding
 from consistency.results.report import TableReport
 
 
@@ -32,6 +33,9 @@ class Observer(Protocol):
     def found(self, finding: Finding) -> None:
         """A difference outlived the settle window."""
 
+    def found_range(self, finding: RangeFinding) -> None:
+        """Rows of one range differ that are counted and not listed."""
+
     def settling(self, waiting: int) -> None:
         """So many suspected rows wait to be read again."""
 
@@ -52,6 +56,9 @@ class Silent:
         """Do nothing."""
 
     def found(self, finding: Finding) -> None:
+        """Do nothing."""
+
+    def found_range(self, finding: RangeFinding) -> None:
         """Do nothing."""
 
     def settling(self, waiting: int) -> None:
@@ -86,6 +93,11 @@ class Several:
         """Pass it on."""
         for observer in self._observers:
             observer.found(finding)
+
+    def found_range(self, finding: RangeFinding) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.found_range(finding)
 
     def settling(self, waiting: int) -> None:
         """Pass it on."""
@@ -146,6 +158,10 @@ class ProgressTeller(Silent):
     def found(self, finding: Finding) -> None:  # noqa: ARG002 - the protocol's
         """Count one row."""
         self._say(findings=self._now.findings + 1)
+
+    def found_range(self, finding: RangeFinding) -> None:
+        """Count its rows."""
+        self._say(findings=self._now.findings + finding.rows)
 
     def settling(self, waiting: int) -> None:
         """Tell how many wait, where that changed."""

@@ -64,7 +64,8 @@ class Ended:
         """Write down for later runs what was read of each table."""
         for scan, account in self.scans.accounts:
             table, depth = scan.task.reading.table, scan.task.reading.depth
-            ranges = account.ranges_read(waiting=self.settler.waiting_of(table.full_name) > 0)
+            waiting = self.settler.waiting_of(table.full_name) + scan.ranges.waiting
+            ranges = account.ranges_read(waiting=waiting > 0)
             non_owners = self.prepared.options.non_owners and not self.interrupted and not scan.extra
             recorder.table_read(table, depth, ranges, non_owners=non_owners, trees=account.trees())
         recorder.end(report)
@@ -76,8 +77,9 @@ class Ended:
     def _scanned(self, scan: Scan) -> TableReport:
         name = scan.task.reading.table.full_name
         # After an interrupt some suspects still wait to be judged.
-        unsettled = self.settlements.unsettled(name) + self.settler.waiting_of(name)
-        return scan.report(divergent=self.settlements.divergent(name), unsettled=unsettled)
+        unsettled = self.settlements.unsettled(name) + self.settler.waiting_of(name) + scan.ranges.waiting
+        divergent, counted = self.settlements.divergent(name), self.settlements.counted(name)
+        return scan.report(divergent=divergent, unsettled=unsettled, counted=counted)
 
     def _not_reached(self) -> list[TableReport]:
         return [

@@ -13,15 +13,18 @@ from consistency.checking.at_fault import AtFault, lasting, too_large
 from consistency.checking.descend import Descent, differences
 from consistency.checking.future import written_after
 from consistency.checking.leaves import LeafResult, digest_leaf, digest_leaves
+from consistency.checking.listing import DEFAULT_MAX_FINDINGS, Listing
 from consistency.checking.narrow_partitions import Partitions, digest_by_partition
 from consistency.checking.observer import Observer
 from consistency.checking.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
+from consistency.checking.range_settling import RangeSettler
 from consistency.checking.settle import Settler
 from consistency.cluster.table_reader import TableReader
 from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.model.reading import Reading, Route
 from consistency.model.ring import Arc, Node
 from consistency.model.tokens import TokenRange, around_tokens
+from consistency.results.range_findings import Counted
 from consistency.results.report import TableReport, Unread
 from consistency.results.verdict import Coverage
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
@@ -38,6 +41,8 @@ class ScanOptions:
     leaves_at_once: int = 8
     descents_at_once: int = 4
     max_skew_s: float = DEFAULT_MAX_SKEW_S
+    max_findings: int | None = DEFAULT_MAX_FINDINGS
+    """So many rows of a table are listed; if more differ, the rest are counted by range. None: all are listed."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Scan:
     task: TableTask
     table: TableReader
     settler: Settler
+    ranges: RangeSettler
     options: ScanOptions
     observer: Observer
     account: Account | None = None
@@ -71,10 +77,14 @@ class Scan:
     """The leaves in which rows from the future are, or were, looked for: each only once as well."""
     _partitions: Partitions = field(default_factory=Partitions)
     _at_fault: AtFault = field(default_factory=AtFault)
+    _counting: list[asyncio.Task[None]] = field(default_factory=list)
+    """Ranges whose rows are, or were, counted."""
+    _listing: Listing = field(init=False)
     _gate: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self._gate = asyncio.Semaphore(self.options.descents_at_once)
+        self._listing = Listing(self.options.max_findings)
 
     async def run(self) -> None:
         """Scan the table. What could not be read is in the account, not raised."""
@@ -114,7 +124,7 @@ class Scan:
                     refused.append(result)
                 self._compare_branch(account, result)
                 self.observer.leaf_digested(result)
-                self.observer.settling(self.settler.waiting)
+                self.observer.settling(self.settler.waiting + self.ranges.waiting)
         for result in refused:
             await self._isolate(account, result)
 
@@ -150,6 +160,8 @@ class Scan:
             self._descend_once(account, result)
         for result in account.results.values():
             self._look_ahead_once(account, result)
+        while any(not look.done() for look in self._looks):  # a look can begin another
+            await asyncio.gather(*self._looks)
         await asyncio.gather(*self._looks)
         self.ended = self.table.clock.monotonic()
 
@@ -161,7 +173,8 @@ class Scan:
 
     @property
     def _looks(self) -> list[asyncio.Task[None]]:
-        return [task for task in (*self._descents.values(), *self._ahead.values()) if task is not None]
+        looks = (*self._descents.values(), *self._ahead.values(), *self._counting)
+        return [task for task in looks if task is not None]
 
     def _compare_branch(self, account: Account, result: LeafResult) -> None:
         """Begin a closer look at what is known to need one, now that a leaf was digested."""
@@ -185,15 +198,26 @@ class Scan:
         async with self._gate:
             descent = Descent()
             try:
-                found = differences(self.table, result, descent, self._partitions)
+                found = differences(self.table, result, descent, self._partitions, self._listing)
                 async with aclosing(found):
                     async for difference in found:
-                        await self.settler.put(self.task.reading, difference)
+                        if isinstance(difference, Leaf):
+                            counting = self._count(account, result.leaf, difference)
+                            self._counting.append(asyncio.create_task(counting))
+                        else:
+                            await self.settler.put(self.task.reading, difference)
                 account.count_rows(result.leaf, descent.rows)
                 if descent.refused:
                     await self._set_apart(account, result, descent.refused)
             except (ReplicaError, SchemaError, InternalError) as error:
                 account.fail(result.leaf, str(error))
+
+    async def _count(self, account: Account, leaf: Leaf, part: Leaf) -> None:
+        """Have the rows counted that differ in a part of a leaf."""
+        try:
+            await self.ranges.settle(part)
+        except (ReplicaError, SchemaError, InternalError) as error:
+            account.fail(leaf, str(error))
 
     async def _set_apart(self, account: Account, result: LeafResult, refused: Mapping[int, ReplicaError]) -> None:
         """Enter partitions that were not compared as leaves of their own; the others of their leaf were."""
@@ -249,7 +273,7 @@ class Scan:
                 held[node] += digest.rows
         return dict(held)
 
-    def report(self, *, divergent: int, unsettled: int) -> TableReport:
+    def report(self, *, divergent: int, unsettled: int, counted: Counted) -> TableReport:
         """Return the table's report as it stands; whatever was planned and not reached counts as failed."""
         reading, account = self.task.reading, self.account
         if account and self.ended is None:
@@ -276,4 +300,5 @@ class Scan:
             tracks=account.tracks() if account else {},
             alone=account.alone if account else 0,
             trees=account.trees() if account else (),
+            counted=counted,
         )

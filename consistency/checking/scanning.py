@@ -9,6 +9,7 @@ from consistency.checking.non_owners import NonOwnerScan
 from consistency.checking.observer import Observer
 from consistency.checking.oldest_first import scan_slice
 from consistency.checking.preparing import Prepared
+from consistency.checking.range_settling import RangeSettler
 from consistency.checking.scan import Scan, TableTask
 from consistency.checking.scans import Scans
 from consistency.checking.settle import Settler
@@ -72,7 +73,8 @@ class Scanning:
 
     def _begin(self, task: TableTask) -> Scan:
         table = TableReader(self._reader, task.reading, task.route, self._clock)
-        return self._scans.enter(Scan(task, table, self._settler, self._options.scan, self._observer))
+        ranges = RangeSettler(table, self._settler.window_s, self._settlements.take_range)
+        return self._scans.enter(Scan(task, table, self._settler, ranges, self._options.scan, self._observer))
 
     async def _scan(self, scan: Scan) -> None:
         await scan.run()

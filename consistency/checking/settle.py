@@ -22,7 +22,7 @@ from consistency.rows.names import RowName
 from consistency.rows.reconcile import Persistence, persistence
 
 MAX_ROUNDS = 6
-_CLOCKS_S = 60.0
+CLOCKS_S = 60.0
 """How far apart the clocks that stamp writes may be."""
 _QUEUE_LIMIT = 20_000
 _BATCH = 1_000
@@ -227,7 +227,7 @@ class Settler:
         no write time looks the same when it is deleted and inserted anew, so it is looked at again and again.
         """
         newest = [state.newest_us for state in seen.present.values()]
-        before_us = seen.when.in_flight_us(_CLOCKS_S + 2 * self.window_s)
+        before_us = seen.when.in_flight_us(CLOCKS_S + 2 * self.window_s)
         if any(time is None for time in newest):
             return MAX_ROUNDS - 1
         return 1 if all(time is not None and time < before_us for time in newest) else 2

@@ -6,16 +6,20 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from consistency.checking.changes import Changes
+from consistency.checking.changes import RING_CHANGED, Changes
 from consistency.checking.claiming import claim
 from consistency.checking.observer import Observer
+from consistency.checking.range_settling import SettledRange
 from consistency.checking.scans import Scans
 from consistency.checking.settle import Settled, Settlement
 from consistency.ledger.port import Recorder
 from consistency.model.reading import Depth
 from consistency.model.schema import Table
 from consistency.results.diagnosis import CauseCounter
-from consistency.results.findings import Finding, FindingsWriter, Kind, differing_replicas
+from consistency.results.findings import Finding, FindingsWriter, differing_replicas
+from consistency.results.kinds import Kind
+from consistency.results.range_findings import Counted, RangeFinding
+from consistency.rows.range_kinds import range_finding
 
 _TOP_FINDINGS = 20
 
@@ -28,6 +32,12 @@ class Listeners:
     recorder: Recorder | None
     observer: Observer
     room: Callable[[], Awaitable[None]]
+
+    async def tell_range(self, found: RangeFinding) -> None:
+        """Pass on the rows of a range that are counted."""
+        self.writer.write_range(found)
+        self.observer.found_range(found)
+        await self.room()
 
     async def tell(self, found: Finding, depth: Depth) -> None:
         """Pass a finding on, and wait until there is room for the next one."""
@@ -50,6 +60,7 @@ class Settlements:
         self._max_skew_s = max_skew_s
         self._divergent: Counter[str] = Counter()
         self._unsettled: Counter[str] = Counter()
+        self._counted: dict[str, Counted] = {}
         self._top: list[Finding] = []
         self.causes = causes
 
@@ -60,6 +71,10 @@ class Settlements:
     def unsettled(self, full_name: str) -> int:
         """Return how many rows of a table could not be judged."""
         return self._unsettled[full_name]
+
+    def counted(self, full_name: str) -> Counted:
+        """Return which of a table's rows that differ were counted by range, and not listed."""
+        return self._counted.get(full_name, Counted())
 
     @property
     def top(self) -> tuple[Finding, ...]:
@@ -87,9 +102,30 @@ class Settlements:
         if not self._changes.of_row(table, found.token):
             await self._report(found)
 
-    def _leave_unsettled(self, table: Table, token: int, reason: str = "") -> None:
-        """Count a row that could not be judged; a reason holds for the whole leaf, which then counts as failed."""
-        self._unsettled[table.full_name] += 1
+    async def take_range(self, settled: SettledRange) -> None:
+        """Enter the rows of one range that were settled together."""
+        table, token_range = settled.reading.table, settled.leaf.token_range
+        await self._changes.after(settled.read_at)
+        moved = any(token_range.overlaps(each) for each in self._changes.moved(table))
+        reason = RING_CHANGED if moved else self._changes.of_table(table)
+        rows = sum(map(len, settled.rows))
+        if left := settled.unsettled + (rows if reason else 0):
+            self._leave_unsettled(table, token_range.end, reason, rows=left)
+        if not rows or reason:
+            return
+        found = range_finding(table, token_range, settled.leaf.replicas, settled.rows, settled.when, self._max_skew_s)
+        self._divergent[table.full_name] += found.rows
+        self._counted[table.full_name] = self.counted(table.full_name).plus(found)
+        if (account := self._scans.of(table.full_name).account) is not None:
+            behind = tuple(name for name, view in found.replicas.items() if view.missing or view.stale)
+            for token in settled.tokens:
+                account.mark_divergent(token, behind or tuple(found.replicas))
+                account.mark_unlike(token)
+        await self._listeners.tell_range(found)
+
+    def _leave_unsettled(self, table: Table, token: int, reason: str = "", rows: int = 1) -> None:
+        """Count rows that could not be judged; a reason holds for the whole leaf, which then counts as failed."""
+        self._unsettled[table.full_name] += rows
         account = self._scans.of(table.full_name).account
         if account is not None:
             account.leave_unjudged(token, reason)

@@ -235,7 +235,11 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
     require_writable("--html", html_path)
     politeness = take_politeness(given)
     give_way(politeness)
-    scan = ScanOptions(max_skew_s=given["max_clock_skew"], leaf_rows=leaf_rows_at(politeness.rate))
+    scan = ScanOptions(
+        max_skew_s=given["max_clock_skew"],
+        leaf_rows=leaf_rows_at(politeness.rate),
+        max_findings=given["max_findings"],
+    )
     options = CheckOptions(
         names=names,
         depth=given["depth"] and Depth(given["depth"]),

@@ -10,8 +10,10 @@ import click
 
 if TYPE_CHECKING:
     _Floats = click.ParamType[float]
+    _Counts = click.ParamType[int | None]
 else:  # older releases of click have no type parameter here
     _Floats = click.ParamType
+    _Counts = click.ParamType
 
 
 class Number(_Floats):
@@ -33,6 +35,21 @@ class Number(_Floats):
         return number
 
 
+class CountOrAll(_Counts):
+    """A number of things, or all of them, which is None."""
+
+    name = "count"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """Read the number."""
+        if value is None or value == "all":
+            return None
+        if not str(value).isascii() or not str(value).isdigit():
+            self.fail(f"{value!r} is neither a whole number, zero or more, nor 'all'", param, ctx)
+        return int(str(value))
+
+
+COUNT_OR_ALL = CountOrAll()
 FACTOR = Number("factor", "a number above 1", lambda number: number > 1)
 PER_SECOND = Number("rate", "a number above 0", lambda number: number > 0)
 SECONDS = Number("seconds", "a number of seconds, zero or more", lambda number: number >= 0)

@@ -149,7 +149,12 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
             settle_window_s=given["settle"],
             rf_minimum=given["rf_min"],
             run_time_s=run_time_s,
-            scan=ScanOptions(leaves_at_once=1, descents_at_once=1, leaf_rows=leaf_rows_at(politeness.rate)),
+            scan=ScanOptions(
+                leaves_at_once=1,
+                descents_at_once=1,
+                leaf_rows=leaf_rows_at(politeness.rate),
+                max_findings=given["max_findings"],
+            ),
         ),
         period_s=given["period"],
         findings_dir=given["findings_dir"],

@@ -30,6 +30,7 @@ from consistency.cluster.wire import ONE, Statement
 from consistency.errors import ReplicaError, ReplicaUnavailable
 from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.model.ring import Node, Ring
+from consistency.model.row_arrays import HashedRows
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
@@ -135,6 +136,10 @@ class CqlReader:
     def row_hashes_of(self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int) -> Pages:
         """Stream the hashes of the rows of some partitions."""
         return self._digests.of_rows_in(node, reading, partitions, now_s)
+
+    async def hashed_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> HashedRows:
+        """Read hashes and write times of a range's rows, as arrays."""
+        return await self._digests.arrays_of_rows(node, reading, token_range, now_s)
 
     # Rows.
 

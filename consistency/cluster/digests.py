@@ -13,15 +13,17 @@ import xxhash
 from consistency.cluster import selects
 from consistency.cluster.gate import Gate
 from consistency.cluster.key_batches import partition_lists
+from consistency.cluster.page_arrays import hashed_rows
 from consistency.cluster.port import Key, Pages
 from consistency.cluster.query_size import Piece, PieceSize, in_pieces
 from consistency.cluster.row_pages import RowPages
 from consistency.cluster.row_sizes import RowSizes
 from consistency.cluster.server_digest import ServerDigest, bigint, newest_time
-from consistency.cluster.wire import Page
+from consistency.cluster.wire import Page, Statement
 from consistency.errors import ReplicaTimeout, TooMuchToScan
 from consistency.model.reading import RawRow, Reading, Route
 from consistency.model.ring import Node
+from consistency.model.row_arrays import HashedRows
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
 
@@ -127,6 +129,19 @@ class Digests:
             return self._gate.pages(node, statement, lambda page: sum(bigint(row[count]) for row in page.rows()))
 
         return self._streamed(node, reading, pages)
+
+    async def arrays_of_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> HashedRows:
+        """Read hashes and write times of a range's rows, as arrays."""
+        await self._sizes.learn(node, reading)
+        parts: list[HashedRows] = []
+        async with self._gate.lane(node) as name:
+
+            def statement(part: TokenRange) -> Statement:
+                return self._sizes.hashed(reading, selects.hash_rows_timed(reading, part, name), now_s)
+
+            async with aclosing(self._gate.range_pages(node, token_range, statement)) as pages:
+                parts += [hashed_rows(page) async for page in pages]
+        return HashedRows.joined(parts, len(selects.row_times(reading)))
 
     async def _streamed(
         self, node: Node, reading: Reading, pages: Callable[[str], AsyncGenerator[Page, None]]

@@ -9,6 +9,7 @@ from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.locality import TracesLeft
 from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.model.ring import Node, Ring
+from consistency.model.row_arrays import HashedRows
 from consistency.model.schema import Keyspace, Table
 from consistency.model.servertime import ClockReading, ServerTime
 from consistency.model.tokens import TokenRange
@@ -51,6 +52,9 @@ class ReplicaReader(Protocol):
 
         With `newest` the newest write times of a partition follow, in as many cells as the server has for them.
         """
+
+    async def hashed_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> HashedRows:
+        """Read hashes and write times of the rows of a range, as arrays (where servers can hash)."""
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row by primary key."""

@@ -115,6 +115,28 @@ def hash_rows_of_partitions(reading: Reading, algorithm: str) -> str:
     return f"SELECT {columns} FROM {table.quoted} WHERE {_in_partitions(table)}"
 
 
+def hash_rows_timed(reading: Reading, token_range: TokenRange, algorithm: str) -> str:
+    """Read each row's token, the hashes of HashedRows, and the newest write time of each column."""
+    table = reading.table
+    keys = _hashed([column.quoted for column in table.primary_key], algorithm)
+    ttls = [_cell_hashed(f"ttl({c.column.quoted})", c, algorithm) for c in reading.regulars if c.ttl]
+    expiries = _hashed([token_of(table), *ttls], algorithm)
+    timed = [c for c in reading.regulars if c.writetime and c.column.type.is_multicell]
+    written = [_cell_hashed(f"writetime({c.column.quoted})", c, algorithm) for c in timed]
+    ages = _hashed([token_of(table), *written], algorithm)
+    columns = ", ".join([token_of(table), keys, _row_hash(reading, algorithm), expiries, ages, *row_times(reading)])
+    return f"SELECT {columns} FROM {table.quoted} WHERE {_in_range(table, token_range)}"
+
+
+def row_times(reading: Reading) -> list[str]:
+    """Return what tells the newest write time of each regular column of a row."""
+    return [
+        f"{'maxwritetime' if column.column.type.is_multicell else 'writetime'}({column.column.quoted})"
+        for column in reading.regulars
+        if column.writetime
+    ]
+
+
 def partition_digests(reading: Reading, token_range: TokenRange, algorithm: str, *, newest: bool = False) -> str:
     """Count the rows of each partition in a range and sum their hashes (Cassandra 5.0).
 
@@ -132,13 +154,19 @@ def _row_hash(reading: Reading, algorithm: str) -> str:
     """Return the hash of all that is read of a row."""
     parts = [column.quoted for column in reading.table.primary_key]
     for column in reading.statics + reading.regulars:
-        if column.column.type.is_multicell:
-            parts.extend(f"mask_hash({text}, '{algorithm}')" for text in _cell(column))
-        else:
-            parts.extend(_cell(column))
+        parts.extend(_cell_hashed(text, column, algorithm) for text in _cell(column))
+    return _hashed(parts, algorithm)
+
+
+def _cell_hashed(text: str, column: CellColumn, algorithm: str) -> str:
+    """Return what stands for a cell in a tuple that is hashed: of a collection its own hash."""
+    return f"mask_hash({text}, '{algorithm}')" if column.column.type.is_multicell else text
+
+
+def _hashed(parts: Sequence[str], algorithm: str) -> str:
     # A tuple of one would be read as a term in brackets.
-    row = f"({', '.join(parts)})" if len(parts) > 1 else parts[0]
-    return f"mask_hash({row}, '{algorithm}')"
+    term = f"({', '.join(parts)})" if len(parts) > 1 else parts[0]
+    return f"mask_hash({term}, '{algorithm}')"
 
 
 def newest_times(reading: Reading, token_range: TokenRange) -> str:

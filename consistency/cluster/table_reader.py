@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from consistency.cluster.port import Clock, Key, Pages, ReplicaReader
 from consistency.model.reading import Locality, Reading, Route
 from consistency.model.ring import Node
+from consistency.model.row_arrays import HashedRows
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
 
@@ -71,6 +72,10 @@ class TableReader:
     def row_hashes_of(self, node: Node, partitions: Sequence[Key], now_s: int) -> Pages:
         """Stream the hashes of the rows of some partitions."""
         return self.reader.row_hashes_of(node, self.reading, partitions, now_s)
+
+    async def hashed_rows(self, node: Node, token_range: TokenRange, now_s: int) -> HashedRows:
+        """Read hashes and write times of a range's rows, as arrays."""
+        return await self.reader.hashed_rows(node, self.reading, token_range, now_s)
 
     def partition_digests(self, node: Node, token_range: TokenRange, now_s: int, *, newest: bool = False) -> Pages:
         """Stream the digests of a range's partitions."""

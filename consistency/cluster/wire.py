@@ -77,30 +77,33 @@ class Page:
         return list(zip(*[iter(cells)] * width, strict=True))
 
     def _uniform(self) -> struct.Struct | None:
-        """Return the layout of a row where all rows have it: then C takes them apart, ten times as fast.
+        """Return the layout of a row where all rows have it: then C takes them apart, ten times as fast."""
+        widths = self.widths()
+        if widths is None or min(widths) < 0:
+            return None
+        return struct.Struct(">" + "".join(f"4x{width}s" for width in widths))
+
+    def widths(self) -> list[int] | None:
+        """Return how many bytes each cell of a row has, -1 for a null, where that is the same in all rows.
 
         Rows of hashes of a table with keys of fixed size are like that. Every length in front of a cell is looked at.
         """
         if self.row_count < _WORTH_A_LOOK:
             return None
-        layout = [">"]
+        widths: list[int] = []
         at = 0
         for _ in range(self.column_count):
-            length = INT.unpack_from(self.body, at)[0]
-            if length < 0:
-                return None
-            layout.append(f"4x{length}s")
-            at += 4 + length
-        row = struct.Struct("".join(layout))
-        if row.size * self.row_count != len(self.body):
+            widths.append(INT.unpack_from(self.body, at)[0])
+            at += 4 + max(widths[-1], 0)
+        if at * self.row_count != len(self.body):
             return None
-        at = 0
-        for _ in range(self.column_count):
+        size, at = at, 0
+        for width in widths:
             prefix = self.body[at : at + 4]
-            if any(self.body[at + i :: row.size] != prefix[i : i + 1] * self.row_count for i in range(4)):
+            if any(self.body[at + i :: size] != prefix[i : i + 1] * self.row_count for i in range(4)):
                 return None
-            at += 4 + INT.unpack(prefix)[0]
-        return row
+            at += 4 + max(width, 0)
+        return widths
 
 
 class Timed:

@@ -22,7 +22,8 @@ from consistency.ledger.store import Store
 from consistency.model.reading import Depth
 from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange, merged
-from consistency.results.findings import Finding, Kind, State
+from consistency.results.findings import Finding, State
+from consistency.results.kinds import Kind
 from consistency.results.report import Report, TreeReport
 
 BATCH = 2_000

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from consistency.model.cqltext import visible
 from consistency.model.write_times import minute_text, window_text
 from consistency.results.cause import Cause, CauseKind
-from consistency.results.findings import Finding, Kind, State
+from consistency.results.findings import Finding, State
+from consistency.results.kinds import Kind
 from consistency.results.timeline import EVERY_ROW, Moment, Timeline, runs
 from consistency.results.unstreamed import Hollow, Owned, RangeCounts
 

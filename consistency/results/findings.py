@@ -20,36 +20,12 @@ from typing import Any, TextIO
 
 from consistency.errors import UsageError
 from consistency.private import create_private, require_unshared
+from consistency.results.kinds import Kind
+from consistency.results.range_findings import RANGE, RangeFinding
 
 SCHEMA_VERSION = 1
+_RANGE_LINE = f'{{"type":"{RANGE}"'
 
-
-class Kind(str, Enum):
-    """What is wrong; a damaged row gives one finding, of its gravest kind."""
-
-    MISSING = "missing"
-    STALE = "stale"
-    TIE = "tie"
-    EXPIRY = "expiry"
-    ZOMBIE_SUSPECT = "zombie_suspect"
-    FUTURE_WRITE_TIME = "future_write_time"
-    NON_OWNER = "non_owner"
-
-    @property
-    def sentence(self) -> str:
-        """Say what the kind means, for people."""
-        return _SENTENCES[self]
-
-
-_SENTENCES = {
-    Kind.MISSING: "a replica lacks a row that others hold: it never arrived, or was deleted there",
-    Kind.STALE: "a replica holds an older version of a cell",
-    Kind.TIE: "replicas hold different values written at the same time",
-    Kind.EXPIRY: "the same value expires at different times",
-    Kind.ZOMBIE_SUSPECT: "a minority holds a row older than gc_grace_seconds: its delete may be purged elsewhere",
-    Kind.FUTURE_WRITE_TIME: "a write time lies in the future: a client's clock was wrong",
-    Kind.NON_OWNER: "a node holds a row whose token range it does not own",
-}
 
 WriteTime = int | None | list[int | None]
 """Microseconds since the epoch; a list, element by element, for a non-frozen collection or UDT."""
@@ -193,6 +169,12 @@ class FindingsWriter:
         if self._file is not None:
             self._line(finding.as_json())
 
+    def write_range(self, finding: RangeFinding) -> None:
+        """Append the rows of one range that are counted and not listed."""
+        self.counts.update(finding.kinds)
+        if self._file is not None:
+            self._line(finding.as_json())
+
     def close(self) -> None:
         """Make the file durable under its final name."""
         if self._file is None or self.path is None:
@@ -286,13 +268,22 @@ def require_replaceable(option: str, path: str | None) -> None:
 
 
 def read_findings(path: Path) -> Iterator[Finding]:
-    """Yield the findings of a file, checking its header and every line."""
+    """Yield the rows that a file lists, checking its header and every line."""
+    return (finding for finding in _read(path) if isinstance(finding, Finding))
+
+
+def read_ranges(path: Path) -> Iterator[RangeFinding]:
+    """Yield the ranges of a file whose rows are counted and not listed."""
+    return (finding for finding in _read(path) if isinstance(finding, RangeFinding))
+
+
+def _read(path: Path) -> Iterator[Finding | RangeFinding]:
     read_header(path)
     for number, data in enumerate(_lines(path), start=1):
         if number == 1:
             continue
         try:
-            yield Finding.from_json(data)
+            yield RangeFinding.from_json(data) if data.get("type") == RANGE else Finding.from_json(data)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             msg = f"{path} line {number} is not a finding ({type(error).__name__}); run the check again"
             raise UsageError(msg) from None
@@ -311,10 +302,12 @@ def copy_findings(source: Path, target: Path, numbers: Collection[int], option: 
     copied = 0
     try:
         with source.open(encoding="utf-8") as lines, _open_private(partial, option) as out:
-            for number, line in enumerate(lines):
-                if number == 0 or number in numbers:
+            out.write(lines.readline())
+            rows = (line for line in lines if not line.startswith(_RANGE_LINE))
+            for number, line in enumerate(rows, start=1):
+                if number in numbers:
                     out.write(line)
-                    copied += number > 0
+                    copied += 1
             out.flush()
             os.fsync(out.fileno())
         partial.replace(target)

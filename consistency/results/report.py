@@ -12,6 +12,7 @@ from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
 from consistency.results.cause import Cause
 from consistency.results.findings import Finding
+from consistency.results.range_findings import Counted
 from consistency.results.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 
 SCHEMA_VERSION = 1
@@ -130,6 +131,8 @@ class TableReport:
     """Ranges with one replica in scope, so there was nothing to compare."""
     trees: tuple[TreeReport, ...] = ()
     """One of each replica set."""
+    counted: Counted = field(default_factory=Counted)
+    """The rows that differ of which there are too many to list: they are counted by range."""
 
     @property
     def full_name(self) -> str:
@@ -176,6 +179,7 @@ class TableReport:
             "cannot_see": list(self.blind),
             "note": self.note,
             "trees": [tree.as_json() for tree in self.trees],
+            "counted": self.counted.as_json(),
         }
 
 

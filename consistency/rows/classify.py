@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from consistency.model.reading import CellColumn, RowState, Times
 from consistency.model.ring import Node
-from consistency.results.findings import Finding, Kind, ReplicaView, State, WriteTime
+from consistency.results.findings import Finding, ReplicaView, State, WriteTime
+from consistency.results.kinds import Kind
 from consistency.rows.evidence import Evidence
 from consistency.rows.names import row_ref
 from consistency.rows.reconcile import EMPTY, Contest, Rule, contests

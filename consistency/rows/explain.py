@@ -13,7 +13,8 @@ from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
 from consistency.model.reading import Cell, CellColumn, Locality, RowState
 from consistency.model.ring import Node, Ring
-from consistency.results.findings import Finding, Kind, read_findings, read_header
+from consistency.results.findings import Finding, read_findings, read_header
+from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode
 from consistency.rows.classify import Judgement, judge_row
 from consistency.rows.evidence import Evidence, EvidenceReader, read_evidence

@@ -48,6 +48,8 @@ def rank(cell: Cell) -> tuple[int, int, bytes]:
 def contest(versions: Mapping[ReplicaT, Cell]) -> Contest:
     """Compare one column over all replicas."""
     distinct = set(versions.values())
+    if len(distinct) == 1:
+        return Contest(next(iter(distinct)), Rule.SAME, frozenset(versions))
     winner = max(distinct, key=lambda cell: (cell != EMPTY, rank(cell), _in_full(cell)))
     rule = max((why(winner, other) for other in distinct), default=Rule.SAME)
     return Contest(winner, rule, frozenset(r for r, cell in versions.items() if cell == winner))
@@ -104,6 +106,8 @@ def persistence(before: Mapping[ReplicaT, RowState | None], after: Mapping[Repli
     same version twice. A delete can: the version arrived and was deleted again, and the delete has not yet
     reached the replica that kept it. That leaves nothing behind, so it looks ABSENT, and one more window tells.
     """
+    if before == after:
+        return _kept_apart(list(before.values()))
     replicas = [r for r in after if r in before]
     found = [_row_persistence(before, after, r, replicas) for r in replicas]
     present = [(before[r], after[r]) for r in replicas]
@@ -112,6 +116,22 @@ def persistence(before: Mapping[ReplicaT, RowState | None], after: Mapping[Repli
     columns = range(len(both[0][0].cells) if both else 0)
     found.extend(_cell_persistence([(then.cells[i], now.cells[i]) for then, now in both]) for i in columns)
     return max(found, default=Persistence.NONE)
+
+
+def _kept_apart(states: Sequence[RowState | None]) -> Persistence:
+    """Say the same of copies that are all as they were before: most are, and one look at each column tells."""
+    present = [state for state in states if state is not None]
+    if len({state.spelling for state in present}) > 1:
+        return Persistence.PRESENT
+    lacking = bool(present) and len(present) < len(states)
+    found = Persistence.ABSENT if lacking else Persistence.NONE
+    for cells in zip(*(state.cells for state in present), strict=True):
+        versions = set(cells)
+        if len(versions) > 1:
+            found = max(found, Persistence.ABSENT)
+            if sum(isinstance(cell.writetimes, int) for cell in versions) > 1:
+                return Persistence.PRESENT
+    return found
 
 
 def _spelling_persistence(history: Sequence[tuple[RowState, RowState]]) -> Persistence:

@@ -53,23 +53,27 @@ def is_suspected_row(evidence: Evidence) -> bool:
 
 
 def _is_minority(evidence: Evidence, holders: Collection[Node]) -> bool:
+    return is_minority(evidence.owners, evidence.states.keys(), holders)
+
+
+def is_minority(owners: Collection[Node], read: Collection[Node], holders: Collection[Node]) -> bool:
     """Whether some replica lacks what these hold, and they are half or less of the replicas, of all or of a DC's.
 
     Of a DC's, too: a delete at LOCAL_QUORUM may have reached one DC alone, and be purged there.
     """
-    if len(holders) >= len(evidence.states):
+    if len(holders) >= len(read):
         return False
-    dcs = {node.dc for node in evidence.owners}
-    groups = [evidence.owners, *(_in_dc(evidence, dc) for dc in dcs if len(dcs) > 1)]
+    dcs = {node.dc for node in owners}
+    groups = [tuple(owners), *(_in_dc(owners, dc) for dc in dcs if len(dcs) > 1)]
     return any(
         2 * sum(node in holders for node in group) <= len(group)
-        and any(node in evidence.states and node not in holders for node in group)
+        and any(node in read and node not in holders for node in group)
         for group in groups
     )
 
 
-def _in_dc(evidence: Evidence, dc: str) -> tuple[Node, ...]:
-    return tuple(node for node in evidence.owners if node.dc == dc)
+def _in_dc(owners: Collection[Node], dc: str) -> tuple[Node, ...]:
+    return tuple(node for node in owners if node.dc == dc)
 
 
 def _old(holders: Iterable[Atom], purged_us: int) -> bool:

@@ -13,6 +13,7 @@ from consistency.checking.trees import differing
 from consistency.errors import ConnectError, InternalError, LockedError, SettingsError, TopologyError
 from consistency.model.schema import Table
 from consistency.results.findings import Finding
+from consistency.results.range_findings import RangeFinding
 from consistency.results.report import Report, TableReport
 from consistency.watching.events import (
     EVENTS,
@@ -20,6 +21,7 @@ from consistency.watching.events import (
     leaf_fields,
     level_of,
     plan_fields,
+    range_fields,
     table_fields,
 )
 
@@ -133,6 +135,10 @@ class EventLog:
     def found(self, finding: Finding) -> None:
         """Log that a row differs, without saying which."""
         self.emit("row.found", **finding_fields(finding))
+
+    def found_range(self, finding: RangeFinding) -> None:
+        """Log how many rows of a range differ."""
+        self.emit("range.found", **range_fields(finding))
 
     def settling(self, waiting: int) -> None:
         """Log how many rows wait, if the number changed."""

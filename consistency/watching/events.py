@@ -15,6 +15,7 @@ from consistency.checking.leaves import LeafResult
 from consistency.checking.plan import TablePlan
 from consistency.model.schema import Table
 from consistency.results.findings import Finding, State
+from consistency.results.range_findings import RangeFinding
 from consistency.results.report import TableReport
 from consistency.results.verdict import Verdict
 
@@ -82,6 +83,11 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             logging.DEBUG,
             "A difference lasted longer than the settle window; only the findings file names the row.",
             ("keyspace", "table", "kind", "columns", "not_current"),
+        ),
+        "range.found": Event(
+            logging.DEBUG,
+            "More rows of a table differ than are listed: those of one range, counted.",
+            ("keyspace", "table", "start", "end", "rows", "kinds", "not_current"),
         ),
         "rows.settling": Event(
             logging.DEBUG, "The number of suspects that wait to be read again changed.", ("waiting",)
@@ -187,6 +193,20 @@ def finding_fields(finding: Finding) -> dict[str, object]:
         "kind": finding.kind.value,
         "columns": list(finding.columns),
         "not_current": behind,
+    }
+
+
+def range_fields(finding: RangeFinding) -> dict[str, object]:
+    """Return the loggable facts of rows that are counted by range."""
+    lacking = sorted(name for name, view in finding.replicas.items() if view.missing or view.stale)
+    return {
+        "keyspace": finding.keyspace,
+        "table": finding.table,
+        "start": finding.token_range.start,
+        "end": finding.token_range.end,
+        "rows": finding.rows,
+        "kinds": {kind.value: count for kind, count in finding.kinds.items()},
+        "not_current": lacking,
     }
 
 

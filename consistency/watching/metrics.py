@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from consistency.errors import UsageError
-from consistency.results.findings import Kind
+from consistency.results.kinds import Kind
 from consistency.results.report import Report, Severity, TableReport
 from consistency.results.verdict import Verdict
 

@@ -9,7 +9,7 @@ import pytest
 
 from consistency.cli.show.browse.shelf import Choice, Shelf
 from consistency.results.cause import CauseKind
-from consistency.results.findings import Kind
+from consistency.results.kinds import Kind
 from tests.support.cluster import RunningCluster, summary
 from tests.support.repairing import Repairing
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from consistency.cluster.session import open_cluster
-from consistency.results.findings import Kind
+from consistency.results.kinds import Kind
 from consistency.results.verdict import Verdict
 from tests.support.cluster import RunningCluster, summary
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from consistency.checking.scan import ScanOptions
 from consistency.model.reading import Depth, Locality, Route
-from consistency.results.findings import Kind
+from consistency.results.findings import State, read_ranges
+from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode, Verdict
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import SHAPES, Planter, as_expected
@@ -61,6 +63,26 @@ def test_native_protocol_4_finds_everything_but_expiry(planted: Planter, tmp_pat
     assert {as_expected(f) for f in findings} == {item for item in planted.content if item[1] != "expiry"}
     assert all(any("protocol v5" in sentence for sentence in t.blind) for t in report.tables if not t.note)
     assert report.coverage.failed == 0, summary(report)
+
+
+@pytest.mark.parametrize("route", list(Route))
+def test_rows_that_are_not_listed_are_counted_exactly(planted: Planter, tmp_path: Path, route: Route) -> None:
+    """With no room to list any row, each table's rows are counted by the kinds that a listing gives them."""
+    listed, findings = planted.cluster.findings(tmp_path / "all", "matrix", depth=Depth.CONTENT, route=route)
+    none = ScanOptions(max_findings=0)
+    counted, rows = planted.cluster.findings(tmp_path / "f", "matrix", depth=Depth.CONTENT, route=route, scan=none)
+    ranges = list(read_ranges(tmp_path / "f"))
+    # Rows on which all replicas agree are listed all the same: nothing of them differs.
+    alike = [f for f in findings if all(view.state is State.CURRENT for view in f.replicas.values())]
+    agreed = [f for f in alike if f.kind is Kind.FUTURE_WRITE_TIME]
+    assert {as_expected(f) for f in rows} == {as_expected(f) for f in agreed}
+    for table in {f.table for f in findings}:
+        wanted = Counter(f.kind for f in findings if f.table == table and f not in agreed)
+        found = sum((Counter(r.kinds) for r in ranges if r.table == table), Counter())
+        assert found == wanted, table
+    assert counted.findings_by_kind == listed.findings_by_kind
+    assert counted.exit_code is ExitCode.DIVERGENT
+    assert counted.coverage == listed.coverage
 
 
 def test_findings_name_what_every_replica_holds(planted: Planter, tmp_path: Path) -> None:

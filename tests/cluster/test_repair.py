@@ -15,7 +15,8 @@ import pytest
 from cassandra import ConsistencyLevel
 from cassandra.query import SimpleStatement
 
-from consistency.results.findings import Kind, read_findings
+from consistency.results.findings import read_findings
+from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode
 from repair.decide import Action, Rule
 from repair.journal import Result, read_journal

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from consistency.model.reading import Depth, Route
-from consistency.results.findings import Kind
+from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import as_expected, expected

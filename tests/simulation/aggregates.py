@@ -15,6 +15,7 @@ from typing import Any
 import xxhash
 
 from consistency.cluster import selects
+from consistency.cluster.wire import INT, Page
 from consistency.model.reading import CellColumn, RawRow, Reading
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
@@ -69,9 +70,25 @@ def _mask_hash(value: Any, algorithm: str) -> bytes | None:
     return xxhash.xxh3_128_digest(repr(value).encode())
 
 
+def _newest(held: Held) -> Number:
+    """Return the newest of a collection's write times."""
+    raw = held.writetime
+    if raw is None:
+        return Number(None)
+    times, at = [], 4
+    for _ in range(INT.unpack_from(raw)[0]):
+        length = INT.unpack_from(raw, at)[0]
+        at += 4
+        if length > 0:
+            times.append(int.from_bytes(raw[at : at + length], "big", signed=True))
+        at += max(length, 0)
+    return Number(max(times, default=None))
+
+
 FUNCTIONS = {
     "token": _token,
     "writetime": lambda held: _number(held.writetime),
+    "maxwritetime": _newest,
     "ttl": lambda held: _number(held.ttl),
     "mask_hash": _mask_hash,
     "blob_as_varint": lambda raw: Number(int.from_bytes(raw, "big", signed=True)),
@@ -115,6 +132,28 @@ def row_hash(reading: Reading, raw: RawRow) -> bytes:
     """Return the hash that the scanner's statement gives for this row."""
     hashed: bytes = eval(_compiled_hash(reading), FUNCTIONS | _names(reading, raw))
     return hashed
+
+
+@lru_cache(maxsize=256)
+def _compiled_timed(reading: Reading) -> CodeType:
+    statement = selects.hash_rows_timed(reading, TokenRange.full_ring(), "MD5")
+    columns = statement.removeprefix("SELECT ").rsplit(" FROM ", 1)[0]
+    return compile(f"({columns},)", "<timed hash statement>", "eval")
+
+
+def timed_hashes(reading: Reading, raws: Sequence[RawRow]) -> Page:
+    """Return the page that the scanner's statement gives for these rows."""
+    code = _compiled_timed(reading)
+    body, width = bytearray(), 5 + len(selects.row_times(reading))
+    for raw in raws:
+        for cell in eval(code, FUNCTIONS | _names(reading, raw)):
+            written = _bigint(cell) if isinstance(cell, Number) else cell
+            body += INT.pack(-1) if written is None else INT.pack(len(written)) + written
+    return Page(len(raws), width, bytes(body))
+
+
+def _bigint(number: Number) -> bytes | None:
+    return None if number.value is None else number.value.to_bytes(8, "big", signed=True)
 
 
 def _names(reading: Reading, raw: RawRow) -> dict[str, Held]:

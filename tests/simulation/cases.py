@@ -18,6 +18,7 @@ from consistency.model.ring import Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding
+from consistency.results.range_findings import RangeFinding
 from consistency.results.report import Report, TreeReport
 from tests.simulation.clocks import draw_clients, draw_clocks
 from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_localities, draw_ring, load
@@ -40,10 +41,14 @@ class Watching(Silent):
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
+        self.counted: list[RangeFinding] = []
         self.plans: list[TablePlan] = []
 
     def found(self, finding: Finding) -> None:
         self.findings.append(finding)
+
+    def found_range(self, finding: RangeFinding) -> None:
+        self.counted.append(finding)
 
     def table_planned(self, table: Table, plan: TablePlan) -> None:
         self.plans.append(plan)
@@ -92,7 +97,9 @@ def draw_case(seed: int, rng: random.Random, ring: Ring) -> Case:
         names=("ks",),
         depth=rng.choice((None, None, Depth.VERSIONS, Depth.CONTENT)),
         route=rng.choice((None, None, Route.SERVER, Route.CLIENT)),
-        scan=ScanOptions(leaf_rows=rng.choice((2, 10, 20_000)), leaves_at_once=rng.randint(1, 6)),
+        scan=ScanOptions(
+            leaf_rows=rng.choice((2, 10, 20_000)), leaves_at_once=rng.randint(1, 6), max_findings=_max_findings(seed)
+        ),
         run_time_s=_run_time(seed),
     )
     moment = rng.choice((None, None, None, None, rng.uniform(0.0, 8.0), rng.uniform(0.0, 0.3))) if not quiet else None
@@ -115,6 +122,11 @@ def _run_time(seed: int) -> float | None:
     """Return how long a run may last: a tenth of them is cut short. Drawn apart from the rest of the story."""
     rng = random.Random(f"run time {seed}")
     return rng.choice((0.0, 0.05, 0.3, 100.0)) if rng.random() < 0.1 else None
+
+
+def _max_findings(seed: int) -> int | None:
+    """Return how many rows are listed: in half of the cases all. Drawn apart from the rest of the story."""
+    return random.Random(f"listing {seed}").choice((None, None, None, 0, 1, 4))
 
 
 def _traffic(rng: random.Random) -> TrafficPlan:
@@ -194,8 +206,8 @@ async def _play(
     later_s = EPOCH_S + int(loop.now) + 1
     still = {row for table in tables for row in truth(cluster, table, None, later_s)}
     outcome = Outcome(
-        case, report, watching.findings, planted, still, future, done, cluster, traffic, watching.plans, seconds,
-        remembering.reads,
+        case, report, watching.findings, watching.counted, planted, still, future, done, cluster, traffic,
+        watching.plans, seconds, remembering.reads,
     )  # fmt: skip
     outcome.broken = cluster.changed_by_readers() + broken_promises(outcome, {table.name: table for table in tables})
     return outcome

@@ -10,11 +10,14 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from dataclasses import dataclass, replace
 from enum import Enum
 
+import numpy as np
 import xxhash
 
 from consistency.cluster.by_token import RowsByToken
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.locality import TracesLeft
+from consistency.cluster.page_arrays import hashed_rows
+from consistency.cluster.selects import row_times
 from consistency.errors import (
     NotProvenLocal,
     ReplicaError,
@@ -26,10 +29,11 @@ from consistency.errors import (
 )
 from consistency.model.reading import Capabilities, CellColumn, Locality, RawRow, Reading, Route
 from consistency.model.ring import Node, Replication, Ring
+from consistency.model.row_arrays import HashedRows
 from consistency.model.schema import Column, Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
-from tests.simulation.aggregates import row_hash, server_digest
+from tests.simulation.aggregates import row_hash, server_digest, timed_hashes
 from tests.simulation.storage import Key, Mutation, Path, Stored, TableStorage, Visible, merge_row, token_of
 from tests.simulation.values import SCALARS, int_bytes, long_bytes, sized
 from tests.simulation.vclock import EPOCH_S, VirtualLoop
@@ -292,6 +296,16 @@ class SimCluster:
             async for page in self._row_hashes(node, reading, TokenRange(token - 1, token), now_s):
                 if mine := [raw for raw in page if raw[reading.layout.partition] == key]:
                     yield mine
+
+    async def hashed_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> HashedRows:
+        disturbed = await self._serve(node, reading.table, scans=True)
+        raws = [self._raw(reading, seen, now) for seen, now in self._seen(node, reading, token_range, now_s)]
+        rows = hashed_rows(timed_hashes(reading, raws)) if raws else HashedRows.none(len(row_times(reading)))
+        if not disturbed:
+            return rows
+        # Two queries that share a MessageDigest get hashes that nobody will see again.
+        noise = [self._rng[node].getrandbits(64) for _ in range(rows.hashes.size)]
+        return replace(rows, hashes=np.array(noise, np.uint64).reshape(rows.hashes.shape))
 
     async def partition_digests(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool = False

@@ -13,7 +13,9 @@ from consistency.model.reading import Capabilities, Depth, Reading
 from consistency.model.ring import Node
 from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange
-from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.findings import Finding, ReplicaView, State
+from consistency.results.kinds import Kind
+from consistency.results.range_findings import RangeFinding
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode, Verdict
 from tests.simulation.clocks import Clocks
@@ -55,6 +57,7 @@ class Outcome:
     case: Case
     report: Report
     findings: list[Finding]
+    counted: list[RangeFinding]
     planted: dict[RowKey, str]
     still: set[RowKey]
     future: set[RowKey]
@@ -226,9 +229,15 @@ def _findings(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
     false = [row for row in rows if row not in outcome.damage.rows and row[:2] not in lossy and row not in ahead]
     if false:
         out.append(f"a finding on rows whose replicas never differed but for writes in flight: {false}")
-    if sum(outcome.report.findings_by_kind.values()) != len(rows):
-        out.append(f"{len(rows)} findings were told, {outcome.report.findings_by_kind} counted")
-    if rows and outcome.report.verdict is not Verdict.DIVERGENT:
+    suspected = outcome.damage.rows | ahead | {row for row in _touched(outcome) if row[:2] in lossy}
+    for counted in outcome.counted:
+        able = [row for row in suspected - set(rows) if _lies_in(row, counted)]
+        if counted.rows > len(able):
+            out.append(f"{counted.rows} rows counted in {counted.token_range}, of which {len(able)} can differ")
+    told = len(rows) + sum(counted.rows for counted in outcome.counted)
+    if sum(outcome.report.findings_by_kind.values()) != told:
+        out.append(f"{told} findings were told, {outcome.report.findings_by_kind} counted")
+    if told and outcome.report.verdict is not Verdict.DIVERGENT:
         out.append(f"{len(rows)} findings and the verdict {outcome.report.verdict.value}")
     return out
 
@@ -242,12 +251,25 @@ def _exactness(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
     found = {row_of(finding, tables[finding.table]) for finding in outcome.findings}
     found -= _written_ahead_meanwhile(outcome, tables)
     out = []
+    for counted in outcome.counted:
+        here = {row for row in expected - found if _lies_in(row, counted)}
+        if len(here) != counted.rows:
+            out.append(f"{counted.rows} rows counted in {counted.token_range} of {counted.table}: {here}")
+        found |= here
     if found != expected:
         out.append(f"found too much: {found - expected}; not found: {expected - found}")
     whole = all(not t.coverage.skipped for t in outcome.report.tables)
     if outcome.traffic is None and not expected and whole and outcome.report.verdict is not Verdict.CONSISTENT:
         out.append(f"nothing differs and nothing went wrong, yet the verdict is {outcome.report.verdict.value}")
     return out
+
+
+def _touched(outcome: Outcome) -> set[RowKey]:
+    return outcome.traffic.touched if outcome.traffic else set()
+
+
+def _lies_in(row: RowKey, counted: RangeFinding) -> bool:
+    return row[0] == counted.table and token_of(row[1]) in counted.token_range
 
 
 def _written_ahead_meanwhile(outcome: Outcome, tables: Mapping[str, Table]) -> set[RowKey]:

@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 from consistency.cli.show.page.collect import Collector
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.results.diagnosis import CauseCounter
-from consistency.results.findings import Finding, Kind, ReplicaView, State, WriteTime, differing_replicas
+from consistency.results.findings import Finding, ReplicaView, State, WriteTime, differing_replicas
+from consistency.results.kinds import Kind
 from consistency.results.report import Report, Severity, TableReport, Unread, Violation
 from consistency.results.verdict import Coverage
 

@@ -19,7 +19,8 @@ from rich.console import Console
 
 from consistency.cli import main
 from consistency.errors import UsageError
-from consistency.results.findings import Finding, FindingsWriter, Header, Kind, read_findings, read_header
+from consistency.results.findings import Finding, FindingsWriter, Header, read_findings, read_header
+from consistency.results.kinds import Kind
 from tests.support.pages import HOSTILE, made_up
 
 textual = pytest.importorskip("textual", reason="textual is not installed: pip install '.[browse]'")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState
 from consistency.model.ring import Node
 from consistency.model.servertime import ServerTime
-from consistency.results.findings import Finding, Kind, State
+from consistency.results.findings import Finding, State
+from consistency.results.kinds import Kind
 from consistency.rows.classify import finding, judge_row
 from consistency.rows.evidence import Evidence
 from consistency.rows.names import RowName

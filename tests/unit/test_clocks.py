@@ -20,7 +20,8 @@ from consistency.errors import ReplicaRefused
 from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState
 from consistency.model.ring import Node
 from consistency.model.servertime import ClockReading, ServerTime, astray, skew_sentence
-from consistency.results.findings import Finding, Kind
+from consistency.results.findings import Finding
+from consistency.results.kinds import Kind
 from consistency.results.report import Severity
 from consistency.results.verdict import Verdict
 from consistency.rows.classify import judge_row

@@ -16,7 +16,8 @@ from consistency.checking.trees import differing
 from consistency.errors import ReplicaRefused, ReplicaUnavailable
 from consistency.model.reading import RawRow
 from consistency.model.tokens import TokenRange
-from consistency.results.findings import Finding, Kind
+from consistency.results.findings import Finding
+from consistency.results.kinds import Kind
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row
 from tests.simulation.values import int_bytes
 from tests.simulation.vclock import EPOCH_S

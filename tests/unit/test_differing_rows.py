@@ -13,6 +13,7 @@ import pytest
 from consistency.checking import descend
 from consistency.checking.descend import Descent, differences
 from consistency.checking.leaves import digest_leaf
+from consistency.checking.listing import Listing
 from consistency.checking.narrow_partitions import Partitions
 from consistency.checking.narrow_rows import differing_rows
 from consistency.checking.plan import Leaf
@@ -55,7 +56,7 @@ def found(scenario: Scenario, partitions: Partitions | None = None) -> tuple[lis
     leaf = Leaf(TokenRange.full_ring(), scenario.nodes)
 
     async def main() -> None:
-        rows = differing_rows(scenario.reads(READING), leaf, tally, partitions)
+        rows = differing_rows(scenario.reads(READING), leaf, tally, partitions, Listing())
         async with aclosing(rows):
             out.extend([difference async for difference in rows])
 

@@ -23,7 +23,8 @@ from consistency.errors import ConnectError, InternalError, ReplicaTimeout
 from consistency.model.cqltext import to_json, to_text
 from consistency.model.cqltype import NATIVE, parse_type
 from consistency.model.tokens import TokenRange
-from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.findings import Finding, ReplicaView, State
+from consistency.results.kinds import Kind
 from consistency.results.report import Unread, Violation
 from consistency.watching.event_log import EventLog, LogFormat, LogSink
 from consistency.watching.events import COMMON_FIELDS, EVENTS

@@ -20,7 +20,8 @@ from consistency.errors import ReplicaUnavailable, UsageError
 from consistency.model.reading import Cell
 from consistency.model.ring import Node, Replication
 from consistency.model.schema import Keyspace
-from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.findings import Finding, ReplicaView, State
+from consistency.results.kinds import Kind
 from consistency.rows.explain import Chosen, Explanation, choose_finding, decided_by, explain
 from consistency.rows.reconcile import EMPTY, contest
 from tests.unit.fake_cluster import TOKEN_STEP, US, FakeCluster, Version, nodes, port, table

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from consistency.errors import UsageError
-from consistency.results.findings import Finding, FindingsWriter, Header, Kind, ReplicaView, State, read_findings
+from consistency.results.findings import Finding, FindingsWriter, Header, ReplicaView, State, read_findings
+from consistency.results.kinds import Kind
 
 HEADER = Header("run", "cluster", "ring", "2026-01-01T00:00:00+00:00", "consistency 0")
 FINDING = Finding(

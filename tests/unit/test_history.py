@@ -24,7 +24,8 @@ from consistency.model.reading import Depth
 from consistency.model.ring import MURMUR3, Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
-from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.findings import Finding, ReplicaView, State
+from consistency.results.kinds import Kind
 from consistency.results.report import Report, TableReport
 from consistency.results.verdict import Coverage, ExitCode
 from tests.unit.fake_cluster import nodes

@@ -26,7 +26,8 @@ from consistency.ledger.history import Standing, read_history
 from consistency.model.identity import cluster_id, sharing_most
 from consistency.model.ring import MURMUR3, Ring
 from consistency.model.tokens import TokenRange
-from consistency.results.findings import Finding, FindingsWriter, Header, Kind, read_findings
+from consistency.results.findings import Finding, FindingsWriter, Header, read_findings
+from consistency.results.kinds import Kind
 from consistency.results.report import Report
 from consistency.rows.explain import choose_finding, explain
 from consistency.watching.findings_folder import FindingsFolder

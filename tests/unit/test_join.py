@@ -18,7 +18,7 @@ from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Column, Table
 from consistency.model.servertime import ServerTime
 from consistency.model.tokens import TokenRange
-from consistency.results.findings import Kind
+from consistency.results.kinds import Kind
 from consistency.rows.classify import finding, judge_row
 from consistency.rows.evidence import Evidence
 from consistency.rows.merge_join import Difference, join_rows

@@ -25,7 +25,8 @@ from consistency.model.reading import Depth
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Table
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange
-from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.findings import Finding, ReplicaView, State
+from consistency.results.kinds import Kind
 from consistency.results.report import RepairSummary, Report, TableReport
 from consistency.results.verdict import Coverage, ExitCode, Verdict
 from consistency.rows.names import RowRef

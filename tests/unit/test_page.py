@@ -18,7 +18,8 @@ from consistency.cli.show.page.payload import payload, script_safe
 from consistency.cli.show.page.render import render_page
 from consistency.cli.show.page.ring import MOST_TRACKS, tracks
 from consistency.cli.show.terminal.advice import Typed
-from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.findings import Finding, ReplicaView, State
+from consistency.results.kinds import Kind
 from consistency.results.report import Report
 from tests.support.pages import CANARY, CANARY_HEX, HOSTILE, NIGHT_US, NODES, made_up
 from tests.unit.test_terminal import report, table_report

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from consistency.model.reading import Depth, Locality, Route
 from consistency.results.cause import Cause, CauseKind
-from consistency.results.findings import Kind
+from consistency.results.kinds import Kind
 from consistency.results.report import SCHEMA_VERSION, RepairSummary, Severity
 from consistency.results.verdict import Verdict
 from tests.house.source import text_of

@@ -15,7 +15,7 @@ from consistency.model.ownership import DISPUTED
 from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowState
 from consistency.model.schema import Column, Table
 from consistency.model.servertime import ServerTime
-from consistency.results.findings import Kind
+from consistency.results.kinds import Kind
 from consistency.rows.cells import Atom, addressable, atoms
 from consistency.rows.classify import judge_row
 from consistency.rows.evidence import Evidence

@@ -19,7 +19,8 @@ from consistency.model.reading import Capabilities, Depth, RawRow, Reading, Rout
 from consistency.model.ring import Replication
 from consistency.model.schema import Table
 from consistency.results.cause import CauseKind
-from consistency.results.findings import Kind, State, read_findings
+from consistency.results.findings import State, read_findings
+from consistency.results.kinds import Kind
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode, Verdict
 from consistency.rows.merge_join import join_rows

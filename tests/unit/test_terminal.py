@@ -27,7 +27,8 @@ from consistency.errors import ReplicaTimeout
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.model.tree import Digest
 from consistency.results.cause import Cause, CauseKind
-from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.findings import Finding, ReplicaView, State
+from consistency.results.kinds import Kind
 from consistency.results.report import Report, Severity, TableReport, Unread, Violation
 from consistency.results.verdict import Coverage, Verdict
 from tests.unit.fake_cluster import nodes, table

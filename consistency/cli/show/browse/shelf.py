@@ -13,7 +13,8 @@ from consistency.cli.show.terminal.problems import key_text
 from consistency.errors import UsageError
 from consistency.model.cqltext import visible
 from consistency.model.tokens import TokenRange
-from consistency.results.findings import Finding, Kind, copy_findings, differing_replicas, read_header
+from consistency.results.findings import Finding, copy_findings, differing_replicas, read_header
+from consistency.results.kinds import Kind
 
 SLICES = TokenRange.full_ring().split(16)
 """The number of parts of the ring to look through."""

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from consistency.checking.observer import Silent
-from consistency.results.findings import Finding, Kind, differing_replicas
+from consistency.results.findings import Finding, differing_replicas
+from consistency.results.kinds import Kind
 
 MOST_ROWS = 10_000
 MOST_OF_A_RARE_KIND = 200

@@ -10,7 +10,8 @@ from consistency.cli.show.page.collect import Numbered
 from consistency.cli.show.terminal.problems import key_text
 from consistency.model.cqltext import visible
 from consistency.results.diagnosis import newest_of
-from consistency.results.findings import Finding, Kind, ReplicaView, State
+from consistency.results.findings import Finding, ReplicaView, State
+from consistency.results.kinds import Kind
 from consistency.results.recency import newest_time, recencies
 
 _EXACT = 2**53

@@ -11,6 +11,7 @@ from consistency.checking.plan import Leaf, TablePlan
 from consistency.model.ring import Node
 from consistency.model.schema import Table
 from consistency.results.findings import Finding
+from consistency.results.range_findings import RangeFinding
 from consistency.results.report import TableReport
 
 _TELLING = 0.02
@@ -83,6 +84,10 @@ class Counts:
     def found(self, finding: Finding) -> None:  # noqa: ARG002 - the Observer's signature
         """Count a finding."""
         self.findings += 1
+
+    def found_range(self, finding: RangeFinding) -> None:
+        """Count the rows of a range."""
+        self.findings += finding.rows
 
     def settling(self, waiting: int) -> None:
         """Record that the scan is over, and the number of suspects left."""

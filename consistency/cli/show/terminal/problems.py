@@ -11,7 +11,8 @@ from rich.text import Text
 from consistency.cli.show.terminal.console import heading, indented, safe
 from consistency.cli.show.terminal.figures import counted, moment
 from consistency.model.tokens import TokenRange
-from consistency.results.findings import Finding, Kind, State
+from consistency.results.findings import Finding, State
+from consistency.results.kinds import Kind
 from consistency.results.report import PUT_OFF, Report, Severity, TableReport, Unread, Violation
 
 MOST_FINDINGS = 3
@@ -32,11 +33,12 @@ def print_findings(console: Console, report: Report, *, keys: bool) -> None:
     for number in shown:
         _print_finding(console, number, report.top[number - 1], keys=keys)
     hints = []
-    if total > len(shown):
+    listed = total - sum(table.counted.rows for table in report.tables)
+    if listed > len(shown):
         hints.append(
-            f"{total - len(shown):,} more" + (f" in {safe(report.findings_path)}" if report.findings_path else "")
+            f"{listed - len(shown):,} more" + (f" in {safe(report.findings_path)}" if report.findings_path else "")
         )
-    if not keys:
+    if not keys and shown:
         hints.append("keys are hidden here: --show-keys prints them")
     if hints:
         indented(console, "; ".join(hints), first="     ", style="dim")

@@ -17,7 +17,7 @@ from consistency.cli.show.terminal.problems import key_text
 from consistency.model.cqltext import to_json, to_text
 from consistency.model.reading import Cell, CellColumn, Times, each_time
 from consistency.model.ring import Node
-from consistency.results.findings import Kind
+from consistency.results.kinds import Kind
 from consistency.rows.explain import Chosen, Explanation, decided_by
 from consistency.rows.reconcile import EMPTY
 

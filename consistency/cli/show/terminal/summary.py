@@ -13,7 +13,7 @@ from consistency.cli.show.terminal.console import VERDICT_STYLES, command, headi
 from consistency.cli.show.terminal.figures import counted, span
 from consistency.cli.show.terminal.problems import print_findings, print_unread, print_violations
 from consistency.cli.show.terminal.tables import print_tables
-from consistency.results.findings import Kind
+from consistency.results.kinds import Kind
 from consistency.results.report import RepairSummary, Report, Severity
 from consistency.results.verdict import Verdict
 
@@ -34,6 +34,7 @@ def print_report(console: Console, report: Report, typed: Typed, *, keys: bool) 
     else:
         _print_strips(console, report)
         print_findings(console, report, keys=keys)
+        _print_counted(console, report)
     _print_causes(console, report)
     _print_notes(console, report)
     print_unread(console, report.tables)
@@ -61,6 +62,22 @@ def _print_verdict(console: Console, report: Report) -> None:
         f"exit code {int(report.exit_code)}",
     )
     indented(console, ", ".join(facts), style="dim")
+
+
+def _print_counted(console: Console, report: Report) -> None:
+    """Print what each replica lacks of the rows that are counted by range."""
+    for table in report.tables:
+        if not (counts := table.counted).rows:
+            continue
+        ranges = counted(counts.ranges, "token range")
+        title = Text.assemble(heading(f"{safe(table.full_name)}"), f"  {counts.rows:,} more rows differ, in {ranges}")
+        console.print(title)
+        for name, view in counts.replicas.items():
+            parts = [f"lacks {view.missing:,}"] if view.missing else []
+            parts += [f"holds older versions of {view.stale:,}"] if view.stale else []
+            if parts:
+                indented(console, f"{safe(name)} {' and '.join(parts)}", first="    ", rest="      ")
+        indented(console, "counted and not listed: --max-findings all lists each")
 
 
 def slice_text(report: Report) -> str:

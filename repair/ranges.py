@@ -1,0 +1,54 @@
+"""The rows of ranges that a check counted and did not list: read anew, they are planned like all others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+
+from consistency.checking.joined_rows import joined_rows
+from consistency.checking.plan import Leaf
+from consistency.cluster.port import Clock, ClusterReader
+from consistency.cluster.table_reader import TableReader
+from consistency.errors import InternalError, ReplicaError, UsageError
+from consistency.model.reading import Depth, Reading, Route
+from consistency.model.tokens import TokenRange, merged
+from consistency.results.range_findings import RangeFinding
+from consistency.rows.evidence import EvidenceReader
+from consistency.rows.merge_join import JoinCounts
+from consistency.rows.names import RowRef, row_ref
+
+
+async def rows_of_ranges(
+    reader: ClusterReader, clock: Clock, evidence: EvidenceReader, ranges: Iterable[RangeFinding]
+) -> AsyncGenerator[RowRef, None]:
+    """Yield the rows of some ranges on which their replicas differ now, in ring order within a range.
+
+    Every replica must answer: a row that it alone lacks would else be left out of the plan, and nobody would know.
+    """
+    for found in ranges:
+        place = RowRef(found.keyspace, found.table, found.token_range.end, {})
+        reading = Reading(evidence.table(place), Depth.CONTENT, reader.capabilities)
+        table = TableReader(reader, reading, Route.CLIENT, clock)
+        leaf = Leaf(found.token_range, evidence.owners(place))
+        try:
+            async with aclosing(joined_rows(table, leaf, JoinCounts(), table.now_s())) as rows:
+                async for difference in rows:
+                    yield row_ref(reading.table, difference.name)
+        except (ReplicaError, InternalError) as error:
+            msg = f"rows of {found.full_name} in {found.token_range} cannot be read for the plan: {error}"
+            raise UsageError(msg) from error
+
+
+def nodetool_commands(ranges: Sequence[RangeFinding]) -> list[str]:
+    """Return the subrange repairs of Cassandra's own that cover the ranges, touching ones joined.
+
+    Each is run on one of the replicas named behind it; a check that follows proves what it did.
+    """
+    tables: dict[tuple[str, str, tuple[str, ...]], list[TokenRange]] = {}
+    for found in ranges:
+        tables.setdefault((found.keyspace, found.table, tuple(found.replicas)), []).append(found.token_range)
+    return [
+        f"nodetool repair --full -st {each.start} -et {each.end} {keyspace} {table}  # on one of {', '.join(replicas)}"
+        for (keyspace, table, replicas), found in sorted(tables.items())
+        for each in merged(found)
+    ]

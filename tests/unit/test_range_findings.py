@@ -1,0 +1,253 @@
+"""Rows that are counted by range: as many as a listing has, of the same kinds, and none that was only in flight."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consistency.checking.scan import ScanOptions
+from consistency.cluster.page_arrays import hashed_rows
+from consistency.cluster.wire import INT, Page
+from consistency.model.reading import Capabilities, Route
+from consistency.model.row_arrays import NO_TIME, HashedRows, compare
+from consistency.results.findings import copy_findings, read_findings, read_ranges
+from consistency.results.kinds import Kind
+from consistency.results.report import Report
+from consistency.results.verdict import ExitCode
+from repair.cli import repair
+from repair.planfile import Plan
+from repair.planner import PlanOptions, make_plan
+from tests.simulation.scenario import LONG_AGO_US, Scenario, row
+from tests.simulation.storage import Delete
+from tests.simulation.values import int_bytes, make_table
+from tests.simulation.vclock import EPOCH_S
+
+PLAIN = make_table("t", ("int",), ("int",), (), ("int", "text"))
+LISTED, COUNTED = ScanOptions(), ScanOptions(max_findings=0)
+_A_MONTH_AGO_US = (EPOCH_S - 30 * 86_400) * 1_000_000
+
+
+def damaged(seed: int, route: Route | None = None, table: Any = PLAIN) -> Scenario:
+    """Return a cluster with rows that differ in every way, in which nothing is done at random twice."""
+    rng, scenario = random.Random(seed), Scenario(table=table, capabilities=Capabilities(hashes=route is None))
+    scenario.fill(12, 4)
+    for p in range(12):
+        c, nodes = rng.randrange(4), rng.sample([1, 2, 3], rng.choice((1, 2)))
+        place = (int_bytes(c),)
+        what = rng.randrange(6)
+        if what == 0:
+            scenario.apply(Delete((int_bytes(p),), LONG_AGO_US + 9, place, place), on=nodes)
+        elif what == 1:
+            scenario.apply(row(p, c, LONG_AGO_US + 7, v0=int_bytes(7)), on=nodes)
+        elif what == 2:
+            scenario.apply(row(p, c, LONG_AGO_US, v1=f"tie{p}".encode()), on=nodes)
+        elif what == 3:
+            scenario.apply(row(p, 90 + p, _A_MONTH_AGO_US, v0=int_bytes(1)), on=nodes[:1])
+        elif what == 4:
+            scenario.apply(row(p, 90 + p, LONG_AGO_US, v0=int_bytes(1)), on=nodes)
+        else:
+            scenario.apply(row(p, c, (EPOCH_S + 86_400) * 1_000_000, v0=int_bytes(1)), on=nodes)
+    return scenario
+
+
+@pytest.mark.parametrize("route", [None, Route.CLIENT])
+@pytest.mark.parametrize("seed", range(6))
+def test_as_many_rows_are_counted_as_a_listing_has_of_the_same_kinds(
+    seed: int, route: Route | None, tmp_path: Path
+) -> None:
+    """By hashes that the servers make, and by rows that are joined here."""
+    listed = damaged(seed, route).check(route=route, scan=LISTED, findings=tmp_path / "rows")
+    counted = damaged(seed, route).check(route=route, scan=COUNTED, findings=tmp_path / "ranges")
+    assert counted.findings_by_kind == listed.findings_by_kind
+    assert counted.exit_code is listed.exit_code is ExitCode.DIVERGENT
+    assert list(read_findings(tmp_path / "ranges")) == []
+    ranges = list(read_ranges(tmp_path / "ranges"))
+    for place, name in enumerate(sorted({name for found in ranges for name in found.replicas})):
+        lacking = sum(f.replicas[name].state.value == "missing" for f in read_findings(tmp_path / "rows"))
+        assert sum(found.replicas[name].missing for found in ranges) == lacking, place
+    assert counted.tables[0].counted.rows == sum(found.rows for found in ranges)
+    assert counted.tables[0].strip == listed.tables[0].strip
+    assert counted.tables[0].divergent_rows == listed.tables[0].divergent_rows
+
+
+@pytest.mark.parametrize("most", [1, 3, 5, 11])
+def test_no_more_rows_are_listed_than_asked_for(most: int, tmp_path: Path) -> None:
+    """The others are counted, and none is both."""
+    whole = damaged(1).check(scan=LISTED)
+    options = ScanOptions(leaf_rows=2, leaves_at_once=1, max_findings=most)
+    report = damaged(1).check(scan=options, findings=tmp_path / "f")
+    rows, ranges = list(read_findings(tmp_path / "f")), list(read_ranges(tmp_path / "f"))
+    assert len(rows) <= most
+    assert ranges
+    assert report.findings_by_kind == whole.findings_by_kind
+    assert sum(found.rows for found in ranges) == sum(whole.findings_by_kind.values()) - len(rows)
+
+
+def test_rows_that_were_in_flight_are_not_counted() -> None:
+    """What differs in the first reading and agrees in the second was a write under way."""
+    scenario = Scenario(table=PLAIN)
+    scenario.fill(6, 4)
+    for p in range(6):
+        scenario.apply(row(p, 1, LONG_AGO_US + 5, v0=int_bytes(50)), on=[1])
+
+    def arrive() -> None:
+        for p in range(5):
+            scenario.apply(row(p, 1, LONG_AGO_US + 5, v0=int_bytes(50)))
+
+    scenario.loop.call_later(1.0, arrive)
+    report = scenario.check(scan=COUNTED, settle_window_s=5.0)
+    assert report.findings_by_kind == {"stale": 1}
+
+
+def test_rows_that_keep_changing_are_unknown() -> None:
+    """A row that no two readings show alike is not judged, and the verdict says so."""
+    scenario = Scenario(table=PLAIN)
+    scenario.fill(6, 4)
+
+    def change(version: int = 1) -> None:
+        scenario.apply(row(1, 1, LONG_AGO_US + version, v0=int_bytes(version)), on=[1])
+        scenario.loop.call_later(0.5, change, version + 1)
+
+    change()
+    report = scenario.check(scan=COUNTED, settle_window_s=2.0)
+    assert report.findings_by_kind == {}
+    assert report.tables[0].unsettled_rows == 1
+    assert report.exit_code is ExitCode.INCOMPLETE
+
+
+def test_a_row_with_a_ttl_is_counted_though_its_time_runs_out(tmp_path: Path) -> None:
+    """What is left of a TTL is hashed: every reading of a range is as of the first one's instant."""
+    scenario = Scenario(table=PLAIN)
+    scenario.fill(3, 2)
+    write = row(1, 1, LONG_AGO_US + 5, v0=int_bytes(9))
+    scenario.apply(type(write)(**{**_fields(write), "expires": EPOCH_S + 5_000}), on=[2])
+    assert scenario.check(scan=COUNTED).findings_by_kind == {"stale": 1}
+
+
+def _fields(write: Any) -> dict[str, Any]:
+    return {name: getattr(write, name) for name in write.__dataclass_fields__}
+
+
+def test_an_interrupt_leaves_what_was_not_judged_unknown() -> None:
+    """Rows that wait for their second reading are neither found nor forgotten."""
+    report = damaged(2).check(scan=COUNTED, settle_window_s=60.0, stop_at_s=10.0)
+    assert report.interrupted
+    assert report.tables[0].unsettled_rows > 0
+    assert report.coverage.failed > 0
+
+
+def test_ranges_are_planned_row_by_row_as_a_listing_is(tmp_path: Path) -> None:
+    """A plan of counted ranges has the rows, the rules and the forecasts of a plan of the listed rows."""
+
+    def planned(options: ScanOptions) -> Plan:
+        scenario = damaged(3)
+        path = tmp_path / f"{options.max_findings}"
+        scenario.check(scan=options, findings=path)
+        plan: Plan = asyncio_in(scenario, path)
+        return plan
+
+    def asyncio_in(scenario: Scenario, path: Path) -> Any:
+        again = damaged(3)
+        return again.run(lambda: make_plan(again.cluster, again.clock, path, PlanOptions()))
+
+    by_rows, by_ranges = planned(LISTED), planned(COUNTED)
+    told = [{(str(r.ref.identity), r.rule, r.action, r.forecast) for r in plan.rows} for plan in (by_rows, by_ranges)]
+    assert told[0] == told[1]
+    assert told[0]
+
+
+def test_nodetool_commands_cover_the_ranges(tmp_path: Path) -> None:
+    """Touching ranges are one command, which names the table and the replicas; a file without ranges says so."""
+    damaged(4).check(scan=ScanOptions(leaf_rows=2, max_findings=0), findings=tmp_path / "f")
+    damaged(4).check(scan=LISTED, findings=tmp_path / "rows")
+    said = CliRunner().invoke(repair, ["plan", str(tmp_path / "f"), "--print-nodetool"])
+    assert said.exit_code == 0, said.output
+    lines = said.output.splitlines()
+    covered = [tuple(map(int, (line.split()[4], line.split()[6]))) for line in lines]
+    assert all(
+        line.startswith("nodetool repair --full -st ") and " ks t  # on one of 10.0.0.1" in line for line in lines
+    )
+    for found in read_ranges(tmp_path / "f"):
+        assert any(s <= found.token_range.start and found.token_range.end <= e for s, e in covered)
+    refused = CliRunner().invoke(repair, ["plan", str(tmp_path / "rows"), "--print-nodetool"])
+    assert "--max-findings 0" in refused.output
+    assert refused.exit_code == ExitCode.USAGE
+
+
+def test_rows_keep_their_numbers_beside_ranges(tmp_path: Path) -> None:
+    """The third row of a file is its third row, wherever ranges stand between."""
+    source = tmp_path / "f"
+    damaged(1).check(scan=ScanOptions(leaf_rows=2, leaves_at_once=1, max_findings=4), findings=source)
+    rows = list(read_findings(source))
+    assert copy_findings(source, tmp_path / "one", {len(rows)}, "--out") == 1
+    assert list(read_findings(tmp_path / "one")) == rows[-1:]
+
+
+def _page(rows: list[tuple[bytes | None, ...]]) -> Page:
+    cells = [INT.pack(-1) if cell is None else INT.pack(len(cell)) + cell for row in rows for cell in row]
+    return Page(len(rows), len(rows[0]), b"".join(cells))
+
+
+_ROWS = st.lists(
+    st.tuples(
+        st.integers(-(2**63), 2**63 - 1).map(lambda n: n.to_bytes(8, "big", signed=True)),
+        st.binary(min_size=16, max_size=16),
+        st.binary(min_size=16, max_size=16),
+        st.binary(min_size=16, max_size=16),
+        st.binary(min_size=16, max_size=16),
+        st.one_of(st.none(), st.integers(0, 2**60).map(lambda n: n.to_bytes(8, "big"))),
+    ),
+    min_size=1,
+    max_size=80,
+)
+
+
+@given(_ROWS, st.booleans())
+def test_a_page_becomes_the_same_arrays_however_its_rows_are_laid_out(
+    rows: list[tuple[bytes | None, ...]], alike: bool
+) -> None:
+    """Rows that are all laid out alike are read at once, others one by one: with the same result."""
+    if alike:
+        rows = [(*row[:5], None) for row in rows] * 40
+    found = hashed_rows(_page(rows))
+    assert found.tokens.tolist() == [int.from_bytes(row[0] or b"", "big", signed=True) for row in rows]
+    assert found.keys.tolist() == [int.from_bytes((row[1] or b"")[:8], "big") for row in rows]
+    assert found.hashes.tolist() == [
+        [int.from_bytes((row[2] or b"")[a : a + 8], "big") for a in (0, 8)] for row in rows
+    ]
+    assert found.times[:, 0].tolist() == [NO_TIME if t[5] is None else int.from_bytes(t[5], "big") for t in rows]
+
+
+def _arrays(held: dict[int, int]) -> HashedRows:
+    keys = np.array(list(held), np.uint64)
+    hashes = np.array([[value, 0] for value in held.values()], np.uint64).reshape(-1, 2)
+    return HashedRows(keys.astype(np.int64), keys, hashes, keys, keys, np.zeros((len(held), 1), np.int64))
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 30), st.integers(0, 2)), min_size=2, max_size=4))
+def test_arrays_are_compared_as_sets_are(replicas: list[dict[int, int]]) -> None:
+    """Exactly the keys that some replica lacks or holds with another hash."""
+    everything = {key for held in replicas for key in held}
+    wanted = {key for key in everything if len({held.get(key) for held in replicas}) > 1}
+    found = compare([_arrays(held) for held in replicas])
+    assert set(found.keys.tolist()) == wanted
+    assert Counter(found.present.sum(axis=1).tolist()) == Counter(
+        sum(key in held for held in replicas) for key in wanted
+    )
+
+
+def test_the_kinds_that_a_listing_has_are_all_met() -> None:
+    """The damage of this module has every kind that a row's copies can show."""
+    met: Counter[str] = Counter()
+    for seed in range(6):
+        report: Report = damaged(seed).check(scan=LISTED)
+        met.update(report.findings_by_kind)
+    assert set(met) == {kind.value for kind in Kind} - {Kind.NON_OWNER.value, Kind.EXPIRY.value}
