@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,11 @@ def base_us() -> int:
 
 def five(cluster: RunningCluster, base_us: int) -> str:
     """Ask for five replicas where three nodes exist, and damage four rows."""
-    ks = cluster.keyspace("five", rf=5)
+    return damaged(cluster, cluster.keyspace("five", rf=5), base_us)
+
+
+def damaged(cluster: RunningCluster, ks: str, base_us: int) -> str:
+    """Make a table of which four rows differ."""
     cluster.ddl(f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v text)")
     for n in (1, 2, 3):
         for i in range(8):
@@ -79,6 +84,42 @@ def test_a_nightly_repair_counts_what_it_wrote(cluster: RunningCluster, tmp_path
     five(cluster, base_us)
     repair = night(cluster, tmp_path, "five")
     assert (repair["acted_on"], repair["results"], repair["left"]) == (4, {"verified": 4}, {})
+
+
+def dc_removed(cluster: RunningCluster, ks: str) -> None:
+    """Have every node read that the keyspace has replicas in a data centre without a node: no ALTER KEYSPACE may."""
+    options = {"class": "org.apache.cassandra.locator.NetworkTopologyStrategy", "dc1": "3", "gone": "2"}
+    at = f"USING TIMESTAMP {time.time_ns() // 1000}"
+    for n in (1, 2, 3):
+        cluster.on(n, f"UPDATE system_schema.keyspaces {at} SET replication = %s WHERE keyspace_name = %s", (options, ks))
+    sandbox = cluster.sandbox
+    assert sandbox is not None, "only our own nodes can be told to read their schema anew"
+    with ThreadPoolExecutor() as pool:
+        for done in pool.map(lambda n: sandbox.nodetool(n, "reloadlocalschema"), (1, 2, 3)):
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_data_centre_that_was_removed_and_is_still_in_the_options(
+    cluster: RunningCluster, tmp_path: Path, base_us: int
+) -> None:
+    """Named as the reason, no node called down; left alone without NODE_LOCAL, else written back and counted."""
+    ks = damaged(cluster, cluster.keyspace("removed"), base_us)
+    dc_removed(cluster, ks)
+    assert "'gone': '2'" in cluster.session.execute(f"DESCRIBE KEYSPACE {ks}").one()["create_statement"]
+    before = everything(cluster, ks, "t")
+    made, tally = Repairing(cluster, tmp_path, ks, locality=Locality.TRACED).repaired()
+    assert rules(made) == {Rule.OUT_OF_REACH}
+    needs = f"keyspace {ks} needs 5 replicas of each row (dc1 3, gone 2), 3 nodes exist to hold them"
+    assert all(needs in row.sentence for row in made.rows)
+    assert results(tally) == {Result.LEFT: 4}, tally
+    assert everything(cluster, ks, "t") == before
+    repair = night(cluster, tmp_path, ks)
+    assert (repair["acted_on"], repair["results"], repair["left"]) == (4, {"verified": 4}, {})
+    held = everything(cluster, ks, "t")
+    assert held[1] == held[2] == held[3]
+    assert "[1]" not in held[1]
+    audited = cluster.command("audit", ks, *cluster.host_options)
+    assert (audited.returncode, "a data center without a node" in audited.stdout) == (1, True), audited.stdout
 
 
 def test_what_no_merge_brings_together_is_said(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
