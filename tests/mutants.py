@@ -89,6 +89,8 @@ MUTANTS = (
     Mutant("refusals: rows of users are read at a quorum where ONE is forbidden", "consistency/cluster/levels.py",
            "ONE: (ONE, LOCAL_ONE), LOCAL_ONE: (LOCAL_ONE, ONE)}",
            "ONE: (ONE, QUORUM), LOCAL_ONE: (LOCAL_ONE, QUORUM)}", "tests/unit/test_levels.py"),
+    Mutant("refusals: a corrupt SSTable is a read that failed", "consistency/cluster/driver_errors.py",
+           "    if _CORRUPT in codes:\n", "    if False:\n", "tests/unit/test_driver.py"),
     Mutant("refusals: any row that a merge leaves is blamed on a delete", "repair/stubborn.py",
            "if dict(before.states) != dict(now.states):", "if False:", "tests/unit/test_repair_stubborn.py"),
     Mutant("refusals: a view is sent to a table that agrees", "repair/planner.py",

@@ -13,6 +13,8 @@ from consistency.model.ring import Node
 _TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
 _INDEX_TOO_LARGE = -1
 """A code of our own, because servers give a coordinator one code for a large read and a large index."""
+_CORRUPT = -2
+"""Another one, because servers have no code for it: only a node's own words tell, so not those of a coordinator."""
 _PAGE_TOO_LARGE = re.compile(r"page size \d+ exceeds fail threshold of (\d+)")
 """The words of the guardrail page_size_fail_threshold."""
 _OWN_WORDS = {
@@ -21,6 +23,8 @@ _OWN_WORDS = {
     "LocalReadSizeTooLargeException": _READ_TOO_LARGE,
     "but max allowed is": _READ_TOO_LARGE,
     "RowIndexEntryReadSizeTooLargeException": _INDEX_TOO_LARGE,
+    "CorruptSSTableException": _CORRUPT,
+    "CorruptBlockException": _CORRUPT,
 }
 """The text of a server's exception, and the failure code of a read that it stands for."""
 _LAST_ERROR = re.compile(r"^\[Errno -?\d+\] (?:Tried connecting to .*\. Last error: )?")
@@ -107,4 +111,6 @@ def read_failure(node: Node, codes: set[int]) -> ReplicaError:
             " raise it",
             node,
         )
+    if _CORRUPT in codes:
+        return ReplicaError("an SSTable there is corrupt; its system.log names the file: nodetool scrub, then nodetool repair", node)
     return ReplicaError("the read failed in the server; see its system.log", node)

@@ -15,6 +15,7 @@ import pytest
 from consistency.api import preflight
 from consistency.auditing.preflight import Answer
 from consistency.auditing.preflight_facts import PreflightOptions
+from consistency.checking.scan import ScanOptions
 from consistency.errors import ReplicaRefused
 from consistency.model.reading import Locality
 from consistency.model.ring import Node
@@ -120,6 +121,38 @@ def test_a_data_centre_that_was_removed_and_is_still_in_the_options(
     assert "[1]" not in held[1]
     audited = cluster.command("audit", ks, *cluster.host_options)
     assert (audited.returncode, "a data center without a node" in audited.stdout) == (1, True), audited.stdout
+
+
+def test_a_corrupt_sstable_is_named_and_the_rest_is_compared(
+    cluster: RunningCluster, tmp_path: Path, base_us: int
+) -> None:
+    """One of its bytes is another: the leaf that it holds is unknown, by name, and what differs elsewhere is found."""
+    ks = cluster.keyspace("torn")
+    cluster.ddl(f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v text)")
+    values = ((i, f"{i} {'v' * 50}") for i in range(5_000))
+    cluster.load(f"INSERT INTO {ks}.t (id, v) VALUES (?, ?) USING TIMESTAMP {base_us}", values)
+    sandbox = cluster.sandbox
+    assert sandbox is not None, "only our own nodes have files that may be damaged"
+    sandbox.nodetool(2, "flush", ks)
+    (data,) = (sandbox.options.dir / "node2").glob(f"data/data/{ks}/t-*/*-Data.db")
+    with data.open("r+b") as file:
+        middle = file.seek(data.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(middle)
+        file.write(bytes([byte ^ 255]))
+    try:
+        report = cluster.check(ks, scan=ScanOptions(leaf_rows=300))
+        assert report.exit_code is ExitCode.INCOMPLETE, summary(report)
+        assert report.coverage.failed in {1, 2}, "the block lies in one leaf, or on the border of two"
+        reasons = {unread.reason.partition(";")[0] for table in report.tables for unread in table.unread}
+        assert reasons == {f"{cluster.name(2)}: an SSTable there is corrupt"}
+        for i in range(0, 5_000, 50):
+            cluster.on(1, f"DELETE FROM {ks}.t USING TIMESTAMP {base_us + 1} WHERE id = {i}")
+        report, found = cluster.findings(tmp_path / "f", ks, scan=ScanOptions(leaf_rows=300))
+        assert (report.exit_code, report.coverage.complete) == (ExitCode.DIVERGENT, False), summary(report)
+        assert 80 < len(found) <= 100, summary(report)
+    finally:
+        cluster.ddl(f"DROP KEYSPACE {ks}")
 
 
 def test_what_no_merge_brings_together_is_said(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:

@@ -44,6 +44,7 @@ def server_error(text: str) -> protocol.ServerError:
         (server_error("Scanned over 100001 tombstones during query 'SELECT canary'; query aborted"), TooMuchToScan),
         (server_error("Query canary attempted to read 9 bytes but max allowed is 1; query aborted"), TooMuchToScan),
         (server_error("java.lang.NullPointerException: canary"), ReplicaError),
+        (server_error("org.apache.cassandra.io.sstable.CorruptSSTableException: Corrupted: /canary"), ReplicaError),
         (protocol.OverloadedErrorMessage(0x1001, "canary", None), ReplicaOverloaded),
         (cassandra.ReadTimeout("canary"), ReplicaTimeout),
         (cassandra.OperationTimedOut(), ReplicaTimeout),
@@ -61,6 +62,13 @@ def test_each_error_becomes_ours_and_quotes_nothing(error: Exception, kind: type
     assert str(ours).startswith("10.0.0.1:9042: ")
     assert "canary" not in str(ours)
     assert "\n" not in str(ours)
+
+
+def test_a_corrupt_sstable_is_named_where_the_server_does() -> None:
+    """In the words of a node's own storage, of either exception; of any other failure nobody says it."""
+    for name in ("sstable.CorruptSSTableException: Corrupted: /a", "compress.CorruptBlockException: (/a): corruption"):
+        assert "an SSTable there is corrupt" in str(translate(NODE, server_error(f"org.apache.cassandra.io.{name}")))
+    assert "corrupt" not in str(translate(NODE, server_error("java.lang.NullPointerException")))
 
 
 def test_what_blocks_is_left_behind_after_its_time() -> None:
