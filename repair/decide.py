@@ -13,8 +13,7 @@ from enum import Enum
 
 from consistency.rows.cells import Atom, AtomName, addressable, lacked, times_of, winners
 from consistency.rows.evidence import Evidence
-from consistency.rows.reconcile import Rule as Why
-from consistency.rows.reconcile import contests
+from consistency.rows.reconcile import DecidedBy, contests
 from consistency.rows.zombies import is_whole_row, zombie_suspects
 from repair.case import Case
 from repair.permitted import merging, writing
@@ -189,8 +188,8 @@ def _zombie(evidence: Case, policy: Policy, suspects: frozenset[AtomName]) -> De
 def _rule(evidence: Case) -> Rule:
     if any(state is None for state in evidence.states.values()):
         return Rule.LAST_WRITE
-    worst = max((c.rule for c in contests(evidence.states)), default=Why.NEWER)
-    return {Why.TIE: Rule.TIE, Why.EXPIRY: Rule.EXPIRY}.get(worst, Rule.LAST_WRITE)
+    worst = max((c.decided_by for c in contests(evidence.states)), default=DecidedBy.NEWER)
+    return {DecidedBy.TIE: Rule.TIE, DecidedBy.EXPIRY: Rule.EXPIRY}.get(worst, Rule.LAST_WRITE)
 
 
 def _purge(evidence: Case, suspects: frozenset[AtomName]) -> Decision:

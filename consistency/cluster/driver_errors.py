@@ -112,5 +112,7 @@ def read_failure(node: Node, codes: set[int]) -> ReplicaError:
             node,
         )
     if _CORRUPT in codes:
-        return ReplicaError("an SSTable there is corrupt; its system.log names the file: nodetool scrub, then nodetool repair", node)
+        return ReplicaError(
+            "an SSTable there is corrupt; its system.log names the file: nodetool scrub, then nodetool repair", node
+        )
     return ReplicaError("the read failed in the server; see its system.log", node)

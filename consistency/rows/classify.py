@@ -11,7 +11,7 @@ from consistency.results.findings import Finding, ReplicaView, State, WriteTime
 from consistency.results.kinds import Kind
 from consistency.rows.evidence import Evidence
 from consistency.rows.names import row_ref
-from consistency.rows.reconcile import EMPTY, Contest, Rule, contests
+from consistency.rows.reconcile import EMPTY, Contest, DecidedBy, contests
 from consistency.rows.zombies import is_suspected_row
 
 DEFAULT_MAX_SKEW_S = 60.0
@@ -25,7 +25,7 @@ _GRAVEST_FIRST = (
     Kind.TIE,
     Kind.EXPIRY,
 )
-_KIND_OF_RULE = {Rule.NEWER: Kind.STALE, Rule.TIE: Kind.TIE, Rule.EXPIRY: Kind.EXPIRY}
+_KIND_OF = {DecidedBy.NEWER: Kind.STALE, DecidedBy.TIE: Kind.TIE, DecidedBy.EXPIRY: Kind.EXPIRY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Judgement:
 def judge_row(evidence: Evidence, *, max_skew_s: float = DEFAULT_MAX_SKEW_S) -> Judgement:
     """Say which kinds apply to a row, none where all is well as far as it was read."""
     columns = contests(evidence.states)
-    facts = {_KIND_OF_RULE[c.rule] for c in columns if c.rule is not Rule.SAME}
+    facts = {_KIND_OF[c.decided_by] for c in columns if c.decided_by is not DecidedBy.SAME}
     if evidence.key_respelled:
         facts.add(Kind.TIE)  # the rivals are the bytes of the key itself
     if len(evidence.present) < len(evidence.states):
@@ -72,7 +72,7 @@ def finding(evidence: Evidence, judgement: Judgement) -> Finding:
 def _view(columns: Sequence[CellColumn], state: RowState | None, judgement: Judgement, node: Node) -> ReplicaView:
     if state is None:
         return ReplicaView(State.MISSING, host_id=node.host_id)
-    lost = any(c.rule is not Rule.SAME and node not in c.current for c in judgement.contests)
+    lost = any(c.decided_by is not DecidedBy.SAME and node not in c.current for c in judgement.contests)
     behind = state.spelling is not None or lost
     return ReplicaView(State.STALE if behind else State.CURRENT, write_times(columns, state), node.host_id)
 
@@ -103,5 +103,5 @@ def _differing(evidence: Evidence, judgement: Judgement) -> tuple[str, ...]:
     return tuple(
         cell.column.name
         for cell, column in zip(evidence.columns, judgement.contests, strict=True)
-        if column.rule is not Rule.SAME or (missing and column.winner != EMPTY)
+        if column.decided_by is not DecidedBy.SAME or (missing and column.winner != EMPTY)
     )

@@ -19,7 +19,7 @@ from consistency.results.verdict import ExitCode
 from consistency.rows.classify import Judgement, judge_row
 from consistency.rows.evidence import Evidence, EvidenceReader, read_evidence
 from consistency.rows.names import RowName, RowRef
-from consistency.rows.reconcile import EMPTY, Contest, Rule
+from consistency.rows.reconcile import EMPTY, Contest, DecidedBy
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Explanation:
     def contested(self) -> list[tuple[int, CellColumn, Contest]]:
         """Return the columns that the holders of the row do not agree on, with their place in a state."""
         pairs = zip(self.evidence.columns, self.judgement.contests, strict=False)
-        return [(i, column, c) for i, (column, c) in enumerate(pairs) if c.rule is not Rule.SAME]
+        return [(i, column, c) for i, (column, c) in enumerate(pairs) if c.decided_by is not DecidedBy.SAME]
 
     def lacks(self, node: Node) -> list[str]:
         """Name the columns in which a replica that has the row is behind."""
@@ -110,15 +110,15 @@ class Explanation:
 def decided_by(contest: Contest, versions: Sequence[Cell], *, multicell: bool) -> str:
     """Say by which of Cassandra's rules the winner of a column wins over the other versions."""
     others = [cell for cell in versions if cell != contest.winner]
-    if contest.rule is Rule.SAME:
+    if contest.decided_by is DecidedBy.SAME:
         return "the same everywhere"
     if all(cell == EMPTY for cell in others):
         return "only holder"
     if multicell:
         return "merged element by element"
-    if contest.rule is Rule.NEWER:
+    if contest.decided_by is DecidedBy.NEWER:
         return "newer write time"
-    if contest.rule is Rule.EXPIRY or any(cell.expires != contest.winner.expires for cell in others):
+    if contest.decided_by is DecidedBy.EXPIRY or any(cell.expires != contest.winner.expires for cell in others):
         return "same write time, later expiry"
     return "same write time, greater value"
 

@@ -19,7 +19,7 @@ from consistency.rows.cells import as_one
 ReplicaT = TypeVar("ReplicaT", bound=Hashable)
 
 
-class Rule(IntEnum):
+class DecidedBy(IntEnum):
     """Why two cells differ, the weightiest last."""
 
     SAME = 0
@@ -33,7 +33,7 @@ class Contest:
     """One column's versions: which wins, by which rule, and which replicas hold the winner."""
 
     winner: Cell
-    rule: Rule
+    decided_by: DecidedBy
     current: frozenset[Hashable]
 
 
@@ -51,8 +51,8 @@ def contest(versions: Mapping[ReplicaT, Cell]) -> Contest:
     if len(distinct) == 1:
         return Contest(next(iter(distinct)), Rule.SAME, frozenset(versions))
     winner = max(distinct, key=lambda cell: (cell != EMPTY, rank(cell), _in_full(cell)))
-    rule = max((why(winner, other) for other in distinct), default=Rule.SAME)
-    return Contest(winner, rule, frozenset(r for r, cell in versions.items() if cell == winner))
+    decided_by = max((why(winner, other) for other in distinct), default=DecidedBy.SAME)
+    return Contest(winner, decided_by, frozenset(r for r, cell in versions.items() if cell == winner))
 
 
 def _in_full(cell: Cell) -> tuple[list[int], list[int]]:
@@ -60,15 +60,15 @@ def _in_full(cell: Cell) -> tuple[list[int], list[int]]:
     return list(each_time(cell.writetimes)), list(each_time(cell.expires))
 
 
-def why(winner: Cell, other: Cell) -> Rule:
+def why(winner: Cell, other: Cell) -> DecidedBy:
     """Say by which rule `winner` beats `other`."""
     if winner == other:
-        return Rule.SAME
+        return DecidedBy.SAME
     if _shape(winner.writetimes) != _shape(other.writetimes) or winner.writetimes != other.writetimes:
-        return Rule.NEWER
+        return DecidedBy.NEWER
     if winner.value != other.value:
-        return Rule.TIE
-    return Rule.EXPIRY
+        return DecidedBy.TIE
+    return DecidedBy.EXPIRY
 
 
 def _shape(times: Times) -> int:

@@ -92,7 +92,9 @@ def dc_removed(cluster: RunningCluster, ks: str) -> None:
     options = {"class": "org.apache.cassandra.locator.NetworkTopologyStrategy", "dc1": "3", "gone": "2"}
     at = f"USING TIMESTAMP {time.time_ns() // 1000}"
     for n in (1, 2, 3):
-        cluster.on(n, f"UPDATE system_schema.keyspaces {at} SET replication = %s WHERE keyspace_name = %s", (options, ks))
+        cluster.on(
+            n, f"UPDATE system_schema.keyspaces {at} SET replication = %s WHERE keyspace_name = %s", (options, ks)
+        )
     sandbox = cluster.sandbox
     assert sandbox is not None, "only our own nodes can be told to read their schema anew"
     with ThreadPoolExecutor() as pool:

@@ -96,7 +96,7 @@ def test_a_choice_joins_all_its_conditions(file: Path) -> None:
     assert shelf.matching(Choice(words=(one.label.rsplit(" ", 1)[1],))) == [one]
     some = shelf.matching(Choice(kind=Kind.STALE, replica="10.0.0.3:9042", words=("orders",)))
     assert some
-    assert all(e.kind is Kind.STALE and "10.0.0.3:9042" in e.wrong and e.table == "shop.orders" for e in some)
+    assert all(e.kind is Kind.STALE and "10.0.0.3:9042" in e.differing and e.table == "shop.orders" for e in some)
 
 
 def test_written_rows_are_the_same_bytes_under_the_same_header(file: Path, tmp_path: Path) -> None:

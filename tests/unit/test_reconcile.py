@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consistency.model.reading import Cell, RowState
-from consistency.rows.reconcile import EMPTY, Persistence, Rule, contest, persistence
+from consistency.rows.reconcile import EMPTY, DecidedBy, Persistence, contest, persistence
 
 CELLS = st.just(EMPTY) | st.builds(
     Cell, st.binary(min_size=1, max_size=2), st.integers(1, 4), st.none() | st.integers(100, 101)
@@ -29,17 +29,17 @@ def test_the_winner_does_not_depend_on_who_holds_it(cells: list[Cell]) -> None:
     assert forwards.winner == backwards.winner
     assert contest({0: forwards.winner, **{i + 1: c for i, c in enumerate(cells)}}).winner == forwards.winner
     assert all((c.writetimes or 0) <= (forwards.winner.writetimes or 0) for c in cells)  # type: ignore[operator]
-    assert (forwards.rule is Rule.SAME) == (len(set(cells)) == 1)
+    assert (forwards.decided_by is DecidedBy.SAME) == (len(set(cells)) == 1)
 
 
 def test_each_rule_decides_what_it_should() -> None:
     """Newer write time, then expiry, then the greater value."""
     assert contest({1: OLD, 2: NEW}) == contest({2: NEW, 1: OLD})
-    assert contest({1: OLD, 2: NEW}).rule is Rule.NEWER
+    assert contest({1: OLD, 2: NEW}).decided_by is DecidedBy.NEWER
     assert contest({1: Cell(b"a", 1), 2: Cell(b"b", 1)}).winner.value == b"b"
-    assert contest({1: Cell(b"a", 1), 2: Cell(b"b", 1)}).rule is Rule.TIE
+    assert contest({1: Cell(b"a", 1), 2: Cell(b"b", 1)}).decided_by is DecidedBy.TIE
     assert contest({1: Cell(b"a", 1, 50), 2: Cell(b"a", 1)}).winner.expires == 50
-    assert contest({1: Cell(b"a", 1, 50), 2: Cell(b"a", 1, 60)}).rule is Rule.EXPIRY
+    assert contest({1: Cell(b"a", 1, 50), 2: Cell(b"a", 1, 60)}).decided_by is DecidedBy.EXPIRY
 
 
 def test_an_older_cell_that_stays_behind_is_a_difference() -> None:

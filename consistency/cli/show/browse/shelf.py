@@ -30,7 +30,7 @@ class Entry:
     table: str
     part: int
     label: str
-    wrong: tuple[str, ...]
+    differing: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class Choice:
             (self.table is None or entry.table == self.table)
             and (self.part is None or entry.part == self.part)
             and (self.kind is None or entry.kind is self.kind)
-            and (self.replica is None or self.replica in entry.wrong)
+            and (self.replica is None or self.replica in entry.differing)
             and all(word in _haystack(entry) for word in self.words)
         )
 
 
 def _haystack(entry: Entry) -> str:
-    return f"{entry.kind.value}\n{entry.table}\n{entry.label}\n{' '.join(entry.wrong)}".lower()
+    return f"{entry.kind.value}\n{entry.table}\n{entry.label}\n{' '.join(entry.differing)}".lower()
 
 
 class Shelf:
@@ -76,7 +76,7 @@ class Shelf:
             self.by_table[entry.table] += 1
             self.by_part[entry.table, entry.part] += 1
             self.by_kind[entry.kind] += 1
-            self.by_replica.update(entry.wrong)
+            self.by_replica.update(entry.differing)
 
     def finding(self, entry: Entry) -> Finding:
         """Read one row."""
@@ -109,7 +109,7 @@ def _entries(path: Path) -> Iterator[Entry]:
                 msg = f"{path} line {number + 1} is not a finding; run the check again"
                 raise UsageError(msg) from None
             table = visible(f"{found.keyspace}.{found.table}")
-            wrong = tuple(visible(name) for name in differing_replicas(found))
+            differing = tuple(visible(name) for name in differing_replicas(found))
             yield Entry(
                 number=number,
                 offset=offset,
@@ -117,6 +117,6 @@ def _entries(path: Path) -> Iterator[Entry]:
                 table=tables.setdefault(table, table),
                 part=next((i for i, part in enumerate(SLICES) if found.token in part), 0),
                 label=f"{key_text(found.key)}  token {found.token}",
-                wrong=sides.setdefault(wrong, wrong),
+                differing=sides.setdefault(differing, differing),
             )
             offset += len(line)

@@ -37,7 +37,7 @@
     row.text = [...kinds, data.tables[row.t], row.o, row.y || "", ...columns, ...names].join("\n").toLowerCase();
   }
 
-  const wrong = (row, replica) => {
+  const differs = (row, replica) => {
     const behind = row.r.filter(([, state]) => ["stale", "missing"].includes(data.states[state]));
     return (behind.length ? behind : row.r).some(([place]) => place === replica);
   };
@@ -45,7 +45,7 @@
   const matches = (row) =>
     (!chosen.kinds.size || chosen.kinds.has(row.k)) &&
     (chosen.table === "" || row.t === Number(chosen.table)) &&
-    (chosen.replica === "" || wrong(row, Number(chosen.replica))) &&
+    (chosen.replica === "" || differs(row, Number(chosen.replica))) &&
     chosen.query.split(/\s+/).every((word) => row.text.includes(word));
 
   const glyphs = (row) => {
