@@ -12,6 +12,7 @@ import click
 
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.show.terminal.console import make_console
+from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import load_config
 from consistency.errors import ConsistencyError
 from consistency.results.report import RepairSummary
@@ -55,10 +56,10 @@ def repair_found(
     return report
 
 
-def watch_repairer(settings: ConnectionSettings, policy: NightlyPolicy, ledger: Path | None) -> VisitRepairer:
+def watch_repairer(policy: NightlyPolicy, ledger: Path | None) -> VisitRepairer:
     """Return what repairs after each visit of a watch; refused here is refused before anything is read."""
     policy.new_findings()  # makes the directory, or says why it cannot be
-    return VisitRepairer(settings, policy, ledger, _warn)
+    return VisitRepairer(policy, ledger, _warn)
 
 
 def note_repaired(ledger: Path | None, journal: Path) -> None:
@@ -89,10 +90,10 @@ async def _listening(
 
     interrupt = between_rows()
     if quiet:
-        return await repair_found(settings, found, checked, policy, interrupt.stop)
+        return await repair_found(open_cluster(settings), found, checked, policy, interrupt.stop)
     ticker = Ticker(make_console(sys.stderr))
     try:
         progress = NightlyProgress(ticker.planned, ticker.applied)
-        return await repair_found(settings, found, checked, policy, interrupt.stop, progress)
+        return await repair_found(open_cluster(settings), found, checked, policy, interrupt.stop, progress)
     finally:
         ticker.close()

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from consistency.checking.run import run_check
 from consistency.checking.tasks import CheckOptions
 from consistency.cluster.cql_reader import CqlReader
-from consistency.cluster.port import Clock
-from consistency.cluster.session import open_cluster
-from consistency.cluster.settings import ConnectionSettings
-from consistency.errors import ConsistencyError, UsageError
+from consistency.cluster.port import Clock, ClusterReader
+from consistency.cluster.session import open_anew
+from consistency.errors import ConsistencyError, InternalError, UsageError
 from consistency.ledger import open_ledger
 from consistency.results.report import RepairSummary, Report
 from repair.api import apply_with, begin
@@ -64,14 +64,17 @@ class NightlyFiles:
 
 
 async def repair_found(
-    settings: ConnectionSettings,
+    opening: AbstractAsyncContextManager[tuple[CqlReader, Clock]],
     found: Report,
     checked: CheckOptions,
     nightly: NightlyPolicy,
     stop: asyncio.Event,
     progress: NightlyProgress | None = None,
 ) -> Report:
-    """Repair what a check found, within bounds; return its report with what came of it."""
+    """Repair what a check found, within bounds; return its report with what came of it.
+
+    `opening` opens the cluster, if there is anything to repair.
+    """
     if checked.findings is None:
         raise UsageError("a repair needs the findings in a file")
     if not sum(found.findings_by_kind.values()):
@@ -90,7 +93,7 @@ async def repair_found(
     files = NightlyFiles.of(checked.findings, found.run_id, nightly.directory)
     if files.findings != checked.findings:
         checked.findings.replace(files.findings)
-    async with open_cluster(settings) as (reader, clock):
+    async with opening as (reader, clock):
         until = clock.monotonic() + nightly.max_seconds
         options = PlanOptions(nightly.policy, nightly.only, nightly.max_rows)
         plan = await make_plan(reader, clock, files.findings, options, progress.planned)
@@ -210,7 +213,6 @@ def remember_or_warn(
 class VisitRepairer:
     """A watch's Repairer: plans, applies and checks again as `check --repair` does, within the same bounds."""
 
-    settings: ConnectionSettings
     policy: NightlyPolicy
     ledger: Path | None = None
     warn: Callable[[str], None] = lambda _: None
@@ -220,14 +222,16 @@ class VisitRepairer:
         """Where findings, plans and journals are kept."""
         return self.policy.directory
 
-    async def repair(self, found: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
+    async def repair(self, reader: ClusterReader, found: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
         """Repair what was found; what was proven until then is noted however this ends."""
+        if not isinstance(reader, CqlReader):
+            raise InternalError("only a reader of a real cluster has connections that can write")
         if checked.findings is None:
             raise UsageError("a repair needs the findings in a file")
         files = NightlyFiles.of(checked.findings, found.run_id, self.directory)
         ended: Report | None = None
         try:
-            ended = await repair_found(self.settings, found, checked, self.policy, stop)
+            ended = await repair_found(open_anew(reader), found, checked, self.policy, stop)
             return ended
         finally:
             journal = files.journal if files.journal.exists() else None

@@ -131,7 +131,7 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
     policy = take_repair_policy(given, target.config)
     repairer = None
     if policy is not None:
-        repairer = importlib.import_module(REPAIRER).watch_repairer(target.settings, policy, ledger)
+        repairer = importlib.import_module(REPAIRER).watch_repairer(policy, ledger)
     keeper = Keeper(ledger)
     _require_folder(given["findings_dir"])
     politeness = replace(take_politeness(given), share=_SHARE, in_pieces=False)

@@ -25,15 +25,33 @@ async def open_cluster(
     """
     connection = await Connection.open(settings)
     try:
-        reader = await CqlReader.open(connection, limits or ReadLimits(), locality=locality)
-        watching = asyncio.create_task(reader.throttle.watch())
-        try:
-            up = [node for node in (await reader.ring()).nodes if node.up]
-            yield reader, SystemClock(await read_clocks(connection, up))
-        finally:
-            await _ended(watching)
+        async with _opened(connection, limits or ReadLimits(), locality) as opened:
+            yield opened
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def open_anew(reader: CqlReader) -> AsyncGenerator[tuple[CqlReader, SystemClock], None]:
+    """Yield another reader, which sees the ring as it is now, over the connections of one that stays open.
+
+    A server that limits connections may allow an address no second one.
+    """
+    async with _opened(reader.access.connection, ReadLimits(), None) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _opened(
+    connection: Connection, limits: ReadLimits, locality: Locality | None
+) -> AsyncGenerator[tuple[CqlReader, SystemClock], None]:
+    reader = await CqlReader.open(connection, limits, locality=locality)
+    watching = asyncio.create_task(reader.throttle.watch())
+    try:
+        up = [node for node in (await reader.ring()).nodes if node.up]
+        yield reader, SystemClock(await read_clocks(connection, up))
+    finally:
+        await _ended(watching)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

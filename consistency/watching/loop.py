@@ -52,8 +52,11 @@ class Repairer(Protocol):
     def directory(self) -> Path:
         """Where it keeps findings, plans and journals."""
 
-    async def repair(self, found: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
-        """Return the report with the repair's result; ends between two rows when `stop` is set."""
+    async def repair(self, reader: ClusterReader, found: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
+        """Return the report with the repair's result; ends between two rows when `stop` is set.
+
+        `reader` is that of the visit: servers may allow no more connections than it has.
+        """
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ class Watch:
             visit.emit("ledger.unwritten")
         elif states:
             visit.emit("ledger.recorded", **{state.replace(" ", "_"): count for state, count in states.items()})
-        report = await self._repaired(visit, report, checked, stop)
+        report = await self._repaired(visit, reader, report, checked, stop)
         (shown,) = report.tables
         sliced = bool(shown.depth) and shown.coverage.skipped > 0
         partial = sliced or report.interrupted
@@ -237,13 +240,15 @@ class Watch:
         findings = self._findings.of_visit(table.full_name, run_id)
         return replace(self._options.check, names=(table.quoted,), run_id=run_id, findings=findings)
 
-    async def _repaired(self, visit: _Visit, report: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
+    async def _repaired(
+        self, visit: _Visit, reader: ClusterReader, report: Report, checked: CheckOptions, stop: asyncio.Event
+    ) -> Report:
         """Repair the findings; a repair that ends early must not hide them."""
         rows = sum(report.findings_by_kind.values())
         if self._repairer is None or not rows or report.interrupted or stop.is_set():
             return report
         try:
-            report = await self._repairer.repair(report, checked, stop)
+            report = await self._repairer.repair(reader, report, checked, stop)
         except ConsistencyError as error:
             visit.emit("repair.failed", error=type(error).__name__)
             left = {f"the repair ended early: {type(error).__name__}": rows}

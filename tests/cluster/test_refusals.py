@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,14 +18,22 @@ from consistency.api import preflight
 from consistency.auditing.preflight import Answer
 from consistency.auditing.preflight_facts import PreflightOptions
 from consistency.checking.scan import ScanOptions
+from consistency.checking.tasks import CheckOptions
+from consistency.cluster.driver import Channel, Dialer
+from consistency.cluster.session import open_cluster
 from consistency.errors import ReplicaRefused
 from consistency.model.reading import Locality
 from consistency.model.ring import Node
 from consistency.results.verdict import ExitCode
+from consistency.watching.board import Board
+from consistency.watching.loop import Watch, WatchOptions
 from repair import resume
+from repair.config import NightlyPolicy
 from repair.decide import Action, Rule
 from repair.guard import PlanRefused
 from repair.journal import Result
+from repair.nightly import VisitRepairer
+from repair.policy import Policy
 from repair.statements import Write
 from repair.writer import CqlWriter
 from tests.support.cluster import RunningCluster, summary
@@ -126,9 +136,10 @@ def test_a_data_centre_that_was_removed_and_is_still_in_the_options(
 
 
 def test_a_corrupt_sstable_is_named_and_the_rest_is_compared(
-    cluster: RunningCluster, tmp_path: Path, base_us: int
+    cluster: RunningCluster, base_us: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of its bytes is another: the leaf that it holds is unknown, by name, and what differs elsewhere is found."""
+    """One of its bytes is another: the leaf that holds it is unknown, with the reason, and all others are read."""
+    monkeypatch.setattr("consistency.checking.scan.SECOND_TRY_AFTER_S", 0.1)
     ks = cluster.keyspace("torn")
     cluster.ddl(f"CREATE TABLE {ks}.t (id int PRIMARY KEY, v text)")
     values = ((i, f"{i} {'v' * 50}") for i in range(5_000))
@@ -148,11 +159,6 @@ def test_a_corrupt_sstable_is_named_and_the_rest_is_compared(
         assert report.coverage.failed in {1, 2}, "the block lies in one leaf, or on the border of two"
         reasons = {unread.reason.partition(";")[0] for table in report.tables for unread in table.unread}
         assert reasons == {f"{cluster.name(2)}: an SSTable there is corrupt"}
-        for i in range(0, 5_000, 50):
-            cluster.on(1, f"DELETE FROM {ks}.t USING TIMESTAMP {base_us + 1} WHERE id = {i}")
-        report, found = cluster.findings(tmp_path / "f", ks, scan=ScanOptions(leaf_rows=300))
-        assert (report.exit_code, report.coverage.complete) == (ExitCode.DIVERGENT, False), summary(report)
-        assert 80 < len(found) <= 100, summary(report)
     finally:
         cluster.ddl(f"DROP KEYSPACE {ks}")
 
@@ -192,6 +198,38 @@ def night(cluster: RunningCluster, tmp_path: Path, keyspace: str) -> dict[str, A
     assert "did not answer" not in ran.stdout
     told: dict[str, Any] = json.loads(report.read_text())["repair"]
     return told
+
+
+def test_a_watch_repairs_over_the_connections_of_its_visit(
+    cluster: RunningCluster, tmp_path: Path, base_us: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may allow an address one connection: each node is dialled once for the check and the repair."""
+    ks = damaged(cluster, cluster.keyspace("single"), base_us)
+    dialled: Counter[tuple[str, int]] = Counter()
+    dial = Dialer.dial
+
+    async def counted(dialer: Dialer, place: tuple[str, int]) -> Channel:
+        dialled[place] += 1
+        return await dial(dialer, place)
+
+    monkeypatch.setattr(Dialer, "dial", counted)
+    repairer = VisitRepairer(NightlyPolicy(Policy(settle_s=0.3), directory=tmp_path))
+    options = WatchOptions(CheckOptions(names=(ks,), settle_window_s=0.3))
+    watch = Watch(lambda: open_cluster(cluster.settings), options, Board(), repairer=repairer)
+
+    async def one_round() -> None:
+        stop = asyncio.Event()
+        watching = asyncio.create_task(watch.run(stop))
+        while not watch.rounds and not watching.done():  # noqa: ASYNC110 - a watch tells nobody of its rounds
+            await asyncio.sleep(0.05)
+        stop.set()
+        await watching
+
+    asyncio.run(one_round())
+    assert dialled == dict.fromkeys(cluster.points, 1)
+    held = everything(cluster, ks, "t")
+    assert held[1] == held[2] == held[3]
+    assert "[1]" not in held[1]
 
 
 @pytest.mark.parametrize("change", ["ADD no int", "RENAME street TO road"])

@@ -14,6 +14,8 @@ import pytest
 
 from consistency.checking.scan import ScanOptions
 from consistency.checking.tasks import CheckOptions
+from consistency.cluster.cql_reader import CqlReader
+from consistency.cluster.port import ClusterReader
 from consistency.errors import ConsistencyError, UsageError
 from consistency.ledger import PastRun, TableAge, open_ledger
 from consistency.ledger import recorder as recording
@@ -49,7 +51,7 @@ class Mender:
         self._mend = mend
         self._pause_s = pause_s
 
-    async def repair(self, found: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
+    async def repair(self, _: ClusterReader, found: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
         """Mend all of it."""
         assert checked.findings is not None
         assert len(list(read_findings(checked.findings))) == sum(found.findings_by_kind.values())
@@ -381,7 +383,7 @@ def test_what_does_not_end_even_when_it_is_cancelled_is_left_behind(tmp_path: Pa
     """Such as a connection that is being closed to a node that is silent."""
 
     class Stubborn(Mender):
-        async def repair(self, found: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
+        async def repair(self, _: ClusterReader, found: Report, checked: CheckOptions, stop: asyncio.Event) -> Report:
             """Wait for a minute, whoever cancels."""
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(60)
@@ -423,16 +425,17 @@ def test_a_repairer_notes_what_was_proven_also_when_it_is_cancelled(
 
     monkeypatch.setattr("repair.nightly.repair_found", cancelled)
     monkeypatch.setattr("repair.nightly.remember", remember)
-    repairer = VisitRepairer(Any, NightlyPolicy(directory=tmp_path), tmp_path / "l", warned.append)  # type: ignore[arg-type]
+    repairer = VisitRepairer(NightlyPolicy(directory=tmp_path), tmp_path / "l", warned.append)  # type: ignore[arg-type]
+    reader = object.__new__(CqlReader)
     found = Report("r", "test", "", 0.0, (), (), {"missing": 1})
     checked = CheckOptions(findings=tmp_path / "r.findings.jsonl")
-    work: Awaitable[Report] = repairer.repair(found, checked, asyncio.Event())
+    work: Awaitable[Report] = repairer.repair(reader, found, checked, asyncio.Event())
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(work)  # type: ignore[arg-type]
     assert noted == [tmp_path / "r.journal.jsonl"]
     assert warned == ["no room; make some"]
     with pytest.raises(UsageError, match="needs the findings"):
-        asyncio.run(repairer.repair(found, CheckOptions(), asyncio.Event()))
+        asyncio.run(repairer.repair(reader, found, CheckOptions(), asyncio.Event()))
 
 
 def test_a_ledger_of_a_watch_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
