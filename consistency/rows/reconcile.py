@@ -49,7 +49,7 @@ def contest(versions: Mapping[ReplicaT, Cell]) -> Contest:
     """Compare one column over all replicas."""
     distinct = set(versions.values())
     if len(distinct) == 1:
-        return Contest(next(iter(distinct)), Rule.SAME, frozenset(versions))
+        return Contest(next(iter(distinct)), DecidedBy.SAME, frozenset(versions))
     winner = max(distinct, key=lambda cell: (cell != EMPTY, rank(cell), _in_full(cell)))
     decided_by = max((why(winner, other) for other in distinct), default=DecidedBy.SAME)
     return Contest(winner, decided_by, frozenset(r for r, cell in versions.items() if cell == winner))
