@@ -14,7 +14,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 def create_private(path: Path, flags: int = 0) -> int:
     """Create a file of mode 0600, whatever the umask, and return its descriptor; OSError if it exists."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, 0o600)
     try:
         os.fchmod(handle, 0o600)
     except OSError:

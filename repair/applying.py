@@ -11,7 +11,7 @@ from repair.actions import Actor
 from repair.breaker import SPARE, Breaker
 from repair.case import CaseReader
 from repair.decide import Action
-from repair.forecast import Change, Forecast
+from repair.forecast import Change, Forecast, most_held
 from repair.guard import Guard
 from repair.journal import Entry, Journal
 from repair.outcomes import Tally
@@ -22,6 +22,7 @@ from repair.still_right import Row
 
 _LANES = 4
 _MOST_OF_PARTITION = 500
+"""Rows of one partition that are read and kept in memory together."""
 
 
 class Applier:
@@ -49,6 +50,7 @@ class Applier:
                 tally.add(entry.result, entry.reason, entry.change)
         throttle = Throttle(self._clock, options, stop, self._breaker(entries, options.max_deletes))
         rows = [Row(n, planned, entries.get(n, Entry())) for n, planned in enumerate(self._plan.rows)]
+        self._pipeline.merged_before(rows)
         batches = iter(self._batched([row for row in rows if row.entry.open], most=throttle.few))
 
         async def lane() -> None:
@@ -73,7 +75,9 @@ class Applier:
     def _breaker(self, entries: Mapping[int, Entry], most: int | None) -> Breaker:
         """Count what vanished in earlier runs of the journal too; what was planned to be purged is no surprise."""
         vanished = sum(
-            entry.change is Change.DELETED and self._plan.rows[number].forecast is not Forecast.DELETE
+            entry.change is Change.DELETED
+            and self._plan.rows[number].forecast is not Forecast.DELETE
+            and most_held(entry.before or {})
             for number, entry in entries.items()
         )
         return Breaker(SPARE if most is None else most, vanished)
@@ -82,12 +86,12 @@ class Applier:
         """Cut rows into batches: a partition's rows together, as its delete that reaches one row reaches all."""
         partitions: dict[tuple[str, int], list[Row]] = defaultdict(list)
         for row in rows:
-            partitions[row.planned.ref.full_name, row.planned.ref.token].append(row)
+            partitions[row.partition].append(row)
         batches: list[list[Row]] = []
         lone: dict[str, list[Row]] = defaultdict(list)
         for (table, _), of_one in sorted(partitions.items()):
             if len(of_one) > 1:
-                batches += [of_one[at : at + _MOST_OF_PARTITION] for at in range(0, len(of_one), _MOST_OF_PARTITION)]
+                batches.append(of_one)
             else:
                 lone[table] += of_one
         for of_table in lone.values():
@@ -99,5 +103,14 @@ class Applier:
         """Take some rows from evidence to outcome side by side."""
         resting = [row for row in rows if row.planned.action is Action.NONE]
         acting = [row for row in rows if row.planned.action is not Action.NONE]
-        outcomes = await self._pipeline.leave(resting)
+        outcomes: Outcomes = {}
+        for part in _parts(resting):
+            outcomes |= await self._pipeline.leave(part)
+        parts = _parts(acting)
+        if len(parts) > 1:
+            return outcomes | await self._pipeline.repair_partition(parts, throttle)
         return outcomes | await self._pipeline.repair(acting, throttle) if acting else outcomes
+
+
+def _parts(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    return [rows[at : at + _MOST_OF_PARTITION] for at in range(0, len(rows), _MOST_OF_PARTITION)]

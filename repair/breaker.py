@@ -48,6 +48,13 @@ class Breaker:
                 self._ended.notify_all()
             return not self.open
 
+    async def let_begin(self, rows: int) -> bool:
+        """Wait until the rows of a partition that may vanish may begin; False where none may any more."""
+        while rows and not self.may_begin(rows):
+            if not await self.wait():
+                return False
+        return True
+
     async def ended(self, rows: int, vanished: int) -> None:
         """Take note that so many rows have ended, of which so many have vanished, or may have."""
         async with self._ended:

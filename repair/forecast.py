@@ -97,6 +97,11 @@ def change(columns: tuple[CellColumn, ...], before: Copies, after: Copies) -> Ch
     return Change.CELLS_DELETED if _lost_cells(columns, then, now, len(before)) else Change.UPDATED
 
 
+def most_held(before: Copies) -> bool:
+    """Whether most replicas held a row."""
+    return 2 * len(_shown(before)) > len(before)
+
+
 def _shown(copies: Copies) -> Mapping[str, RowState]:
     return {host: state for host, state in copies.items() if state is not None}
 

@@ -27,6 +27,9 @@ from repair.copies import Copies, copies_from_json, copies_json
 from repair.forecast import Change
 from repair.planfile import Plan, parse_plan, require_private
 
+Place = tuple[int, int]
+"""Where a line of the file begins, and its length in bytes."""
+
 SCHEMA_VERSION = 2
 _READ = (1, 2)
 
@@ -136,6 +139,7 @@ class Journal:
         self.path = path
         self._waiting: list[bytes] = []
         self._added = self._durable = 0
+        self._end = os.fstat(handle).st_size
         self._broken: JournalError | None = None
         self._syncing = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
@@ -154,7 +158,9 @@ class Journal:
         journal = cls(handle, path)
         journal._lock()
         try:
-            journal._write(line({"schema": SCHEMA_VERSION, "type": "repair-journal", "plan": plan.text()}))
+            header = line({"schema": SCHEMA_VERSION, "type": "repair-journal", "plan": plan.text()})
+            journal._write(header)
+            journal._end = len(header)
             _sync_directory(path)
         except JournalError as error:
             journal.close()
@@ -167,7 +173,7 @@ class Journal:
     def reopen(cls, path: Path) -> tuple[Journal, Record]:
         """Go on with a journal, after its last whole line."""
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_APPEND)
+            handle = os.open(path, os.O_RDWR | os.O_APPEND)
         except OSError as error:
             msg = f"cannot write to {path}: {error.strerror}"
             raise UsageError(msg) from None
@@ -179,11 +185,24 @@ class Journal:
             journal.close()
             raise
         os.ftruncate(handle, record.length)
+        journal._end = record.length
         return journal, record
 
-    async def intent(self, number: int, before: Copies) -> None:
-        """Say what is about to be done to a row, before it is; durable on return."""
-        await self._add(intent_line(number, before))
+    async def intent(self, number: int, before: Copies) -> Place:
+        """Say what is about to be done to a row, before it is; durable on return. Tells where `intended` finds it."""
+        raw = intent_line(number, before)
+        place = self._end, len(raw)
+        await self._add(raw)
+        return place
+
+    def intended(self, place: Place) -> Copies:
+        """Return the copies of an intent, read back: those of a large partition are not kept in memory."""
+        at, length = place
+        try:
+            return copies_from_json(json.loads(os.pread(self._handle, length, at))["before"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            msg = f"the journal {self.path} cannot be read back: {type(error).__name__}; nothing more was begun"
+            raise JournalError(msg) from None
 
     async def outcome(self, number: int, outcome: Outcome, by_us: int | None = None) -> None:
         """Say what came of a row, and when; durable on return."""
@@ -212,6 +231,7 @@ class Journal:
 
     async def _add(self, raw: bytes) -> None:
         self._waiting.append(raw)
+        self._end += len(raw)
         self._added += 1
         mine = self._added
         async with self._syncing:

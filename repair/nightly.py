@@ -101,13 +101,14 @@ async def repair_found(
             plan = leave_what_was_in_vain(plan, await asyncio.to_thread(tried_in_vain, nightly.directory))
         write_plan(files.plan, plan)
         entries: dict[int, Entry] = {}
-        tally = Tally(len(plan.rows))
+        stopped = False
         if plan.to_do and not stop.is_set():
             pace = ApplyOptions(nightly.rate, until=until, max_deletes=nightly.max_deletes)
             tally = await apply_with(reader, clock, plan, begin(files.journal, plan), pace, stop, progress.applied)
+            stopped = tally.stopped_at is not None
             entries = dict(read_journal(files.journal).entries)
         after = await _check_touched(reader, clock, plan, entries, checked, stop)
-    repaired = summary(files, plan, entries, after, interrupted=stop.is_set(), stopped=tally.stopped_at is not None)
+    repaired = summary(files, plan, entries, after, interrupted=stop.is_set(), stopped=stopped)
     return replace(found, repair=repaired, findings_path=str(files.findings))
 
 

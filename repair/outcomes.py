@@ -108,6 +108,8 @@ def proven(outcome: Outcome, columns: tuple[CellColumn, ...], before: Copies, fa
         return replace(outcome, fate=fate)
     changed = frozenset(h for h, state in outcome.after.items() if h in before and before[h] != state)
     became = change(columns, before, outcome.after)
+    if fate is Fate.NONE and became is not Change.UNCHANGED:
+        return replace(outcome, fate=fate)  # others did that
     return replace(outcome, fate=fate, changed=changed if fate is Fate.DONE else frozenset(), change=became)
 
 

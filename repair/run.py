@@ -7,19 +7,20 @@ else's work: which rows go together, and when, is told by applying.py and pace.p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from consistency.cluster.port import Clock
 from repair.actions import Acted, Actor
 from repair.case import Case, CaseReader
 from repair.copies import copies
+from repair.decide import Action
 from repair.guard import Guard
-from repair.journal import Fate, Journal, Outcome, Result
+from repair.journal import Entry, Fate, Journal, Outcome, Place, Result
 from repair.outcomes import left_alone, may_have_vanished, proven, untouched
 from repair.pace import Throttle
 from repair.planfile import Plan
-from repair.still_right import Begun, Row, carried_over, known_as_ours, look, still_right
+from repair.still_right import Begun, Row, carried_over, known_as_ours, look, still_right, taken_along
 from repair.verify import verify
 
 _OLD_US = 2_000_000
@@ -27,6 +28,15 @@ _OLD_US = 2_000_000
 
 Outcomes = dict[int, Outcome]
 """By the row's number in the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Intended:
+    """A row whose intent is durable: where the journal has it, and whether the row may vanish."""
+
+    row: Row
+    place: Place
+    may_vanish: bool
 
 
 class Pipeline:
@@ -41,6 +51,12 @@ class Pipeline:
         self._guard = guard
         self._clock = clock
         self._journal = journal
+        self._merged: set[tuple[str, int]] = set()
+
+    def merged_before(self, rows: Sequence[Row]) -> None:
+        """Take note of which of the rows earlier runs of the journal have merged."""
+        done = (row for row in rows if row.entry.fate is Fate.DONE and row.planned.action is Action.RECONCILE)
+        self._merged.update(row.partition for row in done)
 
     async def leave(self, rows: Sequence[Row]) -> Outcomes:
         """Bring rows that nothing is to be done with to their outcome; those that agreed must agree now."""
@@ -58,13 +74,56 @@ class Pipeline:
         await self._intend(begun)
         await self._record(outcomes)
         async for some in throttle.groups(begun, lambda each: each.risk):
-            acted, ended = await self._act(some, throttle)
-            ended |= await self._verify(acted)
-            await self._record(ended)
+            ended = await self._carry_out(some, throttle)
             doubtful = [ended.get(each.row.number) for each in some if each.risk.may_vanish]
             await throttle.breaker.ended(len(doubtful), sum(map(may_have_vanished, doubtful)))
             outcomes |= ended
         return outcomes
+
+    async def repair_partition(self, parts: Sequence[Sequence[Row]], throttle: Throttle) -> Outcomes:
+        """Bring the rows of one large partition to their outcome, a part at a time.
+
+        Merging one row passes the partition's delete on to all replicas, and that takes rows of any part. So the
+        intents of all parts are durable before anything is done with the first one, and all parts are finished.
+        """
+        await self._guard.check()
+        outcomes: Outcomes = {}
+        intended: list[list[_Intended]] = []
+        for part in parts:
+            begun, ended = self._looked_at(part, await self._read(part))
+            places = await self._intend(begun)
+            await self._record(ended)
+            outcomes |= ended
+            intended.append([_Intended(b.row, at, b.risk.may_vanish) for b, at in zip(begun, places, strict=True)])
+        doubtful = [each.row.number for part in intended for each in part if each.may_vanish]
+        if await throttle.breaker.let_begin(len(doubtful)):
+            async for ended in self._in_parts(intended, throttle):
+                outcomes |= ended
+            await throttle.breaker.ended(len(doubtful), sum(may_have_vanished(outcomes.get(n)) for n in doubtful))
+        return outcomes
+
+    async def _in_parts(self, intended: Sequence[Sequence[_Intended]], throttle: Throttle) -> AsyncIterator[Outcomes]:
+        """Read each part again, act and verify; a row is told from its own intent by what the journal holds."""
+        for part in intended:
+            rows = [self._as_intended(each) for each in part]
+            begun, ended = self._looked_at(rows, await self._read(rows))
+            await self._record(ended)
+            yield ended
+            for at in range(0, len(begun), throttle.few):
+                yield await self._carry_out(begun[at : at + throttle.few], throttle)
+
+    def _as_intended(self, each: _Intended) -> Row:
+        """Return a row with its pre-image; one that an earlier run has begun with has it already."""
+        if each.row.entry.pre_image is not None:
+            return each.row
+        return replace(each.row, entry=Entry(self._journal.intended(each.place)))
+
+    async def _carry_out(self, begun: Sequence[Begun], throttle: Throttle) -> Outcomes:
+        """Act on rows whose intents are durable, and prove what came of them."""
+        acted, ended = await self._act(begun, throttle)
+        ended |= await self._verify(acted)
+        await self._record(ended)
+        return ended
 
     async def _read(self, rows: Sequence[Row]) -> Sequence[Case]:
         return await self._cases.read_many([row.planned.ref for row in rows]) if rows else ()
@@ -74,16 +133,16 @@ class Pipeline:
         begun: list[Begun] = []
         outcomes: Outcomes = {}
         for row, case in zip(rows, cases, strict=True):
-            found = look(row, case, self._plan)
+            found = look(row, case, self._plan, merged=row.partition in self._merged)
             if isinstance(found, Outcome):
                 outcomes[row.number] = found
             else:
                 begun.append(Begun(row, case, found))
         return begun, outcomes
 
-    async def _intend(self, begun: Sequence[Begun]) -> None:
+    async def _intend(self, begun: Sequence[Begun]) -> Sequence[Place]:
         """Have the journal hold every copy of the rows before anything is written to them."""
-        await asyncio.gather(*(self._journal.intent(each.row.number, copies(each.case)) for each in begun))
+        return await asyncio.gather(*(self._journal.intent(each.row.number, copies(each.case)) for each in begun))
 
     async def _act(self, begun: Sequence[Begun], throttle: Throttle) -> tuple[Mapping[Begun, Acted], Outcomes]:
         """Act on rows side by side; return how that ended, and what came of those that were not acted on after all."""
@@ -101,23 +160,30 @@ class Pipeline:
         row, case, decision, moved = begun.row, begun.case, begun.decision, False
         if self._clock.now_us() - case.now_us > _OLD_US:
             again = await self._cases.read(row.planned.ref)
+            ours = taken_along(copies(case), again, merged=row.partition in self._merged)
+            if ours and again.agreed and copies(again) != copies(case):
+                return self._proven(begun, Outcome(Result.VERIFIED, "", copies(again)), Fate.DONE)
             found = still_right(row, again, self._plan)
             if isinstance(found, Outcome):
                 return carried_over(row.entry, case, found)
             # What others did since the intent cannot be told from what is ours.
-            moved, decision, case = copies(again) != copies(case), found, again
+            moved, decision, case = copies(again) != copies(case) and not ours, found, again
         acted = await self._actor.act(decision, case, lambda: self._cases.read(row.planned.ref))
+        if decision.action is Action.RECONCILE and acted.fate is Fate.DONE:
+            self._merged.add(row.partition)
         return replace(acted, fate=Fate.UNKNOWN) if moved and acted.fate is Fate.DONE else acted
 
     async def _verify(self, acted: Mapping[Begun, Acted]) -> Outcomes:
         """Read every replica again, and tell what our writes have changed."""
-        outcomes: Outcomes = {}
-        for begun, outcome in (await verify(self._cases, self._clock, acted)).items():
-            entry, before = begun.row.entry, copies(begun.case)
-            fate = acted[begun].fate if known_as_ours(entry, before) else Fate.UNKNOWN
-            first = entry.pre_image or before
-            outcomes[begun.row.number] = proven(outcome, begun.case.columns, first, fate)
-        return outcomes
+        seen = await verify(self._cases, self._clock, acted)
+        return {begun.row.number: self._proven(begun, outcome, acted[begun].fate) for begun, outcome in seen.items()}
+
+    def _proven(self, begun: Begun, outcome: Outcome, fate: Fate) -> Outcome:
+        """Say what our writes have changed of a row since it was first begun with."""
+        row = begun.row
+        ours = known_as_ours(row.entry, begun.case, merged=row.partition in self._merged)
+        first = row.entry.pre_image or copies(begun.case)
+        return proven(outcome, begun.case.columns, first, fate if ours else Fate.UNKNOWN)
 
     async def _record(self, outcomes: Outcomes) -> None:
         by_us = self._clock.server_time().latest_us  # no server has stamped a later write by now

@@ -12,7 +12,7 @@ from repair.copies import Copies, copies, digests, state_digest
 from repair.decide import Action, Decision, Rule, decide
 from repair.forecast import may_vanish
 from repair.journal import Entry, Fate, Outcome, Result
-from repair.outcomes import refused
+from repair.outcomes import proven, refused
 from repair.pace import Risk
 from repair.planfile import Plan, PlannedRow
 
@@ -28,6 +28,11 @@ class Row:
     planned: PlannedRow
     entry: Entry
 
+    @property
+    def partition(self) -> tuple[str, int]:
+        """The table, and the token of the row's partition."""
+        return self.planned.ref.full_name, self.planned.ref.token
+
 
 @dataclass(frozen=True, eq=False)
 class Begun:
@@ -40,16 +45,18 @@ class Begun:
     @cached_property
     def risk(self) -> Risk:
         """Whether the row, which most replicas hold, may be gone once it was acted on."""
-        ref = self.row.planned.ref
-        return Risk((ref.full_name, ref.token), may_vanish(self.case, self.decision))
+        return Risk(self.row.partition, may_vanish(self.case, self.decision))
 
 
-def look(row: Row, case: Case, plan: Plan) -> Decision | Outcome:
-    """Return what to do with a row, or what came of it where nothing is to be done, or may be."""
+def look(row: Row, case: Case, plan: Plan, *, merged: bool = False) -> Decision | Outcome:
+    """Return what to do with a row, or what came of it where nothing is to be done, or may be.
+
+    `merged` says that other rows of its partition were merged since its intent.
+    """
     if case.agreed and not case.unread:
-        return carried_over(row.entry, case, Outcome(Result.VERIFIED, "the replicas agree"))
+        return carried_over(row.entry, case, Outcome(Result.VERIFIED, "the replicas agree"), merged=merged)
     found = still_right(row, case, plan)
-    return carried_over(row.entry, case, found) if isinstance(found, Outcome) else found
+    return carried_over(row.entry, case, found, merged=merged) if isinstance(found, Outcome) else found
 
 
 def still_right(row: Row, case: Case, plan: Plan) -> Decision | Outcome:
@@ -115,18 +122,37 @@ def _otherwise(decision: Decision) -> str:
     return f"it would be decided differently now: {decision.rule.value}, {decision.action.value}; plan again"
 
 
-def carried_over(entry: Entry, now: Case, outcome: Outcome) -> Outcome:
+def carried_over(entry: Entry, now: Case, outcome: Outcome, *, merged: bool = False) -> Outcome:
     """Carry over what is known of earlier attempts at a row that this one did nothing with."""
     if entry.pre_image is None or copies(now) == entry.pre_image:
         return outcome
     if entry.fate is Fate.DONE and copies(now) == entry.after:
         return replace(outcome, after=entry.after, fate=Fate.DONE, changed=entry.changed)
+    if entry.fate is None and taken_along(entry.pre_image, now, merged=merged):
+        return proven(replace(outcome, after=copies(now)), now.columns, entry.pre_image, Fate.DONE)
     # After a kill the write may have been ours, or somebody else's: that cannot be told any more.
     return replace(outcome, after=copies(now), fate=Fate.UNKNOWN)
 
 
-def known_as_ours(entry: Entry, before: Copies) -> bool:
+def taken_along(before: Copies, now: Case, *, merged: bool) -> bool:
+    """Whether a row that has changed since its intent was changed by us: `merged` says that its neighbours were.
+
+    A merge of one row passes its partition's delete on to all replicas, and that hides cells of other rows. A cell that
+    has come to a replica is somebody else's work.
+    """
+    if not merged or now.unread:
+        return False
+    for node, state in now.states.items():
+        held = before.get(node.host_id)
+        if state is not None and (held is None or not now.copies[node].items() <= atoms(now.columns, held).items()):
+            return False
+    return True
+
+
+def known_as_ours(entry: Entry, now: Case, *, merged: bool) -> bool:
     """Whether nothing of an earlier attempt can be among the copies that this one began with, but what is known."""
-    if entry.pre_image is None or before == entry.pre_image:
+    if entry.pre_image is None or copies(now) == entry.pre_image:
         return True
-    return entry.fate is Fate.DONE and before == entry.after
+    if entry.fate is None and taken_along(entry.pre_image, now, merged=merged):
+        return True
+    return entry.fate is Fate.DONE and copies(now) == entry.after

@@ -23,6 +23,7 @@ HOST_IDS = "tests/unit/test_identity.py"
 REFUSALS = "tests/unit/test_repair_refusals.py tests/unit/test_repair_files.py"
 ZOMBIES = "tests/unit/test_classify.py tests/unit/test_rows_evidence.py"
 BREAKER = "tests/unit/test_breaker.py tests/unit/test_forecast.py"
+PARTITIONS = "tests/unit/test_repair_whole_partitions.py tests/unit/test_repair_applying.py"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
 
 
@@ -300,7 +301,7 @@ MUTANTS = (
     Mutant("undo: a request that was tried twice was surely not done", "consistency/cluster/guardrails.py",
            " and not error.repeated", "", "tests/unit/test_guardrails.py"),
     Mutant("undo: what a killed run may have done counts as ours", "repair/run.py",
-           "acted[begun].fate if known_as_ours(entry, before) else Fate.UNKNOWN", "acted[begun].fate", REFUSALS),
+           "first, fate if ours else Fate.UNKNOWN)", "first, fate)", REFUSALS),
     Mutant("apply: old evidence is acted on", "repair/run.py",
            "if self._clock.now_us() - case.now_us > _OLD_US:", "if False:", "tests/unit/test_repair_applying.py"),
     Mutant("apply: what others did since the intent counts as ours", "repair/run.py",
@@ -539,6 +540,17 @@ MUTANTS = (
            "if len(case.present) < len(case.owners):", "if False:", BREAKER),
     Mutant("forecast: a row of which no cell is on all replicas is sure to stay", "repair/forecast.py",
            "return bool(_in_all(held)) or not any(held)", "return True", BREAKER),
+    Mutant("breaker: rows that a minority held count in a resume", "repair/applying.py",
+           "            and most_held(entry.before or {})\n", "", BREAKER),
+    Mutant("outcomes: what others did is a change of ours", "repair/outcomes.py",
+           "if fate is Fate.NONE and became is not Change.UNCHANGED:", "if False:", BREAKER),
+    Mutant("partitions: what a neighbour's merge took is not ours", "repair/run.py",
+           "            self._merged.add(row.partition)\n", "            pass\n", PARTITIONS),
+    Mutant("partitions: what came to a replica meanwhile is ours", "repair/still_right.py",
+           "if state is not None and (held is None or not", "if False and (held is None or not", PARTITIONS),
+    Mutant("partitions: a large one begins without the breaker's leave", "repair/run.py",
+           "        if await throttle.breaker.let_begin(len(doubtful)):",
+           "        if await throttle.breaker.let_begin(0):", PARTITIONS),
 )  # fmt: skip
 
 

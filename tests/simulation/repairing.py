@@ -6,6 +6,7 @@ Whatever happened before and meanwhile, the laws of repair_laws.py hold.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,11 +20,13 @@ from consistency.rows.names import RowRef
 from repair.actions import Actor
 from repair.applying import Applier
 from repair.case import CaseReader, fingerprint
+from repair.copies import copies_from_json
 from repair.guard import Guard
 from repair.journal import (
     SCHEMA_VERSION,
     Copies,
     Outcome,
+    Place,
     Record,
     Result,
     intent_line,
@@ -105,9 +108,16 @@ class MemoryJournal:
         self.raw = line({"schema": SCHEMA_VERSION, "type": "repair-journal", "plan": plan.text()})
         self.record()
 
-    async def intent(self, number: int, before: Copies) -> None:
+    async def intent(self, number: int, before: Copies) -> Place:
         """As the file's."""
-        await self._add(intent_line(number, before))
+        raw = intent_line(number, before)
+        await self._add(raw)
+        return len(self.raw) - len(raw), len(raw)
+
+    def intended(self, place: Place) -> Copies:
+        """As the file's."""
+        at, length = place
+        return copies_from_json(json.loads(self.raw[at : at + length])["before"])
 
     async def outcome(self, number: int, outcome: Outcome, by_us: int | None = None) -> None:
         """As the file's."""

@@ -9,7 +9,8 @@ import pytest
 from consistency.model.reading import Capabilities, Depth, Reading, RowState
 from repair.decide import Action, Decision, Rule
 from repair.forecast import Change, Forecast, change, forecast, may_vanish
-from repair.journal import Result
+from repair.journal import Fate, Outcome, Result
+from repair.outcomes import proven
 from tests.simulation.repair_laws import shown
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import Delete, Write
@@ -152,3 +153,33 @@ def test_a_repair_that_deletes_nothing_is_not_stopped() -> None:
         assert (tally.stopped_at, tally.changes) == (None, {Change.RESTORED: 100})
 
     played(stage, play)
+
+
+def test_rows_that_a_minority_held_do_not_count_in_a_resume() -> None:
+    """Five rows of node 3 alone vanished in the first run: the resume lets the one row of all nodes begin."""
+    stage = Stage(rows=5)
+    for key, clustering in stage.rows:
+        stage.cluster.apply(stage.table, Delete(key, YOUNG_US + 1, clustering, clustering), [NODES[0]])
+    held = ((int_bytes(2),), (int_bytes(0),))
+    stage.rows.append(held)
+    stage.cluster.apply(stage.table, Write(*held, YOUNG_US, (("v0", None, int_bytes(7)),), insert=True))
+    stage.cluster.apply(stage.table, Delete(held[0], YOUNG_US + 1), [NODES[0]])
+
+    async def play() -> None:
+        plan = await stage.plan()
+        journal = MemoryJournal(plan, random.Random(1))
+        first = await stage.apply(plan, journal, max_deletes=0)
+        assert (first.stopped_at, first.deleted) == (0, 5)
+        whole = await stage.apply(plan, journal, max_deletes=1)
+        assert (whole.stopped_at, whole.deleted) == (None, 6)
+
+    played(stage, play)
+
+
+def test_what_others_did_is_no_change_of_ours() -> None:
+    """A row that we were refused, and that somebody deleted meanwhile."""
+    before, gone = {"x": cell("a"), "y": None}, {"x": None, "y": None}
+    refused = Outcome(Result.REFUSED, "", gone)
+    assert proven(refused, TWO, before, Fate.NONE).change is None
+    assert proven(refused, TWO, before, Fate.UNKNOWN).change is Change.DELETED
+    assert proven(Outcome(Result.REFUSED, "", before), TWO, before, Fate.NONE).change is Change.UNCHANGED

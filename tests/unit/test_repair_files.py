@@ -357,3 +357,22 @@ def test_a_journal_of_an_older_version_is_read_and_proves_nothing(tmp_path: Path
     assert record.entries[0].fate is None
     assert preview(record) == {Undoing.UNKNOWN: 1}
     assert "older version" in unproven(record.entries[0])
+
+
+def test_an_intent_is_read_back_from_where_it_was_put(tmp_path: Path) -> None:
+    """Also after a journal was opened again, and with others' lines around it."""
+    path = tmp_path / "journal.jsonl"
+
+    async def write(journal: Journal, number: int) -> None:
+        copies = [{"h": RowState((Cell(bytes([n]) * (n + 1), 1, None),)), "g": None} for n in range(number, number + 9)]
+        places = await asyncio.gather(*(journal.intent(n, before) for n, before in enumerate(copies)))
+        assert [journal.intended(place) for place in places] == copies
+
+    journal = Journal.create(path, plan_of(200))
+    asyncio.run(write(journal, 0))
+    journal.close()
+    with path.open("ab") as file:
+        file.write(b'{"cut sh')
+    journal, _ = Journal.reopen(path)
+    asyncio.run(write(journal, 100))
+    journal.close()

@@ -1,0 +1,151 @@
+"""Partitions with more rows than are repaired together: every copy is in the journal before one row is written to."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import pytest
+
+from consistency.model.reading import RowState
+from repair import applying
+from repair.forecast import Change
+from repair.journal import Fate, Place, Result
+from tests.simulation.repairing import MemoryJournal
+from tests.simulation.storage import Delete, Write
+from tests.simulation.values import int_bytes
+from tests.unit.test_forecast import left
+from tests.unit.test_repair_applying import NODES, YOUNG_US, Stage, played
+
+ROWS = 30
+
+
+def partition_deleted_through_one(newer: int = 0) -> Stage:
+    """Return a partition of thirty rows on all nodes, deleted on node 1 alone; the first rows are newer than that."""
+    stage = Stage(rows=ROWS)
+    for n, (key, clustering) in enumerate(stage.rows):
+        written_us = YOUNG_US + (2 if n < newer else 0)
+        write = Write(key, clustering, written_us, (("v0", None, int_bytes(7)),), insert=True)
+        stage.cluster.apply(stage.table, write, NODES[1:] if n < newer else NODES)
+    stage.cluster.apply(stage.table, Delete(stage.rows[0][0], YOUNG_US + 1), [NODES[0]])
+    return stage
+
+
+@pytest.fixture
+def few_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take four rows of a partition together: more parts than there are lanes."""
+    monkeypatch.setattr(applying, "_MOST_OF_PARTITION", 4)
+
+
+@pytest.mark.parametrize("newer", [0, 8])
+def test_what_one_merge_takes_of_a_large_partition_an_undo_brings_back(few_together: None, newer: int) -> None:
+    """Also where the first rows come back, and the partition's delete takes only others."""
+    stage = partition_deleted_through_one(newer)
+
+    async def play() -> None:
+        plan = await stage.plan()
+        journal = MemoryJournal(plan, random.Random(1))
+        tally = await stage.apply(plan, journal, max_deletes=3)
+        assert tally.results == {Result.VERIFIED: ROWS}
+        assert tally.deleted == ROWS - newer
+        undone = await stage.undo(plan, journal)
+        assert undone.changes == {Change.RESTORED: ROWS - newer}
+
+    played(stage, play)
+    assert left(stage) == ROWS
+
+
+def test_every_intent_is_durable_before_the_first_merge(few_together: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the first row is acted on the journal holds the copies of all thirty."""
+    stage = partition_deleted_through_one()
+    held: list[int] = []
+
+    async def play() -> None:
+        plan = await stage.plan()
+        journal = MemoryJournal(plan, random.Random(1))
+        through = stage.writer.through
+
+        async def watched(*args: object, **named: object) -> None:
+            held.append(len(journal.record().entries))
+            await through(*args, **named)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(stage.writer, "through", watched)
+        await stage.apply(plan, journal)
+
+    played(stage, play)
+    assert set(held) == {ROWS}
+
+
+def test_a_partition_that_the_breaker_does_not_let_begin_is_not_touched(few_together: None) -> None:
+    """None may vanish: no row of it is merged, however many parts it has."""
+    stage = partition_deleted_through_one()
+
+    async def play() -> None:
+        plan = await stage.plan()
+        tally = await stage.apply(plan, MemoryJournal(plan, random.Random(1)), max_deletes=0)
+        assert (tally.stopped_at, tally.done) == (0, 0)
+
+    played(stage, play)
+    assert left(stage) == ROWS
+
+
+def test_what_vanishes_with_its_neighbours_counts_for_the_breaker(few_together: None) -> None:
+    """The partition is finished, with a single other one behind it that is not begun any more."""
+    stage = partition_deleted_through_one()
+    other = (int_bytes(10**6),)
+    stage.rows.append((other, (int_bytes(0),)))
+    stage.cluster.apply(stage.table, Write(other, (int_bytes(0),), YOUNG_US, (("v0", None, b"\0\0\0\1"),), insert=True))
+    stage.cluster.apply(stage.table, Delete(other, YOUNG_US + 1), [NODES[0]])
+
+    async def play() -> None:
+        plan = await stage.plan()
+        tally = await stage.apply(plan, MemoryJournal(plan, random.Random(1)), rate=10.0, max_deletes=1)
+        assert tally.stopped_at is not None
+        assert tally.deleted == tally.stopped_at
+
+    played(stage, play)
+
+
+def test_rows_that_wait_while_their_neighbours_merge_takes_them_are_known_as_ours() -> None:
+    """Thirty rows at ten a second: those that are read again, and are gone by then, come back with an undo."""
+    stage = partition_deleted_through_one()
+
+    async def play() -> None:
+        plan = await stage.plan()
+        journal = MemoryJournal(plan, random.Random(1))
+        tally = await stage.apply(plan, journal, rate=10.0, max_deletes=ROWS)
+        assert tally.results == {Result.VERIFIED: ROWS}
+        assert tally.deleted == ROWS
+        assert {entry.fate for entry in journal.record().entries.values()} == {Fate.DONE}
+        await stage.undo(plan, journal)
+
+    played(stage, play)
+    assert left(stage) == ROWS
+
+
+def test_what_others_write_meanwhile_is_theirs(few_together: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that somebody writes between its intent and its turn is left, and so does an undo leave it."""
+    stage = partition_deleted_through_one(newer=8)
+    key, clustering = stage.rows[-1]
+
+    async def play() -> None:
+        plan = await stage.plan()
+        journal = MemoryJournal(plan, random.Random(1))
+        intent = journal.intent
+
+        async def then_written(number: int, before: Mapping[str, RowState | None]) -> Place:
+            at = await intent(number, before)
+            if number == ROWS - 1:
+                later = Write(key, clustering, YOUNG_US + 5, (("v0", None, int_bytes(9)),), insert=True)
+                stage.cluster.apply(stage.table, later)
+            return at
+
+        monkeypatch.setattr(journal, "intent", then_written)
+        tally = await stage.apply(plan, journal)
+        entry = journal.record().entries[ROWS - 1]
+        assert entry.fate is not Fate.DONE
+        assert tally.deleted == ROWS - 8 - 1
+        await stage.undo(plan, journal)
+
+    played(stage, play)
+    assert left(stage) == ROWS
