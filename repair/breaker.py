@@ -20,6 +20,7 @@ class Breaker:
         self.most = most
         self.vanished = vanished
         self.open = False
+        self.surprised_too_often = False
         self._under_way = 0
         self._stayed = 0
         self._ended = asyncio.Condition()
@@ -54,6 +55,15 @@ class Breaker:
             if not await self.wait():
                 return False
         return True
+
+    async def surprised(self, vanished: int) -> None:
+        """Take note that so many rows have vanished which were forecast to come back; open once that is too many."""
+        if vanished:
+            async with self._ended:
+                self.vanished += vanished
+                self.surprised_too_often |= self.vanished > self.most
+                self.open |= self.surprised_too_often
+                self._ended.notify_all()
 
     async def ended(self, rows: int, vanished: int) -> None:
         """Take note that so many rows have ended, of which so many have vanished, or may have."""

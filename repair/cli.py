@@ -22,6 +22,7 @@ from consistency.cli.values import PER_SECOND, SECONDS
 from consistency.errors import UsageError
 from consistency.results.verdict import ExitCode
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
+from consistency.rows.delete_search import DEFAULT_MOST_TRACES
 from repair.breaker import SPARE
 from repair.decide import ACTING, Action, Rule
 from repair.forecast import Forecast
@@ -113,6 +114,10 @@ def repair() -> None:
     help="Plan nothing; print the 'nodetool repair' commands that cover the ranges whose rows were counted and not "
     "listed, for those who prefer Cassandra's own way. Check again after it.",
 )  # fmt: skip
+@click.option("--max-traces", type=click.IntRange(min=0), default=DEFAULT_MOST_TRACES, show_default=True, metavar="N",
+              help="Look for deletes on replicas that lack rows by at most N traced reads, which stay in system_traces "
+              "for a day. Needs SELECT on system_traces.")  # fmt: skip
+@click.option("--no-traces", is_flag=True, help="Look for no deletes: rows that a replica lacks are forecast unknown.")
 @_show_keys
 @connection_options
 def plan(findings: Path, output: str | None, **given: Any) -> int:
@@ -141,7 +146,11 @@ def plan(findings: Path, output: str | None, **given: Any) -> int:
     require_writable("--output", output)
     policy = Policy(Zombies(given["zombies"]), Require(given["require"]), given["max_clock_skew"], given["settle"])
     options = PlanOptions(
-        policy, frozenset(map(Rule, given["only"])), given["max_rows"], frozenset(map(Forecast, given["only_forecast"]))
+        policy,
+        frozenset(map(Rule, given["only"])),
+        given["max_rows"],
+        frozenset(map(Forecast, given["only_forecast"])),
+        0 if given["no_traces"] else given["max_traces"],
     )
     ticker = Ticker(make_console(sys.stderr))
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 from consistency.cluster.settings import DEFAULT_CONFIG
 from consistency.errors import SettingsError
+from consistency.rows.delete_search import DEFAULT_MOST_TRACES
 from repair.decide import Rule
 from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies
@@ -31,6 +32,8 @@ class NightlyPolicy:
     rate: float = DEFAULT_RATE
     max_deletes: int | None = None
     """How many rows that most replicas hold may vanish in a run; None: as `repair apply` by default."""
+    max_traces: int = DEFAULT_MOST_TRACES
+    """Traced reads of a run that look for deletes on replicas which lack rows; 0: none."""
     directory: Path = field(default_factory=lambda: Path(DEFAULT_DIRECTORY).expanduser())
 
     def new_findings(self) -> Path:
@@ -54,6 +57,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "max_seconds": (int, float),
     "rate": (int, float),
     "max_deletes": (int,),
+    "max_traces": (int,),
     "directory": (str,),
 }
 
@@ -95,6 +99,7 @@ def nightly_policy(config: Mapping[str, Any], path: str | None = None) -> Nightl
         max_seconds=float(section.get("max_seconds", default.max_seconds)),
         rate=float(section.get("rate", default.rate)),
         max_deletes=section.get("max_deletes"),
+        max_traces=section.get("max_traces", default.max_traces),
         directory=_directory(source, section["directory"]) if "directory" in section else default.directory,
     )
 

@@ -1,7 +1,8 @@
 """What a repair would do to a row, as far as its copies tell, and what it did: rows come back, change, or vanish.
 
 CQL shows no tombstone: a row that one replica lacks may never have arrived there, or may have been deleted through
-that replica, and then the servers' own merge deletes it everywhere. Which of the two cannot be told from the copies.
+that replica, and then the servers' own merge deletes it everywhere. Which of the two cannot be told from the copies;
+sometimes a trace rules the delete out (`consistency/rows/delete_search.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ T = TypeVar("T")
 class Forecast(str, Enum):
     """What carrying out a decision would do to a row."""
 
+    RESTORE = "restore"
     UPDATE = "update"
     DELETE = "delete"
     UNKNOWN = "unknown"
@@ -33,6 +35,7 @@ class Forecast(str, Enum):
 
 
 _SENTENCES = {
+    Forecast.RESTORE: "comes back where it is missing: no replica that lacks it can hold its delete",
     Forecast.UPDATE: "stays, and becomes the same on all replicas",
     Forecast.DELETE: "is deleted",
     Forecast.UNKNOWN: "comes back where it is missing, or is deleted everywhere: CQL does not show whether a replica"
@@ -50,12 +53,17 @@ class Change(str, Enum):
     UNCHANGED = "unchanged"
 
 
-def forecast(case: Case, decision: Decision) -> Forecast | None:
-    """Say what the decision would do to the row; None where nothing is to be done."""
+def forecast(case: Case, decision: Decision, *, undeleted: bool = False) -> Forecast | None:
+    """Say what the decision would do to the row; None where nothing is to be done.
+
+    `undeleted` says that no replica which lacks the row holds a delete of it that a merge would pass on.
+    """
     if decision.action is Action.NONE:
         return None
     if decision.action is Action.PURGE:
         return _purged(case, decision.suspects)
+    if undeleted and decision.action is Action.RECONCILE:
+        return Forecast.RESTORE
     return Forecast.UPDATE if _stays(case) else Forecast.UNKNOWN
 
 

@@ -95,7 +95,7 @@ async def repair_found(
         checked.findings.replace(files.findings)
     async with opening as (reader, clock):
         until = clock.monotonic() + nightly.max_seconds
-        options = PlanOptions(nightly.policy, nightly.only, nightly.max_rows)
+        options = PlanOptions(nightly.policy, nightly.only, nightly.max_rows, max_traces=nightly.max_traces)
         plan = await make_plan(reader, clock, files.findings, options, progress.planned)
         if plan.to_do:
             plan = leave_what_was_in_vain(plan, await asyncio.to_thread(tried_in_vain, nightly.directory))

@@ -108,4 +108,6 @@ class Throttle:
 
     def _lets_begin(self, rows: Sequence[T], risk: Callable[[T], Risk]) -> bool:
         may_vanish = sum(risk(row).may_vanish for row in rows)
+        if self.breaker.surprised_too_often:
+            return False
         return not may_vanish or self.breaker.may_begin(may_vanish)

@@ -18,6 +18,7 @@ from consistency.model.schema import Table
 from consistency.model.servertime import skew_sentence
 from consistency.results.findings import Finding, read_findings, read_header, read_ranges
 from consistency.results.kinds import Kind
+from consistency.rows.delete_search import DEFAULT_MOST_TRACES, DeleteSearch
 from consistency.rows.names import Identity, RowRef
 from repair.case import Case, CaseReader
 from repair.copies import copies, digests
@@ -39,6 +40,8 @@ class PlanOptions:
     only: frozenset[Rule] = frozenset()
     max_rows: int | None = None
     forecasts: frozenset[Forecast] = frozenset()
+    max_traces: int = DEFAULT_MOST_TRACES
+    """Traced reads that look for deletes on replicas which lack rows; 0: none."""
 
 
 Progress = Callable[[int, int], None]
@@ -57,7 +60,8 @@ async def make_plan(
     counted = [ref async for ref in rows_of_ranges(reader, clock, evidence, ranges)]
     rows = _distinct(listed, counted)
     salt = secrets.token_hex(16)
-    planned = await _plan_rows(evidence, rows, options, salt, progress)
+    search = DeleteSearch(reader, options.max_traces)
+    planned = await _plan_rows(evidence, search, rows, options, salt, progress)
     tables = {row.ref.full_name: evidence.table(row.ref) for row in planned}
     return Plan(
         run_id=secrets.token_hex(8),
@@ -78,6 +82,7 @@ async def make_plan(
                     skew_sentence(clock.readings),
                     *_warnings(tables),
                     *_out_of_reach(evidence, planned),
+                    *search.warnings,
                     reader.traces.sentence,
                 ),
             )
@@ -111,6 +116,7 @@ def _distinct(findings: Iterable[Finding], counted: Iterable[RowRef]) -> list[tu
 
 async def _plan_rows(
     evidence: CaseReader,
+    search: DeleteSearch,
     rows: Sequence[tuple[RowRef, bool]],
     options: PlanOptions,
     salt: str,
@@ -124,7 +130,7 @@ async def _plan_rows(
 
     async def lane() -> None:
         for batch in batches:
-            made = await plan_batch(evidence, [rows[n] for n in batch], options, salt)
+            made = await plan_batch(evidence, search, [rows[n] for n in batch], options, salt)
             planned.update(zip(batch, made, strict=True))
             if progress:
                 progress(len(planned), len(rows))
@@ -139,13 +145,17 @@ async def _plan_rows(
 
 
 async def plan_batch(
-    evidence: CaseReader, rows: Sequence[tuple[RowRef, bool]], options: PlanOptions, salt: str
+    evidence: CaseReader, search: DeleteSearch, rows: Sequence[tuple[RowRef, bool]], options: PlanOptions, salt: str
 ) -> list[PlannedRow]:
     """Read some rows and decide each; with `non_owner` only a node that does not own the row was found to hold it."""
     seen = await evidence.read_many([ref for ref, _ in rows])
+    decisions = [
+        _decided(found, options, non_owner=non_owner) for (_, non_owner), found in zip(rows, seen, strict=True)
+    ]
+    told = await _forecasts(search, seen, decisions)
     planned = [
-        _planned(ref, found, options, salt, non_owner=non_owner)
-        for (ref, non_owner), found in zip(rows, seen, strict=True)
+        _planned(ref, found, decision, each, options, salt)
+        for (ref, _), found, decision, each in zip(rows, seen, decisions, told, strict=True)
     ]
     return [replace(row, sentence=await _of_view(evidence, row)) if row.rule is Rule.VIEW else row for row in planned]
 
@@ -169,13 +179,30 @@ async def _of_view(evidence: CaseReader, row: PlannedRow) -> str:
     )
 
 
-def _planned(ref: RowRef, seen: Case, options: PlanOptions, salt: str, *, non_owner: bool) -> PlannedRow:
+def _decided(seen: Case, options: PlanOptions, *, non_owner: bool) -> Decision:
     decision = decide(seen, options.policy)
     if non_owner and decision.done:
         decision = Decision(Rule.NOT_OWNED, sentence=Rule.NOT_OWNED.sentence)
     if options.only and decision.rule not in options.only and decision.action is not Action.NONE:
         decision = replace(decision, action=Action.NONE, sentence="not asked for: --only names other rules", refused="")
-    told = forecast(seen, decision)
+    return decision
+
+
+async def _forecasts(
+    search: DeleteSearch, seen: Sequence[Case], decisions: Sequence[Decision]
+) -> list[Forecast | None]:
+    """Say what becomes of each row; of those of which the copies do not tell, look for deletes."""
+    told = [forecast(case, decision) for case, decision in zip(seen, decisions, strict=True)]
+    unsure = [n for n, each in enumerate(told) if each is Forecast.UNKNOWN and decisions[n].action is Action.RECONCILE]
+    ruled_out = await search.rules_out([seen[n] for n in unsure])
+    for n, undeleted in zip(unsure, ruled_out, strict=True):
+        told[n] = forecast(seen[n], decisions[n], undeleted=undeleted)
+    return told
+
+
+def _planned(
+    ref: RowRef, seen: Case, decision: Decision, told: Forecast | None, options: PlanOptions, salt: str
+) -> PlannedRow:
     if options.forecasts and told is not None and told not in options.forecasts:
         decision = replace(
             decision, action=Action.NONE, sentence=f"not asked for: its forecast is {told.value}", refused=""

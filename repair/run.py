@@ -15,6 +15,7 @@ from repair.actions import Acted, Actor
 from repair.case import Case, CaseReader
 from repair.copies import copies
 from repair.decide import Action
+from repair.forecast import Change, Forecast
 from repair.guard import Guard
 from repair.journal import Entry, Fate, Journal, Outcome, Place, Result
 from repair.outcomes import left_alone, may_have_vanished, proven, untouched
@@ -77,6 +78,7 @@ class Pipeline:
             ended = await self._carry_out(some, throttle)
             doubtful = [ended.get(each.row.number) for each in some if each.risk.may_vanish]
             await throttle.breaker.ended(len(doubtful), sum(map(may_have_vanished, doubtful)))
+            await throttle.breaker.surprised(_surprises([each.row for each in some], ended))
             outcomes |= ended
         return outcomes
 
@@ -100,6 +102,7 @@ class Pipeline:
             async for ended in self._in_parts(intended, throttle):
                 outcomes |= ended
             await throttle.breaker.ended(len(doubtful), sum(may_have_vanished(outcomes.get(n)) for n in doubtful))
+            await throttle.breaker.surprised(_surprises([row for part in parts for row in part], outcomes))
         return outcomes
 
     async def _in_parts(self, intended: Sequence[Sequence[_Intended]], throttle: Throttle) -> AsyncIterator[Outcomes]:
@@ -188,3 +191,10 @@ class Pipeline:
     async def _record(self, outcomes: Outcomes) -> None:
         by_us = self._clock.server_time().latest_us  # no server has stamped a later write by now
         await asyncio.gather(*(self._journal.outcome(number, outcome, by_us) for number, outcome in outcomes.items()))
+
+
+def _surprises(rows: Sequence[Row], outcomes: Outcomes) -> int:
+    """Count the rows that most replicas held and that were forecast to come back, and have vanished."""
+    held = [row for row in rows if 2 * len(row.planned.lacking) < len(row.planned.seen)]
+    restored = [row.number for row in held if row.planned.forecast is Forecast.RESTORE]
+    return sum(number in outcomes and outcomes[number].change is Change.DELETED for number in restored)

@@ -74,10 +74,10 @@ def print_forecast(console: Console, plan: Plan) -> None:
         return
     console.print(heading("forecast"))
     for (table, told), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
-        style = "" if told is Forecast.UPDATE else "yellow"
+        style = "yellow" if told in (Forecast.DELETE, Forecast.UNKNOWN) else ""
         what = "may be deleted: each" if told is Forecast.UNKNOWN else "each"
         indented(console, f"{safe(table)}: {counted(count, 'row')}, {what} {told.sentence}", rest="    ", style=style)
-        if told is Forecast.UNKNOWN:
+        if told in (Forecast.UNKNOWN, Forecast.RESTORE):
             rows = [row for row in plan.to_do if row.ref.full_name == table and row.forecast is told]
             lacking = Counter(node for row in rows for node in row.lacking)
             for node, lacked in sorted(lacking.items(), key=lambda item: (-item[1], item[0])):

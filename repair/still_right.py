@@ -10,7 +10,7 @@ from consistency.rows.cells import atoms
 from repair.case import Case
 from repair.copies import Copies, copies, digests, state_digest
 from repair.decide import Action, Decision, Rule, decide
-from repair.forecast import may_vanish
+from repair.forecast import Forecast, may_vanish
 from repair.journal import Entry, Fate, Outcome, Result
 from repair.outcomes import proven, refused
 from repair.pace import Risk
@@ -44,8 +44,9 @@ class Begun:
 
     @cached_property
     def risk(self) -> Risk:
-        """Whether the row, which most replicas hold, may be gone once it was acted on."""
-        return Risk(self.row.partition, may_vanish(self.case, self.decision))
+        """Whether the row, which most replicas hold, may be gone once it was acted on, as far as the plan knew."""
+        sure = self.row.planned.forecast is Forecast.RESTORE
+        return Risk(self.row.partition, not sure and may_vanish(self.case, self.decision))
 
 
 def look(row: Row, case: Case, plan: Plan, *, merged: bool = False) -> Decision | Outcome:

@@ -23,6 +23,7 @@ HOST_IDS = "tests/unit/test_identity.py"
 REFUSALS = "tests/unit/test_repair_refusals.py tests/unit/test_repair_files.py"
 ZOMBIES = "tests/unit/test_classify.py tests/unit/test_rows_evidence.py"
 BREAKER = "tests/unit/test_breaker.py tests/unit/test_forecast.py"
+DELETES = "tests/unit/test_delete_search.py"
 PARTITIONS = "tests/unit/test_repair_whole_partitions.py tests/unit/test_repair_applying.py"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
 
@@ -540,6 +541,22 @@ MUTANTS = (
            "if len(case.present) < len(case.owners):", "if False:", BREAKER),
     Mutant("forecast: a row of which no cell is on all replicas is sure to stay", "repair/forecast.py",
            "return bool(_in_all(held)) or not any(held)", "return True", BREAKER),
+    Mutant("forecast: a tombstone that is counted rules out nothing", "consistency/rows/delete_search.py",
+           "each is not None and not each.deleted and", "each is not None and", DELETES),
+    Mutant("forecast: a delete of the partition is ruled out by any cell", "consistency/rows/delete_search.py",
+           "and each.oldest_us <= newest_us", "", DELETES),
+    Mutant("forecast: a tombstone that is not counted any more hides nothing", "consistency/rows/delete_search.py",
+           "if time is not None and time > purged_us)", "if time is not None)", DELETES),
+    Mutant("forecast: a cell that one replica may have deleted is kept", "consistency/rows/delete_search.py",
+           "set(held[0]).intersection(*held[1:])", "set(held[0]).union(*held[1:])", DELETES),
+    Mutant("forecast: a row that is about to expire comes back", "consistency/rows/delete_search.py",
+           "if _lasts(won[name], row)]", "]", DELETES),
+    Mutant("forecast: a trace that does not count is one that counted none", "consistency/cluster/locality.py",
+           "return sum(counts) if counts else None", "return sum(counts)", DELETES),
+    Mutant("breaker: rows vanish against their forecast unseen", "repair/breaker.py",
+           "self.surprised_too_often |= self.vanished > self.most", "pass", DELETES),
+    Mutant("causes: rows of few partitions are no more likely deleted", "consistency/results/diagnosis.py",
+           "missing < _ROWS_OF_DELETED * partitions:", "True:", "tests/unit/test_diagnose.py"),
     Mutant("breaker: rows that a minority held count in a resume", "repair/applying.py",
            "            and most_held(entry.before or {})\n", "", BREAKER),
     Mutant("outcomes: what others did is a change of ours", "repair/outcomes.py",

@@ -34,13 +34,15 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print values. Default: their length and four digits, equal for equal values within this output.",
 )
+@click.option("--no-traces", is_flag=True, help="Do not trace reads to look for deletes on replicas that lack the row.")
 @connection_options
-def explain(findings: Path, row: int, show_values: bool, **given: Any) -> int:
+def explain(findings: Path, row: int, show_values: bool, no_traces: bool, **given: Any) -> int:
     """Show what each replica holds of one row, cell by cell, and which version wins.
 
     Takes a finding from the file that 'check --findings' wrote, reads its row again on every replica that owns
     it, and says for each column which version wins and by which of Cassandra's rules. The row's key is
-    printed. Nothing is written.
+    printed. Nothing is written. Where a replica lacks the row, a trace of its partition there may rule out that
+    it was deleted (needs SELECT on system_traces, where the trace stays for a day; it holds no key).
 
     \b
     Examples:
@@ -58,16 +60,16 @@ def explain(findings: Path, row: int, show_values: bool, **given: Any) -> int:
 
     target = take_connection(given)
     chosen = choose_finding(findings, row)
-    found = asyncio.run(_explain(target, chosen))
+    found = asyncio.run(_explain(target, chosen, traces=not no_traces))
     show = value_text if show_values else partial(stand_in, secrets.randbits(64))
     plan = plan_command(str(findings), Typed(target.words)) if can_repair() else []
     print_row(make_console(sys.stdout), chosen, found, plan, show=show)
     return int(found.exit_code)
 
 
-async def _explain(target: Target, chosen: Chosen) -> Explanation:
+async def _explain(target: Target, chosen: Chosen, *, traces: bool) -> Explanation:
     from consistency.cluster.session import open_cluster  # noqa: PLC0415 - loads the driver
     from consistency.rows.explain import explain as explain_row  # noqa: PLC0415
 
     async with open_cluster(target.settings) as (reader, clock):
-        return await explain_row(reader, clock, chosen)
+        return await explain_row(reader, clock, chosen, traces=traces)

@@ -16,7 +16,7 @@ from consistency.cluster.digests import Digests
 from consistency.cluster.gate import Gate
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.liveness import with_liveness
-from consistency.cluster.locality import TracesLeft
+from consistency.cluster.locality import TracedPartition, TracesLeft
 from consistency.cluster.pinned import PinnedAccess, ReadLimits, probe
 from consistency.cluster.port import Key, Pages
 from consistency.cluster.row_pages import RowPages
@@ -162,6 +162,12 @@ class CqlReader:
     async def static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one partition's static cells."""
         return await self._named(node).static_row(node, reading, key, now_s)
+
+    async def traced_partition(
+        self, node: Node, reading: Reading, partition: Key, now_s: int
+    ) -> TracedPartition | None:
+        """Read one partition, with how many tombstones the node met; None where it is too large, or is not told."""
+        return await self._pages.traced_partition(node, reading, partition, now_s)
 
     async def count(self, node: Node, table: Table, token_range: TokenRange) -> int:
         """Count a range's rows, for an estimate: whichever replica answers will do."""

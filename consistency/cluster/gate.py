@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from consistency.cluster.by_token import paged_by_range
+from consistency.cluster.locality import TraceEvent
 from consistency.cluster.pinned import PinnedAccess
 from consistency.cluster.server_digest import bigint, lanes
 from consistency.cluster.throttle import Throttle
@@ -111,6 +112,11 @@ class Gate:
         """Read one page of rows that were asked for by key or token."""
         async with self._named[node]:
             return await self._access.ask(node, statement)
+
+    async def named_traced(self, node: Node, statement: Statement) -> tuple[Page, list[TraceEvent]]:
+        """Read such a page, and what its trace tells."""
+        async with self._named[node]:
+            return await self._access.ask_traced(node, statement)
 
 
 async def _paged(ask: Ask, statement: Statement) -> AsyncGenerator[Page, None]:

@@ -13,11 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from consistency.cluster.wire import Statement
+from consistency.model.reading import RawRow
 
 _EXECUTED = re.compile(r"^(Executing (seq scan|single-partition query|read)|Scanning index|Querying)")
 _ASKED_ANOTHER = re.compile(
     r"^(Enqueuing request to|Sending \w+_REQ\w* message to|reading (data|digest) from|speculating)"
 )
+_COUNTED = re.compile(r"^Read \d+ live (?:rows )?and (\d+) tombstone cells")
 _READS_OF_OUR_OWN = ("Executing single-partition query on peers_v2",)
 
 
@@ -27,6 +29,18 @@ class TraceEvent:
 
     activity: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class TracedPartition:
+    """One replica's rows of a partition, and how many tombstones it met when it read them.
+
+    Counted are deletes of rows, of ranges and of cells, and expired cells; not the delete of the partition, nor what is
+    older than gc_grace_seconds.
+    """
+
+    rows: tuple[RawRow, ...]
+    tombstones: int
 
 
 @dataclass(slots=True)
@@ -60,6 +74,13 @@ class TracesLeft:
     def add_further_pages(self) -> None:
         """Count a traced query that its server paged through by itself: each further page names a partition."""
         self.with_keys += 1
+
+
+def tombstones_in(events: Iterable[TraceEvent]) -> int | None:
+    """Return how many tombstones a read met, by its trace; None where the trace does not tell."""
+    found = [_COUNTED.match(event.activity) for event in events]
+    counts = [int(match[1]) for match in found if match is not None]
+    return sum(counts) if counts else None
 
 
 def proves_local(events: Iterable[TraceEvent], broadcast: str) -> bool:

@@ -108,9 +108,22 @@ class PinnedAccess:
         """Run a statement so that the answer is this node's own; `turn` learns how long its proof was waited for."""
         if self._localities[node] is Locality.NODE_LOCAL:
             return await self.retrying(node, replace(statement, consistency=NODE_LOCAL))
-        return await self._proven(node, replace(statement, consistency=LOCAL_ONE, trace=True), turn or Turn())
+        return (await self._proven(node, statement, turn or Turn()))[0]
 
-    async def _proven(self, node: Node, statement: Statement, turn: Turn) -> Page:
+    async def ask_traced(self, node: Node, statement: Statement) -> tuple[Page, list[TraceEvent]]:
+        """Run a statement so that the answer is this node's own; return with it what a trace tells of how it was read.
+
+        No events where the trace did not end in time.
+        """
+        if self.traced(node):
+            return await self._proven(node, statement, Turn())
+        statement = replace(statement, consistency=NODE_LOCAL, trace=True)
+        self._traces.add(statement)
+        page = await self.retrying(node, statement)
+        return page, await self._trace(node, page.trace_id) or []
+
+    async def _proven(self, node: Node, statement: Statement, turn: Turn) -> tuple[Page, list[TraceEvent]]:
+        statement = replace(statement, consistency=LOCAL_ONE, trace=True)
         attempts = _AFTER_NONE if node in self._unproven else _LOCAL_ATTEMPTS
         for attempt in range(attempts):
             self._traces.add(statement)
@@ -120,7 +133,7 @@ class PinnedAccess:
             turn.idle_s += time.monotonic() - answered
             if events is not None and proves_local(events, node.broadcast):
                 self._unproven.discard(node)
-                return page
+                return page, events
             await self._recommend_to_itself(node, attempt)
         self._unproven.add(node)
         reason = f"{attempts} reads in turn were not shown to be its own; allow NODE_LOCAL on the servers"

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from consistency.cluster.guardrails import Guardrails
-from consistency.cluster.locality import TracesLeft
+from consistency.cluster.locality import TracedPartition, TracesLeft
 from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.model.ring import Node, Ring
 from consistency.model.row_arrays import HashedRows
@@ -64,6 +64,11 @@ class ReplicaReader(Protocol):
 
     async def static_row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one partition's static cells by partition key: token, partition key, static cells."""
+
+    async def traced_partition(
+        self, node: Node, reading: Reading, partition: Key, now_s: int
+    ) -> TracedPartition | None:
+        """Read one partition, with how many tombstones the node met; None where it is too large, or is not told."""
 
     async def count(self, node: Node, table: Table, token_range: TokenRange) -> int:
         """Count the rows of a range."""

@@ -6,7 +6,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from consistency.cluster import selects
+from consistency.cluster.by_token import token_of
 from consistency.cluster.gate import Gate
+from consistency.cluster.locality import TracedPartition, tombstones_in
 from consistency.cluster.port import Key, Pages
 from consistency.cluster.row_sizes import RowSizes
 from consistency.cluster.wire import Page, Statement
@@ -47,3 +49,15 @@ class RowPages:
         async with aclosing(self._gate.named_pages(node, self._sizes.sent(reading, text, now_s, values))) as pages:
             async for page in pages:
                 yield page.rows()
+
+    async def traced_partition(
+        self, node: Node, reading: Reading, partition: Key, now_s: int
+    ) -> TracedPartition | None:
+        """Read a partition by its token, with how many tombstones the node met; None if it is larger than a page."""
+        text = selects.select_rows_at(reading, token_of(partition))
+        page, events = await self._gate.named_traced(node, self._sizes.sent(reading, text, now_s))
+        tombstones = tombstones_in(events)
+        if page.paging_state is not None or tombstones is None:
+            return None
+        rows = tuple(row for row in page.rows() if row[reading.layout.partition] == partition)
+        return TracedPartition(rows, tombstones)

@@ -13,7 +13,7 @@ Shares are shares of the differing rows; digests do not tell how many rows were 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +29,8 @@ FEWEST_ROWS = 20
 MOSTLY = 0.8
 NEARLY_ALL = 0.9
 MOST_RUNS = 3
+_ROWS_OF_DELETED = 5
+"""Missing rows of each partition, on average, from which the delete of whole partitions is likely."""
 
 _HOUR_US = 3_600_000_000
 _GAPS_US = (_HOUR_US // 2, 6 * _HOUR_US)
@@ -38,6 +40,8 @@ _NANOSECONDS = 10**17
 """Write times after this cannot be microseconds of our age: a client passed nanoseconds."""
 
 
+_MOST_PARTITIONS = 10_000
+"""Partitions with missing rows that are told apart for each replica; of more nothing is said."""
 _MICROSECONDS = 10**14
 """Write times before this (the year 1973) cannot be microseconds of our age."""
 _MILLISECONDS, _SECONDS = 10**11, 10**9
@@ -97,6 +101,7 @@ class CauseCounter:
         self._should_hold: Counter[str] = Counter()
         self._behind: Counter[str] = Counter()
         self._missing: Counter[str] = Counter()
+        self._partitions: dict[str, set[tuple[str, int]]] = defaultdict(set)
         self._alone: Counter[str] = Counter()
         self._lacks_of_one: Counter[str] = Counter()
         self._holders: dict[Kind, Counter[str]] = {Kind.ZOMBIE_SUSPECT: Counter(), Kind.NON_OWNER: Counter()}
@@ -134,13 +139,19 @@ class CauseCounter:
                 self._behind[name] += 1
                 if view.state is State.MISSING:
                     self._missing[name] += 1
-                    self._ranges.add(name, f"{finding.keyspace}.{finding.table}", finding.token)
+                    self._count_missing(name, f"{finding.keyspace}.{finding.table}", finding.token)
         holders = [name for name in read if finding.replicas[name].state is not State.MISSING]
         if len(holders) == 1 and len(read) > 2:
             self._alone[holders[0]] += 1
             self._lacks_of_one.update(behind)
         if newest is not None:
             self._timeline.add(newest, read, behind)
+
+    def _count_missing(self, name: str, table: str, token: int) -> None:
+        self._ranges.add(name, table, token)
+        partitions = self._partitions[name]
+        if len(partitions) <= _MOST_PARTITIONS:
+            partitions.add((table, token))
 
     def causes(self, owned: Owned | None = None) -> tuple[Cause, ...]:
         """Return what probably happened, most explained rows first; empty if the evidence is thin."""
@@ -224,7 +235,14 @@ class CauseCounter:
         return "lacks what others hold in" if self._missing[name] else "is behind in"
 
     def _or_deleted(self, name: str) -> str:
-        return ", or were the rows that it lacks deleted through it alone" if self._missing[name] else ""
+        """Say that a delete looks the same; rows of few partitions may have gone with these."""
+        missing, partitions = self._missing[name], len(self._partitions[name])
+        if not missing:
+            return ""
+        if partitions > _MOST_PARTITIONS or missing < _ROWS_OF_DELETED * partitions:
+            return ", or were the rows that it lacks deleted through it alone"
+        count = "1 partition" if partitions == 1 else f"{partitions:,} partitions"
+        return f", or were the rows that it lacks, {missing:,} of {count}, deleted with these through it alone"
 
     def _missed_deletes(self, name: str) -> Cause | None:
         """Rows that only one replica holds: it may have missed their deletes, or all others lost them."""

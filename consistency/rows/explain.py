@@ -17,6 +17,7 @@ from consistency.results.findings import Finding, read_findings, read_header
 from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode
 from consistency.rows.classify import Judgement, judge_row
+from consistency.rows.delete_search import DeleteSearch
 from consistency.rows.evidence import Evidence, EvidenceReader, read_evidence
 from consistency.rows.names import RowName, RowRef
 from consistency.rows.reconcile import EMPTY, Contest, DecidedBy
@@ -45,6 +46,8 @@ class Explanation:
     non_owners: Mapping[Node, RowState | None] = field(default_factory=dict)
     unread_non_owners: Mapping[Node, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    undeleted: bool = False
+    """Whether no replica that lacks the row can hold a delete of it, by traces: a merge brings the row back."""
 
     @property
     def name(self) -> RowName:
@@ -138,12 +141,14 @@ def choose_finding(path: Path, number: int) -> Chosen:
     return Chosen(found, number, total, header)
 
 
-async def explain(reader: ClusterReader, clock: Clock, chosen: Chosen) -> Explanation:
-    """Read the row of a finding on every replica, by one instant."""
+async def explain(reader: ClusterReader, clock: Clock, chosen: Chosen, *, traces: bool = True) -> Explanation:
+    """Read the row of a finding on every replica, by one instant; with `traces` look for its delete where it lacks."""
     finding, rows = chosen.finding, await EvidenceReader.open(reader, clock)
     ref = RowRef.of(finding)
     non_owners = _non_owners(rows.ring, finding, rows.owners(ref))
     evidence = await rows.read(ref)
+    search = DeleteSearch(reader, len(evidence.owners) if traces else 0)
+    (undeleted,) = await search.rules_out([evidence])
     there, unread = await _read_non_owners(reader, evidence, non_owners)
     return Explanation(
         finding=finding,
@@ -151,6 +156,7 @@ async def explain(reader: ClusterReader, clock: Clock, chosen: Chosen) -> Explan
         non_owners=there,
         unread_non_owners=unread,
         warnings=(*_warnings(rows.ring, chosen.header), *filter(None, [reader.traces.sentence])),
+        undeleted=undeleted,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,12 @@ from consistency.model.reading import Depth, Locality, Route
 from consistency.results.findings import read_findings
 from consistency.results.verdict import ExitCode
 from repair.decide import Action, Rule
+from repair.forecast import Forecast
 from repair.journal import Result
 from tests.support import quietness
 from tests.support.cluster import RunningCluster, sandbox_cluster, summary
 from tests.support.damage import Planter, as_expected, keys_only, names, plain, statics, wide
+from tests.support.deletes import Deletes, told_and_done
 from tests.support.figures import SOAK
 from tests.support.repairing import Repairing, results
 
@@ -122,3 +125,11 @@ def test_readers_write_nothing_on_an_older_server(planted: Planter, tmp_path: Pa
     left = quietness.read_everything(planted.cluster, tmp_path, locality)
     assert (left.sessions > 0) is (locality is Locality.TRACED)
     assert left.with_keys == quietness.traces_with(planted.cluster, secret) == 0
+
+
+def test_forecasts_on_an_older_server_are_right_or_unknown(planted: Planter, tmp_path: Path) -> None:
+    """What its traces say of deletes is worded as in 5.0: rows that never arrived are told from deleted ones."""
+    deletes = Deletes(planted.cluster, "older_fate", time.time_ns() // 1000 - 60_000_000)
+    deletes.plant()
+    time.sleep(1.5)  # until what has a time to live of a second has expired
+    assert told_and_done(deletes, tmp_path)[Forecast.RESTORE]

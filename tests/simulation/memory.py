@@ -15,7 +15,7 @@ import xxhash
 
 from consistency.cluster.by_token import RowsByToken
 from consistency.cluster.guardrails import Guardrails
-from consistency.cluster.locality import TracesLeft
+from consistency.cluster.locality import TracedPartition, TracesLeft
 from consistency.cluster.page_arrays import hashed_rows
 from consistency.cluster.selects import row_times
 from consistency.errors import (
@@ -365,6 +365,19 @@ class SimCluster:
         if static is None and not store.visible_rows(key, now):
             return None
         return (long_bytes(token_of(key)), *key, *_cells(reading.statics, static.cells if static else {}, now))
+
+    async def traced_partition(
+        self, node: Node, reading: Reading, partition: Key, now_s: int
+    ) -> TracedPartition | None:
+        await self._serve(node, reading.table)
+        token, now = token_of(partition), self._now(node, reading, now_s)
+        raws = [
+            self._raw(reading, seen, at) for seen, at in self._seen(node, reading, TokenRange(token - 1, token), now_s)
+        ]
+        rows = tuple(raw for raw in raws if raw[reading.layout.partition] == partition)
+        clock_us = int((EPOCH_S + self._loop.now + self.skew_s.get(node, 0.0)) * 1e6)
+        purged_us = clock_us - reading.table.gc_grace_seconds * 1_000_000
+        return TracedPartition(rows, self.store(node, reading.table).tombstones(partition, now, purged_us))
 
     # Statements that ask for rows where a trace proves the answer.
 

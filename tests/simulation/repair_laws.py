@@ -8,7 +8,8 @@
 6. A row that is reported as verified is the merge on every replica.
 7. The journal ends complete, and every row that was left alone is as it was.
 8. A row that is written back is whole on each replica, whatever was refused: all it lacked is there, or nothing of it.
-9. Undo changes no row that the repair did not change, whatever was refused; what it undoes shows what it promised.
+9. What was forecast to stay or to come back does; what came back is counted as that.
+10. Undo changes no row that the repair did not change, whatever was refused; what it undoes shows what it promised.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 
 from consistency.model.ring import Node
 from repair.decide import Action
+from repair.forecast import Change, Forecast
 from repair.journal import Entry, Record, Result
 from repair.policy import Policy, Zombies
 from repair.undo import most_held
@@ -179,6 +181,24 @@ def _raised(where: str, was: Shown, now: Shown, truth: Shown, copies: list[Shown
     if now is not None and was is None and truth is None and bare <= len(copies) // 2 and not scene.traffic:
         out.append(f"{where}: the row was deleted and came back")
     return out
+
+
+def forecast_laws(scene: Scene, record: Record) -> list[str]:
+    """Nothing that was forecast to stay or to come back is gone; what came back is counted as that."""
+    broken = []
+    for number, row in enumerate(scene.rows):
+        told, entry = record.plan.rows[number].forecast, record.entries.get(number, Entry())
+        if told not in (Forecast.RESTORE, Forecast.UPDATE) or row in scene.touched:
+            continue
+        where = f"row {number}, forecast {told.value}"
+        after = [shown(scene.after[node], row, scene.now_s) for node in scene.owners[row]]
+        if all(state is None for state in after):
+            broken.append(f"{where}: gone from every replica")
+        failed = entry.result is Result.DIVERGENT and not scene.disturbed and not scene.refused
+        counted = entry.change in (Change.RESTORED, None)
+        if told is Forecast.RESTORE and (failed or (entry.result is Result.VERIFIED and not counted)):
+            broken.append(f"{where}: {entry.result}, {entry.change}")
+    return broken
 
 
 def undo_laws(scene: Scene, applied: Record, record: Record, now: Held) -> list[str]:

@@ -16,6 +16,7 @@ from consistency.cluster.wire import ALL, QUORUM
 from consistency.model.reading import Capabilities, Locality
 from consistency.model.ring import Node
 from consistency.model.schema import Table
+from consistency.rows.delete_search import DEFAULT_MOST_TRACES, DeleteSearch
 from consistency.rows.names import RowRef
 from repair.actions import Actor
 from repair.applying import Applier
@@ -54,7 +55,19 @@ from tests.simulation.histories import (
     load,
 )
 from tests.simulation.memory import Fault, SimCluster, Trouble
-from tests.simulation.repair_laws import Held, Row, Scene, Shown, merged, shown, torn, undo_laws, undone_ahead, verdicts
+from tests.simulation.repair_laws import (
+    Held,
+    Row,
+    Scene,
+    Shown,
+    forecast_laws,
+    merged,
+    shown,
+    torn,
+    undo_laws,
+    undone_ahead,
+    verdicts,
+)
 from tests.simulation.repair_servers import Refusals, SimWriter, collect_garbage
 from tests.simulation.storage import Delete, token_of
 from tests.simulation.truth import row_names
@@ -81,6 +94,7 @@ class RepairCase:
     planned_unguarded: bool = False
     max_deletes: int = _MOST
     """How many rows may vanish before the breaker stops the run, which then goes on with leave for all of them."""
+    max_traces: int = DEFAULT_MOST_TRACES
 
     @property
     def down(self) -> frozenset[Node]:
@@ -198,6 +212,7 @@ def run_repair_case(seed: int) -> RepairOutcome:
         guarded=rails,
         planned_unguarded=unguarded,
         max_deletes=random.Random(f"deletes {seed}").choice((_MOST, _MOST, 0, 0, 1, 3)),
+        max_traces=random.Random(f"traces {seed}").choice((0, 2, DEFAULT_MOST_TRACES, DEFAULT_MOST_TRACES)),
     )
     schema = {"ks": keyspace("ks", replication, [table])}
     localities = draw_localities(seed, ring.nodes)
@@ -315,7 +330,7 @@ class _Play:
             now_s=EPOCH_S + int(self._loop.now) + 10,
         )
         torn_law = not scene.disturbed and not traffic
-        broken = written + stopped_wrongly + refused_still + verdicts(scene, record)
+        broken = written + stopped_wrongly + refused_still + verdicts(scene, record) + forecast_laws(scene, record)
         if torn_law:
             broken += torn(replace(scene, after=halfway), record)
         if lifted and Result.REFUSED in tally.results:
@@ -365,8 +380,8 @@ class _Play:
         return await CaseReader.open(self._cluster, self._clock)
 
     async def _planned(self, evidence: CaseReader, rows: list[Row]) -> Plan:
-        options = PlanOptions(self._case.policy)
-        planned = await plan_batch(evidence, [(_ref(self._table, row), False) for row in rows], options, "salt")
+        options, search = PlanOptions(self._case.policy), DeleteSearch(self._cluster, self._case.max_traces)
+        planned = await plan_batch(evidence, search, [(_ref(self._table, row), False) for row in rows], options, "salt")
         return await planned_on(self._cluster, self._table, self._case.policy, planned)
 
     async def _applied(self, plan: Plan, journal: MemoryJournal) -> tuple[Tally, int]:

@@ -202,6 +202,26 @@ class TableStorage:
         found = (self.visible_row(key, clustering, now_s) for clustering in ordered)
         return [row for row in found if row is not None]
 
+    def tombstones(self, key: Key, now_s: int, purged_us: int) -> int:
+        """Count what a trace counts of a partition: deletes of ranges, rows and cells, and expired cells.
+
+        Not the delete of the partition, and nothing that is as old as gc_grace_seconds.
+        """
+        partition = self.partitions.get(key)
+        if partition is None:
+            return 0
+        count = 2 * sum(tombstone.ts >= purged_us for tombstone in partition.ranges)
+        for row in (partition.static, *partition.rows.values()):
+            above = partition.deleted_at(row) if row is not partition.static else partition.deleted
+            covered = max(above, row.deleted)
+            dead = [cell for cell in row.cells.values() if cell.ts > covered and not cell.live(now_s)]
+            counted = sum(cell.ts >= purged_us for cell in dead)
+            deletes = [row.deleted, *row.complex_deleted.values()]
+            hidden = not row.live_cells(above, now_s) and not row.is_live(above, now_s)
+            newest = max((ts for ts in deletes if ts > above), default=NEVER)
+            count += counted or (hidden and newest >= purged_us)
+        return count
+
 
 @dataclass(frozen=True, slots=True)
 class Write:

@@ -63,11 +63,35 @@ def test_an_outage_is_named_with_its_replica_its_time_and_its_counts() -> None:
             CauseKind.MISSED_WRITES,
             f"{C} lacks what others hold in 98% (98 of 100) of the differing rows written 2026-07-14 02:10 to 02:24"
             " UTC, and in 1 others: was it down longer than the hint window (max_hint_window), or without hints, or"
-            " were the rows that it lacks deleted through it alone?",
+            " were the rows that it lacks, 99 of 1 partition, deleted with these through it alone?",
             98,
             (C,),
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("rows_of_each", "said"),
+    [
+        (50, "or were the rows that it lacks, 1,000 of 20 partitions, deleted with these through it alone?"),
+        (1, "or were the rows that it lacks deleted through it alone?"),
+    ],
+)
+def test_many_rows_of_few_partitions_may_have_been_deleted_with_them(rows_of_each: int, said: str) -> None:
+    """Said as a possibility, beside the outage that looks the same, and with no word that accuses the replica."""
+    rows = [replace(row("mcc", NIGHT + n * SECOND), token=n // rows_of_each) for n in range(1_000)]
+    (cause,) = causes(rows)
+    assert cause.sentence.endswith(said)
+    assert cause.sentence.startswith(f"{A} lacks what others hold in")
+    assert "behind" not in cause.sentence
+    assert "wrong" not in cause.sentence
+
+
+def test_more_partitions_than_are_told_apart_are_not_spoken_of() -> None:
+    """Memory is bounded: of 10,001 partitions nothing is said, whatever rows they have."""
+    rows = (replace(row("mcc", NIGHT + n), token=n % 10_002) for n in range(100_000))
+    (cause,) = causes(rows)
+    assert cause.sentence.endswith("or were the rows that it lacks deleted through it alone?")
 
 
 def test_a_stale_row_is_dated_by_the_write_it_missed() -> None:

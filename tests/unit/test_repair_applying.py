@@ -13,6 +13,7 @@ from consistency.errors import UsageError
 from consistency.model.reading import Capabilities, Cell, Locality, RowState
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Table
+from consistency.rows.delete_search import DeleteSearch
 from consistency.rows.names import RowRef
 from repair.actions import Actor
 from repair.applying import Applier
@@ -71,6 +72,10 @@ class Stage:
             write = Write(key, clustering, YOUNG_US, (("v0", None, int_bytes(7)),), insert=True)
             self.cluster.apply(table, write, [NODES[2]])
 
+    def search(self) -> DeleteSearch:
+        """Look for deletes as a plan does."""
+        return DeleteSearch(self.cluster)
+
     async def plan(self) -> Plan:
         """Plan all rows."""
         self.evidence = await CaseReader.open(self.cluster, self.clock)
@@ -78,7 +83,9 @@ class Stage:
             RowRef("ks", "t", token_of(key), {"p0": key[0].hex(), "c0": clustering[0].hex()})
             for key, clustering in self.rows
         ]
-        made = await plan_batch(self.evidence, [(ref, False) for ref in refs], PlanOptions(self.policy), "salt")
+        made = await plan_batch(
+            self.evidence, self.search(), [(ref, False) for ref in refs], PlanOptions(self.policy), "salt"
+        )
         return await planned_on(self.cluster, self.table, self.policy, made)
 
     async def apply(

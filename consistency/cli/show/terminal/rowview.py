@@ -157,7 +157,7 @@ def _print_replicas(console: Console, found: Explanation) -> None:
     for node, state in found.states.items():
         lacking = [] if state is None else found.lacks(node)
         if state is None and not found.gone:
-            what = "lacks the row, or has its delete" if unsure else "lacks the row"
+            what = "lacks the row, or has its delete" if unsure and not found.undeleted else "lacks the row"
             lines.append(("?" if unsure else "x", safe(node), what))
         elif lacking:
             lines.append(("x", safe(node), f"is behind in {', '.join(safe(n) for n in lacking)}"))
@@ -184,7 +184,9 @@ def _print_notes(console: Console, found: Explanation) -> None:
     age_s = None if newest is None else (found.evidence.now_us - newest) / 1e6
     if found.differs and age_s is not None and 0 <= age_s < DEFAULT_WINDOW_S:
         notes.append(f"the newest write is {span(age_s)} old and may still be on its way: run this again")
-    if Kind.MISSING in found.facts or any(decided == EMPTY for decided in _losers(found)):
+    if found.undeleted:
+        notes.append("no replica that lacks the row can hold its delete, by a trace there: a merge brings the row back")
+    elif Kind.MISSING in found.facts or any(decided == EMPTY for decided in _losers(found)):
         notes.append("CQL does not show deletes: an absent row or cell may have been deleted with a newer write time")
     if Kind.FUTURE_WRITE_TIME in found.facts and found.newest_us is not None:
         notes.append(f"no write or delete with a correct write time can replace it before {moment(found.newest_us)}")
