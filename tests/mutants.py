@@ -555,6 +555,8 @@ MUTANTS = (
            "return sum(counts) if counts else None", "return sum(counts)", DELETES),
     Mutant("breaker: rows vanish against their forecast unseen", "repair/breaker.py",
            "self.surprised_too_often |= self.vanished > self.most", "pass", DELETES),
+    Mutant("causes: a large partition is a range that was not streamed", "consistency/results/unstreamed.py",
+           " <= lacking <= _MOST_OF_ESTIMATE * rows:", " <= lacking:", "tests/unit/test_diagnose.py"),
     Mutant("causes: rows of few partitions are no more likely deleted", "consistency/results/diagnosis.py",
            "missing < _ROWS_OF_DELETED * partitions:", "True:", "tests/unit/test_diagnose.py"),
     Mutant("breaker: rows that a minority held count in a resume", "repair/applying.py",

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
 
 _NEARLY_ALL = 0.8
+_MOST_OF_ESTIMATE = 2.0
+"""A replica that lacks more rows than so many times what some ranges should hold lacks those of large partitions."""
 _EVERYWHERE = 0.95
 
 
@@ -63,7 +65,7 @@ class RangeCounts:
         share = sum(token_range.share for token_range in ranges)
         rows = round(share * sum(owned.rows.get(table, 0) for table in self._tables[replica]))
         lacking = sum(counts.values())
-        if not rows or lacking < _NEARLY_ALL * rows:
+        if not _NEARLY_ALL * rows <= lacking <= _MOST_OF_ESTIMATE * rows:
             return None
         everywhere = share >= _EVERYWHERE * owned.shares.get(replica, 1.0)
         return Hollow(replica, len(merged(ranges)), rows, lacking, everywhere)

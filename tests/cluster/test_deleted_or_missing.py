@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
 import pytest
 
 from consistency.model.reading import Locality
-from repair.forecast import Forecast
+from repair.api import run_undo
+from repair.forecast import Change, Forecast
+from repair.pace import ApplyOptions
 from tests.support.cluster import RunningCluster
 from tests.support.deletes import Deletes, told_and_done
+from tests.support.repairing import Repairing
 
 pytestmark = pytest.mark.cluster
 
@@ -30,3 +34,33 @@ def test_what_is_forecast_happens(cluster: RunningCluster, tmp_path: Path, local
     seen = told_and_done(deletes, tmp_path, locality)
     assert seen[Forecast.RESTORE]
     assert seen[Forecast.UNKNOWN]
+
+
+def test_a_large_partition_that_its_delete_takes_comes_back_with_an_undo(
+    cluster: RunningCluster, tmp_path: Path
+) -> None:
+    """600 rows, deleted with their partition through node 1: stopped, let through, and undone, all of them."""
+    ks = cluster.keyspace("fate_large")
+    cluster.ddl(f"CREATE TABLE {ks}.t (p int, c int, v text, PRIMARY KEY (p, c))")
+    base_us = time.time_ns() // 1000 - 60_000_000
+    for at in range(0, 600, 100):
+        rows = (
+            f"INSERT INTO {ks}.t (p, c, v) VALUES (1, {c}, 'v') USING TIMESTAMP {base_us}" for c in range(at, at + 100)
+        )
+        cluster.everywhere(f"BEGIN UNLOGGED BATCH {'; '.join(rows)}; APPLY BATCH")
+    cluster.on(1, f"DELETE FROM {ks}.t USING TIMESTAMP {base_us + 1} WHERE p = 1")
+    repairing = Repairing(cluster, tmp_path, ks)
+    report = repairing.check()
+    (cause,) = report.likely_causes
+    assert cause.sentence.endswith(
+        "or were the rows that it lacks, 600 of 1 partition, deleted with these through it alone?"
+    )
+    made = repairing.plan()
+    assert made.forecast == {Forecast.UNKNOWN: 600}
+    assert repairing.apply(made, ApplyOptions(None, max_deletes=0)).stopped_at == 0
+    tally = repairing.apply(made, ApplyOptions(None, max_deletes=600))
+    assert (tally.stopped_at, tally.deleted) == (None, 600)
+    undone = asyncio.run(run_undo(cluster.settings, repairing.journal, ApplyOptions(None)))
+    assert undone.changes == {Change.RESTORED: 600}
+    for n in (1, 2, 3):
+        assert cluster.on(n, f"SELECT count(*) AS rows FROM {ks}.t").one()["rows"] == 600

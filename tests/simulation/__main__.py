@@ -89,6 +89,7 @@ def repair_of(seed: int) -> tuple[int, Counter[str], list[str]]:
     counts = Counter(f"{row.rule.value} {row.action.value}" for row in outcome.plan.rows)
     counts.update({result.value: count for result, count in outcome.tally.results.items()})
     counts.update({result.value: count for result, count in (outcome.undone.results if outcome.undone else {}).items()})
+    counts.update(f"forecast {row.forecast.value}" for row in outcome.plan.rows if row.forecast is not None)
     counts["resumed"] += outcome.resumed
     return seed, counts, outcome.broken
 

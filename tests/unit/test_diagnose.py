@@ -249,6 +249,14 @@ def test_a_replica_that_lacks_whole_ranges_did_not_stream_them() -> None:
     assert outage.kind is CauseKind.MISSED_WRITES
 
 
+def test_a_large_partition_is_no_range_that_was_not_streamed() -> None:
+    """A range that should hold 25 rows, and of which a replica lacks 1,000: they are of one partition."""
+    counter = counted_at("ccm", [7] * 1_000, [NIGHT])
+    (cause,) = counter.causes(Owned({"ks.t": 200}, {C: 1.0}))
+    assert cause.kind is CauseKind.MISSED_WRITES
+    assert cause.sentence.endswith("1,000 of 1 partition, deleted with these through it alone?")
+
+
 def test_several_replicas_with_hollow_ranges_point_at_a_raised_factor() -> None:
     """One joins, all gain ranges when the factor is raised."""
     counter = counted_at("ccm", tokens_in([1, 2]), spread(50, NIGHT, 5000 * HOUR))

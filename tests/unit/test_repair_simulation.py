@@ -26,7 +26,7 @@ SEEDS = int(os.environ.get("CONSISTENCY_REPAIR_SEEDS", "600"))
 """How many repairs are played; `python -m tests.simulation --repair --seeds N` plays more."""
 _NEEDED = (
     "last-write-wins reconcile", "last-write-wins write-back", "zombie-suspect none", "zombie-suspect purge",
-    "resumed", "undone", "skipped", "waits-for-node", "verified",
+    "resumed", "undone", "skipped", "waits-for-node", "verified", "forecast restore", "forecast unknown",
 )  # fmt: skip
 
 
