@@ -312,6 +312,7 @@ class _Play:
         halfway, record = self._copied(), journal.record()
         lifted = self._lifts(record)
         if lifted:
+            self._case = replace(self._case, max_deletes=_MOST)
             tally = await self._apply(plan, await self._looked_again(), journal)
             record = journal.record()
         scene = Scene(
