@@ -312,14 +312,14 @@ def show(file: Path, forecast: str | None, show_keys: bool, **given: Any) -> int
     \b
     Exit codes: of a journal as apply's; of a plan 0 · 2 the file cannot be used
     """  # noqa: D301
-    from repair.journal import read_journal  # noqa: PLC0415
+    from repair.journal import is_journal, read_journal  # noqa: PLC0415
     from repair.outcomes import exit_code  # noqa: PLC0415
     from repair.planfile import read_plan  # noqa: PLC0415
     from repair.show import print_plan, print_record  # noqa: PLC0415
 
     take_connection(given)
     console = make_console(sys.stdout)
-    if not _is_journal(file):
+    if not is_journal(file):
         print_plan(console, _forecast_so(read_plan(file), forecast), keys=show_keys)
         return 0
     record = read_journal(file)
@@ -332,18 +332,6 @@ def show(file: Path, forecast: str | None, show_keys: bool, **given: Any) -> int
 
 def _forecast_so(made: Plan, forecast: str | None) -> Plan:
     return made.only(lambda row: row.forecast is Forecast(forecast)) if forecast else made
-
-
-def _is_journal(file: Path) -> bool:
-    try:
-        if file.exists() and not file.is_file():
-            msg = f"{file} is not a regular file"
-            raise UsageError(msg)
-        with file.open("rb") as lines:
-            return b'"repair-journal"' in lines.read(200)
-    except OSError as error:
-        msg = f"cannot read {file}: {error.strerror}"
-        raise UsageError(msg) from None
 
 
 def _confirm(question: str, *, yes: bool) -> None:

@@ -296,6 +296,19 @@ def _sync_directory(path: Path) -> None:
             os.close(handle)
 
 
+def is_journal(file: Path) -> bool:
+    """Whether a file is a journal, as its first bytes say; UsageError where it cannot be read."""
+    try:
+        if file.exists() and not file.is_file():
+            msg = f"{file} is not a regular file"
+            raise UsageError(msg)
+        with file.open("rb") as lines:
+            return b'"repair-journal"' in lines.read(200)
+    except OSError as error:
+        msg = f"cannot read {file}: {error.strerror}"
+        raise UsageError(msg) from None
+
+
 def read_journal(path: Path) -> Record:
     """Read a journal, or say in one line why it is none; a last line cut short is left out."""
     raw = require_private(path, f"run: {closing(path)}, if you know that it is whole")
