@@ -37,7 +37,7 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
         return [("what was done, and what was left", ["consistency repair show", quoted(kept)])] if kept else []
     if differing and report.findings_path:
         path = quoted(report.findings_path)
-        if report.top:
+        if sum(report.findings_by_kind.values()) > sum(table.counted.rows for table in report.tables):
             out.append(("who holds what", _consistency("explain", path, "--row 1", typed=typed)))
         if can_repair():
             out.append(("what would be repaired", plan_command(report.findings_path, typed)))
