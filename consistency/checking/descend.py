@@ -163,7 +163,7 @@ def _countable(result: LeafResult) -> bool:
 def _countable_parts(table: TableReader, result: LeafResult) -> Sequence[Leaf]:
     """Cut a leaf into parts that are counted each: small ones, so that one that changes is not read for all."""
     nodes = tuple(result.digests)
-    parts = math.ceil(result.rows / HASHED_ROWS) if table.hashes_rows else math.ceil(result.rows / READ_ROWS)
+    parts = math.ceil(result.rows / HASHED_ROWS) if table.hashes_times else math.ceil(result.rows / READ_ROWS)
     return [Leaf(piece, nodes) for piece in result.leaf.token_range.split(parts)]
 
 

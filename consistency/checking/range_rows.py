@@ -23,7 +23,7 @@ async def unlike_rows(table: TableReader, leaf: Leaf, now_s: int) -> UnlikeRows:
 
     Two spellings of a key are two hashes, so the rows of a table that can have them are joined.
     """
-    if table.hashes_rows and not table.reading.table.respelled:
+    if table.hashes_times and not table.reading.table.respelled:
         asked = (table.hashed_rows(node, leaf.token_range, now_s) for node in leaf.replicas)
         return compare(await asyncio.gather(*asked))
     async with aclosing(joined_rows(table, leaf, JoinCounts(), now_s)) as found:

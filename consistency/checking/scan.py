@@ -301,4 +301,5 @@ class Scan:
             alone=account.alone if account else 0,
             trees=account.trees() if account else (),
             counted=counted,
+            scheme=self.table.scheme,
         )

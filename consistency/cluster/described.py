@@ -37,9 +37,12 @@ class Described:
     @property
     def capabilities(self) -> Capabilities:
         """What every node can do."""
-        oldest = min(node.version for node in self._ring.nodes if node.release)
+        versions = [node.version for node in self._ring.nodes if node.release]
+        oldest = min(versions)
         return Capabilities(
             hashes=oldest >= (5, 0),
+            arithmetic=oldest >= (4, 0),
+            unchecked_text=max(versions) < (5, 0),
             collection_times=oldest >= (5, 0),
             timed=self._connection.protocol_version >= 5 and oldest >= (4, 0),
         )

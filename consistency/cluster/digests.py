@@ -99,7 +99,7 @@ class Digests:
         """Stream the hashes of a range's rows."""
 
         def pages(name: str) -> AsyncGenerator[Page, None]:
-            ask = partial(selects.hash_rows, reading, algorithm=name)
+            ask = partial(selects.hash_rows, reading, spelling=name)
             return self._gate.range_pages(node, token_range, lambda part: self._sizes.hashed(reading, ask(part), now_s))
 
         return self._streamed(node, reading, pages)

@@ -8,19 +8,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from consistency.cluster import selects
-from consistency.model.layout import DigestLayout
+from consistency.cluster.row_hash import HASH_SPELLINGS
+from consistency.model.layout import DIGEST
 from consistency.model.reading import RawRow, Reading
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
 
 _LONG = struct.Struct(">q")
-_HASH_BYTES = 20
+_SUM_BYTES = 20
 """A sum of hashes of 16 bytes."""
+_SUM_MASK = (1 << 8 * _SUM_BYTES) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class ServerDigest:
-    """The digest of a reading's rows: a sum of their hashes from Cassandra 5.0 on, sums of write times before.
+    """The digest of a reading's rows: their count and the sum of their hashes.
 
     With `newest` it tells the newest write time as well.
     """
@@ -28,47 +30,29 @@ class ServerDigest:
     reading: Reading
     newest: bool
 
-    def query(self, token_range: TokenRange, algorithm: str) -> str:
-        """Return the query for a range; `algorithm` is the spelling of the hash, where there is one."""
-        if self.reading.capabilities.hashes:
-            return selects.hash_digest(self.reading, token_range, algorithm, newest=self.newest)
-        return selects.sum_digest(self.reading, token_range, newest=self.newest)
+    def query(self, token_range: TokenRange, spelling: str) -> str:
+        """Return the query for a range; `spelling` is the lane's of the algorithm."""
+        return selects.hash_digest(self.reading, token_range, spelling, newest=self.newest)
 
     def decode(self, row: RawRow) -> Digest:
         """Return the digest that a query answered."""
-        layout = self._layout
-        value = b"".join(self._word(_number(cell)) for cell in row[layout.sums])
-        return Digest(bigint(row[layout.count]), value, newest_time(row[layout.times]))
+        return self.total([row])
 
     def add(self, one: Digest, other: Digest) -> Digest:
         """Return the digest of two ranges that do not overlap, from theirs: sums add up, as the server's do."""
-        size = self._word_bytes
-        pairs = ((one.value[at : at + size], other.value[at : at + size]) for at in range(0, len(one.value), size))
-        value = b"".join(self._word(int.from_bytes(a, "big") + int.from_bytes(b, "big")) for a, b in pairs)
+        value = _sum_bytes(int.from_bytes(one.value, "big") + int.from_bytes(other.value, "big"))
         newest = max((us for us in (one.newest_us, other.newest_us) if us is not None), default=None)
         return Digest(one.rows + other.rows, value, newest)
 
     def total(self, rows: Collection[RawRow]) -> Digest:
-        """Return the digest of ranges that do not overlap, from what was answered for each; hashes only."""
-        layout = self._layout
-        count = sum(bigint(row[layout.count]) for row in rows)
-        number = sum(_number(cell) for row in rows for cell in row[layout.sums])
-        return Digest(count, self._word(number), newest_time([cell for row in rows for cell in row[layout.times]]))
+        """Return the digest of ranges that do not overlap, from what was answered for each."""
+        count = sum(bigint(row[DIGEST.count]) for row in rows)
+        number = sum(_number(row[DIGEST.sum]) for row in rows)
+        return Digest(count, _sum_bytes(number), newest_time([cell for row in rows for cell in row[DIGEST.times]]))
 
-    @property
-    def _layout(self) -> DigestLayout:
-        """Where things stand in an answer."""
-        if self.reading.capabilities.hashes:
-            return DigestLayout.hashed()
-        return DigestLayout.summed(len(selects.newest_terms(self.reading)) if self.newest else 0)
 
-    @property
-    def _word_bytes(self) -> int:
-        return _HASH_BYTES if self.reading.capabilities.hashes else _LONG.size
-
-    def _word(self, number: int) -> bytes:
-        size = self._word_bytes
-        return (number & ((1 << 8 * size) - 1)).to_bytes(size, "big")
+def _sum_bytes(number: int) -> bytes:
+    return (number & _SUM_MASK).to_bytes(_SUM_BYTES, "big")
 
 
 def _number(raw: bytes | None) -> int:
@@ -88,6 +72,6 @@ def bigint(raw: bytes | None) -> int:
 def lanes(count: int) -> asyncio.Queue[str]:
     """Return the spellings of the hash that a node may be asked with at once, each in use by one query at a time."""
     free: asyncio.Queue[str] = asyncio.Queue()
-    for spelling in selects.HASH_SPELLINGS[:count]:
+    for spelling in HASH_SPELLINGS[:count]:
         free.put_nowait(spelling)
     return free

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from consistency.cluster.port import Clock, Key, Pages, ReplicaReader
+from consistency.cluster.row_hash import scheme
 from consistency.model.reading import Locality, Reading, Route
 from consistency.model.ring import Node
 from consistency.model.row_arrays import HashedRows
@@ -45,13 +46,18 @@ class TableReader:
 
     @property
     def scheme(self) -> str:
-        """What digests are made of, and where: those of different schemes cannot be compared."""
-        return f"{self.reading.depth.value}/{self.route.value}"
+        """What digests are made of, where and how: those of different schemes cannot be compared."""
+        return scheme(self.reading, self.route)
 
     @property
     def hashes_rows(self) -> bool:
         """Whether rows can be told apart by hashes: not with statics, which every row of a partition repeats."""
-        return self.route is Route.SERVER and self.reading.capabilities.hashes and not self.reading.statics
+        return self.route is Route.SERVER and not self.reading.statics
+
+    @property
+    def hashes_times(self) -> bool:
+        """Whether the servers also hash when the cells of a row expire and were written: mask_hash does (5.0)."""
+        return self.hashes_rows and self.reading.capabilities.hashes
 
     def provable(self, nodes: Sequence[Node]) -> bool:
         """Whether answers about several partitions are known to be each node's own: a trace proves nothing of them."""

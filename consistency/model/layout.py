@@ -85,18 +85,12 @@ class PartitionLayout:
 
 @dataclass(frozen=True, slots=True)
 class DigestLayout:
-    """Count of rows, sums of what they come to, and the newest write times of columns where they were asked for."""
+    """Count of rows, sum of their hashes, and the newest write times of columns where they were asked for."""
 
-    sums: slice
+    count: int
+    sum: int
     times: slice
-    count: int = 0
 
-    @classmethod
-    def hashed(cls) -> DigestLayout:
-        """Return the layout of one sum of hashes."""
-        return cls(slice(1, 2), slice(2, None))
 
-    @classmethod
-    def summed(cls, times: int) -> DigestLayout:
-        """Return the layout of several sums and the newest write times of so many columns."""
-        return cls(slice(1, -times or None), slice(-times, None) if times else slice(0))
+DIGEST = DigestLayout(count=0, sum=1, times=slice(2, None))
+"""The layout of a range's digest, whatever the reading."""

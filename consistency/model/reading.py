@@ -40,11 +40,15 @@ class Locality(str, Enum):
 class Capabilities:
     """What every node of the cluster can do, so that all replicas are read in the same way.
 
-    `hashes`: mask_hash (5.0). `collection_times`: writetime and ttl of a non-frozen collection or UDT (5.0).
+    `hashes`: mask_hash (5.0). `arithmetic`: operators on numbers of any size, and type hints (4.0).
+    `unchecked_text`: blobAsVarchar takes any bytes (before 5.0).
+    `collection_times`: writetime and ttl of a non-frozen collection or UDT (5.0).
     `timed`: servers judge TTLs at an instant that we choose (native protocol v5).
     """
 
     hashes: bool = True
+    arithmetic: bool = True
+    unchecked_text: bool = False
     collection_times: bool = True
     timed: bool = True
 

@@ -133,6 +133,8 @@ class TableReport:
     """One of each replica set."""
     counted: Counted = field(default_factory=Counted)
     """The rows that differ of which there are too many to list: they are counted by range."""
+    scheme: str = ""
+    """What was hashed, where and in which form, unless `note` tells of leaves that the client hashed instead."""
 
     @property
     def full_name(self) -> str:
@@ -166,6 +168,7 @@ class TableReport:
             "depth": self.depth,
             "route": self.route,
             "locality": self.locality,
+            "scheme": self.scheme,
             "rows": self.rows,
             "divergent_rows": self.divergent_rows,
             "unsettled_rows": self.unsettled_rows,

@@ -1,9 +1,11 @@
-"""A smoke test on Cassandra 4.0 (and 4.1 in `make soak`): sums in the server where they cover a table."""
+"""Cassandra 4.0 (and 4.1 in `make soak`): content is hashed in the servers, and exactly the damage is found."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +17,12 @@ from consistency.results.verdict import ExitCode
 from repair.decide import Action, Rule
 from repair.forecast import Forecast
 from repair.journal import Result
-from tests.support import quietness
+from tests.support import hashing, quietness
 from tests.support.cluster import RunningCluster, sandbox_cluster, summary
-from tests.support.damage import Planter, as_expected, keys_only, names, plain, statics, wide
+from tests.support.damage import SHAPES, Planter, as_expected
 from tests.support.deletes import Deletes, told_and_done
 from tests.support.figures import SOAK
+from tests.support.modes import MODES
 from tests.support.repairing import Repairing, results
 
 pytestmark = pytest.mark.cluster
@@ -27,38 +30,94 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module", params=["4.0", pytest.param("4.1", marks=SOAK)])
 def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planter]:
-    """Tables of several shapes with their damage on an older server."""
+    """Every shape of table with its damage on an older server."""
     version: str = request.param
     clusters = sandbox_cluster(tmp_path_factory.mktemp("older"), version, cassandra=version)
     cluster: RunningCluster = next(clusters)
     try:
         planter = Planter(cluster, cluster.keyspace("older"))
-        for build in (plain, wide, statics, names, keys_only):
+        for build in SHAPES.values():
             build(planter)
-        cluster.ddl("CREATE TABLE older.lists (id int PRIMARY KEY, l list<int>)")
-        planter.all("INSERT INTO $lists (id, l) VALUES (1, [1, 2]) @")
         yield planter
     finally:
         clusters.close()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("locality", list(Locality))
-def test_the_route_is_chosen_and_finds_what_its_depth_sees(
-    planted: Planter, tmp_path: Path, locality: Locality
+SMOKE = {(Depth.CONTENT, Route.SERVER, Locality.NODE_LOCAL), (Depth.VERSIONS, Route.SERVER, Locality.NODE_LOCAL)}
+
+
+@pytest.mark.parametrize(
+    ("depth", "route", "locality"),
+    [pytest.param(*mode, marks=[] if mode in SMOKE else SOAK) for mode in MODES],
+    ids=lambda mode: mode.value,
+)
+def test_exactly_the_planted_rows_are_found(
+    planted: Planter, tmp_path: Path, depth: Depth, route: Route, locality: Locality
 ) -> None:
-    """Versions in the server where token() covers the key, content on the client elsewhere; exactly the damage."""
-    report, findings = planted.cluster.findings(tmp_path / "f.jsonl", "older", locality=locality)
-    chosen = {t.table: (t.depth, t.route) for t in report.tables}
-    assert chosen["plain"] == ("versions", "server")
-    assert chosen["statics"] == ("versions", "server")
-    assert chosen["wide"] == ("content", "client")
-    assert chosen["lists"] == ("content", "client")
-    deep = {table for table, (depth, _) in chosen.items() if depth == "content"}
-    wanted = {w for w in planted.content if w[0] in deep} | {w for w in planted.versions if w[0] not in deep}
-    assert {as_expected(f) for f in findings} == wanted, summary(report)
-    assert len(findings) == len(wanted)
+    """Whatever the shape, by either route: no table is left to the client for what it holds."""
+    report, findings = planted.cluster.findings(
+        tmp_path / "f.jsonl", "older", depth=depth, route=route, locality=locality
+    )
+    refused = {t.table for t in report.tables if not t.route}
+    assert refused == (set() if depth is Depth.CONTENT else {"counters"}), summary(report)
+    wanted = {w for w in (planted.content if depth is Depth.CONTENT else planted.versions) if w[0] not in refused}
+    found = Counter(map(as_expected, findings))
+    assert set(found) == wanted, summary(report)
+    assert max(found.values()) == 1, "a damaged row gave more than one finding"
     assert report.exit_code is ExitCode.DIVERGENT
     assert report.coverage.failed == report.coverage.skipped == 0, summary(report)
+    assert {t.route for t in report.tables if t.table not in refused} == {route.value}
+    assert not [t.note for t in report.tables if t.note and t.table not in refused]
+
+
+def test_content_in_the_servers_is_the_default(planted: Planter) -> None:
+    """Also for collections, counters, keys of every type; the report names the form, and what 4.x does not tell."""
+    report = planted.cluster.check("older")
+    tables = {t.table: t for t in report.tables}
+    assert {(t.depth, t.route) for t in report.tables} == {("content", "server")}
+    forms = {name: tables[name].scheme.rpartition("/")[2] for name in ("plain", "wide", "Select", "keys_only")}
+    assert forms == {"plain": "remainder", "wide": "murmur3", "Select": "remainder", "keys_only": "murmur3"}
+    assert any("a collection's write times" in sentence for sentence in tables["collections"].blind)
+    assert not any("values" in sentence for sentence in tables["collections"].blind)
+    clean = planted.cluster.check("older.expiring", "older.empty")
+    assert clean.exit_code is ExitCode.CONSISTENT, summary(clean)
+
+
+def test_rows_larger_than_a_key_may_be_and_many_columns(planted: Planter, tmp_path: Path) -> None:
+    """One byte of a row of 300 kB, and one of 200 columns with long names, whatever the form."""
+    cluster = planted.cluster
+    large = Planter(cluster, cluster.keyspace("large"))
+    many = [f"a_name_of_forty_bytes_for_column_number_{i}" for i in range(200)]
+    for kind, key in (("int", "{}"), ("text", "'{}'")):
+        cluster.ddl(
+            f"CREATE TABLE large.row_{kind} (p {kind} PRIMARY KEY, b blob)",
+            f"CREATE TABLE large.columns_{kind} (p {kind} PRIMARY KEY, {', '.join(f'{name} int' for name in many)})",
+        )
+        for i in range(4):
+            large.all(f"INSERT INTO $row_{kind} (p, b) VALUES ({key.format(i)}, 0x{'ab' * 300_000}) @")
+            large.all(f"INSERT INTO $columns_{kind} (p, {many[0]}) VALUES ({key.format(i)}, 1) @")
+        large.on(1, f"INSERT INTO $row_{kind} (p, b) VALUES ({key.format(2)}, 0x{'ab' * 299_999}ac) @")
+        large.on(2, f"UPDATE $columns_{kind} @ SET {many[199]} = 1 WHERE p = {key.format(3)}")
+    report, findings = cluster.findings(tmp_path / "f.jsonl", "large")
+    wanted = {(f"{shape}_{kind}", str(p)) for kind in ("int", "text") for shape, p in (("row", 2), ("columns", 3))}
+    assert {(f.table, str(f.key["p"])) for f in findings} == wanted, summary(report)
+    assert {(t.route, t.note) for t in report.tables} == {("server", "")}
+    assert report.coverage.failed == 0
+
+
+def test_what_servers_hash_adds_up(planted: Planter) -> None:
+    """By range, by partition and by row, in both forms, also where a page ends within a partition."""
+    hashing.fill(planted.cluster)
+    for name in hashing.TABLES:
+        for page_rows in (50, 50_000):
+            asyncio.run(hashing.sums_add_up(planted.cluster, name, page_rows))
+
+
+def test_what_weak_sums_cannot_tell_apart(planted: Planter) -> None:
+    """Rows and bytes that were exchanged, moved, emptied or reordered: the digests differ where the rows do."""
+    hashing.plant_stories(planted.cluster)
+    for kind in hashing.PARTITION:
+        asyncio.run(hashing.stories_differ(planted.cluster, kind))
 
 
 def test_rows_that_were_exchanged_and_write_times_of_zero_are_found(planted: Planter, tmp_path: Path) -> None:
@@ -78,18 +137,11 @@ def test_rows_that_were_exchanged_and_write_times_of_zero_are_found(planted: Pla
         for who, whom in lost:
             planted.on(n, f"DELETE FROM $swapped @ WHERE who = {who} AND whom = {whom}", 1)
     cluster.on(1, "UPDATE exchanged.zero USING TIMESTAMP 0 SET w = 'lost' WHERE id = 3")
-    report, findings = cluster.findings(tmp_path / "f.jsonl", "exchanged")
-    assert {t.depth for t in report.tables} == {"versions"}
+    report, findings = cluster.findings(tmp_path / "f.jsonl", "exchanged", depth=Depth.VERSIONS)
+    assert {t.route for t in report.tables} == {"server"}
     lost = {(f.key["who"], f.key["whom"]) for f in findings if f.table == "swapped"}
     assert lost == {*pairs[1], *pairs[2]}, summary(report)
     assert [f.key["id"] for f in findings if f.table == "zero"] == [3]
-
-
-def test_content_by_the_client_route_sees_everything(planted: Planter, tmp_path: Path) -> None:
-    """What the sums cannot see, --depth content finds on an older server too."""
-    report, findings = planted.cluster.findings(tmp_path / "f.jsonl", "older", depth=Depth.CONTENT)
-    assert {t.route for t in report.tables} == {Route.CLIENT.value}
-    assert {as_expected(f) for f in findings} == planted.content, summary(report)
 
 
 @pytest.mark.parametrize("locality", list(Locality))

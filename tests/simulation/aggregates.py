@@ -6,6 +6,7 @@ left out of a statement, or a null that takes a whole sum with it, shows here as
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,32 +36,34 @@ class Held:
 
 
 class Number:
-    """A bigint that may be null: null in, null out."""
+    """A number that may be null: null in, null out. `size`: the bytes of a bigint or an int as a blob."""
 
-    __slots__ = ("value",)
+    __slots__ = ("size", "value")
 
-    def __init__(self, value: int | None) -> None:
+    def __init__(self, value: int | None, size: int = 0) -> None:
         self.value = value
+        self.size = size
 
-    def __add__(self, other: Number | int) -> Number:
-        right = other.value if isinstance(other, Number) else other
-        return Number(None if self.value is None or right is None else self.value + right)
+    def __add__(self, other: Number) -> Number:
+        return Number(None if self.value is None or other.value is None else self.value + other.value)
 
-    def __mul__(self, other: Number | int) -> Number:
-        right = other.value if isinstance(other, Number) else other
-        return Number(None if self.value is None or right is None else self.value * right)
+    def __mod__(self, other: Number) -> Number:
+        if self.value is None or other.value is None:
+            return Number(None)
+        assert self.value >= 0 < other.value, "Java and Python differ on remainders of negative numbers"
+        return Number(self.value % other.value)
 
     def __repr__(self) -> str:
         return repr(self.value)
 
 
 def _number(raw: bytes | None) -> Number:
-    return Number(None if raw is None else int.from_bytes(raw, "big", signed=True))
+    return Number(None, 0) if raw is None else Number(int.from_bytes(raw, "big", signed=True), len(raw))
 
 
 def _token(*arguments: Held) -> Number:
     parts = [a.value for a in arguments]
-    return Number(None) if None in parts else Number(token_of([part or b"" for part in parts]))
+    return Number(None) if None in parts else Number(token_of([part or b"" for part in parts]), 8)
 
 
 def _mask_hash(value: Any, algorithm: str) -> bytes | None:
@@ -85,6 +88,18 @@ def _newest(held: Held) -> Number:
     return Number(max(times, default=None))
 
 
+def _tuple(one: int, *parts: Held | Number) -> Held:
+    """Return the bytes of a tuple of blobs: 0x01 and what follows it."""
+    blobs = [one.to_bytes(1, "big"), *map(_blob, parts)]
+    return Held(b"".join(b"\xff" * 4 if blob is None else len(blob).to_bytes(4, "big") + blob for blob in blobs))
+
+
+def _blob(part: Held | Number) -> bytes | None:
+    if isinstance(part, Held) or part.value is None:
+        return part.value  # type: ignore[return-value]
+    return part.value.to_bytes(part.size, "big", signed=True)
+
+
 FUNCTIONS = {
     "token": _token,
     "writetime": lambda held: _number(held.writetime),
@@ -92,45 +107,54 @@ FUNCTIONS = {
     "ttl": lambda held: _number(held.ttl),
     "mask_hash": _mask_hash,
     "blob_as_varint": lambda raw: Number(int.from_bytes(raw, "big", signed=True)),
+    "blobAsVarint": lambda held: Number(int.from_bytes(held.value, "big", signed=True)),
+    "blobAsVarchar": lambda held: held,
+    "tuple_of_blobs": _tuple,
+    "varint": Number,
     "sum": lambda number: number,
 }
+_SPELLED = (
+    (re.compile(r"\(tuple<[blob, ]*>\)"), "tuple_of_blobs"),
+    (re.compile(r"\(varint\)(\d+)"), r"varint(\1)"),
+    (re.compile(r"cast\((.*) as varint\)"), r"(\1)"),
+    (re.compile(r" AS hash$"), ""),
+)
+"""Type hints, casts and names of CQL, and what says the same in Python."""
+
+
+def _python(terms: str) -> str:
+    for cql, python in _SPELLED:
+        terms = cql.sub(python, terms)
+    return terms
 
 
 @lru_cache(maxsize=256)
 def _compiled(reading: Reading) -> CodeType:
-    everything = TokenRange.full_ring()
-    if reading.capabilities.hashes:
-        statement = selects.hash_digest(reading, everything, "MD5")
-    else:
-        statement = selects.sum_digest(reading, everything)
-    head, _, rest = statement.partition("SELECT count(*), ")
-    assert not head
-    return compile(f"({rest.rsplit(' FROM ', 1)[0]},)", "<digest statement>", "eval")
+    statement = selects.hash_digest(reading, TokenRange.full_ring(), "MD5")
+    terms = statement.removeprefix("SELECT count(*), ").rsplit(" FROM ", 1)[0]
+    return compile(_python(terms), "<digest statement>", "eval")
 
 
 def server_digest(reading: Reading, raws: Sequence[RawRow]) -> Digest:
     """Return the digest that the scanner's statement gives over these rows."""
     code = _compiled(reading)
-    sums: list[int] = []
-    for raw in raws:
-        numbers = eval(code, FUNCTIONS | _names(reading, raw))
-        sums = sums or [0] * len(numbers)
-        sums = [total + (number.value or 0) for total, number in zip(sums, numbers, strict=True)]
-    if reading.capabilities.hashes:
-        return Digest(len(raws), (sum(sums) % 2**160).to_bytes(20, "big"))
-    return Digest(len(raws), b"".join((total % 2**64).to_bytes(8, "big") for total in sums))
+    total = sum(eval(code, FUNCTIONS | _names(reading, raw)).value or 0 for raw in raws)
+    return Digest(len(raws), (total % 2**160).to_bytes(20, "big"))
 
 
 @lru_cache(maxsize=256)
 def _compiled_hash(reading: Reading) -> CodeType:
     statement = selects.hash_rows(reading, TokenRange.full_ring(), "MD5")
     columns = statement.removeprefix("SELECT ").rsplit(" FROM ", 1)[0]
-    return compile(f"({columns},)[-1]", "<hash statement>", "eval")
+    return compile(f"({_python(columns)},)[-1]", "<hash statement>", "eval")
 
 
 def row_hash(reading: Reading, raw: RawRow) -> bytes:
     """Return the hash that the scanner's statement gives for this row."""
-    hashed: bytes = eval(_compiled_hash(reading), FUNCTIONS | _names(reading, raw))
+    hashed = eval(_compiled_hash(reading), FUNCTIONS | _names(reading, raw))
+    if isinstance(hashed, Number):
+        return (hashed.value or 0).to_bytes(hashed.size or 16, "big", signed=True)
+    assert isinstance(hashed, bytes)
     return hashed
 
 

@@ -31,7 +31,7 @@ from tests.simulation.vclock import EPOCH_S, SimClock, VirtualLoop, run_virtual
 CAPABILITIES = (
     Capabilities(),
     Capabilities(),
-    Capabilities(hashes=False, collection_times=False, timed=True),
+    Capabilities(hashes=False, unchecked_text=True, collection_times=False, timed=True),
     Capabilities(hashes=False, collection_times=False, timed=False),
 )
 

@@ -94,6 +94,12 @@ class RunningCluster:
             self._session.default_fetch_size = 1000
         return self._session
 
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Major and minor version of the first node that answers."""
+        release = self.session.execute("SELECT release_version FROM system.local").one()["release_version"]
+        return tuple(int(part) for part in release.split(".")[:2])
+
     def close(self) -> None:
         """Close the driver session."""
         if self._cluster is not None:

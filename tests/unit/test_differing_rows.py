@@ -236,12 +236,12 @@ def test_a_row_that_cannot_be_read_on_every_replica_fails_the_leaf() -> None:
 
 
 def test_statics_and_other_routes_are_left_to_the_join() -> None:
-    """A static cell changes the hash of every row of its partition; before 5.0 there is no hash."""
+    """A static cell changes the hash of every row of its partition."""
     table = TableReader(cast("ReplicaReader", None), READING, Route.SERVER, SystemClock())
     assert table.hashes_rows
     assert not table.reads(Reading(ROWS, Depth.CONTENT, Capabilities())).hashes_rows
     assert not table.by(Route.CLIENT).hashes_rows
-    assert not table.reads(Reading(PLAIN, Depth.VERSIONS, Capabilities(hashes=False))).hashes_rows
+    assert table.reads(Reading(PLAIN, Depth.VERSIONS, Capabilities(hashes=False))).hashes_rows
 
 
 def test_the_settle_window_passes_while_the_rest_is_digested() -> None:

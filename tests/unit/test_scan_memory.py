@@ -119,15 +119,15 @@ def test_a_static_difference_is_one_finding_of_the_partition() -> None:
     }
 
 
-def test_a_partition_that_holds_statics_alone_is_seen_by_old_servers_sums() -> None:
-    """Its clustering is null; a sum that multiplies by it would drop the difference with it."""
+def test_a_partition_that_holds_statics_alone_is_seen_by_old_servers() -> None:
+    """Its clustering is null, and all of its regular cells."""
     table = make_table("t", ("text",), ("text",), ("int",), ("int",))
     scenario = Scenario(table, capabilities=OLD_SERVERS)
     for node, ts in ((1, 5), (2, 6), (3, 6)):
         static = replace(row(1, None, LONG_AGO_US + ts, s0=int_bytes(5)), key=(b"k",))
         scenario.apply(static, on=[node])
     report = scenario.check()
-    assert (report.tables[0].depth, report.tables[0].route) == ("versions", "server")
+    assert report.tables[0].scheme == "content/server/remainder"
     assert [f.kind for f in scenario.findings] == [Kind.STALE]
 
 
