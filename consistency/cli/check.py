@@ -49,8 +49,7 @@ from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 @click.option(
     "--depth",
     type=click.Choice([d.value for d in Depth]),
-    help="What is compared: keys and write times ('versions'), or values too ('content'). Default: content, "
-    "except where the servers (before 5.0) can digest versions only.",
+    help="What is compared: keys and write times ('versions'), or values too ('content').  [default: content]",
 )
 @click.option(
     "--route",

@@ -202,11 +202,13 @@ class Reading:
     def blind(self) -> tuple[str, ...]:
         """What this reading cannot see, a sentence each."""
         out = ["deletes that left no live row on any replica (CQL does not show tombstones)"]
-        names = [c.column.name for c in self.statics + self.regulars if not c.writetime and not c.value]
         if self.depth is Depth.VERSIONS:
             out.append("values: different values written at the same time look alike (use --depth content)")
-        if names:
-            out.append(f"changes inside {', '.join(names)}: this server does not tell a collection's write times")
+        if names := [c.column.name for c in self.statics + self.regulars if not c.writetime]:
+            unseen = (
+                "when elements of {} were written or expire" if self.depth is Depth.CONTENT else "changes inside {}"
+            )
+            out.append(f"{unseen.format(', '.join(names))}: this server does not tell a collection's write times")
         if not self.capabilities.timed:
             out.append("cells that differ only in their expiry (needs native protocol v5)")
         if self.table.is_counter:

@@ -98,6 +98,8 @@ def test_what_cannot_be_seen_is_said() -> None:
     assert says(replace(CONTENT, depth=Depth.VERSIONS), "different values written at the same time")
     assert says(Reading(TABLE, Depth.VERSIONS, OLD), "changes inside v1")
     assert not says(Reading(TABLE, Depth.CONTENT, OLD), "changes inside")
+    assert says(Reading(TABLE, Depth.CONTENT, OLD), "when elements of v1 were written or expire")
+    assert not says(CONTENT, "when elements")
     assert says(Reading(TABLE, Depth.CONTENT, replace(NEW, timed=False)), "only in their expiry")
     assert says(Reading(make_table("t", ("int",), regulars=()), Depth.CONTENT, NEW), "row markers")
     assert says(CONTENT, "row markers: when a row itself")
