@@ -99,6 +99,9 @@ def plant_stories(cluster: RunningCluster) -> None:
                 for row in rows:
                     for cql in _told(row, i, kind, upwards=n == 1):
                         cluster.on(n, cql)
+    if cluster.sandbox is not None:  # of node 3 the rows lie in one file, of the others in memory
+        for command in ("flush", "compact"):
+            cluster.sandbox.nodetool(3, command, "stories")
 
 
 def _told(row: Row, i: int, kind: str, *, upwards: bool) -> list[str]:
