@@ -4,7 +4,7 @@ From 5.0 on servers have a function for it, mask_hash. 4.0 and 4.1 have none, bu
 that is read of a row: a tuple of blobs, whatever the types of the columns. If the partition key is one blob or text,
 token() hashes that value. For any other table there is arithmetic: the row as one number leaves a remainder by a prime,
 and a long constant leaves one by that remainder. Why no rule makes two rows or two sums of rows alike, and how likely
-chance does: docs/design/0022.
+chance does: docs/design/0023.
 """
 
 from __future__ import annotations
