@@ -32,7 +32,7 @@ async def unlike_rows(table: TableReader, leaf: Leaf, now_s: int) -> UnlikeRows:
 
 def _as_arrays(reading: Reading, nodes: Sequence[Node], found: Sequence[Difference]) -> UnlikeRows:
     """Return differences as arrays, in the order of their keys' hashes."""
-    named = sorted((_number(_key_bytes(each)), each) for each in found)
+    named = sorted(((_number(_key_bytes(each)), each) for each in found), key=lambda pair: pair[0])
     columns = max(len(reading.regulars), len(reading.statics))
     rows = UnlikeRows(
         np.array([each.name.token for _, each in named], np.int64),
