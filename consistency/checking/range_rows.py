@@ -18,13 +18,14 @@ from consistency.model.row_arrays import NO_TIME, UnlikeRows, compare
 from consistency.rows.merge_join import Difference, JoinCounts
 
 
-async def unlike_rows(table: TableReader, leaf: Leaf, now_s: int) -> UnlikeRows:
+async def unlike_rows(table: TableReader, leaf: Leaf, now_s: int, *, times: bool) -> UnlikeRows:
     """Return the rows of a leaf on which its replicas differ; raises a ReplicaError where one does not answer.
 
-    Two spellings of a key are two hashes, so the rows of a table that can have them are joined.
+    With `times` they show what tells their kinds apart, too. Two spellings of a key are two hashes, so the rows of a
+    table that can have them are joined.
     """
     if table.hashes_times and not table.reading.table.respelled:
-        asked = (table.hashed_rows(node, leaf.token_range, now_s) for node in leaf.replicas)
+        asked = (table.hashed_rows(node, leaf.token_range, now_s, times=times) for node in leaf.replicas)
         return compare(await asyncio.gather(*asked))
     async with aclosing(joined_rows(table, leaf, JoinCounts(), now_s)) as found:
         return _as_arrays(table.reading, leaf.replicas, [difference async for difference in found])

@@ -66,7 +66,7 @@ class RangeSettler:
         """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
         async with self._room:
             now_s = self._table.now_s()
-            first = await self._read(leaf, now_s)
+            first = await self._read(leaf, now_s, times=False)
             # After an interrupt they still wait, and count as not judged.
             self.waiting += len(first)
             try:
@@ -78,9 +78,9 @@ class RangeSettler:
         if settled.rows or settled.unsettled:
             await self._sink(settled)
 
-    async def _read(self, leaf: Leaf, now_s: int) -> UnlikeRows:
+    async def _read(self, leaf: Leaf, now_s: int, *, times: bool = True) -> UnlikeRows:
         async with self._readers:
-            return await unlike_rows(self._table, leaf, now_s)
+            return await unlike_rows(self._table, leaf, now_s, times=times)
 
     async def _settled(self, leaf: Leaf, seen: UnlikeRows, now_s: int) -> SettledRange:
         """Read the leaf again and again, always as of the first instant: what is left of a TTL is hashed as well."""

@@ -137,9 +137,11 @@ class CqlReader:
         """Stream the hashes of the rows of some partitions."""
         return self._digests.of_rows_in(node, reading, partitions, now_s)
 
-    async def hashed_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> HashedRows:
+    async def hashed_rows(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, times: bool
+    ) -> HashedRows:
         """Read hashes and write times of a range's rows, as arrays."""
-        return await self._digests.arrays_of_rows(node, reading, token_range, now_s)
+        return await self._digests.arrays_of_rows(node, reading, token_range, now_s, times=times)
 
     # Rows.
 

@@ -130,18 +130,20 @@ class Digests:
 
         return self._streamed(node, reading, pages)
 
-    async def arrays_of_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> HashedRows:
+    async def arrays_of_rows(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, times: bool
+    ) -> HashedRows:
         """Read hashes and write times of a range's rows, as arrays."""
         await self._sizes.learn(node, reading)
         parts: list[HashedRows] = []
         async with self._gate.lane(node) as name:
 
             def statement(part: TokenRange) -> Statement:
-                return self._sizes.hashed(reading, selects.hash_rows_timed(reading, part, name), now_s)
+                return self._sizes.hashed(reading, selects.hash_rows_timed(reading, part, name, times=times), now_s)
 
             async with aclosing(self._gate.range_pages(node, token_range, statement)) as pages:
                 parts += [hashed_rows(page) async for page in pages]
-        return HashedRows.joined(parts, len(selects.row_times(reading)))
+        return HashedRows.joined(parts, len(selects.row_times(reading)) if times else 0)
 
     async def _streamed(
         self, node: Node, reading: Reading, pages: Callable[[str], AsyncGenerator[Page, None]]

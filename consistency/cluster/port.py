@@ -53,8 +53,10 @@ class ReplicaReader(Protocol):
         With `newest` the newest write times of a partition follow, in as many cells as the server has for them.
         """
 
-    async def hashed_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> HashedRows:
-        """Read hashes and write times of the rows of a range, as arrays (where servers can hash)."""
+    async def hashed_rows(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, times: bool
+    ) -> HashedRows:
+        """Read hashes of the rows of a range as arrays (where servers can hash), with `times` their write times too."""
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row by primary key."""

@@ -79,9 +79,9 @@ class TableReader:
         """Stream the hashes of the rows of some partitions."""
         return self.reader.row_hashes_of(node, self.reading, partitions, now_s)
 
-    async def hashed_rows(self, node: Node, token_range: TokenRange, now_s: int) -> HashedRows:
+    async def hashed_rows(self, node: Node, token_range: TokenRange, now_s: int, *, times: bool) -> HashedRows:
         """Read hashes and write times of a range's rows, as arrays."""
-        return await self.reader.hashed_rows(node, self.reading, token_range, now_s)
+        return await self.reader.hashed_rows(node, self.reading, token_range, now_s, times=times)
 
     def partition_digests(self, node: Node, token_range: TokenRange, now_s: int, *, newest: bool = False) -> Pages:
         """Stream the digests of a range's partitions."""

@@ -159,16 +159,16 @@ def row_hash(reading: Reading, raw: RawRow) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _compiled_timed(reading: Reading) -> CodeType:
-    statement = selects.hash_rows_timed(reading, TokenRange.full_ring(), "MD5")
+def _compiled_timed(reading: Reading, times: bool) -> CodeType:
+    statement = selects.hash_rows_timed(reading, TokenRange.full_ring(), "MD5", times=times)
     columns = statement.removeprefix("SELECT ").rsplit(" FROM ", 1)[0]
     return compile(f"({columns},)", "<timed hash statement>", "eval")
 
 
-def timed_hashes(reading: Reading, raws: Sequence[RawRow]) -> Page:
+def timed_hashes(reading: Reading, raws: Sequence[RawRow], *, times: bool) -> Page:
     """Return the page that the scanner's statement gives for these rows."""
-    code = _compiled_timed(reading)
-    body, width = bytearray(), 5 + len(selects.row_times(reading))
+    code = _compiled_timed(reading, times)
+    body, width = bytearray(), 5 + (len(selects.row_times(reading)) if times else 0)
     for raw in raws:
         for cell in eval(code, FUNCTIONS | _names(reading, raw)):
             written = _bigint(cell) if isinstance(cell, Number) else cell

@@ -297,10 +297,13 @@ class SimCluster:
                 if mine := [raw for raw in page if raw[reading.layout.partition] == key]:
                     yield mine
 
-    async def hashed_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> HashedRows:
+    async def hashed_rows(
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, times: bool
+    ) -> HashedRows:
         disturbed = await self._serve(node, reading.table, scans=True)
         raws = [self._raw(reading, seen, now) for seen, now in self._seen(node, reading, token_range, now_s)]
-        rows = hashed_rows(timed_hashes(reading, raws)) if raws else HashedRows.none(len(row_times(reading)))
+        columns = len(row_times(reading)) if times else 0
+        rows = hashed_rows(timed_hashes(reading, raws, times=times)) if raws else HashedRows.none(columns)
         if not disturbed:
             return rows
         # Two queries that share a MessageDigest get hashes that nobody will see again.
