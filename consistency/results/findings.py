@@ -277,6 +277,11 @@ def read_ranges(path: Path) -> Iterator[RangeFinding]:
     return (finding for finding in _read(path) if isinstance(finding, RangeFinding))
 
 
+def is_range(line: str) -> bool:
+    """Whether a line of a findings file counts the rows of a range, and lists none."""
+    return line.startswith(_RANGE_LINE)
+
+
 def _read(path: Path) -> Iterator[Finding | RangeFinding]:
     read_header(path)
     for number, data in enumerate(_lines(path), start=1):
@@ -303,7 +308,7 @@ def copy_findings(source: Path, target: Path, numbers: Collection[int], option: 
     try:
         with source.open(encoding="utf-8") as lines, _open_private(partial, option) as out:
             out.write(lines.readline())
-            rows = (line for line in lines if not line.startswith(_RANGE_LINE))
+            rows = (line for line in lines if not is_range(line))
             for number, line in enumerate(rows, start=1):
                 if number in numbers:
                     out.write(line)

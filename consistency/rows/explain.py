@@ -13,7 +13,7 @@ from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
 from consistency.model.reading import Cell, CellColumn, Locality, RowState
 from consistency.model.ring import Node, Ring
-from consistency.results.findings import Finding, read_findings, read_header
+from consistency.results.findings import Finding, is_range, read_findings, read_header
 from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode
 from consistency.rows.classify import Judgement, judge_row
@@ -129,10 +129,15 @@ def decided_by(contest: Contest, versions: Sequence[Cell], *, multicell: bool) -
 def choose_finding(path: Path, number: int) -> Chosen:
     """Take finding `number` (from 1) from a file; UsageError where the file or the number cannot be used."""
     header = read_header(path)
-    with path.open("rb") as lines:
-        total = sum(1 for _ in lines) - 1
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        ranges, rows = 0, -1  # the header is no row
+        for line in lines:
+            ranges, rows = (ranges + 1, rows) if is_range(line) else (ranges, rows + 1)
+    total = rows
     if not total:
         msg = f"{path} holds no finding: its check found no differing row"
+        if ranges:
+            msg = f"{path} lists no row, it counts those of {ranges} ranges: check with --max-findings all to list them"
         raise UsageError(msg)
     found = next(islice(read_findings(path), number - 1, number), None) if number <= total else None
     if found is None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from consistency.errors import UsageError
 from consistency.model.ring import Ring
-from consistency.model.tokens import TokenRange
+from consistency.model.tokens import TokenRange, merged
 from consistency.private import close_to_others
-from consistency.results.findings import Finding, FindingsWriter, Header, ReplicaView, read_findings, read_header
+from consistency.results.findings import Finding, FindingsWriter, Header, read_findings, read_header, read_ranges
+from consistency.results.range_findings import RangeFinding
 from consistency.results.report import Report
 
 VISIT_SUFFIX = ".visit"
@@ -73,44 +74,62 @@ class FindingsFolder:
             visit.unlink(missing_ok=True)
             return replace(report, findings_path=str(latest) if latest.exists() else None)
         if sliced and reached is not None and _readable(latest):
-            error = _rewritten(latest, visit, chain(read_findings(visit), _outside(latest, ring, reached)))
+            error = _rewritten(latest, visit, chain(_all_of(visit), _outside(latest, ring, reached)))
         elif self.evidence is None:
             visit.replace(latest)
             error = ""
         else:
-            error = _rewritten(latest, visit, read_findings(visit))
+            error = _rewritten(latest, visit, _all_of(visit))
         if self.evidence is None or not found:
             visit.unlink(missing_ok=True)
         return replace(report, findings_path=None if error else str(latest), findings_error=error)
 
 
-def _rewritten(latest: Path, visit: Path, findings: Iterator[Finding]) -> str:
+def _all_of(path: Path) -> Iterator[Finding | RangeFinding]:
+    return chain(read_findings(path), read_ranges(path))
+
+
+def _rewritten(latest: Path, visit: Path, findings: Iterator[Finding | RangeFinding]) -> str:
     """Write a file with the header of a visit; return why it could not be written, or an empty text."""
     header = read_header(visit)
     names = ("run_id", "cluster", "ring", "started_at", "tool")
     with FindingsWriter(latest, Header(*(str(header.get(name, "")) for name in names))) as writer:
         for finding in findings:
-            writer.write(finding)
+            if isinstance(finding, RangeFinding):
+                writer.write_range(finding)
+            else:
+                writer.write(finding)
     return writer.error
 
 
-def _outside(path: Path, ring: Ring, reached: Sequence[TokenRange]) -> Iterator[Finding]:
+def _outside(path: Path, ring: Ring, reached: Sequence[TokenRange]) -> Iterator[Finding | RangeFinding]:
     """Yield older findings in ranges that the visit did not reach; stop where a truncated file ends."""
     names = {node.host_id: node.name for node in ring.nodes}
     with suppress(UsageError):
-        for finding in read_findings(path):
+        for finding in _all_of(path):
             hosts = {view.host_id for view in finding.replicas.values()}
-            if any(finding.token in token_range for token_range in reached):
+            if _was_reached(finding, reached):
                 continue
             if "" in hosts:  # a file of an earlier version, which has addresses only
                 yield finding
             elif hosts & names.keys():  # otherwise the file is another cluster's
-                yield replace(finding, replicas=_named_now(finding.replicas, names))
+                yield _named_now(finding, names)
 
 
-def _named_now(replicas: Mapping[str, ReplicaView], names: Mapping[str, str]) -> dict[str, ReplicaView]:
+def _was_reached(finding: Finding | RangeFinding, reached: Sequence[TokenRange]) -> bool:
+    """Whether a visit has read a finding's row again; of a range whose rows are counted, all of it."""
+    if isinstance(finding, RangeFinding):
+        return any(token_range.covers(finding.token_range) for token_range in merged(reached))
+    return any(finding.token in token_range for token_range in reached)
+
+
+def _named_now(finding: Finding | RangeFinding, names: Mapping[str, str]) -> Finding | RangeFinding:
     """Name each replica by its current address, or by its host id if the node is gone."""
-    return dict(sorted((names.get(view.host_id, view.host_id), view) for view in replicas.values()))
+    if isinstance(finding, RangeFinding):
+        views = finding.replicas.values()
+        return replace(finding, replicas=dict(sorted((names.get(v.host_id, v.host_id), v) for v in views)))
+    held = sorted((names.get(view.host_id, view.host_id), view) for view in finding.replicas.values())
+    return replace(finding, replicas=dict(held))
 
 
 def _readable(path: Path) -> bool:

@@ -14,14 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consistency.checking.scan import ScanOptions
+from consistency.cli.show.browse.shelf import Shelf
 from consistency.cluster.page_arrays import hashed_rows
 from consistency.cluster.wire import INT, Page
+from consistency.errors import UsageError
 from consistency.model.reading import Capabilities, Route
+from consistency.model.ring import MURMUR3, Ring
 from consistency.model.row_arrays import NO_TIME, HashedRows, compare
 from consistency.results.findings import copy_findings, read_findings, read_ranges
 from consistency.results.kinds import Kind
+from consistency.results.range_findings import RangeFinding
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
+from consistency.rows.explain import choose_finding
+from consistency.watching.findings_folder import FindingsFolder
 from repair.cli import repair
 from repair.planfile import Plan
 from repair.planner import PlanOptions, make_plan
@@ -189,6 +195,41 @@ def test_rows_keep_their_numbers_beside_ranges(tmp_path: Path) -> None:
     rows = list(read_findings(source))
     assert copy_findings(source, tmp_path / "one", {len(rows)}, "--out") == 1
     assert list(read_findings(tmp_path / "one")) == rows[-1:]
+
+
+def test_a_file_that_has_both_is_looked_through_and_explained_by_its_rows(tmp_path: Path) -> None:
+    """The browser and explain number rows alone; a file without any says what it counts instead."""
+    both, none = tmp_path / "both", tmp_path / "none"
+    damaged(1).check(scan=ScanOptions(leaf_rows=2, leaves_at_once=1, max_findings=4), findings=both)
+    damaged(1).check(scan=COUNTED, findings=none)
+    rows, shelf = list(read_findings(both)), Shelf(both)
+    assert [shelf.finding(entry) for entry in shelf.entries] == rows
+    assert shelf.counted == sum(found.rows for found in read_ranges(both)) > 0
+    assert choose_finding(both, len(rows)).finding == rows[-1]
+    assert choose_finding(both, 1).total == len(rows)
+    assert Shelf(none).entries == []
+    with pytest.raises(UsageError, match="--max-findings all"):
+        choose_finding(none, 1)
+
+
+def test_the_latest_findings_of_a_watch_keep_ranges_that_were_not_read_again(tmp_path: Path) -> None:
+    """Ranges of an earlier visit stay until all of them is read anew; those of this visit are added."""
+    folder, scenario = FindingsFolder(tmp_path), damaged(1)
+    options = ScanOptions(leaf_rows=2, leaves_at_once=1, max_findings=0)
+    first = scenario.check(scan=options, findings=folder.of_visit("ks.t", "1"))
+    ring = Ring("simulated", MURMUR3, scenario.nodes)
+    folder.keep(first, "ks.t", ring, sliced=False, reached=None)
+    latest = tmp_path / "ks.t.jsonl"
+    before = list(read_ranges(latest))
+    gone = before[0].token_range
+    again = damaged(1).check(scan=options, findings=folder.of_visit("ks.t", "2"), only_tokens={"ks.t": frozenset()})
+    folder.keep(again, "ks.t", ring, sliced=True, reached=[gone])
+    left = [found for found in before if found.token_range != gone]
+    assert set(map(_place, left)) <= set(map(_place, read_ranges(latest)))
+
+
+def _place(found: RangeFinding) -> tuple[int, int, int]:
+    return found.token_range.start, found.token_range.end, found.rows
 
 
 def _page(rows: list[tuple[bytes | None, ...]]) -> Page:

@@ -13,7 +13,7 @@ from consistency.cli.show.terminal.problems import key_text
 from consistency.errors import UsageError
 from consistency.model.cqltext import visible
 from consistency.model.tokens import TokenRange
-from consistency.results.findings import Finding, copy_findings, differing_replicas, read_header
+from consistency.results.findings import Finding, copy_findings, differing_replicas, is_range, read_header, read_ranges
 from consistency.results.kinds import Kind
 
 SLICES = TokenRange.full_ring().split(16)
@@ -68,6 +68,8 @@ class Shelf:
         self.path = path
         self.header: Mapping[str, Any] = read_header(path)
         self.entries: list[Entry] = list(_entries(path))
+        self.counted = sum(found.rows for found in read_ranges(path))
+        """Rows that the file counts by range, and does not list."""
         self.by_table: Counter[str] = Counter()
         self.by_part: Counter[tuple[str, int]] = Counter()
         self.by_kind: Counter[Kind] = Counter()
@@ -101,12 +103,16 @@ def _entries(path: Path) -> Iterator[Entry]:
     tables: dict[str, str] = {}
     sides: dict[tuple[str, ...], tuple[str, ...]] = {}
     with path.open("rb") as file:
-        offset = len(file.readline())
-        for number, line in enumerate(file, start=1):
+        offset, number = len(file.readline()), 0
+        for at, line in enumerate(file, start=2):
+            if is_range(line.decode("ascii", "replace")):
+                offset += len(line)
+                continue
+            number += 1
             try:
                 found = Finding.from_json(json.loads(line))
             except (KeyError, ValueError, TypeError, AttributeError):
-                msg = f"{path} line {number + 1} is not a finding; run the check again"
+                msg = f"{path} line {at} is not a finding; run the check again"
                 raise UsageError(msg) from None
             table = visible(f"{found.keyspace}.{found.table}")
             differing = tuple(visible(name) for name in differing_replicas(found))
