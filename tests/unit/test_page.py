@@ -18,8 +18,10 @@ from consistency.cli.show.page.payload import payload, script_safe
 from consistency.cli.show.page.render import render_page
 from consistency.cli.show.page.ring import MOST_TRACKS, tracks
 from consistency.cli.show.terminal.advice import Typed
+from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, ReplicaView, State
 from consistency.results.kinds import Kind
+from consistency.results.range_findings import RangeFinding, RangeView
 from consistency.results.report import Report
 from tests.support.pages import CANARY, CANARY_HEX, HOSTILE, NIGHT_US, NODES, made_up
 from tests.unit.test_terminal import report, table_report
@@ -225,6 +227,17 @@ def test_a_page_holds_ten_thousand_rows_and_some_of_every_kind() -> None:
 
 
 # The ring and the bars.
+
+
+def test_rows_that_are_counted_are_said_to_differ_though_none_is_listed() -> None:
+    """A page without listed rows does not say that none differs; each replica's rows count in its track."""
+    shown, collector = made_up(0)[0], Collector()
+    lacking = {"10.0.0.1:9042": RangeView(missing=4), "10.0.0.2:9042": RangeView(stale=3)}
+    collector.found_range(RangeFinding("ks", "t", TokenRange(0, 9), {Kind.MISSING: 4, Kind.STALE: 3}, lacking))
+    text = Page(page_of(shown, collector)).text
+    assert "7 rows differ: counted by token range and not listed" in text
+    assert "No row was found that differs." not in text
+    assert collector.behind == {"10.0.0.1:9042": 4, "10.0.0.2:9042": 3}
 
 
 def test_a_track_shows_its_nodes_own_states() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from consistency.checking.observer import Silent
 from consistency.results.findings import Finding, differing_replicas
 from consistency.results.kinds import Kind
+from consistency.results.range_findings import RangeFinding
 
 MOST_ROWS = 10_000
 MOST_OF_A_RARE_KIND = 200
@@ -30,8 +31,16 @@ class Collector(Silent):
         self._kinds: Counter[Kind] = Counter()
         self.rows: list[Numbered] = []
         self.total = 0
+        self.counted = 0
+        """Rows that are counted by range, and not listed."""
         self.behind: Counter[str] = Counter()
         """The number of rows in which each replica lacks or holds something else than the winner, of all findings."""
+
+    def found_range(self, finding: RangeFinding) -> None:
+        """Count the rows of a range."""
+        self.counted += finding.rows
+        for name, view in finding.replicas.items():
+            self.behind[name] += view.missing + view.stale
 
     def found(self, finding: Finding) -> None:
         """Take one finding."""
