@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_MAX_FINDINGS = 10_000
-"""A row that is listed costs the client a millisecond, and a person cannot look at so many."""
+"""Of the commands: a row that is listed costs the client a millisecond, and a person cannot look at so many.
+
+The library lists all, as its callers take row after row.
+"""
 
 
 @dataclass(slots=True)

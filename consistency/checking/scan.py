@@ -13,7 +13,7 @@ from consistency.checking.at_fault import AtFault, lasting, too_large
 from consistency.checking.descend import Descent, differences
 from consistency.checking.future import written_after
 from consistency.checking.leaves import LeafResult, digest_leaf, digest_leaves
-from consistency.checking.listing import DEFAULT_MAX_FINDINGS, Listing
+from consistency.checking.listing import Listing
 from consistency.checking.narrow_partitions import Partitions, digest_by_partition
 from consistency.checking.observer import Observer
 from consistency.checking.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
@@ -41,7 +41,7 @@ class ScanOptions:
     leaves_at_once: int = 8
     descents_at_once: int = 4
     max_skew_s: float = DEFAULT_MAX_SKEW_S
-    max_findings: int | None = DEFAULT_MAX_FINDINGS
+    max_findings: int | None = None
     """So many rows of a table are listed; if more differ, the rest are counted by range. None: all are listed."""
 
 
