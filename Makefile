@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast soak mutants lint format bench docs sandbox-up sandbox-down lock clean
+.PHONY: help demo test test-fast coverage soak mutants lint format bench docs sandbox-up sandbox-down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: lint ## lint and every test; starts real Cassandra clusters
 
 test-fast: $(BUILT) ## the tests that need no Cassandra
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
+
+coverage: $(BUILT) ## lines and branches that the tests without Cassandra reach; fails below the floor in pyproject.toml
+	$(BIN)/python -m pytest -n $(JOBS) -m "not cluster" --cov --cov-report=term:skip-covered $(ARGS)
 
 LONG := $(addprefix tests/cluster/test_,$(addsuffix .py,damage_matrix fortnight hashes_on_server identity large_partitions \
   maintenance unusual_data older_servers order_on_server repair ring_changes scale))

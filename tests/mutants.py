@@ -73,6 +73,8 @@ MUTANTS = (
     Mutant("ranges: a row that kept changing is forgotten", "consistency/checking/range_settling.py",
            "tuple(parts), len(seen), when, read_at)", "tuple(parts), 0, when, read_at)",
            "tests/unit/test_range_findings.py"),
+    Mutant("ranges: what is counted is taken for gone in the ledger", "consistency/ledger/recorder.py",
+           " and not any(map(r.token_range.overlaps, counted))", "", "tests/unit/test_ledger.py"),
     Mutant("ranges: nobody is a zombie", "consistency/rows/range_kinds.py",
            "        (Kind.ZOMBIE_SUSPECT, zombie_suspects(table, replicas, rows, when)),\n", "",
            "tests/unit/test_range_findings.py"),

@@ -33,9 +33,11 @@ class Listeners:
     observer: Observer
     room: Callable[[], Awaitable[None]]
 
-    async def tell_range(self, found: RangeFinding) -> None:
+    async def tell_range(self, found: RangeFinding, depth: Depth) -> None:
         """Pass on the rows of a range that are counted."""
         self.writer.write_range(found)
+        if self.recorder is not None:
+            self.recorder.found_range(found, depth)
         self.observer.found_range(found)
         await self.room()
 
@@ -121,7 +123,7 @@ class Settlements:
             for token in settled.tokens:
                 account.mark_divergent(token, behind or tuple(found.replicas))
                 account.mark_unlike(token)
-        await self._listeners.tell_range(found)
+        await self._listeners.tell_range(found, settled.reading.depth)
 
     def _leave_unsettled(self, table: Table, token: int, reason: str = "", rows: int = 1) -> None:
         """Count rows that could not be judged; a reason holds for the whole leaf, which then counts as failed."""

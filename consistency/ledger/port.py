@@ -11,6 +11,7 @@ from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding
+from consistency.results.range_findings import RangeFinding
 from consistency.results.report import Report, TreeReport
 
 
@@ -57,6 +58,9 @@ class Recorder(Protocol):
 
     def found(self, finding: Finding, depth: Depth) -> None:
         """A row differs."""
+
+    def found_range(self, finding: RangeFinding, depth: Depth) -> None:
+        """Rows of one range differ that are counted and not listed."""
 
     def table_read(
         self,

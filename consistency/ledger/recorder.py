@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +24,7 @@ from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange, merged
 from consistency.results.findings import Finding, State
 from consistency.results.kinds import Kind
+from consistency.results.range_findings import RangeFinding
 from consistency.results.report import Report, TreeReport
 
 BATCH = 2_000
@@ -73,6 +74,7 @@ class RunRecorder:
         self._batch: list[dict[str, Any]] = []
         self._behind: dict[tuple[str, bool], int] = {}
         self._gone = 0
+        self._counted: dict[str, list[TokenRange]] = defaultdict(list)
 
     def _safely(self, write: Callable[[], None]) -> None:
         if self.problem:
@@ -112,7 +114,7 @@ class RunRecorder:
         non_owner = finding.kind is Kind.NON_OWNER
         hosts = {name: view.host_id or name for name, view in views.items()}
         behind = sorted(hosts[name] for name, view in views.items() if view.state is not State.CURRENT)
-        self._batch.append(
+        self._remember(
             {
                 "table": f"{finding.keyspace}.{finding.table}",
                 "hash": row_hash(self._key, finding.key_hex, ",".join(hosts.values()) if non_owner else ""),
@@ -123,6 +125,30 @@ class RunRecorder:
                 "hosts": (",".join(behind), not all(view.host_id for view in views.values())),
             }
         )
+
+    def found_range(self, finding: RangeFinding, depth: Depth) -> None:
+        """Record that rows of a range differ, as one fact: which rows it was not told.
+
+        So nothing is known of rows in this range that an earlier run listed, and they stay as they were.
+        """
+        if self.problem:
+            return
+        self._counted[finding.full_name].append(finding.token_range)
+        lacking = sorted(view.host_id for view in finding.replicas.values() if view.missing or view.stale)
+        self._remember(
+            {
+                "table": finding.full_name,
+                "hash": row_hash(self._key, {"": str(finding.token_range)}),
+                "by_address": None,
+                "kind": max(finding.kinds, key=finding.kinds.__getitem__).value,
+                "depth": DEPTH_RANKS[depth],
+                "token": finding.token_range.end,
+                "hosts": (",".join(lacking), False),
+            }
+        )
+
+    def _remember(self, row: dict[str, Any]) -> None:
+        self._batch.append(row)
         if len(self._batch) >= BATCH:
             self._safely(self._flush)
 
@@ -178,7 +204,9 @@ class RunRecorder:
         spans = overlay(self._spans(table, depth), read)
         tbl, rank = self._tables[table.full_name], DEPTH_RANKS[depth]
         self.reached = merged(r.token_range for r in ranges)
-        covered = merged(r.token_range for r in ranges if r.complete) if not self._dc else ()
+        counted = self._counted[table.full_name]
+        known = (r.token_range for r in ranges if r.complete and not any(map(r.token_range.overlaps, counted)))
+        covered = merged(known) if not self._dc else ()
         with self._store.transaction() as db:
             db.execute("DELETE FROM spans WHERE tbl = ? AND depth = ? AND dc = ?", (tbl, rank, self._dc))
             insert_spans(db, tbl, rank, self._dc, spans)

@@ -72,6 +72,9 @@ class Remembering:
     def found(self, finding: Finding, depth: Depth) -> None:
         """Nothing to keep."""
 
+    def found_range(self, finding: RangeFinding, depth: Depth) -> None:
+        """Nothing to keep."""
+
     def table_read(
         self,
         table: Table,

@@ -609,3 +609,18 @@ def test_a_keyspace_with_one_replica_is_not_waited_for(ledger: LedgerFile) -> No
     past = ledger.past()
     ((cluster, _),) = past.clusters()
     assert [(t.full_name, t.never) for t in past.tables(cluster)] == [("ks.t", 0.0), ("more.m", 1.0)]
+
+
+def test_rows_that_are_counted_are_one_fact_a_range_and_hide_no_listed_one(ledger: LedgerFile) -> None:
+    """A row that was listed is not gone because the next night only counts it; both are gone after a clean night."""
+    night(ledger, 1, lose(1))
+    assert states(ledger) == {"new": 1}
+    counting = ScanOptions(leaf_rows=2, max_findings=0)
+    night(ledger, 2, lose(1), scan=counting)
+    assert states(ledger) == {"new": 2}
+    past = ledger.past()
+    ((cluster, _),) = past.clusters()
+    hosts = {found.replicas for found in past.behind(cluster)}
+    assert hosts == {frozenset({"host-2", "host-3"})}
+    night(ledger, 3)
+    assert states(ledger) == {"gone": 2}
