@@ -30,7 +30,7 @@ test: lint ## lint and every test; starts real Cassandra clusters
 test-fast: $(BUILT) ## the tests that need no Cassandra
 	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
 
-coverage: $(BUILT) ## lines and branches that the tests without Cassandra reach; fails below the floor in pyproject.toml
+coverage: $(BUILT) ## which lines and branches the tests without Cassandra reach
 	$(BIN)/python -m pytest -n $(JOBS) -m "not cluster" --cov --cov-report=term:skip-covered $(ARGS)
 
 LONG := $(addprefix tests/cluster/test_,$(addsuffix .py,damage_matrix fortnight hashes_on_server identity large_partitions \
