@@ -59,7 +59,7 @@ MUTANTS = (
     Mutant("refusals: a partition that was not read is not told of", "consistency/checking/account.py",
            "self.fail(part, str(refused[part.token_range.end]))", "pass", "tests/unit/test_atfault.py"),
     Mutant("refusals: a leaf that is read anew tells its rows twice", "consistency/checking/descend.py",
-           "if isinstance(each, Leaf) or _is_news(each.name, told):", "if True:", "tests/unit/test_atfault.py"),
+           "if _is_news(each, told, counted):", "if True:", "tests/unit/test_atfault.py"),
     Mutant("ranges: a row counts whatever its replicas hold by then", "consistency/model/row_arrays.py",
            "        alike &= (self.hashes[mine] == earlier.hashes[theirs]).all(axis=(1, 2))\n", "",
            "tests/unit/test_range_findings.py"),

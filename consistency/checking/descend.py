@@ -64,10 +64,13 @@ async def differences(
     pending = [result]
     listing = listing or Listing()
     told: set[RowName] = set()
+    counted: list[TokenRange] = []
     again = False  # whether some of what is left was read before
     while pending:
         current = pending.pop()
-        if listing.full and _countable(current):
+        # What is read anew was told in part: it is listed, so that no row is both listed and counted.
+        room = Listing() if again else listing
+        if room.full and _countable(current):
             for part in _countable_parts(table, current):
                 yield part
             continue
@@ -76,9 +79,9 @@ async def differences(
             continue
         counts = JoinCounts()
         try:
-            async with aclosing(_rows_of(table, current, counts, partitions, listing)) as found:
+            async with aclosing(_rows_of(table, current, counts, partitions, room)) as found:
                 async for each in found:
-                    if isinstance(each, Leaf) or _is_news(each.name, told):
+                    if _is_news(each, told, counted):
                         yield each
         except ReplicaError as error:
             bounded = len(told) < _MOST_TOLD and len(descent.refused) < MOST_REFUSED
@@ -95,12 +98,15 @@ async def differences(
                 told.clear()  # what is left holds other rows
 
 
-def _is_news(name: RowName, told: set[RowName]) -> bool:
-    """Whether a row was not told of before; remember it, as far as there is room."""
-    if name in told:
+def _is_news(found: Difference | Leaf, told: set[RowName], counted: list[TokenRange]) -> bool:
+    """Whether something was not told of before; remember it, rows as far as there is room."""
+    if isinstance(found, Leaf):
+        counted.append(found.token_range)
+        return True
+    if found.name in told or any(found.name.token in token_range for token_range in counted):
         return False
     if len(told) < _MOST_TOLD:
-        told.add(name)
+        told.add(found.name)
     return True
 
 
