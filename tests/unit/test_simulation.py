@@ -34,6 +34,11 @@ SEEDS = int(os.environ.get("CONSISTENCY_SEEDS", "1000"))
 """How many histories are played; `python -m tests.simulation --seeds N` plays more."""
 
 
+def test_no_row_is_both_listed_and_counted() -> None:
+    """Where a server refuses a range after a row of it was listed, what is read anew is not counted once more."""
+    assert run_case(5920).broken == []
+
+
 def test_every_promise_is_kept_on_every_seed(figures: Figures) -> None:
     """Whatever is damaged, written, slow, down or stopped: no false alarm, no false peace, sums that add up."""
     verdicts: Counter[str] = Counter()
