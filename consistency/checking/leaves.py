@@ -60,12 +60,13 @@ async def digest_leaf(table: TableReader, leaf: Leaf) -> LeafResult:
     """
     now_s = table.now_s()
     result = await _digest_all(table, leaf, now_s)
-    if table.route is Route.SERVER and (reason := _beyond_the_server(result.errors.values())):
+    if table.route is Route.SERVER and (reason := beyond_the_server(result.errors.values())):
         return replace(await _digest_all(table.by(Route.CLIENT), leaf, now_s), fell_back=reason)
     return result
 
 
-def _beyond_the_server(errors: Iterable[ReplicaError]) -> str:
+def beyond_the_server(errors: Iterable[ReplicaError]) -> str:
+    """Return why a server could not hash what was asked for, so that it is hashed here; empty for other errors."""
     for error in errors:
         refused = isinstance(error, ReplicaRefused) and not isinstance(error, ReplicaForbidden)
         if refused or isinstance(error, ReplicaTimeout | TooMuchToScan):

@@ -10,25 +10,65 @@ import numpy as np
 import xxhash
 
 from consistency.checking.joined_rows import joined_rows
+from consistency.checking.leaves import beyond_the_server
 from consistency.checking.plan import Leaf
 from consistency.cluster.table_reader import TableReader
+from consistency.errors import InternalError, ReplicaError
 from consistency.model.reading import Cell, Reading, RowState, each_time
 from consistency.model.ring import Node
-from consistency.model.row_arrays import NO_TIME, UnlikeRows, compare
+from consistency.model.row_arrays import NO_TIME, HashedRows, UnlikeRows, compare
 from consistency.rows.merge_join import Difference, JoinCounts
 
 
-async def unlike_rows(table: TableReader, leaf: Leaf, now_s: int, *, times: bool) -> UnlikeRows:
-    """Return the rows of a leaf on which its replicas differ; raises a ReplicaError where one does not answer.
+class RangeRows:
+    """Reads the rows of a leaf on which its replicas differ: again and again, always in the way of the first time.
 
-    With `times` they show what tells their kinds apart, too. Two spellings of a key are two hashes, so the rows of a
-    table that can have them are joined.
+    The names of rows are hashes, and each way has its own: rows that were read in two ways have nothing in common.
+    All readings are as of one instant, because what is left of a TTL is hashed as well.
     """
-    if table.hashes_times and not table.reading.table.respelled:
-        asked = (table.hashed_rows(node, leaf.token_range, now_s, times=times) for node in leaf.replicas)
-        return compare(await asyncio.gather(*asked))
-    async with aclosing(joined_rows(table, leaf, JoinCounts(), now_s)) as found:
-        return _as_arrays(table.reading, leaf.replicas, [difference async for difference in found])
+
+    def __init__(self, table: TableReader, leaf: Leaf) -> None:
+        self._table = table
+        self._leaf = leaf
+        self._now_s = table.now_s()
+        # Two spellings of a key are two hashes, so the rows of a table that can have them are joined.
+        self._hashed = table.hashes_times and not table.reading.table.respelled
+
+    async def first(self) -> UnlikeRows:
+        """Read them; raises a ReplicaError where a replica does not answer.
+
+        Where servers hash they need not show what tells kinds apart yet. Rows that they cannot hash, or of which two
+        have one name, are joined.
+        """
+        if self._hashed:
+            try:
+                replicas = await self._hashes(times=False)
+            except ReplicaError as error:
+                if not beyond_the_server([error]):
+                    raise
+            else:
+                if all(rows.distinct for rows in replicas):
+                    return compare(replicas)
+            self._hashed = False
+        return await self._joined()
+
+    async def again(self) -> UnlikeRows:
+        """Read them once more, with what tells kinds apart; raises InternalError where two rows have one name now."""
+        if not self._hashed:
+            return await self._joined()
+        replicas = await self._hashes(times=True)
+        if not all(rows.distinct for rows in replicas):
+            raise InternalError("two rows of one range have one hash; the range cannot be compared")
+        return compare(replicas)
+
+    async def _hashes(self, *, times: bool) -> Sequence[HashedRows]:
+        table, token_range = self._table, self._leaf.token_range
+        asked = (table.hashed_rows(node, token_range, self._now_s, times=times) for node in self._leaf.replicas)
+        return await asyncio.gather(*asked)
+
+    async def _joined(self) -> UnlikeRows:
+        async with aclosing(joined_rows(self._table, self._leaf, JoinCounts(), self._now_s)) as found:
+            return _as_arrays(self._table.reading, self._leaf.replicas, [difference async for difference in found])
 
 
 def _as_arrays(reading: Reading, nodes: Sequence[Node], found: Sequence[Difference]) -> UnlikeRows:

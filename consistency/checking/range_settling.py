@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from consistency.checking.plan import Leaf
-from consistency.checking.range_rows import unlike_rows
+from consistency.checking.range_rows import RangeRows
 from consistency.checking.settle import CLOCKS_S, MAX_ROUNDS
 from consistency.cluster.table_reader import TableReader
 from consistency.model.reading import Reading
@@ -65,12 +65,13 @@ class RangeSettler:
     async def settle(self, leaf: Leaf) -> None:
         """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
         async with self._room:
-            now_s = self._table.now_s()
-            first = await self._read(leaf, now_s, times=False)
+            rows = RangeRows(self._table, leaf)
+            async with self._readers:
+                first = await rows.first()
             # After an interrupt they still wait, and count as not judged.
             self.waiting += len(first)
             try:
-                settled = await self._settled(leaf, first, now_s)
+                settled = await self._settled(leaf, rows, first)
             except Exception:
                 self.waiting -= len(first)
                 raise
@@ -78,12 +79,8 @@ class RangeSettler:
         if settled.rows or settled.unsettled:
             await self._sink(settled)
 
-    async def _read(self, leaf: Leaf, now_s: int, *, times: bool = True) -> UnlikeRows:
-        async with self._readers:
-            return await unlike_rows(self._table, leaf, now_s, times=times)
-
-    async def _settled(self, leaf: Leaf, seen: UnlikeRows, now_s: int) -> SettledRange:
-        """Read the leaf again and again, always as of the first instant: what is left of a TTL is hashed as well."""
+    async def _settled(self, leaf: Leaf, rows: RangeRows, seen: UnlikeRows) -> SettledRange:
+        """Read the leaf after each window, until all of its rows are settled or patience is over."""
         clock = self._table.clock
         parts: list[UnlikeRows] = []
         outlived, when, read_at = np.zeros(len(seen), np.int64), clock.server_time(), clock.monotonic()
@@ -92,7 +89,8 @@ class RangeSettler:
                 break
             await clock.sleep(max(0.0, read_at + self._window_s - clock.monotonic()))
             when = clock.server_time()
-            now = await self._read(leaf, now_s)
+            async with self._readers:
+                now = await rows.again()
             read_at = clock.monotonic()
             now = now.take(now.known_to(seen))
             places = np.searchsorted(seen.keys, now.keys)

@@ -25,8 +25,8 @@ class HashedRows:
     """The rows of a range on one replica, in any order.
 
     Shapes, for n rows of c columns: `tokens` (n,); `keys` (n,), a hash of the primary key; `hashes` (n, 2), of all that
-    is read of the row; `expiries` (n,), a hash of when its cells expire; `times` (n, c), the newest write time of each
-    column in microseconds, NO_TIME where the row holds none.
+    is read of the row; `expiries` (n,), of when its cells expire; `ages` (n,), of when the elements of its collections
+    were written; `times` (n, c), the newest write time of each column in microseconds, NO_TIME if there is none.
     """
 
     tokens: Numbers
@@ -38,6 +38,11 @@ class HashedRows:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def distinct(self) -> bool:
+        """Whether no two rows have one key: two keys can have one hash, and two partitions one token."""
+        return len(np.unique(self.keys)) == len(self)
 
     @classmethod
     def none(cls, columns: int) -> HashedRows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from consistency.checking.scan import ScanOptions
 from consistency.cli.show.browse.shelf import Shelf
 from consistency.cluster.page_arrays import hashed_rows
 from consistency.cluster.wire import INT, Page
-from consistency.errors import UsageError
+from consistency.errors import ReplicaTimeout, UsageError
 from consistency.model.reading import Capabilities, Route
 from consistency.model.ring import MURMUR3, Ring
 from consistency.model.row_arrays import NO_TIME, HashedRows, compare
@@ -111,6 +112,55 @@ def test_rows_that_were_in_flight_are_not_counted() -> None:
     scenario.loop.call_later(1.0, arrive)
     report = scenario.check(scan=COUNTED, settle_window_s=5.0)
     assert report.findings_by_kind == {"stale": 1}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_whose_keys_have_one_hash_are_all_counted(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two partitions of one token, say: none of them hides the other, and a leaf that differs is never consistent."""
+    scenario = damaged(seed)
+    honest = scenario.cluster.hashed_rows
+
+    async def colliding(*asked: Any, times: bool) -> HashedRows:
+        found = await honest(*asked, times=times)
+        return replace(found, keys=found.keys % 5)
+
+    monkeypatch.setattr(scenario.cluster, "hashed_rows", colliding)
+    assert scenario.check(scan=COUNTED).findings_by_kind == damaged(seed).check(scan=LISTED).findings_by_kind
+
+
+@pytest.mark.parametrize("refused", [{False}, {False, True}])
+def test_rows_that_a_server_cannot_hash_are_counted_all_the_same(
+    refused: set[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are joined here from the first reading to the last, also where it could hash them the second time."""
+    scenario = damaged(2)
+    honest = scenario.cluster.hashed_rows
+
+    async def refusing(*asked: Any, times: bool) -> HashedRows:
+        if times in refused:
+            raise ReplicaTimeout("it takes too long")
+        return await honest(*asked, times=times)
+
+    monkeypatch.setattr(scenario.cluster, "hashed_rows", refusing)
+    report = scenario.check(scan=COUNTED)
+    assert report.findings_by_kind == damaged(2).check(scan=LISTED).findings_by_kind
+    assert report.coverage.failed == 0
+
+
+def test_a_range_that_cannot_be_hashed_the_second_time_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was hashed first cannot be told from rows that were joined later: nothing of it is called consistent."""
+    scenario = damaged(2)
+    honest = scenario.cluster.hashed_rows
+
+    async def refusing(*asked: Any, times: bool) -> HashedRows:
+        if times:
+            raise ReplicaTimeout("it takes too long")
+        return await honest(*asked, times=times)
+
+    monkeypatch.setattr(scenario.cluster, "hashed_rows", refusing)
+    report = scenario.check(scan=COUNTED)
+    assert report.exit_code is ExitCode.INCOMPLETE
+    assert report.coverage.failed > 0
 
 
 def test_rows_that_keep_changing_are_unknown() -> None:
