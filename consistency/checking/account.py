@@ -146,21 +146,23 @@ class Account:
         for name in behind:
             self.behind[name].add(_strip_cell(token))
 
-    def mark_unlike(self, token: int) -> None:
-        """Say that the owners of a row at this token differ in it."""
-        self.unlike.add(self.leaf_of(token))
+    def mark_unlike(self, token_range: TokenRange) -> None:
+        """Say that the owners of a row of a range differ in it."""
+        self.unlike.update(self._leaves_of(token_range))
 
-    def leave_unjudged(self, token: int, reason: str = "") -> None:
-        """Say that a row at this token could not be judged; a reason holds for its whole leaf, which has failed."""
-        leaf = self.leaf_of(token)
-        self.unjudged.add(leaf)
+    def leave_unjudged(self, token_range: TokenRange, reason: str = "") -> None:
+        """Say that a row of a range could not be judged; a reason holds for its whole leaf, which has failed."""
+        leaves = self._leaves_of(token_range)
+        self.unjudged.update(leaves)
         if reason:
-            self.fail(leaf, reason)
+            for leaf in leaves:
+                self.fail(leaf, reason)
 
-    def leaf_of(self, token: int) -> Leaf:
-        """Return the leaf that a token lies in."""
+    def _leaves_of(self, token_range: TokenRange) -> list[Leaf]:
+        """Return the leaves that a range lies in: its leaf may have been cut meanwhile."""
         ends, leaves = self._by_end
-        return leaves[bisect.bisect_left(ends, token)]
+        first, last = bisect.bisect_right(ends, token_range.start), bisect.bisect_left(ends, token_range.end)
+        return leaves[first : last + 1]
 
     @property
     def alone(self) -> int:

@@ -26,7 +26,7 @@ READ_ROWS = 50_000
 """A range of no more rows than this is read; a larger one is split and digested first."""
 _PARTS = 8
 MOST_COUNTED = 200_000
-"""Rows of one partition that are counted as arrays; those of a larger one are listed, whatever room there is."""
+"""Rows that are counted as arrays at once; those of a larger partition are listed, whatever room there is."""
 MOST_REFUSED = 32
 """Partitions of one leaf that are looked for where a server refuses to have them read."""
 _MOST_TOLD = 100_000
@@ -70,12 +70,12 @@ async def differences(
         current = pending.pop()
         # What is read anew was told in part: it is listed, so that no row is both listed and counted.
         room = Listing() if again else listing
-        if room.full and _countable(current):
+        if room.full and current.rows <= MOST_COUNTED:
             for part in _countable_parts(table, current):
                 yield part
             continue
-        if _is_large(current, table.route):
-            pending += await _differing(table, current)
+        if (parts := await _parts_instead(table, current, room)) is not None:
+            pending += parts
             continue
         counts = JoinCounts()
         try:
@@ -115,6 +115,13 @@ def _refused_for_what_it_holds(error: ReplicaError) -> bool:
     return isinstance(error, TooMuchToScan) or type(error) is ReplicaError
 
 
+async def _parts_instead(table: TableReader, result: LeafResult, room: Listing) -> list[LeafResult] | None:
+    """Return the parts to look at instead of a leaf that is too large, the first last; None where it is not."""
+    if room.full and result.leaf.token_range.width > 1:
+        return await _unlike_parts(table, result)  # whatever part of it differs: it is too large to be counted
+    return await _differing(table, result) if _is_large(result, table.route) else None
+
+
 def _is_large(result: LeafResult, route: Route) -> bool:
     """Whether a leaf is split before its rows are read.
 
@@ -129,11 +136,15 @@ async def _differing(table: TableReader, parent: LeafResult) -> list[LeafResult]
 
     Full of differences, another level of digests would only read everything once more.
     """
-    children = await _split(table, parent, tuple(parent.digests))
-    unlike = differing(children)
+    unlike = await _unlike_parts(table, parent)
     if _is_large(parent, table.route) and len(unlike) > _PARTS // 2:
         return [replace(parent, full=True)]
-    return unlike[::-1]
+    return unlike
+
+
+async def _unlike_parts(table: TableReader, parent: LeafResult) -> list[LeafResult]:
+    """Return the parts of a leaf that differ, the first last."""
+    return differing(await _split(table, parent, tuple(parent.digests)))[::-1]
 
 
 async def _rows_of(
@@ -153,7 +164,7 @@ async def _rows_of(
         elif hashed:
             found = differing_rows(table, leaf, counts, partitions, listing)
         else:
-            found = _listed(table, leaf, counts, listing if _countable(current) else Listing())
+            found = _listed(table, leaf, counts, listing if current.rows <= MOST_COUNTED else Listing())
         async with aclosing(found):
             async for difference in found:
                 yield difference
@@ -161,15 +172,10 @@ async def _rows_of(
             return
 
 
-def _countable(result: LeafResult) -> bool:
-    """Whether the rows of a leaf can be counted as arrays: not those of a partition that would fill the memory."""
-    return result.rows <= MOST_COUNTED or result.leaf.token_range.width > 1
-
-
 def _countable_parts(table: TableReader, result: LeafResult) -> Sequence[Leaf]:
     """Cut a leaf into parts that are counted each: small ones, so that one that changes is not read for all."""
     nodes = tuple(result.digests)
-    parts = math.ceil(result.rows / HASHED_ROWS) if table.hashes_times else math.ceil(result.rows / READ_ROWS)
+    parts = math.ceil(result.rows / (HASHED_ROWS if table.hashes_times else READ_ROWS))
     return [Leaf(piece, nodes) for piece in result.leaf.token_range.split(parts)]
 
 

@@ -20,10 +20,11 @@ from consistency.model.reading import Reading
 from consistency.model.row_arrays import NO_TIME, Numbers, UnlikeRows
 from consistency.model.servertime import ServerTime
 
-_MOST_WAITING = 64
-"""Ranges whose rows wait for their second reading: some 3 MB each, where every row differs."""
+MOST_WAITING = 500_000
+"""Rows that wait for another reading before no further range is read: some 100 MB."""
 _AT_ONCE = 4
 _STRIP_BITS = 58
+"""A token shifted by so many bits tells which 1/64 of the ring it lies in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +44,10 @@ class SettledRange:
     @property
     def tokens(self) -> list[int]:
         """A token of each part of the ring in which a row differs: one in each 1/64."""
-        found = {token >> _STRIP_BITS: token for rows in self.rows for token in rows.tokens.tolist()}
-        return list(found.values())
+        tokens = np.concatenate([rows.tokens for rows in self.rows])
+        _, first = np.unique(tokens >> _STRIP_BITS, return_index=True)
+        one_of_each: list[int] = tokens[first].tolist()
+        return one_of_each
 
 
 Sink = Callable[[SettledRange], Awaitable[None]]
@@ -57,27 +60,34 @@ class RangeSettler:
         self._table = table
         self._window_s = window_s
         self._sink = sink
-        self._room = asyncio.Semaphore(_MOST_WAITING)
+        self._beginners = asyncio.Semaphore(_AT_ONCE)
         self._readers = asyncio.Semaphore(_AT_ONCE)
+        self._fewer = asyncio.Condition()
         self.waiting = 0
         """Rows that are not judged yet."""
 
     async def settle(self, leaf: Leaf) -> None:
         """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
-        async with self._room:
+        async with self._beginners:
+            async with self._fewer:
+                await self._fewer.wait_for(lambda: self.waiting < MOST_WAITING)
             rows = RangeRows(self._table, leaf)
-            async with self._readers:
-                first = await rows.first()
+            first = await rows.first()
             # After an interrupt they still wait, and count as not judged.
             self.waiting += len(first)
-            try:
-                settled = await self._settled(leaf, rows, first)
-            except Exception:
-                self.waiting -= len(first)
-                raise
-            self.waiting -= len(first)
+        try:
+            settled = await self._settled(leaf, rows, first)
+        except Exception:
+            await self._done(len(first))
+            raise
+        await self._done(len(first))
         if settled.rows or settled.unsettled:
             await self._sink(settled)
+
+    async def _done(self, rows: int) -> None:
+        async with self._fewer:
+            self.waiting -= rows
+            self._fewer.notify_all()
 
     async def _settled(self, leaf: Leaf, rows: RangeRows, seen: UnlikeRows) -> SettledRange:
         """Read the leaf after each window, until all of its rows are settled or patience is over."""

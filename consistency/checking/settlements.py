@@ -15,6 +15,7 @@ from consistency.checking.settle import Settled, Settlement
 from consistency.ledger.port import Recorder
 from consistency.model.reading import Depth
 from consistency.model.schema import Table
+from consistency.model.tokens import TokenRange
 from consistency.results.diagnosis import CauseCounter
 from consistency.results.findings import Finding, FindingsWriter, differing_replicas
 from consistency.results.kinds import Kind
@@ -89,13 +90,13 @@ class Settlements:
         if isinstance(settlement, Settled):
             await self._changes.after(settlement.read_at)
             if reason := self._changes.of_row(table, token):
-                self._leave_unsettled(table, token, reason)
+                self._leave_unsettled(table, TokenRange.at(token), reason)
                 return
         claimed = claim(settlement, self._max_skew_s)
         if isinstance(claimed, Finding):
             await self._report(claimed)
         elif claimed is not None:
-            self._leave_unsettled(table, token)
+            self._leave_unsettled(table, TokenRange.at(token))
 
     async def take_non_owner(self, found: Finding, read_at: float) -> None:
         """Enter a row on a node that did not own it when it was read, unless ranges have changed hands meanwhile."""
@@ -112,7 +113,7 @@ class Settlements:
         reason = RING_CHANGED if moved else self._changes.of_table(table)
         rows = sum(map(len, settled.rows))
         if left := settled.unsettled + (rows if reason else 0):
-            self._leave_unsettled(table, token_range.end, reason, rows=left)
+            self._leave_unsettled(table, token_range, reason, rows=left)
         if not rows or reason:
             return
         found = range_finding(table, token_range, settled.leaf.replicas, settled.rows, settled.when, self._max_skew_s)
@@ -122,15 +123,15 @@ class Settlements:
             behind = tuple(name for name, view in found.replicas.items() if view.missing or view.stale)
             for token in settled.tokens:
                 account.mark_divergent(token, behind or tuple(found.replicas))
-                account.mark_unlike(token)
+            account.mark_unlike(token_range)
         await self._listeners.tell_range(found, settled.reading.depth)
 
-    def _leave_unsettled(self, table: Table, token: int, reason: str = "", rows: int = 1) -> None:
+    def _leave_unsettled(self, table: Table, token_range: TokenRange, reason: str = "", rows: int = 1) -> None:
         """Count rows that could not be judged; a reason holds for the whole leaf, which then counts as failed."""
         self._unsettled[table.full_name] += rows
         account = self._scans.of(table.full_name).account
         if account is not None:
-            account.leave_unjudged(token, reason)
+            account.leave_unjudged(token_range, reason)
 
     async def _report(self, found: Finding) -> None:
         full_name = f"{found.keyspace}.{found.table}"
@@ -139,7 +140,7 @@ class Settlements:
         if scan.account is not None:
             scan.account.mark_divergent(found.token, differing_replicas(found))
             if found.kind is not Kind.NON_OWNER:  # the owners may agree all the same
-                scan.account.mark_unlike(found.token)
+                scan.account.mark_unlike(TokenRange.at(found.token))
         self.causes.add(found)
         if len(self._top) < _TOP_FINDINGS:
             self._top.append(found)

@@ -147,7 +147,7 @@ def around(arcs: Sequence[Arc], tokens: Iterable[int]) -> tuple[Arc, ...]:
     for token in sorted(set(tokens)):
         at = bisect.bisect_left(ends, token)
         if at < len(ranges) and ranges[at][0] < token:
-            found.setdefault(ranges[at][2], []).append(TokenRange(token - 1, token))
+            found.setdefault(ranges[at][2], []).append(TokenRange.at(token))
     return tuple(Arc(replicas, tuple(owned)) for replicas, owned in found.items())
 
 

@@ -35,6 +35,11 @@ class TokenRange:
         """Return the range of all tokens."""
         return cls(MIN_TOKEN, MAX_TOKEN)
 
+    @classmethod
+    def at(cls, token: int) -> TokenRange:
+        """Return the range of one token; no key has the least one of the ring."""
+        return cls(token - 1, token)
+
     @property
     def width(self) -> int:
         """The number of tokens in the range."""

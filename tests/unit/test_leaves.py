@@ -227,6 +227,20 @@ def test_unread_ranges_that_touch_are_joined_by_reason() -> None:
     assert unread.reason == f"{B.name}: too slow"
 
 
+@pytest.mark.parametrize("unjudged", [False, True])
+def test_a_range_whose_leaf_was_cut_meanwhile_is_in_all_of_its_parts(*, unjudged: bool) -> None:
+    """In which part its rows are is not known, so no ledger calls any of them clean; a neighbour still is."""
+    account = Account(PLAN)
+    whole, neighbour = LEAVES[0], LEAVES[1]
+    account.record(result_of(neighbour))
+    for part in account.cut(whole, whole.token_range.split(4)):
+        account.record(result_of(part))
+    mark = account.leave_unjudged if unjudged else account.mark_unlike
+    mark(TokenRange(whole.token_range.start + 1, whole.token_range.end))
+    clean = [read.token_range for read in account.ranges_read(waiting=False) if read.clean]
+    assert clean == [neighbour.token_range]
+
+
 def test_the_strip_draws_the_ring() -> None:
     """64 cells: agreed, not read, divergent where a row differs, blank where nothing was planned."""
     account = Account(TablePlan(ROWS, (LEAVES[:4],), 0))

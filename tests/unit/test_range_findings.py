@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consistency.checking import descend, range_settling
 from consistency.checking.scan import ScanOptions
 from consistency.cli.show.browse.shelf import Shelf
 from consistency.cluster.page_arrays import hashed_rows
@@ -161,6 +162,21 @@ def test_a_range_that_cannot_be_hashed_the_second_time_is_unknown(monkeypatch: p
     report = scenario.check(scan=COUNTED)
     assert report.exit_code is ExitCode.INCOMPLETE
     assert report.coverage.failed > 0
+
+
+@pytest.mark.parametrize("route", [None, Route.CLIENT])
+@pytest.mark.parametrize(("counted", "waiting"), [(descend.MOST_COUNTED, 1), (5, 1), (5, range_settling.MOST_WAITING)])
+def test_large_ranges_are_cut_and_few_rows_wait_at_once(
+    counted: int, waiting: int, route: Route | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the bounds of memory are, the same rows are counted, or listed where a partition is too large."""
+    monkeypatch.setattr(descend, "MOST_COUNTED", counted)
+    monkeypatch.setattr(range_settling, "MOST_WAITING", waiting)
+    for seed in range(3):
+        report = damaged(seed, route).check(route=route, scan=COUNTED)
+        assert report.findings_by_kind == damaged(seed, route).check(route=route, scan=LISTED).findings_by_kind
+        assert report.coverage.failed == 0
+        assert 0 < report.tables[0].counted.rows <= sum(report.findings_by_kind.values())
 
 
 def test_rows_that_keep_changing_are_unknown() -> None:
