@@ -7,11 +7,14 @@ from contextlib import aclosing
 
 from consistency.checking.joined_rows import joined_rows
 from consistency.checking.plan import Leaf
+from consistency.cli.show.terminal.advice import quoted
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.table_reader import TableReader
-from consistency.errors import InternalError, ReplicaError, UsageError
+from consistency.errors import ReplicaError
+from consistency.model.cqltext import visible
+from consistency.model.ownership import joined
 from consistency.model.reading import Depth, Reading, Route
-from consistency.model.tokens import TokenRange, merged
+from consistency.model.tokens import TokenRange
 from consistency.results.range_findings import RangeFinding
 from consistency.rows.evidence import EvidenceReader
 from consistency.rows.merge_join import JoinCounts
@@ -23,7 +26,8 @@ async def rows_of_ranges(
 ) -> AsyncGenerator[RowRef, None]:
     """Yield the rows of some ranges on which their replicas differ now, in ring order within a range.
 
-    Every replica must answer: a row that it alone lacks would else be left out of the plan, and nobody would know.
+    Raises a ReplicaError where a replica does not answer: a row that it alone lacks would else be left out of the plan,
+    and nobody would know.
     """
     for found in ranges:
         place = RowRef(found.keyspace, found.table, found.token_range.end, {})
@@ -34,9 +38,9 @@ async def rows_of_ranges(
             async with aclosing(joined_rows(table, leaf, JoinCounts(), table.now_s())) as rows:
                 async for difference in rows:
                     yield row_ref(reading.table, difference.name)
-        except (ReplicaError, InternalError) as error:
-            msg = f"rows of {found.full_name} in {found.token_range} cannot be read for the plan: {error}"
-            raise UsageError(msg) from error
+        except ReplicaError as error:
+            msg = f"rows of {found.full_name} in {found.token_range} cannot be read, plan again later: {error}"
+            raise ReplicaError(msg) from error
 
 
 def nodetool_commands(ranges: Sequence[RangeFinding]) -> list[str]:
@@ -48,7 +52,8 @@ def nodetool_commands(ranges: Sequence[RangeFinding]) -> list[str]:
     for found in ranges:
         tables.setdefault((found.keyspace, found.table, tuple(found.replicas)), []).append(found.token_range)
     return [
-        f"nodetool repair --full -st {each.start} -et {each.end} {keyspace} {table}  # on one of {', '.join(replicas)}"
+        f"nodetool repair --full -st {each.start} -et {each.end} {quoted(keyspace)} {quoted(table)}"
+        f"  # on one of {', '.join(map(visible, replicas))}"
         for (keyspace, table, replicas), found in sorted(tables.items())
-        for each in merged(found)
+        for each in joined(found)
     ]

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import ConsistencyError
-from consistency.model.ownership import changed_ranges, disputed_ranges, joined, lies_in
+from consistency.model.ownership import changed_ranges, disputed_ranges, joined, overlap
 from consistency.model.ring import Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
@@ -108,7 +108,11 @@ class Changes:
 
     def of_row(self, table: Table, token: int) -> str:
         """Say why a row's differences cannot be judged; empty where they can."""
-        if lies_in(token, self.moved(table)):
+        return self.of_range(table, TokenRange.at(token))
+
+    def of_range(self, table: Table, token_range: TokenRange) -> str:
+        """Say why differences of rows in a range cannot be judged; empty where they can."""
+        if overlap(token_range, self.moved(table)):
             return RING_CHANGED
         return self.of_table(table)
 

@@ -7,8 +7,9 @@ at one instant, and is a difference only where these copies differ.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from consistency.checking.joined_rows import joined_rows
 from consistency.checking.leaves import DifferingPartitions
@@ -42,11 +43,12 @@ async def differing_rows(
     Where they are too many to be listed it yields the leaf instead. `differing`: the partitions of the leaf that
     differ, where that is known already.
     """
+    counted_before = counts.rows
     names = await _differing_names(table, leaf, table.now_s(), counts, partitions, differing)
     if not listing.takes(len(names)):
         yield leaf
         return
-    if len(names) > _DENSE * counts.rows and _ordered(table.reading):
+    if len(names) > _DENSE * (counts.rows - counted_before) and _order(table.reading) is not None:
         async with aclosing(joined_rows(table, leaf, JoinCounts(), table.now_s())) as joined:
             async for difference in joined:
                 yield difference
@@ -106,21 +108,18 @@ def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], counts: JoinCou
     return _one_name_each(reading, names) if reading.table.respelled else names
 
 
-def _ordered(reading: Reading) -> bool:
-    """Whether rows come in an order that we know."""
+def _order(reading: Reading) -> Callable[[Sequence[Any]], tuple[Any, ...]] | None:
+    """Return what sorts clustering keys as the server does; None where we do not know its order."""
     try:
-        key_function([(c.type, c.reversed) for c in reading.table.clustering])
+        return key_function([(c.type, c.reversed) for c in reading.table.clustering])
     except UnorderableTypeError:
-        return False
-    return True
+        return None
 
 
 def _one_name_each(reading: Reading, names: Sequence[RowName]) -> list[RowName]:
     """Keep one of the names that Cassandra takes for one row."""
-    width = len(reading.table.partition_key)
-    try:
-        order = key_function([(c.type, c.reversed) for c in reading.table.clustering])
-    except UnorderableTypeError:
+    width, order = len(reading.table.partition_key), _order(reading)
+    if order is None:
         return list(names)  # a custom type: the row may be told of twice
     kept: dict[object, RowName] = {}
     for name in sorted(names, key=lambda name: name.key):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from consistency.checking.changes import RING_CHANGED, Changes
+from consistency.checking.changes import Changes
 from consistency.checking.claiming import claim
 from consistency.checking.observer import Observer
 from consistency.checking.range_settling import SettledRange
@@ -109,8 +109,7 @@ class Settlements:
         """Enter the rows of one range that were settled together."""
         table, token_range = settled.reading.table, settled.leaf.token_range
         await self._changes.after(settled.read_at)
-        moved = any(token_range.overlaps(each) for each in self._changes.moved(table))
-        reason = RING_CHANGED if moved else self._changes.of_table(table)
+        reason = self._changes.of_range(table, token_range)
         rows = sum(map(len, settled.rows))
         if left := settled.unsettled + (rows if reason else 0):
             self._leave_unsettled(table, token_range, reason, rows=left)

@@ -139,7 +139,7 @@ class Digests:
         async with self._gate.lane(node) as name:
 
             def statement(part: TokenRange) -> Statement:
-                return self._sizes.hashed(reading, selects.hash_rows_timed(reading, part, name, times=times), now_s)
+                return self._sizes.hashed(reading, selects.hashed_rows(reading, part, name, times=times), now_s)
 
             async with aclosing(self._gate.range_pages(node, token_range, statement)) as pages:
                 parts += [hashed_rows(page) async for page in pages]

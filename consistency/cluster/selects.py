@@ -103,7 +103,7 @@ def hash_rows_of_partitions(reading: Reading, spelling: str) -> str:
     return f"{_hashes(reading, spelling)} WHERE {_in_partitions(reading.table)}"
 
 
-def hash_rows_timed(reading: Reading, token_range: TokenRange, algorithm: str, *, times: bool = True) -> str:
+def hashed_rows(reading: Reading, token_range: TokenRange, spelling: str, *, times: bool) -> str:
     """Read each row's token, the hashes of HashedRows, and the newest write time of each column (Cassandra 5.0).
 
     A hash costs the server as much as it takes to read a small row. So the token stands for the key of a partition of
@@ -111,13 +111,13 @@ def hash_rows_timed(reading: Reading, token_range: TokenRange, algorithm: str, *
     """
     table = reading.table
     token = token_of(table)
-    ttls = [masked_cell(f"ttl({c.column.quoted})", c, algorithm) for c in reading.regulars if c.ttl]
+    ttls = [masked_cell(f"ttl({c.column.quoted})", c, spelling) for c in reading.regulars if c.ttl]
     timed = [c for c in reading.regulars if c.writetime and c.column.type.is_multicell]
-    written = [masked_cell(f"writetime({c.column.quoted})", c, algorithm) for c in timed]
-    keys = mask_hash([column.quoted for column in table.primary_key], algorithm) if table.clustering else token
-    expiries = mask_hash([token, *ttls], algorithm) if ttls and times else token
-    ages = mask_hash([token, *written], algorithm) if written and times else token
-    hashed = row_hash(reading, algorithm)
+    written = [masked_cell(f"writetime({c.column.quoted})", c, spelling) for c in timed]
+    keys = mask_hash([column.quoted for column in table.primary_key], spelling) if table.clustering else token
+    expiries = mask_hash([token, *ttls], spelling) if ttls and times else token
+    ages = mask_hash([token, *written], spelling) if written and times else token
+    hashed = row_hash(reading, spelling)
     columns = ", ".join([token, keys, hashed, expiries, ages, *(row_times(reading) if times else [])])
     return f"SELECT {columns} FROM {table.quoted} WHERE {_in_range(table, token_range)}"
 

@@ -19,6 +19,7 @@ from consistency.ledger.port import RangeRead, RunFacts
 from consistency.ledger.roots import enter_trees
 from consistency.ledger.spans import Span, last_tried, overlay, owners_id
 from consistency.ledger.store import Store
+from consistency.model.ownership import overlap
 from consistency.model.reading import Depth
 from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange, merged
@@ -204,8 +205,8 @@ class RunRecorder:
         spans = overlay(self._spans(table, depth), read)
         tbl, rank = self._tables[table.full_name], DEPTH_RANKS[depth]
         self.reached = merged(r.token_range for r in ranges)
-        counted = self._counted[table.full_name]
-        known = (r.token_range for r in ranges if r.complete and not any(map(r.token_range.overlaps, counted)))
+        counted = merged(self._counted[table.full_name])
+        known = (r.token_range for r in ranges if r.complete and not overlap(r.token_range, counted))
         covered = merged(known) if not self._dc else ()
         with self._store.transaction() as db:
             db.execute("DELETE FROM spans WHERE tbl = ? AND depth = ? AND dc = ?", (tbl, rank, self._dc))

@@ -41,6 +41,12 @@ def lies_in(token: int, ranges: Sequence[TokenRange]) -> bool:
     return at < len(ranges) and token in ranges[at]
 
 
+def overlap(token_range: TokenRange, ranges: Sequence[TokenRange]) -> bool:
+    """Return whether a range has a token in one of some ranges, which are in ring order and do not overlap."""
+    at = bisect.bisect_right(ranges, token_range.start, key=lambda r: r.end)
+    return at < len(ranges) and token_range.overlaps(ranges[at])
+
+
 def joined(*several: Iterable[TokenRange]) -> tuple[TokenRange, ...]:
     """Return the tokens of all the ranges as ranges that do not overlap."""
     out: list[TokenRange] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -130,10 +131,8 @@ def choose_finding(path: Path, number: int) -> Chosen:
     """Take finding `number` (from 1) from a file; UsageError where the file or the number cannot be used."""
     header = read_header(path)
     with path.open(encoding="utf-8", errors="replace") as lines:
-        ranges, rows = 0, -1  # the header is no row
-        for line in lines:
-            ranges, rows = (ranges + 1, rows) if is_range(line) else (ranges, rows + 1)
-    total = rows
+        of_ranges = Counter(map(is_range, lines))
+    ranges, total = of_ranges[True], of_ranges[False] - 1  # the header is no row
     if not total:
         msg = f"{path} holds no finding: its check found no differing row"
         if ranges:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from consistency.errors import UsageError
 from consistency.model.ring import Ring
-from consistency.model.tokens import TokenRange, merged
+from consistency.model.tokens import TokenRange
 from consistency.private import close_to_others
 from consistency.results.findings import Finding, FindingsWriter, Header, read_findings, read_header, read_ranges
 from consistency.results.range_findings import RangeFinding
@@ -119,7 +119,7 @@ def _outside(path: Path, ring: Ring, reached: Sequence[TokenRange]) -> Iterator[
 def _was_reached(finding: Finding | RangeFinding, reached: Sequence[TokenRange]) -> bool:
     """Whether a visit has read a finding's row again; of a range whose rows are counted, all of it."""
     if isinstance(finding, RangeFinding):
-        return any(token_range.covers(finding.token_range) for token_range in merged(reached))
+        return any(token_range.covers(finding.token_range) for token_range in reached)
     return any(finding.token in token_range for token_range in reached)
 
 

@@ -160,7 +160,7 @@ def row_hash(reading: Reading, raw: RawRow) -> bytes:
 
 @lru_cache(maxsize=256)
 def _compiled_timed(reading: Reading, times: bool) -> CodeType:
-    statement = selects.hash_rows_timed(reading, TokenRange.full_ring(), "MD5", times=times)
+    statement = selects.hashed_rows(reading, TokenRange.full_ring(), "MD5", times=times)
     columns = statement.removeprefix("SELECT ").rsplit(" FROM ", 1)[0]
     return compile(f"({columns},)", "<timed hash statement>", "eval")
 

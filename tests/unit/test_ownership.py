@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 
-from consistency.model.ownership import changed_ranges, cut_arcs, joined, ranges_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consistency.model.ownership import changed_ranges, cut_arcs, joined, lies_in, overlap, ranges_of
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
 
@@ -48,3 +51,15 @@ def test_one_ring_is_not_different_from_itself() -> None:
     replication = Replication("NetworkTopologyStrategy", (("dc1", 3),))
     assert changed_ranges(one, one, replication) == ()
     assert cut_arcs(one.arcs(replication), ()) == (one.arcs(replication), ())
+
+
+_RANGES = st.tuples(st.integers(-9, 9), st.integers(1, 6)).map(lambda drawn: TokenRange(drawn[0], sum(drawn)))
+
+
+@given(_RANGES, st.lists(_RANGES))
+def test_a_range_overlaps_others_where_a_token_of_it_lies_in_one(one: TokenRange, some: list[TokenRange]) -> None:
+    """Touching is not overlapping, and a range may begin before all of them or lie in between."""
+    ranges = joined(some)
+    tokens = range(one.start + 1, one.end + 1)
+    assert overlap(one, ranges) == any(lies_in(token, ranges) for token in tokens)
+    assert [lies_in(token, ranges) for token in tokens] == [overlap(TokenRange.at(token), ranges) for token in tokens]

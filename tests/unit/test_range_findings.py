@@ -19,13 +19,14 @@ from consistency.checking.scan import ScanOptions
 from consistency.cli.show.browse.shelf import Shelf
 from consistency.cluster.page_arrays import hashed_rows
 from consistency.cluster.wire import INT, Page
-from consistency.errors import ReplicaTimeout, UsageError
+from consistency.errors import ReplicaError, ReplicaTimeout, UsageError
 from consistency.model.reading import Capabilities, Route
 from consistency.model.ring import MURMUR3, Ring
 from consistency.model.row_arrays import NO_TIME, HashedRows, compare
+from consistency.model.tokens import TokenRange
 from consistency.results.findings import copy_findings, read_findings, read_ranges
 from consistency.results.kinds import Kind
-from consistency.results.range_findings import RangeFinding
+from consistency.results.range_findings import RangeFinding, RangeView
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
 from consistency.rows.explain import choose_finding
@@ -33,6 +34,8 @@ from consistency.watching.findings_folder import FindingsFolder
 from repair.cli import repair
 from repair.planfile import Plan
 from repair.planner import PlanOptions, make_plan
+from repair.ranges import nodetool_commands
+from tests.simulation.memory import Fault, Trouble
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row
 from tests.simulation.storage import Delete
 from tests.simulation.values import int_bytes, make_table
@@ -252,6 +255,23 @@ def test_nodetool_commands_cover_the_ranges(tmp_path: Path) -> None:
     refused = CliRunner().invoke(repair, ["plan", str(tmp_path / "rows"), "--print-nodetool"])
     assert "--max-findings 0" in refused.output
     assert refused.exit_code == ExitCode.USAGE
+
+
+def test_nodetool_commands_name_hostile_tables_and_join_ranges_that_overlap() -> None:
+    """A watch's file may hold a range of an earlier visit beside a newer one that it overlaps."""
+    held = {"10.0.0.1:9042": RangeView(missing=1)}
+    ranges = [RangeFinding("ks", "a; rm x", TokenRange(*ends), {Kind.MISSING: 1}, held) for ends in ((0, 9), (5, 20))]
+    assert nodetool_commands(ranges) == ["nodetool repair --full -st 0 -et 20 ks 'a; rm x'  # on one of 10.0.0.1:9042"]
+
+
+def test_a_range_that_cannot_be_read_whole_is_not_planned_in_part(tmp_path: Path) -> None:
+    """A row that the silent replica lacks would be left out: the plan waits, and says of which range."""
+    damaged(3).check(scan=COUNTED, findings=tmp_path / "f")
+    again = damaged(3)
+    again.cluster._faults = (Fault(Trouble.DOWN, again.nodes[1], 0.0, 1e9),)
+    with pytest.raises(ReplicaError, match=r"rows of ks\.t in .* cannot be read, plan again later") as refused:
+        again.run(lambda: make_plan(again.cluster, again.clock, tmp_path / "f", PlanOptions()))
+    assert refused.value.exit_code == ExitCode.INCOMPLETE
 
 
 def test_rows_keep_their_numbers_beside_ranges(tmp_path: Path) -> None:
