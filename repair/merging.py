@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from consistency.cluster.waits import within
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.model.ring import Node
 from consistency.rows.evidence import Evidence
@@ -76,7 +77,8 @@ class MergingReads:
 
     async def _read(self, like: Hashable, node: Node, group: _Group) -> None:
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(group.full.wait(), _WAIT_S)
+            async with within(_WAIT_S):
+                await group.full.wait()
         if self._open.get(like) is group:
             del self._open[like]
         await self._writer.through(node, merging_read(group.rows), at_all=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from consistency.checking.account import Account
 from consistency.checking.changes import RING_CHANGED, Changes
 from consistency.checking.scan import Scan
+from consistency.cluster.waits import within
 
 
 class Scans:
@@ -41,7 +42,8 @@ class Scans:
         """Take back what was said of ranges or tables that changed while they were scanned."""
         with contextlib.suppress(asyncio.TimeoutError):
             # Without the latest description nothing can be believed, and `of_table` says so.
-            await asyncio.wait_for(self._last_look(changes), limit_s)
+            async with within(limit_s):
+                await self._last_look(changes)
         for scan in self:
             table = scan.task.reading.table
             if altered := changes.altered(table):

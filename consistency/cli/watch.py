@@ -31,6 +31,7 @@ from consistency.cli.telemetry import log_options, metrics_label_option, open_lo
 from consistency.cli.values import SECONDS
 from consistency.cluster.settings import ENV_PREFIX
 from consistency.cluster.throttle import Politeness
+from consistency.cluster.waits import left_behind
 from consistency.errors import SettingsError, UsageError
 from consistency.model.reading import Depth
 from consistency.results.verdict import ExitCode
@@ -45,6 +46,8 @@ from consistency.watching.visit_ledger import Keeper
 _SHARE = 0.25
 """The share of a node's time that a visit takes, leaf by leaf; the period decides how long nodes rest."""
 _HEARTBEAT_S = 1.0
+_LAST_S = 0.3
+"""How long what is still under way at the end may take once it is cancelled."""
 _DEAD_AFTER_S = 30.0
 
 
@@ -230,7 +233,7 @@ async def _watch(going: Watch, board: Board, log: EventLog | None, listen: str) 
     finally:
         beating.cancel()
         server.close()
-    if going.left_behind:  # everything that matters is on disk; the lock ends with the process
+    if await left_behind(_LAST_S):  # everything that matters is on disk; the lock ends with the process
         os._exit(ExitCode.CONSISTENT)
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from consistency.cluster.driver import Channel, Dialer, no_contact, translate
-from consistency.cluster.driver_waits import at_most
 from consistency.cluster.settings import ConnectionSettings, Place
 from consistency.cluster.silence import silence
+from consistency.cluster.waits import at_most
 from consistency.cluster.wire import OWN, Page, Statement
 from consistency.errors import LevelForbidden, PageTooLarge, ReplicaError, ReplicaUnavailable, WrongNode
 from consistency.model.ring import Node

@@ -37,9 +37,9 @@ from cassandra.connection import (
 from cassandra.metadata import Murmur3Token
 
 from consistency.cluster.driver_errors import codes_in, connect_error, first_line, read_failure, refusal
-from consistency.cluster.driver_waits import in_thread
 from consistency.cluster.levels import Levels
 from consistency.cluster.settings import ConnectionSettings, Place
+from consistency.cluster.waits import in_thread, within
 from consistency.cluster.wire import INT, OWN, Page, Statement, Timed
 from consistency.errors import (
     ConnectError,
@@ -195,7 +195,8 @@ class Channel:
                 connection.in_flight -= 1
             raise
         try:
-            response = await asyncio.wait_for(answered, timeout_s)
+            async with within(timeout_s):
+                response = await answered
         finally:
             if not answered.done() or answered.cancelled():
                 self._leave(request_id)

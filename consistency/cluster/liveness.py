@@ -18,6 +18,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from consistency.cluster.waits import within
 from consistency.cluster.wire import ALL, ONE, THREE, TWO
 from consistency.errors import ReplicaError, ReplicaRefused, TooFewReplicas, TopologyError
 from consistency.model.cqltype import quote_identifier, quote_string
@@ -73,7 +74,8 @@ async def liveness(connection: Asks, asked: Node, silent: Sequence[Node], ring: 
     """
     look = _Look(connection, asked, ring, dict.fromkeys(silent))
     with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(look.run(), WITHIN_S)
+        async with within(WITHIN_S):
+            await look.run()
     return look.found
 
 

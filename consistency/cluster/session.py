@@ -51,11 +51,5 @@ async def _opened(
         up = [node for node in (await reader.ring()).nodes if node.up]
         yield reader, SystemClock(await read_clocks(connection, up))
     finally:
-        await _ended(watching)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it ends: an answer that arrives together with a cancel makes asyncio forget the cancel."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=0.2)
+        watching.cancel()
+        await asyncio.wait({watching})

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from consistency.cluster.waits import within
 from consistency.errors import ConsistencyError, UsageError
 from consistency.results.report import RepairSummary, Report
 
@@ -147,7 +148,8 @@ class CommandHook:
             msg = f"the hook's command cannot be run: {error.strerror}"
             raise HookFailed(msg) from None
         try:
-            await asyncio.wait_for(process.communicate(message), self.timeout_s)
+            async with within(self.timeout_s):
+                await process.communicate(message)
         except (asyncio.TimeoutError, TimeoutError):
             msg = f"the hook's command did not end within {self.timeout_s:.0f} s"
             raise HookBusy(msg) from None

@@ -16,6 +16,7 @@ from typing import Protocol
 from consistency.checking.run import run_check
 from consistency.checking.tasks import CheckOptions
 from consistency.cluster.port import Clock, ClusterReader
+from consistency.cluster.waits import within
 from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.ledger import LatestReads
 from consistency.model.reading import Depth
@@ -127,8 +128,6 @@ class Watch:
         self._pacing = Pacing(options.period_s, choose)
         self._started = False
         self._locked = False
-        self.left_behind = False
-        """Whether the last visit did not end although it was cancelled; the process must not wait for it."""
 
     @property
     def rounds(self) -> int:
@@ -144,7 +143,8 @@ class Watch:
             known = await self._ended_by(self._visit(stop), stop)
             pause = self._pacing.pause(began, loop.time(), known=known)
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause)
+                async with within(pause):
+                    await stop.wait()
 
     async def _ended_by(self, visit: Coroutine[None, None, bool], stop: asyncio.Event) -> bool:
         """Wait for a visit; after `stop` is set, no longer than a process may take to end.
@@ -161,7 +161,6 @@ class Watch:
                 return visiting.result()
             visiting.cancel()
             await asyncio.wait({visiting}, timeout=_LAST_S)
-            self.left_behind = not visiting.done()
             return False
         finally:
             stopping.cancel()

@@ -52,7 +52,17 @@ class Watching:
         self.folder = folder
         self.log = folder / "log"
         self._from = len(self._lines())
-        command = [sys.executable, "-m", "consistency", "watch", *words, "--listen", "127.0.0.1:0"]
+        command = [
+            sys.executable,
+            "-X",
+            "faulthandler",
+            "-m",
+            "consistency",
+            "watch",
+            *words,
+            "--listen",
+            "127.0.0.1:0",
+        ]
         command += ["--ledger", str(folder / "ledger"), "--log-file", str(self.log)]
         with (folder / "stderr").open("a") as stderr:
             self.process = subprocess.Popen(command, stderr=stderr, env=cluster.environ())
@@ -84,7 +94,12 @@ class Watching:
         """Ask it to end; return how long that took."""
         asked = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(timeout=30) == 0, (self.folder / "stderr").read_text()
+        try:
+            ended = self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:  # what each of its threads does is then in its stderr
+            self.process.send_signal(signal.SIGABRT)
+            ended = self.process.wait(timeout=10)
+        assert ended == 0, (self.folder / "stderr").read_text()
         return time.monotonic() - asked
 
 

@@ -35,6 +35,7 @@ from consistency import (
     connection_settings,
     preflight,
 )
+from consistency.cluster.waits import within
 from repair import Tally
 from tests.unit.fake_cluster import FakeCluster, Version, opener
 
@@ -258,7 +259,8 @@ def test_a_repair_is_told_of_progress_and_cancel(
     said: list[int] = []
 
     async def work(*given: Any, stop: asyncio.Event, progress: Callable[[Tally], None], **_: Any) -> Tally:
-        await asyncio.wait_for(stop.wait(), 10)
+        async with within(10):
+            await stop.wait()
         progress(Tally(3, interrupted=True))
         return Tally(3, interrupted=True)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import SimpleNamespace
 
 import cassandra
@@ -13,7 +14,7 @@ import pytest
 from cassandra import protocol
 
 from consistency.cluster.driver import Channel, translate
-from consistency.cluster.driver_waits import at_most, in_thread
+from consistency.cluster.waits import at_most, in_thread, left_behind
 from consistency.cluster.wire import Page, Statement
 from consistency.errors import (
     ReplicaError,
@@ -82,6 +83,25 @@ def test_what_blocks_is_left_behind_after_its_time() -> None:
     assert time.monotonic() - started < 25
 
 
+def test_what_does_not_end_when_it_is_cancelled_is_left_behind() -> None:
+    """A task that ends by itself when it is cancelled is not."""
+
+    async def stubborn() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    async def beside(task: Callable[[], Coroutine[None, None, None]]) -> bool:
+        running = asyncio.create_task(task())
+        await asyncio.sleep(0)
+        left = await left_behind(0.05)
+        assert running.done() is not left
+        return left
+
+    assert asyncio.run(beside(stubborn))
+    assert not asyncio.run(beside(lambda: asyncio.sleep(60)))
+
+
 class Wire:
     """A driver's connection in memory: answers each message with what a test says, or not at all."""
 
@@ -144,6 +164,22 @@ def test_an_answer_that_does_not_come_keeps_its_stream_to_itself() -> None:
         asyncio.run(Channel(("h", 1), wire, "id").page(Statement("SELECT a FROM t", timeout_s=0.01), 10))
     assert wire.orphaned_request_ids == {0}
     assert not wire._requests
+
+
+def test_a_cancel_is_not_forgotten_for_an_answer_that_comes_with_it() -> None:
+    """A loop that asks again and again would otherwise go on, and the run never end."""
+    wire = Wire(None)
+
+    async def both() -> bool:
+        asking = asyncio.create_task(Channel(("h", 1), wire, "id").page(Statement("SELECT a FROM t"), 10))
+        await asyncio.sleep(0)
+        wire._requests.pop(0)(rows((2, 1, b"two")))  # type: ignore[operator]
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait({asking})
+        return asking.cancelled()
+
+    assert asyncio.run(both())
 
 
 def test_what_the_server_refuses_is_raised() -> None:

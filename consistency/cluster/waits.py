@@ -1,12 +1,24 @@
-"""Bounded waits for what happens in threads."""
+"""Bounded waits, which an interrupt always ends.
+
+`within` is asyncio.timeout. Before Python 3.12 asyncio.wait_for returns a result that arrives together with a cancel
+and forgets the cancel: a loop that was to end then goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import Callable
 from typing import TypeVar
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout as within
+else:
+    from async_timeout import timeout as within
+
+__all__ = ["at_most", "in_thread", "left_behind", "within"]
 
 _T = TypeVar("_T")
 
@@ -57,6 +69,18 @@ async def at_most(seconds: float, blocking: Callable[[], object]) -> bool:
     threading.Thread(target=run, daemon=True).start()
     finished, _ = await asyncio.wait({done}, timeout=seconds)
     return bool(finished)
+
+
+async def left_behind(seconds: float) -> bool:
+    """Cancel every other task of this loop; return whether one has not ended after so long.
+
+    asyncio.run would wait for such a task without limit.
+    """
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    waiting = (await asyncio.wait(others, timeout=seconds))[1] if others else ()
+    return bool(waiting)
 
 
 def _set(done: asyncio.Future[None]) -> None:
