@@ -29,10 +29,11 @@ pytestmark = pytest.mark.cluster
 MEMORY_MB = 400
 """What a check may hold at most, whatever the data; an idle one holds about 60."""
 WIDE_ROWS = 2_000_000
-TABLES = 500 if LONG else 12
+TABLES = 500 if LONG else 6
 TOMBSTONES = 300_000
 DIVERGENT = 200_000 if LONG else 1_000
 COLUMNS = 200
+BROAD_ROWS = 2_000 if LONG else 400
 _BATCH = 100
 
 
@@ -124,7 +125,7 @@ def test_one_partition_of_very_many_rows(odd: RunningCluster, tmp_path: Path) ->
 
 def test_rows_of_eight_megabytes(odd: RunningCluster, tmp_path: Path) -> None:
     """Eight cells of a megabyte each in a few rows: pages are cut to what they weigh; a changed byte is found."""
-    base, rows = past_us(), 10 if LONG else 4
+    base, rows = past_us(), 10 if LONG else 3
     columns = [f"b{i}" for i in range(8)]
     odd.ddl(f"CREATE TABLE odd.heavy (id int PRIMARY KEY, {', '.join(f'{c} blob' for c in columns)})")
     insert = odd.session.prepare(
@@ -133,10 +134,10 @@ def test_rows_of_eight_megabytes(odd: RunningCluster, tmp_path: Path) -> None:
     insert.consistency_level = 5
     for i in range(rows):
         odd.session.execute(insert, (i, *(bytes([i, j]) * 524_288 for j in range(8))), timeout=60)
-    odd.on(2, f"UPDATE odd.heavy USING TIMESTAMP {base} SET b7 = 0x{'ff' * 1_000} WHERE id = 3")
+    odd.on(2, f"UPDATE odd.heavy USING TIMESTAMP {base} SET b7 = 0x{'ff' * 1_000} WHERE id = 2")
     for route in ("server", "client"):
         done = check(odd, tmp_path, "odd.heavy", "--route", route)
-        assert done.found == {expected("heavy", "tie", {"id": 3})}, done.report
+        assert done.found == {expected("heavy", "tie", {"id": 2})}, done.report
         # A page is one row, and a few of each replica are under way, in the driver's buffers too.
         done.note(f"{rows} rows of 8 MB, route {route}", memory_mb=700)
     odd.ddl("DROP TABLE odd.heavy")
@@ -148,13 +149,13 @@ def test_a_table_of_two_hundred_columns(odd: RunningCluster, tmp_path: Path) -> 
     names = [f"c{i:03d}" for i in range(COLUMNS)]
     odd.ddl(f"CREATE TABLE odd.broad (id int PRIMARY KEY, {', '.join(f'{n} int' for n in names)})")
     cql = f"INSERT INTO odd.broad (id, {', '.join(names)}) VALUES (?{', ?' * COLUMNS}) USING TIMESTAMP {base}"
-    odd.load(cql, ((i, *range(COLUMNS)) for i in range(2_000)))
+    odd.load(cql, ((i, *range(COLUMNS)) for i in range(BROAD_ROWS)))
     odd.on(1, f"UPDATE odd.broad USING TIMESTAMP {base + 1} SET c199 = 0 WHERE id = 7")
-    odd.on(2, f"UPDATE odd.broad USING TIMESTAMP {base + 1} SET c000 = 9 WHERE id = 1007")
+    odd.on(2, f"UPDATE odd.broad USING TIMESTAMP {base + 1} SET c000 = 9 WHERE id = {BROAD_ROWS - 3}")
     for route in ("server", "client"):
         done = check(odd, tmp_path, "odd.broad", "--route", route)
-        assert done.found == {expected("broad", "stale", {"id": 7}), expected("broad", "stale", {"id": 1007})}
-        done.note(f"{COLUMNS} columns, 2,000 rows, route {route}")
+        assert done.found == {expected("broad", "stale", {"id": 7}), expected("broad", "stale", {"id": BROAD_ROWS - 3})}
+        done.note(f"{COLUMNS} columns, {BROAD_ROWS:,} rows, route {route}")
     odd.ddl("DROP TABLE odd.broad")
 
 

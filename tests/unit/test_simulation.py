@@ -30,7 +30,7 @@ from tests.simulation.values import int_bytes
 from tests.simulation.vclock import EPOCH_S, Stuck, VirtualLoop, run_virtual
 from tests.support.figures import Figures
 
-SEEDS = int(os.environ.get("CONSISTENCY_SEEDS", "1000"))
+SEEDS = int(os.environ.get("CONSISTENCY_SEEDS", "400"))
 """How many histories are played; `python -m tests.simulation --seeds N` plays more."""
 
 
