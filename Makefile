@@ -33,7 +33,7 @@ test-fast: $(BUILT) ## the tests that need no Cassandra
 coverage: $(BUILT) ## which lines and branches the tests without Cassandra reach
 	$(BIN)/python -m pytest -n $(JOBS) -m "not cluster" --cov --cov-report=term:skip-covered $(ARGS)
 
-LONG := $(addprefix tests/cluster/test_,$(addsuffix .py,damage_matrix fortnight hashes_on_server identity large_partitions \
+LONG := $(addprefix tests/cluster/test_,$(addsuffix .py,damage_matrix deleted_or_missing fortnight hashes_on_server identity large_partitions \
   maintenance unusual_data older_servers order_on_server repair ring_changes scale))
 soak: $(BUILT) ## the long variants, an hour and more; figures at the end of each part
 	CONSISTENCY_SEEDS=100000 $(BIN)/python -m pytest tests/unit/test_simulation.py $(ARGS)

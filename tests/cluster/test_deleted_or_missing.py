@@ -14,12 +14,13 @@ from repair.forecast import Change, Forecast
 from repair.pace import ApplyOptions
 from tests.support.cluster import RunningCluster
 from tests.support.deletes import Deletes, told_and_done
+from tests.support.figures import SOAK
 from tests.support.repairing import Repairing
 
 pytestmark = pytest.mark.cluster
 
 
-@pytest.mark.parametrize("locality", list(Locality))
+@pytest.mark.parametrize("locality", [Locality.NODE_LOCAL, pytest.param(Locality.TRACED, marks=SOAK)])
 def test_what_is_forecast_happens(cluster: RunningCluster, tmp_path: Path, locality: Locality) -> None:
     """Deletes of every reach, and rows that never arrived: these are known, and what happens is what is counted.
 

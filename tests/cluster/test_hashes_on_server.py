@@ -14,6 +14,7 @@ from consistency.rows.names import RowName, named_key
 from consistency.rows.read import read_state, read_states
 from tests.support import hashing
 from tests.support.cluster import RunningCluster
+from tests.support.figures import LONG
 
 pytestmark = pytest.mark.cluster
 
@@ -25,7 +26,7 @@ def filled(cluster: RunningCluster) -> RunningCluster:
     return cluster
 
 
-@pytest.mark.parametrize("page_rows", [3, 50, 50_000])
+@pytest.mark.parametrize("page_rows", [3 if LONG else 12, 50, 50_000])
 @pytest.mark.parametrize("name", hashing.TABLES)
 def test_ranges_partitions_and_rows_have_the_same_sum(filled: RunningCluster, name: str, page_rows: int) -> None:
     """On each node, and the count with it; also where a page ends within a partition."""

@@ -33,7 +33,7 @@ from repair.policy import Policy
 from tests.support.addresses import address
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import as_expected, expected
-from tests.support.figures import LONG
+from tests.support.figures import LONG, SOAK
 from tests.support.forwarder import Forwarder
 from tests.support.moments import Moment
 
@@ -71,8 +71,19 @@ def found(cluster: RunningCluster, path: Path, **options: Any) -> tuple[Report, 
     return report, {as_expected(finding) for finding in read_findings(path)}
 
 
-@pytest.mark.parametrize("locality", [None, Locality.TRACED])
-@pytest.mark.parametrize("rotation", ["strict", "two then three", "four then three", "random"])
+@pytest.mark.parametrize(
+    ("rotation", "locality"),
+    [
+        ("strict", None),
+        ("two then three", Locality.TRACED),
+        ("four then three", None),
+        ("random", Locality.TRACED),
+        pytest.param("strict", Locality.TRACED, marks=SOAK),
+        pytest.param("two then three", None, marks=SOAK),
+        pytest.param("four then three", Locality.TRACED, marks=SOAK),
+        pytest.param("random", None, marks=SOAK),
+    ],
+)
 def test_a_balancer_is_a_contact_point_and_nothing_more(
     damaged: RunningCluster, tmp_path: Path, rotation: str, locality: Locality | None
 ) -> None:

@@ -71,9 +71,9 @@ def changed_under_writers(
     ("factor", "locality"),
     [
         (2, Locality.NODE_LOCAL),
-        (3, Locality.TRACED),
+        (3, Locality.NODE_LOCAL),
         pytest.param(2, Locality.TRACED, marks=SOAK),
-        pytest.param(3, Locality.NODE_LOCAL, marks=SOAK),
+        pytest.param(3, Locality.TRACED, marks=SOAK),
     ],
 )
 def test_a_replication_factor_that_changes_in_mid_run(
