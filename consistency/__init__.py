@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from consistency.auditing.preflight_facts import PreflightOptions
     from consistency.background import RunningCheck
     from consistency.checking.observer import Observer, Progress, Silent
+    from consistency.checking.sampling import Sample
     from consistency.checking.tasks import CheckOptions
     from consistency.cluster.pinned import ReadLimits
     from consistency.cluster.settings import ConnectionSettings
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from consistency.results.kinds import Kind
     from consistency.results.range_findings import RangeFinding, RangeView
     from consistency.results.report import Report, Severity, TableReport, Unread, Violation
+    from consistency.results.sample import Bound, fewer_than
     from consistency.results.verdict import Coverage, ExitCode, Verdict
 
 __version__ = "0.1.0"
@@ -44,6 +46,7 @@ __version__ = "0.1.0"
 _FROM = {
     "cluster.pinned": ("ReadLimits",),
     "api": ("AuditReport", "audit", "begin_check", "check", "connection_settings", "preflight"),
+    "checking.sampling": ("Sample",),
     "checking.tasks": ("CheckOptions",),
     "errors": (
         "ConnectError",
@@ -68,6 +71,7 @@ _FROM = {
     "auditing.preflight_facts": ("PreflightOptions",),
     "cluster.throttle": ("Politeness",),
     "cluster.tls": ("TlsSettings", "WeakTlsWarning"),
+    "results.sample": ("Bound", "fewer_than"),
     "results.verdict": ("Coverage", "ExitCode", "Verdict"),
 }
 """Which module each name is loaded from when it is first used."""
@@ -75,6 +79,7 @@ _FROM = {
 __all__ = [
     "Answer",
     "AuditReport",
+    "Bound",
     "CheckOptions",
     "ConnectError",
     "ConnectionSettings",
@@ -100,6 +105,7 @@ __all__ = [
     "Report",
     "Route",
     "RunningCheck",
+    "Sample",
     "SchemaError",
     "SettingsError",
     "Severity",
@@ -118,6 +124,7 @@ __all__ = [
     "begin_check",
     "check",
     "connection_settings",
+    "fewer_than",
     "preflight",
     "read_findings",
     "read_ranges",

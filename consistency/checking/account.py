@@ -15,7 +15,8 @@ from consistency.errors import ReplicaError
 from consistency.ledger.port import RangeRead
 from consistency.model.ring import Node
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles, merged
-from consistency.results.report import PUT_OFF, TreeReport, Unread
+from consistency.results.report import NOT_IN_SAMPLE, TreeReport, Unread
+from consistency.results.sample import SampledTable
 from consistency.results.verdict import Coverage
 
 STRIP_CELLS = 64
@@ -42,8 +43,8 @@ class Account:
     """The leaves in which a row differs."""
     unjudged: set[Leaf] = field(default_factory=set)
     """The leaves in which a row could not be judged."""
-    put_off: bool = False
-    """Whether the leaves that were not reached are left for the next run on purpose."""
+    put_off: str = ""
+    """Why leaves that were not reached are left out on purpose; empty where they are not."""
     _parts: dict[Leaf, tuple[Leaf, ...]] = field(default_factory=dict)
     """What stands now for leaves that were cut."""
 
@@ -118,9 +119,9 @@ class Account:
         """Say how many distinct rows a leaf holds, all of which were read."""
         self.joined[leaf] = rows
 
-    def put_off_rest(self) -> None:
-        """Say that the leaves that were not reached are left for the next run on purpose."""
-        self.put_off = True
+    def put_off_rest(self, reason: str) -> None:
+        """Say that the leaves that were not reached are left out on purpose, and why."""
+        self.put_off = reason
 
     def fail(self, leaf: Leaf, reason: str, *, instead: bool = False) -> None:
         """Say that a leaf's rows could not be compared after all, on any replica; `instead` of what was said before.
@@ -195,12 +196,31 @@ class Account:
         """The coverage so far; what has no result yet is planned only."""
         digested = sum(len(r.leaf.replicas) for r in self.results.values())
         lost = sum(leaf in self.results for leaf, _ in self.failures)
-        left = sum(len(leaf.replicas) for leaf in self._not_reached()) if self.put_off else 0
-        account = Coverage(self.plan.digests, completed=digested - lost, skipped=left, failed=len(self.failures))
+        account = Coverage(
+            self.plan.digests, completed=digested - lost, skipped=self.left_out, failed=len(self.failures)
+        )
         for aside in self.asides:
             count = aside.digests
             account += Coverage(count, skipped=count) if aside.skipped else Coverage(count, failed=count)
         return account
+
+    @property
+    def left_out(self) -> int:
+        """How many digests were not asked for on purpose."""
+        return sum(len(leaf.replicas) for leaf in self._not_reached()) if self.put_off else 0
+
+    @property
+    def sampled(self) -> SampledTable:
+        """How much was read, as a sample of the table."""
+        failed = {leaf for leaf, _ in self.failures}
+        read = self.results.keys() - failed
+        whole = [sum(leaf in read for leaf in arc) / len(arc) for arc in self.plan.arcs if arc]
+        return SampledTable(min(whole, default=0.0), self.left_out, self.plan.estimated_rows)
+
+    def _asked_for(self) -> Sequence[Leaf]:
+        """Return the leaves that were to be read: a sample leaves others out."""
+        left_out = set(self._not_reached()) if self.put_off == NOT_IN_SAMPLE else ()
+        return [leaf for leaf in self.plan.leaves if leaf not in left_out]
 
     def _not_reached(self) -> list[Leaf]:
         failed = {leaf for leaf, _ in self.failures}
@@ -224,7 +244,7 @@ class Account:
         found: dict[tuple[str, str], list[Leaf]] = defaultdict(list)
         for (leaf, node), reason in self.failures.items():
             found[node.name, reason].append(leaf)
-        why = PUT_OFF if self.put_off else "not reached before the run ended"
+        why = self.put_off or "not reached before the run ended"
         for leaf in self._not_reached():
             for node in leaf.replicas:
                 found[node.name, why].append(leaf)
@@ -259,10 +279,10 @@ class Account:
         return replace(result, digests=kept)
 
     def strip(self) -> str:
-        """Draw the ring in 64 cells: `=` agreed, `x` divergent, `?` not read, blank where nothing was planned."""
+        """Draw the ring in 64 cells: `=` agreed, `x` divergent, `?` not read, blank where nothing was asked for."""
         cells = [" "] * STRIP_CELLS
         failed = Counter(leaf for leaf, _ in self.failures)
-        for leaf in self.plan.leaves:
+        for leaf in self._asked_for():
             _fill(cells, leaf.token_range, "?" if leaf not in self.results or failed[leaf] else "=")
         for aside in self.asides:
             for token_range in aside.arc.ranges:
@@ -272,7 +292,7 @@ class Account:
     def tracks(self) -> dict[str, str]:
         """Draw each replica's own ranges: `=` read, `x` behind in a row, `?` not read, blank where it owns nothing."""
         tracks: dict[str, list[str]] = defaultdict(lambda: [" "] * STRIP_CELLS)
-        for leaf in self.plan.leaves:
+        for leaf in self._asked_for():
             for node in leaf.replicas:
                 unread = leaf not in self.results or (leaf, node) in self.failures
                 _fill(tracks[node.name], leaf.token_range, "?" if unread else "=")

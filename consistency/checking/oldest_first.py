@@ -10,6 +10,7 @@ from consistency.checking.plan import Leaf, TablePlan
 from consistency.checking.scan import Scan
 from consistency.cluster.port import Clock
 from consistency.ledger.port import Recorder
+from consistency.results.report import PUT_OFF
 
 _TOGETHER_US = 60_000_000
 """Ranges that were read within the same minute count as read together, so that a table's stay together."""
@@ -53,10 +54,10 @@ async def _scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: C
         account = part.scan.account
         if account is not None and clock.monotonic() < deadline:
             part.scan.observer.table_planned(part.scan.task.reading.table, _part(account.plan, part.leaves))
-            await part.scan.digest(account, _until(deadline, clock, part.leaves))
+            await part.scan.digest(account, until(deadline, clock, part.leaves))
     for scan in scans:
         if scan.account is not None:
-            scan.account.put_off_rest()
+            scan.account.put_off_rest(PUT_OFF)
             await scan.compare(scan.account)
 
 
@@ -74,7 +75,7 @@ def _part(plan: TablePlan, leaves: tuple[Leaf, ...]) -> TablePlan:
     return replace(plan, arcs=(leaves,))
 
 
-def _until(deadline: float, clock: Clock, leaves: Iterable[Leaf]) -> Iterator[Leaf]:
+def until(deadline: float, clock: Clock, leaves: Iterable[Leaf]) -> Iterator[Leaf]:
     """Yield leaves while there is time to begin one."""
     for leaf in leaves:
         if clock.monotonic() >= deadline:

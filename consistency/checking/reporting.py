@@ -18,6 +18,7 @@ from consistency.ledger.port import Recorder, known_as
 from consistency.model.ring import Node
 from consistency.results.findings import FindingsWriter
 from consistency.results.report import Report, Severity, TableReport, Violation, not_scanned
+from consistency.results.sample import Sampling
 from consistency.results.unstreamed import Owned
 
 
@@ -58,6 +59,7 @@ class Ended:
             notes=prepared.notes,
             traces=traces,
             cluster_id=known_as(recorder, prepared.ring),
+            sampling=None if options.sample is None else Sampling(options.sample.asked, options.sample.seed),
         )
 
     def record(self, recorder: Recorder, report: Report) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
@@ -68,6 +68,8 @@ class Scan:
     options: ScanOptions
     observer: Observer
     account: Account | None = None
+    sampled: bool = False
+    """Whether a sample of the table is read."""
     extra: list[Unread] = field(default_factory=list)
     started: float = 0.0
     ended: float | None = None
@@ -92,26 +94,27 @@ class Scan:
         self.observer.table_planned(self.task.reading.table, account.plan)
         try:
             await self.digest(account, account.plan.leaves)
-            if again := self._worth_another_try(account):
-                await self.table.clock.sleep(SECOND_TRY_AFTER_S)
-                await self.digest(account, again)
+            await self.digest_again(account)
             await self.compare(account)
         finally:
             await self.close()
 
-    async def plan(self) -> Account:
-        """Cut the table into leaves and open its account."""
+    async def plan(self, leaf_rows: Callable[[int, int], int] | None = None) -> Account:
+        """Cut the table into leaves and open its account.
+
+        `leaf_rows` tells the rows of a leaf from those of the table and the most that a leaf may have.
+        """
         self.started = self.table.clock.monotonic()
-        self.account = Account(await self._plan(), self.task.asides)
+        self.account = Account(await self._plan(leaf_rows or (lambda _, most: most)), self.task.asides)
         return self.account
 
-    async def _plan(self) -> TablePlan:
+    async def _plan(self, leaf_rows: Callable[[int, int], int]) -> TablePlan:
         table, arcs = self.task.reading.table, self.task.arcs
         try:
             rows = await estimate_rows(self.table.reader, table, arcs)
         except ReplicaError:
             rows = 0
-        return cut(table, arcs, rows, leaf_rows=self.options.leaf_rows)
+        return cut(table, arcs, rows, leaf_rows=leaf_rows(rows, self.options.leaf_rows))
 
     async def digest(self, account: Account, leaves: Iterable[Leaf]) -> None:
         """Digest leaves; what differs is looked at meanwhile, so that its settle window passes beside the scan."""
@@ -127,6 +130,12 @@ class Scan:
                 self.observer.settling(self.settler.waiting + self.ranges.waiting)
         for result in refused:
             await self._isolate(account, result)
+
+    async def digest_again(self, account: Account) -> None:
+        """Once more for leaves whose replicas may be back, after those were left alone for a while."""
+        if again := self._worth_another_try(account):
+            await self.table.clock.sleep(SECOND_TRY_AFTER_S)
+            await self.digest(account, again)
 
     async def _isolate(self, account: Account, result: LeafResult) -> None:
         """Cut a leaf that a server refuses to read, so that no more is unread of it than what is at fault."""
@@ -302,4 +311,5 @@ class Scan:
             trees=account.trees() if account else (),
             counted=counted,
             scheme=self.table.scheme,
+            sample=account.sampled if account and self.sampled else None,
         )

@@ -10,6 +10,7 @@ from consistency.checking.observer import Observer
 from consistency.checking.oldest_first import scan_slice
 from consistency.checking.preparing import Prepared
 from consistency.checking.range_settling import RangeSettler
+from consistency.checking.sampling import scan_sample
 from consistency.checking.scan import Scan, TableTask
 from consistency.checking.scans import Scans
 from consistency.checking.settle import Settler
@@ -63,7 +64,10 @@ class Scanning:
 
     async def _scan_all(self, recorder: Recorder | None) -> None:
         tasks = self._prepared.tasks
-        if self._options.run_time_s is None:
+        if self._options.sample is not None:
+            sampled = [self._begin(task) for task in tasks]
+            await scan_sample(sampled, self._options.sample, self._clock, self._prepared.started)
+        elif self._options.run_time_s is None:
             for task in tasks:
                 await self._scan(self._begin(task))
         else:
@@ -74,7 +78,9 @@ class Scanning:
     def _begin(self, task: TableTask) -> Scan:
         table = TableReader(self._reader, task.reading, task.route, self._clock)
         ranges = RangeSettler(table, self._settler.window_s, self._settlements.take_range)
-        return self._scans.enter(Scan(task, table, self._settler, ranges, self._options.scan, self._observer))
+        scan = Scan(task, table, self._settler, ranges, self._options.scan, self._observer)
+        scan.sampled = self._options.sample is not None
+        return self._scans.enter(scan)
 
     async def _scan(self, scan: Scan) -> None:
         await scan.run()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from consistency.checking.plan import Aside
+from consistency.checking.sampling import Sample
 from consistency.checking.scan import ScanOptions, TableTask
 from consistency.cluster.port import ClusterReader
 from consistency.cluster.table_reading import choose
@@ -37,6 +38,8 @@ class CheckOptions:
     rf_minimum: int = 3
     run_time_s: float | None = None
     """Begin no further range after this long; the ranges read longest ago come first."""
+    sample: Sample | None = None
+    """Read a sample of each table; None reads all."""
     run_id: str | None = None
     """The name the report gives itself; one is drawn where none is given."""
     scan: ScanOptions = field(default_factory=ScanOptions)
@@ -46,6 +49,8 @@ class CheckOptions:
     def __post_init__(self) -> None:
         if self.non_owners and self.run_time_s is not None:
             raise UsageError("--non-owners reads whole tables and cannot be cut into slices: leave out --run-time")
+        if self.sample is not None and (self.non_owners or self.run_time_s is not None):
+            raise UsageError("a sample goes neither with --non-owners nor with --run-time: leave these out")
 
 
 class Tasks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import secrets
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import click
 from consistency.checking.observer import Several
 from consistency.checking.plan import leaf_rows_at
 from consistency.checking.run import run_check
+from consistency.checking.sampling import Sample
 from consistency.checking.scan import ScanOptions
 from consistency.checking.tasks import CheckOptions
 from consistency.cli import REPAIRER
@@ -32,7 +34,7 @@ from consistency.cli.show.terminal.plugin import could_not_run, judge_for_plugin
 from consistency.cli.show.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
 from consistency.cli.show.terminal.summary import print_report
 from consistency.cli.telemetry import Telemetry, telemetry_options
-from consistency.cli.values import SECONDS
+from consistency.cli.values import DURATION, PERCENT, SECONDS
 from consistency.cluster.throttle import Politeness
 from consistency.errors import ConsistencyError, UsageError
 from consistency.model.cqltext import visible
@@ -81,6 +83,22 @@ from consistency.rows.classify import DEFAULT_MAX_SKEW_S
     "the same ledger continues from there.",
 )
 @click.option(
+    "--sample",
+    type=PERCENT,
+    metavar="P%",
+    help="Read so much of every table, drawn at random, and say what that proves of the rest. Nothing is entered in a "
+    "ledger. The verdict is 'sampled', never 'consistent'.",
+)
+@click.option(
+    "--within",
+    type=DURATION,
+    metavar="TIME",
+    help="Read a sample as large as this time allows, such as 60s or 5m; what differs then needs a settle window more.",
+)
+@click.option(
+    "--seed", type=int, metavar="N", help="Draw the same sample again. Default: a number that the report names."
+)
+@click.option(
     "--html",
     "html_path",
     metavar="FILE",
@@ -126,13 +144,14 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       consistency check shop.orders --json - | jq .verdict
       consistency check shop --findings findings.jsonl --html report.html
       consistency check --ledger /var/lib/consistency/ledger --run-time 3600
+      consistency check shop --within 60s
       consistency check shop --repair --max-rows 500 --quiet
       consistency check --quiet --metrics /var/lib/node_exporter/c.prom
       consistency check shop --nagios
 
     \b
     Exit codes:
-      0 consistent and complete · 1 divergence or violation · 2 usage
+      0 consistent and complete, or no difference in a sample · 1 divergence or violation · 2 usage
       3 incomplete · 4 could not run · 5 locked
       130 interrupted (the report shows what was read until then)
       With --nagios: 0 OK · 1 WARNING · 2 CRITICAL · 3 UNKNOWN
@@ -218,10 +237,12 @@ class Order:
 
 def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
     """Turn the arguments into frozen options; refuse what cannot work before anything is read."""
-    words = _repeated(given)
+    words, sample = _repeated(given), _sample(given)
     ledger = take_ledger(given, written=True)
     target = take_connection(given)
     findings, json_path, html_path = given["findings"], given["json_path"], given["html_path"]
+    if sample is not None:
+        ledger = None  # named by the environment or the configuration file, for whole checks
     if given["run_time"] is not None and ledger is None:
         raise UsageError("--run-time needs --ledger FILE: without it each run would begin with the same ranges")
     require_writable("--findings", findings)
@@ -250,6 +271,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
         settle_window_s=given["settle"],
         rf_minimum=given["rf_min"],
         run_time_s=given["run_time"],
+        sample=sample,
         run_id=run_id,
         scan=scan,
     )
@@ -270,6 +292,22 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
         show_keys=given["show_keys"],
         nagios=given["nagios"],
     )
+
+
+def _sample(given: dict[str, Any]) -> Sample | None:
+    """Return the sample that is asked for; refuse what a sample cannot go with."""
+    if given["sample"] is None and given["within"] is None:
+        if given["seed"] is not None:
+            raise UsageError("--seed draws a sample again: name its size too, with --sample or --within")
+        return None
+    if given["sample"] is not None and given["within"] is not None:
+        raise UsageError("--sample and --within: give one of the two")
+    if given["ledger"] is not None:
+        raise UsageError("--ledger keeps what whole ranges were found to be, a sample is not entered: leave out one")
+    if given["repair"]:
+        raise UsageError("--repair mends what a whole check finds, and a sample finds a part: leave out one")
+    seed = secrets.randbelow(1_000_000) if given["seed"] is None else given["seed"]
+    return Sample(given["sample"], given["within"], seed)
 
 
 def _repeated(given: dict[str, Any]) -> tuple[str, ...]:

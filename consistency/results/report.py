@@ -13,11 +13,15 @@ from consistency.model.tokens import TokenRange
 from consistency.results.cause import Cause
 from consistency.results.findings import Finding
 from consistency.results.range_findings import Counted
+from consistency.results.sample import Bound, SampledTable, Sampling, bound
 from consistency.results.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 
 SCHEMA_VERSION = 1
 PUT_OFF = "left for the next run: the time of this run was over"
 """The reason for ranges that were left out although nothing is wrong with them."""
+NOT_IN_SAMPLE = "not in the sample"
+LEFT_OUT = frozenset({PUT_OFF, NOT_IN_SAMPLE})
+"""The reasons for what was left out on purpose."""
 
 
 class Severity(str, Enum):
@@ -135,6 +139,8 @@ class TableReport:
     """The rows that differ of which there are too many to list: they are counted by range."""
     scheme: str = ""
     """What was hashed, where and in which form, unless `note` tells of leaves that the client hashed instead."""
+    sample: SampledTable | None = None
+    """How much a sample has read; None where the whole table was to be read."""
 
     @property
     def full_name(self) -> str:
@@ -144,7 +150,7 @@ class TableReport:
     @property
     def put_off(self) -> bool:
         """Whether everything was read, except ranges that were left for the next run on purpose."""
-        left = self.coverage.skipped > 0 and self.ranges_read < self.ranges
+        left = self.coverage.skipped > 0 and self.ranges_read < self.ranges and self.sample is None
         return bool(self.depth) and left and not self.coverage.failed
 
     @property
@@ -152,12 +158,14 @@ class TableReport:
         """Whether another check of the table may read what this run did not."""
         refused = not self.depth and not self.coverage.failed
         nothing_more = refused or (self.alone > 0 and not self.coverage.failed)
-        return not (self.coverage.complete or self.put_off or nothing_more)
+        sampled = self.sample is not None and not self.coverage.failed
+        return not (self.coverage.complete or self.put_off or sampled or nothing_more)
 
     @property
     def verdict(self) -> Verdict:
         """The verdict on this table alone."""
-        return judge(self.coverage, findings=self.divergent_rows, unsettled=self.unsettled_rows)
+        left_out = None if self.sample is None else self.sample.left_out
+        return judge(self.coverage, findings=self.divergent_rows, unsettled=self.unsettled_rows, left_out=left_out)
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -267,6 +275,8 @@ class Report:
     traces: TracesLeft = field(default_factory=TracesLeft)
     """The traces that proofs left on the servers."""
     cluster_id: str = ""
+    sampling: Sampling | None = None
+    """How a sample was asked for; None where everything was to be read."""
 
     @property
     def coverage(self) -> Coverage:
@@ -281,9 +291,25 @@ class Report:
             again = self.repair.checked_again
             findings = self.repair.remaining + (again is Verdict.DIVERGENT)
             unsettled += self.repair.unknown + (again is Verdict.UNKNOWN) + self.repair.unchecked
-        verdict = judge(self.coverage, findings=findings, unsettled=unsettled)
+        verdict = judge(self.coverage, findings=findings, unsettled=unsettled, left_out=self._left_out)
         # An interrupted run did not read the ring and the schema again.
-        return Verdict.UNKNOWN if self.interrupted and verdict is Verdict.CONSISTENT else verdict
+        agreed = verdict in (Verdict.CONSISTENT, Verdict.SAMPLED)
+        return Verdict.UNKNOWN if self.interrupted and agreed else verdict
+
+    @property
+    def _left_out(self) -> int | None:
+        if self.sampling is None:
+            return None
+        return sum(table.sample.left_out for table in self.tables if table.sample is not None)
+
+    @property
+    def bound(self) -> Bound | None:
+        """What a sample proves that found no difference and read all that it asked for; None of anything else."""
+        if self.verdict is not Verdict.SAMPLED:
+            return None
+        read = [(table, table.sample) for table in self.tables if table.sample is not None]
+        ranges, rows = sum(table.ranges for table, _ in read), sum(table.rows for table, _ in read)
+        return bound([sample for _, sample in read], ranges=ranges, rows_read=rows)
 
     @property
     def mended(self) -> bool:
@@ -312,6 +338,7 @@ class Report:
             "exit_code": int(self.exit_code),
             "interrupted": self.interrupted,
             "run_time": self.run_time_s,
+            "sample": self._sample_json(),
             "coverage": coverage_json(self.coverage),
             "tables": [t.as_json() for t in self.tables],
             "violations": [v.as_json() for v in self.violations],
@@ -325,6 +352,13 @@ class Report:
             "repair": self.repair.as_json() if self.repair else None,
             "traces": self.traces.as_json(),
         }
+
+    def _sample_json(self) -> dict[str, Any] | None:
+        if self.sampling is None:
+            return None
+        proven = self.bound
+        asked = {"asked": self.sampling.asked, "seed": self.sampling.seed}
+        return {**asked, "bound": None if proven is None else proven.as_json()}
 
 
 def not_scanned(keyspace: str, table: str, note: str, *, failed: bool = False) -> TableReport:

@@ -1,4 +1,4 @@
-"""What a run may claim (consistent < unknown < divergent), and how much of its plan was read."""
+"""What a run may claim (consistent < sampled < unknown < divergent), and how much of its plan was read."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from consistency.errors import InternalError
 
 
 class Verdict(str, Enum):
-    """The claim of a run or of one table."""
+    """The claim of a run or of one table; `sampled`: no difference was found in a part that was drawn at random."""
 
     CONSISTENT = "consistent"
+    SAMPLED = "sampled"
     UNKNOWN = "unknown"
     DIVERGENT = "divergent"
 
@@ -66,16 +67,18 @@ class Coverage:
         return Coverage(self.planned, self.completed, self.skipped, self.failed + missing)
 
 
-def judge(coverage: Coverage, *, findings: int, unsettled: int) -> Verdict:
+def judge(coverage: Coverage, *, findings: int, unsettled: int, left_out: int | None = None) -> Verdict:
     """Return the only verdict that these counts allow; nothing planned proves nothing.
 
-    `findings` are settled differences; `unsettled` are rows that kept changing in every reading.
+    `findings` are settled differences; `unsettled` are rows that kept changing in every reading. `left_out` are the
+    digests, among the skipped ones, that a sample did not ask for; None of a run that is none.
     """
+    asked = coverage + Coverage(planned=-(left_out or 0), skipped=-(left_out or 0))
     if findings:
         return Verdict.DIVERGENT
-    if unsettled or not coverage.complete or not coverage.planned:
+    if unsettled or not asked.complete or not asked.planned:
         return Verdict.UNKNOWN
-    return Verdict.CONSISTENT
+    return Verdict.CONSISTENT if left_out is None else Verdict.SAMPLED
 
 
 def exit_code(verdict: Verdict, *, violations: int, interrupted: bool = False) -> ExitCode:

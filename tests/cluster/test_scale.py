@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from consistency.checking.sampling import Sample
 from consistency.model.reading import Depth, Route
 from consistency.results.kinds import Kind
-from consistency.results.verdict import ExitCode
+from consistency.results.verdict import ExitCode, Verdict
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import as_expected, expected
 from tests.support.figures import LONG
@@ -76,6 +77,20 @@ def test_500_divergences_of_every_kind_are_found_exactly(big: tuple[RunningClust
         assert len(findings) == len(visible)
         assert report.exit_code is ExitCode.DIVERGENT
         assert report.findings_by_kind == dict(Counter(kind for _, kind, _ in visible))
+
+
+def test_a_sample_ends_in_time_and_claims_no_more_than_it_read(big: tuple[RunningCluster, int], tmp_path: Path) -> None:
+    """Of a table in which 500 rows differ: the whole as a sample finds all of them, a second of it some or none."""
+    cluster, base = big
+    wanted = plant_500(cluster, "scale.big", base)
+    report, findings = cluster.findings(tmp_path / "f.jsonl", "scale.big", sample=Sample(share=1.0))
+    assert set(map(as_expected, findings)) == wanted
+    report, findings = cluster.findings(tmp_path / "f.jsonl", "scale.big", sample=Sample(within_s=1.0, seed=4))
+    assert set(map(as_expected, findings)) <= wanted
+    assert report.verdict is (Verdict.DIVERGENT if findings else Verdict.SAMPLED)
+    (table,) = report.tables
+    assert 0 < table.ranges_read < table.ranges, summary(report)
+    assert report.seconds < 30
 
 
 def plant_500(cluster: RunningCluster, table: str, base: int) -> set[tuple[str, str, str]]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from consistency.checking.observer import Silent
 from consistency.checking.plan import TablePlan
 from consistency.checking.run import run_check
+from consistency.checking.sampling import Sample
 from consistency.checking.scan import ScanOptions
 from consistency.checking.tasks import CheckOptions
 from consistency.ledger.port import RangeRead, RunFacts
@@ -104,6 +105,7 @@ def draw_case(seed: int, rng: random.Random, ring: Ring) -> Case:
             leaf_rows=rng.choice((2, 10, 20_000)), leaves_at_once=rng.randint(1, 6), max_findings=_max_findings(seed)
         ),
         run_time_s=_run_time(seed),
+        sample=_sample(seed),
     )
     moment = rng.choice((None, None, None, None, rng.uniform(0.0, 8.0), rng.uniform(0.0, 0.3))) if not quiet else None
     change = rng.choice(("ring", "schema", "", "", "", "", "", ""))
@@ -125,6 +127,14 @@ def _run_time(seed: int) -> float | None:
     """Return how long a run may last: a tenth of them is cut short. Drawn apart from the rest of the story."""
     rng = random.Random(f"run time {seed}")
     return rng.choice((0.0, 0.05, 0.3, 100.0)) if rng.random() < 0.1 else None
+
+
+def _sample(seed: int) -> Sample | None:
+    """Return which part is read: of a tenth of those that are not cut short, a sample."""
+    rng = random.Random(f"sample {seed}")
+    if rng.random() >= 0.1 or _run_time(seed) is not None:
+        return None
+    return rng.choice((Sample(share=1.0, seed=seed), Sample(share=0.3, seed=seed), Sample(within_s=0.3, seed=seed)))
 
 
 def _max_findings(seed: int) -> int | None:

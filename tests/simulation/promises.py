@@ -46,7 +46,8 @@ class Case:
         """Whether nothing happens that could keep the check from finding everything."""
         quiet = self.traffic is None or (self.traffic.only_clean and not self.traffic.lost)
         drifts = self.ring_changes_at_s is not None or self.schema_changes_at_s is not None
-        limited = self.stop_at_s is not None or self.options.run_time_s is not None
+        part = self.options.sample is not None and self.options.sample.share != 1.0
+        limited = self.stop_at_s is not None or self.options.run_time_s is not None or part
         return quiet and not drifts and not self.faults and not limited
 
 
@@ -105,6 +106,11 @@ def _verdict(outcome: Outcome) -> list[str]:
     """Hold every `consistent`, of the run and of each table, against what was there to be found."""
     case, report = outcome.case, outcome.report
     out = []
+    claims = {report.verdict, *(table.verdict for table in report.tables)}
+    if (Verdict.SAMPLED if case.options.sample is None else Verdict.CONSISTENT) in claims:
+        out.append("a sample is called consistent, or a check of everything a sample")
+    if report.verdict is Verdict.SAMPLED and report.interrupted:
+        out.append("interrupted, and yet a claim")
     if report.verdict is Verdict.CONSISTENT:
         # Violations of replication, such as an RF of 2, make the exit code 1 whatever the verdict.
         if report.interrupted or report.exit_code not in (ExitCode.CONSISTENT, ExitCode.DIVERGENT):
@@ -259,7 +265,8 @@ def _exactness(outcome: Outcome, tables: Mapping[str, Table]) -> list[str]:
     if found != expected:
         out.append(f"found too much: {found - expected}; not found: {expected - found}")
     whole = all(not t.coverage.skipped for t in outcome.report.tables)
-    if outcome.traffic is None and not expected and whole and outcome.report.verdict is not Verdict.CONSISTENT:
+    well = Verdict.CONSISTENT if outcome.case.options.sample is None else Verdict.SAMPLED
+    if outcome.traffic is None and not expected and whole and outcome.report.verdict is not well:
         out.append(f"nothing differs and nothing went wrong, yet the verdict is {outcome.report.verdict.value}")
     return out
 

@@ -143,6 +143,59 @@ def test_slices_need_a_ledger_and_say_how_far_they_came(cluster: FakeCluster, tm
     assert (report["run_time"], report["tables"][0]["ranges"], report["tables"][0]["ranges_read"]) == (600, 1, 1)
 
 
+# Samples.
+
+
+def test_a_sample_says_what_it_proves_and_stays_out_of_the_ledger(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own word and mark, the bound in words and in JSON, the seed to draw it again; what differs is exit code 1."""
+    monkeypatch.setenv("CONSISTENCY_LEDGER", str(tmp_path / "l"))
+    result = check("--sample", "50%", "--seed", "7", "--json", tmp_path / "r.json")
+    told = " ".join(result.stdout.split())
+    assert result.exit_code == 0
+    assert told.startswith("SAMPLED No difference was found in a sample of ")
+    assert "With 95% confidence fewer than " in told
+    assert "(50%), drawn at random; --seed 7 draws the same ones." in told
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["verdict"], report["sample"]["asked"], report["sample"]["seed"]) == ("sampled", "50%", 7)
+    assert report["sample"]["bound"]["ranges"] >= 1
+    assert not (tmp_path / "l").exists()
+    timed = check("--within", "1m", "--nagios")
+    assert timed.exit_code == 0
+    assert "all replicas hold the same a sample of" not in timed.stdout
+    assert "the same sample of" in timed.stdout
+    del cluster.rows["10.0.0.3:9042"][7]
+    found = check("--sample", "100%")
+    assert found.exit_code == 1
+    assert "It is a sample: what was not read may differ too." in " ".join(found.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--sample", "2"), "'2' is not a share above 0% and up to 100%"),
+        (("--sample", "0%"), "'0%' is not a share"),
+        (("--sample", "120%"), "'120%' is not a share"),
+        (("--within", "soon"), "'soon' is not a time above 0, such as 90s"),
+        (("--within", "0s"), "'0s' is not a time above 0"),
+        (("--sample", "2%", "--within", "5s"), "--sample and --within: give one"),
+        (("--seed", "3"), "--seed draws a sample again"),
+        (("--sample", "2%", "--ledger", "/tmp/l"), "--ledger keeps what whole ranges"),
+        (("--sample", "2%", "--repair"), "--repair mends what a whole check finds"),
+        (("--sample", "2%", "--non-owners"), "a sample goes neither with --non-owners"),
+    ],
+)
+def test_what_a_sample_cannot_be_or_go_with_is_one_line(
+    cluster: FakeCluster, words: tuple[str, ...], says: str
+) -> None:
+    """The option at fault, and the way out."""
+    result = check(*words)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
 # The lock.
 
 

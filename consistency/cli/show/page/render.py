@@ -84,7 +84,7 @@ def _data(report: Report, found: Collector, *, keys: bool) -> dict[str, Any]:
 def _troubled_first(table: TableReport) -> tuple[bool, bool, int, str]:
     return (
         table.verdict is not Verdict.DIVERGENT,
-        table.verdict is Verdict.CONSISTENT,
+        table.verdict is not Verdict.UNKNOWN,
         -table.divergent_rows,
         table.full_name,
     )

@@ -18,11 +18,17 @@ PLAIN_WIDTH = 80
 
 VERDICT_STYLES: Mapping[Verdict, str] = {
     Verdict.CONSISTENT: "bold green",
+    Verdict.SAMPLED: "bold green",
     Verdict.UNKNOWN: "bold yellow",
     Verdict.DIVERGENT: "bold red",
 }
-MARKS: Mapping[Verdict, str] = {Verdict.CONSISTENT: "=", Verdict.UNKNOWN: "?", Verdict.DIVERGENT: "x"}
-MARK_STYLES = {"=": "green", "?": "yellow", "x": "red"}
+MARKS: Mapping[Verdict, str] = {
+    Verdict.CONSISTENT: "=",
+    Verdict.SAMPLED: "~",
+    Verdict.UNKNOWN: "?",
+    Verdict.DIVERGENT: "x",
+}
+MARK_STYLES = {"=": "green", "~": "green", "?": "yellow", "x": "red"}
 
 
 class CalmConsole(Console):

@@ -47,7 +47,8 @@ def judge_for_plugin(report: Report) -> PluginResult:
         texts.append(f"replicas differ in {counted(divergent, 'row')} of {where}")
     if errors:
         texts.append(f"{counted(errors, 'violation')} of replication, run: consistency audit")
-    if report.verdict is not Verdict.CONSISTENT and not (coverage.complete and coverage.planned):
+    agreed = report.verdict in (Verdict.CONSISTENT, Verdict.SAMPLED)
+    if not agreed and not (coverage.complete and coverage.planned):
         texts.append(f"{coverage.completed:,} of {counted(coverage.planned, 'digest')} read")
     unsettled = sum(t.unsettled_rows for t in report.tables)
     if unsettled:
@@ -59,7 +60,8 @@ def judge_for_plugin(report: Report) -> PluginResult:
     state = _state(report, errors, warnings)
     if state is PluginState.OK:
         rows = counted(sum(t.rows for t in report.tables), "row")
-        texts += [f"all replicas hold the same {rows} in {counted(len(report.tables), 'table')}"]
+        some = "sample of " if report.sampling else ""
+        texts += [f"all replicas hold the same {some}{rows} in {counted(len(report.tables), 'table')}"]
     figures = [
         f"divergent_rows={divergent};;0;0",
         f"violations={errors};;0;0",
@@ -86,7 +88,7 @@ def refused(reason: str) -> PluginResult:
 def _state(report: Report, errors: int, warnings: int) -> PluginState:
     if report.verdict is Verdict.DIVERGENT or errors:
         return PluginState.CRITICAL
-    if report.verdict is not Verdict.CONSISTENT:
+    if report.verdict is Verdict.UNKNOWN:
         return PluginState.UNKNOWN
     return PluginState.WARNING if warnings else PluginState.OK
 

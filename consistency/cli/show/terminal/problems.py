@@ -13,7 +13,7 @@ from consistency.cli.show.terminal.figures import counted, moment
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, State
 from consistency.results.kinds import Kind
-from consistency.results.report import PUT_OFF, Report, Severity, TableReport, Unread, Violation
+from consistency.results.report import LEFT_OUT, Report, Severity, TableReport, Unread, Violation
 
 MOST_FINDINGS = 3
 MOST_REPLICAS = 6
@@ -133,7 +133,7 @@ def print_unread(console: Console, tables: Sequence[TableReport]) -> None:
     """Print which part of the ring was not read on which replicas, and why."""
     by_replica: dict[str, list[tuple[TableReport, Unread]]] = defaultdict(list)
     for table in tables:
-        for unread in (u for u in table.unread if u.reason != PUT_OFF):
+        for unread in (u for u in table.unread if u.reason not in LEFT_OUT):
             by_replica[unread.replica].append((table, unread))
     if not by_replica:
         return

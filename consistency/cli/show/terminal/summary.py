@@ -15,6 +15,7 @@ from consistency.cli.show.terminal.problems import print_findings, print_unread,
 from consistency.cli.show.terminal.tables import print_tables
 from consistency.results.kinds import Kind
 from consistency.results.report import RepairSummary, Report, Severity
+from consistency.results.sample import Bound
 from consistency.results.verdict import Verdict
 
 _ALIKE = {Kind.FUTURE_WRITE_TIME.value, Kind.NON_OWNER.value}
@@ -53,6 +54,8 @@ def _print_verdict(console: Console, report: Report) -> None:
     indented(console, basis(report), style="dim")
     if report.traces.sentence:
         indented(console, f"{report.traces.sentence}.", style="dim")
+    if report.bound is not None:
+        indented(console, report.bound.sentence)
     if slice_text(report):
         indented(console, slice_text(report), style="dim")
     facts = (
@@ -81,7 +84,11 @@ def _print_counted(console: Console, report: Report) -> None:
 
 
 def slice_text(report: Report) -> str:
-    """Return how far a run with a time limit came; empty without a limit."""
+    """Return how far a run with a time limit or of a sample came; empty of any other."""
+    if report.sampling is not None:
+        read, planned = sum(t.ranges_read for t in report.tables), sum(t.ranges for t in report.tables)
+        again = f"--seed {report.sampling.seed} draws the same ones"
+        return f"{read:,} of {counted(planned, 'range')} read ({report.sampling.asked}), drawn at random; {again}."
     if report.run_time_s is None:
         return ""
     read, planned = sum(t.ranges_read for t in report.tables), sum(t.ranges for t in report.tables)
@@ -106,6 +113,9 @@ def claim(report: Report) -> str:
         wrong = "the same on all replicas" if unlike else "as they should be"
         text = f"{found:,} of {amount} {'is' if found == 1 else 'are'} not {wrong}"
         text += "." if report.coverage.complete else "; not all was read, so there may be more."
+        text += " It is a sample: what was not read may differ too." if report.sampling else ""
+    elif report.verdict is Verdict.SAMPLED:
+        text = f"No difference was found in a sample of {amount}{_of_all(report.bound)}."
     elif report.verdict is Verdict.UNKNOWN:
         text = f"No difference was found in {amount}, but {_gaps(report)}."
     else:
@@ -114,6 +124,10 @@ def claim(report: Report) -> str:
     if errors and report.verdict is not Verdict.DIVERGENT:
         text += f" {counted(errors, 'rule')} of replication {'is' if errors == 1 else 'are'} broken."
     return text
+
+
+def _of_all(proven: Bound | None) -> str:
+    return "" if proven is None else f", of about {proven.rows:,}"
 
 
 def _repaired(report: Report, repair: RepairSummary, amount: str) -> str:

@@ -32,7 +32,7 @@ def choose_lines(tables: Sequence[TableReport]) -> tuple[list[TableReport], list
     """Return the tables with their own line and those summed up: all if they fit, else those with problems first."""
     if len(tables) <= MOST_LINES:
         return list(tables), []
-    troubled = [t for t in tables if t.verdict is not Verdict.CONSISTENT or t.note]
+    troubled = [t for t in tables if t.verdict in (Verdict.DIVERGENT, Verdict.UNKNOWN) or t.note]
     troubled.sort(key=lambda t: (t.verdict is not Verdict.DIVERGENT, -t.divergent_rows, t.full_name))
     shown = troubled[:MOST_LINES]
     return shown, [t for t in tables if t not in shown]
@@ -74,12 +74,12 @@ def _rows(count: int) -> str:
 def _differ(table: TableReport) -> str:
     if table.divergent_rows:
         return f"{table.divergent_rows:,}"
-    return "none" if table.verdict is Verdict.CONSISTENT else "unknown"
+    return "none" if table.verdict in (Verdict.CONSISTENT, Verdict.SAMPLED) else "unknown"
 
 
 def _collapsed(tables: Sequence[TableReport]) -> list[Text]:
     out: list[Text] = []
-    for verdict in (Verdict.DIVERGENT, Verdict.UNKNOWN, Verdict.CONSISTENT):
+    for verdict in (Verdict.DIVERGENT, Verdict.UNKNOWN, Verdict.SAMPLED, Verdict.CONSISTENT):
         some = [t for t in tables if t.verdict is verdict]
         if some:
             mark = MARKS[verdict]
