@@ -565,6 +565,7 @@ def whole_report() -> Report:
     return Report("run", "simulated", "2026", 1.0, (one,), (), {"missing": 100_000})
 
 
+@pytest.mark.no_cover  # tracing would be timed too
 def test_a_large_run_is_written_in_seconds_and_in_little_memory(ledger: LedgerFile) -> None:
     """100,000 findings and 10,000 ranges; memory is that of a batch, however many there are."""
     pieces = TokenRange.full_ring().split(10_000)

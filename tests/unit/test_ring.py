@@ -267,6 +267,7 @@ def test_replication_is_read_from_the_schema_table() -> None:
         Replication.parse({"class": "NetworkTopologyStrategy", "dc1": "three"})
 
 
+@pytest.mark.no_cover  # tracing would be timed too
 @pytest.mark.parametrize("racks", ["even", "one rack of one node"])
 def test_a_ring_of_a_thousand_nodes_is_planned_in_seconds(racks: str) -> None:
     """1,000 nodes x 16 tokens in 3 DCs at RF 3 each: under 5 s and 300 MB, whatever the racks."""
