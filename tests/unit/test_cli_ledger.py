@@ -151,7 +151,8 @@ def test_a_sample_says_what_it_proves_and_stays_out_of_the_ledger(
 ) -> None:
     """Its own word and mark, the bound in words and in JSON, the seed to draw it again; what differs is exit code 1."""
     monkeypatch.setenv("CONSISTENCY_LEDGER", str(tmp_path / "l"))
-    result = check("--sample", "50%", "--seed", "7", "--json", tmp_path / "r.json")
+    page = tmp_path / "page.html"
+    result = check("--sample", "50%", "--seed", "7", "--json", tmp_path / "r.json", "--html", page)
     told = " ".join(result.stdout.split())
     assert result.exit_code == 0
     assert told.startswith("SAMPLED No difference was found in a sample of ")
@@ -160,6 +161,8 @@ def test_a_sample_says_what_it_proves_and_stays_out_of_the_ledger(
     report = json.loads((tmp_path / "r.json").read_text())
     assert (report["verdict"], report["sample"]["asked"], report["sample"]["seed"]) == ("sampled", "50%", 7)
     assert report["sample"]["bound"]["ranges"] >= 1
+    assert "With 95% confidence fewer than " in page.read_text()
+    assert "not in the sample" not in page.read_text()
     assert not (tmp_path / "l").exists()
     timed = check("--within", "1m", "--nagios")
     assert timed.exit_code == 0

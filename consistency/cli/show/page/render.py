@@ -22,9 +22,9 @@ from consistency.cli.show.page.ring import SIZE, WORDS, tracks
 from consistency.cli.show.terminal.advice import Typed, next_commands
 from consistency.cli.show.terminal.figures import counted, moment, span
 from consistency.cli.show.terminal.problems import percent
-from consistency.cli.show.terminal.summary import basis, claim
+from consistency.cli.show.terminal.summary import basis, claim, reach
 from consistency.model.cqltext import visible
-from consistency.results.report import Report, Severity, TableReport, Unread
+from consistency.results.report import NOT_IN_SAMPLE, Report, Severity, TableReport, Unread
 from consistency.results.verdict import Verdict
 
 MOST_TABLES = 500
@@ -56,6 +56,7 @@ def render_page(report: Report, found: Collector, typed: Typed, *, keys: bool) -
             verdict=verdict,
             claim=claim(report),
             basis=basis(report),
+            reach=reach(report),
             tables=shown[:MOST_TABLES],
             more_tables=len(report.tables) - len(shown[:MOST_TABLES]),
             tracks=tracks(report, found.behind),
@@ -93,7 +94,7 @@ def _troubled_first(table: TableReport) -> tuple[bool, bool, int, str]:
 def _gaps(tables: Sequence[TableReport]) -> list[_Gap]:
     found: dict[tuple[str, str], list[tuple[TableReport, Unread]]] = {}
     for table in tables:
-        for unread in table.unread:
+        for unread in (each for each in table.unread if each.reason != NOT_IN_SAMPLE):
             found.setdefault((unread.replica, unread.reason), []).append((table, unread))
     return [
         _Gap(

@@ -83,6 +83,12 @@ def _print_counted(console: Console, report: Report) -> None:
         indented(console, "counted and not listed: --max-findings all lists each")
 
 
+def reach(report: Report) -> str:
+    """Return what a sample proves of all rows, and how far it or a run with a time limit came; empty of any other."""
+    proven = report.bound
+    return " ".join(filter(None, ("" if proven is None else proven.sentence, slice_text(report))))
+
+
 def slice_text(report: Report) -> str:
     """Return how far a run with a time limit or of a sample came; empty of any other."""
     if report.sampling is not None:
