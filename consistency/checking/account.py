@@ -211,11 +211,12 @@ class Account:
 
     @property
     def sampled(self) -> SampledTable:
-        """How much was read, as a sample of the table."""
+        """How much was read, as a sample of the table; a set of replicas that was not reached is none of its own."""
         failed = {leaf for leaf, _ in self.failures}
         read = self.results.keys() - failed
         whole = [sum(leaf in read for leaf in arc) / len(arc) for arc in self.plan.arcs if arc]
-        return SampledTable(min(whole, default=0.0), self.left_out, self.plan.estimated_rows)
+        share = min(whole, default=0.0)
+        return SampledTable(share, self.left_out if share else 0, self.plan.estimated_rows)
 
     def _asked_for(self) -> Sequence[Leaf]:
         """Return the leaves that were to be read: a sample leaves others out."""

@@ -42,7 +42,8 @@ class SampledTable:
     """How much of one table a sample has read.
 
     `share` is the least part of the ranges of any set of replicas that was read whole, 0 where one was not reached.
-    `left_out` counts the digests that were not asked for, and `rows` estimates all rows of the table.
+    `left_out` counts the digests that were not asked for, none where a set was not reached: then they are lacking.
+    `rows` estimates all rows of the table.
     """
 
     share: float

@@ -113,6 +113,15 @@ def test_a_sample_ends_in_its_time_and_every_set_of_replicas_has_its_share() -> 
     assert (nothing.verdict, nothing.exit_code) == (Verdict.UNKNOWN, ExitCode.INCOMPLETE)
 
 
+def test_where_the_time_was_over_before_each_set_of_replicas_had_its_share_nothing_is_claimed() -> None:
+    """Some ranges were read and agree: that says nothing of replicas that were not asked at all."""
+    scenario = full(Scenario(dcs=("dc1",) * 12))
+    report = scenario.check(sample=Sample(within_s=0.14), scan=ScanOptions(leaf_rows=2, leaves_at_once=1))
+    (table,) = report.tables
+    assert 0 < table.ranges_read < 12
+    assert (report.verdict, table.verdict, report.bound) == (Verdict.UNKNOWN, Verdict.UNKNOWN, None)
+
+
 @pytest.mark.parametrize(
     "wrong", [{}, {"share": 0.0}, {"share": 1.5}, {"within_s": 0.0}, {"share": 0.1, "within_s": 1.0}]
 )
