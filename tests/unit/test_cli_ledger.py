@@ -168,6 +168,11 @@ def test_a_sample_says_what_it_proves_and_stays_out_of_the_ledger(
     assert timed.exit_code == 0
     assert "all replicas hold the same a sample of" not in timed.stdout
     assert "the same sample of" in timed.stdout
+    hurried = check("--within", "0.000001")
+    assert hurried.exit_code == 3
+    assert "the time was over before every set of replicas had its share: give --within more" in " ".join(
+        hurried.stdout.split()
+    )
     del cluster.rows["10.0.0.3:9042"][7]
     found = check("--sample", "100%")
     assert found.exit_code == 1

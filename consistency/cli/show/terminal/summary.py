@@ -184,6 +184,8 @@ def _gaps(report: Report) -> str:
         parts.append(f"{counted(skipped, 'table')} could not be checked")
     if unsettled:
         parts.append(f"{counted(unsettled, 'row')} kept changing or could not be read again")
+    if any(t.sample is not None and not t.sample.share for t in report.tables) and not failed:
+        parts.append("the time was over before every set of replicas had its share: give --within more")
     return " and ".join(parts) or "the run did not finish"
 
 
