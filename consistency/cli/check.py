@@ -151,8 +151,9 @@ def check(names: tuple[str, ...], **given: Any) -> int:
 
     \b
     Exit codes:
-      0 consistent and complete, or no difference in a sample · 1 divergence or violation · 2 usage
-      3 incomplete · 4 could not run · 5 locked
+      0 consistent and complete, or a sample without a difference
+      1 divergence or violation · 2 usage · 3 incomplete
+      4 could not run · 5 locked
       130 interrupted (the report shows what was read until then)
       With --nagios: 0 OK · 1 WARNING · 2 CRITICAL · 3 UNKNOWN
     """  # noqa: D301 - click wants the control character

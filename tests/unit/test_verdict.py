@@ -31,14 +31,14 @@ ENDINGS = list(itertools.product(Verdict, (0, 1), (False, True)))
 def test_the_exit_code_follows_from_verdict_and_violations(
     verdict: Verdict, violations: int, interrupted: bool
 ) -> None:
-    """Divergence and violations beat incompleteness; an interrupt beats both; 0 is consistent and nothing else."""
+    """Divergence and violations beat incompleteness; an interrupt beats both; 0 is consistent, or sampled where asked for."""
     code = exit_code(verdict, violations=violations, interrupted=interrupted)
     if interrupted:
         assert code is ExitCode.INTERRUPTED
     elif verdict is Verdict.DIVERGENT or violations:
         assert code is ExitCode.DIVERGENT
     else:
-        assert code is (ExitCode.CONSISTENT if verdict is Verdict.CONSISTENT else ExitCode.INCOMPLETE)
+        assert code is (ExitCode.INCOMPLETE if verdict is Verdict.UNKNOWN else ExitCode.CONSISTENT)
 
 
 def test_what_was_never_reached_is_closed_as_failed() -> None:
