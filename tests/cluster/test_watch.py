@@ -41,6 +41,8 @@ RUN_TIME_S = 2.0
 SETTLE_S = 2.5
 LOOKS = 15
 """How often its memory is looked at, at least."""
+ENDS_S = 5.0 if SECONDS >= SOAK_S else 15.0
+"""After SIGTERM; beside other tests a process of low priority may not run for seconds."""
 SLACK_S = 10.0
 """What a busy machine may add: the test asks every half second, the watch pauses a second between two visits."""
 
@@ -241,7 +243,7 @@ def test_damage_is_reported_within_a_round_beside_writers_and_over_a_kill(
         assert longest <= PERIOD_S + RUN_TIME_S + SLACK_S
         assert slowest <= max(longest, PERIOD_S) + RUN_TIME_S + SETTLE_S + SLACK_S
     assert after <= before * 1.1 + 15
-    assert ended_s < 5
+    assert ended_s < ENDS_S
 
 
 def test_a_watch_repairs_within_bounds_and_goes_on_after_a_stop_in_the_middle(
@@ -277,7 +279,7 @@ def test_a_watch_repairs_within_bounds_and_goes_on_after_a_stop_in_the_middle(
         f"ended after {ended_s:.1f} s, {states['repaired']} of {rows} rows were in the ledger, the next watch repaired "
         f"the other {ended['verified']}",
     )
-    assert ended_s < 5
+    assert ended_s < ENDS_S
 
 
 def in_ledger(path: Path) -> dict[str, int]:
