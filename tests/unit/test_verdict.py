@@ -31,7 +31,7 @@ ENDINGS = list(itertools.product(Verdict, (0, 1), (False, True)))
 def test_the_exit_code_follows_from_verdict_and_violations(
     verdict: Verdict, violations: int, interrupted: bool
 ) -> None:
-    """Divergence and violations beat incompleteness; an interrupt beats both; 0 is consistent, or a sample asked for."""
+    """Divergence and violations beat incompleteness, an interrupt beats both; 0 is consistent, or a sample."""
     code = exit_code(verdict, violations=violations, interrupted=interrupted)
     if interrupted:
         assert code is ExitCode.INTERRUPTED
