@@ -361,7 +361,7 @@ def _by_reason(nodes: Iterable[Node]) -> dict[str, list[str]]:
 
 def _silent(nodes: Collection[Node]) -> str:
     """Name nodes that do not answer us; give the reason if all have the same one."""
-    names, reasons = _named(sorted(n.name for n in nodes)), {n.silence for n in nodes}
+    names, reasons = _named(sorted(n.name for n in nodes)), {str(n.silence or "") for n in nodes}
     return f"{names} ({reasons.pop()})" if len(reasons) == 1 and any(reasons) else names
 
 

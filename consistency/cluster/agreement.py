@@ -15,18 +15,20 @@ from dataclasses import replace
 from typing import TypeVar
 
 from consistency.cluster.doubts import doubts_of
+from consistency.cluster.silence import unheard_of
 from consistency.cluster.views import Claim, Said, View
 from consistency.errors import TopologyError
-from consistency.model.ring import Node, Ring
+from consistency.model.ring import Node, Ring, Silence
 
 _OWNING = frozenset({"NORMAL", "LEAVING", "MOVING", "SHUTDOWN", "REMOVING"})
 """Gossip states (VersionedValue) of a node that owns tokens."""
+_NOT_ASKED = unheard_of("it was not asked")
 _T = TypeVar("_T")
 
 
 def agree(
     views: Mapping[str, View],
-    silences: Mapping[str, str] | None = None,
+    silences: Mapping[str, Silence] | None = None,
     reached: Mapping[str, tuple[str, int]] | None = None,
 ) -> Ring:
     """Put the nodes' descriptions together; `silences` says why the nodes that have no view do not answer.
@@ -111,7 +113,7 @@ def _most(said: Sequence[_T]) -> _T | None:
     return min((value for value, count in counts.items() if count == most), key=repr)
 
 
-def _member(host_id: str, claim: Claim, views: Mapping[str, View], silences: Mapping[str, str]) -> Node:
+def _member(host_id: str, claim: Claim, views: Mapping[str, View], silences: Mapping[str, Silence]) -> Node:
     address, port = claim.reachable_at or (claim.broadcast.rpartition(":")[0], claim.port or 0)
     return Node(
         host_id=host_id,
@@ -124,7 +126,7 @@ def _member(host_id: str, claim: Claim, views: Mapping[str, View], silences: Map
         state=_state(host_id, claim.broadcast, views),
         up=host_id in views,
         broadcast=claim.broadcast,
-        silence="" if host_id in views else silences.get(host_id, "it was not asked"),
+        silence=None if host_id in views else silences.get(host_id, _NOT_ASKED),
     )
 
 

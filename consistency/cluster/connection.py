@@ -212,7 +212,7 @@ class Connection:
         try:
             channel = await self._dialer.dial(place)
         except Exception as error:
-            raise ReplicaUnavailable(silence(error), node) from error
+            raise ReplicaUnavailable(str(silence(error)), node) from error
         if channel.host_id == node.host_id:
             self._keep(channel)
             return channel

@@ -179,4 +179,4 @@ class CqlReader:
 
 async def _probed(connection: Connection, node: Node, forced: Locality | None) -> Locality | ReplicaError:
     """Find out how a node can be read; the error where it does not answer, or did not describe the ring."""
-    return await probe(connection, node, forced) if node.up else ReplicaUnavailable(node.silence)
+    return await probe(connection, node, forced) if node.up else ReplicaUnavailable(str(node.silence))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consistency.cluster.driver_errors import NO_SUCH_NAME, first_line
+from consistency.model.ring import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +38,6 @@ class _Reason:
         """Whether an error of these classes and this text is of this kind."""
         told = any(words.lower() in text.lower() for words in self.words)
         return (told or not self.words) and (not self.classes or not names.isdisjoint(self.classes))
-
-    @property
-    def start(self) -> str:
-        """The beginning of each of its clauses."""
-        return self.clause.partition("{")[0].removesuffix(_OR_TLS)
 
 
 _STATUS = "on {node}: nodetool statusbinary, then nodetool enablebinary"
@@ -128,8 +124,8 @@ _SERVERS_TEXT = re.compile(r'message="(?P<said>.*?)"(?: info=|\)?>?$)')
 _WRAPPED = re.compile(r"^(?:\[Errno -?\d+\] )?(?:Tried connecting to .*? Last error: )?")
 
 
-def silence(error: BaseException, *, waited_s: float | None = None, tls: bool | None = None) -> str:
-    """Return why a node does not answer us: a clause without the node's name, in the words of the server or network.
+def silence(error: BaseException, *, waited_s: float | None = None, tls: bool | None = None) -> Silence:
+    """Return why a node does not answer us, in the words of the server or network, and what helps.
 
     `error` is what the connection or the first request raised; `waited_s` is how long we waited for an answer, and
     `tls` whether we speak TLS, which rules out half of the reasons for a closed connection.
@@ -139,14 +135,19 @@ def silence(error: BaseException, *, waited_s: float | None = None, tls: bool | 
         text = str(one)
         reason = next((reason for reason in _REASONS if reason.fits(names, text)), None)
         if reason is not None:
-            return _worded(reason.clause.format(said=_said(text)), waited_s=waited_s, tls=tls)
-    return _said(str(error)) or type(error).__name__
+            clause = _worded(reason.clause.format(said=_said(text)), waited_s=waited_s, tls=tls)
+            return Silence(clause, reason.way_out)
+    return unheard_of(_said(str(error)) or type(error).__name__)
+
+
+def unheard_of(clause: str) -> Silence:
+    """Return a reason of which nothing more is known: what helps then may help here."""
+    return Silence(clause, _FIREWALL)
 
 
 def way_out(node: Node) -> str:
     """Return the operator's remedy for a node that does not answer us for this reason."""
-    reason = next((reason for reason in _REASONS if node.silence.startswith(reason.start)), None)
-    return (_FIREWALL if reason is None else reason.way_out).format(node=node)
+    return (_FIREWALL if node.silence is None else node.silence.way_out).format(node=node)
 
 
 def why(node: Node) -> str:

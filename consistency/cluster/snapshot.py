@@ -11,11 +11,12 @@ from typing import Any
 
 from consistency.cluster.agreement import agree
 from consistency.cluster.connection import Connection, stand_in
+from consistency.cluster.silence import silence, unheard_of
 from consistency.cluster.views import Claim, View
 from consistency.cluster.wire import INT, Statement
 from consistency.errors import ReplicaError, TopologyError
 from consistency.model.reading import RawRow
-from consistency.model.ring import Doubt, Node, Ring
+from consistency.model.ring import Doubt, Node, Ring, Silence
 from consistency.model.schema import SchemaRows
 
 _TIMEOUT_S = 10.0
@@ -66,7 +67,7 @@ class Describer:
     async def _look(self) -> Ring:
         """Ask the nodes that are known, then those that they name, until nobody names another one."""
         views: dict[str, View] = {}
-        silences: dict[str, str] = {}
+        silences: dict[str, Silence] = {}
         if not self._connection.reached:
             await self._connection.meet()
         asking = [stand_in(host_id) for host_id in dict.fromkeys((*self._connection.reached, *self._members))]
@@ -76,7 +77,7 @@ class Describer:
                 if isinstance(answer, View):
                     views[node.host_id] = answer
                 elif isinstance(answer, ReplicaError):
-                    silences[node.host_id] = answer.reason
+                    silences[node.host_id] = Silence(answer.reason, silence(answer).way_out)
                 else:
                     raise answer
             self._leave_others_out(views, silences)
@@ -91,7 +92,7 @@ class Describer:
         self._members = tuple(node.host_id for node in ring.nodes)
         return replace(ring, schema_versions={host_id: view.schema_version for host_id, view in views.items()})
 
-    def _leave_others_out(self, views: dict[str, View], silences: dict[str, str]) -> None:
+    def _leave_others_out(self, views: dict[str, View], silences: dict[str, Silence]) -> None:
         """Take no word of a node of another cluster, which an address may lead to that was used again."""
         if not self._cluster:
             told = {view.cluster: host_id for host_id, view in views.items()}
@@ -102,7 +103,7 @@ class Describer:
         for host_id, view in list(views.items()):
             if view.cluster != self._cluster:
                 del views[host_id]
-                silences[host_id] = f"it says that it is a node of another cluster, {view.cluster}"
+                silences[host_id] = unheard_of(f"it says that it is a node of another cluster, {view.cluster}")
 
     def _hear(self, views: Any) -> None:
         """Tell the connection where nodes are: what others say first, what a node says of itself last and best."""
@@ -144,7 +145,7 @@ class Describer:
         return self._claims[row]
 
 
-def _named(views: Mapping[str, View], silences: Mapping[str, str]) -> list[Node]:
+def _named(views: Mapping[str, View], silences: Mapping[str, Silence]) -> list[Node]:
     """Return the nodes that others name and that were not asked yet."""
     named = {claim.host_id: claim for view in views.values() for claim in view.peers}
     return [

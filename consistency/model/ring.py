@@ -30,14 +30,28 @@ NOT_IN_THE_RING = frozenset({"BOOT", "BOOT_REPLACE", "BOOTSTRAPPING", "JOINING",
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """Why a node does not answer us: `clause` says it without the node's name, `way_out` what an operator can do.
+
+    `{node}` in the way out stands for the node.
+    """
+
+    clause: str
+    way_out: str
+
+    def __str__(self) -> str:
+        return self.clause
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One Cassandra node, identified by its host id; its name for people is `address:port`.
 
     `state` is the gossip state if the server shows it (NORMAL, BOOT, LEAVING, ...), else NORMAL for a node with
     tokens. `broadcast` is its `address:port` between nodes, as traces name it.
 
-    `up` is whether it answers us, `silence` why it does not, in a clause without its name. `alive` is whether the
-    other nodes count on a node that does not answer us, or None if that is not known.
+    `up` is whether it answers us, `silence` why it does not, where that is known. `alive` is whether the other nodes
+    count on a node that does not answer us, or None if that is not known.
     """
 
     host_id: str
@@ -50,8 +64,7 @@ class Node:
     state: str = field(default="NORMAL", compare=False)
     up: bool = field(default=True, compare=False)
     broadcast: str = field(default="", compare=False)
-    silence: str = field(default="", compare=False)
-    """Why it does not answer us, in a clause; empty if it answers."""
+    silence: Silence | None = field(default=None, compare=False)
     alive: bool | None = field(default=None, compare=False)
 
     @property

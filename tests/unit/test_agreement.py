@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from consistency.cluster.agreement import agree
+from consistency.cluster.silence import unheard_of
 from consistency.cluster.views import Claim, View
 from consistency.errors import TopologyError
 from consistency.model.ownership import changed_ranges, disputed_ranges
@@ -53,8 +54,8 @@ def kinds(ring: Ring) -> list[str]:
 def test_nodes_that_say_the_same_are_a_ring_without_doubts() -> None:
     """Also where gossip is not shown, and where a node that does not answer is known to all."""
     for gossip in (True, False):
-        ring = agree(views(gossip=gossip, also=[claim(4)]), {"id-4": "connection refused"})
-        assert [(n.name, n.up, n.silence) for n in ring.nodes][3] == ("10.0.0.4:9042", False, "connection refused")
+        ring = agree(views(gossip=gossip, also=[claim(4)]), {"id-4": unheard_of("connection refused")})
+        assert [(n.name, n.up, str(n.silence)) for n in ring.nodes][3] == ("10.0.0.4:9042", False, "connection refused")
         assert (len(ring.nodes), ring.doubts, ring.views) == (4, (), ())
 
 

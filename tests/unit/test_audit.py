@@ -18,6 +18,7 @@ from consistency.auditing.rules import KINDS, judge_holdings, judge_replication,
 from consistency.auditing.subject import percent
 from consistency.cli.show.terminal.audit import print_audit
 from consistency.cli.show.terminal.console import make_console
+from consistency.cluster.silence import silence, unheard_of
 from consistency.errors import UsageError
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Keyspace
@@ -399,7 +400,7 @@ def test_local_quorum_is_judged_by_dc_and_quorum_over_all() -> None:
 
 def test_a_node_that_the_others_count_on_is_a_live_replica() -> None:
     """Its client port is closed to us, or to all: coordinators read and write there all the same."""
-    ring = changed(make_ring(ONE_DC), 0, up=False, alive=True, silence="connection refused")
+    ring = changed(make_ring(ONE_DC), 0, up=False, alive=True, silence=silence(ConnectionRefusedError()))
     assert audit(ring, make_keyspace("app", dc1=3)) == ()
     (violation,) = audit(ring, make_keyspace("app", dc1=3), with_nodes=True)
     assert violation.detail.endswith("does not answer us: connection refused; the other nodes take it for alive")
@@ -408,7 +409,7 @@ def test_a_node_that_the_others_count_on_is_a_live_replica() -> None:
 
 def test_replicas_that_may_live_are_neither_counted_nor_called_down() -> None:
     """With one down, one silent and one live, whether a quorum lives is not known; nobody is told to start it."""
-    ring = changed(changed(make_ring(ONE_DC), 0, **DOWN), 1, up=False, silence="no answer within 5 s")
+    ring = changed(changed(make_ring(ONE_DC), 0, **DOWN), 1, up=False, silence=unheard_of("no answer within 5 s"))
     quorums, fewer = audit(ring, make_keyspace("app", dc1=3))
     assert (quorums.kind, quorums.severity) == ("no_quorum", Severity.UNKNOWN)
     assert quorums.detail == (
@@ -427,7 +428,7 @@ def test_replicas_that_may_live_are_neither_counted_nor_called_down() -> None:
 @pytest.mark.parametrize("alive", [True, None])
 def test_nobody_is_told_to_replace_a_node_that_may_be_alive(alive: bool | None) -> None:
     """A new node at the address of a living one takes its data out of the cluster."""
-    ring = changed(make_ring(ONE_DC), 0, up=False, alive=alive, silence="no answer in time")
+    ring = changed(make_ring(ONE_DC), 0, up=False, alive=alive, silence=unheard_of("no answer in time"))
     for violation in audit(ring, make_keyspace("app", dc1=3), with_nodes=True):
         assert "replace" not in violation.remedy
         assert "start Cassandra" not in violation.remedy
