@@ -8,7 +8,7 @@ times, zombies), and only then Cassandra's own merge.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from consistency.rows.cells import Atom, AtomName, addressable, lacked, times_of, winners
@@ -16,7 +16,7 @@ from consistency.rows.evidence import Evidence
 from consistency.rows.reconcile import DecidedBy, contests
 from consistency.rows.zombies import is_whole_row, zombie_suspects
 from repair.case import Case
-from repair.permitted import merging, writing
+from repair.permitted import Way, merging, writing
 from repair.policy import Policy, Require, Zombies
 
 
@@ -226,18 +226,40 @@ def deletes_row(evidence: Evidence, suspects: frozenset[AtomName]) -> bool:
 
 def _act(evidence: Case, rule: Rule) -> Decision:
     """Prefer the servers' own merge, which knows the tombstones; else write cells back; else leave it."""
-    # With a replica that was not read, the servers might merge that one too, and what it alone holds.
-    mergeable = evidence.table.read_repair == "BLOCKING" and not evidence.unread and not evidence.reach.not_at_all
     way = merging(evidence)
-    if mergeable and not way.refused:
+    if _mergeable(evidence) and not way.refused:
         return Decision(rule, Action.RECONCILE, rule.sentence)
     if can_write_back(evidence) and not _unreachable(evidence):
-        at_all = not evidence.unread and not evidence.reach.not_at_all
-        write = writing(evidence, _lacking_times(evidence), at_all=at_all)
+        write = _writing_back(evidence)
         return Decision(rule, Action.WRITE_BACK, rule.sentence, write.at_all, refused=write.refused)
-    if mergeable:
+    if _mergeable(evidence):
         return Decision(rule, Action.RECONCILE, rule.sentence, refused=way.refused)
     return _left(Rule.OUT_OF_REACH, evidence.reach.not_at_all)
+
+
+def kept_to(planned: Action, evidence: Case, decision: Decision) -> Decision:
+    """Return a decision that keeps to the action of its plan where nothing but the servers' rules has changed since.
+
+    Merged or written back, the newest of each cell wins: which of the two it is depends on what the servers allow. A
+    merge that they forbid by now waits until they allow it; a write-back is carried out though they allow a merge.
+    """
+    if planned is Action.RECONCILE and decision.action is Action.WRITE_BACK and _mergeable(evidence):
+        return replace(decision, action=planned, at_all=True, refused=merging(evidence).refused)
+    if planned is Action.WRITE_BACK and decision.action is Action.RECONCILE and can_write_back(evidence):
+        write = _writing_back(evidence)
+        return replace(decision, action=planned, at_all=write.at_all, refused=write.refused)
+    return decision
+
+
+def _mergeable(evidence: Case) -> bool:
+    """Whether a read at ALL makes the servers merge the row, and nothing that is not known."""
+    # With a replica that was not read, the servers might merge that one too, and what it alone holds.
+    return evidence.table.read_repair == "BLOCKING" and not evidence.unread and not evidence.reach.not_at_all
+
+
+def _writing_back(evidence: Case) -> Way:
+    at_all = not evidence.unread and not evidence.reach.not_at_all
+    return writing(evidence, _lacking_times(evidence), at_all=at_all)
 
 
 def _unreachable(evidence: Case) -> str:

@@ -9,7 +9,7 @@ from consistency.cluster.guardrails import Refusal
 from consistency.rows.cells import atoms
 from repair.case import Case
 from repair.copies import Copies, copies, digests, state_digest
-from repair.decide import Action, Decision, Rule, decide
+from repair.decide import Action, Decision, Rule, decide, kept_to
 from repair.forecast import Forecast, may_vanish
 from repair.journal import Entry, Fate, Outcome, Result
 from repair.outcomes import proven, refused
@@ -62,7 +62,7 @@ def look(row: Row, case: Case, plan: Plan, *, merged: bool = False) -> Decision 
 
 def still_right(row: Row, case: Case, plan: Plan) -> Decision | Outcome:
     """Return the decision to carry out, or what comes of the row where it must be left as it is now."""
-    decision, before = decide(case, plan.policy), row.entry.pre_image
+    decision, before = kept_to(row.planned.action, case, decide(case, plan.policy)), row.entry.pre_image
     if before is None:
         changed = _changed(row.planned, case, decision, plan.salt)
     else:

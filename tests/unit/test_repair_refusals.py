@@ -323,3 +323,47 @@ def test_what_no_level_allows_is_left_alone_with_the_rule_that_forbids_it() -> N
 
     played(stage, play)
     assert stage.holders() == {3}
+
+
+@pytest.mark.parametrize("locality", list(Locality))
+def test_a_guardrail_that_comes_after_the_plan_is_named_and_resume_goes_on_without_it(locality: Locality) -> None:
+    """A merge was planned, and reads at ALL are forbidden by now: refused by name, nothing written, merged later."""
+    stage = Stage(locality=locality)
+
+    async def play() -> None:
+        plan = await stage.plan()
+        assert {row.action for row in plan.rows} == {Action.RECONCILE}
+        guarded(stage, Guardrails(LEVELS["reads"]))
+        await stage.plan()  # the rules are asked for anew by each command
+        before, journal = stage.copies(), journal_of(plan)
+        tally = await stage.apply(plan, journal)
+        assert tally.results == {Result.REFUSED: 2}
+        assert all("no reads at ALL" in reason for _, reason in tally.reasons)
+        assert stage.copies() == before
+        guarded(stage, None)
+        await stage.plan()
+        assert (await stage.apply(plan, journal)).results == {Result.VERIFIED: 2}
+        assert stage.holders() == {1, 2, 3}
+        assert (await stage.undo(plan, journal)).results == {Result.UNDONE: 2}
+
+    played(stage, play)
+
+
+@pytest.mark.parametrize("locality", list(Locality))
+def test_a_guardrail_that_goes_after_the_plan_takes_no_row_out_of_it(locality: Locality) -> None:
+    """A write-back was planned, and reads at ALL are allowed by now: it is carried out as planned."""
+    stage = Stage(locality=locality)
+    guarded(stage, Guardrails(LEVELS["reads"]))
+
+    async def play() -> None:
+        plan = await stage.plan()
+        assert {row.action for row in plan.rows} == {Action.WRITE_BACK}
+        journal = journal_of(plan)
+        stage.writer.refusals = Refusals(frozenset({1}), trick=Trick.FORBIDDEN)
+        assert (await stage.apply(plan, journal)).results == {Result.REFUSED: 1, Result.VERIFIED: 1}
+        guarded(stage, None)
+        await stage.plan()
+        assert (await stage.apply(plan, journal)).results == {Result.VERIFIED: 2}
+        assert stage.holders() == {1, 2, 3}
+
+    played(stage, play)
