@@ -199,6 +199,8 @@ class Undoer:
         refusal = _refusal(entry, evidence) or (wanted if isinstance(wanted, str) else "")
         if refusal or isinstance(wanted, str):
             return Result.NOT_UNDONE, refusal
+        if entry.undoing_us is not None and not _goes_on(entry, evidence, wanted):
+            return Result.NOT_UNDONE, "it has been written to since its undo started"
         if evidence.agreed and next(iter(evidence.states.values())) == wanted:
             return Result.UNDONE, "nothing to write: most replicas held the same before"
         at_us = entry.undoing_us or write_time(row.action, wanted, entry, evidence)
@@ -276,11 +278,27 @@ def _refusal(entry: Entry, evidence: Case) -> str:
     if evidence.unread or len(entry.before or {}) < len(evidence.owners):
         return "not every replica was read then or can be read now"
     if entry.undoing_us is not None:
-        begun = max((_newest(state) for state in evidence.states.values()), default=_NEVER)
-        return "it has been written to since its undo started" if begun > entry.undoing_us else ""
+        return ""
     if entry.after is None or copies(evidence) != entry.after or not _only_moved(evidence, entry):
         return "it has been written to since, or a kill kept its end out of the journal: look, and write it yourself"
     return ""
+
+
+def _goes_on(entry: Entry, evidence: Case, wanted: RowState | None) -> bool:
+    """Whether an undo that was begun may go on: each replica holds what the repair left, or what that undo wrote.
+
+    Anything else is somebody's write, also one of a client whose clock is behind, which the undo would win over.
+    """
+    left = entry.after or {}
+    return all(
+        (node.host_id in left and state == left[node.host_id])
+        or (_same_values(state, wanted) and _written_at(evidence, state) <= {None, entry.undoing_us})
+        for node, state in evidence.states.items()
+    )
+
+
+def _written_at(evidence: Case, state: RowState | None) -> set[int | None]:
+    return {atom.writetime for atom in atoms(evidence.columns, state).values()}
 
 
 def _only_moved(evidence: Case, entry: Entry) -> bool:

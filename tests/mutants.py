@@ -306,6 +306,8 @@ MUTANTS = (
            REFUSALS),
     Mutant("undo: what was never answered is undone", "repair/undo.py",
            "if entry.fate is not Fate.DONE or entry.after is None", "if entry.after is None", REFUSALS),
+    Mutant("undo: one that is tried again wins over what came meanwhile", "repair/undo.py",
+           "if entry.undoing_us is not None and not _goes_on(entry, evidence, wanted):", "if False:", REFUSALS),
     Mutant("apply: a guardrail that comes after the plan takes rows out of it", "repair/decide.py",
            "if planned is Action.RECONCILE and decision.action is Action.WRITE_BACK", "if False", REFUSALS),
     Mutant("apply: a guardrail that goes after the plan takes rows out of it", "repair/decide.py",

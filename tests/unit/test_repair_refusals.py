@@ -367,3 +367,27 @@ def test_a_guardrail_that_goes_after_the_plan_takes_no_row_out_of_it(locality: L
         assert stage.holders() == {1, 2, 3}
 
     played(stage, play)
+
+
+def test_an_undo_that_was_refused_overwrites_nothing_that_came_meanwhile() -> None:
+    """An application whose clock is behind writes before the undo is tried again: its write stays, the row is named."""
+    stage = Stage(table=OF_TWO_AGES)
+
+    async def play() -> None:
+        plan = await stage.plan()
+        journal = journal_of(plan)
+        assert (await stage.apply(plan, journal)).results == {Result.VERIFIED: 2}
+        stage.writer.refusals = replace(ALWAYS, trick=Trick.FORBIDDEN)
+        assert (await stage.undo(plan, journal)).results == {Result.NOT_UNDONE: 2}
+        stage.writer.refusals = Refusals()
+        key, clustering = stage.rows[0]
+        late = Write(key, clustering, YOUNG_US - 5, (("v1", None, int_bytes(8)),), insert=False)
+        stage.cluster.apply(OF_TWO_AGES, late, NODES)
+        before = stage.copies()
+        undone = await stage.undo(plan, journal)
+        assert undone.results == {Result.NOT_UNDONE: 1, Result.UNDONE: 1}
+        assert all("written to since" in reason for result, reason in undone.reasons if result is Result.NOT_UNDONE)
+        now = stage.copies()
+        assert [held[str(clustering)] for held in now] == [held[str(clustering)] for held in before]
+
+    played(stage, play)
