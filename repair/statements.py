@@ -174,9 +174,9 @@ def delete_row(evidence: Evidence, writetime: int) -> Write:
     return Write(text, (_LONG.pack(writetime), *evidence.name.key))
 
 
-def write_marker(evidence: Evidence, writetime: int) -> Write:
+def write_marker(evidence: Evidence, writetime: int, expires: int | None = None) -> Write:
     """Return the INSERT of a row's key alone at a write time."""
-    return put_row(evidence, (), writetime, None)
+    return put_row(evidence, (), writetime, expires)
 
 
 def put_row(evidence: Evidence, cells: Sequence[Assigned], writetime: int, expires: int | None) -> Write:

@@ -19,6 +19,7 @@ from tests.simulation.repair_servers import Refusals, Trick
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import Delete, Write
 from tests.simulation.values import int_bytes, make_table
+from tests.simulation.vclock import EPOCH_S
 from tests.unit.test_repair_applying import GRACE_S, NODES, TABLE, YOUNG_US, Stage, played
 
 UNREPAIRED = replace(TABLE, read_repair="NONE")
@@ -391,3 +392,22 @@ def test_an_undo_that_was_refused_overwrites_nothing_that_came_meanwhile() -> No
         assert [held[str(clustering)] for held in now] == [held[str(clustering)] for held in before]
 
     played(stage, play)
+
+
+@pytest.mark.parametrize("holders", [(0, 2), (2,)], ids=["on two", "on one"])
+def test_a_deleted_row_that_would_have_expired_is_left_bare_nowhere(holders: tuple[int, ...]) -> None:
+    """It was inserted with a TTL and deleted on one replica: written back, all its replicas lack it."""
+    stage = Stage(rows=1, table=UNREPAIRED)
+    key, clustering = stage.rows[0]
+    expires = EPOCH_S + 80_000
+    lasting = Write(key, clustering, YOUNG_US + 1, (("v0", None, int_bytes(7)),), expires=expires, insert=True)
+    stage.cluster.apply(stage.table, lasting, [NODES[n] for n in holders])
+    stage.cluster.apply(stage.table, Delete(key, YOUNG_US + 2, clustering, clustering), [NODES[1]])
+
+    async def play() -> None:
+        plan = await stage.plan()
+        assert {row.action for row in plan.rows} == {Action.WRITE_BACK}
+        assert (await stage.apply(plan, journal_of(plan))).results == {Result.VERIFIED: 1}
+
+    played(stage, play)
+    assert stage.holders() == set()
