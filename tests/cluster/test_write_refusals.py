@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from consistency.model.reading import Locality
+from repair import resume
 from repair.decide import Action, Rule
 from repair.journal import Fate, Result, read_journal
 from tests.support.cluster import RunningCluster, eventually
@@ -85,6 +86,33 @@ def test_where_reads_at_all_are_forbidden_rows_are_written_back(
         assert "3 undone" in undone.stdout, undone.stdout + undone.stderr
         assert alike(everything(mender, "barred", "merged"))
         assert everything(mender, "barred", "total") == before
+
+
+def test_a_guardrail_that_comes_or_goes_after_the_plan_takes_no_row_out_of_it(
+    mender: RunningCluster, tmp_path: Path, base_us: int
+) -> None:
+    """One that comes is named, nothing is written, resume goes on without it; a write-back is made though it went."""
+    for n, i in ((1, 11), (2, 12)):
+        mender.everywhere(f"INSERT INTO barred.merged (id, v) VALUES ({i}, 'v') USING TIMESTAMP {base_us}")
+        mender.on(n, f"DELETE FROM barred.merged USING TIMESTAMP {base_us + 1} WHERE id = {i}")
+    before = everything(mender, "barred", "merged")
+    repairing = Repairing(mender, tmp_path, "barred.merged")
+    repairing.check()
+    made = repairing.plan()
+    assert {row.action for row in made.rows} == {Action.RECONCILE}
+    with no_reads_at(mender, "ALL"):
+        tally = repairing.apply(made)
+        assert results(tally) == {Result.REFUSED: 2}, tally
+        assert all("read_consistency_levels" in reason for _, reason in tally.reasons)
+        assert everything(mender, "barred", "merged") == before
+        written = repairing.plan().only(lambda row: row.ref.key_hex == made.rows[0].ref.key_hex)
+        assert {row.action for row in written.rows} == {Action.WRITE_BACK}
+    first = repairing.journal
+    assert results(repairing.apply(written)) == {Result.VERIFIED: 1}
+    assert results(resume(first, settings=mender.settings)) == {Result.VERIFIED: 2}
+    held = everything(mender, "barred", "merged")
+    assert alike(held)
+    assert not {"[11]", "[12]"} & held[1].keys()
 
 
 @pytest.mark.parametrize("locality", list(Locality))
