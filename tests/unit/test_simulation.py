@@ -109,7 +109,7 @@ def test_a_scanner_that_does_not_wait_is_caught(monkeypatch: pytest.MonkeyPatch)
             super().__init__(*arguments[:3], 0.0)  # type: ignore[arg-type]
 
     monkeypatch.setattr(run, "Settler", Hasty)
-    assert "but for writes in flight" in broken_among(range(120))
+    assert "but for writes in flight" in broken_among(range(140, 220))
 
 
 def test_a_scanner_that_forgets_what_it_did_not_read_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
