@@ -13,7 +13,7 @@ from repair.case import CaseReader
 from repair.decide import Action
 from repair.forecast import Change, Forecast, most_held
 from repair.guard import Guard
-from repair.journal import Entry, Journal
+from repair.journal import Entry, Journal, Outcome, Result
 from repair.outcomes import Tally
 from repair.pace import ApplyOptions, Throttle
 from repair.planfile import Plan
@@ -21,6 +21,7 @@ from repair.run import Outcomes, Pipeline
 from repair.still_right import Row
 
 _LANES = 4
+_LEFT = (Result.LEFT, Result.SKIPPED)
 _MOST_OF_PARTITION = 500
 """Rows of one partition that are read and kept in memory together."""
 
@@ -51,14 +52,17 @@ class Applier:
         throttle = Throttle(self._clock, options, stop, self._breaker(entries, options.max_deletes))
         rows = [Row(n, planned, entries.get(n, Entry())) for n, planned in enumerate(self._plan.rows)]
         self._pipeline.merged_before(rows)
-        batches = iter(self._batched([row for row in rows if row.entry.open], most=throttle.few))
+        begin = [row for row in rows if row.entry.open]
+        batches = iter(self._batched([*begin, *_beside(begin, rows)], most=throttle.few))
 
         async def lane() -> None:
             for batch in batches:
                 if not throttle.may_begin() or throttle.breaker.open:
                     return
-                for outcome in (await self._outcomes(batch, throttle)).values():
-                    tally.add(outcome.result, outcome.reason, outcome.change)
+                outcomes = await self._outcomes(batch, throttle)
+                for row in batch:
+                    if row.number in outcomes:
+                        _count(tally, row.entry, outcomes[row.number])
                 progress(tally)
 
         lanes = [asyncio.create_task(lane()) for _ in range(_LANES)]
@@ -101,15 +105,36 @@ class Applier:
 
     async def _outcomes(self, rows: Sequence[Row], throttle: Throttle) -> Outcomes:
         """Take some rows from evidence to outcome side by side."""
-        resting = [row for row in rows if row.planned.action is Action.NONE]
-        acting = [row for row in rows if row.planned.action is not Action.NONE]
+        acting = [row for row in rows if row.planned.action is not Action.NONE and row.entry.open]
+        resting = [row for row in rows if row.planned.action is Action.NONE or not row.entry.open]
         outcomes: Outcomes = {}
+        if acting and len({row.partition for row in rows}) == 1:
+            return await self._of_partition(acting, resting, throttle)
         for part in _parts(resting):
             outcomes |= await self._pipeline.leave(part)
+        return outcomes | await self._pipeline.repair(acting, throttle) if acting else outcomes
+
+    async def _of_partition(self, acting: Sequence[Row], resting: Sequence[Row], throttle: Throttle) -> Outcomes:
+        """Take the rows of one partition to their outcome: what is done with some may take others along."""
         parts = _parts(acting)
         if len(parts) > 1:
-            return outcomes | await self._pipeline.repair_partition(parts, throttle)
-        return outcomes | await self._pipeline.repair(acting, throttle) if acting else outcomes
+            return await self._pipeline.repair_partition(parts, throttle, _parts(resting))
+        return await self._pipeline.repair(acting, throttle, resting)
+
+
+def _beside(begin: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Return rows that an earlier run has left alone, of partitions of which others are to be acted on."""
+    acted_on = {row.partition for row in begin if row.planned.action is not Action.NONE}
+    left = (row for row in rows if row.entry.result in _LEFT and row.entry.undoing_us is None)
+    return [row for row in left if row.partition in acted_on]
+
+
+def _count(tally: Tally, known: Entry, outcome: Outcome) -> None:
+    """Count an outcome; of a row that had one already only what has become of it since."""
+    if known.open:
+        tally.add(outcome.result, outcome.reason, outcome.change)
+    elif outcome.change is not None and outcome.change is not known.change:
+        tally.changes[outcome.change] += 1
 
 
 def _parts(rows: Sequence[Row]) -> list[Sequence[Row]]:

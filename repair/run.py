@@ -7,11 +7,12 @@ else's work: which rows go together, and when, is told by applying.py and pace.p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from consistency.cluster.port import Clock
 from repair.actions import Acted, Actor
+from repair.bystanders import Bystander, after_others, as_left, can_be_taken, may_vanish, merged_partitions
 from repair.case import Case, CaseReader
 from repair.copies import copies
 from repair.decide import Action
@@ -24,6 +25,8 @@ from repair.planfile import Plan
 from repair.still_right import Begun, Row, carried_over, known_as_ours, look, still_right, taken_along
 from repair.verify import verify
 
+_TOGETHER = 100
+"""Rows that are left alone and read at once."""
 _OLD_US = 2_000_000
 """Evidence older than this is read again before anything is done."""
 
@@ -67,13 +70,30 @@ class Pipeline:
         await self._record(outcomes)
         return outcomes
 
-    async def repair(self, rows: Sequence[Row], throttle: Throttle) -> Outcomes:
-        """Bring rows that something is to be done with to their outcome; a row that finds no turn has none."""
+    async def repair(self, rows: Sequence[Row], throttle: Throttle, beside: Sequence[Row] = ()) -> Outcomes:
+        """Bring rows that something is to be done with to their outcome; a row that finds no turn has none.
+
+        `beside` are rows of their partitions that nothing is to be done with; they have their outcome after the others.
+        """
         await self._guard.check()
         cases = await self._read(rows)
         begun, outcomes = self._looked_at(rows, cases)
         await self._intend(begun)
+        merged = merged_partitions(begun)
+        standing = await self._standing(rows, cases, outcomes, merged)
+        for at in range(0, len(beside), _TOGETHER):
+            standing += await self._left(beside[at : at + _TOGETHER], outcomes, merged)
         await self._record(outcomes)
+        doubtful = sum(each.may_vanish for each in standing)
+        if await throttle.breaker.let_begin(doubtful):
+            outcomes |= await self._in_groups(begun, throttle)
+            outcomes |= (gone := await self._after_others(standing))
+            await throttle.breaker.ended(doubtful, _vanished(standing, gone))
+        return outcomes
+
+    async def _in_groups(self, begun: Sequence[Begun], throttle: Throttle) -> Outcomes:
+        """Act on rows whose intents are durable, those that may vanish as the breaker lets them begin."""
+        outcomes: Outcomes = {}
         async for some in throttle.groups(begun, lambda each: each.risk):
             ended = await self._carry_out(some, throttle)
             doubtful = [ended.get(each.row.number) for each in some if each.risk.may_vanish]
@@ -82,7 +102,52 @@ class Pipeline:
             outcomes |= ended
         return outcomes
 
-    async def repair_partition(self, parts: Sequence[Sequence[Row]], throttle: Throttle) -> Outcomes:
+    async def _standing(
+        self, rows: Sequence[Row], cases: Sequence[Case], outcomes: Outcomes, merged: Collection[tuple[str, int]]
+    ) -> list[Bystander]:
+        """Take, of rows that have their outcome, those that a merge of others may take; their pre-image is durable."""
+        found = [
+            (row, case)
+            for row, case in zip(rows, cases, strict=True)
+            if row.number in outcomes and row.partition in merged and can_be_taken(case)
+        ]
+        places = await asyncio.gather(*(self._journal.intent(row.number, copies(case)) for row, case in found))
+        return [
+            Bystander(row, outcomes.pop(row.number), place, may_vanish(case))
+            for (row, case), place in zip(found, places, strict=True)
+        ]
+
+    async def _left(
+        self, rows: Sequence[Row], outcomes: Outcomes, merged: Collection[tuple[str, int]]
+    ) -> list[Bystander]:
+        """Enter what comes of rows that nothing is to be done with, but for those that a merge of others may take."""
+        cases = await self._read(rows)
+        left = {row.number: self._left_so(row, case) for row, case in zip(rows, cases, strict=True)}
+        standing = await self._standing(rows, cases, left, merged)
+        outcomes |= left
+        return standing
+
+    def _left_so(self, row: Row, case: Case) -> Outcome:
+        outcome = as_left(row, case)
+        if row.entry.pre_image is None or row.entry.fate is not None:
+            return outcome
+        return after_others(outcome, row.entry.pre_image, case)  # a killed run may have taken it
+
+    async def _after_others(self, standing: Sequence[Bystander]) -> Outcomes:
+        """Read rows again that were left alone while others of their partition were merged."""
+        outcomes: Outcomes = {}
+        for at in range(0, len(standing), _TOGETHER):
+            some = standing[at : at + _TOGETHER]
+            cases = await self._read([each.row for each in some])
+            for each, case in zip(some, cases, strict=True):
+                before = each.row.entry.pre_image or self._journal.intended(each.place)
+                outcomes[each.row.number] = after_others(each.outcome, before, case)
+        await self._record(outcomes)
+        return outcomes
+
+    async def repair_partition(
+        self, parts: Sequence[Sequence[Row]], throttle: Throttle, beside: Sequence[Sequence[Row]] = ()
+    ) -> Outcomes:
         """Bring the rows of one large partition to their outcome, a part at a time.
 
         Merging one row passes the partition's delete on to all replicas, and that takes rows of any part. So the
@@ -91,17 +156,29 @@ class Pipeline:
         await self._guard.check()
         outcomes: Outcomes = {}
         intended: list[list[_Intended]] = []
+        standing: list[Bystander] = []
+        merged = {row.partition for row in parts[0]}
         for part in parts:
-            begun, ended = self._looked_at(part, await self._read(part))
+            cases = await self._read(part)
+            begun, ended = self._looked_at(part, cases)
             places = await self._intend(begun)
+            standing += await self._standing(part, cases, ended, merged)
             await self._record(ended)
             outcomes |= ended
             intended.append([_Intended(b.row, at, b.risk.may_vanish) for b, at in zip(begun, places, strict=True)])
+        for part in beside:
+            left: Outcomes = {}
+            standing += await self._left(part, left, merged)
+            await self._record(left)
+            outcomes |= left
         doubtful = [each.row.number for part in intended for each in part if each.may_vanish]
-        if await throttle.breaker.let_begin(len(doubtful)):
+        at_risk = len(doubtful) + sum(each.may_vanish for each in standing)
+        if await throttle.breaker.let_begin(at_risk):
             async for ended in self._in_parts(intended, throttle):
                 outcomes |= ended
-            await throttle.breaker.ended(len(doubtful), sum(may_have_vanished(outcomes.get(n)) for n in doubtful))
+            outcomes |= (gone := await self._after_others(standing))
+            vanished = sum(may_have_vanished(outcomes.get(n)) for n in doubtful) + _vanished(standing, gone)
+            await throttle.breaker.ended(at_risk, vanished)
             await throttle.breaker.surprised(_surprises([row for part in parts for row in part], outcomes))
         return outcomes
 
@@ -191,6 +268,11 @@ class Pipeline:
     async def _record(self, outcomes: Outcomes) -> None:
         by_us = self._clock.server_time().latest_us  # no server has stamped a later write by now
         await asyncio.gather(*(self._journal.outcome(number, outcome, by_us) for number, outcome in outcomes.items()))
+
+
+def _vanished(standing: Sequence[Bystander], outcomes: Outcomes) -> int:
+    """Count the rows that most replicas held, that were left alone, and that are gone or may be."""
+    return sum(each.may_vanish and may_have_vanished(outcomes.get(each.row.number)) for each in standing)
 
 
 def _surprises(rows: Sequence[Row], outcomes: Outcomes) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
+from consistency.errors import ReplicaRefused
 from consistency.model.reading import RowState
 from repair import applying
-from repair.forecast import Change
+from repair.decide import Action
+from repair.forecast import Change, Forecast
 from repair.journal import Fate, Place, Result
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import Delete, Write
@@ -50,6 +53,98 @@ def test_what_one_merge_takes_of_a_large_partition_an_undo_brings_back(few_toget
         assert tally.deleted == ROWS - newer
         undone = await stage.undo(plan, journal)
         assert undone.changes == {Change.RESTORED: ROWS - newer}
+
+    played(stage, play)
+    assert left(stage) == ROWS
+
+
+@pytest.mark.parametrize("together", [500, 4])
+def test_a_row_that_is_left_alone_and_goes_with_its_neighbours_is_counted_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """Merging a row passes its partition's delete on: it takes rows that the plan leaves, however few are acted on."""
+    monkeypatch.setattr(applying, "_MOST_OF_PARTITION", together)
+    stage = partition_deleted_through_one()
+
+    async def play() -> None:
+        whole = await stage.plan()
+        rows = [replace(row, action=Action.NONE) if n >= 8 else row for n, row in enumerate(whole.rows)]
+        plan = replace(whole, rows=tuple(rows))
+        stopped = await stage.apply(plan, MemoryJournal(plan, random.Random(1)), max_deletes=0)
+        assert stopped.stopped_at == 0
+        assert left(stage) == ROWS
+        journal = MemoryJournal(plan, random.Random(1))
+        tally = await stage.apply(plan, journal, max_deletes=ROWS)
+        assert tally.results == {Result.VERIFIED: 8, Result.LEFT: ROWS - 8}
+        assert tally.deleted == ROWS
+        undone = await stage.undo(plan, journal)
+        assert undone.changes == {Change.RESTORED: ROWS}
+
+    played(stage, play)
+    assert left(stage) == ROWS
+
+
+def test_rows_that_are_sure_to_come_back_do_not_begin_where_others_may_go_with_them() -> None:
+    """Eight rows that were written after the delete are planned; the breaker allows for none of the rest to go."""
+    stage = partition_deleted_through_one(newer=8)
+
+    async def play() -> None:
+        whole = await stage.plan()
+        rows = [
+            replace(row, action=Action.NONE) if n >= 8 else replace(row, forecast=Forecast.RESTORE)
+            for n, row in enumerate(whole.rows)
+        ]
+        plan = replace(whole, rows=tuple(rows))
+        stopped = await stage.apply(plan, MemoryJournal(plan, random.Random(1)), max_deletes=0)
+        assert (stopped.stopped_at, stopped.deleted) == (0, 0)
+
+    played(stage, play)
+    assert left(stage) == ROWS
+
+
+def test_a_row_that_has_changed_since_the_plan_and_goes_with_its_neighbours_comes_back() -> None:
+    """It is skipped, and taken all the same: written before its partition was deleted, and told of after the plan."""
+    stage = partition_deleted_through_one()
+    key, clustering = stage.rows[-1]
+
+    async def play() -> None:
+        plan = await stage.plan()
+        late = Write(key, clustering, YOUNG_US, (("v0", None, int_bytes(9)),), insert=True)
+        stage.cluster.apply(stage.table, late, NODES[1:])
+        journal = MemoryJournal(plan, random.Random(1))
+        tally = await stage.apply(plan, journal, max_deletes=ROWS)
+        assert tally.results == {Result.VERIFIED: ROWS - 1, Result.SKIPPED: 1}
+        assert tally.deleted == ROWS
+        assert (await stage.undo(plan, journal)).changes == {Change.RESTORED: ROWS}
+
+    played(stage, play)
+    assert left(stage) == ROWS
+
+
+def test_a_row_that_an_earlier_run_has_left_alone_is_not_taken_by_a_resume_unseen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every merge is refused at first; the resume takes rows along of which the first run had said all there was."""
+    stage = partition_deleted_through_one()
+
+    async def play() -> None:
+        whole = await stage.plan()
+        rows = [replace(row, action=Action.NONE) if n >= 8 else row for n, row in enumerate(whole.rows)]
+        plan = replace(whole, rows=tuple(rows))
+        journal = MemoryJournal(plan, random.Random(1))
+
+        async def refused(*_: object, **__: object) -> None:
+            raise ReplicaRefused("not today")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(stage.writer, "through", refused)
+            first = await stage.apply(plan, journal, max_deletes=ROWS)
+        assert first.results == {Result.REFUSED: 8, Result.LEFT: ROWS - 8}
+        assert left(stage) == ROWS
+        second = await stage.apply(plan, journal, max_deletes=ROWS)
+        assert second.results == {Result.VERIFIED: 8, Result.LEFT: ROWS - 8}
+        assert second.deleted == ROWS
+        assert (await stage.undo(plan, journal)).changes == {Change.RESTORED: ROWS}
 
     played(stage, play)
     assert left(stage) == ROWS
