@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from consistency.model.reading import Locality
 from repair.api import run_undo
+from repair.decide import Action
 from repair.forecast import Change, Forecast
+from repair.journal import Result
 from repair.pace import ApplyOptions
 from tests.support.cluster import RunningCluster
 from tests.support.deletes import Deletes, told_and_done
@@ -65,3 +68,29 @@ def test_a_large_partition_that_its_delete_takes_comes_back_with_an_undo(
     assert undone.changes == {Change.RESTORED: 600}
     for n in (1, 2, 3):
         assert cluster.on(n, f"SELECT count(*) AS rows FROM {ks}.t").one()["rows"] == 600
+
+
+def test_rows_that_a_plan_leaves_and_a_merge_takes_are_counted_and_come_back(
+    cluster: RunningCluster, tmp_path: Path
+) -> None:
+    """Twenty rows, deleted with their partition through node 1, of which three are planned: all go, and come back."""
+    ks = cluster.keyspace("fate_beside")
+    cluster.ddl(f"CREATE TABLE {ks}.t (p int, c int, v text, PRIMARY KEY (p, c))")
+    base_us = time.time_ns() // 1000 - 60_000_000
+    for c in range(20):
+        cluster.everywhere(f"INSERT INTO {ks}.t (p, c, v) VALUES (1, {c}, 'v') USING TIMESTAMP {base_us}")
+    cluster.on(1, f"DELETE FROM {ks}.t USING TIMESTAMP {base_us + 1} WHERE p = 1")
+    repairing = Repairing(cluster, tmp_path, ks)
+    repairing.check()
+    whole = repairing.plan()
+    made = replace(
+        whole, rows=tuple(replace(row, action=Action.NONE) if n > 2 else row for n, row in enumerate(whole.rows))
+    )
+    assert repairing.apply(made, ApplyOptions(None, max_deletes=0)).stopped_at == 0
+    assert cluster.on(2, f"SELECT count(*) AS rows FROM {ks}.t").one()["rows"] == 20
+    tally = repairing.apply(made, ApplyOptions(None, max_deletes=20))
+    assert (tally.results[Result.VERIFIED], tally.results[Result.LEFT], tally.deleted) == (3, 17, 20)
+    undone = asyncio.run(run_undo(cluster.settings, repairing.journal, ApplyOptions(None)))
+    assert undone.changes == {Change.RESTORED: 20}
+    for n in (1, 2, 3):
+        assert cluster.on(n, f"SELECT count(*) AS rows FROM {ks}.t").one()["rows"] == 20
