@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from repair.api import apply, plan, resume
     from repair.decide import Action, Rule
+    from repair.entries import Result
     from repair.guard import PlanRefused
-    from repair.journal import Result
     from repair.outcomes import Tally
     from repair.pace import ApplyOptions
     from repair.planfile import Plan, PlannedRow, read_plan, write_plan
@@ -24,7 +24,7 @@ _FROM = {
     "api": ("apply", "plan", "resume"),
     "decide": ("Action", "Rule"),
     "guard": ("PlanRefused",),
-    "journal": ("Result",),
+    "entries": ("Result",),
     "outcomes": ("Tally",),
     "pace": ("ApplyOptions",),
     "planfile": ("Plan", "PlannedRow", "read_plan", "write_plan"),

@@ -7,17 +7,26 @@ from dataclasses import dataclass
 
 from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import ReplicaReader
-from consistency.errors import ReplicaError, ReplicaRefused, ReplicaUnavailable
+from consistency.errors import ReplicaError, ReplicaRefused, ReplicaTimeout, ReplicaUnavailable, TooMuchToScan
 from consistency.model.reading import Locality
 from consistency.model.ring import Node
+from consistency.model.tokens import TokenRange
 from consistency.rows.cells import Atom, AtomName, lacked, times_of, winners
 from repair.case import Case
 from repair.decide import Action, Decision, deletes_row, suspected
+from repair.entries import Fate
 from repair.hidden import Cells, HiddenDeletes
-from repair.journal import Fate
 from repair.merging import MergingReads
 from repair.permitted import merging, through_coordinator
-from repair.statements import Write, batches, delete_cell, delete_row, write_cells, write_marker
+from repair.statements import (
+    Write,
+    batches,
+    delete_cell,
+    delete_row,
+    merging_range_read,
+    write_cells,
+    write_marker,
+)
 from repair.writer import RowWriter
 
 ReadAgain = Callable[[], Awaitable[Case]]
@@ -58,6 +67,25 @@ class Actor:
             refusal = Refusal.of(error)
             return Acted(doing.fate if refusal.certain else Fate.UNKNOWN, refusal)
         return Acted(doing.fate)
+
+    async def merge_range(self, evidence: Case, token_range: TokenRange, page_rows: int) -> Acted:
+        """Have the servers merge all rows of a range; `evidence` is of one of its rows.
+
+        A page that is too much for a server is asked for again at a quarter of the size. Of a read that failed nobody
+        knows how many of its pages were merged.
+        """
+        node, failed = merging(evidence).node, False
+        while True:
+            try:
+                read = merging_range_read(evidence.table, token_range, page_rows)
+                await self._writer.through(node, read, at_all=True)
+            except ReplicaError as error:
+                if isinstance(error, ReplicaTimeout | TooMuchToScan) and page_rows > 1:
+                    page_rows, failed = max(1, page_rows // 4), True
+                    continue
+                nothing_done = isinstance(error, ReplicaRefused) and not (failed or error.repeated)
+                return Acted(Fate.NONE if nothing_done else Fate.UNKNOWN, Refusal.of(error))
+            return Acted(Fate.DONE)
 
     async def _act(self, doing: _Doing, again: ReadAgain) -> None:
         if doing.decision.action is Action.RECONCILE:

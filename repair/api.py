@@ -24,15 +24,16 @@ from repair.actions import Actor
 from repair.applying import Applier
 from repair.case import CaseReader
 from repair.guard import Guard
-from repair.journal import Entry, Journal, read_journal
+from repair.journal import Journal
 from repair.outcomes import Tally
 from repair.pace import ApplyOptions, Pace
 from repair.planfile import Plan
 from repair.planner import PlanOptions, make_plan
+from repair.record import Record, read_journal
 from repair.undo import Undoer
 from repair.writer import CqlWriter, RowWriter
 
-OpenJournal = Callable[[], tuple[Journal, dict[int, Entry]]]
+OpenJournal = Callable[[], tuple[Journal, Record]]
 """Opens a journal, with what it knows already."""
 
 
@@ -79,10 +80,10 @@ async def apply_with(
     writer = CqlWriter(reader.access)
     with one_run(await reader.ring(), kind="repair"):
         await Guard(plan, reader, writer, clock).check()  # refuse before a journal is begun
-        journal, entries = open_journal()
+        journal, known = open_journal()
         try:
             applier = await _applier(plan, reader, writer, clock, journal)
-            return await applier.run(entries, options, stop, progress)
+            return await applier.run(known, options, stop, progress)
         finally:
             journal.close()
 
@@ -127,17 +128,12 @@ async def _undo(
 
 def begin(path: Path, plan: Plan) -> OpenJournal:
     """Return what opens a new journal."""
-    return lambda: (Journal.create(path, plan), {})
+    return lambda: (Journal.create(path, plan), Record(plan))
 
 
 def go_on(path: Path) -> OpenJournal:
     """Return what opens a journal that was begun before."""
-
-    def reopen() -> tuple[Journal, dict[int, Entry]]:
-        journal, record = Journal.reopen(path)
-        return journal, dict(record.entries)
-
-    return reopen
+    return lambda: Journal.reopen(path)
 
 
 def plan(

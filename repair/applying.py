@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from consistency.cluster.port import Clock
+from consistency.errors import ReplicaError
 from repair.actions import Actor
 from repair.breaker import SPARE, Breaker
 from repair.case import CaseReader
+from repair.chunk_lines import Account, ChunkRecord
+from repair.chunks import Limits
 from repair.decide import Action
+from repair.entries import Entry, Outcome, Result
 from repair.forecast import Change, Forecast, most_held
 from repair.guard import Guard
-from repair.journal import Entry, Journal, Outcome, Result
+from repair.journal import Journal
 from repair.outcomes import Tally
-from repair.pace import ApplyOptions, Throttle
+from repair.pace import ApplyOptions, Throttle, side_by_side
 from repair.planfile import Plan
+from repair.range_merging import RangeMerger
+from repair.record import Record
 from repair.run import Outcomes, Pipeline
 from repair.still_right import Row
 
 _LANES = 4
 _LEFT = (Result.LEFT, Result.SKIPPED)
+_RANGE_LANES = 2
 _MOST_OF_PARTITION = 500
 """Rows of one partition that are read and kept in memory together."""
 
@@ -30,26 +37,36 @@ class Applier:
     """Applies one plan through its ports."""
 
     def __init__(
-        self, plan: Plan, cases: CaseReader, actor: Actor, guard: Guard, clock: Clock, journal: Journal
+        self,
+        plan: Plan,
+        cases: CaseReader,
+        actor: Actor,
+        guard: Guard,
+        clock: Clock,
+        journal: Journal,
+        limits: Limits | None = None,
     ) -> None:
         self._plan = plan
         self._cases = cases
         self._clock = clock
-        self._pipeline = Pipeline(plan, cases, actor, guard, clock, journal)
+        self._limits = limits
+        self._parts = (cases, actor, guard, clock, journal)
+        self._pipeline = Pipeline(plan, *self._parts)
 
     async def run(
-        self,
-        entries: Mapping[int, Entry],
-        options: ApplyOptions,
-        stop: asyncio.Event,
-        progress: Callable[[Tally], None],
+        self, known: Record, options: ApplyOptions, stop: asyncio.Event, progress: Callable[[Tally], None]
     ) -> Tally:
-        """Bring every row of the plan that is open to an outcome; ends early, between rows, when `stop` is set."""
-        tally = Tally(len(self._plan.rows))
+        """Bring every row and range of the plan that is open to an outcome, as far as `known` tells of earlier runs.
+
+        Ends early, between rows or steps of a range, when `stop` is set.
+        """
+        entries = known.entries
+        tally = Tally(len(self._plan.rows) + self._plan.rows_in_ranges)
         for entry in entries.values():
             if entry.result is not None and not entry.open:
                 tally.add(entry.result, entry.reason, entry.change)
-        throttle = Throttle(self._clock, options, stop, self._breaker(entries, options.max_deletes))
+        throttle = Throttle(self._clock, options, stop, self._breaker(known, options.max_deletes))
+        await self._ranges(known, throttle, tally, progress)
         rows = [Row(n, planned, entries.get(n, Entry())) for n, planned in enumerate(self._plan.rows)]
         self._pipeline.merged_before(rows)
         begin = [row for row in rows if row.entry.open]
@@ -65,24 +82,60 @@ class Applier:
                         _count(tally, row.entry, outcomes[row.number])
                 progress(tally)
 
-        lanes = [asyncio.create_task(lane()) for _ in range(_LANES)]
-        try:
-            await asyncio.gather(*lanes)
-        finally:
-            for task in lanes:
-                task.cancel()
-            await asyncio.gather(*lanes, return_exceptions=True)
+        await side_by_side(lane, _LANES)
         tally.interrupted, tally.out_of_time = throttle.interrupted, throttle.out_of_time
         tally.stopped_at = throttle.breaker.vanished if throttle.breaker.open else None
         return tally
 
-    def _breaker(self, entries: Mapping[int, Entry], most: int | None) -> Breaker:
+    async def _ranges(self, known: Record, throttle: Throttle, tally: Tally, progress: Callable[[Tally], None]) -> None:
+        """Merge the planned ranges, a few of them side by side."""
+        merger = RangeMerger(self._plan, *self._parts, known.rows_of, self._limits)
+        numbers = iter(range(len(self._plan.ranges)))
+
+        async def lane() -> None:
+            for number in numbers:
+                await self._range(merger, number, known.chunks_of(number), throttle, tally, progress)
+
+        await side_by_side(lane, _RANGE_LANES)
+
+    async def _range(
+        self,
+        merger: RangeMerger,
+        number: int,
+        chunks: Sequence[ChunkRecord],
+        throttle: Throttle,
+        tally: Tally,
+        progress: Callable[[Tally], None],
+    ) -> None:
+        """Merge one range, and count its rows; a chunk of an earlier run counts unless it is gone on with."""
+        planned = self._plan.ranges[number].rows
+        counted = 0
+
+        def ended(account: Account) -> None:
+            nonlocal counted
+            counted += account.rows
+            tally.take(account)
+            progress(tally)
+
+        for chunk in chunks:
+            if chunk.after is not None and not chunk.open:
+                ended(chunk.account)
+        try:
+            whole = await merger.merge(number, chunks, throttle, ended)
+        except ReplicaError as error:
+            tally.unread(f"rows of a range could not be read: {error}", max(1, planned - counted))
+        else:
+            if whole:
+                tally.total += counted - planned
+
+    def _breaker(self, known: Record, most: int | None) -> Breaker:
         """Count what vanished in earlier runs of the journal too; what was planned to be purged is no surprise."""
-        vanished = sum(
+        vanished = sum(chunk.account.vanished for chunk in known.chunks.values())
+        vanished += sum(
             entry.change is Change.DELETED
             and self._plan.rows[number].forecast is not Forecast.DELETE
             and most_held(entry.before or {})
-            for number, entry in entries.items()
+            for number, entry in known.entries.items()
         )
         return Breaker(SPARE if most is None else most, vanished)
 

@@ -27,14 +27,14 @@ class Breaker:
 
     def may_begin(self, rows: int) -> bool:
         """Whether the rows of a partition that may vanish may begin now; they then count until they have `ended`."""
-        alone = not self._under_way and self._room > 0
-        if self.open or (rows > self._room and not alone):
+        alone = not self._under_way and self.room > 0
+        if self.open or (rows > self.room and not alone):
             return False
         self._under_way += rows
         return True
 
     @property
-    def _room(self) -> int:
+    def room(self) -> int:
         """How many more rows may be under way."""
         earned = 0 if self.vanished else self._stayed
         return self.most - self.vanished - self._under_way + earned
@@ -44,7 +44,7 @@ class Breaker:
         async with self._ended:
             if self._under_way and not self.open:
                 await self._ended.wait()
-            elif self._room <= 0:  # others may have ended since this row asked
+            elif self.room <= 0:  # others may have ended since this row asked
                 self.open = True
                 self._ended.notify_all()
             return not self.open

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from repair.case import Case
 from repair.copies import Copies, copies
 from repair.decide import Action
+from repair.entries import Fate, Outcome, Place, Result
 from repair.forecast import Change
-from repair.journal import Fate, Outcome, Place, Result
 from repair.outcomes import left_alone, proven, untouched
 from repair.still_right import Begun, Row, taken_along
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from consistency.cluster.by_token import token_of
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.port import Clock, ClusterReader
+from consistency.cluster.table_reader import TableReader
 from consistency.errors import UsageError
-from consistency.model.reading import Locality
+from consistency.model.reading import Depth, Locality, Reading, Route
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
+from consistency.model.servertime import ServerTime
 from consistency.rows.evidence import Evidence, EvidenceReader
+from consistency.rows.merge_join import Difference
 from consistency.rows.names import RowRef
 
 
@@ -94,17 +97,34 @@ class CaseReader(EvidenceReader):
         """Read rows on all their owners at one instant; in the order of `refs`."""
         return [await self._case(ref, seen) for ref, seen in zip(refs, await super().read_many(refs), strict=True)]
 
+    def table_reader(self, ref: RowRef) -> TableReader:
+        """Return what reads ranges of the row's table: all of every row, as evidence needs it."""
+        reading = Reading(self.table(ref), Depth.CONTENT, self._reader.capabilities)
+        return TableReader(self._reader, reading, Route.CLIENT, self._clock)
+
+    async def cases_of_range(
+        self, place: RowRef, found: AsyncIterator[Difference], when: ServerTime
+    ) -> AsyncIterator[Case]:
+        """Yield the case of each row of one range on which its replicas differ; `place` stands for any of its rows."""
+        reading, owners = self.table_reader(place).reading, self.owners(place)
+        alone, guarded = self._alone(owners), await self.guardrails(reading.table)
+        reached = self.reach(place)
+        async for difference in found:
+            yield Case(reading, difference.name, owners, difference.states, {}, when, guarded, alone, reached)
+
     async def _case(self, ref: RowRef, seen: Evidence) -> Case:
         _require_own_token(seen)
         read = (seen.reading, seen.name, seen.owners, seen.states, seen.unread, seen.when)
         if not seen.states:
             return Case(*read)  # nothing can be done about it
-        alone = all(self._reader.locality(node) is Locality.NODE_LOCAL for node in seen.states)
         reached = reach(self.keyspace(ref), len(seen.owners))
-        return Case(*read, await self._guardrails(seen.table), alone, reached)
+        return Case(*read, await self.guardrails(seen.table), self._alone(seen.states), reached)
 
-    async def _guardrails(self, table: Table) -> Mapping[Node, Guardrails]:
-        """Ask once a table: the servers are not asked before every row what they forbid."""
+    def _alone(self, nodes: Iterable[Node]) -> bool:
+        return all(self._reader.locality(node) is Locality.NODE_LOCAL for node in nodes)
+
+    async def guardrails(self, table: Table) -> Mapping[Node, Guardrails]:
+        """Ask once a table what the nodes forbid: the servers are not asked before every row."""
         if table.full_name not in self._guarded:
             self._guarded[table.full_name] = asyncio.ensure_future(self._reader.guardrails(table))
         return await asyncio.shield(self._guarded[table.full_name])

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from consistency.checking.settle_window import DEFAULT_WINDOW_S
-from consistency.cli.connection import Target, connection_options, take_connection
+from consistency.cli.connection import connection_options, take_connection
 from consistency.cli.group import LazyGroup
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.ledger import ledger_option, take_ledger
@@ -20,23 +19,20 @@ from consistency.cli.outputs import require_writable
 from consistency.cli.show.terminal.console import make_console
 from consistency.cli.values import PER_SECOND, SECONDS
 from consistency.errors import UsageError
+from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 from consistency.rows.delete_search import DEFAULT_MOST_TRACES
 from repair.breaker import SPARE
+from repair.cli_run import apply_options, apply_plan, carried_out, confirm
 from repair.decide import ACTING, Action, Rule
 from repair.forecast import Forecast
+from repair.mergeable import RangeMerge
 from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies
 
 if TYPE_CHECKING:
-    from repair.journal import Entry, Journal
-    from repair.outcomes import Tally
-    from repair.pace import ApplyOptions
     from repair.planfile import Plan
-    from repair.progress import Ticker
-
-    OpenJournal = Callable[[], tuple[Journal, dict[int, Entry]]]
 
 _REMEMBERED = (
     "The ledger of the check: repaired rows that are found again count as came back. Default: "
@@ -104,6 +100,14 @@ def repair() -> None:
     help="Act only on rows with this forecast; may be repeated.",
 )
 @click.option("--max-rows", type=click.IntRange(min=0), metavar="N", help="Act on at most this many rows.")
+@click.option(
+    "--range-merge",
+    type=click.Choice([m.value for m in RangeMerge]),
+    default=RangeMerge.AUTO.value,
+    show_default=True,
+    help="Merge ranges whose rows were counted and not listed as ranges, by reads of all their rows at ALL. auto: if"
+    " their table allows it; of others, and with never, each row is read and planned. only: leave out all else.",
+)
 @click.option("--max-clock-skew", type=SECONDS, default=DEFAULT_MAX_SKEW_S, show_default=True, metavar="SECONDS",
               help="Treat a write time further ahead of the servers' clocks than this as in the future.")  # fmt: skip
 @click.option("--settle", type=SECONDS, metavar="SECONDS",
@@ -151,6 +155,7 @@ def plan(findings: Path, output: str | None, **given: Any) -> int:
         given["max_rows"],
         frozenset(map(Forecast, given["only_forecast"])),
         0 if given["no_traces"] else given["max_traces"],
+        RangeMerge(given["range_merge"]),
     )
     ticker = Ticker(make_console(sys.stderr))
     try:
@@ -160,10 +165,10 @@ def plan(findings: Path, output: str | None, **given: Any) -> int:
     write_plan(Path(output), made)
     console = make_console(sys.stdout)
     print_plan(console, made, keys=given["show_keys"])
-    if made.to_do or made.refused:
+    if made.to_do or made.ranges or made.refused:
         print_next(
             console,
-            "carry it out" if made.to_do else "when the servers allow it",
+            "carry it out" if made.to_do or made.ranges else "when the servers allow it",
             ["apply", output, f"--journal {_free('journal.jsonl')}"],
             target.words,
         )
@@ -186,7 +191,9 @@ async def _planning(work: Coroutine[Any, Any, Plan]) -> Plan:
 def _plan_exit(made: Plan) -> int:
     left = [row for row in made.rows if row.action is Action.NONE and row.rule not in (Rule.AGREED, Rule.GONE)]
     waiting = [row for row in left if row.rule in (Rule.TOO_FEW, Rule.WAITS)]
-    return ExitCode.of(wrong=bool(made.refused) or len(left) > len(waiting), unknown=bool(waiting))
+    in_ranges = any(found.kinds.keys() & {Kind.ZOMBIE_SUSPECT, Kind.FUTURE_WRITE_TIME} for found in made.ranges)
+    wrong = bool(made.refused) or in_ranges or len(left) > len(waiting)
+    return ExitCode.of(wrong=wrong, unknown=bool(waiting))
 
 
 @repair.command()
@@ -224,8 +231,8 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
         msg = f"--journal {journal} exists: continue it with 'repair resume {journal}', or name a new file"
         raise UsageError(msg)
     require_writable("--journal", journal)
-    _confirm(f"{what_is_done(made)} in cluster {made.cluster!r}?", yes=given["yes"])
-    code = _apply(target, journal, begin(Path(journal), made), _options(given), made)
+    confirm(f"{what_is_done(made)} in cluster {made.cluster!r}?", yes=given["yes"])
+    code = apply_plan(target, journal, begin(Path(journal), made), apply_options(given), made)
     note_repaired(ledger, Path(journal))
     return code
 
@@ -248,18 +255,19 @@ def resume(journal: Path, **given: Any) -> int:
     """  # noqa: D301
     from repair.api import go_on  # noqa: PLC0415
     from repair.cli_check import note_repaired  # noqa: PLC0415
-    from repair.journal import read_journal  # noqa: PLC0415
     from repair.outcomes import exit_code  # noqa: PLC0415
+    from repair.record import read_journal  # noqa: PLC0415
+    from repair.show import what_is_open  # noqa: PLC0415
 
     ledger = take_ledger(given)
     target = take_connection(given)
     record = read_journal(journal)
-    if not record.open_rows:
+    if not record.open_rows and not record.open_ranges:
         click.echo(f"{journal}: every row has its outcome, so nothing is left to do")
         note_repaired(ledger, journal)
-        return exit_code(e.result for e in record.entries.values() if e.result)
-    _confirm(f"Continue with {len(record.open_rows)} rows of cluster {record.plan.cluster!r}?", yes=given["yes"])
-    code = _apply(target, str(journal), go_on(journal), _options(given), record.plan)
+        return exit_code(record.results)
+    confirm(f"Continue with {what_is_open(record)} of cluster {record.plan.cluster!r}?", yes=given["yes"])
+    code = apply_plan(target, str(journal), go_on(journal), apply_options(given), record.plan)
     note_repaired(ledger, journal)
     return code
 
@@ -285,7 +293,7 @@ def undo(journal: Path, **given: Any) -> int:
       4 could not run · 5 locked
     """  # noqa: D301
     from repair.api import run_undo  # noqa: PLC0415
-    from repair.journal import read_journal  # noqa: PLC0415
+    from repair.record import read_journal  # noqa: PLC0415
     from repair.show import print_preview  # noqa: PLC0415
 
     target = take_connection(given)
@@ -294,9 +302,9 @@ def undo(journal: Path, **given: Any) -> int:
     print_preview(console, record)
     if given["dry_run"]:
         return 0
-    _confirm(f"Undo them in cluster {record.plan.cluster!r}?", yes=given["yes"])
-    _, code = _carried_out(
-        lambda ticker, stop: run_undo(target.settings, journal, _options(given), stop=stop, progress=ticker.undone)
+    confirm(f"Undo them in cluster {record.plan.cluster!r}?", yes=given["yes"])
+    _, code = carried_out(
+        lambda ticker, stop: run_undo(target.settings, journal, apply_options(given), stop=stop, progress=ticker.undone)
     )
     return code
 
@@ -312,9 +320,9 @@ def show(file: Path, forecast: str | None, show_keys: bool, **given: Any) -> int
     \b
     Exit codes: of a journal as apply's; of a plan 0 · 2 the file cannot be used
     """  # noqa: D301
-    from repair.journal import is_journal, read_journal  # noqa: PLC0415
     from repair.outcomes import exit_code  # noqa: PLC0415
     from repair.planfile import read_plan  # noqa: PLC0415
+    from repair.record import is_journal, read_journal  # noqa: PLC0415
     from repair.show import print_plan, print_record  # noqa: PLC0415
 
     take_connection(given)
@@ -327,68 +335,8 @@ def show(file: Path, forecast: str | None, show_keys: bool, **given: Any) -> int
         msg = f"--forecast {forecast}: {file} is a journal, which says what became of its rows; show the plan"
         raise UsageError(msg)
     print_record(console, record, keys=show_keys)
-    return exit_code(e.result for e in record.entries.values() if e.result) if record.complete else ExitCode.INCOMPLETE
+    return exit_code(record.results) if record.complete else ExitCode.INCOMPLETE
 
 
 def _forecast_so(made: Plan, forecast: str | None) -> Plan:
     return made.only(lambda row: row.forecast is Forecast(forecast)) if forecast else made
-
-
-def _confirm(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        msg = f"no one is at the terminal to answer: {question} Give --yes once you know"
-        raise UsageError(msg)
-    if not click.confirm(question):
-        raise UsageError("not confirmed: nothing was written")
-
-
-def _options(given: dict[str, Any]) -> ApplyOptions:
-    from repair.pace import ApplyOptions  # noqa: PLC0415
-
-    rate = None if given["full_speed"] else given["rate"]
-    return ApplyOptions(rate=rate, max_deletes=given.get("max_deletes"))
-
-
-def _apply(target: Target, journal: str, opened: OpenJournal, options: ApplyOptions, made: Plan) -> int:
-    from repair.api import run_apply  # noqa: PLC0415
-    from repair.journal import Result  # noqa: PLC0415
-    from repair.show import print_next  # noqa: PLC0415
-
-    tally, code = _carried_out(
-        lambda ticker, stop: run_apply(target.settings, made, opened, options, stop=stop, progress=ticker.applied)
-    )
-    if tally.stopped_at is not None:
-        out = make_console(sys.stdout)
-        more = max(tally.stopped_at + 1, made.forecast[Forecast.UNKNOWN])
-        print_next(out, "bring them back", ["undo", journal], target.words)
-        print_next(out, "let them vanish", ["resume", journal, f"--max-deletes {more}"], target.words)
-    elif tally.done < tally.total or tally.results[Result.REFUSED]:
-        print_next(make_console(sys.stdout), "go on", ["resume", journal], target.words)
-    return code
-
-
-def _carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> tuple[Tally, int]:
-    """Run an apply or an undo with progress and Ctrl-C; print what came of it, and return it with the exit code."""
-    from repair.outcomes import exit_code  # noqa: PLC0415
-    from repair.show import print_tally  # noqa: PLC0415
-
-    began = time.monotonic()
-    tally = asyncio.run(_listening(work))
-    print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
-    if tally.interrupted:
-        return tally, ExitCode.INTERRUPTED
-    return tally, exit_code(tally.results) if tally.stopped_at is None else ExitCode.DIVERGENT
-
-
-async def _listening(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> Tally:
-    from repair.cli_check import between_rows  # noqa: PLC0415
-    from repair.progress import Ticker  # noqa: PLC0415
-
-    ticker = Ticker(make_console(sys.stderr))
-    interrupt = between_rows()
-    try:
-        return await work(ticker, interrupt.stop)
-    finally:
-        ticker.close()

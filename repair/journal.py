@@ -16,112 +16,17 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from consistency.errors import ConsistencyError, LockedError, UsageError
-from consistency.private import closing, create_private
+from consistency.private import create_private
 from repair.copies import Copies, copies_from_json, copies_json
-from repair.forecast import Change
-from repair.planfile import Plan, parse_plan, require_private
-
-Place = tuple[int, int]
-"""Where a line of the file begins, and its length in bytes."""
+from repair.entries import Outcome, Place, Result, outcome_json
+from repair.planfile import Plan
+from repair.record import Record, read_journal
 
 SCHEMA_VERSION = 2
-_READ = (1, 2)
-
-
-class Result(str, Enum):
-    """What came of one row."""
-
-    VERIFIED = "verified"
-    LEFT = "left-alone"
-    SKIPPED = "skipped"
-    DIVERGENT = "still-divergent"
-    WAITING = "waits-for-node"
-    UNKNOWN = "unknown"
-    REFUSED = "refused"
-    UNDONE = "undone"
-    NOT_UNDONE = "not-undone"
-    UNCHANGED = "not-changed"
-
-
-class Fate(str, Enum):
-    """What is known of our writes to a row."""
-
-    NONE = "none"
-    """Nothing was sent, or what was sent was refused before anything was done."""
-    DONE = "done"
-    """What was sent was acknowledged; what was not acknowledged was surely not done."""
-    UNKNOWN = "unknown"
-    """Something was sent of which it is not known whether it was done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a row and why, the copies after it, and what is known of our writes to it."""
-
-    result: Result
-    reason: str = ""
-    after: Copies | None = None
-    fate: Fate = Fate.NONE
-    changed: frozenset[str] = frozenset()
-    """The host ids of the replicas whose copies our writes changed, proven by reading them after."""
-    change: Change | None = None
-    """What became of the row; None where that is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What the journal knows of one row: pre-image once acted on, outcome once verified, copies after it."""
-
-    before: Copies | None = None
-    result: Result | None = None
-    reason: str = ""
-    after: Copies | None = None
-    by_us: int | None = None
-    """When that was seen, by the most advanced of the servers' clocks: no server had stamped a later write by then."""
-    undoing_us: int | None = None
-    """The write time of an undo that was begun."""
-    undo: Result | None = None
-    undo_reason: str = ""
-    fate: Fate | None = None
-    """None while a row is under way, and in journals that do not tell."""
-    changed: frozenset[str] = frozenset()
-    change: Change | None = None
-
-    @property
-    def open(self) -> bool:
-        """Whether resume goes on with the row: it has no end yet, or one that was a refusal or is not known."""
-        return self.result in (None, Result.REFUSED, Result.UNKNOWN) and self.undoing_us is None
-
-    @property
-    def pre_image(self) -> Copies | None:
-        """The copies before our writes; None where none of ours can have reached the row."""
-        return None if self.fate is Fate.NONE else self.before
-
-
-@dataclass(frozen=True)
-class Record:
-    """A journal as read: the plan, and an entry for every row that something was written about."""
-
-    plan: Plan
-    entries: Mapping[int, Entry] = field(default_factory=dict)
-    length: int = 0
-    """Bytes up to the end of the last whole line."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every row of the plan has an outcome."""
-        return all(self.entries.get(n, Entry()).result is not None for n in range(len(self.plan.rows)))
-
-    @property
-    def open_rows(self) -> list[int]:
-        """The rows that a resume goes on with."""
-        return [n for n in range(len(self.plan.rows)) if self.entries.get(n, Entry()).open]
 
 
 class JournalError(ConsistencyError):
@@ -208,6 +113,10 @@ class Journal:
         """Say what came of a row, and when; durable on return."""
         await self._add(outcome_line(number, outcome, by_us))
 
+    async def note(self, data: Mapping[str, Any]) -> None:
+        """Keep a line about a chunk; durable on return."""
+        await self._add(line(data))
+
     async def undoing(self, number: int, at_us: int) -> None:
         """Say that a row is about to be undone by a write at this time; durable on return."""
         await self._add(line({"undoing": number, "at": at_us}))
@@ -270,15 +179,7 @@ def intent_line(number: int, before: Copies) -> bytes:
 
 def outcome_line(number: int, outcome: Outcome, by_us: int | None = None) -> bytes:
     """Return the line of an outcome."""
-    data: dict[str, Any] = {"outcome": number, "result": outcome.result.value, "reason": outcome.reason}
-    data |= {"fate": outcome.fate.value, "changed": sorted(outcome.changed)}
-    if outcome.after is not None:
-        data["after"] = copies_json(outcome.after)
-    if outcome.change is not None:
-        data["change"] = outcome.change.value
-    if by_us is not None:
-        data["by"] = by_us
-    return line(data)
+    return line({"outcome": number, **outcome_json(outcome, by_us)})
 
 
 def undone_line(number: int, result: Result, reason: str) -> bytes:
@@ -294,77 +195,3 @@ def _sync_directory(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def is_journal(file: Path) -> bool:
-    """Whether a file is a journal, as its first bytes say; UsageError where it cannot be read."""
-    try:
-        if file.exists() and not file.is_file():
-            msg = f"{file} is not a regular file"
-            raise UsageError(msg)
-        with file.open("rb") as lines:
-            return b'"repair-journal"' in lines.read(200)
-    except OSError as error:
-        msg = f"cannot read {file}: {error.strerror}"
-        raise UsageError(msg) from None
-
-
-def read_journal(path: Path) -> Record:
-    """Read a journal, or say in one line why it is none; a last line cut short is left out."""
-    raw = require_private(path, f"run: {closing(path)}, if you know that it is whole")
-    return parse_journal(raw, str(path))
-
-
-def parse_journal(raw: bytes, name: str) -> Record:
-    """Read a journal's bytes up to the last whole line."""
-    whole = raw[: raw.rfind(b"\n") + 1]
-    first, *lines = whole.split(b"\n")[:-1] or [b""]
-    try:
-        header = json.loads(first)
-        if header["type"] != "repair-journal":
-            raise ValueError(header["type"])
-        planned = str(header["plan"]).encode()
-    except (KeyError, ValueError, TypeError, RecursionError):
-        msg = f"{name} is not a repair journal: line 1 is not its header"
-        raise UsageError(msg) from None
-    if header.get("schema") not in _READ:
-        msg = f"{name} has schema {header.get('schema')!r}; this version reads {_READ[0]} and {_READ[1]}"
-        raise UsageError(msg)
-    plan = parse_plan(planned, f"the plan in {name}")
-    entries: dict[int, Entry] = {}
-    for number, line in enumerate(lines, start=2):
-        try:
-            _take(json.loads(line), entries)
-            if not all(0 <= row < len(plan.rows) for row in entries):
-                raise ValueError(number)
-        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-            msg = f"{name} line {number} is damaged; nothing after it can be trusted"
-            raise UsageError(msg) from None
-    return Record(plan, entries, len(whole))
-
-
-def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> None:
-    if "intent" in data:
-        number, held = int(data["intent"]), entries.get(int(data["intent"]), Entry())
-        # A second intent comes from a resume: where the first one may have been carried out its pre-image is the true
-        # one, and nothing is known of the second one yet.
-        first = held.pre_image
-        entries[number] = Entry(copies_from_json(data["before"]) if first is None else first)
-    elif "outcome" in data:
-        number = int(data["outcome"])
-        before = entries.get(number, Entry()).before
-        after = copies_from_json(data["after"]) if "after" in data else None
-        by_us = int(data["by"]) if "by" in data else None
-        fate = Fate(data["fate"]) if "fate" in data else None
-        changed = frozenset(map(str, data.get("changed", ())))
-        done = Change(data["change"]) if "change" in data else None
-        entries[number] = Entry(
-            before, Result(data["result"]), str(data["reason"]), after, by_us, fate=fate, changed=changed, change=done
-        )
-    elif "undoing" in data:
-        number = int(data["undoing"])
-        entries[number] = replace(entries.get(number, Entry()), undoing_us=int(data["at"]))
-    else:
-        number = int(data["undo"])
-        held = entries.get(number, Entry())
-        entries[number] = replace(held, undo=Result(data["result"]), undo_reason=str(data["reason"]))

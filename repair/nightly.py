@@ -24,11 +24,13 @@ from consistency.results.report import RepairSummary, Report
 from repair.api import apply_with, begin
 from repair.config import NightlyPolicy
 from repair.decide import Action
-from repair.journal import Entry, Result, read_journal
+from repair.entries import Entry, Result
+from repair.mergeable import RangeMerge
 from repair.outcomes import Tally, untouched
 from repair.pace import ApplyOptions
 from repair.planfile import Plan, write_plan
 from repair.planner import PlanOptions, make_plan
+from repair.record import read_journal
 from repair.tried import leave_what_was_in_vain, tried_in_vain
 
 _MOST_PARTITIONS = 2_000
@@ -95,7 +97,13 @@ async def repair_found(
         checked.findings.replace(files.findings)
     async with opening as (reader, clock):
         until = clock.monotonic() + nightly.max_seconds
-        options = PlanOptions(nightly.policy, nightly.only, nightly.max_rows, max_traces=nightly.max_traces)
+        options = PlanOptions(
+            nightly.policy,
+            nightly.only,
+            nightly.max_rows,
+            max_traces=nightly.max_traces,
+            range_merge=RangeMerge.NEVER,
+        )
         plan = await make_plan(reader, clock, files.findings, options, progress.planned)
         if plan.to_do:
             plan = leave_what_was_in_vain(plan, await asyncio.to_thread(tried_in_vain, nightly.directory))

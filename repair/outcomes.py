@@ -10,10 +10,11 @@ from consistency.cluster.guardrails import Refusal
 from consistency.model.reading import CellColumn
 from consistency.results.verdict import ExitCode
 from consistency.rows.evidence import Evidence
+from repair.chunk_lines import Account
 from repair.copies import Copies, copies
 from repair.decide import Action, Decision, Rule
+from repair.entries import Fate, Outcome, Result
 from repair.forecast import Change, change
-from repair.journal import Fate, Outcome, Result
 from repair.planfile import PlannedRow
 from repair.stubborn import stubborn
 
@@ -41,6 +42,17 @@ class Tally:
             self.changes[change] += 1
         if result is not Result.VERIFIED:
             self.reasons[result, reason] += 1
+
+    def take(self, account: Account) -> None:
+        """Count the rows of a chunk."""
+        self.results.update(account.results)
+        self.reasons.update(account.reasons)
+        self.changes.update(account.changes)
+
+    def unread(self, reason: str, rows: int) -> None:
+        """Count rows of a range that could not be read."""
+        self.results[Result.UNKNOWN] += rows
+        self.reasons[Result.UNKNOWN, reason] += rows
 
     @property
     def deleted(self) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from consistency.cluster.port import Clock
 from repair.breaker import Breaker
@@ -16,6 +16,7 @@ from repair.breaker import Breaker
 DEFAULT_RATE = 2_000.0
 _LOOK_EVERY_S = 0.25
 _MOST_AT_ONCE = 50
+_MOST_TOGETHER = 2_000
 
 T = TypeVar("T")
 
@@ -42,10 +43,10 @@ class Pace:
         self._every_s = 1 / rate if rate else 0.0
         self._next = clock.monotonic()
 
-    async def wait(self, stop: asyncio.Event) -> None:
-        """Wait for this row's turn, or until `stop` is set."""
+    async def wait(self, stop: asyncio.Event, rows: int = 1) -> None:
+        """Wait for the turn of a row, or of several that are begun together, or until `stop` is set."""
         at = max(self._next, self._clock.monotonic())
-        self._next = at + self._every_s
+        self._next = at + self._every_s * rows
         while not stop.is_set() and (left := at - self._clock.monotonic()) > 0:
             await self._clock.sleep(min(left, _LOOK_EVERY_S))
 
@@ -85,6 +86,17 @@ class Throttle:
             await self._pace.wait(self._stop)
             yield self.may_begin()
 
+    async def together(self, rows: int) -> bool:
+        """Wait for the turn of rows that are begun together, and tell whether they may be begun then."""
+        await self._pace.wait(self._stop, rows)
+        return self.may_begin()
+
+    @property
+    def many(self) -> int:
+        """How many rows of a range may be begun together: a second's."""
+        rate = self._options.rate
+        return _MOST_TOGETHER if rate is None else max(1, min(_MOST_TOGETHER, int(rate)))
+
     @property
     def few(self) -> int:
         """How many rows may wait for their turn after they were read: a tenth of a second's."""
@@ -111,3 +123,14 @@ class Throttle:
         if self.breaker.surprised_too_often:
             return False
         return not may_vanish or self.breaker.may_begin(may_vanish)
+
+
+async def side_by_side(lane: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
+    """Run a lane several times at once; where one fails, or the caller is cancelled, all end."""
+    lanes = [asyncio.create_task(lane()) for _ in range(count)]
+    try:
+        await asyncio.gather(*lanes)
+    finally:
+        for task in lanes:
+            task.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)

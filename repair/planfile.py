@@ -1,7 +1,8 @@
 """The plan: what will be done, row by row, in a file that apply executes as it stands or refuses.
 
-JSON Lines: a header, a line a row, and a last line with the SHA-256 of all before it. Mode 0600, because it
-holds keys (as the server's bytes). It holds no values: what was seen is kept as keyed digests.
+JSON Lines: a header, a line a row, a line a range that is merged as a whole, and a last line with the SHA-256 of all
+before it. Mode 0600, because it holds keys (as the server's bytes). It holds no values: what was seen is kept as keyed
+digests.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from consistency.errors import UsageError
+from consistency.errors import TopologyError, UsageError
 from consistency.private import closing, create_private, is_open_to_others
+from consistency.results.range_findings import RangeFinding
 from consistency.rows.names import RowRef
 from repair.decide import Action, Rule
 from repair.forecast import Forecast
@@ -97,10 +99,17 @@ class Plan:
     salt: str
     rows: tuple[PlannedRow, ...]
     warnings: tuple[str, ...] = ()
+    ranges: tuple[RangeFinding, ...] = ()
+    """Ranges that are merged as ranges: their rows were counted, and are decided when they are merged."""
 
     def only(self, keep: Callable[[PlannedRow], bool]) -> Plan:
-        """Return the plan with the rows for which `keep` is true."""
-        return replace(self, rows=tuple(row for row in self.rows if keep(row)))
+        """Return the plan with the rows for which `keep` is true, and without ranges: nobody can choose their rows."""
+        return replace(self, rows=tuple(row for row in self.rows if keep(row)), ranges=())
+
+    @property
+    def rows_in_ranges(self) -> int:
+        """How many rows of ranges the check counted."""
+        return sum(found.rows for found in self.ranges)
 
     @property
     def by_rule(self) -> Mapping[tuple[Rule, Action], int]:
@@ -115,7 +124,8 @@ class Plan:
     @property
     def host_ids(self) -> frozenset[str]:
         """The nodes whose copies it rests on."""
-        return frozenset(host for row in self.rows for host in row.seen)
+        of_rows = {host for row in self.rows for host in row.seen}
+        return frozenset(of_rows | {view.host_id for found in self.ranges for view in found.replicas.values()})
 
     @property
     def to_do(self) -> tuple[PlannedRow, ...]:
@@ -142,12 +152,14 @@ class Plan:
             "policy": self.policy.as_json(),
             "salt": self.salt,
             "rows": len(self.rows),
+            **({"ranges": len(self.ranges)} if self.ranges else {}),
             "warnings": list(self.warnings),
         }
 
     def text(self) -> str:
         """Return the whole file."""
-        body = "".join(_line(data) for data in (self.header(), *(row.as_json() for row in self.rows)))
+        lines = (self.header(), *(row.as_json() for row in self.rows), *(found.as_json() for found in self.ranges))
+        body = "".join(map(_line, lines))
         return body + _line({"sha256": hashlib.sha256(body.encode()).hexdigest()})
 
 
@@ -190,14 +202,15 @@ def _require_replaceable(path: Path) -> None:
         raise UsageError(msg)
 
 
-def require_private(path: Path, what: str) -> bytes:
-    """Return a file's bytes, or say in one line why it cannot be trusted: only its owner may read and write it."""
+def require_private(path: Path, what: str) -> None:
+    """Say in one line why a file cannot be trusted, where it cannot: only its owner may read and write it."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             msg = f"{path} is not a regular file"
             raise UsageError(msg)
-        raw = path.read_bytes()
+        with path.open("rb"):
+            pass
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror}"
         raise UsageError(msg) from None
@@ -208,12 +221,16 @@ def require_private(path: Path, what: str) -> bytes:
         mode = found.st_mode & 0o777
         msg = f"{path} may be read or written by others (mode {mode:04o}), so it cannot be trusted: {what}"
         raise UsageError(msg)
-    return raw
 
 
 def read_plan(path: Path) -> Plan:
     """Read a plan, or say in one line why it cannot be trusted."""
-    raw = require_private(path, f"plan again, or run: {closing(path)}, if you know that it is whole")
+    require_private(path, f"plan again, or run: {closing(path)}, if you know that it is whole")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise UsageError(msg) from None
     return parse_plan(raw, str(path))
 
 
@@ -236,13 +253,14 @@ def parse_plan(raw: bytes, name: str) -> Plan:
         raise UsageError(msg)
     try:
         return _plan(header, [json.loads(line) for line in body.split(b"\n")[1:]])
-    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, TopologyError) as error:
         msg = f"{name} is not a plan this version can read ({type(error).__name__}); plan again"
         raise UsageError(msg) from None
 
 
-def _plan(header: Mapping[str, Any], rows: list[Any]) -> Plan:
-    if header["rows"] != len(rows):
+def _plan(header: Mapping[str, Any], lines: list[Any]) -> Plan:
+    rows, ranges = lines[: header["rows"]], lines[header["rows"] :]
+    if header["rows"] != len(rows) or header.get("ranges", 0) != len(ranges):
         msg = "row count"
         raise ValueError(msg)
     return Plan(
@@ -257,6 +275,7 @@ def _plan(header: Mapping[str, Any], rows: list[Any]) -> Plan:
         salt=str(header["salt"]),
         rows=tuple(PlannedRow.from_json(row) for row in rows),
         warnings=tuple(map(str, header["warnings"])),
+        ranges=tuple(map(RangeFinding.from_json, ranges)),
     )
 
 

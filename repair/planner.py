@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,18 +13,21 @@ from typing import Any
 
 from consistency import __version__
 from consistency.checking.settle_window import settle_window
+from consistency.cli.show.terminal.figures import counted
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
 from consistency.model.schema import Table
 from consistency.model.servertime import skew_sentence
 from consistency.results.findings import Finding, read_findings, read_header, read_ranges
 from consistency.results.kinds import Kind
+from consistency.results.range_findings import RangeFinding
 from consistency.rows.delete_search import DEFAULT_MOST_TRACES, DeleteSearch
 from consistency.rows.names import Identity, RowRef
 from repair.case import Case, CaseReader
 from repair.copies import copies, digests
 from repair.decide import Action, Decision, Rule, decide
 from repair.forecast import Forecast, forecast
+from repair.mergeable import RangeMerge, place_of, why_by_rows
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy
 from repair.ranges import rows_of_ranges
@@ -42,6 +46,24 @@ class PlanOptions:
     forecasts: frozenset[Forecast] = frozenset()
     max_traces: int = DEFAULT_MOST_TRACES
     """Traced reads that look for deletes on replicas which lack rows; 0: none."""
+    range_merge: RangeMerge = RangeMerge.AUTO
+    """Which ranges whose rows were counted are merged as ranges; of all others each row is read and planned."""
+
+    def __post_init__(self) -> None:
+        if self.range_merge is RangeMerge.ONLY and self._chooses_rows:
+            raise UsageError(
+                "--range-merge only leaves rows out, and --only, --only-forecast and --max-rows choose among rows: give"
+                " one or the other"
+            )
+
+    @property
+    def _chooses_rows(self) -> bool:
+        return bool(self.only or self.forecasts or self.max_rows is not None)
+
+    @property
+    def may_merge(self) -> bool:
+        """Whether a range may be merged as one: rows that are to be chosen by rule, forecast or number are planned."""
+        return self.range_merge is not RangeMerge.NEVER and not self._chooses_rows
 
 
 Progress = Callable[[int, int], None]
@@ -57,12 +79,15 @@ async def make_plan(
     options = replace(options, policy=replace(options.policy, settle_s=window_s))
     evidence = await CaseReader.open(reader, clock)
     _require_same_cluster(header, evidence, findings)
-    counted = [ref async for ref in rows_of_ranges(reader, clock, evidence, ranges)]
-    rows = _distinct(listed, counted)
+    merged, by_rows = await _sorted_out(evidence, ranges, options)
+    only_ranges = options.range_merge is RangeMerge.ONLY
+    read = [] if only_ranges else [ref async for ref in rows_of_ranges(evidence, [found for found, _ in by_rows])]
+    rows = _distinct([] if only_ranges else listed, read)
     salt = secrets.token_hex(16)
     search = DeleteSearch(reader, options.max_traces)
     planned = await _plan_rows(evidence, search, rows, options, salt, progress)
-    tables = {row.ref.full_name: evidence.table(row.ref) for row in planned}
+    named = {ref.full_name: ref for ref in (*(row.ref for row in planned), *map(place_of, merged))}
+    tables = {name: evidence.table(ref) for name, ref in named.items()}
     return Plan(
         run_id=secrets.token_hex(8),
         findings_run_id=str(header.get("run_id", "")),
@@ -70,7 +95,7 @@ async def make_plan(
         tool=__version__,
         cluster=evidence.ring.cluster,
         ring=evidence.ring.fingerprint,
-        tables={row.ref.full_name: evidence.fingerprint(row.ref) for row in planned},
+        tables={name: evidence.fingerprint(ref) for name, ref in named.items()},
         policy=options.policy,
         salt=salt,
         rows=tuple(_within(planned, options.max_rows)),
@@ -82,12 +107,38 @@ async def make_plan(
                     skew_sentence(clock.readings),
                     *_warnings(tables),
                     *_out_of_reach(evidence, planned),
+                    *(_left_out(len(listed), by_rows) if only_ranges else ()),
                     *search.warnings,
                     reader.traces.sentence,
                 ),
             )
         ),
+        ranges=tuple(merged),
     )
+
+
+async def _sorted_out(
+    evidence: CaseReader, ranges: Iterable[RangeFinding], options: PlanOptions
+) -> tuple[list[RangeFinding], list[tuple[RangeFinding, str]]]:
+    """Tell the ranges that are merged as ranges from those whose rows are planned, with the reason if there is one."""
+    merged: list[RangeFinding] = []
+    by_rows: list[tuple[RangeFinding, str]] = []
+    for found in ranges:
+        reason = await why_by_rows(evidence, found, options.policy) if options.may_merge else ""
+        if options.may_merge and not reason:
+            merged.append(found)
+        else:
+            by_rows.append((found, reason))
+    return merged, by_rows
+
+
+def _left_out(listed: int, by_rows: Sequence[tuple[RangeFinding, str]]) -> Iterable[str]:
+    """Say what a plan of ranges only leaves out."""
+    if listed:
+        yield f"--range-merge only: {counted(listed, 'listed row')} left out"
+    why = Counter((found.full_name, reason) for found, reason in by_rows)
+    for (name, reason), ranges in why.items():
+        yield f"--range-merge only: {counted(ranges, 'range')} of {name} left out: {reason}"
 
 
 def _require_same_cluster(header: Mapping[str, Any], evidence: CaseReader, path: Path) -> None:

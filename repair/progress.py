@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from consistency.cli.show.terminal.figures import span
-from repair.journal import Result
+from repair.entries import Result
 from repair.outcomes import Tally
 
 _LINE_EVERY_S = 10.0

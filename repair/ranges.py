@@ -8,36 +8,31 @@ from contextlib import aclosing
 from consistency.checking.joined_rows import joined_rows
 from consistency.checking.plan import Leaf
 from consistency.cli.show.terminal.advice import quoted
-from consistency.cluster.port import Clock, ClusterReader
-from consistency.cluster.table_reader import TableReader
 from consistency.errors import ReplicaError
 from consistency.model.cqltext import visible
 from consistency.model.ownership import joined
-from consistency.model.reading import Depth, Reading, Route
 from consistency.model.tokens import TokenRange
 from consistency.results.range_findings import RangeFinding
-from consistency.rows.evidence import EvidenceReader
 from consistency.rows.merge_join import JoinCounts
 from consistency.rows.names import RowRef, row_ref
+from repair.case import CaseReader
+from repair.mergeable import place_of
 
 
-async def rows_of_ranges(
-    reader: ClusterReader, clock: Clock, evidence: EvidenceReader, ranges: Iterable[RangeFinding]
-) -> AsyncGenerator[RowRef, None]:
+async def rows_of_ranges(cases: CaseReader, ranges: Iterable[RangeFinding]) -> AsyncGenerator[RowRef, None]:
     """Yield the rows of some ranges on which their replicas differ now, in ring order within a range.
 
     Raises a ReplicaError where a replica does not answer: a row that it alone lacks would else be left out of the plan,
     and nobody would know.
     """
     for found in ranges:
-        place = RowRef(found.keyspace, found.table, found.token_range.end, {})
-        reading = Reading(evidence.table(place), Depth.CONTENT, reader.capabilities)
-        table = TableReader(reader, reading, Route.CLIENT, clock)
-        leaf = Leaf(found.token_range, evidence.owners(place))
+        place = place_of(found)
+        table = cases.table_reader(place)
+        leaf = Leaf(found.token_range, cases.owners(place))
         try:
             async with aclosing(joined_rows(table, leaf, JoinCounts(), table.now_s())) as rows:
                 async for difference in rows:
-                    yield row_ref(reading.table, difference.name)
+                    yield row_ref(table.reading.table, difference.name)
         except ReplicaError as error:
             msg = f"rows of {found.full_name} in {found.token_range} cannot be read, plan again later: {error}"
             raise ReplicaError(msg) from error

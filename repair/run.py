@@ -16,9 +16,10 @@ from repair.bystanders import Bystander, after_others, as_left, can_be_taken, ma
 from repair.case import Case, CaseReader
 from repair.copies import copies
 from repair.decide import Action
+from repair.entries import Entry, Fate, Outcome, Place, Result
 from repair.forecast import Change, Forecast
 from repair.guard import Guard
-from repair.journal import Entry, Fate, Journal, Outcome, Place, Result
+from repair.journal import Journal
 from repair.outcomes import left_alone, may_have_vanished, proven, untouched
 from repair.pace import Throttle
 from repair.planfile import Plan

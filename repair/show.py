@@ -16,13 +16,16 @@ from consistency.cli.show.terminal.figures import counted
 from consistency.cli.show.terminal.problems import key_text
 from consistency.errors import UsageError
 from consistency.results.findings import read_ranges
+from consistency.results.kinds import Kind
+from consistency.results.range_findings import RangeFinding
 from repair.breaker import SPARE
 from repair.decide import Action, Rule
+from repair.entries import Entry, Result
 from repair.forecast import Change, Forecast
-from repair.journal import Entry, Record, Result
 from repair.outcomes import Tally
 from repair.planfile import Plan, PlannedRow
 from repair.ranges import nodetool_commands
+from repair.record import Record
 from repair.undo import preview
 
 _MOST_KEYS = 50
@@ -37,11 +40,14 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
             Text("repair plan ", style="bold"), safe(plan.run_id), f"  cluster {safe(plan.cluster)}",
             f"  {len(plan.rows)} rows, {len(plan.to_do)} to act on, {len(left)} left alone",
             f", {len(plan.refused)} refused for now" if plan.refused else "",
+            f", and {plan.rows_in_ranges:,} in {counted(len(plan.ranges), 'range')}" if plan.ranges else "",
         ),
         soft_wrap=True,
     )  # fmt: skip
-    console.print(_grid(plan))
+    if plan.rows or not plan.ranges:
+        console.print(_grid(plan))
     print_forecast(console, plan)
+    _print_ranges(console, plan)
     policy = plan.policy
     indented(console, f"policy: --zombies {policy.zombies.value} --require {policy.require.value}", style="dim")
     for action in (a for a in Action if a is not Action.NONE and any(r.action is a for r in plan.rows)):
@@ -90,6 +96,39 @@ def print_forecast(console: Console, plan: Plan) -> None:
         )
 
 
+def _print_ranges(console: Console, plan: Plan) -> None:
+    """Print what is merged as ranges, by table: how many rows by kind, and what a merge does with them."""
+    if not plan.ranges:
+        return
+    console.print(heading("ranges"))
+    tables: dict[str, list[RangeFinding]] = {}
+    for found in plan.ranges:
+        tables.setdefault(found.full_name, []).append(found)
+    for table, ranges in sorted(tables.items()):
+        kinds: Counter[Kind] = Counter()
+        for found in ranges:
+            kinds.update(found.kinds)
+        parts = ", ".join(f"{count:,} {kind.value.replace('_', ' ')}" for kind, count in kinds.most_common())
+        rows = counted(sum(kinds.values()), "row")
+        indented(console, f"{safe(table)}: {rows} in {counted(len(ranges), 'range')}: {parts}", rest="    ")
+        if kinds[Kind.MISSING]:
+            missing = counted(kinds[Kind.MISSING], "row")
+            text = f"{missing} that a replica lacks: each comes back there, or is deleted everywhere"
+            indented(console, text, first="    ", style="yellow")
+    indented(
+        console,
+        "each range is read at ALL, which makes the servers merge it, tombstones included; zombie suspects, rows of the"
+        " future and rows that are too young are found then and left alone",
+        style="dim",
+    )
+
+
+def what_is_open(record: Record) -> str:
+    """Say how many rows a resume goes on with."""
+    parts = [counted(len(record.open_rows), "row")] if record.open_rows or not record.open_ranges else []
+    return " and ".join([*parts, *([counted(len(record.open_ranges), "range")] if record.open_ranges else [])])
+
+
 def what_is_done(plan: Plan) -> str:
     """Say what an apply would do, for the question that comes before it; what deletes is said in capitals."""
     counts = Counter(row.action for row in plan.to_do)
@@ -99,8 +138,11 @@ def what_is_done(plan: Plan) -> str:
         Action.PURGE: "DELETE the suspect cells of {}",
     }
     parts = [words[action].format(counted(count, "row")) for action, count in sorted(counts.items())]
+    if plan.ranges:
+        parts.append(f"let the servers merge about {counted(plan.rows_in_ranges, 'row')} by ranges")
     text = ", ".join(parts) or "do nothing"
-    if unknown := plan.forecast[Forecast.UNKNOWN]:
+    missing = sum(found.kinds.get(Kind.MISSING, 0) for found in plan.ranges)
+    if unknown := plan.forecast[Forecast.UNKNOWN] + missing:
         text += f" ({counted(unknown, 'row')} may be deleted)"
     return text[0].upper() + text[1:]
 
@@ -224,13 +266,21 @@ def print_record(console: Console, record: Record, *, keys: bool = False) -> Non
     for entry in record.entries.values():
         _count(entry, results, reasons)
     changes = Counter(entry.change for entry in record.entries.values() if entry.change is not None)
+    for chunk in record.chunks.values():
+        for account in (chunk.account, chunk.undo_account):
+            results.update(account.results)
+            reasons.update(account.reasons)
+        changes.update(chunk.account.changes)
     state = "complete" if record.complete else "not complete: continue with 'repair resume'"
     console.print(heading(f"journal: {state}"))
     begun = sum(entry.result is None for entry in record.entries.values())
+    begun += sum(chunk.waiting for chunk in record.chunks.values())
     if begun:
         indented(console, f"{begun} started, outcome not known", style="yellow")
     if waiting := len(record.plan.rows) - len(record.entries):
         indented(console, f"{waiting:,} not started", style="yellow")
+    if ranges := len(record.open_ranges):
+        indented(console, f"{counted(ranges, 'range')} not ended", style="yellow")
     _print_results(console, results, reasons)
     _print_changes(console, changes)
 

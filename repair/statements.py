@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from consistency.cluster.key_batches import serialized_list
+from consistency.cluster.selects import in_range
 from consistency.model.cqltype import quote_identifier
 from consistency.model.reading import CellColumn
-from consistency.model.schema import Column
+from consistency.model.schema import Column, Table
+from consistency.model.tokens import TokenRange
 from consistency.rows.cells import Atom, AtomName, Path
 from consistency.rows.evidence import Evidence
 
@@ -30,13 +32,15 @@ Assigned = tuple[Column, "bytes | None"]
 class Write:
     """One statement with its bound values; `now_s` is the instant from which its TTL counts.
 
-    `once`: a batch, whose text is hardly met again and not worth the servers' memory.
+    `once`: a text that is hardly met again and not worth the servers' memory. `page_rows`: how many rows a server takes
+    at once of what it reads for one answer; None: as ever.
     """
 
     cql: str
     values: tuple[bytes | None, ...]
     now_s: int | None = None
     once: bool = False
+    page_rows: int | None = None
 
 
 def merging_read(rows: Sequence[Evidence]) -> Write:
@@ -66,6 +70,17 @@ def merging_read(rows: Sequence[Evidence]) -> Write:
         values = (*values[:at], serialized_list([row.name.key[at] for row in rows]), *values[at + 1 :])
         limit = f" LIMIT {len(rows) + 1}"
     return Write(f"SELECT {', '.join(wanted)} FROM {table.quoted} WHERE {' AND '.join(where)}{limit}", values)
+
+
+def merging_range_read(table: Table, token_range: TokenRange, page_rows: int) -> Write:
+    """Return the read that makes the servers merge all rows of a token range, page by page, and sends none of them.
+
+    Every regular column is counted, as a server merges only the columns that a read asks for.
+    """
+    counted = table.regulars or table.partition_key
+    columns = ", ".join(f"count({column.quoted})" for column in counted)
+    text = f"SELECT {columns} FROM {table.quoted} WHERE {in_range(table, token_range)}"
+    return Write(text, (), once=True, page_rows=page_rows)
 
 
 def write_cells(evidence: Evidence, cells: Mapping[AtomName, Atom]) -> list[Write]:

@@ -15,8 +15,9 @@ from consistency.errors import ConsistencyError
 from consistency.rows.names import Identity
 from repair.copies import Copies, digests
 from repair.decide import Action, Rule
-from repair.journal import Entry, Result, read_journal
+from repair.entries import Entry, Result
 from repair.planfile import Plan, PlannedRow
+from repair.record import read_journal
 
 
 @dataclass(frozen=True, slots=True)

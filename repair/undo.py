@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Protocol
 
 from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import Clock
@@ -25,19 +27,23 @@ from consistency.model.reading import Cell, RowState
 from consistency.rows.cells import atoms
 from consistency.rows.reconcile import rank
 from repair.case import Case, CaseReader
+from repair.chunk_lines import ChunkName, ChunkRecord, ChunkRow, undo_ended_json, unmerged_json, unmerging_json
 from repair.copies import Copies, copies
 from repair.decide import Action
+from repair.entries import Entry, Fate, Result
 from repair.forecast import Change
 from repair.guard import Guard
-from repair.journal import Entry, Fate, Journal, Record, Result
+from repair.journal import Journal
 from repair.outcomes import Tally
-from repair.pace import Pace
+from repair.pace import Pace, side_by_side
 from repair.permitted import Way, through_coordinator
 from repair.planfile import PlannedRow
+from repair.record import Record
 from repair.statements import Assigned, Write, batch, delete_row, put_cells, put_row
 from repair.writer import RowWriter
 
 _NEVER = -(2**63)
+_AT_ONCE = 8
 NO_MAJORITY = "no majority of its replicas held one version before the repair, so there is nothing to restore"
 _UNCHANGED = "the repair changed nothing of it"
 _AS_BEFORE = "nothing to undo: every replica holds the same as before the repair"
@@ -120,7 +126,7 @@ def _all_that_was_held(held: list[RowState]) -> RowState | str:
 
 
 def to_undo(record: Record) -> dict[int, Entry]:
-    """Return the rows that were to be acted on and are not undone, also those that an earlier undo could not."""
+    """Return the rows of the plan that were to be acted on and are not undone, also if an earlier undo could not."""
     return {
         number: entry
         for number, entry in sorted(record.entries.items())
@@ -130,27 +136,60 @@ def to_undo(record: Record) -> dict[int, Entry]:
 
 def preview(record: Record) -> Counter[Undoing]:
     """Count what an undo would do with the journal's rows."""
-    found: Counter[Undoing] = Counter()
-    for number, entry in to_undo(record).items():
-        action = record.plan.rows[number].action
-        wanted = most_held(action, entry.before or {})
-        proven = proof(entry)
-        if proven is not Proof.CHANGED:
-            found[Undoing.UNCHANGED if proven is Proof.UNCHANGED else Undoing.UNKNOWN] += 1
-        elif isinstance(wanted, str):
-            found[Undoing.IMPOSSIBLE] += 1
-        elif set((entry.after or {}).values()) == {wanted}:
-            found[Undoing.NOTHING] += 1
-        elif action is Action.PURGE:
-            found[Undoing.UNPURGE] += 1
-        else:
-            found[Undoing.DELETE if wanted is None else Undoing.REWRITE] += 1
+    found = Counter(_undoing(record.plan.rows[number].action, entry) for number, entry in to_undo(record).items())
+    for chunk, rows in record.unpacked():
+        found.update(_undoing(row.planned.action, row.entry) for row in chunk_to_undo(chunk, rows).values())
     return found
+
+
+def chunk_to_undo(chunk: ChunkRecord, rows: Sequence[ChunkRow]) -> dict[int, ChunkRow]:
+    """Return the rows of a chunk that were to be acted on and are not undone, by their place in it."""
+    return {
+        place: replace(row, entry=replace(row.entry, undoing_us=chunk.undoing.get(place)))
+        for place, row in enumerate(rows)
+        if not chunk.is_undone(place)
+    }
+
+
+def _undoing(action: Action, entry: Entry) -> Undoing:
+    """Say what an undo would do with a row."""
+    wanted = most_held(action, entry.before or {})
+    proven = proof(entry)
+    if proven is not Proof.CHANGED:
+        return Undoing.UNCHANGED if proven is Proof.UNCHANGED else Undoing.UNKNOWN
+    if isinstance(wanted, str):
+        return Undoing.IMPOSSIBLE
+    if set((entry.after or {}).values()) == {wanted}:
+        return Undoing.NOTHING
+    if action is Action.PURGE:
+        return Undoing.UNPURGE
+    return Undoing.DELETE if wanted is None else Undoing.REWRITE
 
 
 def _brought_back(result: Result, entry: Entry) -> Change | None:
     """Say that an undone row had vanished and is there again."""
     return Change.RESTORED if result is Result.UNDONE and entry.change is Change.DELETED else None
+
+
+class _OfRow(Protocol):
+    """Where it is kept that a row is about to be undone."""
+
+    async def undoing(self, number: int, at_us: int) -> None:
+        """Keep the write time; durable on return."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OfChunk:
+    """Keeps what is undone of one chunk, by the row's place in it."""
+
+    journal: Journal
+    name: ChunkName
+
+    async def undoing(self, number: int, at_us: int) -> None:
+        await self.journal.note(unmerging_json(self.name, number, at_us))
+
+    async def undone(self, number: int, result: Result, reason: str) -> None:
+        await self.journal.note(unmerged_json(self.name, number, result, reason))
 
 
 class Undoer:
@@ -165,9 +204,12 @@ class Undoer:
     async def run(
         self, record: Record, journal: Journal, pace: Pace, stop: asyncio.Event, progress: Callable[[Tally], None]
     ) -> Tally:
-        """Undo every row that was acted on and not undone yet; ends early, between rows, when `stop` is set."""
+        """Undo every row that was acted on and not undone yet; ends early, between rows, when `stop` is set.
+
+        Rows of ranges are undone a chunk after the other, so that no more of them are in memory.
+        """
         acted = to_undo(record)
-        tally = Tally(len(acted))
+        tally = Tally(len(acted) + sum(chunk.to_undo for chunk in record.chunks.values()))
         for number, entry in acted.items():
             await pace.wait(stop)
             if stop.is_set():
@@ -179,9 +221,37 @@ class Undoer:
                 await journal.undone(number, result, reason)
             tally.add(result, reason, _brought_back(result, entry))
             progress(tally)
+        for name in sorted(record.chunks):
+            chunk = record.chunks[name]
+            if chunk.to_undo and not tally.interrupted:
+                rows = chunk_to_undo(chunk, record.rows_of(chunk))
+                await self._chunk(rows, _OfChunk(journal, name), pace, stop, tally)
+                progress(tally)
         return tally
 
-    async def _row(self, number: int, row: PlannedRow, entry: Entry, journal: Journal) -> tuple[Result, str]:
+    async def _chunk(
+        self, rows: Mapping[int, ChunkRow], journal: _OfChunk, pace: Pace, stop: asyncio.Event, tally: Tally
+    ) -> None:
+        """Undo the rows of one chunk, some of them side by side."""
+        waiting = iter(rows.items())
+
+        async def lane() -> None:
+            for place, row in waiting:
+                await pace.wait(stop)
+                if stop.is_set():
+                    tally.interrupted = True
+                    return
+                await self._guard.check()
+                result, reason = await self._row(place, row.planned, row.entry, journal)
+                if result is not Result.UNCHANGED:
+                    await journal.undone(place, result, reason)
+                tally.add(result, reason, _brought_back(result, row.entry))
+
+        await side_by_side(lane, _AT_ONCE)
+        if not tally.interrupted:
+            await journal.journal.note(undo_ended_json(journal.name))
+
+    async def _row(self, number: int, row: PlannedRow, entry: Entry, journal: _OfRow) -> tuple[Result, str]:
         proven = proof(entry)
         if proven is Proof.UNCHANGED:
             return Result.UNCHANGED, f"{_UNCHANGED}: {entry.reason}" if entry.reason else _UNCHANGED
@@ -192,7 +262,7 @@ class Undoer:
         return (Result.UNCHANGED, _AS_BEFORE) if as_before else (Result.NOT_UNDONE, unproven(entry))
 
     async def _changed(
-        self, number: int, row: PlannedRow, entry: Entry, evidence: Case, journal: Journal
+        self, number: int, row: PlannedRow, entry: Entry, evidence: Case, journal: _OfRow
     ) -> tuple[Result, str]:
         """Undo a row that the repair changed."""
         wanted = most_held(row.action, entry.before or {})

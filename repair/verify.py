@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from consistency.cluster.port import Clock
 from repair.actions import Acted
 from repair.case import Case, CaseReader
-from repair.journal import Fate, Outcome
+from repair.entries import Fate, Outcome
 from repair.outcomes import failed, settled
 from repair.still_right import Begun
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from consistency.cluster.pinned import PinnedAccess
@@ -48,6 +49,8 @@ class CqlWriter:
         statement = Statement(
             write.cql, write.values, consistency, now_s=write.now_s, timeout_s=_TIMEOUT_S, once=write.once
         )
+        if write.page_rows is not None:
+            statement = replace(statement, page_size=write.page_rows)
         await self._access.retrying(node, statement)
 
     async def schema_versions(self, nodes: tuple[Node, ...]) -> set[str]:

@@ -25,6 +25,7 @@ ZOMBIES = "tests/unit/test_classify.py tests/unit/test_rows_evidence.py"
 BREAKER = "tests/unit/test_breaker.py tests/unit/test_forecast.py"
 DELETES = "tests/unit/test_delete_search.py"
 PARTITIONS = "tests/unit/test_repair_whole_partitions.py tests/unit/test_repair_applying.py"
+RANGES = "tests/unit/test_range_merging.py"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
 
 
@@ -331,7 +332,7 @@ MUTANTS = (
     Mutant("resume: what could not be read for a while is left for good", "repair/still_right.py",
            "Result.UNKNOWN if before is None and _unread_since(row.planned, case)", "Result.UNKNOWN if False",
            "tests/unit/test_repair_applying.py"),
-    Mutant("resume: what was refused counts as done", "repair/journal.py",
+    Mutant("resume: what was refused counts as done", "repair/entries.py",
            "in (None, Result.REFUSED, Result.UNKNOWN)", "in (None, Result.UNKNOWN)", REFUSALS),
     Mutant("write-back: cells of different ages go one by one", "repair/statements.py",
            "return [_written(evidence, part) for part in _parts(evidence, units)]",
@@ -385,8 +386,8 @@ MUTANTS = (
     Mutant("sample: what failed counts as read", "consistency/checking/account.py",
            "read = self.results.keys() - failed", "read = self.results.keys()", "tests/unit/test_sample.py"),
     Mutant("join: rows that only one replica holds are passed over", "consistency/rows/merge_join.py",
-           "node: reading.row_state(holders[node].row, now_s, key) if node in holders else None for node in cursors",
-           "node: reading.row_state(holders[node].row, now_s, key) for node in holders"),
+           "states: dict[Node, RowState | None] = dict.fromkeys(cursors)\n",
+           "states: dict[Node, RowState | None] = {}\n"),
     Mutant("join: a key in other bytes passes for the same", "consistency/rows/merge_join.py",
            " and c.row[layout.key] == key for c", " for c", "tests/unit/test_join.py"),
     Mutant("digest: a row's remainder alone is summed", "consistency/cluster/row_hash.py",
@@ -618,6 +619,40 @@ MUTANTS = (
     Mutant("partitions: a large one begins without the breaker's leave", "repair/run.py",
            "        if await throttle.breaker.let_begin(at_risk):",
            "        if await throttle.breaker.let_begin(0):", PARTITIONS),
+    Mutant("ranges: a read at ALL goes over what is to be left", "repair/range_merging.py",
+           "if _token(begun) in around or not is_simple(begun.decision):", "if not is_simple(begun.decision):", RANGES),
+    Mutant("ranges: a read at ALL goes from row to row over what is to be left", "repair/range_merging.py",
+           "if runs and not _any_between(left, _token(runs[-1][-1]), _token(begun)):", "if runs:", RANGES),
+    Mutant("ranges: a token in which one row is left may be read", "repair/range_work.py",
+           "                self.around.add(judged.token)\n", "                pass\n", RANGES),
+    Mutant("ranges: rows vanish without the breaker's leave", "repair/range_merging.py",
+           "if may_vanish and not breaker.may_begin(len(may_vanish)):", "if False:", RANGES),
+    Mutant("ranges: what vanished counts as there", "repair/range_merging.py",
+           "await breaker.ended(len(doubtful), vanished)", "await breaker.ended(len(doubtful), 0)", RANGES),
+    Mutant("ranges: old evidence is acted on", "repair/range_merging.py",
+           "if self._clock.now_us() - min(begun.case.now_us for begun in step) > _OLD_US:", "if False:", RANGES),
+    Mutant("ranges: zombies that no plan names are restored", "repair/range_merging.py",
+           "zombies=Zombies.QUARANTINE))", "zombies=plan.policy.zombies))", RANGES),
+    Mutant("ranges: a resume keeps its own pre-image", "repair/range_work.py",
+           "Entry(row.entry.pre_image or copies(cases[row.number]))", "Entry(copies(cases[row.number]))", RANGES),
+    Mutant("ranges: what a killed run may have done counts as ours", "repair/range_merging.py",
+           "fate if ours else Fate.UNKNOWN)", "fate)", RANGES),
+    Mutant("ranges: a read that failed half-way did nothing", "repair/actions.py",
+           "nothing_done = isinstance(error, ReplicaRefused) and not (failed or error.repeated)", "nothing_done = True",
+           RANGES),
+    Mutant("ranges: rows that have arrived meanwhile are left over", "repair/range_merging.py",
+           "if not case.agreed or case.unread:\n                outcome", "if True:\n                outcome", RANGES),
+    Mutant("ranges: an end that was not read counts as merged", "repair/record.py",
+           "return rows and not waiting and not self._unread_ranges", "return rows and not waiting", RANGES),
+    Mutant("ranges: what was undone is undone again", "repair/chunk_lines.py",
+           "        return self.undo_ended\n", "        return False\n", RANGES),
+    Mutant("ranges: a table with statics is merged by ranges", "repair/mergeable.py",
+           '(table.statics, "it has', '((), "it has', "tests/unit/test_range_plans.py"),
+    Mutant("ranges: a plan that chooses rows keeps ranges", "repair/planner.py",
+           "return self.range_merge is not RangeMerge.NEVER and not self._chooses_rows",
+           "return self.range_merge is not RangeMerge.NEVER", "tests/unit/test_range_plans.py"),
+    Mutant("ranges: zombies that the policy acts on are left in a range", "repair/mergeable.py",
+           "found.kinds.get(Kind.ZOMBIE_SUSPECT):", "False:", "tests/unit/test_range_plans.py"),
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def token_of(table: Table) -> str:
 
 def select_rows(reading: Reading, token_range: TokenRange) -> str:
     """Read the rows of a token range in ring order."""
-    return f"SELECT {_columns(reading)} FROM {reading.table.quoted} WHERE {_in_range(reading.table, token_range)}"
+    return f"SELECT {_columns(reading)} FROM {reading.table.quoted} WHERE {in_range(reading.table, token_range)}"
 
 
 def select_row(reading: Reading) -> str:
@@ -81,7 +81,7 @@ def select_statics_at(reading: Reading, token: int) -> str:
 
 def count_rows(table: Table, token_range: TokenRange) -> str:
     """Count the rows of a token range."""
-    return f"SELECT count(*) FROM {table.quoted} WHERE {_in_range(table, token_range)}"
+    return f"SELECT count(*) FROM {table.quoted} WHERE {in_range(table, token_range)}"
 
 
 def hash_digest(reading: Reading, token_range: TokenRange, spelling: str, *, newest: bool = False) -> str:
@@ -95,7 +95,7 @@ def hash_digest(reading: Reading, token_range: TokenRange, spelling: str, *, new
 
 def hash_rows(reading: Reading, token_range: TokenRange, spelling: str) -> str:
     """Read each row's token, primary key and hash, in ring order."""
-    return f"{_hashes(reading, spelling)} WHERE {_in_range(reading.table, token_range)}"
+    return f"{_hashes(reading, spelling)} WHERE {in_range(reading.table, token_range)}"
 
 
 def hash_rows_of_partitions(reading: Reading, spelling: str) -> str:
@@ -119,7 +119,7 @@ def hashed_rows(reading: Reading, token_range: TokenRange, spelling: str, *, tim
     ages = mask_hash([token, *written], spelling) if written and times else token
     hashed = row_hash(reading, spelling)
     columns = ", ".join([token, keys, hashed, expiries, ages, *(row_times(reading) if times else [])])
-    return f"SELECT {columns} FROM {table.quoted} WHERE {_in_range(table, token_range)}"
+    return f"SELECT {columns} FROM {table.quoted} WHERE {in_range(table, token_range)}"
 
 
 def row_times(reading: Reading) -> list[str]:
@@ -169,7 +169,7 @@ def newest_terms(reading: Reading) -> list[str]:
 
 
 def _aggregate(table: Table, terms: Sequence[str], token_range: TokenRange) -> str:
-    return f"SELECT {', '.join(terms)} FROM {table.quoted} WHERE {_in_range(table, token_range)}"
+    return f"SELECT {', '.join(terms)} FROM {table.quoted} WHERE {in_range(table, token_range)}"
 
 
 def _columns(reading: Reading) -> str:
@@ -206,7 +206,8 @@ def _at(table: Table, token: int) -> str:
     return f"{token_of(table)} >= {token} AND {token_of(table)} <= {token}"
 
 
-def _in_range(table: Table, token_range: TokenRange) -> str:
+def in_range(table: Table, token_range: TokenRange) -> str:
+    """Return the condition that a row lies in a token range."""
     token = token_of(table)
     upper = f"{token} <= {token_range.end}"
     return upper if token_range.start == MIN_TOKEN else f"{token} > {token_range.start} AND {upper}"

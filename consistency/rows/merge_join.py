@@ -33,9 +33,13 @@ class Difference:
 
 @dataclass(slots=True)
 class JoinCounts:
-    """How many distinct rows a join has seen; a static row that differs counts as one."""
+    """How many distinct rows a join has seen; a static row that differs counts as one.
+
+    `largest_page`: the most rows that a replica has sent at once.
+    """
 
     rows: int = 0
+    largest_page: int = 0
 
 
 async def join_rows(
@@ -51,7 +55,7 @@ async def join_rows(
     """
     counts = counts if counts is not None else JoinCounts()
     order = _Order(reading)
-    cursors = {node: _Cursor(stream, order) for node, stream in streams.items()}
+    cursors = {node: _Cursor(stream, order, counts) for node, stream in streams.items()}
     judged: tuple[int, bytes] | None = None
     while True:
         for cursor in cursors.values():
@@ -105,9 +109,10 @@ class _Order:
 class _Cursor:
     """One replica's rows, with the row before the current one kept across pages."""
 
-    def __init__(self, stream: Pages, order: _Order) -> None:
+    def __init__(self, stream: Pages, order: _Order, counts: JoinCounts) -> None:
         self._stream = stream
         self._order = order
+        self._counts = counts
         self._key: SortKey | None = None
         self._last: SortKey | None = None
         self.page: list[RawRow] = []
@@ -123,6 +128,7 @@ class _Cursor:
             try:
                 self.page = await anext(self._stream)
                 self.at = 0
+                self._counts.largest_page = max(self._counts.largest_page, len(self.page))
             except StopAsyncIteration:
                 self.page, self.at, self.done = [], 0, True
             self._key = None
@@ -200,10 +206,15 @@ def _compare_rows(
     if alike and len(holders) == len(cursors):
         # Only static cells differ, which every row of the partition repeats.
         return None
-    states: dict[Node, RowState | None] = {
-        node: reading.row_state(holders[node].row, now_s, key) if node in holders else None for node in cursors
-    }
-    if len(set(states.values())) == 1:
+    read: dict[RawRow, RowState] = {}
+    states: dict[Node, RowState | None] = dict.fromkeys(cursors)
+    for node, cursor in holders.items():
+        raw = cursor.row
+        if raw not in read:
+            read[raw] = reading.row_state(raw, now_s, key)
+        states[node] = read[raw]
+    first, *others = states.values()
+    if all(state == first for state in others):
         if any(c.row[layout.regulars] != cells for c in holders.values()):
             raise InternalError("two rows differ in a way that cannot be named; the range cannot be compared")
         return None

@@ -15,8 +15,8 @@ from consistency.model.reading import Depth, Locality, Route
 from consistency.results.findings import read_findings
 from consistency.results.verdict import ExitCode
 from repair.decide import Action, Rule
+from repair.entries import Result
 from repair.forecast import Forecast
-from repair.journal import Result
 from tests.support import hashing, quietness
 from tests.support.cluster import RunningCluster, sandbox_cluster, summary
 from tests.support.damage import SHAPES, Planter, as_expected

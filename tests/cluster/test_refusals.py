@@ -30,8 +30,8 @@ from consistency.watching.loop import Watch, WatchOptions
 from repair import resume
 from repair.config import NightlyPolicy
 from repair.decide import Action, Rule
+from repair.entries import Result
 from repair.guard import PlanRefused
-from repair.journal import Result
 from repair.nightly import VisitRepairer
 from repair.policy import Policy
 from repair.statements import Write

@@ -13,7 +13,7 @@ from consistency.model.reading import Locality
 from consistency.results.findings import read_findings
 from consistency.results.verdict import ExitCode
 from repair.decide import Action, Rule
-from repair.journal import Result
+from repair.entries import Result
 from repair.pace import ApplyOptions
 from repair.planfile import write_plan
 from repair.policy import Zombies

@@ -14,7 +14,7 @@ from consistency.model.reading import Route
 from consistency.results.findings import read_findings
 from consistency.results.verdict import ExitCode
 from repair.decide import Rule
-from repair.journal import Result
+from repair.entries import Result
 from repair.policy import Zombies
 from tests.support.cluster import RunningCluster, summary
 from tests.support.repairing import Repairing, everything, results, rules

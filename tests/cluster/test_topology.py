@@ -22,7 +22,7 @@ from consistency.results.findings import read_findings
 from consistency.results.verdict import ExitCode, Verdict
 from repair import apply, plan
 from repair.decide import Rule
-from repair.journal import Result
+from repair.entries import Result
 from repair.planner import PlanOptions
 from repair.policy import Policy, Require
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster, summary

@@ -11,7 +11,8 @@ import pytest
 from consistency.model.reading import Locality
 from repair import resume
 from repair.decide import Action, Rule
-from repair.journal import Fate, Result, read_journal
+from repair.entries import Fate, Result
+from repair.record import read_journal
 from tests.support.cluster import RunningCluster, eventually
 from tests.support.guardrails import as_role, no_reads_at, no_writes_older_than
 from tests.support.repairing import Dump, Repairing, everything, results

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from multiprocessing import Pool
 
+from repair.entries import Result
 from tests.simulation.cases import run_case
 from tests.simulation.promises import Outcome
 from tests.simulation.repairing import RepairOutcome, run_repair_case
@@ -23,14 +24,16 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=0, help="run this many seeds instead")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--repair", action="store_true", help="repairs instead of checks")
+    parser.add_argument("--ranges", action="store_true", help="repairs of ranges, of more damage")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     options = parser.parse_args()
     if options.seeds:
-        return many(range(options.first, options.first + options.seeds), options.jobs, repair=options.repair)
+        seeds = range(options.first, options.first + options.seeds)
+        return many(seeds, options.jobs, repair=options.repair, ranges=options.ranges)
     if options.seed is None:
         parser.error("give a seed, or --seeds N")
-    if options.repair:
-        repaired = run_repair_case(options.seed)
+    if options.repair or options.ranges:
+        repaired = run_repair_case(options.seed, ranged=options.ranges)
         print("\n".join(repair_story(repaired)))
         return 1 if repaired.broken else 0
     outcome = run_case(options.seed)
@@ -73,6 +76,7 @@ def repair_story(outcome: RepairOutcome) -> list[str]:
     lines += [f"  {fault}" for fault in case.faults]
     lines += [f"  {case.traffic}"] if case.traffic else []
     lines += [f"  {case.clocks}"]
+    lines += [f"{len(plan.ranges)} ranges, {case.limits}"] if plan.ranges else []
     for row in plan.rows:
         lines.append(f"{row.ref.full_name} {dict(row.ref.key_hex)}: {row.rule.value} -> {row.action.value}")
     lines += [f"{count} {result.value}" for result, count in outcome.tally.results.items()]
@@ -80,10 +84,15 @@ def repair_story(outcome: RepairOutcome) -> list[str]:
     return lines + (["BROKEN", *(f"  {text}" for text in outcome.broken)] if outcome.broken else ["every law held"])
 
 
-def repair_of(seed: int) -> tuple[int, Counter[str], list[str]]:
+def range_repair_of(seed: int) -> tuple[int, Counter[str], list[str]]:
+    """Run one repair by ranges."""
+    return repair_of(seed, ranged=True)
+
+
+def repair_of(seed: int, *, ranged: bool = False) -> tuple[int, Counter[str], list[str]]:
     """Run one repair; what it raises is a broken law too."""
     try:
-        outcome = run_repair_case(seed)
+        outcome = run_repair_case(seed, ranged=ranged)
     except Exception:  # noqa: BLE001 - whatever it raises is what is looked for
         return seed, Counter(["raised"]), [traceback.format_exc()]
     counts = Counter(f"{row.rule.value} {row.action.value}" for row in outcome.plan.rows)
@@ -91,6 +100,8 @@ def repair_of(seed: int) -> tuple[int, Counter[str], list[str]]:
     counts.update({result.value: count for result, count in (outcome.undone.results if outcome.undone else {}).items()})
     counts.update(f"forecast {row.forecast.value}" for row in outcome.plan.rows if row.forecast is not None)
     counts["resumed"] += outcome.resumed
+    counts["ranges merged"] += outcome.ranges_read
+    counts["undone ranges"] += bool(outcome.undone and outcome.plan.ranges and outcome.undone.results[Result.UNDONE])
     return seed, counts, outcome.broken
 
 
@@ -103,13 +114,15 @@ def verdict_of(seed: int) -> tuple[int, str, list[str]]:
     return seed, outcome.report.verdict.value, outcome.broken
 
 
-def many(seeds: range, jobs: int, *, repair: bool = False) -> int:
+def many(seeds: range, jobs: int, *, repair: bool = False, ranges: bool = False) -> int:
     """Run many seeds and print those that fail, with the command that replays each."""
     started = time.monotonic()
     seen: Counter[str] = Counter()
     failed = 0
     play: Callable[[int], tuple[int, str | Counter[str], list[str]]] = repair_of if repair else verdict_of
-    again = "--repair " if repair else ""
+    again = "--ranges " if ranges else "--repair " if repair else ""
+    if ranges:
+        play = range_repair_of
     with Pool(jobs) as pool:
         for seed, what, broken in pool.imap_unordered(play, seeds, chunksize=50):
             seen.update([what] if isinstance(what, str) else what)

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 from consistency.model.ring import Node
 from repair.decide import Action
+from repair.entries import Entry, Result
 from repair.forecast import Change, Forecast
-from repair.journal import Entry, Record, Result
 from repair.policy import Policy, Zombies
+from repair.record import Record
 from repair.undo import most_held
 from tests.simulation.storage import Key, Mutation, Stored, TableStorage, merge_row
 
@@ -49,6 +50,8 @@ class Scene:
     truth: Mapping[Row, Shown]
     """What the merge showed before any node purged a delete."""
     now_s: int
+    ranged: frozenset[Row] = frozenset()
+    """The rows of ranges that are merged as ranges: such a read takes live writes along."""
 
 
 def shown(storage: TableStorage, row: Row, now_s: int) -> Shown:
@@ -75,8 +78,6 @@ def merged(held: Held, nodes: Iterable[Node], row: Row, now_s: int, traffic: Ite
 def verdicts(scene: Scene, record: Record) -> list[str]:
     """Hold every row against the laws."""
     broken = []
-    if not record.complete:
-        broken.append("the journal is not complete")
     up = {node: storage for node, storage in scene.before.items() if node not in scene.case_down}
     for number, row in enumerate(scene.rows):
         planned, entry = record.plan.rows[number], record.entries.get(number, Entry())
@@ -95,12 +96,15 @@ def verdicts(scene: Scene, record: Record) -> list[str]:
             taken = _held_before(scene, row) if planned.action is Action.PURGE else None
             # A row marker's write time cannot be seen: replicas that agree on a bare row may hold it at different
             # times, and a partition's delete that is spread by merging another row then hides it on some.
-            if not (was == {} and now is None and _neighbour(scene, record, row)):
+            # So is a copy of a row that is left alone, if another replica holds newer cells of it.
+            hidden = was == {} or (planned.action is Action.NONE and entry.result is Result.LEFT)
+            if not (hidden and now is None and _neighbour(scene, record, row)):
                 broken += _laws(on, was, now, merge, taken, known)
             if scene.policy.zombies is not Zombies.RESTORE and not halfway:
                 copies = [shown(scene.before[owner], row, scene.now_s) for owner in scene.owners[row]]
                 broken += _raised(on, was, now, scene.truth.get(row), copies, scene)
-            if planned.action is Action.NONE and was != now and not _neighbour(scene, record, row):
+            taken_along = _neighbour(scene, record, row) or (row in scene.ranged and row in scene.touched)
+            if planned.action is Action.NONE and was != now and not taken_along:
                 broken.append(f"{on}: was to be left alone and was changed: {was} -> {now}")
             proved = entry.result is Result.VERIFIED or (
                 entry.result is Result.WAITING and not scene.disturbed and not scene.refused

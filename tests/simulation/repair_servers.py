@@ -23,9 +23,10 @@ from consistency.errors import (
 from consistency.model.cqlbytes import split_map, split_sequence
 from consistency.model.ring import Node
 from consistency.model.schema import Column, Table
+from consistency.model.tokens import MIN_TOKEN, TokenRange
 from repair.statements import Write as Statement
 from tests.simulation.memory import Fault, SimCluster, Trouble
-from tests.simulation.storage import NEVER, Delete, Key, TableStorage, Write, merge_row
+from tests.simulation.storage import NEVER, Delete, Key, Place, TableStorage, Write, merge_partition, merge_row
 from tests.simulation.vclock import VirtualLoop
 
 _UPDATE = re.compile(r"UPDATE (\S+) USING TIMESTAMP \? AND TTL \? SET (.*) WHERE ")
@@ -33,6 +34,7 @@ _ADDED = re.compile(r"(\S+) = (\S+) \+ \?")
 _BATCH = ("BEGIN UNLOGGED BATCH ", "APPLY BATCH")
 _INSERT = re.compile(r"INSERT INTO (\S+) \((.*?)\) VALUES")
 _DELETE = re.compile(r"DELETE (?:(\S+?)(\[\?\])? )?FROM (\S+) USING TIMESTAMP \? WHERE ")
+_RANGE = re.compile(r"WHERE (?:token\([^)]*\) > (-?\d+) AND )?token\([^)]*\) <= (-?\d+)$")
 _SELECT = re.compile(r"SELECT .* FROM (\S+) WHERE ")
 
 
@@ -94,6 +96,7 @@ class SimWriter:
         self._rng = rng or random.Random(0)
         self._asked = 0
         self.failed = 0
+        self.ranges_read: list[TokenRange] = []
 
     async def schema_versions(self, nodes: tuple[Node, ...]) -> set[str]:
         return {"one"}
@@ -158,6 +161,9 @@ class SimWriter:
                     self._cluster.apply(table, mutation, [owner])
             self._answer(node, trick)
             return
+        if found := _RANGE.search(write.cql):
+            self._merge_range(node, int(found[1] or MIN_TOKEN), int(found[2]), at_all=at_all)
+            return
         at = len(table.partition_key) - 1
         key = tuple(part or b"" for part in write.values)
         last = [part or b"" for part in split_sequence(key[at])] if " IN ?" in write.cql else [key[at]]
@@ -168,6 +174,31 @@ class SimWriter:
         for one in last:
             self._merge(node, (*key[:at], one, *key[at + 1 :]), trick, static=static, at_all=at_all)
         self._answer(node, trick)
+
+    def _merge_range(self, node: Node, after: int, until: int, *, at_all: bool) -> None:
+        """Read all rows of a range at their replicas, page by page: what fails may fail after some of the pages."""
+        self.ranges_read.append(TokenRange(after, until))
+        places = sorted({place for n in self._cluster.ring_before.nodes for place in self._between(n, after, until)})
+        trick = self._trick(Statement("SELECT", ()))
+        if trick is Trick.FORBIDDEN:
+            self._answer(node, trick)
+        if trick in (Trick.TIMEOUT, Trick.UNAVAILABLE, Trick.OVERLOADED):
+            places = places[: self._rng.randint(0, len(places))]
+        for _, _, key in places:
+            owners = self._cluster.replicas(self._table, key)
+            up = [owner for owner in owners if not self._is_down(owner)]
+            self._require(node, up, owners, at_all=at_all)
+            if self._table.read_repair != "BLOCKING":
+                continue
+            merged = TableStorage(self._table)
+            for owner in up:
+                merge_partition(self._cluster.store(owner, self._table), merged, key)
+            for owner in self._reached(trick, up) if trick is Trick.TIMEOUT else up:
+                merge_partition(merged, self._cluster.store(owner, self._table), key)
+        self._answer(node, trick)
+
+    def _between(self, node: Node, after: int, until: int) -> list[Place]:
+        return list(self._cluster.store(node, self._table).between(after, until))
 
     def _guard(self, node: Node, write: Statement, level: int) -> None:
         """Refuse what a guardrail forbids: of the write times only that of a single statement is looked at."""

@@ -275,6 +275,18 @@ class Delete:
 Mutation = Write | Delete
 
 
+def merge_partition(source: TableStorage, target: TableStorage, key: Key) -> None:
+    """Merge a partition's rows with every deletion that covers them, as a read of a token range at ALL does."""
+    held = source.partitions.get(key)
+    if held is None:
+        return
+    for clustering in list(held.rows):
+        merge_row(source, target, key, clustering)
+    into = target.partition(key)
+    into.deleted = max(into.deleted, held.deleted)
+    into.ranges += [each for each in held.ranges if each not in into.ranges]
+
+
 def merge_row(source: TableStorage, target: TableStorage, key: Key, clustering: Key | None) -> None:
     """Merge one row with every deletion that covers it, as a read at ALL does."""
     held = source.partitions.get(key)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from consistency.model.reading import Locality
+from repair.entries import Result
 from repair.forecast import Change, Forecast
-from repair.journal import Result
 from repair.pace import ApplyOptions
 from tests.support.cluster import RunningCluster
 from tests.support.repairing import Dump, Repairing

@@ -10,7 +10,7 @@ from consistency.model.reading import Locality
 from consistency.results.report import Report
 from repair.api import apply, plan
 from repair.decide import Rule
-from repair.journal import Result
+from repair.entries import Result
 from repair.outcomes import Tally
 from repair.pace import ApplyOptions
 from repair.planfile import Plan

@@ -20,8 +20,8 @@ from consistency.rows.delete_search import DeleteSearch
 from consistency.rows.explain import Chosen, explain
 from consistency.rows.names import RowRef
 from repair.case import CaseReader
+from repair.entries import Result
 from repair.forecast import Change, Forecast
-from repair.journal import Result
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import Delete, Key, Write, token_of
 from tests.simulation.values import int_bytes, make_table

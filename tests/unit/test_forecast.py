@@ -8,8 +8,8 @@ import pytest
 
 from consistency.model.reading import Capabilities, Depth, Reading, RowState
 from repair.decide import Action, Decision, Rule
+from repair.entries import Fate, Outcome, Result
 from repair.forecast import Change, Forecast, change, forecast, may_vanish
-from repair.journal import Fate, Outcome, Result
 from repair.outcomes import proven
 from tests.simulation.repair_laws import shown
 from tests.simulation.repairing import MemoryJournal

@@ -33,8 +33,8 @@ from consistency.rows.explain import choose_finding, explain
 from consistency.watching.findings_folder import FindingsFolder
 from consistency.watching.metrics import RunEnd, render
 from repair.case import CaseReader
+from repair.entries import Result
 from repair.guard import Guard, PlanRefused
-from repair.journal import Result
 from repair.outcomes import Tally
 from repair.pace import Pace
 from repair.planner import PlanOptions, make_plan

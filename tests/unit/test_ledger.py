@@ -31,7 +31,8 @@ from consistency.results.report import RepairSummary, Report, TableReport
 from consistency.results.verdict import Coverage, ExitCode, Verdict
 from consistency.rows.names import RowRef
 from repair.decide import Action, Rule
-from repair.journal import Journal, Outcome, Result
+from repair.entries import Outcome, Result
+from repair.journal import Journal
 from repair.nightly import remember, remember_or_warn
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy

@@ -32,6 +32,7 @@ from consistency.results.verdict import ExitCode
 from consistency.rows.explain import choose_finding
 from consistency.watching.findings_folder import FindingsFolder
 from repair.cli import repair
+from repair.mergeable import RangeMerge
 from repair.planfile import Plan
 from repair.planner import PlanOptions, make_plan
 from repair.ranges import nodetool_commands
@@ -43,6 +44,7 @@ from tests.simulation.vclock import EPOCH_S
 
 PLAIN = make_table("t", ("int",), ("int",), (), ("int", "text"))
 LISTED, COUNTED = ScanOptions(), ScanOptions(max_findings=0)
+BY_ROWS = PlanOptions(range_merge=RangeMerge.NEVER)
 _A_MONTH_AGO_US = (EPOCH_S - 30 * 86_400) * 1_000_000
 
 
@@ -231,7 +233,7 @@ def test_ranges_are_planned_row_by_row_as_a_listing_is(tmp_path: Path) -> None:
 
     def asyncio_in(scenario: Scenario, path: Path) -> Any:
         again = damaged(3)
-        return again.run(lambda: make_plan(again.cluster, again.clock, path, PlanOptions()))
+        return again.run(lambda: make_plan(again.cluster, again.clock, path, BY_ROWS))
 
     by_rows, by_ranges = planned(LISTED), planned(COUNTED)
     told = [{(str(r.ref.identity), r.rule, r.action, r.forecast) for r in plan.rows} for plan in (by_rows, by_ranges)]

@@ -20,8 +20,8 @@ from repair.applying import Applier
 from repair.case import CaseReader
 from repair.copies import copies
 from repair.decide import Action, Rule
+from repair.entries import Entry, Fate, Result
 from repair.guard import Guard, PlanRefused
-from repair.journal import Entry, Fate, Result
 from repair.outcomes import Tally
 from repair.pace import ApplyOptions, Pace
 from repair.planfile import Plan
@@ -94,9 +94,8 @@ class Stage:
         """Apply, or go on, as the commands do."""
         guard = Guard(plan, self.cluster, self.writer, self.clock)
         applier = Applier(plan, self.evidence, Actor(self.cluster, self.writer), guard, self.clock, journal)
-        entries = dict(journal.record().entries)
         options = ApplyOptions(rate, max_deletes=max_deletes)
-        return await applier.run(entries, options, asyncio.Event(), lambda _: None)
+        return await applier.run(journal.record(), options, asyncio.Event(), lambda _: None)
 
     async def undo(self, plan: Plan, journal: MemoryJournal) -> Tally:
         """Undo, as the command does."""

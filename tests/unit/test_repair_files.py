@@ -19,9 +19,11 @@ from consistency.model.reading import Cell, RowState
 from consistency.rows.names import RowRef
 from repair.copies import state_from_json, state_json
 from repair.decide import Action, Rule
-from repair.journal import Entry, Fate, Journal, JournalError, Outcome, Record, Result, parse_journal, read_journal
+from repair.entries import Entry, Fate, Outcome, Result
+from repair.journal import Journal, JournalError
 from repair.planfile import Plan, PlannedRow, parse_plan, read_plan, write_plan
 from repair.policy import Policy, Zombies
+from repair.record import Record, parse_journal, read_journal
 from repair.show import print_plan
 from repair.undo import Proof, Undoing, preview, proof, unproven
 

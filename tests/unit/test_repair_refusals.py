@@ -13,7 +13,8 @@ from consistency.cluster.wire import ALL, QUORUM
 from consistency.model.reading import Locality
 from repair.copies import copies
 from repair.decide import Action, Rule
-from repair.journal import Fate, Result, intent_line
+from repair.entries import Fate, Result
+from repair.journal import intent_line
 from repair.planfile import Plan
 from tests.simulation.repair_servers import Refusals, Trick
 from tests.simulation.repairing import MemoryJournal

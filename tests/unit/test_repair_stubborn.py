@@ -12,7 +12,7 @@ from consistency.model.ring import Node
 from consistency.rows.names import RowRef
 from repair.case import Case, CaseReader
 from repair.decide import Action, Rule
-from repair.journal import Result
+from repair.entries import Result
 from repair.outcomes import failed
 from repair.planfile import PlannedRow
 from repair.planner import _of_view

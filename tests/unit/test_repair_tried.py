@@ -11,7 +11,8 @@ from consistency.model.reading import Cell, RowState
 from consistency.rows.names import RowRef
 from repair.copies import Copies, state_digest
 from repair.decide import Action, Rule
-from repair.journal import Fate, Journal, Outcome, Result
+from repair.entries import Fate, Outcome, Result
+from repair.journal import Journal
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy
 from repair.tried import leave_what_was_in_vain, tried_in_vain

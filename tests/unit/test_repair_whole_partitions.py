@@ -12,8 +12,8 @@ from consistency.errors import ReplicaRefused
 from consistency.model.reading import RowState
 from repair import applying
 from repair.decide import Action
+from repair.entries import Fate, Place, Result
 from repair.forecast import Change, Forecast
-from repair.journal import Fate, Place, Result
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import Delete, Write
 from tests.simulation.values import int_bytes

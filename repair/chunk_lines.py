@@ -1,0 +1,285 @@
+"""The lines of a journal about chunks of ranges: many rows in a line, packed, and what is known without unpacking it.
+
+A line before a chunk is merged holds every copy of its rows, and what earlier attempts came to; a line after it says
+what came of each. Both name the chunk by the number of its range in the plan and by its tokens. Who reads a journal
+keeps where these lines are, and unpacks one chunk at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from consistency.model.tokens import TokenRange
+from consistency.rows.names import RowRef
+from repair.copies import copies_from_json, copies_json
+from repair.decide import Action, Rule
+from repair.entries import Entry, Fate, Outcome, Place, Result, ended, outcome_json
+from repair.forecast import Change
+from repair.planfile import PlannedRow
+
+Source = Callable[[Place], bytes]
+"""Reads a line of the journal again."""
+
+ChunkName = tuple[int, int]
+"""The number of a planned range, and the token after which the chunk begins."""
+
+_LEVEL = 3
+
+
+@dataclass
+class Account:
+    """What came of some rows, counted, with a reason for each that is not verified."""
+
+    results: Counter[Result] = field(default_factory=Counter)
+    reasons: Counter[tuple[Result, str]] = field(default_factory=Counter)
+    changes: Counter[Change] = field(default_factory=Counter)
+    vanished: int = 0
+    """How many rows that most replicas held are gone: what the breaker counts."""
+
+    def add(self, result: Result, reason: str, change: Change | None = None, times: int = 1) -> None:
+        """Count rows."""
+        self.results[result] += times
+        if result is not Result.VERIFIED:
+            self.reasons[result, reason] += times
+        if change is not None:
+            self.changes[change] += times
+
+    def add_all(self, other: Account) -> None:
+        """Count the rows of another account."""
+        self.results.update(other.results)
+        self.reasons.update(other.reasons)
+        self.changes.update(other.changes)
+        self.vanished += other.vanished
+
+    @property
+    def rows(self) -> int:
+        """How many rows have an outcome."""
+        return sum(self.results.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "results": {result.value: count for result, count in self.results.items()},
+            "reasons": [[result.value, reason, count] for (result, reason), count in self.reasons.items()],
+            "changes": {change.value: count for change, count in self.changes.items()},
+            "vanished": self.vanished,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Account:
+        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        return cls(
+            Counter({Result(name): int(count) for name, count in data["results"].items()}),
+            Counter({(Result(name), str(reason)): int(count) for name, reason, count in data["reasons"]}),
+            Counter({Change(name): int(count) for name, count in data["changes"].items()}),
+            int(data["vanished"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """One row of a chunk: what was decided, and what the journal knows of it."""
+
+    planned: PlannedRow
+    entry: Entry
+
+
+@dataclass
+class ChunkRecord:
+    """What a journal knows of one chunk without unpacking it: where its lines are, and what came of its rows.
+
+    `acted` rows have their copies in the journal, and `waiting` of them no outcome. `undoing` and `undone` are by the
+    row's place in the chunk; once an undo has ended with all of its rows, `undone` holds those that it could not undo.
+    """
+
+    number: int
+    token_range: TokenRange
+    before: Place | None = None
+    after: Place | None = None
+    account: Account = field(default_factory=Account)
+    acted: int = 0
+    waiting: int = 0
+    undoing: dict[int, int] = field(default_factory=dict)
+    undone: dict[int, tuple[Result, str]] = field(default_factory=dict)
+    undo_ended: bool = False
+    undo_account: Account = field(default_factory=Account)
+
+    @property
+    def name(self) -> ChunkName:
+        """What lines call it."""
+        return self.number, self.token_range.start
+
+    @property
+    def unended(self) -> int:
+        """How many rows a resume goes on with: without an end yet, refused, or not known."""
+        if self.undoing or self.undo_ended:
+            return 0
+        return self.waiting + self.account.results[Result.REFUSED] + self.account.results[Result.UNKNOWN]
+
+    @property
+    def open(self) -> bool:
+        """Whether resume goes on with it."""
+        return bool(self.unended)
+
+    @property
+    def to_undo(self) -> int:
+        """How many rows were acted on and are not taken back."""
+        if self.undo_ended:
+            return sum(result is not Result.UNDONE for result, _ in self.undone.values())
+        return self.acted - sum(result is Result.UNDONE for result, _ in self.undone.values())
+
+    def is_undone(self, place: int) -> bool:
+        """Whether a row was taken back already."""
+        if place in self.undone:
+            return self.undone[place][0] is Result.UNDONE
+        return self.undo_ended
+
+
+def merging_json(
+    number: int, token_range: TokenRange, columns: Sequence[str], rows: Sequence[ChunkRow]
+) -> dict[str, Any]:
+    """Return the line about a chunk that is about to be merged: every copy of its rows, and earlier outcomes."""
+    packed = [
+        [
+            row.planned.ref.token,
+            [row.planned.ref.key_hex[column] for column in columns],
+            row.planned.rule.value,
+            row.planned.action.value,
+            copies_json(row.entry.before or {}),
+            _outcome_json(row.entry),
+        ]
+        for row in rows
+    ]
+    return {
+        **_named("merging", number, token_range),
+        "columns": list(columns),
+        "count": len(rows),
+        "rows": _pack(packed),
+    }
+
+
+def _outcome_json(entry: Entry) -> dict[str, Any] | None:
+    if entry.result is None:
+        return None
+    outcome = Outcome(entry.result, entry.reason, entry.after, entry.fate or Fate.NONE, entry.changed, entry.change)
+    return outcome_json(outcome, entry.by_us)
+
+
+def merged_json(
+    number: int, token_range: TokenRange, outcomes: Sequence[Entry | Outcome | None], account: Account, by_us: int
+) -> dict[str, Any]:
+    """Return the line about what came of a chunk: of each row in the order of the line before, and counted.
+
+    An entry is an outcome of an earlier attempt; None of a row that was not begun.
+    """
+    packed = [
+        _outcome_json(each) if isinstance(each, Entry) else None if each is None else outcome_json(each, by_us)
+        for each in outcomes
+    ]
+    named = _named("merged", number, token_range)
+    return {**named, "account": account.as_json(), "waiting": packed.count(None), "rows": _pack(packed)}
+
+
+def unmerging_json(name: ChunkName, place: int, at_us: int) -> dict[str, Any]:
+    """Return the line about a row that is about to be undone by a write at this time."""
+    return {"unmerging": name[0], "start": name[1], "row": place, "at": at_us}
+
+
+def unmerged_json(name: ChunkName, place: int, result: Result, reason: str) -> dict[str, Any]:
+    """Return the line about what came of undoing a row."""
+    return {"unmerged": name[0], "start": name[1], "row": place, "result": result.value, "reason": reason}
+
+
+def undo_ended_json(name: ChunkName) -> dict[str, Any]:
+    """Return the line that an undo has ended with all rows of a chunk."""
+    return {"unmerged": name[0], "start": name[1], "ended": True}
+
+
+def _named(what: str, number: int, token_range: TokenRange) -> dict[str, Any]:
+    return {what: number, "start": token_range.start, "end": token_range.end}
+
+
+def take_chunk(data: Mapping[str, Any], place: Place, chunks: dict[ChunkName, ChunkRecord]) -> bool:
+    """Take note of a line about a chunk; False where it is about something else."""
+    if "merging" in data:
+        _merging(data, place, chunks)
+    elif "merged" in data:
+        held = _held(data, "merged", chunks)
+        held.after, held.waiting = place, int(data["waiting"])
+        held.account = Account.from_json(data["account"])
+    elif "unmerging" in data:
+        chunks[int(data["unmerging"]), int(data["start"])].undoing[int(data["row"])] = int(data["at"])
+    elif "unmerged" in data:
+        _unmerged(data, chunks[int(data["unmerged"]), int(data["start"])])
+    else:
+        return False
+    return True
+
+
+def _merging(data: Mapping[str, Any], place: Place, chunks: dict[ChunkName, ChunkRecord]) -> None:
+    """A second line comes from a resume: it holds all that the first ones said, and nothing is known of its end yet."""
+    held = _held(data, "merging", chunks)
+    held.before, held.after, held.account = place, None, Account()
+    held.acted = held.waiting = int(data["count"])
+
+
+def _held(data: Mapping[str, Any], what: str, chunks: dict[ChunkName, ChunkRecord]) -> ChunkRecord:
+    number, token_range = int(data[what]), TokenRange(int(data["start"]), int(data["end"]))
+    held = chunks.setdefault((number, token_range.start), ChunkRecord(number, token_range))
+    if held.token_range != token_range:
+        raise ValueError(token_range)
+    return held
+
+
+def _unmerged(data: Mapping[str, Any], held: ChunkRecord) -> None:
+    if not data.get("ended"):
+        result, reason = Result(data["result"]), str(data["reason"])
+        earlier = held.undone.get(int(data["row"]))
+        if earlier is not None and earlier[0] is Result.NOT_UNDONE:
+            held.undo_account.results[Result.NOT_UNDONE] -= 1
+            held.undo_account.reasons[earlier] -= 1
+        held.undone[int(data["row"])] = result, reason
+        held.undo_account.add(result, reason)
+        return
+    held.undone = {row: found for row, found in held.undone.items() if found[0] is not Result.UNDONE}
+    held.undoing = {row: at_us for row, at_us in held.undoing.items() if row in held.undone}
+    held.undo_ended = True
+
+
+def rows_of(chunk: ChunkRecord, keyspace: str, table: str, source: Source) -> list[ChunkRow]:
+    """Unpack the rows of a chunk; KeyError, ValueError, TypeError or zlib.error where its lines are damaged."""
+    if chunk.before is None:
+        return []
+    data = json.loads(source(chunk.before))
+    rows = [_row(keyspace, table, data["columns"], each) for each in _unpack(data["rows"])]
+    if chunk.after is None:
+        return rows
+    outcomes = _unpack(json.loads(source(chunk.after))["rows"])
+    return [
+        row if each is None else ChunkRow(row.planned, ended(row.entry.before, each))
+        for row, each in zip(rows, outcomes, strict=True)
+    ]
+
+
+def _row(keyspace: str, table: str, columns: Sequence[str], data: Sequence[Any]) -> ChunkRow:
+    token, key, rule, action, before, outcome = data
+    ref = RowRef(keyspace, table, int(token), dict(zip(columns, map(str, key), strict=True)))
+    copies = copies_from_json(before)
+    entry = Entry(copies) if outcome is None else ended(copies, outcome)
+    return ChunkRow(PlannedRow(ref, Rule(rule), Action(action), "", {}), entry)
+
+
+def _pack(data: Sequence[Any]) -> str:
+    raw = json.dumps(data, ensure_ascii=True, separators=(",", ":")).encode()
+    return base64.b64encode(zlib.compress(raw, _LEVEL)).decode()
+
+
+def _unpack(text: str) -> list[Any]:
+    found: list[Any] = json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
+    return found

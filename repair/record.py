@@ -1,0 +1,196 @@
+"""A journal as read: line by line, so that its size does not matter; of chunks only what is known without unpacking."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from consistency.errors import TopologyError, UsageError
+from consistency.private import closing
+from repair.chunk_lines import ChunkName, ChunkRecord, ChunkRow, Source, rows_of, take_chunk
+from repair.copies import copies_from_json
+from repair.entries import Entry, Place, Result, ended
+from repair.planfile import Plan, parse_plan, require_private
+
+READ_SCHEMAS = (1, 2)
+
+
+def _no_source(place: Place) -> bytes:
+    raise ValueError(place)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A journal as read: the plan, an entry for every row that something was written about, and its chunks."""
+
+    plan: Plan
+    entries: Mapping[int, Entry] = field(default_factory=dict)
+    length: int = 0
+    """Bytes up to the end of the last whole line."""
+    chunks: Mapping[ChunkName, ChunkRecord] = field(default_factory=dict)
+    source: Source = field(default=_no_source, repr=False)
+    name: str = "the journal"
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of the plan has an outcome, and every range was merged to its end."""
+        rows = all(self.entries.get(n, Entry()).result is not None for n in range(len(self.plan.rows)))
+        waiting = any(chunk.waiting for chunk in self.chunks.values())
+        return rows and not waiting and not self._unread_ranges
+
+    @property
+    def _unread_ranges(self) -> list[int]:
+        """The ranges that no chunk has come to the end of."""
+        ends = {(chunk.number, chunk.token_range.end) for chunk in self.chunks.values()}
+        return [n for n, found in enumerate(self.plan.ranges) if (n, found.token_range.end) not in ends]
+
+    @property
+    def open_rows(self) -> list[int]:
+        """The rows of the plan that a resume goes on with."""
+        return [n for n in range(len(self.plan.rows)) if self.entries.get(n, Entry()).open]
+
+    @property
+    def open_ranges(self) -> list[int]:
+        """The ranges that a resume goes on with."""
+        unended = {chunk.number for chunk in self.chunks.values() if chunk.open}
+        return sorted(unended | set(self._unread_ranges))
+
+    @property
+    def results(self) -> Counter[Result]:
+        """Count the rows that have an outcome by what came of them, those of chunks too."""
+        found = Counter(entry.result for entry in self.entries.values() if entry.result is not None)
+        for chunk in self.chunks.values():
+            found.update(chunk.account.results)
+        return found
+
+    def chunks_of(self, number: int) -> list[ChunkRecord]:
+        """Return the chunks of a range in ring order."""
+        return sorted(
+            (chunk for chunk in self.chunks.values() if chunk.number == number), key=lambda chunk: chunk.token_range
+        )
+
+    def rows_of(self, chunk: ChunkRecord) -> list[ChunkRow]:
+        """Unpack the rows of a chunk."""
+        found = self.plan.ranges[chunk.number]
+        try:
+            return rows_of(chunk, found.keyspace, found.table, self.source)
+        except (KeyError, ValueError, TypeError, AttributeError, OSError, zlib.error) as error:
+            msg = f"{self.name}: the rows of a range are damaged ({type(error).__name__}); nothing of it can be trusted"
+            raise UsageError(msg) from None
+
+    def unpacked(self) -> Iterator[tuple[ChunkRecord, list[ChunkRow]]]:
+        """Yield every chunk with its rows, one at a time, in ring order."""
+        for name in sorted(self.chunks):
+            yield self.chunks[name], self.rows_of(self.chunks[name])
+
+
+def is_journal(file: Path) -> bool:
+    """Whether a file is a journal, as its first bytes say; UsageError where it cannot be read."""
+    try:
+        if file.exists() and not file.is_file():
+            msg = f"{file} is not a regular file"
+            raise UsageError(msg)
+        with file.open("rb") as lines:
+            return b'"repair-journal"' in lines.read(200)
+    except OSError as error:
+        msg = f"cannot read {file}: {error.strerror}"
+        raise UsageError(msg) from None
+
+
+def read_journal(path: Path) -> Record:
+    """Read a journal, or say in one line why it is none; a last line cut short is left out."""
+    require_private(path, f"run: {closing(path)}, if you know that it is whole")
+    try:
+        with path.open("rb") as file:
+            return _parsed(file, str(path), partial(_read_back, path))
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise UsageError(msg) from None
+
+
+def _read_back(path: Path, place: Place) -> bytes:
+    with path.open("rb") as file:
+        file.seek(place[0])
+        return file.read(place[1])
+
+
+def parse_journal(raw: bytes, name: str) -> Record:
+    """Read a journal's bytes up to the last whole line."""
+    return _parsed(io.BytesIO(raw), name, lambda place: raw[place[0] : place[0] + place[1]])
+
+
+def _parsed(file: BinaryIO, name: str, source: Source) -> Record:
+    lines = _whole_lines(file)
+    first, (_, length) = next(lines, (b"", (0, 0)))
+    plan = _plan(first, name)
+    entries: dict[int, Entry] = {}
+    chunks: dict[ChunkName, ChunkRecord] = {}
+    for number, (line, place) in enumerate(lines, start=2):
+        try:
+            data = json.loads(line)
+            if take_chunk(data, place, chunks):
+                _require(all(0 <= chunk < len(plan.ranges) for chunk, _ in chunks))
+            else:
+                _require(0 <= _take(data, entries) < len(plan.rows))
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, TopologyError):
+            msg = f"{name} line {number} is damaged; nothing after it can be trusted"
+            raise UsageError(msg) from None
+        length = sum(place)
+    return Record(plan, entries, length, chunks, source, name)
+
+
+def _whole_lines(file: BinaryIO) -> Iterator[tuple[bytes, Place]]:
+    """Yield each line with its place, without one at the end that was cut short."""
+    at = 0
+    for line in file:
+        if line.endswith(b"\n"):
+            yield line, (at, len(line))
+        at += len(line)
+
+
+def _require(fits: bool) -> None:  # noqa: FBT001
+    if not fits:
+        raise ValueError(fits)
+
+
+def _plan(first: bytes, name: str) -> Plan:
+    try:
+        header = json.loads(first)
+        if header["type"] != "repair-journal":
+            raise ValueError(header["type"])
+        planned = str(header["plan"]).encode()
+    except (KeyError, ValueError, TypeError, RecursionError):
+        msg = f"{name} is not a repair journal: line 1 is not its header"
+        raise UsageError(msg) from None
+    if header.get("schema") not in READ_SCHEMAS:
+        msg = f"{name} has schema {header.get('schema')!r}; this version reads {READ_SCHEMAS[0]} and {READ_SCHEMAS[1]}"
+        raise UsageError(msg)
+    return parse_plan(planned, f"the plan in {name}")
+
+
+def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> int:
+    """Take note of a line about one row; return the row's number."""
+    if "intent" in data:
+        number = int(data["intent"])
+        # A second intent comes from a resume: where the first one may have been carried out its pre-image is the true
+        # one, and nothing is known of the second one yet.
+        first = entries.get(number, Entry()).pre_image
+        entries[number] = Entry(copies_from_json(data["before"]) if first is None else first)
+    elif "outcome" in data:
+        number = int(data["outcome"])
+        entries[number] = ended(entries.get(number, Entry()).before, data)
+    elif "undoing" in data:
+        number = int(data["undoing"])
+        entries[number] = replace(entries.get(number, Entry()), undoing_us=int(data["at"]))
+    else:
+        number = int(data["undo"])
+        held = entries.get(number, Entry())
+        entries[number] = replace(held, undo=Result(data["result"]), undo_reason=str(data["reason"]))
+    return number

@@ -1,0 +1,195 @@
+"""Which counted ranges a plan keeps as ranges, how its file holds them, and what is printed of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from consistency.cluster.guardrails import Guardrails
+from consistency.cluster.wire import ALL
+from consistency.errors import UsageError
+from consistency.model.ring import MURMUR3, Replication, Ring
+from consistency.model.schema import Keyspace
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
+from consistency.results.findings import read_ranges
+from consistency.results.kinds import Kind
+from consistency.results.range_findings import RangeFinding, RangeView
+from consistency.results.verdict import ExitCode
+from repair.case import CaseReader
+from repair.chunk_lines import Account, ChunkRow, merged_json, merging_json
+from repair.cli import repair
+from repair.decide import Action, Rule
+from repair.entries import Entry, Outcome, Result
+from repair.forecast import Change, Forecast
+from repair.journal import Journal
+from repair.mergeable import RangeMerge, why_by_rows
+from repair.planfile import Plan, PlannedRow, parse_plan, write_plan
+from repair.planner import PlanOptions, make_plan
+from repair.policy import Policy, Zombies
+from repair.record import read_journal
+from tests.simulation.values import make_table
+from tests.unit.test_range_findings import COUNTED, PLAIN, damaged
+from tests.unit.test_repair_files import STATE, plan_of
+
+PLAN = plan_of()
+ROW = PLAN.rows[0]
+WHOLE = TokenRange(MIN_TOKEN, MAX_TOKEN)
+FOUND = RangeFinding("ks", "t", TokenRange(5, 9), {Kind.MISSING: 3, Kind.STALE: 4}, {"n": RangeView(3, 4, "h")})
+
+
+def planned(tmp_path: Path, options: PlanOptions, table: Any = PLAIN) -> Plan:
+    """Check a damaged cluster, count its rows, and plan."""
+    path = tmp_path / "findings"
+    damaged(3, table=table).check(scan=COUNTED, findings=path)
+    again = damaged(3, table=table)
+    made: Plan = again.run(lambda: make_plan(again.cluster, again.clock, path, options))
+    return made
+
+
+def test_a_range_stays_a_range_if_its_table_allows_it(tmp_path: Path) -> None:
+    """By default a counted range is planned as it was counted, and its table is named for the guard."""
+    made = planned(tmp_path, PlanOptions())
+    assert not made.rows
+    assert list(made.ranges) == list(read_ranges(tmp_path / "findings"))
+    assert set(made.tables) == {"ks.t"}
+    assert made.host_ids == {"host-1", "host-2", "host-3"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        PlanOptions(range_merge=RangeMerge.NEVER),
+        PlanOptions(only=frozenset({Rule.LAST_WRITE})),
+        PlanOptions(forecasts=frozenset({Forecast.UPDATE})),
+        PlanOptions(max_rows=2),
+    ],
+)
+def test_rows_that_are_chosen_are_planned_as_rows(tmp_path: Path, options: PlanOptions) -> None:
+    """Who chooses rows by rule, forecast or number gets rows: nothing is done that was not asked for."""
+    made = planned(tmp_path, options)
+    assert made.rows
+    assert not made.ranges
+
+
+def test_ranges_only_cannot_be_joined_with_a_choice_of_rows() -> None:
+    """Both at once is a mistake, and is said before anything is read."""
+    for chosen in ({"max_rows": 2}, {"only": frozenset({Rule.TIE})}, {"forecasts": frozenset({Forecast.UPDATE})}):
+        with pytest.raises(UsageError, match="--range-merge only"):
+            PlanOptions(range_merge=RangeMerge.ONLY, **chosen)  # type: ignore[arg-type]
+
+
+def test_what_ranges_only_leaves_out_is_said(tmp_path: Path) -> None:
+    """Ranges that cannot be merged as ranges are left out with the reason."""
+    none = make_table("t", ("int",), ("int",), ("int",), ("int", "text"))
+    made = planned(tmp_path, PlanOptions(range_merge=RangeMerge.ONLY), none)
+    assert not made.rows
+    assert not made.ranges
+    assert any("left out: it has static columns" in warning for warning in made.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"view_of": "base"}, "view"),
+        ({"is_counter": True}, "counters"),
+        ({"read_repair": "NONE"}, "read_repair"),
+        ({"columns": make_table("t", ("int",), ("int",), ("int",), ("int",)).columns}, "static"),
+        ({"columns": make_table("t", ("int",), ("varint",), (), ("int",)).columns}, "spelled"),
+        ({"columns": tuple(replace(c, masked=c.kind == "regular") for c in PLAIN.columns)}, "masked"),
+    ],
+)
+def test_a_table_that_cannot_be_merged_by_ranges(change: dict[str, Any], said: str) -> None:
+    """Whatever a read of rows at ALL does not merge, or not by the rules, is planned row by row."""
+    assert said in _why(table=replace(PLAIN, **change))
+    assert not _why()
+
+
+def test_a_cluster_in_which_no_range_can_be_merged() -> None:
+    """A replica down, another view of the ring, missing nodes, forbidden levels: rows are decided one by one."""
+    assert "down" in _why(down=True)
+    assert "one set of replicas" in _why(viewed=True)
+    assert "one set of replicas" in _why(within=WHOLE, rf=2)
+    assert "needs 5 replicas" in _why(rf=5)
+    assert "forbidden" in _why(guarded=True)
+    assert "decides row by row" in _why(policy=Policy(Zombies.RESTORE), kinds={Kind.ZOMBIE_SUSPECT: 1})
+    assert not _why(policy=Policy(Zombies.RESTORE))
+
+
+def _why(
+    *,
+    table: Any = PLAIN,
+    rf: int = 3,
+    down: bool = False,
+    viewed: bool = False,
+    guarded: bool = False,
+    within: TokenRange = WHOLE,
+    policy: Policy | None = None,
+    kinds: dict[Kind, int] | None = None,
+) -> str:
+    scenario = damaged(1)
+    nodes = tuple(replace(node, up=not down) for node in scenario.nodes)
+    views = (Ring("simulated", MURMUR3, nodes[1:]),) if viewed else ()
+    ring = Ring("simulated", MURMUR3, nodes, views)
+    replication = Replication("NetworkTopologyStrategy", (("dc1", rf),))
+    schema = {"ks": Keyspace("ks", replication, {"t": table})}
+    if guarded:
+        scenario.cluster.guarded = dict.fromkeys(nodes, Guardrails(reads={ALL: "reads at ALL are forbidden"}))
+    found = RangeFinding("ks", "t", within, kinds or {Kind.STALE: 1}, {})
+
+    async def why() -> str:
+        return await why_by_rows(CaseReader(scenario.cluster, scenario.clock, ring, schema), found, policy or Policy())
+
+    return str(scenario.run(why))
+
+
+def test_a_plan_with_ranges_is_read_as_it_was_written() -> None:
+    """Rows first, then ranges; a plan without ranges reads as it always did; a count that does not fit is refused."""
+    made = replace(PLAN, ranges=(FOUND,))
+    assert parse_plan(made.text().encode(), "plan") == made
+    assert made.rows_in_ranges == 7
+    assert "ranges" not in json.loads(PLAN.text().splitlines()[0])
+    assert made.only(lambda _: True) == PLAN
+
+
+def test_what_a_plan_says_of_ranges(tmp_path: Path) -> None:
+    """How many rows of which kinds, and that a row which a replica lacks may be deleted."""
+    write_plan(tmp_path / "plan", replace(PLAN, rows=(), ranges=(FOUND,)))
+    said = CliRunner().invoke(repair, ["show", str(tmp_path / "plan")]).output
+    assert "7 rows in 1 range: 4 stale, 3 missing" in said
+    assert "3 rows that a replica lacks: each comes back there, or is deleted everywhere" in said
+    asked = CliRunner().invoke(repair, ["apply", str(tmp_path / "plan"), "--journal", str(tmp_path / "j")])
+    assert "merge about 7 rows by ranges (3 rows may be deleted)" in asked.output + str(asked.exception)
+
+
+def test_what_a_journal_says_of_ranges(tmp_path: Path) -> None:
+    """Rows of chunks are counted with all others; a range that has not ended makes the journal incomplete."""
+    made = replace(PLAN, rows=(), ranges=(FOUND, replace(FOUND, token_range=TokenRange(9, 12))))
+    journal = Journal.create(tmp_path / "j", made)
+    row = ChunkRow(PlannedRow(ROW.ref, Rule.LAST_WRITE, Action.RECONCILE, "", {}), Entry({"h": STATE, "i": None}))
+    outcome = Outcome(Result.VERIFIED, after={"h": STATE, "i": STATE}, change=Change.RESTORED)
+    account = Account()
+    account.add(Result.VERIFIED, "", Change.RESTORED)
+    account.add(Result.LEFT, "zombie-suspect: old", times=2)
+
+    async def work() -> None:
+        await journal.note(merging_json(0, TokenRange(5, 9), list(ROW.ref.key_hex), [row]))
+        await journal.note(merged_json(0, TokenRange(5, 9), [outcome], account, 1))
+
+    asyncio.run(work())
+    journal.close()
+    record = read_journal(tmp_path / "j")
+    ((chunk, (read,)),) = record.unpacked()
+    assert chunk.account == account
+    assert read.entry.before == row.entry.before
+    assert read.entry.after == outcome.after
+    said = CliRunner().invoke(repair, ["show", str(tmp_path / "j")])
+    assert said.exit_code == ExitCode.INCOMPLETE
+    for text in ("1 verified", "2 left-alone", "2: zombie-suspect: old", "1 restored", "1 range not ended"):
+        assert text in said.output
+    assert record.open_ranges == [1]
