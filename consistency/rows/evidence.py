@@ -64,8 +64,15 @@ class Evidence:
     @cached_property
     def copies(self) -> Mapping[Node, Mapping[AtomName, Atom]]:
         """Every live cell of each copy; a row of many thousand elements is taken apart once."""
-        apart = {state: atoms(self.columns, state) for state in set(self.states.values())}
-        return {node: apart[state] for node, state in self.states.items()}
+        apart: list[tuple[RowState | None, Mapping[AtomName, Atom]]] = []
+        found: dict[Node, Mapping[AtomName, Atom]] = {}
+        for node, state in self.states.items():
+            held = next((cells for other, cells in apart if other == state), None)
+            if held is None:
+                held = atoms(self.columns, state)
+                apart.append((state, held))
+            found[node] = held
+        return found
 
     @property
     def quorum(self) -> int:
@@ -75,7 +82,8 @@ class Evidence:
     @property
     def agreed(self) -> bool:
         """Whether all replicas that were read hold the same."""
-        return len(set(self.states.values())) <= 1
+        first, *others = self.states.values() or (None,)
+        return all(state == first for state in others)
 
     @property
     def key_respelled(self) -> bool:
