@@ -175,6 +175,8 @@ MUTANTS = (
            "tests/unit/test_differing_partitions.py"),
     Mutant("rows read together: a row by another name passes for missing", "consistency/cluster/key_batches.py",
            "return set(self.keys).issuperset(found)", "return True", "tests/unit/test_rowread.py"),
+    Mutant("pages: a row is laid out as the one before it", "consistency/cluster/wire.py",
+           "if parts[::2] == layout.widths:", "if True:", "tests/unit/test_wire.py"),
     Mutant("pages: rows are taken for alike by their first one", "consistency/cluster/wire.py",
            "            if any(self.body[at + i :: size] != prefix[i : i + 1] * self.row_count for i in range(4)):",
            "            if False:", "tests/unit/test_wire.py"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 ONE = 1
 TWO = 2
@@ -21,6 +23,8 @@ OWN = -1
 
 INT = struct.Struct(">i")
 _NOW_FLAG = 0x0100
+_LAYOUTS = 8
+"""In so many ways the last rows may be laid out that the next one is compared with."""
 _WORTH_A_LOOK = 32
 """Rows of a page from which it is looked whether they are all laid out alike."""
 
@@ -45,6 +49,23 @@ class Statement:
     once: bool = False
 
 
+class _Layout(NamedTuple):
+    """How a row is laid out: what unpacks lengths and cells by turns, and what picks the cells of these, then None."""
+
+    size: int
+    widths: tuple[int, ...]
+    unpack: Callable[[bytes, int], tuple[Any, ...]]
+    cells: Callable[[tuple[Any, ...]], tuple[bytes | None, ...]]
+
+    @classmethod
+    def of(cls, widths: Sequence[int]) -> _Layout:
+        """Return the layout of rows whose cells have so many bytes, -1 for a null."""
+        row = struct.Struct(">" + "".join(f"i{max(width, 0)}s" for width in widths))
+        places = [-1 if width < 0 else 2 * number + 1 for number, width in enumerate(widths)]
+        cells = itemgetter(*places) if len(places) > 1 else lambda parts: (parts[places[0]],)
+        return cls(row.size, tuple(widths), row.unpack_from, cells)
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page as the server sent it: `body` is its rows, each cell a signed 32-bit length and the bytes."""
@@ -58,15 +79,42 @@ class Page:
     def rows(self) -> list[tuple[bytes | None, ...]]:
         """Return the rows as tuples of cells; a null is None."""
         uniform = self._uniform()
-        return list(uniform.iter_unpack(self.body)) if uniform else self._walk()
+        return list(uniform.iter_unpack(self.body)) if uniform else self._by_layouts()
 
-    def _walk(self) -> list[tuple[bytes | None, ...]]:
+    def _by_layouts(self) -> list[tuple[bytes | None, ...]]:
+        """Take rows apart that are laid out in a few ways: C does that, once it is known which way is a row's.
+
+        Where too many rows are laid out in ways of their own, the others are walked through.
+        """
+        body, end = self.body, len(self.body)
+        layouts: list[_Layout] = []
+        rows: list[tuple[bytes | None, ...]] = []
+        at = misses = 0
+        for done in range(self.row_count):
+            for layout in layouts:
+                if at + layout.size <= end:
+                    parts = layout.unpack(body, at)
+                    if parts[::2] == layout.widths:
+                        rows.append(layout.cells((*parts, None)))
+                        at += layout.size
+                        break
+            else:
+                misses += 1
+                if self.row_count < _WORTH_A_LOOK or misses > _LAYOUTS + done // 4:
+                    return rows + self._walk(at, self.row_count - done)
+                widths = self._widths_at(at)
+                layouts = [_Layout.of(widths), *layouts[: _LAYOUTS - 1]]
+                rows += self._walk(at, 1)
+                at += layouts[0].size
+        return rows
+
+    def _walk(self, at: int, rows: int) -> list[tuple[bytes | None, ...]]:
+        """Take so many rows apart cell by cell, from a place in the body."""
         body, width = self.body, self.column_count
         cells: list[bytes | None] = []
         add = cells.append
-        at = 0
         read_length = INT.unpack_from
-        for _ in range(self.row_count * width):
+        for _ in range(rows * width):
             length = read_length(body, at)[0]
             at += 4
             if length < 0:
@@ -75,6 +123,14 @@ class Page:
                 add(body[at : at + length])
                 at += length
         return list(zip(*[iter(cells)] * width, strict=True))
+
+    def _widths_at(self, at: int) -> list[int]:
+        """Return how many bytes each cell of the row at a place in the body has, -1 for a null."""
+        widths: list[int] = []
+        for _ in range(self.column_count):
+            widths.append(INT.unpack_from(self.body, at)[0])
+            at += 4 + max(widths[-1], 0)
+        return widths
 
     def _uniform(self) -> struct.Struct | None:
         """Return the layout of a row where all rows have it: then C takes them apart, ten times as fast."""
@@ -90,11 +146,8 @@ class Page:
         """
         if self.row_count < _WORTH_A_LOOK:
             return None
-        widths: list[int] = []
-        at = 0
-        for _ in range(self.column_count):
-            widths.append(INT.unpack_from(self.body, at)[0])
-            at += 4 + max(widths[-1], 0)
+        widths = self._widths_at(0)
+        at = sum(4 + max(width, 0) for width in widths)
         if at * self.row_count != len(self.body):
             return None
         size, at = at, 0

@@ -272,7 +272,7 @@ def test_a_range_that_cannot_be_read_whole_is_not_planned_in_part(tmp_path: Path
     again = damaged(3)
     again.cluster._faults = (Fault(Trouble.DOWN, again.nodes[1], 0.0, 1e9),)
     with pytest.raises(ReplicaError, match=r"rows of ks\.t in .* cannot be read, plan again later") as refused:
-        again.run(lambda: make_plan(again.cluster, again.clock, tmp_path / "f", PlanOptions()))
+        again.run(lambda: make_plan(again.cluster, again.clock, tmp_path / "f", BY_ROWS))
     assert refused.value.exit_code == ExitCode.INCOMPLETE
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing import get_context
 
@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consistency.rows.cells import Atom, AtomName
-from repair import actions, decide
+from repair import actions, decide, range_merging
 from repair.case import Case
 from repair.statements import Write, write_cells
-from tests.simulation.__main__ import repair_of
+from repair.still_right import Begun
+from tests.simulation.__main__ import range_repair_of, repair_of
 from tests.simulation.repairing import run_repair_case
 
 SEEDS = int(os.environ.get("CONSISTENCY_REPAIR_SEEDS", "600"))
@@ -42,6 +43,31 @@ def test_every_law_holds_on_every_seed() -> None:
     assert not broken, "\n".join([f"{len(broken)} of {SEEDS} seeds broke a law; replay:", *broken[:20]])
     for what in _NEEDED:
         assert seen[what] > SEEDS // 500, (what, seen)
+
+
+def test_every_law_holds_where_ranges_are_merged() -> None:
+    """The same of ranges that are merged as ranges, with more damage: no row of them is treated otherwise."""
+    seen: Counter[str] = Counter()
+    broken: list[str] = []
+    with get_context("spawn").Pool(os.cpu_count()) as pool:
+        for seed, counts, laws in pool.imap_unordered(range_repair_of, range(SEEDS // 2), chunksize=25):
+            seen.update(counts)
+            if laws:
+                broken.append(f"python -m tests.simulation --ranges {seed}  # {laws[0][-300:]}")
+    assert not broken, "\n".join([f"{len(broken)} of {SEEDS // 2} seeds broke a law; replay:", *broken[:20]])
+    for what in ("ranges merged", "undone ranges", "resumed", "left-alone", "refused"):
+        assert seen[what] > SEEDS // 500, (what, seen)
+
+
+def test_the_laws_can_tell_of_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repairer that reads at ALL over what is to be left breaks a law within a few hundred seeds."""
+
+    def whole(step: Sequence[Begun], around: Collection[int]) -> list[list[Begun]]:
+        del around
+        return [list(step)]
+
+    monkeypatch.setattr(range_merging, "_runs", whole)
+    assert any(run_repair_case(seed, ranged=True).broken for seed in range(400))
 
 
 @settings(max_examples=60, deadline=None)

@@ -40,6 +40,19 @@ def test_lengths_that_only_look_alike_are_walked_through() -> None:
     assert page(rows).rows() == rows
 
 
+@pytest.mark.parametrize("ways", [2, 7, 300])
+def test_rows_of_several_layouts(ways: int) -> None:
+    """Texts of other lengths, nulls, and lengths that look like another layout's from where that would have them."""
+    rng = random.Random(ways)
+    kinds = [(8, rng.randrange(20), rng.choice((None, 4)), rng.choice((None, 0, 3))) for _ in range(ways)]
+    rows: Rows = [
+        tuple(None if size is None else bytes(rng.choices(b"\x00\x04", k=size)) for size in rng.choice(kinds))
+        for _ in range(2_000)
+    ]
+    assert page(rows).rows() == rows
+    assert page([row[:1] for row in rows] + [(None,)]).rows() == [*(row[:1] for row in rows), (None,)]
+
+
 @pytest.mark.parametrize("count", [31, 32, 5_000])
 def test_rows_of_one_layout(count: int) -> None:
     """As hashes come: a token, a key, sixteen bytes."""
