@@ -124,6 +124,10 @@ def _value(row: Shown) -> int | None:
     return None if cell is None else int.from_bytes(cell.value or b"", "big")
 
 
+def _is_of(p: int, tokens: set[int]) -> bool:
+    return token_of((int_bytes(p),)) in tokens
+
+
 def touched(stage: Stage, p: int) -> bool:
     """Whether a read of a range at ALL has merged a partition."""
     return any(token_of((int_bytes(p),)) in each for each in stage.writer.ranges_read)
@@ -291,6 +295,42 @@ def test_a_killed_run_is_gone_on_with(kill_ms: int) -> None:
     stage.played(play)
 
 
+def test_what_a_killed_run_has_half_done_is_not_known_to_be_ours() -> None:
+    """A row that changed between intent and resume is merged to its end, keeps its first copies, and is not undone."""
+    stage = Stage()
+    stage.stale(*PARTITIONS)
+
+    async def play(plan: Plan, journal: MemoryJournal) -> None:
+        keep, killed = journal.note, asyncio.Event()
+
+        async def dies(data: Mapping[str, Any]) -> None:
+            await keep(data)
+            if "merging" in data and not killed.is_set():
+                killed.set()
+                await asyncio.sleep(1_000.0)
+
+        journal.note = dies  # type: ignore[method-assign]
+        task = asyncio.create_task(stage.apply(plan, journal))
+        await killed.wait()
+        await asyncio.sleep(1.0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        unended = [row for _, some in journal.record().unpacked() for row in some if row.entry.result is None]
+        halfway = next(p for p in PARTITIONS if _is_of(p, {row.planned.ref.token for row in unended}))
+        stage.write(halfway, 0, 8, HOUR_AGO_US, (2,))
+        assert results(await stage.apply(plan, journal)) == {Result.VERIFIED: 20}
+        rows = [row for _, some in journal.record().unpacked() for row in some]
+        (row,) = (row for row in rows if _is_of(halfway, {row.planned.ref.token}))
+        before = {node.name: (row.entry.before or {})[node.host_id] for node in NODES}
+        assert before[NODES[1].name] == before[NODES[2].name] != before[NODES[0].name]
+        assert row.entry.fate is Fate.UNKNOWN
+        tally = await stage.undo(journal)
+        assert stage.held(halfway) == [8, 8, 8]
+        assert tally.results[Result.NOT_UNDONE] >= 1
+
+    stage.played(play)
+
+
 def test_what_was_merged_is_taken_back() -> None:
     """Undo writes what most replicas held, row by row; what was written since stays, a second undo says so again."""
     stage = Stage(limits=Limits(rows=3))
@@ -357,6 +397,7 @@ def test_a_replica_that_cannot_be_read_leaves_its_range_open() -> None:
         assert set(results(tally)) == {Result.UNKNOWN}
         assert all("could not be read" in reason for _, reason in tally.reasons)
         assert len(journal.record().open_ranges) == 4
+        assert not journal.record().complete
         await asyncio.sleep(60.0)
         assert results(await stage.apply(plan, journal)) == {Result.VERIFIED: 20}
 
