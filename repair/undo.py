@@ -15,10 +15,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Protocol
 
 from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import Clock
@@ -27,7 +25,7 @@ from consistency.model.reading import Cell, RowState
 from consistency.rows.cells import atoms
 from consistency.rows.reconcile import rank
 from repair.case import Case, CaseReader
-from repair.chunk_lines import ChunkName, ChunkRecord, ChunkRow, undo_ended_json, unmerged_json, unmerging_json
+from repair.chunk_lines import ChunkRow
 from repair.copies import Copies, copies
 from repair.decide import Action
 from repair.entries import Entry, Fate, Result
@@ -40,6 +38,7 @@ from repair.permitted import Way, through_coordinator
 from repair.planfile import PlannedRow
 from repair.record import Record
 from repair.statements import Assigned, Write, batch, delete_row, put_cells, put_row
+from repair.undo_chunks import OfChunk, OfRow, chunk_to_undo
 from repair.writer import RowWriter
 
 _NEVER = -(2**63)
@@ -142,15 +141,6 @@ def preview(record: Record) -> Counter[Undoing]:
     return found
 
 
-def chunk_to_undo(chunk: ChunkRecord, rows: Sequence[ChunkRow]) -> dict[int, ChunkRow]:
-    """Return the rows of a chunk that were to be acted on and are not undone, by their place in it."""
-    return {
-        place: replace(row, entry=replace(row.entry, undoing_us=chunk.undoing.get(place)))
-        for place, row in enumerate(rows)
-        if not chunk.is_undone(place)
-    }
-
-
 def _undoing(action: Action, entry: Entry) -> Undoing:
     """Say what an undo would do with a row."""
     wanted = most_held(action, entry.before or {})
@@ -169,27 +159,6 @@ def _undoing(action: Action, entry: Entry) -> Undoing:
 def _brought_back(result: Result, entry: Entry) -> Change | None:
     """Say that an undone row had vanished and is there again."""
     return Change.RESTORED if result is Result.UNDONE and entry.change is Change.DELETED else None
-
-
-class _OfRow(Protocol):
-    """Where it is kept that a row is about to be undone."""
-
-    async def undoing(self, number: int, at_us: int) -> None:
-        """Keep the write time; durable on return."""
-
-
-@dataclass(frozen=True, slots=True)
-class _OfChunk:
-    """Keeps what is undone of one chunk, by the row's place in it."""
-
-    journal: Journal
-    name: ChunkName
-
-    async def undoing(self, number: int, at_us: int) -> None:
-        await self.journal.note(unmerging_json(self.name, number, at_us))
-
-    async def undone(self, number: int, result: Result, reason: str) -> None:
-        await self.journal.note(unmerged_json(self.name, number, result, reason))
 
 
 class Undoer:
@@ -225,12 +194,12 @@ class Undoer:
             chunk = record.chunks[name]
             if chunk.to_undo and not tally.interrupted:
                 rows = chunk_to_undo(chunk, record.rows_of(chunk))
-                await self._chunk(rows, _OfChunk(journal, name), pace, stop, tally)
+                await self._chunk(rows, OfChunk(journal, name), pace, stop, tally)
                 progress(tally)
         return tally
 
     async def _chunk(
-        self, rows: Mapping[int, ChunkRow], journal: _OfChunk, pace: Pace, stop: asyncio.Event, tally: Tally
+        self, rows: Mapping[int, ChunkRow], journal: OfChunk, pace: Pace, stop: asyncio.Event, tally: Tally
     ) -> None:
         """Undo the rows of one chunk, some of them side by side."""
         waiting = iter(rows.items())
@@ -249,9 +218,9 @@ class Undoer:
 
         await side_by_side(lane, _AT_ONCE)
         if not tally.interrupted:
-            await journal.journal.note(undo_ended_json(journal.name))
+            await journal.ended()
 
-    async def _row(self, number: int, row: PlannedRow, entry: Entry, journal: _OfRow) -> tuple[Result, str]:
+    async def _row(self, number: int, row: PlannedRow, entry: Entry, journal: OfRow) -> tuple[Result, str]:
         proven = proof(entry)
         if proven is Proof.UNCHANGED:
             return Result.UNCHANGED, f"{_UNCHANGED}: {entry.reason}" if entry.reason else _UNCHANGED
@@ -262,7 +231,7 @@ class Undoer:
         return (Result.UNCHANGED, _AS_BEFORE) if as_before else (Result.NOT_UNDONE, unproven(entry))
 
     async def _changed(
-        self, number: int, row: PlannedRow, entry: Entry, evidence: Case, journal: _OfRow
+        self, number: int, row: PlannedRow, entry: Entry, evidence: Case, journal: OfRow
     ) -> tuple[Result, str]:
         """Undo a row that the repair changed."""
         wanted = most_held(row.action, entry.before or {})
