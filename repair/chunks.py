@@ -54,8 +54,6 @@ class Limits:
 
     rows: int = 1_000
     """Rows that differ: a second's worth of work, so that what was read is not old when it is acted on."""
-    seconds: float = 0.8
-    """After so long a chunk ends before the next one that differs: evidence that has grown old is read once more."""
     read: int = 20_000
     """Rows after which a chunk ends before the next one that differs."""
     size: int = 16 * 1024 * 1024
@@ -101,10 +99,9 @@ class ChunkReader:
         """
         rows: list[Judged] = []
         seen, doubtful, size, token = JoinCounts(), 0, 0, left.start
-        late = self._clock.monotonic() + self._limits.seconds
         async with aclosing(self._judged(left, seen)) as found:
             async for judged in found:
-                full = doubtful >= room or self._full(len(rows), seen.rows, size) or self._clock.monotonic() > late
+                full = doubtful >= room or self._full(len(rows), seen.rows, size)
                 if rows and full and judged.token != token:
                     return Chunk(TokenRange(left.start, judged.token - 1), rows, 0, seen.largest_page)
                 token = judged.token
