@@ -27,7 +27,7 @@ from repair.breaker import SPARE
 from repair.cli_run import apply_options, apply_plan, carried_out, confirm
 from repair.decide import ACTING, Action, Rule
 from repair.forecast import Forecast
-from repair.mergeable import RangeMerge
+from repair.mergeable import FEW, RangeMerge
 from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies
 
@@ -106,7 +106,8 @@ def repair() -> None:
     default=RangeMerge.AUTO.value,
     show_default=True,
     help="Merge ranges whose rows were counted and not listed as ranges, by reads of all their rows at ALL. auto: if"
-    " their table allows it; of others, and with never, each row is read and planned. only: leave out all else.",
+    f" {FEW} rows or more differ and their table allows it; of others, and with never, each row is read and planned."
+    " only: leave out all else.",
 )
 @click.option("--max-clock-skew", type=SECONDS, default=DEFAULT_MAX_SKEW_S, show_default=True, metavar="SECONDS",
               help="Treat a write time further ahead of the servers' clocks than this as in the future.")  # fmt: skip

@@ -14,6 +14,12 @@ from consistency.rows.names import RowRef
 from repair.case import CaseReader
 from repair.policy import Policy, Zombies
 
+_OLDER = "a server is older than Cassandra 5.0, on which alone it was tried that such reads merge every column"
+
+
+FEW = 500
+"""Rows that are read by key sooner than a range of some ten thousand is read as a whole."""
+
 
 class RangeMerge(str, Enum):
     """Whether a plan keeps ranges whose rows were counted, or reads them again and plans each row."""
@@ -32,20 +38,26 @@ async def why_by_rows(cases: CaseReader, found: RangeFinding, policy: Policy) ->
     """Say why the rows of a range are to be planned one by one; empty where it can be merged as a range."""
     place = place_of(found)
     table, owners = cases.table(place), cases.owners(place)
-    reason = _table_forbids(table)
-    if reason:
+    reasons = (
+        _table_forbids(table),
+        _policy_forbids(found, policy),
+        "" if cases.table_reader(place).reading.capabilities.hashes else _OLDER,
+        "" if all(node.up for node in owners) else "a replica is down",
+        "" if _of_one_replica_set(cases, found) else "the nodes do not agree on one set of replicas for it",
+        cases.reach(place).not_at_all,
+    )
+    if reason := next(filter(None, reasons), ""):
         return reason
-    if policy.zombies is not Zombies.QUARANTINE and found.kinds.get(Kind.ZOMBIE_SUSPECT):
-        return f"--zombies {policy.zombies.value} decides row by row"
-    if not all(node.up for node in owners):
-        return "a replica is down"
-    if not _of_one_replica_set(cases, found):
-        return "the nodes do not agree on one set of replicas for it"
-    if not_at_all := cases.reach(place).not_at_all:
-        return not_at_all
     guarded = await cases.guardrails(table)
     forbidden = [guarded.get(node, NO_GUARDRAILS).reads.get(ALL, "") for node in owners]
     return forbidden[0] if all(forbidden) else ""
+
+
+def _policy_forbids(found: RangeFinding, policy: Policy) -> str:
+    """Say why the operator's policy asks for rows: it acts on zombies, and only rows that a plan names are acted on."""
+    if policy.zombies is Zombies.QUARANTINE or not found.kinds.get(Kind.ZOMBIE_SUSPECT):
+        return ""
+    return f"--zombies {policy.zombies.value} decides row by row"
 
 
 def _table_forbids(table: Table) -> str:

@@ -27,7 +27,7 @@ from repair.case import Case, CaseReader
 from repair.copies import copies, digests
 from repair.decide import Action, Decision, Rule, decide
 from repair.forecast import Forecast, forecast
-from repair.mergeable import RangeMerge, place_of, why_by_rows
+from repair.mergeable import FEW, RangeMerge, place_of, why_by_rows
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy
 from repair.ranges import rows_of_ranges
@@ -124,8 +124,9 @@ async def _sorted_out(
     merged: list[RangeFinding] = []
     by_rows: list[tuple[RangeFinding, str]] = []
     for found in ranges:
-        reason = await why_by_rows(evidence, found, options.policy) if options.may_merge else ""
-        if options.may_merge and not reason:
+        few = found.rows < FEW and options.range_merge is RangeMerge.AUTO
+        reason = "" if few or not options.may_merge else await why_by_rows(evidence, found, options.policy)
+        if options.may_merge and not few and not reason:
             merged.append(found)
         else:
             by_rows.append((found, reason))

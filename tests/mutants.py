@@ -648,13 +648,15 @@ MUTANTS = (
            "return rows and not waiting and not self._unread_ranges", "return rows and not waiting", RANGES),
     Mutant("ranges: what was undone is undone again", "repair/chunk_lines.py",
            "        return self.undo_ended\n", "        return False\n", RANGES),
+    Mutant("ranges: a range is read whole for a few rows", "repair/planner.py",
+           "few = found.rows < FEW and", "few = False and", "tests/unit/test_range_plans.py"),
     Mutant("ranges: a table with statics is merged by ranges", "repair/mergeable.py",
            '(table.statics, "it has', '((), "it has', "tests/unit/test_range_plans.py"),
     Mutant("ranges: a plan that chooses rows keeps ranges", "repair/planner.py",
            "return self.range_merge is not RangeMerge.NEVER and not self._chooses_rows",
            "return self.range_merge is not RangeMerge.NEVER", "tests/unit/test_range_plans.py"),
     Mutant("ranges: zombies that the policy acts on are left in a range", "repair/mergeable.py",
-           "found.kinds.get(Kind.ZOMBIE_SUSPECT):", "False:", "tests/unit/test_range_plans.py"),
+           "or not found.kinds.get(Kind.ZOMBIE_SUSPECT):", "or True:", "tests/unit/test_range_plans.py"),
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from consistency.results.verdict import ExitCode
 from repair.api import run_undo
 from repair.entries import Result
 from repair.forecast import Change
+from repair.mergeable import RangeMerge
 from repair.pace import ApplyOptions
 from repair.record import read_journal
 from tests.support.cluster import RunningCluster
@@ -61,7 +62,7 @@ def test_ranges_are_merged_around_what_is_left_and_undone(cluster: RunningCluste
     before = everything(cluster, "ranges", "t")
     repairing = Repairing(cluster, tmp_path, "ranges")
     cluster.check("ranges", findings=tmp_path / "findings.jsonl", scan=ScanOptions(max_findings=0))
-    made = repairing.plan()
+    made = repairing.plan(range_merge=RangeMerge.ONLY)
     assert not made.rows
     assert made.rows_in_ranges == len(STALE) + len(MISSING) * ROWS + ROWS + 3
 

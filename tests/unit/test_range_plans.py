@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.wire import ALL
 from consistency.errors import UsageError
+from consistency.model.reading import Route
 from consistency.model.ring import MURMUR3, Replication, Ring
 from consistency.model.schema import Keyspace
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
@@ -21,6 +22,7 @@ from consistency.results.findings import read_ranges
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding, RangeView
 from consistency.results.verdict import ExitCode
+from repair import planner
 from repair.case import CaseReader
 from repair.chunk_lines import Account, ChunkRow, merged_json, merging_json
 from repair.cli import repair
@@ -50,6 +52,19 @@ def planned(tmp_path: Path, options: PlanOptions, table: Any = PLAIN) -> Plan:
     again = damaged(3, table=table)
     made: Plan = again.run(lambda: make_plan(again.cluster, again.clock, path, options))
     return made
+
+
+@pytest.fixture(autouse=True)
+def _not_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let any number of rows be enough for a range."""
+    monkeypatch.setattr(planner, "FEW", 0)
+
+
+def test_few_rows_are_planned_as_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A range is not read whole for a few of its rows, unless ranges alone are asked for."""
+    monkeypatch.setattr(planner, "FEW", 500)
+    assert not planned(tmp_path, PlanOptions()).ranges
+    assert planned(tmp_path, PlanOptions(range_merge=RangeMerge.ONLY)).ranges
 
 
 def test_a_range_stays_a_range_if_its_table_allows_it(tmp_path: Path) -> None:
@@ -113,6 +128,7 @@ def test_a_table_that_cannot_be_merged_by_ranges(change: dict[str, Any], said: s
 def test_a_cluster_in_which_no_range_can_be_merged() -> None:
     """A replica down, another view of the ring, missing nodes, forbidden levels: rows are decided one by one."""
     assert "down" in _why(down=True)
+    assert "older than Cassandra 5.0" in _why(older=True)
     assert "one set of replicas" in _why(viewed=True)
     assert "one set of replicas" in _why(within=WHOLE, rf=2)
     assert "needs 5 replicas" in _why(rf=5)
@@ -128,11 +144,12 @@ def _why(
     down: bool = False,
     viewed: bool = False,
     guarded: bool = False,
+    older: bool = False,
     within: TokenRange = WHOLE,
     policy: Policy | None = None,
     kinds: dict[Kind, int] | None = None,
 ) -> str:
-    scenario = damaged(1)
+    scenario = damaged(1, Route.CLIENT if older else None)
     nodes = tuple(replace(node, up=not down) for node in scenario.nodes)
     views = (Ring("simulated", MURMUR3, nodes[1:]),) if viewed else ()
     ring = Ring("simulated", MURMUR3, nodes, views)
