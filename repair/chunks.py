@@ -22,7 +22,7 @@ from consistency.rows.merge_join import JoinCounts
 from consistency.rows.names import named_key
 from repair.case import Case, CaseReader
 from repair.copies import Copies
-from repair.decide import Action, Decision, Rule, decide
+from repair.decide import Action, Decision, Rule, decide, kept_to
 from repair.forecast import may_vanish
 from repair.mergeable import place_of
 from repair.policy import Policy
@@ -130,7 +130,8 @@ class ChunkReader:
         rows = joined_rows(self._table, Leaf(token_range, self._owners), seen, when.expiry_s)
         async with aclosing(rows) as found:
             async for case in self._cases.cases_of_range(self.place, found, when):
-                yield Judged(case, decide(case, self._policy))
+                # What the servers forbid by now waits until they allow it, as it does for a row of a plan.
+                yield Judged(case, kept_to(Action.RECONCILE, case, decide(case, self._policy)))
 
     async def copies_of(self, token_range: TokenRange, keys: Collection[Key]) -> Mapping[Key, Copies]:
         """Read the rows of these keys in a part of the range on every replica, whether they differ or not."""

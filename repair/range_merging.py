@@ -1,14 +1,14 @@
 """The pipeline of a planned range, chunk by chunk: guard, read, decide, intent, merge, verify, outcome.
 
 Rows that the servers' own merge puts right are merged by reads of token ranges at ALL. No such read touches a token of
-which some row asks for anything else: what is a zombie suspect, too young or of the future is left as it is, and its
-neighbours of the same token are merged row by row. Every row has its evidence, its pre-image and its outcome, as a row
-of the plan has them; they are kept in the journal by the chunk, and in memory no longer than that.
+which some row asks for anything else: what is a zombie suspect, too young or of the future is left as it is, and so are
+its neighbours of the same token, since a merge of these passes deletes on that may take it along. Every row has its
+evidence, its pre-image and its outcome, as a row of the plan has them; they are kept in the journal by the chunk, and
+in memory no longer than that.
 """
 
 from __future__ import annotations
 
-import asyncio
 import bisect
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,14 +32,14 @@ from repair.pace import Throttle
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Zombies
 from repair.range_work import Work, key_of
-from repair.still_right import Begun, Row, known_as_ours, look
+from repair.still_right import Begun, Row, carried_over, known_as_ours, look
 from repair.verify import verify
 
 _OLD_US = 2_000_000
 """Evidence older than this is read again before anything is done."""
-_ROWS_AT_ONCE = 16
 _PAGE_ROWS = 1_000
 """Rows that a server takes at once where no reading of this run has told how many it can bear."""
+_MOVED = "a row of its partition has changed since it was read: plan again"
 TOO_MANY = "more rows of its partition differ than are merged together: plan again with --range-merge never"
 
 
@@ -191,21 +191,12 @@ class RangeMerger:
             work.outcomes[begun.row.number] = _proven(begun, outcome, acted[begun].fate)
 
     async def _act(self, work: Work, step: Sequence[Begun]) -> dict[Begun, Acted]:
-        """Have the servers merge the rows, whole ranges of them where that touches no token that is to be left."""
+        """Have the servers merge the rows, in ranges that touch no token that is to be left."""
         acted: dict[Begun, Acted] = {}
         for rows in _runs(step, work.around):
             begun = rows[0]
             how = await self._actor.merge_range(begun.case, _span(rows), work.page_rows)
             acted.update(dict.fromkeys(rows, how))
-        alone = [begun for begun in step if begun not in acted]
-        at_once = asyncio.Semaphore(_ROWS_AT_ONCE)
-
-        async def one(begun: Begun) -> Acted:
-            async with at_once:
-                ref = begun.row.planned.ref
-                return await self._actor.act(begun.decision, begun.case, lambda: self._cases.read(ref))
-
-        acted.update(zip(alone, await asyncio.gather(*map(one, alone)), strict=True))
         return acted
 
     async def _still_so(self, reader: ChunkReader, work: Work, step: Sequence[Begun]) -> list[Begun]:
@@ -230,11 +221,9 @@ class RangeMerger:
         cases = await self._cases.read_many([begun.row.planned.ref for begun in moved]) if moved else ()
         for begun, case in zip(moved, cases, strict=True):
             found = look(begun.row, case, self._plan)
-            if isinstance(found, Outcome):
-                work.outcomes[begun.row.number] = found
-            else:
-                same.append(Begun(begun.row, case, found))
-        return sorted(same, key=_token)
+            outcome = found if isinstance(found, Outcome) else Outcome(Result.SKIPPED, _MOVED)
+            work.outcomes[begun.row.number] = carried_over(begun.row.entry, case, outcome)
+        return work.without_around(same, _MOVED)
 
 
 def _new(number: int, reader: ChunkReader, read: Chunk) -> Work:
@@ -252,8 +241,6 @@ def _runs(step: Sequence[Begun], around: Collection[int]) -> list[list[Begun]]:
     left = sorted(around)
     runs: list[list[Begun]] = []
     for begun in step:
-        if _token(begun) in around or not is_simple(begun.decision):
-            continue
         if runs and not _any_between(left, _token(runs[-1][-1]), _token(begun)):
             runs[-1].append(begun)
         else:

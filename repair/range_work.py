@@ -18,8 +18,12 @@ from repair.entries import Entry, Outcome, Result
 from repair.forecast import Change, most_held
 from repair.outcomes import left_alone, refused
 from repair.planfile import PlannedRow
-from repair.still_right import Begun, Row
+from repair.still_right import Begun, Row, carried_over
 
+BESIDE = (
+    "a row of its partition is to be left alone, and merging its neighbours may take it along: plan again with"
+    " --range-merge never"
+)
 AGREE = Outcome(Result.VERIFIED, "the replicas agree")
 
 
@@ -47,12 +51,14 @@ class Work:
         Rows that have their place already, and that nothing was done with yet, keep it.
         """
         places = {key_of(row.planned.ref): row.number for row in self.rows if _is_untouched(row)}
-        for judged in found:
+        rows = list(found)
+        self.around |= {judged.token for judged in rows if not is_simple(judged.decision)}
+        for judged in rows:
             planned = planned_now(judged.case, judged.decision)
             place = places.pop(judged.case.name.key, None)
-            if not is_simple(judged.decision):
-                self.around.add(judged.token)
             outcome = _left(planned)
+            if outcome is None and judged.token in self.around:
+                outcome = Outcome(Result.LEFT, BESIDE)
             if place is None and outcome is not None:
                 self._leave(planned, outcome)
                 continue
@@ -63,6 +69,15 @@ class Work:
             else:
                 self.outcomes[row.number] = outcome
         self.outcomes.update(dict.fromkeys(places.values(), AGREE))
+        self.begun = self.without_around(self.begun, BESIDE)
+
+    def without_around(self, begun: Sequence[Begun], reason: str) -> list[Begun]:
+        """Return the rows that may be acted on; those of tokens that no read may touch are left, for this reason."""
+        for each in begun:
+            if each.case.name.token in self.around:
+                left = Outcome(Result.LEFT, reason)
+                self.outcomes[each.row.number] = carried_over(each.row.entry, each.case, left)
+        return [each for each in begun if each.case.name.token not in self.around]
 
     def _leave(self, planned: PlannedRow, outcome: Outcome) -> None:
         if planned.rule is Rule.SETTLING:
