@@ -117,8 +117,8 @@ def _print_ranges(console: Console, plan: Plan) -> None:
             indented(console, text, first="    ", style="yellow")
     indented(
         console,
-        "each range is read at ALL, which makes the servers merge it, tombstones included; zombie suspects, rows of the"
-        " future and rows that are too young are found then and left alone",
+        "each range is read at ALL, which makes the servers merge it, tombstones included; partitions with a zombie"
+        " suspect, a write of the future or one that is too young are found then and left alone",
         style="dim",
     )
 
