@@ -208,6 +208,7 @@ def test_a_write_between_reading_and_merging_survives() -> None:
     stage = Stage()
     stage.stale(*PARTITIONS)
     late = PARTITIONS[5]
+    stage.write(late, 1, 8, HOUR_AGO_US, (1,))
 
     async def play(plan: Plan, journal: MemoryJournal) -> None:
         keep = journal.note
@@ -220,8 +221,9 @@ def test_a_write_between_reading_and_merging_survives() -> None:
 
         journal.note = slow  # type: ignore[method-assign]
         tally = await stage.apply(plan, journal)
-        assert results(tally) == {Result.VERIFIED: 19, Result.SKIPPED: 1}
+        assert results(tally) == {Result.VERIFIED: 19, Result.SKIPPED: 1, Result.LEFT: 1}
         assert stage.held(late) == [8, 9, 7]
+        assert stage.held(late, 1) == [8, 7, 7]
         assert not touched(stage, late)
         undone = await stage.undo(journal)
         assert undone.results[Result.UNDONE] == 19
