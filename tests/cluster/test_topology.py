@@ -118,17 +118,27 @@ def test_a_difference_between_data_centres_is_found_and_dc_limits_a_check(
     assert {as_expected(f) for f in findings} == {expected("t", "missing", {"id": 9})}
 
 
-def test_writes_of_one_data_centre_on_their_way_to_the_other_are_no_finding(two_dcs: RunningCluster) -> None:
-    """LOCAL_QUORUM in dc1 while a check runs: what dc2 gets a moment later is not reported."""
+def test_writes_of_one_data_centre_on_their_way_to_the_other_are_no_finding(
+    two_dcs: RunningCluster, tmp_path: Path
+) -> None:
+    """LOCAL_QUORUM in dc1 while a check runs: what dc2 gets a moment later is not reported.
+
+    What a busy node has dropped for good differs, and is no false alarm: there are no hints.
+    """
     cluster = filled(two_dcs, "local", dc1=2, dc2=2)
     statement = cluster.session.prepare("INSERT INTO local.t (id, v) VALUES (?, 'w')")
     statement.consistency_level = ConsistencyLevel.LOCAL_QUORUM
     pending = [cluster.session.execute_async(statement, (i,)) for i in range(ROWS)]
-    report = cluster.check("local", settle_window_s=2.5)
+    report, findings = cluster.findings(tmp_path / "f.jsonl", "local", settle_window_s=2.5)
     for future in pending:
-        with suppress(WriteTimeout):  # a busy machine: the row may be anywhere, and is no finding either
+        with suppress(WriteTimeout):  # a busy machine: the row may be anywhere
             future.result()
-    assert not report.findings_by_kind, summary(report)
+    time.sleep(2.5)
+    for finding in findings:
+        row = f"SELECT v, writetime(v) FROM local.t WHERE id = {finding.key['id']}"
+        held = {n: str(cluster.on(n, row).one()) for n in (1, 2, 3, 4)}
+        assert len(set(held.values())) > 1, (held, summary(report))
+    assert len(findings) < ROWS // 10, summary(report)
 
 
 def test_a_data_centre_without_replicas_is_named_by_the_audit(two_dcs: RunningCluster) -> None:

@@ -124,6 +124,8 @@ def told_and_done(deletes: Deletes, directory: Path, locality: Locality | None =
         was, now = ({n: held[row.ref.table][n].get(key) for n in (1, 2, 3)} for held in (before, after))
         seen[row.forecast] += 1
         if row.forecast is None:
+            if was != now:  # left alone, and taken with its partition by a merge of others
+                counted[_what_happened(was, now)] += 1
             continue
         told = f"{row.ref.table} {key} {deletes.partitions.get(int(key.strip('[]').split(',')[0]))} {row.forecast}"
         gone = not any(now.values())
