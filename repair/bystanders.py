@@ -56,12 +56,12 @@ def as_left(row: Row, case: Case) -> Outcome:
     return left_alone(row.planned, case if untouched(row.planned) is Result.VERIFIED else None)
 
 
-def after_others(outcome: Outcome, before: Copies, now: Case) -> Outcome:
-    """Return what came of a row that was left alone, once others of its partition were merged."""
+def after_others(outcome: Outcome, before: Copies, now: Case, *, merged: bool) -> Outcome:
+    """Return what came of a row that was left alone; `merged` says that others of its partition were merged since."""
     if copies(now) == before:
         return outcome
     seen = replace(outcome, after=copies(now))
-    if not taken_along(before, now, merged=True):
-        return replace(seen, fate=Fate.UNKNOWN)  # somebody has written to it: what we took cannot be told from that
+    if not taken_along(before, now, merged=merged):
+        return replace(seen, fate=Fate.UNKNOWN)  # somebody else was here: what we took, if anything, cannot be told
     taken = proven(seen, now.columns, before, Fate.DONE)
     return replace(taken, reason=f"{outcome.reason}; {_GONE}") if taken.change is Change.DELETED else taken

@@ -7,7 +7,8 @@ else's work: which rows go together, and when, is told by applying.py and pace.p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from consistency.cluster.port import Clock
@@ -85,12 +86,11 @@ class Pipeline:
         for at in range(0, len(beside), _TOGETHER):
             standing += await self._left(beside[at : at + _TOGETHER], outcomes, merged)
         await self._record(outcomes)
-        doubtful = sum(each.may_vanish for each in standing)
-        if await throttle.breaker.let_begin(doubtful):
-            outcomes |= await self._in_groups(begun, throttle)
-            outcomes |= (gone := await self._after_others(standing))
-            await throttle.breaker.ended(doubtful, _vanished(standing, gone))
-        return outcomes
+        if not standing:
+            return outcomes | await self._in_groups(begun, throttle)
+        doubtful = [each.row.number for each in begun if each.risk.may_vanish]
+        acting = self._few_by_few(begun, throttle)
+        return outcomes | await self._as_one(acting, rows, doubtful, standing, throttle)
 
     async def _in_groups(self, begun: Sequence[Begun], throttle: Throttle) -> Outcomes:
         """Act on rows whose intents are durable, those that may vanish as the breaker lets them begin."""
@@ -101,6 +101,32 @@ class Pipeline:
             await throttle.breaker.ended(len(doubtful), sum(map(may_have_vanished, doubtful)))
             await throttle.breaker.surprised(_surprises([each.row for each in some], ended))
             outcomes |= ended
+        return outcomes
+
+    async def _few_by_few(self, begun: Sequence[Begun], throttle: Throttle) -> AsyncGenerator[Outcomes, None]:
+        for at in range(0, len(begun), throttle.few):
+            yield await self._carry_out(begun[at : at + throttle.few], throttle)
+
+    async def _as_one(
+        self,
+        acting: AsyncGenerator[Outcomes, None],
+        rows: Sequence[Row],
+        doubtful: Sequence[int],
+        standing: Sequence[Bystander],
+        throttle: Throttle,
+    ) -> Outcomes:
+        """Act on rows of a partition once the breaker lets all begin that may vanish, those left alone among them."""
+        outcomes: Outcomes = {}
+        at_risk = len(doubtful) + sum(each.may_vanish for each in standing)
+        async with aclosing(acting):
+            if not await throttle.breaker.let_begin(at_risk):
+                return outcomes
+            async for ended in acting:
+                outcomes |= ended
+        outcomes |= (left := await self._after_others(standing))
+        vanished = sum(may_have_vanished(outcomes.get(n)) for n in doubtful) + _vanished(standing, left)
+        await throttle.breaker.ended(at_risk, vanished)
+        await throttle.breaker.surprised(_surprises(rows, outcomes))
         return outcomes
 
     async def _standing(
@@ -132,7 +158,8 @@ class Pipeline:
         outcome = as_left(row, case)
         if row.entry.pre_image is None or row.entry.fate is not None:
             return outcome
-        return after_others(outcome, row.entry.pre_image, case)  # a killed run may have taken it
+        merged = row.partition in self._merged
+        return after_others(outcome, row.entry.pre_image, case, merged=merged)  # a killed run may have taken it
 
     async def _after_others(self, standing: Sequence[Bystander]) -> Outcomes:
         """Read rows again that were left alone while others of their partition were merged."""
@@ -142,7 +169,8 @@ class Pipeline:
             cases = await self._read([each.row for each in some])
             for each, case in zip(some, cases, strict=True):
                 before = each.row.entry.pre_image or self._journal.intended(each.place)
-                outcomes[each.row.number] = after_others(each.outcome, before, case)
+                merged = each.row.partition in self._merged
+                outcomes[each.row.number] = after_others(each.outcome, before, case, merged=merged)
         await self._record(outcomes)
         return outcomes
 
@@ -173,25 +201,20 @@ class Pipeline:
             await self._record(left)
             outcomes |= left
         doubtful = [each.row.number for part in intended for each in part if each.may_vanish]
-        at_risk = len(doubtful) + sum(each.may_vanish for each in standing)
-        if await throttle.breaker.let_begin(at_risk):
-            async for ended in self._in_parts(intended, throttle):
-                outcomes |= ended
-            outcomes |= (gone := await self._after_others(standing))
-            vanished = sum(may_have_vanished(outcomes.get(n)) for n in doubtful) + _vanished(standing, gone)
-            await throttle.breaker.ended(at_risk, vanished)
-            await throttle.breaker.surprised(_surprises([row for part in parts for row in part], outcomes))
-        return outcomes
+        rows = [row for part in parts for row in part]
+        return outcomes | await self._as_one(self._in_parts(intended, throttle), rows, doubtful, standing, throttle)
 
-    async def _in_parts(self, intended: Sequence[Sequence[_Intended]], throttle: Throttle) -> AsyncIterator[Outcomes]:
+    async def _in_parts(
+        self, intended: Sequence[Sequence[_Intended]], throttle: Throttle
+    ) -> AsyncGenerator[Outcomes, None]:
         """Read each part again, act and verify; a row is told from its own intent by what the journal holds."""
         for part in intended:
             rows = [self._as_intended(each) for each in part]
             begun, ended = self._looked_at(rows, await self._read(rows))
             await self._record(ended)
             yield ended
-            for at in range(0, len(begun), throttle.few):
-                yield await self._carry_out(begun[at : at + throttle.few], throttle)
+            async for some in self._few_by_few(begun, throttle):
+                yield some
 
     def _as_intended(self, each: _Intended) -> Row:
         """Return a row with its pre-image; one that an earlier run has begun with has it already."""

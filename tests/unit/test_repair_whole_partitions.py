@@ -14,6 +14,7 @@ from repair import applying
 from repair.decide import Action
 from repair.entries import Fate, Place, Result
 from repair.forecast import Change, Forecast
+from repair.planfile import Plan
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import Delete, Write
 from tests.simulation.values import int_bytes
@@ -32,6 +33,12 @@ def partition_deleted_through_one(newer: int = 0) -> Stage:
         stage.cluster.apply(stage.table, write, NODES[1:] if n < newer else NODES)
     stage.cluster.apply(stage.table, Delete(stage.rows[0][0], YOUNG_US + 1), [NODES[0]])
     return stage
+
+
+def eight_of(whole: Plan) -> Plan:
+    """Return the plan with eight of its rows to act on, and the others left."""
+    rows = [replace(row, action=Action.NONE) if n >= 8 else row for n, row in enumerate(whole.rows)]
+    return replace(whole, rows=tuple(rows))
 
 
 @pytest.fixture
@@ -67,9 +74,7 @@ def test_a_row_that_is_left_alone_and_goes_with_its_neighbours_is_counted_and_co
     stage = partition_deleted_through_one()
 
     async def play() -> None:
-        whole = await stage.plan()
-        rows = [replace(row, action=Action.NONE) if n >= 8 else row for n, row in enumerate(whole.rows)]
-        plan = replace(whole, rows=tuple(rows))
+        plan = eight_of(await stage.plan())
         stopped = await stage.apply(plan, MemoryJournal(plan, random.Random(1)), max_deletes=0)
         assert stopped.stopped_at == 0
         assert left(stage) == ROWS
@@ -102,6 +107,50 @@ def test_rows_that_are_sure_to_come_back_do_not_begin_where_others_may_go_with_t
     assert left(stage) == ROWS
 
 
+@pytest.mark.parametrize("together", [500, 4])
+def test_a_partition_with_more_rows_at_risk_than_the_breaker_has_room_for_begins_as_one(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """Eight rows that are acted on do not wait for the twenty-two that are left: all begin together, and end."""
+    monkeypatch.setattr(applying, "_MOST_OF_PARTITION", together)
+    stage = partition_deleted_through_one()
+
+    async def play() -> None:
+        plan = eight_of(await stage.plan())
+        tally = await stage.apply(plan, MemoryJournal(plan, random.Random(1)), max_deletes=10)
+        assert (tally.done, tally.deleted) == (ROWS, ROWS)
+
+    played(stage, play)
+
+
+@pytest.mark.parametrize("together", [500, 4])
+def test_what_others_delete_while_every_merge_is_refused_is_theirs(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """Nothing was merged, so nothing was taken along: an undo does not bring back what an application has deleted."""
+    monkeypatch.setattr(applying, "_MOST_OF_PARTITION", together)
+    stage = partition_deleted_through_one()
+    key, clustering = stage.rows[-1]
+
+    async def play() -> None:
+        plan = eight_of(await stage.plan())
+        journal = MemoryJournal(plan, random.Random(1))
+
+        async def refused(*_: object, **__: object) -> None:
+            stage.cluster.apply(stage.table, Delete(key, YOUNG_US + 9, clustering, clustering), NODES)
+            raise ReplicaRefused("not today")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(stage.writer, "through", refused)
+            tally = await stage.apply(plan, journal, max_deletes=ROWS)
+        assert tally.results == {Result.REFUSED: 8, Result.LEFT: ROWS - 8}
+        assert tally.deleted == 0
+        assert not (await stage.undo(plan, journal)).changes
+
+    played(stage, play)
+    assert left(stage) == ROWS - 1
+
+
 def test_a_row_that_has_changed_since_the_plan_and_goes_with_its_neighbours_comes_back() -> None:
     """It is skipped, and taken all the same: written before its partition was deleted, and told of after the plan."""
     stage = partition_deleted_through_one()
@@ -128,9 +177,7 @@ def test_a_row_that_an_earlier_run_has_left_alone_is_not_taken_by_a_resume_unsee
     stage = partition_deleted_through_one()
 
     async def play() -> None:
-        whole = await stage.plan()
-        rows = [replace(row, action=Action.NONE) if n >= 8 else row for n, row in enumerate(whole.rows)]
-        plan = replace(whole, rows=tuple(rows))
+        plan = eight_of(await stage.plan())
         journal = MemoryJournal(plan, random.Random(1))
 
         async def refused(*_: object, **__: object) -> None:
