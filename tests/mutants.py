@@ -388,6 +388,8 @@ MUTANTS = (
     Mutant("sample: replicas that were not reached are left out on purpose", "consistency/checking/account.py",
            "SampledTable(share, self.left_out if share else 0,", "SampledTable(share, self.left_out,",
            "tests/unit/test_sample.py"),
+    Mutant("sample: the parts of a leaf that was cut are draws of their own", "consistency/checking/account.py",
+           "    while leaf in cut_from:", "    while False:", "tests/unit/test_sample.py"),
     Mutant("sample: what failed counts as read", "consistency/checking/account.py",
            "read = self.results.keys() - failed", "read = self.results.keys()", "tests/unit/test_sample.py"),
     Mutant("join: rows that only one replica holds are passed over", "consistency/rows/merge_join.py",

@@ -211,11 +211,19 @@ class Account:
 
     @property
     def sampled(self) -> SampledTable:
-        """How much was read, as a sample of the table; a set of replicas that was not reached is none of its own."""
+        """How much was read, as a sample of the table; a set of replicas that was not reached is none of its own.
+
+        A leaf that had to be cut is one draw of the sample all the same, and read once all of its parts are.
+        """
         failed = {leaf for leaf, _ in self.failures}
         read = self.results.keys() - failed
-        whole = [sum(leaf in read for leaf in arc) / len(arc) for arc in self.plan.arcs if arc]
-        share = min(whole, default=0.0)
+        cut_from = {part: leaf for leaf, parts in self._parts.items() for part in parts}
+        shares = []
+        for arc in filter(None, self.plan.arcs):
+            whole = {leaf: _first(leaf, cut_from) for leaf in arc}
+            drawn = set(whole.values())
+            shares.append(len(drawn - {whole[leaf] for leaf in arc if leaf not in read}) / len(drawn))
+        share = min(shares, default=0.0)
         return SampledTable(share, self.left_out if share else 0, self.plan.estimated_rows)
 
     def _asked_for(self) -> Sequence[Leaf]:
@@ -304,6 +312,13 @@ class Account:
         for name in self.behind:  # a node may hold rows of ranges that it does not own
             tracks[name]
         return {name: _crossed(cells, self.behind.get(name, ())) for name, cells in tracks.items()}
+
+
+def _first(leaf: Leaf, cut_from: Mapping[Leaf, Leaf]) -> Leaf:
+    """Return the planned leaf that a leaf was cut from, itself where it was not."""
+    while leaf in cut_from:
+        leaf = cut_from[leaf]
+    return leaf
 
 
 _WEIGHT = {" ": 0, "=": 1, "?": 2}

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consistency.checking import sampling
-from consistency.checking.plan import Leaf
+from consistency.checking.account import Account
+from consistency.checking.leaves import LeafResult
+from consistency.checking.plan import Leaf, TablePlan
 from consistency.checking.sampling import Sample
 from consistency.checking.scan import ScanOptions
 from consistency.errors import UsageError
@@ -21,7 +23,7 @@ from consistency.results.report import NOT_IN_SAMPLE, Report
 from consistency.results.sample import Bound, SampledTable, bound, fewer_than
 from consistency.results.verdict import ExitCode, Verdict
 from tests.simulation.memory import Trouble
-from tests.simulation.scenario import Scenario, row
+from tests.simulation.scenario import ROWS, Scenario, row
 from tests.simulation.values import int_bytes
 
 SMALL = ScanOptions(leaf_rows=2)
@@ -120,6 +122,20 @@ def test_where_the_time_was_over_before_each_set_of_replicas_had_its_share_nothi
     (table,) = report.tables
     assert 0 < table.ranges_read < 12
     assert (report.verdict, table.verdict, report.bound) == (Verdict.UNKNOWN, Verdict.UNKNOWN, None)
+
+
+def test_a_range_that_had_to_be_cut_is_one_range_of_the_sample() -> None:
+    """A server refused it as a whole, and read its parts: no more of the table was read for that."""
+    pieces = TokenRange(0, 1_000).split(10)
+    arc = tuple(Leaf(piece, ()) for piece in pieces)
+    account = Account(TablePlan(ROWS, (arc,), 100))
+    account.record(LeafResult(arc[0], 0, {}, {}))
+    for part in account.cut(arc[1], arc[1].token_range.split(5)):
+        account.record(LeafResult(part, 0, {}, {}))
+    assert account.sampled.share == 0.2
+    for part in account.cut(arc[2], arc[2].token_range.split(5))[1:]:
+        account.record(LeafResult(part, 0, {}, {}))
+    assert account.sampled.share == 0.2
 
 
 @pytest.mark.parametrize(
