@@ -11,10 +11,10 @@ from consistency.errors import ReplicaError
 from repair.actions import Actor
 from repair.breaker import SPARE, Breaker
 from repair.case import CaseReader
-from repair.chunk_lines import Account, ChunkRecord
+from repair.chunk_lines import ChunkRecord
 from repair.chunks import Limits
 from repair.decide import Action
-from repair.entries import Entry, Outcome, Result
+from repair.entries import Account, Entry, Outcome, Result
 from repair.forecast import Change, Forecast, most_held
 from repair.guard import Guard
 from repair.journal import Journal

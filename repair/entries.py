@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -52,6 +53,56 @@ class Outcome:
     """The host ids of the replicas whose copies our writes changed, proven by reading them after."""
     change: Change | None = None
     """What became of the row; None where that is not known."""
+
+
+@dataclass
+class Account:
+    """What came of some rows, counted, with a reason for each that is not verified."""
+
+    results: Counter[Result] = field(default_factory=Counter)
+    reasons: Counter[tuple[Result, str]] = field(default_factory=Counter)
+    changes: Counter[Change] = field(default_factory=Counter)
+    vanished: int = 0
+    """How many rows that most replicas held are gone: what the breaker counts."""
+
+    def add(self, result: Result, reason: str, change: Change | None = None, times: int = 1) -> None:
+        """Count rows."""
+        self.results[result] += times
+        if result is not Result.VERIFIED:
+            self.reasons[result, reason] += times
+        if change is not None:
+            self.changes[change] += times
+
+    def add_all(self, other: Account) -> None:
+        """Count the rows of another account."""
+        self.results.update(other.results)
+        self.reasons.update(other.reasons)
+        self.changes.update(other.changes)
+        self.vanished += other.vanished
+
+    @property
+    def rows(self) -> int:
+        """How many rows have an outcome."""
+        return sum(self.results.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "results": {result.value: count for result, count in self.results.items()},
+            "reasons": [[result.value, reason, count] for (result, reason), count in self.reasons.items()],
+            "changes": {change.value: count for change, count in self.changes.items()},
+            "vanished": self.vanished,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Account:
+        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        return cls(
+            Counter({Result(name): int(count) for name, count in data["results"].items()}),
+            Counter({(Result(name), str(reason)): int(count) for name, reason, count in data["reasons"]}),
+            Counter({Change(name): int(count) for name, count in data["changes"].items()}),
+            int(data["vanished"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)

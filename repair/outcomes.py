@@ -10,10 +10,9 @@ from consistency.cluster.guardrails import Refusal
 from consistency.model.reading import CellColumn
 from consistency.results.verdict import ExitCode
 from consistency.rows.evidence import Evidence
-from repair.chunk_lines import Account
 from repair.copies import Copies, copies
 from repair.decide import Action, Decision, Rule
-from repair.entries import Fate, Outcome, Result
+from repair.entries import Account, Fate, Outcome, Result
 from repair.forecast import Change, change
 from repair.planfile import PlannedRow
 from repair.stubborn import stubborn
@@ -26,33 +25,38 @@ class Tally:
     """What came of the rows so far, with a reason for each that is not verified."""
 
     total: int
-    results: Counter[Result] = field(default_factory=Counter)
-    reasons: Counter[tuple[Result, str]] = field(default_factory=Counter)
-    changes: Counter[Change] = field(default_factory=Counter)
-    """What became of the rows, as far as every replica was read after."""
+    account: Account = field(default_factory=Account)
     stopped_at: int | None = None
     """How many rows had vanished when the breaker stopped the run; None where it did not."""
     interrupted: bool = False
     out_of_time: bool = False
 
+    @property
+    def results(self) -> Counter[Result]:
+        """How many rows came to what."""
+        return self.account.results
+
+    @property
+    def reasons(self) -> Counter[tuple[Result, str]]:
+        """Why rows are not verified."""
+        return self.account.reasons
+
+    @property
+    def changes(self) -> Counter[Change]:
+        """What became of the rows, as far as every replica was read after."""
+        return self.account.changes
+
     def add(self, result: Result, reason: str, change: Change | None = None) -> None:
         """Count one row."""
-        self.results[result] += 1
-        if change is not None:
-            self.changes[change] += 1
-        if result is not Result.VERIFIED:
-            self.reasons[result, reason] += 1
+        self.account.add(result, reason, change)
 
     def take(self, account: Account) -> None:
         """Count the rows of a chunk."""
-        self.results.update(account.results)
-        self.reasons.update(account.reasons)
-        self.changes.update(account.changes)
+        self.account.add_all(account)
 
     def unread(self, reason: str, rows: int) -> None:
         """Count rows of a range that could not be read."""
-        self.results[Result.UNKNOWN] += rows
-        self.reasons[Result.UNKNOWN, reason] += rows
+        self.account.add(Result.UNKNOWN, reason, times=rows)
 
     @property
     def deleted(self) -> int:
@@ -62,7 +66,7 @@ class Tally:
     @property
     def done(self) -> int:
         """How many rows have an outcome."""
-        return sum(self.results.values())
+        return self.account.rows
 
 
 def untouched(row: PlannedRow) -> Result:

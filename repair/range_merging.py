@@ -21,11 +21,11 @@ from consistency.errors import ReplicaError
 from consistency.model.tokens import TokenRange
 from repair.actions import Acted, Actor
 from repair.case import CaseReader
-from repair.chunk_lines import Account, ChunkRecord, ChunkRow, merged_json, merging_json
+from repair.chunk_lines import ChunkRecord, ChunkRow, merged_json, merging_json
 from repair.chunks import Chunk, ChunkReader, Limits, is_simple
 from repair.copies import Copies, copies
 from repair.decide import Action, Rule
-from repair.entries import Fate, Outcome, Result
+from repair.entries import Account, Fate, Outcome, Result
 from repair.guard import Guard
 from repair.outcomes import left_alone, may_have_vanished, proven
 from repair.pace import Throttle

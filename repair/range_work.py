@@ -10,11 +10,11 @@ from consistency.cluster.port import Key
 from consistency.model.tokens import TokenRange
 from consistency.rows.names import RowRef
 from repair.case import Case
-from repair.chunk_lines import Account, ChunkRow
+from repair.chunk_lines import ChunkRow
 from repair.chunks import Judged, is_simple
 from repair.copies import copies
 from repair.decide import Action, Decision, Rule
-from repair.entries import Entry, Outcome, Result
+from repair.entries import Account, Entry, Outcome, Result
 from repair.forecast import Change, most_held
 from repair.outcomes import left_alone, refused
 from repair.planfile import PlannedRow

@@ -24,10 +24,10 @@ from consistency.results.range_findings import RangeFinding, RangeView
 from consistency.results.verdict import ExitCode
 from repair import planner
 from repair.case import CaseReader
-from repair.chunk_lines import Account, ChunkRow, merged_json, merging_json
+from repair.chunk_lines import ChunkRow, merged_json, merging_json
 from repair.cli import repair
 from repair.decide import Action, Rule
-from repair.entries import Entry, Outcome, Result
+from repair.entries import Account, Entry, Outcome, Result
 from repair.forecast import Change, Forecast
 from repair.journal import Journal
 from repair.mergeable import RangeMerge, why_by_rows
