@@ -1,7 +1,8 @@
 """Break the program on purpose, one place at a time, and see that the suite notices: python -m tests.mutants [WORD].
 
 Each mutant is a copy of the tree with one line changed; the tests named for it must fail there. A mutant that
-survives, or whose text is no longer in the file, is reported, and the exit code is 1.
+survives, or whose text is no longer in the file, is reported, and the exit code is 1. `--real` has the tests on a real
+cluster notice those mutants that name some, such as the ones of the tree.
 """
 # ruff: noqa: T201 - a command that prints
 
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +27,8 @@ BREAKER = "tests/unit/test_breaker.py tests/unit/test_forecast.py"
 DELETES = "tests/unit/test_delete_search.py"
 PARTITIONS = "tests/unit/test_repair_whole_partitions.py tests/unit/test_repair_applying.py"
 RANGES = "tests/unit/test_range_merging.py"
+ROOTS = "tests/cluster/test_roots.py"
+DOWN = "tests/cluster/test_trust.py::test_a_node_down_is_never_consistent"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
 
 
@@ -38,6 +41,8 @@ class Mutant:
     old: str
     new: str
     tests: str = PROMISES
+    real: str = ""
+    """Tests on a real cluster that must notice too."""
 
 
 MUTANTS = (
@@ -128,38 +133,39 @@ MUTANTS = (
            "return TokenRange(left.start, end), TokenRange(end, left.end)", "return TokenRange(left.start, end), None",
            "tests/unit/test_pieces.py"),
     Mutant("digest: equal counts are equal digests", "consistency/model/tree.py",
-           "name + digest.value)", "name)", "tests/unit/test_tree.py"),
+           "name + digest.value)", "name)", "tests/unit/test_tree.py", real=ROOTS),
     Mutant("digest: other rows of the same number are equal", "consistency/model/tree.py",
-           "    value: bytes\n", "    value: bytes = field(compare=False)\n"),
+           "    value: bytes\n", "    value: bytes = field(compare=False)\n", real=ROOTS),
     Mutant("throttle: a frozen node is a crowd", "consistency/cluster/throttle.py",
            " for place in self._places.values() if not place.silent]", " for place in self._places.values()]",
            "tests/unit/test_throttle.py"),
     Mutant("throttle: a node that is gone is let rest", "consistency/cluster/throttle.py",
            "            worked = False\n", "            pass\n", "tests/unit/test_throttle.py"),
     Mutant("tree: two groups of replicas count as agreed", "consistency/model/tree.py",
-           "if len(hashes - {None}) > 1:", "if len(hashes - {None}) > 2:"),
+           "if len(hashes - {None}) > 1:", "if len(hashes - {None}) > 2:", real=ROOTS),
     Mutant("tree: trees are never looked into", "consistency/model/tree.py",
-           "if len(hashes) == 1 and None not in hashes:", "if True:"),
+           "if len(hashes) == 1 and None not in hashes:", "if True:", real=ROOTS),
     Mutant("tree: where a leaf is unread all counts as agreed", "consistency/model/tree.py",
-           "if len(hashes) == 1 and None not in hashes:", "if len(hashes) == 1 or None in hashes:"),
+           "if len(hashes) == 1 and None not in hashes:", "if len(hashes) == 1 or None in hashes:", real=DOWN),
     Mutant("tree: what was not read has a root", "consistency/model/tree.py",
            "    if left is None or right is None:\n        return None\n",
-           "    left, right = left or b'', right or b''\n", "tests/unit/test_tree.py"),
+           "    left, right = left or b'', right or b''\n", "tests/unit/test_tree.py", real=DOWN),
     Mutant("tree: what failed after its digest has a root", "consistency/checking/account.py",
            "if (leaf, node) not in self.failures}", "if True}", "tests/unit/test_leaves.py"),
     Mutant("tree: the trees are not compared once more at the end", "consistency/checking/account.py",
-           "return [result for arc in self.plan.arcs for", "return [result for arc in () for"),
+           "return [result for arc in self.plan.arcs for", "return [result for arc in () for", real=ROOTS),
     Mutant("tree: a root that replicas do not share is kept as theirs", "consistency/results/report.py",
-           "return found.pop() if len(found) == 1 else None", "return found.pop()", "tests/unit/test_ledger.py"),
+           "return found.pop() if len(found) == 1 else None", "return found.pop()", "tests/unit/test_ledger.py",
+           real=ROOTS),
     Mutant("tree: a table that was altered is unchanged", "consistency/ledger/known.py",
            "            forget_trees(self._db, number)\n        if finger", "            pass\n        if finger",
            "tests/unit/test_ledger.py"),
     Mutant("tree: the right child is not hashed", "consistency/model/tree.py",
-           "level) + left + right)", "level) + left + left)"),
+           "level) + left + right)", "level) + left + left)", real=ROOTS),
     Mutant("tree: children are hashed in no order", "consistency/model/tree.py",
            "level) + left + right)", "level) + min(left, right) + max(left, right))", "tests/unit/test_tree.py"),
     Mutant("tree: the last child is never looked at", "consistency/model/tree.py",
-           "for i in (2 * position, 2 * position + 1) if", "for i in (2 * position,) if"),
+           "for i in (2 * position, 2 * position + 1) if", "for i in (2 * position,) if", real=ROOTS),
     Mutant("descent: of the partitions that differ one is looked into", "consistency/checking/narrow_partitions.py",
            "for key in keys:", "for key in list(keys)[:1]:", "tests/unit/test_differing_rows.py"),
     Mutant("descent: a partition that one replica has alone is overlooked", "consistency/checking/narrow_partitions.py",
@@ -669,8 +675,12 @@ MUTANTS = (
 
 def main() -> int:
     """Try every mutant whose description holds the word given; 1 where one survives."""
-    word = " ".join(sys.argv[1:])
+    words = sys.argv[1:]
+    real = "--real" in words
+    word = " ".join(word for word in words if word != "--real")
     chosen = [mutant for mutant in MUTANTS if word in mutant.what]
+    if real:
+        chosen = [replace(mutant, tests=mutant.real) for mutant in chosen if mutant.real]
     started = time.monotonic()
     survivors = [mutant.what for mutant in chosen if not _killed(mutant)]
     print(f"{len(chosen)} mutants, {len(survivors)} not caught, {time.monotonic() - started:.0f} s")

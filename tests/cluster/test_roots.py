@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from consistency.checking.scan import ScanOptions
@@ -29,6 +31,24 @@ def test_a_root_is_every_replicas_own_and_stays_until_somebody_writes(cluster: R
     assert tree.root is None
     assert [cluster.name(n) for n in (1, 2, 3) if roots[cluster.name(n)] != first.root] == [cluster.name(2)]
     assert (tree.differing, len(tree.agreed)) == (1, tree.leaves - 1)
+
+
+def test_a_leaf_is_compared_wherever_it_hangs_in_its_tree(cluster: RunningCluster, tmp_path: Path) -> None:
+    """One row of one replica in every right child: all of them are found, and no other leaf is looked into."""
+    name = f"{cluster.keyspace('roots_right', 3)}.t"
+    cluster.ddl(f"CREATE TABLE {name} (id int PRIMARY KEY, v text) WITH read_repair = 'NONE'")
+    cluster.load(f"INSERT INTO {name} (id, v) VALUES (?, ?) USING TIMESTAMP 1000", [(i, f"v{i}") for i in range(600)])
+    leaves = [leaf for leaf, _ in tree_of(checked(cluster, name, Route.SERVER, Verdict.CONSISTENT)).agreed]
+    tokens = {row["id"]: row["at"] for row in cluster.everywhere(f"SELECT id, token(id) AS at FROM {name}")}
+    damaged = set()
+    for leaf in leaves[1::2]:
+        inside = next(key for key, token in tokens.items() if leaf.start < token <= leaf.end)
+        cluster.on(2, f"UPDATE {name} USING TIMESTAMP 2000 SET v = 'other' WHERE id = {inside}")
+        damaged.add(inside)
+    report, findings = cluster.findings(tmp_path / "findings", name, scan=ScanOptions(leaf_rows=60))
+    assert {finding.key["id"] for finding in findings} == damaged
+    tree = tree_of(report)
+    assert (tree.differing, [leaf for leaf, _ in tree.agreed]) == (len(damaged), leaves[::2])
 
 
 def checked(cluster: RunningCluster, name: str, route: Route, verdict: Verdict) -> Report:

@@ -165,6 +165,9 @@ def test_a_node_down_is_never_consistent(tables: RunningCluster, tmp_path: Path)
         assert report["coverage"]["failed"] > 0
         named = {u["replica"] for t in report["tables"] for u in t["unread"] if u["ranges"]}
         assert named == {tables.name(2)}
+        roots = [tree["roots"] for t in report["tables"] for tree in t["trees"]]
+        assert roots
+        assert {name for known in roots for name, root in known.items() if root is None} == {tables.name(2)}
         assert tables.name(2) in done.stdout
         tables.on(1, "DELETE FROM trust.open WHERE id = 7")
         done = tables.command("check", "trust", "--json", str(path))
