@@ -32,7 +32,7 @@ def planted(cluster: RunningCluster) -> Planter:
 
 @pytest.mark.parametrize(
     ("depth", "route", "locality"),
-    [pytest.param(*mode, marks=[] if mode in PAIRS or mode[2] is Locality.NODE_LOCAL else SOAK) for mode in MODES],
+    [pytest.param(*mode, marks=[] if mode in PAIRS else SOAK) for mode in MODES],
     ids=lambda mode: mode.value,
 )
 def test_exactly_the_planted_rows_are_found(

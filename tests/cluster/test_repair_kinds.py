@@ -19,6 +19,7 @@ from repair.planfile import write_plan
 from repair.policy import Zombies
 from tests.support.cluster import RunningCluster, eventually, summary
 from tests.support.damage import SHAPES, Planter
+from tests.support.figures import SOAK
 from tests.support.histories import SHAPES as TWINS
 from tests.support.histories import play
 from tests.support.repairing import Repairing, everything, results, rules
@@ -265,7 +266,7 @@ def test_one_repair_at_a_time(cluster: RunningCluster, tmp_path: Path, base_us: 
     assert not Path(second).exists()
 
 
-@pytest.mark.parametrize("read_repair", ["BLOCKING", "NONE"])
+@pytest.mark.parametrize("read_repair", ["BLOCKING", pytest.param("NONE", marks=SOAK)])
 def test_repair_through_traced_reads(cluster: RunningCluster, tmp_path: Path, base_us: int, read_repair: str) -> None:
     """Without NODE_LOCAL the same rows are put right, by merging reads or by write-back through all replicas."""
     table(cluster, "traced", f" WITH read_repair = '{read_repair}'")

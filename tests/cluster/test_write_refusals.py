@@ -14,6 +14,7 @@ from repair.decide import Action, Rule
 from repair.entries import Fate, Result
 from repair.record import read_journal
 from tests.support.cluster import RunningCluster, eventually
+from tests.support.figures import SOAK
 from tests.support.guardrails import as_role, no_reads_at, no_writes_older_than
 from tests.support.repairing import Dump, Repairing, everything, results
 
@@ -116,7 +117,7 @@ def test_a_guardrail_that_comes_or_goes_after_the_plan_takes_no_row_out_of_it(
     assert not {"[11]", "[12]"} & held[1].keys()
 
 
-@pytest.mark.parametrize("locality", list(Locality))
+@pytest.mark.parametrize("locality", [Locality.NODE_LOCAL, pytest.param(Locality.TRACED, marks=SOAK)])
 def test_what_a_role_may_not_write_is_not_undone_and_resumed_by_one_that_may(
     guarded_cluster: RunningCluster, mender: RunningCluster, tmp_path: Path, base_us: int, locality: Locality
 ) -> None:
