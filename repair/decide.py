@@ -7,10 +7,11 @@ times, zombies), and only then Cassandra's own merge.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from consistency.model.reading import RowState
 from consistency.rows.cells import Atom, AtomName, addressable, lacked, times_of, winners
 from consistency.rows.evidence import Evidence
 from consistency.rows.reconcile import DecidedBy, contests
@@ -188,8 +189,20 @@ def _zombie(evidence: Case, policy: Policy, suspects: frozenset[AtomName]) -> De
 def _rule(evidence: Case) -> Rule:
     if any(state is None for state in evidence.states.values()):
         return Rule.LAST_WRITE
+    if _has_newer(list(evidence.present.values())):
+        return Rule.LAST_WRITE
     worst = max((c.decided_by for c in contests(evidence.states)), default=DecidedBy.NEWER)
     return {DecidedBy.TIE: Rule.TIE, DecidedBy.EXPIRY: Rule.EXPIRY}.get(worst, Rule.LAST_WRITE)
+
+
+def _has_newer(states: Sequence[RowState]) -> bool:
+    """Whether copies show different write times of a column: then the newest wins, whatever else differs."""
+    first, *others = states
+    return any(
+        mine.writetimes != cell.writetimes
+        for state in others
+        for mine, cell in zip(first.cells, state.cells, strict=True)
+    )
 
 
 def _purge(evidence: Case, suspects: frozenset[AtomName]) -> Decision:

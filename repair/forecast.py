@@ -7,7 +7,7 @@ sometimes a trace rules the delete out (`consistency/rows/delete_search.py`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import TypeVar
 
@@ -84,8 +84,16 @@ def _stays(case: Case) -> bool:
     """Whether no delete that the copies hide can take the row: what every replica shows no replica has deleted."""
     if len(case.present) < len(case.owners):
         return False
+    if _shows_everywhere(list(case.present.values())):
+        return True
     held = list(case.copies.values())
     return bool(_in_all(held)) or not any(held)
+
+
+def _shows_everywhere(states: Sequence[RowState]) -> bool:
+    """Whether every copy shows a cell of one column that is no collection, as most rows' copies do."""
+    columns = zip(*(state.cells for state in states), strict=True)
+    return any(all(isinstance(cell.writetimes, int) for cell in cells) for cells in columns)
 
 
 def _in_all(held: Collection[Collection[T]]) -> set[T]:
@@ -118,7 +126,18 @@ def _lost_cells(
     columns: tuple[CellColumn, ...], before: Mapping[str, RowState], after: Mapping[str, RowState], replicas: int
 ) -> bool:
     """Whether a cell that most replicas held is on none of them any more."""
+    if _are_simple(columns):
+        return any(
+            2 * sum(state.cells[place].value is not None for state in before.values()) > replicas
+            and all(state.cells[place].value is None for state in after.values())
+            for place in range(len(columns))
+        )
     held = [atoms(columns, state).keys() for state in before.values()]
     left = {name for state in after.values() for name in atoms(columns, state)}
     gone = {name for names in held for name in names} - left
     return any(2 * sum(name in names for names in held) > replicas for name in gone)
+
+
+def _are_simple(columns: tuple[CellColumn, ...]) -> bool:
+    """Whether every column is one cell."""
+    return not any(column.column.type.is_multicell for column in columns)

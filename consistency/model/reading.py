@@ -80,7 +80,26 @@ class RowState:
     @property
     def newest_us(self) -> int | None:
         """The newest write time of any cell, or None if no cell has one."""
-        return max((t for cell in self.cells for t in each_time(cell.writetimes)), default=None)
+        newest: int | None = None
+        for cell in self.cells:
+            times = cell.writetimes
+            time = max(each_time(times), default=None) if isinstance(times, tuple) else times
+            if time is not None and (newest is None or time > newest):
+                newest = time
+        return newest
+
+    @property
+    def oldest_us(self) -> int | None:
+        """The oldest write time of any cell, or None where one does not tell its own, or is of many elements."""
+        oldest: int | None = None
+        for cell in self.cells:
+            if cell.value is None:
+                continue
+            if not isinstance(cell.writetimes, int):
+                return None
+            if oldest is None or cell.writetimes < oldest:
+                oldest = cell.writetimes
+        return oldest
 
 
 def each_time(times: Times) -> Iterator[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import ne
 from typing import Any
 
 from consistency.cluster.port import Key, Pages
@@ -20,7 +21,8 @@ from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.ring import Node
 from consistency.rows.names import RowName, named_key
 
-_CHUNK = 256
+_FIRST, _MOST = 32, 1024
+"""So many rows are compared at once: where rows differ here and there, no more than a few are looked at twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +171,13 @@ def _skip_equal(cursors: list[_Cursor]) -> int:
     """Pass over the longest run of rows, by chunks, that is the same on all replicas."""
     first, *others = cursors
     size = min(len(c.page) - c.at for c in cursors)
-    total = 0
+    total, most = 0, _FIRST
     while size > 0:
-        chunk = min(size, _CHUNK)
+        chunk = min(size, most)
         mine = first.page[first.at : first.at + chunk]
         if any(c.page[c.at : c.at + chunk] != mine for c in others):
-            chunk = _equal_prefix(cursors, chunk)
-            if not chunk:
-                break
-            size = chunk
+            chunk = size = _equal_prefix(cursors, chunk)
+        most = min(4 * most, _MOST)
         for cursor in cursors:
             cursor.skip(chunk)
         total += chunk
@@ -186,12 +186,14 @@ def _skip_equal(cursors: list[_Cursor]) -> int:
 
 
 def _equal_prefix(cursors: list[_Cursor], limit: int) -> int:
+    """Return how many of the next rows, fewer than `limit`, are the same on all replicas; C finds the first other."""
     first, *others = cursors
-    for i in range(limit):
-        row = first.page[first.at + i]
-        if any(c.page[c.at + i] != row for c in others):
-            return i
-    return limit
+    mine = first.page[first.at : first.at + limit]
+    for cursor in others:
+        differ = bytes(map(ne, mine, cursor.page[cursor.at : cursor.at + len(mine)]))
+        at = differ.find(1)
+        mine = mine if at < 0 else mine[:at]
+    return len(mine)
 
 
 def _compare_rows(

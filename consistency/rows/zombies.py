@@ -18,8 +18,10 @@ def zombie_suspects(evidence: Evidence) -> frozenset[AtomName] | None:
 
     The empty set means a row that has nothing but its key: its age cannot be known.
     """
-    copies = evidence.copies
     purged_us = evidence.when.purged_us(evidence.table.gc_grace_seconds)
+    if _all_young(evidence, purged_us):
+        return None
+    copies = evidence.copies
     found: set[AtomName] = set()
     minorities: dict[tuple[Node, ...], bool] = {}
     for name in {name for held in copies.values() for name in held}:
@@ -33,6 +35,12 @@ def zombie_suspects(evidence: Evidence) -> frozenset[AtomName] | None:
     present = evidence.present
     bare = _is_minority(evidence, present) and not any(copies[node] for node in present)
     return frozenset() if bare else None
+
+
+def _all_young(evidence: Evidence, purged_us: int) -> bool:
+    """Whether every copy shows at once that none of its cells is old: of most rows nothing more need be looked at."""
+    ages = [state.oldest_us for state in evidence.present.values()]
+    return bool(ages) and all(age is not None and age >= purged_us for age in ages)
 
 
 def is_whole_row(evidence: Evidence, suspects: Collection[AtomName]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consistency.model.cqltype import parse_type
@@ -13,10 +13,15 @@ from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowSta
 from consistency.model.ring import Node, Replication
 from consistency.model.schema import Column, Keyspace, Table
 from consistency.model.servertime import ServerTime
+from consistency.rows import zombies as zombie_rule
 from consistency.rows.cells import Atom, atoms, winners
 from consistency.rows.names import RowName
+from repair import decide as decide_rules
+from repair import forecast as forecasts
 from repair.case import Case, Reach, reach
+from repair.copies import copies as copies_of
 from repair.decide import Action, Decision, Rule, can_write_back, decide, zombie_suspects
+from repair.forecast import change, forecast, may_vanish
 from repair.policy import Policy, Require, Zombies
 from tests.support.figures import LONG
 
@@ -186,6 +191,54 @@ def test_laws(held: Case, policy: Policy) -> None:
     if decision.action is Action.RECONCILE:
         assert held.table.read_repair == "BLOCKING"
     assert acts or decision.sentence
+
+
+def wide(value: tuple[str, int] | None, elements: list[tuple[bytes, int]]) -> RowState:
+    """Return a row of a simple cell and a map."""
+    simple = Cell(None) if value is None else Cell(value[0].encode(), value[1])
+    parts = b"".join(b"\0\0\0\1" + key + b"\0\0\0\1v" for key, _ in elements)
+    raw = len(elements).to_bytes(4, "big") + parts
+    return RowState((simple, Cell(raw, tuple(at for _, at in elements)) if elements else Cell(None)))
+
+
+WIDE = replace(
+    table("map<text, text>"), columns=(*table().columns, Column("m", "regular", -1, parse_type("map<text, text>", {})))
+)
+wide_copies = st.one_of(
+    st.none(),
+    st.builds(
+        wide,
+        st.one_of(st.none(), st.tuples(st.sampled_from(["a", "b"]), times)),
+        st.lists(st.tuples(st.sampled_from([b"x", b"y"]), times), max_size=2, unique_by=lambda pair: pair[0]),
+    ),
+)
+wide_cases = st.lists(wide_copies, min_size=2, max_size=4).map(lambda states: evidence(*states, of=WIDE))
+
+
+@settings(max_examples=4000 if LONG else 600, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.one_of(st.tuples(cases, copies.filter(lambda state: state != "down")), st.tuples(wide_cases, wide_copies)),
+    policies,
+)
+def test_what_a_row_shows_at_once_is_what_all_of_its_cells_show(
+    story: tuple[Case, RowState | None], policy: Policy
+) -> None:
+    """Most rows are decided without taking their copies apart: the decision and all that is told are the same."""
+    held, after = story
+    before = copies_of(held)
+
+    def told() -> object:
+        decision = decide(held, policy)
+        became = change(held.columns, before, dict.fromkeys(before, after))
+        return decision, forecast(held, decision), may_vanish(held, decision), became
+
+    at_once = told()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zombie_rule, "_all_young", lambda *_: False)
+        patch.setattr(decide_rules, "_has_newer", lambda *_: False)
+        patch.setattr(forecasts, "_shows_everywhere", lambda *_: False)
+        patch.setattr(forecasts, "_are_simple", lambda *_: False)
+        assert told() == at_once
 
 
 @settings(max_examples=1000 if LONG else 200, deadline=None)
