@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from consistency.cluster.port import Clock
 from consistency.errors import ReplicaError
+from consistency.results.forecast import Forecast
 from repair.actions import Actor
 from repair.breaker import SPARE, Breaker
 from repair.case import CaseReader
@@ -15,7 +16,7 @@ from repair.chunk_lines import ChunkRecord
 from repair.chunks import Limits
 from repair.decide import Action
 from repair.entries import Account, Entry, Outcome, Result
-from repair.forecast import Change, Forecast, most_held
+from repair.forecast import Change, most_held
 from repair.guard import Guard
 from repair.journal import Journal
 from repair.outcomes import Tally

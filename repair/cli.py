@@ -19,6 +19,7 @@ from consistency.cli.outputs import require_writable
 from consistency.cli.show.terminal.console import make_console
 from consistency.cli.values import PER_SECOND, SECONDS
 from consistency.errors import UsageError
+from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
@@ -26,7 +27,6 @@ from consistency.rows.delete_search import DEFAULT_MOST_TRACES
 from repair.breaker import SPARE
 from repair.cli_run import apply_options, apply_plan, carried_out, confirm
 from repair.decide import ACTING, Action, Rule
-from repair.forecast import Forecast
 from repair.mergeable import FEW, RangeMerge
 from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies

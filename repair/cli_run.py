@@ -13,8 +13,8 @@ import click
 from consistency.cli.connection import Target
 from consistency.cli.show.terminal.console import make_console
 from consistency.errors import UsageError
+from consistency.results.forecast import Forecast
 from consistency.results.verdict import ExitCode
-from repair.forecast import Forecast
 
 if TYPE_CHECKING:
     from repair.journal import Journal

@@ -1,46 +1,21 @@
 """What a repair would do to a row, as far as its copies tell, and what it did: rows come back, change, or vanish.
 
-CQL shows no tombstone: a row that one replica lacks may never have arrived there, or may have been deleted through
-that replica, and then the servers' own merge deletes it everywhere. Which of the two cannot be told from the copies;
-sometimes a trace rules the delete out (`consistency/rows/delete_search.py`).
+What the copies tell of a merge is `consistency/rows/forecast.py`; sometimes a trace rules a delete out
+(`consistency/rows/delete_search.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
-from typing import TypeVar
 
 from consistency.model.reading import CellColumn, RowState
+from consistency.results.forecast import Forecast
 from consistency.rows.cells import AtomName, atoms
+from consistency.rows.forecast import stays
 from repair.case import Case
 from repair.copies import Copies
 from repair.decide import Action, Decision, deletes_row
-
-T = TypeVar("T")
-
-
-class Forecast(str, Enum):
-    """What carrying out a decision would do to a row."""
-
-    RESTORE = "restore"
-    UPDATE = "update"
-    DELETE = "delete"
-    UNKNOWN = "unknown"
-
-    @property
-    def sentence(self) -> str:
-        """Say what the forecast means, for people."""
-        return _SENTENCES[self]
-
-
-_SENTENCES = {
-    Forecast.RESTORE: "comes back where it is missing: no replica that lacks it can hold its delete",
-    Forecast.UPDATE: "stays, and becomes the same on all replicas",
-    Forecast.DELETE: "is deleted",
-    Forecast.UNKNOWN: "comes back where it is missing, or is deleted everywhere: CQL does not show whether a replica"
-    " that lacks it holds its delete",
-}
 
 
 class Change(str, Enum):
@@ -64,7 +39,7 @@ def forecast(case: Case, decision: Decision, *, undeleted: bool = False) -> Fore
         return _purged(case, decision.suspects)
     if undeleted and decision.action is Action.RECONCILE:
         return Forecast.RESTORE
-    return Forecast.UPDATE if _stays(case) else Forecast.UNKNOWN
+    return Forecast.UPDATE if stays(case) else Forecast.UNKNOWN
 
 
 def _purged(case: Case, suspects: frozenset[AtomName]) -> Forecast:
@@ -78,27 +53,6 @@ def _purged(case: Case, suspects: frozenset[AtomName]) -> Forecast:
 def may_vanish(case: Case, decision: Decision) -> bool:
     """Whether a row that most of its replicas hold may be gone from all of them once the decision is carried out."""
     return 2 * len(case.present) > len(case.owners) and forecast(case, decision) is Forecast.UNKNOWN
-
-
-def _stays(case: Case) -> bool:
-    """Whether no delete that the copies hide can take the row: what every replica shows no replica has deleted."""
-    if len(case.present) < len(case.owners):
-        return False
-    if _shows_everywhere(list(case.present.values())):
-        return True
-    held = list(case.copies.values())
-    return bool(_in_all(held)) or not any(held)
-
-
-def _shows_everywhere(states: Sequence[RowState]) -> bool:
-    """Whether every copy shows a cell of one column that is no collection, as most rows' copies do."""
-    columns = zip(*(state.cells for state in states), strict=True)
-    return any(all(isinstance(cell.writetimes, int) for cell in cells) for cells in columns)
-
-
-def _in_all(held: Collection[Collection[T]]) -> set[T]:
-    first, *others = held
-    return set(first).intersection(*others)
 
 
 def change(columns: tuple[CellColumn, ...], before: Copies, after: Copies) -> Change:

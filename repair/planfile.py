@@ -20,10 +20,10 @@ from typing import Any
 
 from consistency.errors import TopologyError, UsageError
 from consistency.private import closing, create_private, is_open_to_others
+from consistency.results.forecast import Forecast
 from consistency.results.range_findings import RangeFinding
 from consistency.rows.names import RowRef
 from repair.decide import Action, Rule
-from repair.forecast import Forecast
 from repair.policy import Policy
 
 SCHEMA_VERSION = 1

@@ -19,6 +19,7 @@ from consistency.errors import UsageError
 from consistency.model.schema import Table
 from consistency.model.servertime import skew_sentence
 from consistency.results.findings import Finding, read_findings, read_header, read_ranges
+from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding
 from consistency.rows.delete_search import DEFAULT_MOST_TRACES, DeleteSearch
@@ -26,7 +27,7 @@ from consistency.rows.names import Identity, RowRef
 from repair.case import Case, CaseReader
 from repair.copies import copies, digests
 from repair.decide import Action, Decision, Rule, decide
-from repair.forecast import Forecast, forecast
+from repair.forecast import forecast
 from repair.mergeable import FEW, RangeMerge, place_of, why_by_rows
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Policy

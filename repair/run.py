@@ -12,13 +12,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from consistency.cluster.port import Clock
+from consistency.results.forecast import Forecast
 from repair.actions import Acted, Actor
 from repair.bystanders import Bystander, after_others, as_left, can_be_taken, may_vanish, merged_partitions
 from repair.case import Case, CaseReader
 from repair.copies import copies
 from repair.decide import Action
 from repair.entries import Entry, Fate, Outcome, Place, Result
-from repair.forecast import Change, Forecast
+from repair.forecast import Change
 from repair.guard import Guard
 from repair.journal import Journal
 from repair.outcomes import left_alone, may_have_vanished, proven, untouched

@@ -16,12 +16,13 @@ from consistency.cli.show.terminal.figures import counted
 from consistency.cli.show.terminal.problems import key_text
 from consistency.errors import UsageError
 from consistency.results.findings import read_ranges
+from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding
 from repair.breaker import SPARE
 from repair.decide import Action, Rule
 from repair.entries import Entry, Result
-from repair.forecast import Change, Forecast
+from repair.forecast import Change
 from repair.outcomes import Tally
 from repair.planfile import Plan, PlannedRow
 from repair.ranges import nodetool_commands

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from consistency.cluster.guardrails import Refusal
+from consistency.results.forecast import Forecast
 from consistency.rows.cells import atoms
 from repair.case import Case
 from repair.copies import Copies, copies, digests, state_digest
 from repair.decide import Action, Decision, Rule, decide, kept_to
 from repair.entries import Entry, Fate, Outcome, Result
-from repair.forecast import Forecast, may_vanish
+from repair.forecast import may_vanish
 from repair.outcomes import proven, refused
 from repair.pace import Risk
 from repair.planfile import Plan, PlannedRow

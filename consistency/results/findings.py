@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 from consistency.errors import UsageError
 from consistency.private import create_private, require_unshared
+from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RANGE, RangeFinding
 
@@ -68,7 +69,8 @@ class Finding:
 
     `key` maps column to a JSON value (JSON-native where exact, else as cqlsh prints it); a static row has
     only its partition key. `key_hex` maps the same columns to their serialized bytes in hex. `columns` are
-    the columns that differ, `facts` all kinds that apply, gravest first.
+    the columns that differ, `facts` all kinds that apply, gravest first. `forecast` is what a merge would do to the row
+    as far as its copies tell; None where they are alike, and in files of earlier versions.
     """
 
     kind: Kind
@@ -80,6 +82,7 @@ class Finding:
     replicas: Mapping[str, ReplicaView]
     columns: tuple[str, ...] = ()
     facts: tuple[Kind, ...] = ()
+    forecast: Forecast | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form: one line of the findings file."""
@@ -92,6 +95,7 @@ class Finding:
             "replicas": {name: view.as_json() for name, view in self.replicas.items()},
             "columns": list(self.columns),
             "facts": [fact.value for fact in self.facts],
+            "forecast": self.forecast.value if self.forecast else None,
             "key_hex": dict(self.key_hex),
         }
 
@@ -108,6 +112,7 @@ class Finding:
             replicas={name: ReplicaView.from_json(view) for name, view in data["replicas"].items()},
             columns=tuple(data.get("columns", ())),
             facts=tuple(Kind(fact) for fact in data.get("facts", ())),
+            forecast=Forecast(data["forecast"]) if data.get("forecast") else None,
         )
 
 

@@ -10,6 +10,7 @@ from consistency.model.ring import Node
 from consistency.results.findings import Finding, ReplicaView, State, WriteTime
 from consistency.results.kinds import Kind
 from consistency.rows.evidence import Evidence
+from consistency.rows.forecast import forecast_of_merge
 from consistency.rows.names import row_ref
 from consistency.rows.reconcile import EMPTY, Contest, DecidedBy, contests
 from consistency.rows.zombies import is_suspected_row
@@ -66,6 +67,7 @@ def finding(evidence: Evidence, judgement: Judgement) -> Finding:
         replicas=dict(sorted(views.items())),
         columns=(*_respelled(evidence), *_differing(evidence, judgement)),
         facts=judgement.facts,
+        forecast=forecast_of_merge(evidence),
     )
 
 

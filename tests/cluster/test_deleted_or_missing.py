@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from consistency.model.reading import Locality
+from consistency.results.forecast import Forecast
 from repair.api import run_undo
 from repair.decide import Action
-from repair.forecast import Change, Forecast
+from repair.forecast import Change
 from repair.journal import Result
 from repair.pace import ApplyOptions
 from tests.support.cluster import RunningCluster

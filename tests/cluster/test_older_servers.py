@@ -13,10 +13,10 @@ import pytest
 
 from consistency.model.reading import Depth, Locality, Route
 from consistency.results.findings import read_findings
+from consistency.results.forecast import Forecast
 from consistency.results.verdict import ExitCode
 from repair.decide import Action, Rule
 from repair.entries import Result
-from repair.forecast import Forecast
 from tests.support import hashing, quietness
 from tests.support.cluster import RunningCluster, sandbox_cluster, summary
 from tests.support.damage import SHAPES, Planter, as_expected

@@ -18,9 +18,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from consistency.model.ring import Node
+from consistency.results.forecast import Forecast
 from repair.decide import Action
 from repair.entries import Entry, Result
-from repair.forecast import Change, Forecast
+from repair.forecast import Change
 from repair.policy import Policy, Zombies
 from repair.record import Record
 from repair.undo import most_held

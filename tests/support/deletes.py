@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from consistency.model.reading import Locality
+from consistency.results.forecast import Forecast
 from repair.entries import Result
-from repair.forecast import Change, Forecast
+from repair.forecast import Change
 from repair.pace import ApplyOptions
 from tests.support.cluster import RunningCluster
 from tests.support.repairing import Dump, Repairing

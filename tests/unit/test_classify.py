@@ -12,6 +12,7 @@ from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowSta
 from consistency.model.ring import Node
 from consistency.model.servertime import ServerTime
 from consistency.results.findings import Finding, State
+from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.rows.classify import finding, judge_row
 from consistency.rows.evidence import Evidence
@@ -127,6 +128,28 @@ def test_a_finding_names_the_row_and_what_each_replica_holds() -> None:
     views = list(found.replicas.values())
     assert [v.state for v in views] == [State.CURRENT, State.STALE, State.MISSING, State.UNREADABLE]
     assert views[0].writetimes == {"v0": FRESH + 1, "v1": [5, 6]}
+
+
+@pytest.mark.parametrize(
+    ("held", "forecast"),
+    [
+        ((X, X, None), Forecast.UNKNOWN),
+        ((state(FRESH + 1), X, X), Forecast.UPDATE),
+        ((state(other=MAP), X, X), Forecast.UPDATE),
+        ((RowState((NOTHING, MAP)), X, X), Forecast.UNKNOWN),
+        ((state(FUTURE),) * 3, None),
+    ],
+)
+def test_a_finding_says_whether_the_row_may_vanish(
+    held: tuple[RowState | None, ...], forecast: Forecast | None
+) -> None:
+    """A row stays if every replica shows one of its cells; what no file said before is not known."""
+    evidence = seen(states(*held))
+    found = finding(evidence, judge_row(evidence))
+    assert found.forecast is forecast
+    assert Finding.from_json(json.loads(json.dumps(found.as_json()))).forecast is forecast
+    earlier = {name: value for name, value in found.as_json().items() if name != "forecast"}
+    assert Finding.from_json(earlier).forecast is None
 
 
 def test_a_finding_never_holds_a_value() -> None:

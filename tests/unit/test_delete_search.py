@@ -16,12 +16,13 @@ from consistency.cluster.locality import TraceEvent, tombstones_in
 from consistency.errors import NotProvenLocal, ReplicaRefused
 from consistency.model.reading import Locality
 from consistency.results.findings import Finding, Kind
+from consistency.results.forecast import Forecast
 from consistency.rows.delete_search import DeleteSearch
 from consistency.rows.explain import Chosen, explain
 from consistency.rows.names import RowRef
 from repair.case import CaseReader
 from repair.entries import Result
-from repair.forecast import Change, Forecast
+from repair.forecast import Change
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import Delete, Key, Write, token_of
 from tests.simulation.values import int_bytes, make_table

@@ -86,6 +86,7 @@ def test_a_finding_holds_no_field_for_values() -> None:
     """The JSON form has exactly the documented fields."""
     assert set(json.loads(json.dumps(FINDING.as_json()))) == {
         "kind", "keyspace", "table", "token", "key", "key_hex", "replicas", "columns", "facts",
+        "forecast",
     }  # fmt: skip
 
 

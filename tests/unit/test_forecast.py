@@ -7,9 +7,10 @@ import random
 import pytest
 
 from consistency.model.reading import Capabilities, Depth, Reading, RowState
+from consistency.results.forecast import Forecast
 from repair.decide import Action, Decision, Rule
 from repair.entries import Fate, Outcome, Result
-from repair.forecast import Change, Forecast, change, forecast, may_vanish
+from repair.forecast import Change, change, forecast, may_vanish
 from repair.outcomes import proven
 from tests.simulation.repair_laws import shown
 from tests.simulation.repairing import MemoryJournal

@@ -19,6 +19,7 @@ from consistency.model.ring import MURMUR3, Replication, Ring
 from consistency.model.schema import Keyspace
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.results.findings import read_ranges
+from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding, RangeView
 from consistency.results.verdict import ExitCode
@@ -28,7 +29,7 @@ from repair.chunk_lines import ChunkRow, merged_json, merging_json
 from repair.cli import repair
 from repair.decide import Action, Rule
 from repair.entries import Account, Entry, Outcome, Result
-from repair.forecast import Change, Forecast
+from repair.forecast import Change
 from repair.journal import Journal
 from repair.mergeable import RangeMerge, why_by_rows
 from repair.planfile import Plan, PlannedRow, parse_plan, write_plan

@@ -13,6 +13,7 @@ from consistency.model.reading import Capabilities, Cell, Depth, Reading, RowSta
 from consistency.model.ring import Node, Replication
 from consistency.model.schema import Column, Keyspace, Table
 from consistency.model.servertime import ServerTime
+from consistency.rows import forecast as row_forecasts
 from consistency.rows import zombies as zombie_rule
 from consistency.rows.cells import Atom, atoms, winners
 from consistency.rows.names import RowName
@@ -236,7 +237,7 @@ def test_what_a_row_shows_at_once_is_what_all_of_its_cells_show(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zombie_rule, "_all_young", lambda *_: False)
         patch.setattr(decide_rules, "_has_newer", lambda *_: False)
-        patch.setattr(forecasts, "_shows_everywhere", lambda *_: False)
+        patch.setattr(row_forecasts, "_shows_everywhere", lambda *_: False)
         patch.setattr(forecasts, "_are_simple", lambda *_: False)
         assert told() == at_once
 
