@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from consistency.checking.scan import ScanOptions
+from consistency.cluster.settings import ConnectionSettings
 from consistency.model.reading import Route
 from consistency.results.report import Report, TreeReport
 from consistency.results.verdict import Verdict
 from tests.support.cluster import RunningCluster, summary
 
 pytestmark = pytest.mark.cluster
+
+NOBODY = ("127.0.0.1", 1)
+"""An address at which no node answers."""
 
 
 @pytest.mark.parametrize("route", list(Route))
@@ -49,6 +54,14 @@ def test_a_leaf_is_compared_wherever_it_hangs_in_its_tree(cluster: RunningCluste
     assert {finding.key["id"] for finding in findings} == damaged
     tree = tree_of(report)
     assert (tree.differing, [leaf for leaf, _ in tree.agreed]) == (len(damaged), leaves[::2])
+    # The third node cannot be reached: it has no root, and the trees of the other two are compared all the same.
+    point = cluster.points[0]
+    away = replace(cluster, reach=ConnectionSettings((point,), addresses={cluster.hosts[2]: NOBODY}))
+    report, findings = away.findings(tmp_path / "findings", name, scan=ScanOptions(leaf_rows=60))
+    assert {finding.key["id"] for finding in findings} == damaged
+    tree = tree_of(report)
+    assert {node.name for node, root in tree.roots.items() if root is None} == {cluster.name(3)}
+    assert (tree.differing, tree.agreed) == (len(damaged), ())
 
 
 def checked(cluster: RunningCluster, name: str, route: Route, verdict: Verdict) -> Report:
