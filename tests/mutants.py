@@ -119,6 +119,8 @@ MUTANTS = (
            "if dict(before.states) != dict(now.states):", "if False:", "tests/unit/test_repair_stubborn.py"),
     Mutant("refusals: a view is sent to a table that agrees", "repair/planner.py",
            "    if found.agreed:\n        view", "    if False:\n        view", "tests/unit/test_repair_stubborn.py"),
+    Mutant("causes: no delete is thought of where ranges are hollow", "consistency/results/diagnosis.py",
+           "        text += self._or_deleted_whole(hollow.replica)\n", "", "tests/unit/test_diagnose.py"),
     Mutant("causes: milliseconds are taken for the year 1970", "consistency/results/diagnosis.py",
            "if finding.kind in _TIMED and newest is not None and newest < _MICROSECONDS:", "if False:",
            "tests/unit/test_diagnose.py"),

@@ -176,7 +176,7 @@ class CauseCounter:
         partial = [h for h in telling if not h.everywhere]
         out = [self._empty_cause(h) for h in telling if h.everywhere]
         if len(partial) == 1:
-            out.append(_joined_cause(partial[0]))
+            out.append(self._joined_cause(partial[0]))
         elif partial:
             out.append(_raised_cause(partial))
         return out
@@ -190,7 +190,17 @@ class CauseCounter:
         stretches = self._stretches(hollow.replica)
         if len(stretches) == 1:
             text += f", or was it down while they were written ({_written(stretches[0])})"
+        text += self._or_deleted_whole(hollow.replica)
         return Cause(CauseKind.HOLDS_NOTHING, f"{text}?", hollow.lacking, (hollow.replica,))
+
+    def _joined_cause(self, hollow: Hollow) -> Cause:
+        where = f"{hollow.ranges:,} token range{'' if hollow.ranges == 1 else 's'}"
+        text = (
+            f"{visible(hollow.replica)} lacks {_of(hollow)} in {where}, and no others: did it gain these ranges without"
+            f" streaming (auto_bootstrap: false, a move, a raised replication factor)"
+            f"{self._or_deleted_whole(hollow.replica)}?"
+        )
+        return Cause(CauseKind.JOINED_WITHOUT_STREAMING, text, hollow.lacking, (hollow.replica,))
 
     # One replica that is behind.
 
@@ -236,11 +246,15 @@ class CauseCounter:
 
     def _or_deleted(self, name: str) -> str:
         """Say that a delete looks the same; rows of few partitions may have gone with these."""
-        missing, partitions = self._missing[name], len(self._partitions[name])
-        if not missing:
+        if not self._missing[name]:
             return ""
+        return self._or_deleted_whole(name) or ", or were the rows that it lacks deleted through it alone"
+
+    def _or_deleted_whole(self, name: str) -> str:
+        """Say that rows of few partitions may have been deleted with these; empty if they are of many."""
+        missing, partitions = self._missing[name], len(self._partitions[name])
         if partitions > _MOST_PARTITIONS or missing < _ROWS_OF_DELETED * partitions:
-            return ", or were the rows that it lacks deleted through it alone"
+            return ""
         count = "1 partition" if partitions == 1 else f"{partitions:,} partitions"
         return f", or were the rows that it lacks, {missing:,} of {count}, deleted with these through it alone"
 
@@ -342,15 +356,6 @@ class CauseCounter:
             return None
         name, held = self._holders[kind].most_common(1)[0]
         return (name, held, count) if held >= NEARLY_ALL * count else None
-
-
-def _joined_cause(hollow: Hollow) -> Cause:
-    where = f"{hollow.ranges:,} token range{'' if hollow.ranges == 1 else 's'}"
-    text = (
-        f"{visible(hollow.replica)} lacks {_of(hollow)} in {where}, and no others: did it gain these ranges without"
-        " streaming (auto_bootstrap: false, a move, a raised replication factor)?"
-    )
-    return Cause(CauseKind.JOINED_WITHOUT_STREAMING, text, hollow.lacking, (hollow.replica,))
 
 
 def _raised_cause(hollow: Sequence[Hollow]) -> Cause:

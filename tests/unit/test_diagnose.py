@@ -249,6 +249,15 @@ def test_a_replica_that_lacks_whole_ranges_did_not_stream_them() -> None:
     assert outage.kind is CauseKind.MISSED_WRITES
 
 
+def test_ranges_that_hold_a_few_partitions_may_be_hollow_by_their_deletes() -> None:
+    """Three partitions of 25 rows are all that their ranges hold: no stream was missed if these were deleted."""
+    counter = counted_at("ccm", [token for token in tokens_in([1, 2, 5], 1) for _ in range(25)], [NIGHT])
+    for share, kind in ((1.0, CauseKind.JOINED_WITHOUT_STREAMING), (0.375, CauseKind.HOLDS_NOTHING)):
+        (cause,) = counter.causes(Owned({"ks.t": 200}, {C: share}))
+        assert cause.kind is kind
+        assert cause.sentence.endswith("lacks, 75 of 3 partitions, deleted with these through it alone?")
+
+
 def test_a_large_partition_is_no_range_that_was_not_streamed() -> None:
     """A range that should hold 25 rows, and of which a replica lacks 1,000: they are of one partition."""
     counter = counted_at("ccm", [7] * 1_000, [NIGHT])
