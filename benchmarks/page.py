@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.plot import bars
+from benchmarks.repairing import BY_ROW, NODETOOL
 from benchmarks.rounds import Figures, Sample, Spread, ratio
 from benchmarks.suites import Row, Target
 
@@ -29,9 +30,11 @@ _ABOUT = {
     "planning": "Placing all replicas of a synthetic ring and cutting a table of a billion rows into leaves.",
     "speed": "The floor counts the rows of every replica in the servers, each from its own storage (NODE_LOCAL), in"
     " 24 token ranges, four at once on each node. The servers' processor time depends on nothing else.",
-    "divergence": "Rows are damaged on one replica each, spread evenly. The findings are written to a file.",
+    "divergence": "Rows are damaged on one replica each, spread evenly. The findings are written to a file: rows are"
+    " listed, 10,000 at most by default, and counted by range beyond that.",
     "repair": "Ours checks, plans, applies and verifies every row by reading all replicas again, in one process. Bytes"
-    " between nodes are what the nodes sent each other in messages, gossip included; nodetool's streams come on top.",
+    " between nodes are what the nodes sent each other in messages, gossip included; nodetool's streams come on top."
+    " Rows that are counted by range are merged as ranges, at full speed.",
     "foreground": "Alternating reads and writes at QUORUM at a fixed rate; latency counts from when a request was due."
     " The competing command is restarted whenever it ends.",
 }
@@ -169,7 +172,7 @@ def _growth(rows: Sequence[Row]) -> Iterator[str]:
 def _moved(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the ratio of bytes that theirs and ours moved, in messages and streams."""
     for row in rows:
-        mine, other = row.figures.values()
+        mine, other = row.figures[BY_ROW], row.figures[NODETOOL]
         names = ("bytes_between_nodes", "streamed_bytes")
         ours, theirs = ([sum(s.facts.get(name, 0) for name in names) for s in side] for side in (mine, other))
         spread = Spread.of([b / a for a, b in zip(ours, theirs, strict=True)])
