@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from consistency.cli.options import CommandT, with_options
-from consistency.cluster.settings import ENV_PREFIX, ConnectionSettings, GivenOptions, load_settings
+from consistency.cluster.settings import (
+    CONNECTION,
+    ENV_PREFIX,
+    TARGET,
+    ConnectionSettings,
+    GivenOptions,
+    Section,
+    load_settings,
+)
 from consistency.cluster.tls import TlsSettings, WeakTlsWarning
 
 _OPTIONS = (
@@ -43,6 +51,27 @@ _OPTIONS = (
 )
 
 
+_TARGET_OPTIONS = (
+    click.option(
+        "--target-hosts",
+        metavar="A,B:PORT,...",
+        help="Nodes of the target cluster to connect to first. Default: CONSISTENCY_TARGET_HOSTS, or hosts in [target] "
+        "of the TOML file, which has the same entries as [connection]. Nothing of the source's login is used here.",
+    ),
+    click.option("--target-port", type=int, metavar="PORT", help="CQL port of target hosts without their own (9042)."),
+    click.option("--target-cqlshrc", metavar="FILE", help="A file of cqlsh for the target: host, login, TLS."),
+    click.option(
+        "--target-username",
+        metavar="USER",
+        help="Role to log in as at the target. The password comes from CONSISTENCY_TARGET_PASSWORD, "
+        "CONSISTENCY_TARGET_PASSWORD_FILE or a file.",
+    ),
+    click.option(
+        "--target-tls/--no-target-tls", default=None, help="Encrypt the connection to the target or not, as --tls does."
+    ),
+)
+
+
 def connection_options(command: CommandT) -> CommandT:
     """Add the connection options; they arrive as `hosts`, `port`, `config`, `cqlshrc`, `username`, `tls`."""
     return with_options(command, _OPTIONS)
@@ -58,18 +87,43 @@ class Target:
     """The TOML file that was named, by option or environment."""
 
 
+def target_options(command: CommandT) -> CommandT:
+    """Add the options of the target cluster, for a command that has the connection options too."""
+    return with_options(command, _TARGET_OPTIONS)
+
+
 def take_connection(given: dict[str, Any]) -> Target:
     """Take the connection options out of a command's arguments."""
     values = {name: given.pop(name) for name in ("hosts", "port", "config", "cqlshrc", "username", "tls")}
+    config = values["config"] or os.environ.get(ENV_PREFIX + "CONFIG")
+    settings = _loaded(GivenOptions(**values), CONNECTION)
+    return Target(settings, _words(values, ""), config)
+
+
+def take_both(given: dict[str, Any]) -> tuple[Target, Target]:
+    """Take the options of source and target out of a command's arguments; they share the TOML file."""
+    config = given["config"]
+    source = take_connection(given)
+    values = {name: given.pop(f"target_{name}") for name in ("hosts", "port", "cqlshrc", "username", "tls")}
+    settings = _loaded(GivenOptions(config=config, **values), TARGET)
+    return source, Target(settings, _words(values, "target-"), source.config)
+
+
+def _loaded(given: GivenOptions, section: Section) -> ConnectionSettings:
+    settings = load_settings(given, section=section)
+    if isinstance(settings.tls, TlsSettings) and settings.tls.weakness:
+        where = "" if section.is_first else f"{section.table}: "
+        click.echo(f"warning: {where}{settings.tls.weakness}", err=True)
+        warnings.filterwarnings("ignore", category=WeakTlsWarning)  # the library warns in its own way
+    return settings
+
+
+def _words(values: dict[str, Any], prefix: str) -> tuple[str, ...]:
+    """Return the options that were given, as they were given."""
     words: list[str] = []
     for name, value in values.items():
         if isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--no-{name}")
+            words.append(f"--{prefix}{name}" if value else f"--no-{prefix}{name}")
         elif value is not None:
-            words += [f"--{name}", str(value)]
-    config = values["config"] or os.environ.get(ENV_PREFIX + "CONFIG")
-    settings = load_settings(GivenOptions(**values))
-    if isinstance(settings.tls, TlsSettings) and settings.tls.weakness:
-        click.echo(f"warning: {settings.tls.weakness}", err=True)
-        warnings.filterwarnings("ignore", category=WeakTlsWarning)  # the library warns in its own way
-    return Target(settings, tuple(words), config)
+            words += [f"--{prefix}{name}", str(value)]
+    return tuple(words)

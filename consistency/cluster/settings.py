@@ -34,6 +34,28 @@ Place = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Section:
+    """Where the settings of one cluster come from: its table in the TOML file, its variables and its options.
+
+    A section of its own takes part in no other: what the files say of one cluster is not believed of another.
+    """
+
+    table: str
+    env: str
+    options: str
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the cluster that every command reads, which cqlsh's own file is about too."""
+        return self.table == CONNECTION.table
+
+
+CONNECTION = Section("connection", ENV_PREFIX, "--")
+TARGET = Section("target", ENV_PREFIX + "TARGET_", "--target-")
+"""The second cluster of the commands that take two."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionSettings:
     """Everything a connection needs. Neither password nor login objects appear in its repr."""
 
@@ -91,16 +113,26 @@ class GivenOptions:
     connect_timeout_s: float | None = None
 
 
-def load_settings(given: GivenOptions, environ: Mapping[str, str] | None = None) -> ConnectionSettings:
+def load_settings(
+    given: GivenOptions, environ: Mapping[str, str] | None = None, section: Section = CONNECTION
+) -> ConnectionSettings:
     """Merge all sources into one value; SettingsError names the source and the entry at fault."""
     environ = os.environ if environ is None else environ
     merged: dict[str, Any] = {}
-    _lay_over(merged, _from_cqlshrc(given.cqlshrc or environ.get(ENV_PREFIX + "CQLSHRC")))
+    cqlshrc = given.cqlshrc or environ.get(section.env + "CQLSHRC")
+    if cqlshrc or section.is_first:
+        _lay_over(merged, _from_cqlshrc(cqlshrc))
     path = given.config or environ.get(ENV_PREFIX + "CONFIG")
-    _lay_over(merged, _from_toml(load_config(path).get("connection", {}), path or DEFAULT_CONFIG))
-    _lay_over(merged, _from_environ(environ))
+    _lay_over(merged, _from_toml(load_config(path).get(section.table, {}), path or DEFAULT_CONFIG, section))
+    _lay_over(merged, _from_environ(environ, section))
     _lay_over(merged, _from_options(given))
-    return _build(merged)
+    if "hosts" not in merged and not section.is_first:
+        msg = (
+            f"no {section.table} cluster is named: give {section.options}hosts, {section.env}HOSTS, or hosts in "
+            f"[{section.table}] of the TOML file"
+        )
+        raise SettingsError(msg)
+    return _build(merged, section)
 
 
 def load_ledger_path(
@@ -142,8 +174,9 @@ def load_config(path: str | None) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"--config {chosen} is not TOML: {error}"
         raise SettingsError(msg) from None
-    connection = config.get("connection", {})
-    if isinstance(connection, dict) and "password" in connection and is_open_to_others(chosen.stat().st_mode):
+    holders = [config.get(section.table, {}) for section in (CONNECTION, TARGET)]
+    held = any(isinstance(table, dict) and "password" in table for table in holders)
+    if held and is_open_to_others(chosen.stat().st_mode):
         msg = f"--config {chosen} holds a password and others may read it; run: {closing(chosen)}"
         raise SettingsError(msg)
     return config
@@ -161,35 +194,35 @@ _TOML_KEYS = {
 }
 
 
-def _from_toml(section: object, path: str) -> dict[str, Any]:
-    if not isinstance(section, dict):
-        msg = f"--config {path}: [connection] must be a table"
+def _from_toml(entries: object, path: str, section: Section) -> dict[str, Any]:
+    if not isinstance(entries, dict):
+        msg = f"--config {path}: [{section.table}] must be a table"
         raise SettingsError(msg)
     out: dict[str, Any] = {}
-    for key, value in section.items():
+    for key, value in entries.items():
         if key not in _TOML_KEYS:
-            msg = f"--config {path}: [connection] knows no {key!r}; it knows {', '.join(sorted(_TOML_KEYS))}"
+            msg = f"--config {path}: [{section.table}] knows no {key!r}; it knows {', '.join(sorted(_TOML_KEYS))}"
             raise SettingsError(msg)
         if not isinstance(value, _TOML_KEYS[key]):
-            msg = f"--config {path}: [connection] {key} has the wrong type"
+            msg = f"--config {path}: [{section.table}] {key} has the wrong type"
             raise SettingsError(msg)
         out[key] = ",".join(map(str, value)) if isinstance(value, list) else value
     return out
 
 
-def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+def _from_environ(environ: Mapping[str, str], section: Section) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key in ("HOSTS", "PORT", "USERNAME", "PASSWORD", "CONNECT_TIMEOUT", "PROTOCOL"):
-        if environ.get(ENV_PREFIX + key):
-            out[key.lower()] = environ[ENV_PREFIX + key]
-    password_file = environ.get(ENV_PREFIX + "PASSWORD_FILE")
+        if environ.get(section.env + key):
+            out[key.lower()] = environ[section.env + key]
+    password_file = environ.get(section.env + "PASSWORD_FILE")
     if password_file:
         try:
             out["password"] = Path(password_file).read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
-            msg = f"{ENV_PREFIX}PASSWORD_FILE {password_file}: {error.strerror}"
+            msg = f"{section.env}PASSWORD_FILE {password_file}: {error.strerror}"
             raise SettingsError(msg) from None
-    tls = tls_from_environ(environ)
+    tls = tls_from_environ(environ, section.env + "TLS_")
     if tls:
         out["tls"] = tls
     return out
@@ -252,18 +285,18 @@ def _ini(path: Path, source: str) -> configparser.ConfigParser:
     return parser
 
 
-def _build(merged: Mapping[str, Any]) -> ConnectionSettings:
-    port = _port(merged.get("port", DEFAULT_PORT), "--port")
-    hosts = parse_hosts(str(merged.get("hosts", "127.0.0.1")), port)
+def _build(merged: Mapping[str, Any], section: Section) -> ConnectionSettings:
+    port = _port(merged.get("port", DEFAULT_PORT), f"{section.options}port")
+    hosts = parse_hosts(str(merged.get("hosts", "127.0.0.1")), port, f"{section.options}hosts")
     username, password = merged.get("username"), merged.get("password")
     if username and password is None:
         msg = (
-            f"user {username!r} has no password: set {ENV_PREFIX}PASSWORD or {ENV_PREFIX}PASSWORD_FILE, "
-            "or [connection] password in the TOML file"
+            f"user {username!r} has no password: set {section.env}PASSWORD or {section.env}PASSWORD_FILE, "
+            f"or [{section.table}] password in the TOML file"
         )
         raise SettingsError(msg)
     if password is not None and not username:
-        msg = f"a password is set but no user: give --username or {ENV_PREFIX}USERNAME"
+        msg = f"a password is set but no user: give {section.options}username or {section.env}USERNAME"
         raise SettingsError(msg)
     settings = ConnectionSettings(hosts, port, username, password, read_tls(merged.get("tls")))
     if "connect_timeout" in merged:
@@ -271,11 +304,11 @@ def _build(merged: Mapping[str, Any]) -> ConnectionSettings:
     if "protocol" in merged:
         settings = replace(settings, protocol=_protocol(merged["protocol"]))
     if "addresses" in merged:
-        settings = replace(settings, addresses=_addresses(merged["addresses"]))
+        settings = replace(settings, addresses=_addresses(merged["addresses"], section))
     return settings
 
 
-def _addresses(entries: Mapping[str, object]) -> dict[str, Place]:
+def _addresses(entries: Mapping[str, object], section: Section) -> dict[str, Place]:
     """Read `"10.0.0.1" = "node1.example:9042"`: a node's host id or own address, and where it is reached."""
     out: dict[str, Place] = {}
     for name, text in entries.items():
@@ -284,7 +317,7 @@ def _addresses(entries: Mapping[str, object]) -> dict[str, Place]:
         except SettingsError:
             places = ()
         if len(places) != 1:
-            msg = f"[connection.addresses] {name!r}: {text!r} is not one HOST or HOST:PORT in quotes"
+            msg = f"[{section.table}.addresses] {name!r}: {text!r} is not one HOST or HOST:PORT in quotes"
             raise SettingsError(msg)
         out[name.lower()] = places[0]
     return out
@@ -308,7 +341,7 @@ def _protocol(value: object) -> int:
     return int(str(value))
 
 
-def parse_hosts(text: str, port: int) -> tuple[tuple[str, int], ...]:
+def parse_hosts(text: str, port: int, option: str = "--hosts") -> tuple[tuple[str, int], ...]:
     """Read `A,B:9043,[::1]:9042` into `(host, port)` pairs."""
     out: list[tuple[str, int]] = []
     for part in (p.strip() for p in text.split(",")):
@@ -324,11 +357,11 @@ def parse_hosts(text: str, port: int) -> tuple[tuple[str, int], ...]:
         else:
             host, own = part, ""
         if not host:
-            msg = f"--hosts {text!r}: {part!r} has no host"
+            msg = f"{option} {text!r}: {part!r} has no host"
             raise SettingsError(msg)
-        out.append((host, _port(own, f"--hosts {part!r}") if own else port))
+        out.append((host, _port(own, f"{option} {part!r}") if own else port))
     if not out:
-        msg = "--hosts names no host; give one or more, such as --hosts 10.0.0.1,10.0.0.2"
+        msg = f"{option} names no host; give one or more, such as {option} 10.0.0.1,10.0.0.2"
         raise SettingsError(msg)
     return tuple(out)
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from consistency.errors import SettingsError
 
-_ENV_PREFIX = "CONSISTENCY_TLS_"
 _LOOK_S = 5.0
 _MOST_NAMED = 8
 _OTHER_NAME = re.compile(r"mismatch, certificate is not valid for '([^']+)'", re.IGNORECASE)
@@ -107,16 +106,14 @@ def wrong_certificate(tls: TlsSettings | ssl.SSLContext | None, host: str, port:
     )
 
 
-def tls_from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the TLS entries of the environment."""
+def tls_from_environ(environ: Mapping[str, str], prefix: str) -> dict[str, Any]:
+    """Return the TLS entries of the environment, of the variables that begin so."""
     keys = {"CA_FILE": "ca_file", "CERT_FILE": "cert_file", "KEY_FILE": "key_file"}
-    found: dict[str, Any] = {
-        name: environ[_ENV_PREFIX + key] for key, name in keys.items() if environ.get(_ENV_PREFIX + key)
-    }
-    check = environ.get(_ENV_PREFIX + "CHECK_HOSTNAME")
+    found: dict[str, Any] = {name: environ[prefix + key] for key, name in keys.items() if environ.get(prefix + key)}
+    check = environ.get(prefix + "CHECK_HOSTNAME")
     if check:
         if check not in ("true", "false"):
-            msg = f"{_ENV_PREFIX}CHECK_HOSTNAME must be true or false, in small letters"
+            msg = f"{prefix}CHECK_HOSTNAME must be true or false, in small letters"
             raise SettingsError(msg)
         found["check_hostname"] = check == "true"
     return found

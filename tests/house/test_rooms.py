@@ -17,6 +17,7 @@ ROOMS = (
     "rows",
     "auditing",
     "checking",
+    "comparing",
     "background",
     "watching",
     "api",

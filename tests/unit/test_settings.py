@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from consistency.cli.connection import take_connection
-from consistency.cluster.settings import GivenOptions, load_settings, parse_hosts
+from consistency.cli.connection import take_both, take_connection
+from consistency.cluster.settings import TARGET, GivenOptions, load_settings, parse_hosts
+from consistency.cluster.tls import TlsSettings
 from consistency.errors import SettingsError
 
 TOML = '[connection]\nhosts = ["10.0.0.1", "10.0.0.2:9999"]\nusername = "toml"\npassword = "toml secret"\n'
@@ -200,3 +201,61 @@ def test_a_command_says_in_one_line_that_tls_verifies_less(
     assert target.settings.ssl_context() is not None
     take_connection({**given, "config": config(tmp_path, "[connection]\ntls = true\n")})
     assert not capsys.readouterr().err
+
+
+def test_the_target_has_settings_of_its_own(tmp_path: Path) -> None:
+    """Its own table, variables and options: nothing that was said of the source is believed of it, a login least."""
+    text = TOML + '[target]\nhosts = "t"\nport = 7\nusername = "tu"\npassword = "target secret"\ntls = true\n'
+    given = GivenOptions(config=config(tmp_path, text))
+    environ = {"CONSISTENCY_HOSTS": "env", "CONSISTENCY_USERNAME": "other", "CONSISTENCY_TLS_CA_FILE": "ca"}
+    target = load_settings(given, environ, TARGET)
+    assert target.contact_points == (("t", 7),)
+    assert (target.username, target.password) == ("tu", "target secret")
+    assert isinstance(target.tls, TlsSettings)
+    assert target.tls.ca_file is None
+    mine = {"CONSISTENCY_TARGET_HOSTS": "e", "CONSISTENCY_TARGET_PASSWORD": "p", "CONSISTENCY_TARGET_TLS_CA_FILE": "x"}
+    target = load_settings(given, mine, TARGET)
+    assert (target.contact_points, target.password) == ((("e", 7),), "p")
+    assert isinstance(target.tls, TlsSettings)
+    assert target.tls.ca_file == "x"
+    assert load_settings(given, mine).contact_points == (("10.0.0.1", 9042), ("10.0.0.2", 9999))
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "words"),
+    [
+        ("", 0o600, "no target cluster is named: give --target-hosts, CONSISTENCY_TARGET_HOSTS"),
+        ("[target]\nhosts = 'a'\npassword = 'p'\nusername = 'u'\n", 0o644, "chmod 600"),
+        ("[target]\nhosts = 'a'\nusername = 'u'\n", 0o600, "CONSISTENCY_TARGET_PASSWORD_FILE"),
+        ("[target]\nhosts = 'a:b'\n", 0o600, "--target-hosts"),
+        ("[target]\nhots = 'a'\n", 0o600, r"\[target\] knows no 'hots'"),
+        ("[target]\nhosts = 'a'\naddresses = {x = 1}\n", 0o600, r"\[target.addresses\]"),
+    ],
+)
+def test_a_mistake_in_the_settings_of_the_target_names_them(tmp_path: Path, text: str, mode: int, words: str) -> None:
+    """Not those of the source; a file with the target's password must not be readable by others either."""
+    with pytest.raises(SettingsError, match=words):
+        load_settings(GivenOptions(config=config(tmp_path, text, mode)), {}, TARGET)
+
+
+def test_cqlshs_own_file_is_not_about_the_target(tmp_path: Path) -> None:
+    """The file in the home directory names the cluster that its user works with; another one must be named."""
+    cqlshrc = tmp_path / "home" / ".cassandra" / "cqlshrc"
+    cqlshrc.parent.mkdir(parents=True)
+    cqlshrc.write_text("[authentication]\nusername = rc\npassword = secret\n[connection]\nhostname = rc\n")
+    assert load_settings(GivenOptions(), {}).username == "rc"
+    assert load_settings(GivenOptions(hosts="t"), {}, TARGET).username is None
+    named = load_settings(GivenOptions(cqlshrc=str(cqlshrc)), {}, TARGET)
+    assert (named.username, named.contact_points) == ("rc", (("rc", 9042),))
+
+
+def test_both_clusters_are_taken_from_one_command_line(tmp_path: Path) -> None:
+    """Each with the options that name it again, for the commands that we suggest next."""
+    given: dict[str, object] = dict.fromkeys(("port", "cqlshrc", "username", "tls"))
+    given |= {f"target_{name}": None for name in given}
+    given |= {"hosts": "a", "config": config(tmp_path, ""), "target_hosts": "b", "target_port": 7}
+    source, target = take_both(given)
+    assert not given
+    assert source.settings.contact_points == (("a", 9042),)
+    assert target.settings.contact_points == (("b", 7),)
+    assert target.words == ("--target-hosts", "b", "--target-port", "7")

@@ -1,0 +1,73 @@
+"""Open two clusters for reading, each over connections, with a login and by a clock of its own.
+
+What goes wrong is said of the side on which it does: one line, with the exit code of the error itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from consistency.cluster.pinned import ReadLimits
+from consistency.cluster.port import Clock, ClusterReader
+from consistency.cluster.session import open_cluster
+from consistency.cluster.settings import ConnectionSettings
+from consistency.errors import ConsistencyError
+from consistency.model.reading import Locality
+from consistency.model.sides import Side
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One of the two clusters: what reads it, and its servers' time."""
+
+    side: Side
+    reader: ClusterReader
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two open clusters."""
+
+    source: Cluster
+    target: Cluster
+
+    def of(self, side: Side) -> Cluster:
+        """Return the cluster of a side."""
+        return self.source if side is Side.SOURCE else self.target
+
+    def __iter__(self) -> Iterator[Cluster]:
+        return iter((self.source, self.target))
+
+
+@asynccontextmanager
+async def open_pair(
+    source: ConnectionSettings,
+    target: ConnectionSettings,
+    limits: ReadLimits | None = None,
+    *,
+    locality: Locality | None = None,
+) -> AsyncGenerator[Pair, None]:
+    """Yield both clusters; their connections are closed afterwards.
+
+    Raises ConnectError or TopologyError with one line that names the side.
+    """
+    async with AsyncExitStack() as opened:
+        clusters: dict[Side, Cluster] = {}
+        for side, settings in ((Side.SOURCE, source), (Side.TARGET, target)):
+            with naming(side):
+                reader, clock = await opened.enter_async_context(open_cluster(settings, limits, locality=locality))
+            clusters[side] = Cluster(side, reader, clock)
+        yield Pair(clusters[Side.SOURCE], clusters[Side.TARGET])
+
+
+@contextmanager
+def naming(side: Side) -> Iterator[None]:
+    """Have an error say on which side it came up."""
+    try:
+        yield
+    except ConsistencyError as error:
+        error.args = (f"{side}: {error}",)
+        raise
