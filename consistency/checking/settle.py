@@ -234,17 +234,14 @@ class Settler:
 
     @staticmethod
     def _persistence(suspect: Suspect, now_states: Mapping[Node, RowState | None]) -> Persistence:
-        if suspect.reading.depth is not suspect.reading.full.depth:
-            # The suspect was seen without values: compare what both readings hold.
-            now_states = {node: _without_values(state) for node, state in now_states.items()}
+        reading = suspect.reading
+        if reading.depth is not reading.full.depth:
+            # The suspect was seen without values or times: compare what both readings hold.
+            static = suspect.name.static
+            now_states = {node: reading.as_read(state, static=static) for node, state in now_states.items()}
         return persistence(suspect.states, now_states)
 
 
 def _alike(one: Suspect, other: Suspect) -> bool:
     return one.reading.table == other.reading.table and one.states.keys() == other.states.keys()
 
-
-def _without_values(state: RowState | None) -> RowState | None:
-    if state is None:
-        return None
-    return replace(state, cells=tuple(replace(cell, value=None) for cell in state.cells))

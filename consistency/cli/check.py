@@ -38,7 +38,7 @@ from consistency.cli.values import DURATION, PERCENT, SECONDS
 from consistency.cluster.throttle import Politeness
 from consistency.errors import ConsistencyError, UsageError
 from consistency.model.cqltext import visible
-from consistency.model.reading import Depth, Locality, Route
+from consistency.model.reading import CHECKED_DEPTHS, Depth, Locality, Route
 from consistency.results.findings import require_replaceable
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
@@ -50,7 +50,7 @@ from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 @connection_options
 @click.option(
     "--depth",
-    type=click.Choice([d.value for d in Depth]),
+    type=click.Choice([d.value for d in CHECKED_DEPTHS]),
     help="What is compared: keys and write times ('versions'), or values too ('content').  [default: content]",
 )
 @click.option(

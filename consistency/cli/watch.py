@@ -33,7 +33,7 @@ from consistency.cluster.settings import ENV_PREFIX
 from consistency.cluster.throttle import Politeness
 from consistency.cluster.waits import left_behind
 from consistency.errors import SettingsError, UsageError
-from consistency.model.reading import Depth
+from consistency.model.reading import CHECKED_DEPTHS, Depth
 from consistency.results.verdict import ExitCode
 from consistency.watching.board import Board
 from consistency.watching.event_log import EventLog, LogFormat
@@ -100,7 +100,7 @@ _DEAD_AFTER_S = 30.0
     metavar="DIR",
     help="Keep each table's latest findings in this directory, as KEYSPACE.TABLE.jsonl, mode 0600, no values.",
 )
-@click.option("--depth", type=click.Choice([d.value for d in Depth]), help="What is compared: see 'check --depth'.")
+@click.option("--depth", type=click.Choice([d.value for d in CHECKED_DEPTHS]), help="What is compared: see 'check --depth'.")
 @click.option("--dc", metavar="DC", help="Compare the replicas of this data centre only.")
 @click.option("--views", is_flag=True, help="Check materialized views too.")
 @judging_options

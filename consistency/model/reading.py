@@ -16,10 +16,34 @@ _LONG = struct.Struct(">q")
 
 
 class Depth(str, Enum):
-    """What a digest covers: keys and write times, or values too."""
+    """What a digest covers, beside the keys: write times and expiries, or values too.
+
+    `values` leaves out all times, `writetimes` only expiries: copies of rows in another cluster need not share them.
+    """
 
     VERSIONS = "versions"
     CONTENT = "content"
+    VALUES = "values"
+    WRITETIMES = "writetimes"
+
+    @property
+    def with_values(self) -> bool:
+        """Whether values are read."""
+        return self is not Depth.VERSIONS
+
+    @property
+    def with_times(self) -> bool:
+        """Whether write times are read."""
+        return self is not Depth.VALUES
+
+    @property
+    def with_expiries(self) -> bool:
+        """Whether it is read when cells expire."""
+        return self in (Depth.VERSIONS, Depth.CONTENT)
+
+
+CHECKED_DEPTHS = (Depth.VERSIONS, Depth.CONTENT)
+"""What can be compared among the replicas of one cluster, which share all times."""
 
 
 class Route(str, Enum):
@@ -150,10 +174,18 @@ class Reading:
         return tuple(map(self._cell_column, self.table.regulars))
 
     def _cell_column(self, column: Column) -> CellColumn:
-        plain = not column.type.is_multicell or self.capabilities.collection_times
-        timed = plain and not self.table.is_counter
-        values = self.depth is Depth.CONTENT
-        return CellColumn(column, value=values, writetime=plain, ttl=timed and self.capabilities.timed)
+        told = self._tells_times(column)
+        timed = told and not self.table.is_counter and self.capabilities.timed
+        return CellColumn(
+            column,
+            value=self.depth.with_values,
+            writetime=told and self.depth.with_times,
+            ttl=timed and self.depth.with_expiries,
+        )
+
+    def _tells_times(self, column: Column) -> bool:
+        """Whether the servers tell when the cells of a column were written."""
+        return not column.type.is_multicell or self.capabilities.collection_times
 
     @cached_property
     def full(self) -> Reading:
@@ -184,6 +216,14 @@ class Reading:
     def partition_layout(self) -> PartitionLayout:
         """The layout of a partition's digest."""
         return self.layout.of_partition_digest
+
+    def as_read(self, state: RowState | None, *, static: bool) -> RowState | None:
+        """Return what is read here of a copy that was read in full."""
+        if state is None:
+            return None
+        columns = self.statics if static else self.regulars
+        pairs = zip(columns, state.cells, strict=True)
+        return replace(state, cells=tuple(_only_read(column, cell) for column, cell in pairs))
 
     def has_row(self, raw: RawRow) -> bool:
         """Whether the raw row is a row of the table, and not a partition with statics only.
@@ -221,20 +261,31 @@ class Reading:
     def blind(self) -> tuple[str, ...]:
         """What this reading cannot see, a sentence each."""
         out = ["deletes that left no live row on any replica (CQL does not show tombstones)"]
-        if self.depth is Depth.VERSIONS:
+        if not self.depth.with_values:
             out.append("values: different values written at the same time look alike (use --depth content)")
-        if names := [c.column.name for c in self.statics + self.regulars if not c.writetime]:
-            unseen = (
-                "when elements of {} were written or expire" if self.depth is Depth.CONTENT else "changes inside {}"
-            )
+        if not self.depth.with_times and not self.table.is_counter:
+            out.append("when cells were written (--compare writetimes)")
+        if not self.depth.with_expiries and not self.table.is_counter:
+            out.append("when cells expire (--compare expiries)")
+        names = [c.column.name for c in self.statics + self.regulars if not self._tells_times(c.column)]
+        if names and self.depth.with_times:
+            unseen = "when elements of {} were written or expire" if self.depth.with_values else "changes inside {}"
             out.append(f"{unseen.format(', '.join(names))}: this server does not tell a collection's write times")
-        if not self.capabilities.timed:
+        if not self.capabilities.timed and self.depth.with_expiries:
             out.append("cells that differ only in their expiry (needs native protocol v5)")
         if self.table.is_counter:
             out.append("counter shards: only totals are compared")
         else:
             out.append("row markers: when a row itself, apart from its cells, was inserted or expires (not in CQL)")
         return tuple(out)
+
+
+def _only_read(column: CellColumn, cell: Cell) -> Cell:
+    return Cell(
+        cell.value if column.value else None,
+        cell.writetimes if column.writetime else None,
+        cell.expires if column.ttl else None,
+    )
 
 
 def _state(columns: tuple[CellColumn, ...], cells: RawRow, now_s: int | None) -> RowState:

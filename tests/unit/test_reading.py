@@ -84,7 +84,7 @@ def test_the_statement_asks_for_exactly_the_cells_of_a_raw_row(
     # A counter has no TTL, and old servers tell neither time of a collection.
     assert not (counter and "ttl(" in names)
     assert capabilities.collection_times or "(v1)" not in names
-    assert ("s0" in names.split(", ")) == (depth is Depth.CONTENT)
+    assert ("s0" in names.split(", ")) == depth.with_values
 
 
 def test_what_cannot_be_seen_is_said() -> None:
