@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import ConsistencyError
@@ -25,6 +26,34 @@ RING_CHANGED = (
     "the ring changed during the run (a node joined, left or moved): this range has other replicas now; "
     "run the check again"
 )
+
+
+class Changing(Protocol):
+    """What is known of changes under a run, of one cluster or of two."""
+
+    async def after(self, moment: float) -> None:
+        """Have all that is read described at least once after a moment (monotonic seconds)."""
+
+    def begin_look(self) -> None:
+        """Believe nothing until all has been described once more."""
+
+    async def look(self) -> None:
+        """Describe it now."""
+
+    async def masks(self, tables: list[Table]) -> None:
+        """Ask again whether our role reads masked columns as they are stored."""
+
+    def of_table(self, table: Table) -> str:
+        """Say why nothing that was read of a table can be believed; empty where it can."""
+
+    def altered(self, table: Table) -> str:
+        """Say how a table or its replication changed since the run began; empty where nobody saw it change."""
+
+    def moved(self, table: Table) -> tuple[TokenRange, ...]:
+        """Return the ranges whose replicas are others than when the run began, or were meanwhile."""
+
+    def of_range(self, table: Table, token_range: TokenRange) -> str:
+        """Say why differences of rows in a range cannot be judged; empty where they can."""
 
 
 class Changes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -51,6 +52,17 @@ class SettledRange:
 
 
 Sink = Callable[[SettledRange], Awaitable[None]]
+
+
+class RangeSettling(Protocol):
+    """Counts the rows of ranges that differ."""
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are not judged yet."""
+
+    async def settle(self, leaf: Leaf) -> None:
+        """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
 
 
 class RangeSettler:

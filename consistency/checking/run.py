@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 
 from consistency.checking.changes import Changes
 from consistency.checking.observer import Observer, Silent
 from consistency.checking.preparing import prepare
+from consistency.checking.range_settling import RangeSettler
 from consistency.checking.reporting import Ended
-from consistency.checking.scanning import Scanning
+from consistency.checking.scanning import Judges, Scanning
 from consistency.checking.scans import Scans
 from consistency.checking.settle import Settler
 from consistency.checking.settlements import Listeners, Settlements
@@ -21,7 +23,7 @@ from consistency.results.diagnosis import CauseCounter
 from consistency.results.findings import FindingsWriter
 from consistency.results.report import Report
 
-_LAST_LOOK_S = 10.0
+LAST_LOOK_S = 10.0
 """How long an interrupted run waits for the ring and the schema."""
 
 
@@ -55,11 +57,13 @@ async def run_check(
         causes = CauseCounter([token for token, _ in prepared.ring.owners])
         settlements = Settlements(scans, changes, listeners, causes, options.scan.max_skew_s)
         settler = Settler(reader, clock, settlements.take, prepared.window_s)
-        scanning = Scanning(reader, clock, prepared, scans, settlements, settler, watching)
-        interrupted = await _interruptible(scanning.run(changes, recorder), stop)
+        ranges = partial(RangeSettler, window_s=settler.window_s, sink=settlements.take_range)
+        judges = Judges(settler, ranges, settlements.take_non_owner)
+        scanning = Scanning(reader, clock, prepared, scans, judges, watching)
+        interrupted = await interruptible(scanning.run(changes, recorder), stop)
     if interrupted and recorder is not None:
         # What was read before the interrupt counts later only where nothing changed under it.
-        await scans.look_back(changes, _LAST_LOOK_S)
+        await scans.look_back(changes, LAST_LOOK_S)
     ended = Ended(prepared, scans, settlements, settler, interrupted)
     report = ended.report(writer, recorder, reader.traces, clock.monotonic() - prepared.started)
     for table in report.tables:
@@ -69,7 +73,7 @@ async def run_check(
     return report
 
 
-async def _interruptible(work: Coroutine[None, None, None], stop: asyncio.Event | None) -> bool:
+async def interruptible(work: Coroutine[None, None, None], stop: asyncio.Event | None) -> bool:
     """Run `work` until it is done or `stop` is set; return whether it was stopped."""
     task = asyncio.ensure_future(work)
     if stop is None:

@@ -17,8 +17,8 @@ from consistency.checking.listing import Listing
 from consistency.checking.narrow_partitions import Partitions, digest_by_partition
 from consistency.checking.observer import Observer
 from consistency.checking.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
-from consistency.checking.range_settling import RangeSettler
-from consistency.checking.settle import Settler
+from consistency.checking.range_settling import RangeSettling
+from consistency.checking.settle import Settling
 from consistency.cluster.table_reader import TableReader
 from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.model.reading import Reading, Route
@@ -63,8 +63,8 @@ class Scan:
 
     task: TableTask
     table: TableReader
-    settler: Settler
-    ranges: RangeSettler
+    settler: Settling
+    ranges: RangeSettling
     options: ScanOptions
     observer: Observer
     account: Account | None = None

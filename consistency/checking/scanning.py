@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-from consistency.checking.changes import Changes
+from consistency.checking.changes import Changing
 from consistency.checking.non_owners import NonOwnerScan
 from consistency.checking.observer import Observer
 from consistency.checking.oldest_first import scan_slice
 from consistency.checking.preparing import Prepared
-from consistency.checking.range_settling import RangeSettler
+from consistency.checking.range_settling import RangeSettling
 from consistency.checking.sampling import scan_sample
 from consistency.checking.scan import Scan, TableTask
 from consistency.checking.scans import Scans
-from consistency.checking.settle import Settler
-from consistency.checking.settlements import Settlements
+from consistency.checking.settle import Settling
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.cluster.table_reader import TableReader
 from consistency.ledger.port import Recorder
+from consistency.results.findings import Finding
+
+
+async def _drop(found: Finding, read_at: float) -> None:
+    """Take nothing: no row of a node that does not own it was asked for."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who takes what a scan comes upon: single rows, the ranges of a table, and rows on nodes that do not own them."""
+
+    settler: Settling
+    ranges: Callable[[TableReader], RangeSettling]
+    take_non_owner: Callable[[Finding, float], Awaitable[None]] = _drop
 
 
 class Scanning:
@@ -29,8 +44,7 @@ class Scanning:
         clock: Clock,
         prepared: Prepared,
         scans: Scans,
-        settlements: Settlements,
-        settler: Settler,
+        judges: Judges,
         observer: Observer,
     ) -> None:
         self._reader = reader
@@ -38,11 +52,11 @@ class Scanning:
         self._prepared = prepared
         self._options = prepared.options
         self._scans = scans
-        self._settlements = settlements
-        self._settler = settler
+        self._judges = judges
+        self._settler = judges.settler
         self._observer = observer
 
-    async def run(self, changes: Changes, recorder: Recorder | None) -> None:
+    async def run(self, changes: Changing, recorder: Recorder | None) -> None:
         """Scan every table, settling suspects meanwhile; what changed under the scans is taken back."""
         self._observer.scan_started(len(self._prepared.tasks))
         scanning = asyncio.create_task(self._scan_all(recorder))
@@ -77,8 +91,7 @@ class Scanning:
 
     def _begin(self, task: TableTask) -> Scan:
         table = TableReader(self._reader, task.reading, task.route, self._clock)
-        ranges = RangeSettler(table, self._settler.window_s, self._settlements.take_range)
-        scan = Scan(task, table, self._settler, ranges, self._options.scan, self._observer)
+        scan = Scan(task, table, self._settler, self._judges.ranges(table), self._options.scan, self._observer)
         scan.sampled = self._options.sample is not None
         return self._scans.enter(scan)
 
@@ -87,4 +100,4 @@ class Scanning:
         if self._options.non_owners:
             # The arcs name the owners of one DC alone where a DC was named; elsewhere nobody could be judged.
             nodes = [n for n in self._prepared.ring.nodes if self._options.dc in (None, n.dc)]
-            await NonOwnerScan(nodes, self._settlements.take_non_owner).run(scan)
+            await NonOwnerScan(nodes, self._judges.take_non_owner).run(scan)

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 
 from consistency.checking.account import Account
-from consistency.checking.changes import RING_CHANGED, Changes
+from consistency.checking.changes import RING_CHANGED, Changing
 from consistency.checking.scan import Scan
 from consistency.cluster.waits import within
 
@@ -38,7 +38,7 @@ class Scans:
         """The scans that have a plan, each with its account."""
         return ((scan, scan.account) for scan in self if scan.account is not None)
 
-    async def look_back(self, changes: Changes, limit_s: float | None = None) -> None:
+    async def look_back(self, changes: Changing, limit_s: float | None = None) -> None:
         """Take back what was said of ranges or tables that changed while they were scanned."""
         with contextlib.suppress(asyncio.TimeoutError):
             # Without the latest description nothing can be believed, and `of_table` says so.
@@ -54,7 +54,7 @@ class Scans:
             elif scan.account is not None:
                 scan.account.fail_within(changes.moved(table), RING_CHANGED)
 
-    async def _last_look(self, changes: Changes) -> None:
+    async def _last_look(self, changes: Changing) -> None:
         changes.begin_look()
         await changes.masks([scan.task.reading.table for scan in self])
         await changes.look()

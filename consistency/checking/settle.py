@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.model.reading import Reading, RowState
@@ -66,6 +67,33 @@ class Unsettled:
 
 Settlement = Settled | Unsettled
 Sink = Callable[[Settlement], Awaitable[None]]
+
+
+class Settling(Protocol):
+    """Takes suspects of a scan until it is told that no more will come."""
+
+    window_s: float
+
+    @property
+    def waiting(self) -> int:
+        """How many suspects are not judged yet."""
+
+    def waiting_of(self, full_name: str) -> int:
+        """How many of them are rows of one table."""
+
+    async def put(self, reading: Reading, difference: Difference) -> None:
+        """Take one suspect; waits while too many are pending."""
+
+    async def put_agreed(
+        self, reading: Reading, rows: Sequence[tuple[RowName, RowState]], nodes: list[Node], when: ServerTime
+    ) -> None:
+        """Pass on rows that are wrong although their replicas agree."""
+
+    async def run(self) -> None:
+        """Settle suspects until `finish` is called and all are done."""
+
+    async def finish(self) -> None:
+        """Say that no more suspects will come."""
 
 
 class Settler:

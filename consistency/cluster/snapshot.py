@@ -206,9 +206,9 @@ async def read_schema_rows(connection: Connection, node: Node) -> SchemaRows:
     async def masks() -> Sequence[Mapping[str, Any]]:
         return await rows("column_masks") if node.version >= (5, 0) else ()
 
-    names = ("keyspaces", "tables", "columns", "views", "types")
-    keyspaces, tables, columns, views, types, masked = await asyncio.gather(*map(rows, names), masks())
-    return SchemaRows(keyspaces=keyspaces, tables=tables, columns=columns, views=views, types=types, masks=masked)
+    names = ("keyspaces", "tables", "columns", "views", "types", "indexes")
+    keyspaces, tables, columns, views, types, indexes, masked = await asyncio.gather(*map(rows, names), masks())
+    return SchemaRows(keyspaces, tables, columns, views, types, masked, indexes)
 
 
 async def gossip_states(connection: Connection, asked: Node, release: str) -> Mapping[str, str] | None:

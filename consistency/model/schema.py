@@ -52,6 +52,8 @@ class Table:
     is_counter: bool = False
     view_of: str | None = None
     params: tuple[tuple[str, str], ...] = field(default=())
+    indexes: tuple[str, ...] = ()
+    """Its secondary indexes, as people read them."""
 
     @property
     def full_name(self) -> str:
@@ -145,6 +147,7 @@ class SchemaRows:
     views: Rows
     types: Rows
     masks: Rows = ()
+    indexes: Rows = ()
 
 
 _KIND_ORDER = {"partition_key": 0, "clustering": 1, "static": 2, "regular": 3}
@@ -179,8 +182,16 @@ def _tables(keyspace: str, rows: SchemaRows) -> tuple[dict[str, Table], dict[str
         except Exception as error:  # noqa: BLE001 - one odd table must not hide the others; it becomes unknown
             unreadable[name] = f"{type(error).__name__}: {error}"
             continue
-        tables[name] = _table(keyspace, name, base, row, built)
+        indexes = tuple(sorted(_index(r) for r in _in(keyspace, rows.indexes) if r["table_name"] == name))
+        tables[name] = replace(_table(keyspace, name, base, row, built), indexes=indexes)
     return tables, unreadable
+
+
+def _index(row: Mapping[str, Any]) -> str:
+    """Return an index in words: its name, what it is of, and its class where it is no ordinary one."""
+    options = dict(row.get("options") or {})
+    how = str(options.get("class_name", "")).rsplit(".", 1)[-1]
+    return f"{row['index_name']} on {options.get('target', '?')}" + (f" ({how})" if how else "")
 
 
 def _in(keyspace: str, rows: Rows) -> Iterable[Mapping[str, Any]]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from consistency.errors import UsageError
 from consistency.private import create_private, require_unshared
@@ -25,6 +25,11 @@ from consistency.results.kinds import Kind
 from consistency.results.range_findings import RANGE, RangeFinding
 
 SCHEMA_VERSION = 1
+FINDINGS = "findings"
+"""The type of a check's file, in its header."""
+COMPARISON = "comparison"
+"""The type of the file of a comparison of two clusters (pair_findings.py)."""
+_CALLED = {FINDINGS: "findings file", COMPARISON: "findings file of two clusters: see consistency compare"}
 _RANGE_LINE = f'{{"type":"{RANGE}"'
 
 
@@ -139,13 +144,20 @@ class Header:
         """Return the JSON form."""
         return {
             "schema": SCHEMA_VERSION,
-            "type": "findings",
+            "type": FINDINGS,
             "run_id": self.run_id,
             "cluster": self.cluster,
             "ring": self.ring,
             "started_at": self.started_at,
             "tool": self.tool,
         }
+
+
+class Line(Protocol):
+    """What a findings file holds: its header, or a line."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
 
 
 class FindingsWriter:
@@ -156,7 +168,7 @@ class FindingsWriter:
     check continues without the file: `error` says why it is missing, `counts` stay correct.
     """
 
-    def __init__(self, path: Path | None, header: Header) -> None:
+    def __init__(self, path: Path | None, header: Line) -> None:
         self.path = path
         self.counts: Counter[Kind] = Counter()
         self.error = ""
@@ -179,6 +191,11 @@ class FindingsWriter:
         self.counts.update(finding.kinds)
         if self._file is not None:
             self._line(finding.as_json())
+
+    def write_line(self, found: Line) -> None:
+        """Append something else that was found; it is not counted."""
+        if self._file is not None:
+            self._line(found.as_json())
 
     def close(self) -> None:
         """Make the file durable under its final name."""
@@ -242,20 +259,28 @@ def _open_private(path: Path, option: str) -> TextIO:
 
 def read_header(path: Path) -> Mapping[str, Any]:
     """Return the header line of a findings file, or raise one line that says why it is not one."""
-    lines = _lines(path)
+    return read_first(path, FINDINGS, f"consistency check --findings {path}")
+
+
+def read_first(path: Path, kind: str, written_by: str) -> Mapping[str, Any]:
+    """Return the header line of a file of some kind, or raise one line that says why it is not one."""
+    lines = lines_of(path)
     try:
         first = next(lines)
     except StopIteration:
-        msg = f"{path} is empty; a findings file is written by: consistency check --findings {path}"
+        msg = f"{path} is empty; a {_CALLED[kind]} is written by: {written_by}"
         raise UsageError(msg) from None
-    if not isinstance(first, dict) or first.get("type") != "findings":
-        msg = f"{path} is not a findings file: line 1 is not its header"
+    found = first.get("type") if isinstance(first, dict) else None
+    if found != kind:
+        other = f"it is a {_CALLED[found]}" if found in _CALLED else "line 1 is not its header"
+        msg = f"{path} is not a {_CALLED[kind]}: {other}"
         raise UsageError(msg)
     if first.get("schema") != SCHEMA_VERSION:
         msg = f"{path} has schema {first.get('schema')!r}; this version reads {SCHEMA_VERSION}: run the check again"
         raise UsageError(msg)
     require_unshared(path, path.stat().st_mode)
-    return first
+    checked: Mapping[str, Any] = first
+    return checked
 
 
 def require_replaceable(option: str, path: str | None) -> None:
@@ -267,7 +292,7 @@ def require_replaceable(option: str, path: str | None) -> None:
             first = json.loads(lines.readline(10_000))
     except (OSError, ValueError):
         first = None
-    if not isinstance(first, dict) or first.get("type") != "findings":
+    if not isinstance(first, dict) or first.get("type") not in _CALLED:
         msg = f"{option} {path} exists and holds no findings: it is not replaced; name another file"
         raise UsageError(msg)
 
@@ -289,7 +314,7 @@ def is_range(line: str) -> bool:
 
 def _read(path: Path) -> Iterator[Finding | RangeFinding]:
     read_header(path)
-    for number, data in enumerate(_lines(path), start=1):
+    for number, data in enumerate(lines_of(path), start=1):
         if number == 1:
             continue
         try:
@@ -330,7 +355,8 @@ def copy_findings(source: Path, target: Path, numbers: Collection[int], option: 
     return copied
 
 
-def _lines(path: Path) -> Iterator[Any]:
+def lines_of(path: Path) -> Iterator[Any]:
+    """Yield every line of a file as the JSON that it holds; UsageError names the first line that is none."""
     if path.exists() and not path.is_file():
         msg = f"{path} is not a regular file"
         raise UsageError(msg)
