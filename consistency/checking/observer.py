@@ -36,6 +36,9 @@ class Observer(Protocol):
     def found_range(self, finding: RangeFinding) -> None:
         """Rows of one range differ that are counted and not listed."""
 
+    def differing(self, rows: int) -> None:
+        """So many rows more are known to differ between two clusters, or among the replicas of one of them."""
+
     def settling(self, waiting: int) -> None:
         """So many suspected rows wait to be read again."""
 
@@ -59,6 +62,9 @@ class Silent:
         """Do nothing."""
 
     def found_range(self, finding: RangeFinding) -> None:
+        """Do nothing."""
+
+    def differing(self, rows: int) -> None:
         """Do nothing."""
 
     def settling(self, waiting: int) -> None:
@@ -98,6 +104,11 @@ class Several:
         """Pass it on."""
         for observer in self._observers:
             observer.found_range(finding)
+
+    def differing(self, rows: int) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.differing(rows)
 
     def settling(self, waiting: int) -> None:
         """Pass it on."""
@@ -162,6 +173,10 @@ class ProgressTeller(Silent):
     def found_range(self, finding: RangeFinding) -> None:
         """Count its rows."""
         self._say(findings=self._now.findings + finding.rows)
+
+    def differing(self, rows: int) -> None:
+        """Count them."""
+        self._say(findings=self._now.findings + rows)
 
     def settling(self, waiting: int) -> None:
         """Tell how many wait, where that changed."""

@@ -272,4 +272,3 @@ class Settler:
 
 def _alike(one: Suspect, other: Suspect) -> bool:
     return one.reading.table == other.reading.table and one.states.keys() == other.states.keys()
-

@@ -100,7 +100,9 @@ _DEAD_AFTER_S = 30.0
     metavar="DIR",
     help="Keep each table's latest findings in this directory, as KEYSPACE.TABLE.jsonl, mode 0600, no values.",
 )
-@click.option("--depth", type=click.Choice([d.value for d in CHECKED_DEPTHS]), help="What is compared: see 'check --depth'.")
+@click.option(
+    "--depth", type=click.Choice([d.value for d in CHECKED_DEPTHS]), help="What is compared: see 'check --depth'."
+)
 @click.option("--dc", metavar="DC", help="Compare the replicas of this data centre only.")
 @click.option("--views", is_flag=True, help="Check materialized views too.")
 @judging_options

@@ -90,10 +90,12 @@ class RangeCounter:
         first = await self._read(leaf, now_s)
         self.waiting += len(first)
         try:
+            # After an interrupt they still wait, and count as not judged.
             settled = await self._settled(leaf, first, now_s)
-        finally:
-            # After an interrupt they still wait, and count as not judged: then this is not reached in time.
+        except Exception:
             await self._done(len(first))
+            raise
+        await self._done(len(first))
         if settled.rows or settled.unsettled:
             await self._sink(settled)
 

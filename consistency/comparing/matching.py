@@ -133,7 +133,9 @@ def _only_in_target(
 
 
 def _own(schema: Schema) -> list[str]:
-    return [name for name, keyspace in schema.items() if name not in SYSTEM_KEYSPACES and keyspace.replication.replicated]
+    return [
+        name for name, keyspace in schema.items() if name not in SYSTEM_KEYSPACES and keyspace.replication.replicated
+    ]
 
 
 def _left_out(scope: Scope) -> dict[str, str]:

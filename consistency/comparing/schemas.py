@@ -39,7 +39,9 @@ def why_not_compared(found: tuple[SchemaDifference, ...]) -> str:
 
 
 def _columns(pair: TablePair) -> Iterator[SchemaDifference]:
-    mine, theirs = ({column.name: _declared(column) for column in table.columns} for table in (pair.source, pair.target))
+    mine, theirs = (
+        {column.name: _declared(column) for column in table.columns} for table in (pair.source, pair.target)
+    )
     for name in {**mine, **theirs}:
         if mine.get(name) != theirs.get(name):
             yield SchemaDifference(f"column {name}", mine.get(name, "none"), theirs.get(name, "none"), blocks=True)

@@ -16,7 +16,15 @@ from typing import Any
 from consistency.errors import UsageError
 from consistency.model.sides import Side
 from consistency.model.tokens import TokenRange
-from consistency.results.findings import COMPARISON, SCHEMA_VERSION, Finding, ReplicaView, WriteTime, lines_of, read_first
+from consistency.results.findings import (
+    COMPARISON,
+    SCHEMA_VERSION,
+    Finding,
+    ReplicaView,
+    WriteTime,
+    lines_of,
+    read_first,
+)
 
 _RANGE = "range"
 

@@ -89,6 +89,10 @@ class Counts:
         """Count the rows of a range."""
         self.findings += finding.rows
 
+    def differing(self, rows: int) -> None:
+        """Count the rows of two clusters."""
+        self.findings += rows
+
     def settling(self, waiting: int) -> None:
         """Record that the scan is over, and the number of suspects left."""
         self.settling_now = True
