@@ -36,14 +36,18 @@ class Observer(Protocol):
     def found_range(self, finding: RangeFinding) -> None:
         """Rows of one range differ that are counted and not listed."""
 
-    def differing(self, rows: int) -> None:
-        """So many rows more are known to differ between two clusters, or among the replicas of one of them."""
-
     def settling(self, waiting: int) -> None:
         """So many suspected rows wait to be read again."""
 
     def table_done(self, report: TableReport) -> None:
         """A table's report is final."""
+
+
+class PairObserver(Observer, Protocol):
+    """Told what happens in a comparison of two clusters; what differs is told by the number of rows alone."""
+
+    def differing(self, rows: int) -> None:
+        """So many rows more are known to differ between the clusters, or among the replicas of one of them."""
 
 
 class Silent:
@@ -104,11 +108,6 @@ class Several:
         """Pass it on."""
         for observer in self._observers:
             observer.found_range(finding)
-
-    def differing(self, rows: int) -> None:
-        """Pass it on."""
-        for observer in self._observers:
-            observer.differing(rows)
 
     def settling(self, waiting: int) -> None:
         """Pass it on."""

@@ -32,7 +32,8 @@ class Matched:
     """The tables to compare.
 
     `lacking` maps a table, by its name in the source or else in the target, to the reason why it has no counterpart
-    that can be read: that is unknown. `left_out` are left out on purpose. `keyspaces` maps the source's to the target's.
+    that can be read: that is unknown. `left_out` are left out on purpose. `keyspaces` maps the source's to the
+    target's.
     """
 
     pairs: tuple[TablePair, ...]

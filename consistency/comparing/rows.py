@@ -153,7 +153,7 @@ def _outcomes(versions: Sequence[Cell | Atom | None]) -> list[Cell | Atom | None
     The newest wins for sure where the servers tell write times, unless a replica that has no cell has a delete.
     """
     there = [_one(version) for version in versions if version is not None and version.value is not None]
-    distinct = sorted({atom for atom in there}, key=lambda atom: atom.rank, reverse=True)
+    distinct = sorted(set(there), key=lambda atom: atom.rank, reverse=True)
     if len(distinct) > 1 and distinct[0].writetime is not None:
         distinct = distinct[:1]
     absent: list[Cell | Atom | None] = [None] if len(there) < len(versions) else []

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from consistency.checking.changes import Changes
-from consistency.checking.observer import Observer, Silent
+from consistency.checking.observer import PairObserver, Silent
 from consistency.checking.preparing import Prepared
 from consistency.checking.run import interruptible, plenty
 from consistency.checking.scanning import Judges, Scanning
@@ -41,7 +41,7 @@ def _nobody(_: object) -> None:
 async def run_compare(
     pair: Pair,
     options: CompareOptions,
-    observer: Observer | None = None,
+    observer: PairObserver | None = None,
     stop: asyncio.Event | None = None,
     room: Callable[[], Awaitable[None]] = plenty,
     take: Tell = _nobody,
@@ -54,7 +54,7 @@ async def run_compare(
     planned = await plan_comparison(pair, clock, options)
     reader, scans = PairReader(pair, planned.targets), Scans()
     with FindingsWriter(options.findings, planned.header) as writer:
-        changes = PairChanges(*(_changes(cluster, planned) for cluster in pair), planned.targets)
+        changes = PairChanges(_changes(pair.source, planned), _changes(pair.target, planned), planned.targets)
         listeners = PairListeners(writer, watching, room, take)
         settlements = PairSettlements(scans, changes, listeners, planned.targets)
         rules = _rules(planned)

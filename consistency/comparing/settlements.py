@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from consistency.checking.changes import Changing
 from consistency.checking.claiming import claim
-from consistency.checking.observer import Observer
+from consistency.checking.observer import PairObserver
 from consistency.checking.scans import Scans
 from consistency.checking.settle import Settled, Settlement
 from consistency.comparing.counting import CountedRange
@@ -33,7 +33,7 @@ class PairListeners:
     """Everybody who is told of what is found; `room` returns when whoever takes it has room for more."""
 
     writer: FindingsWriter
-    observer: Observer
+    observer: PairObserver
     room: Callable[[], Awaitable[None]]
     take: Tell
 

@@ -37,8 +37,8 @@ class ComparedTable:
 
     `report` tells how it was read, on all replicas of both sides; its names are the source's, and its `divergent_rows`
     are those of `kinds` and `inner` together. `kinds` counts the rows that differ between the sides, `inner` those on
-    which the replicas of a side disagree, by a check's kinds; a row may be in both. `counted` of the rows are counted by
-    range and not listed.
+    which the replicas of a side disagree, by a check's kinds; a row may be in both. `counted` of the rows are counted
+    by range and not listed.
     """
 
     report: TableReport
