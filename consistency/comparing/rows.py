@@ -9,7 +9,7 @@ with itself is all that is claimed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -55,10 +55,11 @@ class Unlike:
             found.add(PairKind.VALUE)
         return tuple(kind for kind in GRAVEST_FIRST if kind in found)
 
-    def only(self, places: Sequence[int]) -> Unlike:
-        """Return the same without the columns elsewhere."""
+    def only(self, places: Collection[int | None]) -> Unlike:
+        """Return the same without the columns elsewhere; None among the places stands for the row, or its key."""
         kept = {place: kind for place, kind in (self.columns or {}).items() if place in places}
-        return Unlike(self.row, kept, self.key)
+        whole = None in places
+        return Unlike(self.row if whole else None, kept, self.key and whole)
 
 
 def by_side(states: States) -> dict[Side, dict[Node, RowState | None]]:

@@ -38,6 +38,13 @@ class SettledPair(Settled):
         return cls(seen.reading, seen.name, seen.owners, seen.states, seen.unread, seen.when, read_at, unlike)
 
 
+@dataclass(frozen=True, slots=True)
+class PairSuspect(Suspect):
+    """A suspect that was seen more than once: in how many windows on end each column differed, the row under None."""
+
+    lasted: Mapping[int | None, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Rules:
     """By what rows of each table are judged: its terms, and the nodes that own a token."""
@@ -71,24 +78,17 @@ class PairSettler(Settler):
         unlike = compare_row(seen.columns, seen.states, terms)
         if not unlike.facts:
             return Unsettled(suspect.reading, suspect.name, seen.why_unread) if seen.unread else None
-        lasting = _lasting(suspect, seen, unlike, terms)
-        outlived = max(lasting.values(), default=Persistence.NONE)
-        absent_windows = suspect.absent_windows + 1 if outlived is Persistence.ABSENT else 0
-        enough = absent_windows >= self._windows_to_outlive(seen)
-        if outlived is Persistence.PRESENT or enough:
-            least = Persistence.ABSENT if enough else Persistence.PRESENT
-            places = [place for place, persisted in lasting.items() if place is not None and persisted >= least]
-            return SettledPair.of(seen, read_at, unlike.only(places))
-        if suspect.rounds + 1 >= MAX_ROUNDS:
+        found = _lasting(suspect, seen, unlike, terms)
+        lasted = suspect.lasted if isinstance(suspect, PairSuspect) else {}
+        outlived = {place: lasted.get(place, 0) + 1 for place, how in found.items() if how is not Persistence.NONE}
+        needed = self._windows_to_outlive(seen)
+        sure = {place for place, windows in outlived.items() if found[place] is Persistence.PRESENT or windows >= needed}
+        last = suspect.rounds + 1 >= MAX_ROUNDS
+        if sure and (last or sure == outlived.keys()):
+            return SettledPair.of(seen, read_at, unlike.only(sure))
+        if last:
             return Unsettled(suspect.reading, suspect.name, "the row kept changing in every reading")
-        return replace(
-            suspect,
-            reading=seen.reading,
-            states=seen.states,
-            seen_at=read_at,
-            rounds=suspect.rounds + 1,
-            absent_windows=absent_windows,
-        )
+        return PairSuspect(seen.reading, seen.name, seen.states, read_at, suspect.rounds + 1, lasted=outlived)
 
 
 def _lasting(suspect: Suspect, seen: Evidence, unlike: Unlike, terms: Terms) -> dict[int | None, Persistence]:

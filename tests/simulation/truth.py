@@ -23,7 +23,7 @@ def truth(cluster: SimCluster, table: Table, reading: Reading | None, now_s: int
         for node in cluster.replicas(table, key):
             store = cluster.store(node, table)
             seen = store.visible_static(key, now_s) if clustering is None else store.visible_row(key, clustering, now_s)
-            held[node] = _shown(reading.statics if clustering is None else reading.regulars, seen)
+            held[node] = shown(reading.statics if clustering is None else reading.regulars, seen)
         if len({repr(cells) for cells in held.values()}) > 1:
             found[table.name, key, clustering] = "; ".join(f"{node}: {cells}" for node, cells in held.items())
     return found
@@ -59,11 +59,12 @@ def _held(
 ) -> list[list[tuple[Any, ...]]] | None:
     store = cluster.store(node, reading.table)
     if clustering is None:
-        return _shown(reading.statics, store.visible_static(key, now_s))
-    return _shown(reading.regulars, store.visible_row(key, clustering, now_s))
+        return shown(reading.statics, store.visible_static(key, now_s))
+    return shown(reading.regulars, store.visible_row(key, clustering, now_s))
 
 
-def _shown(columns: Sequence[CellColumn], seen: Visible | None) -> list[list[tuple[Any, ...]]] | None:
+def shown(columns: Sequence[CellColumn], seen: Visible | None) -> list[list[tuple[Any, ...]]] | None:
+    """Return what a read shows of a row, by column: of each cell its path, value, write time and expiry."""
     if seen is None:
         return None
     shown: list[list[tuple[Any, ...]]] = []
