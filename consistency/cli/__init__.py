@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": "sandbox.demo:demo",
     "check": "consistency.cli.check:check",
     "audit": "consistency.cli.audit:audit",
+    "compare": "consistency.cli.compare:compare",
     "explain": "consistency.cli.explain:explain",
     "browse": "consistency.cli.browse:browse",
     "repair": "repair.cli:repair",

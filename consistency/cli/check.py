@@ -38,7 +38,7 @@ from consistency.cli.values import DURATION, PERCENT, SECONDS
 from consistency.cluster.throttle import Politeness
 from consistency.errors import ConsistencyError, UsageError
 from consistency.model.cqltext import visible
-from consistency.model.reading import CHECKED_DEPTHS, Depth, Locality, Route
+from consistency.model.reading import CHECKED_DEPTHS, ONE_REPLICA, Depth, Locality, Route
 from consistency.results.findings import require_replaceable
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
@@ -60,7 +60,7 @@ from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 )
 @click.option(
     "--locality",
-    type=click.Choice([x.value for x in Locality]),
+    type=click.Choice([x.value for x in ONE_REPLICA]),
     help="How an answer is proven to come from one replica: by consistency level NODE_LOCAL, or by a trace of each "
     "query. Servers keep traces for a day; they hold tokens, and clustering keys of rows in large partitions. "
     "Default: node-local on every node that allows it.",

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from consistency.cluster.connection import Connection
 from consistency.cluster.locality import TraceEvent, TracesLeft, proves_local
 from consistency.cluster.throttle import Politeness, Turn
-from consistency.cluster.wire import ALL, LOCAL_ONE, NODE_LOCAL, ONE, OWN, Page, Statement
+from consistency.cluster.wire import ALL, LOCAL_ONE, LOCAL_QUORUM, NODE_LOCAL, ONE, OWN, Page, Statement
 from consistency.errors import (
     LevelForbidden,
     NotProvenLocal,
@@ -31,6 +31,8 @@ from consistency.model.ring import Node
 _TRACE_POLLS = 60
 _LOCAL_ATTEMPTS, _AFTER_NONE = 12, 3
 """So many reads to prove one answer, and so many where the last one of the node could not be proven."""
+_LEVELS = {Locality.NODE_LOCAL: NODE_LOCAL, Locality.QUORUM: LOCAL_QUORUM}
+"""The consistency level at which a node's answer is known to be what was asked for, whatever a trace says."""
 _SMALL_READS = 50
 _SNITCH_UPDATES_S = 0.15
 """The servers' dynamic_snitch_update_interval, 100 ms, and half as much again."""
@@ -106,8 +108,8 @@ class PinnedAccess:
 
     async def ask(self, node: Node, statement: Statement, turn: Turn | None = None) -> Page:
         """Run a statement so that the answer is this node's own; `turn` learns how long its proof was waited for."""
-        if self._localities[node] is Locality.NODE_LOCAL:
-            return await self.retrying(node, replace(statement, consistency=NODE_LOCAL))
+        if (level := _LEVELS.get(self._localities[node])) is not None:
+            return await self.retrying(node, replace(statement, consistency=level))
         return (await self._proven(node, statement, turn or Turn()))[0]
 
     async def ask_traced(self, node: Node, statement: Statement) -> tuple[Page, list[TraceEvent]]:
@@ -237,7 +239,7 @@ async def probe(connection: Connection, node: Node, forced: Locality | None) -> 
     )
     ask = Statement("SELECT key FROM system.local", consistency=NODE_LOCAL, timeout_s=10.0)
     try:
-        if forced is Locality.TRACED:
+        if forced in (Locality.TRACED, Locality.QUORUM):
             ask = replace(ask, consistency=OWN)
         await attempts(connection.execute, node, ask)
     except ReplicaRefused as error:

@@ -82,7 +82,9 @@ class PairSettler(Settler):
         lasted = suspect.lasted if isinstance(suspect, PairSuspect) else {}
         outlived = {place: lasted.get(place, 0) + 1 for place, how in found.items() if how is not Persistence.NONE}
         needed = self._windows_to_outlive(seen)
-        sure = {place for place, windows in outlived.items() if found[place] is Persistence.PRESENT or windows >= needed}
+        sure = {
+            place for place, windows in outlived.items() if found[place] is Persistence.PRESENT or windows >= needed
+        }
         last = suspect.rounds + 1 >= MAX_ROUNDS
         if sure and (last or sure == outlived.keys()):
             return SettledPair.of(seen, read_at, unlike.only(sure))

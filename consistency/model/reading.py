@@ -54,10 +54,16 @@ class Route(str, Enum):
 
 
 class Locality(str, Enum):
-    """What proves which replica answered."""
+    """What proves which replica answered, or that a quorum of them did."""
 
     NODE_LOCAL = "node-local"
     TRACED = "traced"
+    QUORUM = "quorum"
+    """A node answers for a quorum of its data centre: nothing is proven of any replica alone, and reads may write."""
+
+
+ONE_REPLICA = (Locality.NODE_LOCAL, Locality.TRACED)
+"""How one replica is read by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from consistency.model.reading import Locality
+from consistency.model.reading import ONE_REPLICA, Locality
 from tests.support import quietness
 from tests.support.cluster import RunningCluster
 
@@ -25,7 +25,7 @@ def secret(cluster: RunningCluster) -> Iterator[str]:
     cluster.ddl(f"DROP KEYSPACE {quietness.KEYSPACE}")
 
 
-@pytest.mark.parametrize("locality", list(Locality))
+@pytest.mark.parametrize("locality", ONE_REPLICA)
 def test_check_explain_and_plan_change_no_replica(
     cluster: RunningCluster, secret: str, tmp_path: Path, locality: Locality
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from consistency.model.cqltype import CqlType
-from consistency.model.reading import Locality
+from consistency.model.reading import ONE_REPLICA, Locality
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Column, Table
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN
@@ -31,7 +31,7 @@ def draw_localities(seed: int, nodes: Sequence[Node]) -> dict[Node, Locality]:
     dice = random.Random(f"locality {seed}")
     one = dice.choice((Locality.NODE_LOCAL, Locality.NODE_LOCAL, Locality.TRACED))
     mixed = dice.random() < 0.2
-    return {node: dice.choice(list(Locality)) if mixed else one for node in nodes}
+    return {node: dice.choice(ONE_REPLICA) if mixed else one for node in nodes}
 
 
 def draw_ring(rng: random.Random) -> tuple[Ring, Replication]:

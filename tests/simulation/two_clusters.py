@@ -374,4 +374,3 @@ def _exactness(outcome: PairOutcome) -> list[str]:
         missed = outcome.inner[side] - inner[side] - touched
         out += [f"the {side} disagrees with itself on {row}, which was not found" for row in missed]
     return out
-

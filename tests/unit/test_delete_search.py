@@ -14,7 +14,7 @@ from consistency.cli.show.terminal.console import make_console
 from consistency.cli.show.terminal.rowview import print_row, value_text
 from consistency.cluster.locality import TraceEvent, tombstones_in
 from consistency.errors import NotProvenLocal, ReplicaRefused
-from consistency.model.reading import Locality
+from consistency.model.reading import ONE_REPLICA, Locality
 from consistency.results.findings import Finding, Kind
 from consistency.results.forecast import Forecast
 from consistency.rows.delete_search import DeleteSearch
@@ -124,7 +124,7 @@ def test_the_replicas_that_show_the_row_must_share_a_cell() -> None:
     assert told(stage) is Forecast.UNKNOWN
 
 
-@pytest.mark.parametrize("locality", list(Locality))
+@pytest.mark.parametrize("locality", ONE_REPLICA)
 def test_what_is_forecast_to_come_back_needs_no_leave(locality: Locality) -> None:
     """With no row that may vanish it is repaired, in both localities, and counted as restored."""
     stage = staged(locality=locality)

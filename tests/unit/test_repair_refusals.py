@@ -10,7 +10,7 @@ import pytest
 
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.wire import ALL, QUORUM
-from consistency.model.reading import Locality
+from consistency.model.reading import ONE_REPLICA, Locality
 from repair.copies import copies
 from repair.decide import Action, Rule
 from repair.entries import Fate, Result
@@ -43,7 +43,7 @@ def journal_of(plan: Plan) -> MemoryJournal:
 
 
 @pytest.mark.parametrize("table", [TABLE, UNREPAIRED], ids=["merged", "written back"])
-@pytest.mark.parametrize("locality", list(Locality))
+@pytest.mark.parametrize("locality", ONE_REPLICA)
 @pytest.mark.parametrize("trick", list(Trick))
 def test_nothing_is_undone_where_nothing_is_proven_to_be_changed(
     trick: Trick, locality: Locality, table: object
@@ -71,7 +71,7 @@ def test_nothing_is_undone_where_nothing_is_proven_to_be_changed(
     played(stage, play)
 
 
-@pytest.mark.parametrize("locality", list(Locality))
+@pytest.mark.parametrize("locality", ONE_REPLICA)
 def test_a_resume_goes_on_once_the_servers_allow_it_and_then_there_is_something_to_undo(locality: Locality) -> None:
     """Refused rows are not done: resumed they are verified, and undone they are as most replicas held them."""
     stage = Stage(locality=locality)
@@ -192,7 +192,7 @@ def _two_ages(stage: Stage) -> None:
         stage.cluster.apply(stage.table, write, [NODES[2]])
 
 
-@pytest.mark.parametrize("locality", list(Locality))
+@pytest.mark.parametrize("locality", ONE_REPLICA)
 @pytest.mark.parametrize("number", range(1, 7))
 def test_cells_of_different_ages_come_to_a_replica_together_or_not_at_all(number: int, locality: Locality) -> None:
     """Whichever request is refused: each replica shows the whole row, or nothing of it."""
@@ -293,7 +293,7 @@ def test_a_rule_on_write_times_does_not_bind_what_each_node_takes_by_itself() ->
 LEVELS = {"reads": {ALL: "node: no reads at ALL"}, "writes": {ALL: "node: no writes at ALL"}}
 
 
-@pytest.mark.parametrize("locality", list(Locality))
+@pytest.mark.parametrize("locality", ONE_REPLICA)
 @pytest.mark.parametrize("names", [("reads",), ("reads", "writes")], ids=["reads", "reads and writes"])
 def test_where_reads_at_all_are_forbidden_rows_are_written_back(names: Iterable[str], locality: Locality) -> None:
     """The plan knows it; where writes at ALL are forbidden too, they go at QUORUM, and are read on every replica."""
@@ -327,7 +327,7 @@ def test_what_no_level_allows_is_left_alone_with_the_rule_that_forbids_it() -> N
     assert stage.holders() == {3}
 
 
-@pytest.mark.parametrize("locality", list(Locality))
+@pytest.mark.parametrize("locality", ONE_REPLICA)
 def test_a_guardrail_that_comes_after_the_plan_is_named_and_resume_goes_on_without_it(locality: Locality) -> None:
     """A merge was planned, and reads at ALL are forbidden by now: refused by name, nothing written, merged later."""
     stage = Stage(locality=locality)
@@ -351,7 +351,7 @@ def test_a_guardrail_that_comes_after_the_plan_is_named_and_resume_goes_on_witho
     played(stage, play)
 
 
-@pytest.mark.parametrize("locality", list(Locality))
+@pytest.mark.parametrize("locality", ONE_REPLICA)
 def test_a_guardrail_that_goes_after_the_plan_takes_no_row_out_of_it(locality: Locality) -> None:
     """A write-back was planned, and reads at ALL are allowed by now: it is carried out as planned."""
     stage = Stage(locality=locality)

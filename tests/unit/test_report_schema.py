@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from consistency.model.reading import CHECKED_DEPTHS, Locality, Route
+from consistency.model.reading import CHECKED_DEPTHS, ONE_REPLICA, Route
 from consistency.results.cause import Cause, CauseKind
 from consistency.results.kinds import Kind
 from consistency.results.report import SCHEMA_VERSION, RepairSummary, Severity
@@ -41,7 +41,7 @@ def test_the_schema_knows_every_word_that_a_report_uses() -> None:
     assert SCHEMA["properties"]["findings_by_kind"]["propertyNames"]["enum"] == [k.value for k in Kind]
     assert set(table["depth"]["enum"]) == {"", *(d.value for d in CHECKED_DEPTHS)}
     assert set(table["route"]["enum"]) == {"", *(r.value for r in Route)}
-    assert set(table["locality"]["enum"]) >= {"", *(x.value for x in Locality)}
+    assert set(table["locality"]["enum"]) >= {"", *(x.value for x in ONE_REPLICA)}
     assert SCHEMA["$defs"]["violation"]["properties"]["severity"]["enum"] == [s.value for s in Severity]
 
 

@@ -52,6 +52,12 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
     return out
 
 
+def compare_command(typed: Typed, *more: str) -> list[str]:
+    """Return the command that compares the same tables of the same clusters again."""
+    words = ["consistency compare", *(quoted(name) for name in typed.names)]
+    return [*words, *_pairs(typed.options), *more, *_pairs(typed.connection)]
+
+
 def can_repair() -> bool:
     """Whether this installation has the repairer; otherwise its commands are not suggested."""
     return find_spec("repair.cli") is not None

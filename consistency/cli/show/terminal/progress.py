@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from consistency.checking.observer import Observer, Silent
+from consistency.checking.observer import PairObserver, Silent
 from consistency.cli.show.terminal.console import safe
 from consistency.cli.show.terminal.counts import Counts, Lane
 from consistency.cli.show.terminal.figures import counted, short, span
@@ -26,7 +26,7 @@ class Progress(Protocol):
     """An observer with a display; `tick` is called about once a second, `close` at the end."""
 
     @property
-    def observer(self) -> Observer:
+    def observer(self) -> PairObserver:
         """The observer of the check."""
 
     def tick(self) -> None:
@@ -42,7 +42,7 @@ class Progress(Protocol):
 class NoProgress:
     """Shows nothing."""
 
-    observer: Observer = Silent()
+    observer: PairObserver = Silent()
 
     def tick(self) -> None:
         """Do nothing."""
@@ -64,7 +64,7 @@ class LineProgress:
         self._said = clock()
 
     @property
-    def observer(self) -> Observer:
+    def observer(self) -> PairObserver:
         """The counts shown."""
         return self._counts
 
@@ -100,7 +100,7 @@ class LiveProgress:
         self._live.start()
 
     @property
-    def observer(self) -> Observer:
+    def observer(self) -> PairObserver:
         """The counts shown."""
         return self._counts
 
