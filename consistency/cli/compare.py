@@ -64,7 +64,8 @@ _REPEATED = ("compare", "tolerate_writetime", "read", "route", "locality", "dc",
     default="replicas",
     show_default=True,
     help="Read every replica of both sides by itself, which never writes; or each side at LOCAL_QUORUM, as "
-    "applications do. The latter is said of no single replica, and where replicas disagree it makes the servers repair them.",
+    "applications do. The latter is said of no single replica, and where replicas disagree it makes the servers repair "
+    "them.",
 )
 @click.option(
     "--route",

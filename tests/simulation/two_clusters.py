@@ -297,7 +297,7 @@ def broken_pair_promises(outcome: PairOutcome) -> list[str]:
     coverage = result.coverage
     if coverage.planned != coverage.completed + coverage.skipped + coverage.failed:
         out.append(f"coverage does not add up: {coverage}")
-    wrong = {row for row in (*outcome.planted, *outcome.inner[Side.SOURCE], *outcome.inner[Side.TARGET])}
+    wrong = set(outcome.planted).union(*outcome.inner.values())
     if result.verdict is Verdict.CONSISTENT and (hidden := wrong - outcome.touched):
         out.append(f"consistent, though {hidden} were not the same from the start to the end")
     out += _false_alarms(outcome)
