@@ -1,8 +1,8 @@
 """Prove that the replicas of a Cassandra cluster hold the same rows.
 
-As a library, everything that is named here is stable: `check`, `begin_check`, `audit` and `preflight` do what the
-commands do, the rest is what goes into them and comes out. Importing the package loads no driver; using a name does.
-Every error is a `ConsistencyError`: one line that says the way out, without a key, a value or a secret.
+As a library, everything that is named here is stable: `check`, `begin_check`, `compare`, `audit` and `preflight` do
+what the commands do, the rest is what goes into them and comes out. Importing the package loads no driver; using a name
+does. Every error is a `ConsistencyError`: one line that says the way out, without a key, a value or a secret.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from consistency.api import AuditReport, audit, begin_check, check, connection_settings, preflight
+    from consistency.api import AuditReport, audit, begin_check, check, compare, connection_settings, preflight
     from consistency.auditing.preflight import Answer, Preflight
     from consistency.auditing.preflight_facts import PreflightOptions
     from consistency.background import RunningCheck
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from consistency.cluster.settings import ConnectionSettings
     from consistency.cluster.throttle import Politeness
     from consistency.cluster.tls import TlsSettings, WeakTlsWarning
+    from consistency.comparing.preparing import CompareOptions, Read
+    from consistency.comparing.terms import Compare
     from consistency.errors import (
         ConnectError,
         ConsistencyError,
@@ -34,8 +36,11 @@ if TYPE_CHECKING:
         UsageError,
     )
     from consistency.model.reading import Depth, Locality, Route
+    from consistency.model.sides import Side
+    from consistency.results.comparison import ComparedTable, Comparison
     from consistency.results.findings import Finding, ReplicaView, State, read_findings, read_ranges
     from consistency.results.kinds import Kind
+    from consistency.results.pair_findings import InnerFinding, PairFinding, PairKind, PairRange, read_compared
     from consistency.results.range_findings import RangeFinding, RangeView
     from consistency.results.report import Report, Severity, TableReport, Unread, Violation
     from consistency.results.sample import Bound, fewer_than
@@ -45,7 +50,9 @@ __version__ = "0.1.0"
 
 _FROM = {
     "cluster.pinned": ("ReadLimits",),
-    "api": ("AuditReport", "audit", "begin_check", "check", "connection_settings", "preflight"),
+    "api": ("AuditReport", "audit", "begin_check", "check", "compare", "connection_settings", "preflight"),
+    "comparing.preparing": ("CompareOptions", "Read"),
+    "comparing.terms": ("Compare",),
     "checking.sampling": ("Sample",),
     "checking.tasks": ("CheckOptions",),
     "errors": (
@@ -61,8 +68,11 @@ _FROM = {
     ),
     "results.findings": ("Finding", "ReplicaView", "State", "read_findings", "read_ranges"),
     "results.kinds": ("Kind",),
+    "results.comparison": ("ComparedTable", "Comparison"),
+    "results.pair_findings": ("InnerFinding", "PairFinding", "PairKind", "PairRange", "read_compared"),
     "results.range_findings": ("RangeFinding", "RangeView"),
     "checking.observer": ("Observer", "Progress", "Silent"),
+    "model.sides": ("Side",),
     "model.reading": ("Depth", "Locality", "Route"),
     "results.report": ("Report", "Severity", "TableReport", "Unread", "Violation"),
     "background": ("RunningCheck",),
@@ -81,6 +91,10 @@ __all__ = [
     "AuditReport",
     "Bound",
     "CheckOptions",
+    "Compare",
+    "CompareOptions",
+    "ComparedTable",
+    "Comparison",
     "ConnectError",
     "ConnectionSettings",
     "ConsistencyError",
@@ -88,17 +102,22 @@ __all__ = [
     "Depth",
     "ExitCode",
     "Finding",
+    "InnerFinding",
     "Kind",
     "LedgerError",
     "Locality",
     "LockedError",
     "Observer",
+    "PairFinding",
+    "PairKind",
+    "PairRange",
     "Politeness",
     "Preflight",
     "PreflightOptions",
     "Progress",
     "RangeFinding",
     "RangeView",
+    "Read",
     "ReadLimits",
     "ReplicaError",
     "ReplicaView",
@@ -109,6 +128,7 @@ __all__ = [
     "SchemaError",
     "SettingsError",
     "Severity",
+    "Side",
     "Silent",
     "State",
     "TableReport",
@@ -123,9 +143,11 @@ __all__ = [
     "audit",
     "begin_check",
     "check",
+    "compare",
     "connection_settings",
     "fewer_than",
     "preflight",
+    "read_compared",
     "read_findings",
     "read_ranges",
 ]

@@ -21,13 +21,16 @@ from consistency.auditing.preflight import Preflight
 from consistency.auditing.preflight_facts import PreflightOptions, open_look, run_preflight
 from consistency.auditing.rules import judge_replication
 from consistency.background import RunningCheck, run, stopping
-from consistency.checking.observer import Observer, Progress, ProgressTeller, Several
+from consistency.checking.observer import Observer, PairObserver, Progress, ProgressTeller, Several
 from consistency.checking.run import plenty, run_check
 from consistency.checking.tasks import CheckOptions
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.session import open_cluster
-from consistency.cluster.settings import ConnectionSettings, GivenOptions, load_settings
+from consistency.cluster.settings import TARGET, ConnectionSettings, GivenOptions, load_settings
+from consistency.comparing.opening import open_pair
+from consistency.comparing.preparing import CompareOptions, Read
+from consistency.comparing.run import run_compare
 from consistency.errors import UsageError
 from consistency.ledger import open_ledger
 from consistency.ledger.lock import one_run
@@ -35,6 +38,8 @@ from consistency.model.reading import Locality
 from consistency.model.ring import Ring
 from consistency.model.schema import Keyspace
 from consistency.model.scope import parse_name
+from consistency.results.comparison import Comparison
+from consistency.results.pair_findings import Compared
 from consistency.results.report import Report, Severity, Violation
 from consistency.results.verdict import ExitCode
 
@@ -184,6 +189,50 @@ async def _checked(call: _Call, cancel: threading.Event | None, room: Callable[[
             return report
 
 
+def compare(
+    *names: str,
+    hosts: str | None = None,
+    target_hosts: str | None = None,
+    settings: ConnectionSettings | None = None,
+    target_settings: ConnectionSettings | None = None,
+    options: CompareOptions | None = None,
+    limits: ReadLimits | None = None,
+    locality: Locality | None = None,
+    observer: PairObserver | None = None,
+    take: Callable[[Compared], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Comparison:
+    """Compare two clusters and return whether the target holds exactly what the source holds.
+
+    `names` are `keyspace` or `keyspace.table`, or with another name in the target `keyspace.table=keyspace2.table2`;
+    all of the users' tables when none is named. `hosts` or `settings` say how to reach the source, as for `check`,
+    `target_hosts` or `target_settings` how to reach the target; without them it is [target] of the TOML file or
+    CONSISTENCY_TARGET_HOSTS. The limits hold for each side.
+
+    `take` is given each finding as it is claimed, on this thread; the result has the counts and the first 20. Setting
+    `cancel` from another thread ends the comparison within seconds with a correct partial result.
+
+    Raises a ConsistencyError when it cannot run, with the side in its message: UsageError for a name or an option,
+    ConnectError, TopologyError. What could not be read of a table, or has no counterpart, is in the result.
+    """
+    chosen = options or CompareOptions()
+    chosen = replace(chosen, names=names) if names else chosen
+    if chosen.read is Read.QUORUM:
+        locality = Locality.QUORUM
+    source, target = connection_settings(settings, hosts), target_connection_settings(target_settings, target_hosts)
+
+    async def compared() -> Comparison:
+        opened = open_pair(source, target, limits, locality=locality)
+        async with opened as pair, stopping(cancel) as stop:
+            return await run_compare(pair, chosen, observer, stop, take=take or _nobody)
+
+    return run(compared, "await asyncio.to_thread(compare, ...)")
+
+
+def _nobody(_: Compared) -> None:
+    """Tell nobody."""
+
+
 def audit(
     *keyspaces: str, hosts: str | None = None, settings: ConnectionSettings | None = None, rf_minimum: int = 3
 ) -> AuditReport:
@@ -228,6 +277,15 @@ def connection_settings(settings: ConnectionSettings | None = None, hosts: str |
     if settings is not None and hosts is not None:
         raise UsageError("give either hosts or settings: the settings name the hosts already")
     return settings or load_settings(GivenOptions(hosts=hosts))
+
+
+def target_connection_settings(
+    settings: ConnectionSettings | None = None, hosts: str | None = None
+) -> ConnectionSettings:
+    """Return the settings of the second cluster: those given, else from `hosts`, the environment and [target]."""
+    if settings is not None and hosts is not None:
+        raise UsageError("give either target_hosts or target_settings: the settings name the hosts already")
+    return settings or load_settings(GivenOptions(hosts=hosts), section=TARGET)
 
 
 async def run_audit(
