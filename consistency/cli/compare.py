@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from consistency.comparing.preparing import CompareOptions
     from consistency.results.comparison import Comparison
 
-_REPEATED = ("compare", "tolerate_writetime", "read", "route", "locality", "dc", "target_dc")
+_USUAL = {"compare": Compare.WRITETIMES.value, "read": "replicas", "tolerate_writetime": 0.0}
+_REPEATED = (*_USUAL, "route", "locality", "dc", "target_dc")
 
 
 @click.command()
@@ -179,9 +180,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
     """Turn the arguments into frozen options; refuse what cannot work before anything is read."""
     from consistency.comparing.preparing import CompareOptions, Read  # noqa: PLC0415 - loads the driver
 
-    words = tuple(
-        word for name in _REPEATED if given[name] for word in (f"--{name.replace('_', '-')}", str(given[name]))
-    )
+    words = _repeated(given)
     source, target = take_both(given)
     require_writable("--findings", given["findings"])
     require_replaceable("--findings", given["findings"])
@@ -218,6 +217,16 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         quiet=given["quiet"],
         show_keys=given["show_keys"],
     )
+
+
+def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
+    """Return the options that a second run must repeat to compare the same."""
+    words: list[str] = []
+    for name in _REPEATED:
+        if given[name] not in (None, _USUAL.get(name)):
+            value = given[name]
+            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return tuple(words)
 
 
 def _sample(given: dict[str, Any]) -> Sample | None:
