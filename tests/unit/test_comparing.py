@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from consistency import Comparison, Side, read_compared, read_findings
 from consistency.cli import main
 from consistency.cluster.clock import SystemClock
 from consistency.comparing.matching import TablePair, match_tables
-from consistency.comparing.opening import naming
+from consistency.comparing.opening import naming, open_pair
 from consistency.comparing.placement import Owned, Owners, joint_arcs, sided
 from consistency.comparing.preparing import CompareOptions
 from consistency.comparing.reader import in_common
@@ -217,11 +218,17 @@ def test_both_sides_are_read_as_both_can() -> None:
 # The command.
 
 
+def others(name: str) -> Ring:
+    """Return a ring of nodes that have the addresses of every fake cluster, and are others."""
+    return Ring(name, MURMUR3, tuple(replace(node, host_id=f"{name} {node.host_id}") for node in nodes()))
+
+
 class Pair:
     """Runs commands against two fake clusters, which are at the hosts s and t."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clusters = {"s": FakeCluster(cluster="old").fill(20), "t": FakeCluster(cluster="new", factor="2").fill(20)}
+        self.target.rings(others("new"))
         self.down: set[str] = set()
 
         @asynccontextmanager
@@ -496,3 +503,16 @@ def test_the_schema_of_the_result_knows_every_word() -> None:
 def test_simulated_results_follow_the_schema(seed: int) -> None:
     """Whatever happened to the clusters."""
     VALIDATOR.validate(json.loads(json.dumps(run_pair(seed).result.as_json())))
+
+
+def test_one_cluster_on_both_sides_is_asked_by_one_reader(pair: Pair) -> None:
+    """Two would ask its nodes in the same lanes, where a server mixes up the hashes of two queries."""
+
+    async def readers(target: str) -> list[Any]:
+        settings = [consistency.ConnectionSettings(((host, 9042),)) for host in ("s", target)]
+        async with open_pair(*settings) as opened:
+            return [cluster.reader for cluster in opened]
+
+    same, other = asyncio.run(readers("s")), asyncio.run(readers("t"))
+    assert same[0] is same[1]
+    assert other[0] is not other[1]
