@@ -22,6 +22,7 @@ _THIRD = {
     "moving": 39,
     "stoppable": 41,
     "roomy": 43,
+    "target": 44,
     "pages": 63,
 }
 

@@ -1,0 +1,242 @@
+"""Two real clusters, three nodes and one: exactly the damage on either side is found, dual writes raise no alarm."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import pytest
+
+from consistency import (
+    Compare,
+    CompareOptions,
+    Comparison,
+    InnerFinding,
+    PairFinding,
+    PairRange,
+    Read,
+    Side,
+    Verdict,
+    compare,
+    read_compared,
+)
+from consistency.checking.scan import ScanOptions
+from tests.support.cluster import RunningCluster, sandbox_cluster
+from tests.support.figures import Figures
+
+pytestmark = pytest.mark.cluster
+
+ROWS = 400
+Found = tuple[str, str, str]
+"""Table, kind, and the key as canonical JSON."""
+TABLES = (
+    "CREATE TABLE {0}.flat (id int PRIMARY KEY, v text, w int)",
+    "CREATE TABLE {0}.wide (p int, c int, s text static, v text, m map<text, int>, l list<text>, PRIMARY KEY (p, c))",
+    "CREATE TABLE {0}.hits (id int PRIMARY KEY, n counter)",
+)
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    """A cluster of one node beside the shared one."""
+    yield from sandbox_cluster(tmp_path_factory.mktemp("target"), "target", nodes=1, num_tokens=4, heap="512m")
+
+
+@dataclass
+class Both:
+    """The same tables on both clusters, and what must be found between them."""
+
+    source: RunningCluster
+    target: RunningCluster
+    then_us: int = field(default_factory=lambda: time.time_ns() // 1000 - 3_600_000_000)
+    expected: set[Found] = field(default_factory=set)
+
+    def make(self, name: str) -> None:
+        """Make the tables, empty."""
+        for cluster, rf in ((self.source, 3), (self.target, 1)):
+            cluster.keyspace(name, rf=rf)
+            cluster.tables(statement.format(name) for statement in TABLES)
+
+    def everywhere(self, cql: str) -> None:
+        """Write on both sides; `@` stands for the write time of long ago."""
+        self.write(Side.SOURCE, cql)
+        self.write(Side.TARGET, cql)
+
+    def write(self, side: Side, cql: str, later_us: int = 0) -> None:
+        """Write on all replicas of a side, so much later than long ago."""
+        cluster = self.source if side is Side.SOURCE else self.target
+        cluster.everywhere(cql.replace("@", str(self.then_us + later_us)))
+
+    def expect(self, table: str, kind: str, **key: Any) -> None:
+        """Say what must be found of a row."""
+        self.expected.add((table, kind, json.dumps(key, sort_keys=True)))
+
+    def compare(self, *names: str, settle_s: float = 0.3, **options: Any) -> Comparison:
+        """Compare as the library does."""
+        chosen = CompareOptions(settle_window_s=settle_s, **options)
+        return compare(*names, settings=self.source.settings, target_settings=self.target.settings, options=chosen)
+
+
+@pytest.fixture(scope="module")
+def both(cluster: RunningCluster, target: RunningCluster) -> Both:
+    """Both clusters with rows that are the same, and damage of every kind on either side."""
+    pair = Both(cluster, target)
+    pair.make("two")
+    for at in range(0, ROWS, 50):
+        flat = [f"INSERT INTO two.flat (id, v, w) VALUES ({i}, 'v{i}', {i})" for i in range(at, at + 50)]
+        wide = [
+            f"INSERT INTO two.wide (p, c, v, m, l) VALUES ({i // 20}, {i % 20}, 'v', {{'a': {i}, 'b': 1}}, ['x', 'y'])"
+            for i in range(at, at + 50)
+        ]
+        statics = [f"INSERT INTO two.wide (p, s) VALUES ({i // 20}, 's')" for i in range(at, at + 50)]
+        pair.everywhere(f"BEGIN UNLOGGED BATCH USING TIMESTAMP @ {'; '.join([*flat, *wide, *statics])}; APPLY BATCH")
+    for i in range(5):
+        pair.everywhere(f"UPDATE two.hits SET n = n + {i} WHERE id = {i}")
+    damage(pair)
+    return pair
+
+
+def damage(pair: Both) -> None:
+    """Make rows differ, each in a way of its own; a few on replicas of the source alone."""
+    source, target = Side.SOURCE, Side.TARGET
+    for i in (1, 2):
+        pair.write(target, f"DELETE FROM two.flat USING TIMESTAMP @ WHERE id = {i}", 5)
+        pair.expect("flat", "only_source", id=i)
+    pair.write(source, "DELETE FROM two.flat USING TIMESTAMP @ WHERE id = 3", 5)
+    pair.expect("flat", "only_target", id=3)
+    pair.write(target, "INSERT INTO two.flat (id, v) VALUES (9001, 'more') USING TIMESTAMP @")
+    pair.expect("flat", "only_target", id=9001)
+    pair.write(source, "UPDATE two.flat USING TIMESTAMP @ SET v = 'other' WHERE id = 4", 5)
+    pair.expect("flat", "value", id=4)
+    pair.write(target, "DELETE w FROM two.flat USING TIMESTAMP @ WHERE id = 5", 5)
+    pair.expect("flat", "value", id=5)
+    pair.write(target, "INSERT INTO two.flat (id, v, w) VALUES (6, 'v6', 6) USING TIMESTAMP @", 2_000_000)
+    pair.expect("flat", "writetime", id=6)
+    for side, ttl in ((source, 90_000), (target, 95_000)):
+        pair.write(side, f"INSERT INTO two.flat (id, v, w) VALUES (7, 'v', 7) USING TIMESTAMP @ AND TTL {ttl}", 5)
+    pair.write(target, "UPDATE two.wide USING TIMESTAMP @ SET s = 'other' WHERE p = 1", 5)
+    pair.expect("wide", "value", p=1)
+    pair.write(source, "UPDATE two.wide USING TIMESTAMP @ SET m['b'] = 2 WHERE p = 2 AND c = 1", 5)
+    pair.expect("wide", "value", p=2, c=1)
+    pair.write(source, "UPDATE two.wide USING TIMESTAMP @ SET m['b'] = 1 WHERE p = 2 AND c = 2", 2_000_000)
+    pair.expect("wide", "writetime", p=2, c=2)
+    pair.write(target, "UPDATE two.wide USING TIMESTAMP @ SET l = l + ['z'] WHERE p = 2 AND c = 3", 5)
+    pair.expect("wide", "value", p=2, c=3)
+    pair.write(target, "DELETE FROM two.wide USING TIMESTAMP @ WHERE p = 3 AND c = 4", 5)
+    pair.expect("wide", "only_source", p=3, c=4)
+    pair.write(target, "UPDATE two.hits SET n = n + 1 WHERE id = 2")
+    pair.expect("hits", "value", id=2)
+    # One replica of the source is ahead, one lacks a row: the target holds what the source's replicas come to.
+    stale = f"USING TIMESTAMP {pair.then_us + 5} SET v = 'newest' WHERE id"
+    pair.source.on(2, f"UPDATE two.flat {stale} = 8")
+    pair.target.everywhere(f"UPDATE two.flat {stale} = 8")
+    pair.source.on(3, f"DELETE FROM two.flat USING TIMESTAMP {pair.then_us + 5} WHERE id = 10")
+
+
+INNER = {("flat", "stale", '{"id": 8}'), ("flat", "missing", '{"id": 10}')}
+
+
+def named(path: Path) -> tuple[set[Found], set[Found]]:
+    """Return what was found between the sides, and on the source by itself."""
+    pairs, inner = set(), set()
+    for found in read_compared(path):
+        if isinstance(found, PairFinding):
+            pairs.add((found.table, found.kind.value, json.dumps(dict(found.key), sort_keys=True)))
+        elif isinstance(found, InnerFinding):
+            assert found.side is Side.SOURCE
+            finding = found.finding
+            inner.add((finding.table, finding.kind.value, json.dumps(dict(finding.key), sort_keys=True)))
+    return pairs, inner
+
+
+def test_exactly_the_damage_is_found_by_its_right_name(both: Both, tmp_path: Path, figures: Figures) -> None:
+    """On either side, in every shape of table; what one side disagrees on is told apart."""
+    path = tmp_path / "f.jsonl"
+    result = both.compare("two", findings=path)
+    assert named(path) == (both.expected, INNER)
+    assert result.verdict is Verdict.DIVERGENT
+    assert result.coverage.complete
+    assert {table.report.scheme.rsplit("/")[-1] for table in result.tables} == {"mask_hash"}
+    figures.add("two clusters: rows damaged on either side and found by name", str(len(both.expected) + len(INNER)))
+
+
+def test_what_is_compared_decides_what_is_found(both: Both, tmp_path: Path) -> None:
+    """Write times that differ are none of values; expiries are found only where they are asked for."""
+    path = tmp_path / "f.jsonl"
+    both.compare("two", findings=path, compare=Compare.VALUES)
+    assert named(path)[0] == {found for found in both.expected if found[1] != "writetime"}
+    both.compare("two", findings=path, compare=Compare.EXPIRIES)
+    assert named(path)[0] == both.expected | {("flat", "expiry", '{"id": 7}')}
+    both.compare("two", findings=path, tolerate_writetime_s=2.0)
+    assert named(path)[0] == {found for found in both.expected if found[1] != "writetime"}
+
+
+def test_rows_that_are_counted_are_the_same_rows(both: Both, tmp_path: Path) -> None:
+    """By range and kind."""
+    path = tmp_path / "f.jsonl"
+    result = both.compare("two", findings=path, scan=ScanOptions(max_findings=0))
+    kinds = [kind for _, kind, _ in both.expected]
+    assert result.findings_by_kind == {kind: kinds.count(kind) for kind in sorted(set(kinds), key=order)}
+    assert sum(result.inner[Side.SOURCE].values()) == len(INNER)
+    assert all(isinstance(found, PairRange) for found in read_compared(path))
+
+
+def order(kind: str) -> int:
+    """Return where a kind stands among them."""
+    return ["only_source", "only_target", "value", "writetime", "expiry"].index(kind)
+
+
+def test_a_quorum_of_each_side_says_the_same_of_a_table(both: Both, tmp_path: Path) -> None:
+    """Of one on which the source agrees with itself."""
+    path = tmp_path / "f.jsonl"
+    result = both.compare("two.wide", findings=path, read=Read.QUORUM)
+    assert named(path)[0] == {found for found in both.expected if found[0] == "wide"}
+    assert {table.report.locality for table in result.tables} == {"quorum"}
+
+
+@final
+class DualWrites:
+    """A client that writes the same to both clusters, one after the other, for as long as a test wants it to."""
+
+    def __init__(self, pair: Both, table: str) -> None:
+        self.written = 0
+        self._stop = threading.Event()
+        cql = f"INSERT INTO {table} (id, v, w) VALUES (?, ?, ?) USING TIMESTAMP ?"
+        self._sides = [(cluster.session, cluster.session.prepare(cql)) for cluster in (pair.source, pair.target)]
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.written += 1
+            values = (1_000 + self.written % 150, f"w{self.written}", self.written, time.time_ns() // 1000)
+            for session, statement in self._sides:
+                session.execute(statement, values)
+                time.sleep(0.002)
+
+    def __enter__(self) -> DualWrites:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def test_dual_writes_raise_no_alarm_and_hide_nothing(both: Both, tmp_path: Path, figures: Figures) -> None:
+    """Rows are written to one cluster, then to the other, all the time; a row that one of them lost is found."""
+    both.make("live")
+    for i in range(1_000, 1_150):
+        both.everywhere(f"INSERT INTO live.flat (id, v, w) VALUES ({i}, 'v', 1) USING TIMESTAMP @")
+    both.write(Side.SOURCE, "INSERT INTO live.flat (id, v) VALUES (1, 'lost in the target') USING TIMESTAMP @")
+    path = tmp_path / "f.jsonl"
+    with DualWrites(both, "live.flat") as writes:
+        for _ in range(3):
+            result = both.compare("live.flat", findings=path, settle_s=1.0)
+            assert named(path) == ({("flat", "only_source", '{"id": 1}')}, set())
+            assert result.tables[0].report.unsettled_rows == 0
+    figures.add("two clusters: dual writes during three comparisons, none a false finding", f"{writes.written:,}")
