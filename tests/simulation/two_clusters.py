@@ -17,7 +17,7 @@ from consistency.comparing.run import run_compare
 from consistency.comparing.terms import Compare
 from consistency.model.reading import Reading
 from consistency.model.ring import Node, Replication, Ring
-from consistency.model.schema import Table
+from consistency.model.schema import Keyspace, Table
 from consistency.model.sides import Side
 from consistency.results.comparison import Comparison
 from consistency.results.pair_findings import Compared, InnerFinding, PairKind, PairRange
@@ -116,12 +116,14 @@ class PairCase:
     restamped: bool
     """Whether the target's copies of live writes carry write times of their own."""
     stop_at_s: float | None
+    altered: tuple[Side, float] | None = None
+    """On which side the table is altered, and when."""
 
     @property
     def exact(self) -> bool:
         """Whether nothing happens that could keep the comparison from finding everything."""
         whole = self.options.sample is None
-        return whole and not any(self.faults.values()) and self.stop_at_s is None
+        return whole and not any(self.faults.values()) and self.stop_at_s is None and self.altered is None
 
 
 @dataclass
@@ -166,8 +168,10 @@ def draw_pair_case(seed: int, rng: random.Random, rings: Mapping[Side, Ring], na
     )
     faults = {side: () if quiet else tuple(_faults(rng, rings[side])) for side in Side}
     stop = rng.uniform(0.0, 4.0) if not quiet and rng.random() < 0.2 else None
+    altered = (rng.choice(list(Side)), rng.uniform(0.0, 5.0)) if not quiet and rng.random() < 0.3 else None
     # Without the servers' word on write times, those of live writes must not be compared.
-    return PairCase(seed, options, faults, traffic, compare is Compare.VALUES and rng.random() < 0.6, stop)
+    restamped = compare is Compare.VALUES and rng.random() < 0.6
+    return PairCase(seed, options, faults, traffic, restamped, stop, altered)
 
 
 def _faults(rng: random.Random, ring: Ring) -> list[Fault]:
@@ -282,6 +286,7 @@ async def _play(
         loop.call_later(case.stop_at_s, stop.set)
     writes = DualWrites(loop, sides, drawing, rng, case.restamped, rng.uniform(0.5, 8.0)) if case.traffic else None
     writing = asyncio.create_task(writes.run()) if writes else None
+    _arm(case, loop, sides)
     clusters = [Cluster(side, sides.of(side)[0], SimClock(loop)) for side in Side]
     for cluster in (sides.source, sides.target):
         cluster.begin_reading()
@@ -294,6 +299,23 @@ async def _play(
     changed = [*sides.source.changed_by_readers(), *sides.target.changed_by_readers()]
     outcome.broken = changed + broken_pair_promises(outcome)
     return outcome
+
+
+def _arm(case: PairCase, loop: VirtualLoop, sides: Sides) -> None:
+    """Have the table lose a column on one side, at its time."""
+    if case.altered is None:
+        return
+    side, at_s = case.altered
+    cluster, table = sides.of(side)
+
+    def changed(schema: dict[str, Keyspace]) -> dict[str, Keyspace]:
+        if loop.now < at_s:
+            return schema
+        before = schema[table.keyspace]
+        altered = replace(table, columns=table.columns[:-1])
+        return {**schema, table.keyspace: replace(before, tables={table.name: altered})}
+
+    cluster.change_schema = changed
 
 
 def _inner(sides: Sides, side: Side, reading: Reading) -> set[RowKey]:
@@ -312,6 +334,11 @@ def broken_pair_promises(outcome: PairOutcome) -> list[str]:
     wrong = set(outcome.planted).union(*outcome.inner.values())
     if result.verdict is Verdict.CONSISTENT and (hidden := wrong - outcome.touched):
         out.append(f"consistent, though {hidden} were not the same from the start to the end")
+    if result.verdict in (Verdict.CONSISTENT, Verdict.SAMPLED) and outcome.case.altered is not None:
+        side, at_s = outcome.case.altered
+        described = outcome.sides.of(side)[0].described_at
+        if described and described[-1] >= at_s:
+            out.append(f"{result.verdict.value}, though the {side}'s table was altered at {at_s:.2f} s")
     out += _false_alarms(outcome)
     if outcome.case.exact:
         out += _exactness(outcome)
