@@ -15,8 +15,8 @@ from consistency.comparing.preparing import CompareOptions
 from consistency.comparing.reader import in_common
 from consistency.comparing.run import run_compare
 from consistency.comparing.terms import Compare
-from consistency.model.reading import Reading
-from consistency.model.ring import Node, Replication, Ring
+from consistency.model.reading import Capabilities, Reading
+from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.sides import Side
 from consistency.results.comparison import Comparison
@@ -26,6 +26,7 @@ from tests.simulation.cases import CAPABILITIES
 from tests.simulation.histories import EPOCH_US, Drawing, RowKey, draw_ring, load, rows_of
 from tests.simulation.memory import Fault, Pace, SimCluster, Trouble
 from tests.simulation.promises import row_of
+from tests.simulation.scenario import ROWS, make_nodes
 from tests.simulation.storage import Key, Mutation, TableStorage, Write, merge_partition
 from tests.simulation.truth import row_names, shown, truth
 from tests.simulation.values import draw_table, keyspace
@@ -284,7 +285,7 @@ async def _play(
     stop = asyncio.Event()
     if case.stop_at_s is not None:
         loop.call_later(case.stop_at_s, stop.set)
-    writes = DualWrites(loop, sides, drawing, rng, case.restamped, rng.uniform(0.5, 8.0)) if case.traffic else None
+    writes = DualWrites(loop, sides, drawing, rng, case.restamped, rng.uniform(0.5, 25.0)) if case.traffic else None
     writing = asyncio.create_task(writes.run()) if writes else None
     _arm(case, loop, sides)
     clusters = [Cluster(side, sides.of(side)[0], SimClock(loop)) for side in Side]
@@ -411,3 +412,35 @@ def _exactness(outcome: PairOutcome) -> list[str]:
         missed = outcome.inner[side] - inner[side] - touched
         out += [f"the {side} disagrees with itself on {row}, which was not found" for row in missed]
     return out
+
+
+class PairScenario:
+    """Two clusters that a test sets up by hand: a source of three nodes, a target of one, the same rows on both."""
+
+    def __init__(self, table: Table = ROWS) -> None:
+        self.loop = VirtualLoop()
+        self.table = table
+        self.clusters: dict[Side, SimCluster] = {}
+        self.found: list[Compared] = []
+        for side, count in ((Side.SOURCE, 3), (Side.TARGET, 1)):
+            schema = {"ks": keyspace("ks", Replication("NetworkTopologyStrategy", (("dc1", count),)), [table])}
+            ring = Ring(str(side), MURMUR3, make_nodes(("dc1",) * count))
+            self.clusters[side] = SimCluster(self.loop, ring, schema, Capabilities(), random.Random(1))
+
+    def apply(self, side: Side, mutation: Mutation, on: Sequence[int] | None = None) -> None:
+        """Have a mutation on the nodes of these numbers of a side, on all where none are given."""
+        nodes = self.clusters[side].ring_before.nodes
+        self.clusters[side].apply(self.table, mutation, None if on is None else [nodes[n - 1] for n in on])
+
+    def later(self, at_s: float, side: Side, mutation: Mutation) -> None:
+        """Have a mutation on a side so long after the start."""
+        self.loop.call_later(at_s, self.apply, side, mutation)
+
+    def compare(self, **options: Any) -> Comparison:
+        """Run the comparison to its end; what it found is in `found`."""
+        pair = Pair(*(Cluster(side, cluster, SimClock(self.loop)) for side, cluster in self.clusters.items()))
+
+        async def main() -> Comparison:
+            return await run_compare(pair, CompareOptions(("ks",), **options), take=self.found.append)
+
+        return run_virtual(self.loop, main())

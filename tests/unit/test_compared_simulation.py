@@ -15,7 +15,7 @@ from consistency.results.verdict import Verdict
 from tests.simulation.two_clusters import run_pair
 from tests.support.figures import Figures
 
-SEEDS = int(os.environ.get("CONSISTENCY_SEEDS", "400")) // 2
+SEEDS = int(os.environ.get("CONSISTENCY_SEEDS", "400")) // 4
 """How many pairs are compared."""
 
 
