@@ -51,6 +51,7 @@ def main() -> None:
       consistency explain findings.jsonl --row 1
       consistency browse findings.jsonl
       consistency audit
+      consistency compare --hosts 10.0.0.1 --target-hosts 10.1.0.1
 
     \b
     Exit codes:
@@ -74,6 +75,8 @@ def main() -> None:
       CONSISTENCY_CONNECT_TIMEOUT         seconds to wait for a connection
       CONSISTENCY_PROTOCOL                native protocol: 4, 5; default: newest
       CONSISTENCY_CONFIG, _CQLSHRC        files: see --config and --cqlshrc
+      CONSISTENCY_TARGET_HOSTS, _TARGET_PORT, ...
+                                          the same of a second cluster: compare
       CONSISTENCY_LEDGER                  where runs are kept: 'check --ledger'
       CONSISTENCY_LOG                     json or console: see --log-format
       CONSISTENCY_WEBHOOK                 where 'watch' posts: its --webhook

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consistency.cli.connection import Target, connection_options, take_connection
+from consistency.cli.connection import Target, connection_options, take_both, take_connection, target_options
 from consistency.cli.show.terminal.advice import Typed, can_repair, plan_command
 from consistency.cli.show.terminal.console import make_console
+from consistency.results.pair_findings import is_comparison
 
 if TYPE_CHECKING:
+    from consistency.cli.show.terminal.rowview import ValueText
+    from consistency.comparing.explaining import PairExplanation
     from consistency.rows.explain import Chosen, Explanation
 
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-traces", is_flag=True, help="Do not trace reads to look for deletes on replicas that lack the row.")
 @connection_options
+@target_options
 def explain(findings: Path, row: int, show_values: bool, no_traces: bool, **given: Any) -> int:
     """Show what each replica holds of one row, cell by cell, and which version wins.
 
@@ -48,6 +52,7 @@ def explain(findings: Path, row: int, show_values: bool, no_traces: bool, **give
     Examples:
       consistency explain findings.jsonl
       consistency explain findings.jsonl --row 12 --show-values --hosts 10.0.0.1
+      consistency explain differing.jsonl --hosts 10.0.0.1 --target-hosts 10.1.0.1
 
     \b
     Exit codes:
@@ -58,12 +63,31 @@ def explain(findings: Path, row: int, show_values: bool, no_traces: bool, **give
     from consistency.cli.show.terminal.rowview import print_row, stand_in, value_text  # noqa: PLC0415
     from consistency.rows.explain import choose_finding  # noqa: PLC0415 - loads what reads a cluster
 
-    target = take_connection(given)
+    show = value_text if show_values else partial(stand_in, secrets.randbits(64))
+    if is_comparison(findings):
+        return _explain_pair(findings, row, given, show)
+    target = take_connection({name: value for name, value in given.items() if not name.startswith("target_")})
     chosen = choose_finding(findings, row)
     found = asyncio.run(_explain(target, chosen, traces=not no_traces))
-    show = value_text if show_values else partial(stand_in, secrets.randbits(64))
     plan = plan_command(str(findings), Typed(target.words)) if can_repair() else []
     print_row(make_console(sys.stdout), chosen, found, plan, show=show)
+    return int(found.exit_code)
+
+
+def _explain_pair(findings: Path, row: int, given: dict[str, Any], show: ValueText) -> int:
+    from consistency.cli.show.terminal.pairview import print_pair  # noqa: PLC0415
+    from consistency.comparing.explaining import choose_pair_finding, explain_pair  # noqa: PLC0415
+    from consistency.comparing.opening import open_pair  # noqa: PLC0415 - loads the driver
+
+    source, target = take_both(given)
+    chosen = choose_pair_finding(findings, row)
+
+    async def explained() -> PairExplanation:
+        async with open_pair(source.settings, target.settings) as pair:
+            return await explain_pair(pair, chosen)
+
+    found = asyncio.run(explained())
+    print_pair(make_console(sys.stdout), found, show=show)
     return int(found.exit_code)
 
 

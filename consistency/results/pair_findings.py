@@ -7,6 +7,7 @@ replicas of one side disagree (as a check words it, with its `side`), or a range
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -244,6 +245,16 @@ class PairHeader:
         clusters = {side: (str(data[side.value]["cluster"]), str(data[side.value]["ring"])) for side in Side}
         tolerated = float(data["tolerate_writetime"])
         return cls(data["run_id"], data["started_at"], data["tool"], data["compare"], tolerated, clusters)
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether a file says that it is a comparison's; what cannot be read is left to whoever reads it."""
+    try:
+        with path.open("rb") as lines:
+            first = json.loads(lines.readline(10_000))
+    except (OSError, ValueError):
+        return False
+    return isinstance(first, dict) and first.get("type") == COMPARISON
 
 
 def read_pair_header(path: Path) -> PairHeader:

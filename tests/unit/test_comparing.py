@@ -484,3 +484,71 @@ def test_one_cluster_on_both_sides_is_asked_by_one_reader(pair: Pair) -> None:
     same, other = asyncio.run(readers("s")), asyncio.run(readers("t"))
     assert same[0] is same[1]
     assert other[0] is not other[1]
+
+
+# Explained.
+
+
+def explained(pair: Pair, path: Path, *words: str) -> Result:
+    """Explain a finding of a comparison."""
+    return CliRunner().invoke(main, ["explain", str(path), "--hosts", "s", "--target-hosts", "t", *words])
+
+
+def test_a_row_of_two_clusters_is_explained_on_every_replica_of_both(pair: Pair, tmp_path: Path) -> None:
+    """Cell by cell, with values where they are asked for; settled, where both hold the same by now."""
+    path = tmp_path / "f.jsonl"
+    pair.everywhere(5, Version("changed", US + 9))
+    assert "consistency explain" in pair.run("--findings", str(path)).stdout
+    result = explained(pair, path, "--show-values")
+    assert result.exit_code == 1, result.output
+    assert result.stdout.startswith("VALUE  a column has another value in the target\n  shop.orders  id=5")
+    for words in ("source 10.0.0.3:9042", "target 10.0.0.2:9042", "value 5", "changed"):
+        assert words in result.stdout
+    assert "changed" not in explained(pair, path).stdout
+    pair.everywhere(5, Version("changed", US + 9), "s")
+    result = explained(pair, path)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("SETTLED")
+
+
+def test_a_row_that_one_side_lacks_is_shown_with_what_the_other_holds(pair: Pair, tmp_path: Path) -> None:
+    """And that CQL shows no deletes; a side that disagrees with itself is named."""
+    path = tmp_path / "f.jsonl"
+    pair.everywhere(5, None)
+    pair.run("--findings", str(path))
+    result = explained(pair, path, "--show-values")
+    assert result.exit_code == 1
+    assert "ONLY SOURCE" in result.stdout
+    assert "source  holds" in result.stdout
+    assert "value 5" in result.stdout
+    assert "target 10.0.0.2:9042 lacks the row, or has its delete" in result.stdout
+    del pair.clusters["s"].rows["10.0.0.1:9042"][5]
+    result = explained(pair, path)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("TORN  the source may hold what the other side holds, or not")
+    assert "the source disagrees with itself here" in result.stdout
+
+
+def test_a_row_that_cannot_be_explained_is_one_line(pair: Pair, tmp_path: Path) -> None:
+    """A replica that is away, a row that is not there, another cluster, a table that was dropped."""
+    path = tmp_path / "f.jsonl"
+    pair.everywhere(5, None)
+    pair.run("--findings", str(path))
+    pair.everywhere(5, Version("value 5"))
+    pair.target.broken["10.0.0.2:9042"] = ReplicaUnavailable("gone", "10.0.0.2:9042")
+    result = explained(pair, path)
+    assert result.exit_code == 3
+    assert "UNKNOWN" in result.stdout
+    assert "target 10.0.0.2:9042 could not be read" in result.stdout
+    pair.target.broken.clear()
+    assert "holds 1 rows that differ" in explained(pair, path, "--row", "2").stderr
+    pair.target.rings(others("third"))
+    assert "! the target of the comparison was cluster 'new'" in explained(pair, path).stdout
+    pair.target.shop = replace(pair.target.shop, name="gone")
+    result = explained(pair, path)
+    assert result.exit_code == 2
+    assert "target: cluster 'third' has no table shop.orders" in result.stderr
+    pair.target.shop = replace(pair.clusters["s"].shop, columns=pair.target.shop.columns[:-1])
+    assert "its columns are not the same" in explained(pair, path).stderr
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    assert "lists no row that differs between the clusters" in explained(pair, path).stderr

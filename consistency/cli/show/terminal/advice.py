@@ -36,9 +36,8 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
         kept = report.repair.journal or report.repair.plan
         return [("what was done, and what was left", ["consistency repair show", quoted(kept)])] if kept else []
     if differing and report.findings_path:
-        path = quoted(report.findings_path)
         if sum(report.findings_by_kind.values()) > sum(table.counted.rows for table in report.tables):
-            out.append(("who holds what", _consistency("explain", path, "--row 1", typed=typed)))
+            out.append(("who holds what", explain_command(report.findings_path, typed)))
         if can_repair():
             out.append(("what would be repaired", plan_command(report.findings_path, typed)))
     elif differing:
@@ -50,6 +49,11 @@ def next_commands(report: Report, typed: Typed) -> list[tuple[str, list[str]]]:
         findings = [f"--findings {quoted(report.findings_path)}"] if report.findings_path else []
         out.append((why, _check(typed, _names(unread, typed), *findings)))
     return out
+
+
+def explain_command(findings: str, typed: Typed) -> list[str]:
+    """Return the command that explains the first row of a findings file."""
+    return _consistency("explain", quoted(findings), "--row 1", typed=typed)
 
 
 def compare_command(typed: Typed, *more: str) -> list[str]:

@@ -40,7 +40,7 @@ def print_row(
         rule = decided_by(contest, list(versions.values()), multicell=column.column.type.is_multicell)
         console.print(Text.assemble(heading(safe(column.column.name)), "  ", (f"decided by: {rule}", "dim")))
         rows = [(safe(n), cell, "wins" if n in contest.current else "loses") for n, cell in versions.items()]
-        console.print(_cells_table("replica", rows, partial(show, column)))
+        console.print(cells_table("replica", rows, partial(show, column)))
     _print_alike(console, found, show)
     _print_replicas(console, found)
     _print_notes(console, found)
@@ -95,7 +95,8 @@ def _print_head(console: Console, chosen: Chosen, found: Explanation) -> None:
     )
 
 
-def _cells_table(title: str, rows: Sequence[tuple[str, Cell, str]], show: Callable[[Cell], str]) -> Table:
+def cells_table(title: str, rows: Sequence[tuple[str, Cell, str]], show: Callable[[Cell], str]) -> Table:
+    """Return a table of cells, each with its name and what becomes of it; times that are all null are left out."""
     expiring = any(cell.expires is not None for _, cell, _ in rows)
     grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     grid.add_column("", width=1)
@@ -146,7 +147,7 @@ def _print_alike(console: Console, found: Explanation, show: ValueText) -> None:
     indented(console, Text.assemble(heading("the same"), "  ", who), first="", rest="  ")
     values = iter([show(column, cell) for column, cell in alike])
     rows = [(safe(column.column.name), cell, "") for column, cell in alike]
-    console.print(_cells_table("column", rows, lambda _: next(values)))
+    console.print(cells_table("column", rows, lambda _: next(values)))
 
 
 def _print_replicas(console: Console, found: Explanation) -> None:
