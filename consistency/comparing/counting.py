@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-import xxhash
-
 from consistency.checking.joined_rows import joined_rows
 from consistency.checking.plan import Leaf
 from consistency.checking.range_settling import MOST_WAITING
@@ -34,7 +32,7 @@ _AT_ONCE = 2
 class CountedRow:
     """A row that differs: by which kind between the sides, if by any, and which sides disagree with themselves.
 
-    `held` stands for what every replica holds of it; `newest_us` is its newest write time.
+    `held` is a hash of what every replica holds of it, of this process; `newest_us` is its newest write time.
     """
 
     token: int
@@ -136,8 +134,7 @@ class RangeCounter:
             async for difference in differences:
                 row = self._judged(difference)
                 if row.kind is not None or row.inner:
-                    name = repr((difference.name.key, difference.name.static))
-                    found[xxhash.xxh3_64_intdigest(name.encode())] = row
+                    found[hash((difference.name.key, difference.name.static))] = row
         return found
 
     def _judged(self, difference: Difference) -> CountedRow:
@@ -150,7 +147,7 @@ class RangeCounter:
             name.token,
             facts[0] if facts else None,
             tuple(side for side, copies in sides.items() if not agreed(copies)),
-            xxhash.xxh3_64_intdigest(repr(list(difference.states.values())).encode()),
+            hash(tuple(difference.states.values())),
             max(newest, default=None),
         )
 
