@@ -51,6 +51,15 @@ COMPARING = "tests/unit/test_comparing.py"
 
 
 MUTANTS = (
+    Mutant("pairs: traffic is switched although rows differ", "consistency/comparing/cutover.py",
+           'yield Reason("rows_differ", Answer.NO,', 'yield Reason("rows_differ", Answer.YES,', COMPARING),
+    Mutant("pairs: traffic is switched although a node is down", "consistency/comparing/cutover.py",
+           "        elif not node.up:\n", "        elif False:\n", COMPARING),
+    Mutant("pairs: traffic is switched although not all was read", "consistency/comparing/cutover.py",
+           "    if not report.coverage.complete:\n", "    if False:\n", COMPARING),
+    Mutant("pairs: a row that is torn is explained as settled", "consistency/comparing/explaining.py",
+           "return ExitCode.of(wrong=bool(self.facts or self.torn), unknown=unknown)",
+           "return ExitCode.of(wrong=bool(self.facts), unknown=unknown)", COMPARING),
     Mutant("pairs: what a replica lacks was never there", "consistency/comparing/rows.py",
            "    absent: list[Cell | Atom | None] = [None] if len(there) < len(versions) else []\n",
            "    absent: list[Cell | Atom | None] = []\n", COMPARED),

@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "consistency.cli.check:check",
     "audit": "consistency.cli.audit:audit",
     "compare": "consistency.cli.compare:compare",
+    "cutover-check": "consistency.cli.cutover_check:cutover_check",
     "explain": "consistency.cli.explain:explain",
     "browse": "consistency.cli.browse:browse",
     "repair": "repair.cli:repair",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,7 +153,7 @@ def compare(names: tuple[str, ...], **given: Any) -> int:
     require_different({"--findings": given["findings"], "--json": given["json_path"]})
     order = _order(names, given)
     console = make_console(sys.stderr if order.json_path == STDOUT else sys.stdout)
-    progress = _progress(order, make_console(sys.stderr))
+    progress = make_progress(quiet=order.quiet)
     try:
         result = asyncio.run(_compare(order, progress))
     finally:
@@ -240,9 +242,11 @@ def _sample(given: dict[str, Any]) -> Sample | None:
     return Sample(given["sample"], given["within"], seed)
 
 
-def _progress(order: Order, console: CalmConsole) -> Progress:
-    if order.quiet:
+def make_progress(*, quiet: bool) -> Progress:
+    """Return what shows on stderr how far a comparison is."""
+    if quiet:
         return NoProgress()
+    console = make_console(sys.stderr)
     return LiveProgress(console) if console.is_terminal else LineProgress(console)
 
 
@@ -257,21 +261,27 @@ async def _compare(order: Order, progress: Progress) -> Comparison:
 
     interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), abort)
     interrupt.listen()
-    ticking = asyncio.create_task(_tick(progress))
     limits = ReadLimits(politeness=order.politeness)
     opened = open_pair(order.source.settings, order.target.settings, limits, locality=order.locality)
+    async with ticking(progress), opened as pair:
+        interrupt.begun()
+        return await run_compare(pair, order.options, progress.observer, interrupt.stop)
+
+
+@asynccontextmanager
+async def ticking(progress: Progress) -> AsyncIterator[None]:
+    """Have the progress shown anew each second."""
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(1)
+            progress.tick()
+
+    task = asyncio.create_task(tick())
     try:
-        async with opened as pair:
-            interrupt.begun()
-            return await run_compare(pair, order.options, progress.observer, interrupt.stop)
+        yield
     finally:
-        ticking.cancel()
-
-
-async def _tick(progress: Progress) -> None:
-    while True:
-        await asyncio.sleep(1)
-        progress.tick()
+        task.cancel()
 
 
 def _show(order: Order, result: Comparison, console: CalmConsole) -> list[str]:

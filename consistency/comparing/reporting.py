@@ -14,6 +14,7 @@ from consistency.comparing.settling import BothSettlers
 from consistency.model.sides import Side, SidedNode
 from consistency.results.comparison import ComparedCluster, ComparedTable, Comparison
 from consistency.results.findings import FindingsWriter
+from consistency.results.pair_findings import GRAVEST_FIRST
 from consistency.results.range_findings import Counted
 from consistency.results.report import TableReport, not_scanned
 from consistency.results.sample import Sampling
@@ -75,11 +76,12 @@ class Ended:
 
     def _table(self, report: TableReport, target: str) -> ComparedTable:
         name = report.full_name
+        kinds = self.settlements.kinds(name)
         return ComparedTable(
             report=report,
             target=target,
             compare=self.planned.options.compare.value,
-            kinds=dict(self.settlements.kinds(name)),
+            kinds={kind.value: kinds[kind.value] for kind in GRAVEST_FIRST if kinds[kind.value]},
             inner={side: dict(self.settlements.inner(name, side)) for side in Side},
             counted=self.settlements.counted(name),
             schema=self.planned.schema.get(name, ()),

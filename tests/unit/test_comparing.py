@@ -26,7 +26,7 @@ from consistency.comparing.schemas import declared_otherwise, why_not_compared
 from consistency.errors import ConnectError, ReplicaForbidden, ReplicaUnavailable, UsageError
 from consistency.model.cqltype import parse_type
 from consistency.model.reading import Capabilities
-from consistency.model.ring import MURMUR3, Replication, Ring
+from consistency.model.ring import MURMUR3, Doubt, Replication, Ring
 from consistency.model.schema import Column, Keyspace, Table
 from consistency.model.sides import SidedNode
 from consistency.results.comparison import SchemaDifference
@@ -552,3 +552,73 @@ def test_a_row_that_cannot_be_explained_is_one_line(pair: Pair, tmp_path: Path) 
     assert "its columns are not the same" in explained(pair, path).stderr
     path.write_text(path.read_text().splitlines()[0] + "\n")
     assert "lists no row that differs between the clusters" in explained(pair, path).stderr
+
+
+# Before the switch.
+
+
+def may_switch(pair: Pair, *words: str) -> tuple[int, str, list[dict[str, str]]]:
+    """Ask whether traffic may be switched; return exit code, first line and reasons."""
+    given = ["cutover-check", "--hosts", "s", "--target-hosts", "t", "--settle", "0", "--quiet", "--json", "-", *words]
+    result = CliRunner().invoke(main, given)
+    told = json.loads(result.stdout)
+    assert told["exit_code"] == result.exit_code
+    assert result.stderr.splitlines()[0].split()[0].lower() == told["answer"]
+    return result.exit_code, result.stderr.splitlines()[0], told["reasons"]
+
+
+def test_traffic_may_be_switched_to_a_target_that_holds_the_same(pair: Pair) -> None:
+    """With what is declared otherwise told, and that nobody knows of a sync."""
+    pair.target.shop = replace(pair.target.shop, default_ttl=5)
+    code, line, reasons = may_switch(pair)
+    assert (code, line) == (0, "YES  the target holds exactly what the source holds: 20 rows in 1 table")
+    assert [reason["kind"] for reason in reasons] == ["declared_otherwise", "sync"]
+
+
+def test_traffic_may_not_be_switched_where_anything_differs(pair: Pair) -> None:
+    """Rows, a cluster with itself, columns, or a table that is not there."""
+    pair.everywhere(3, None)
+    pair.target.rows["10.0.0.2:9042"][7] = Version("older", US - 60)
+    code, line, reasons = may_switch(pair)
+    assert code == 1
+    assert line == "NO  shop.orders: rows differ (only_source 1) (and 1 more)"
+    assert {reason["kind"] for reason in reasons} == {"rows_differ", "inner", "sync"}
+    pair.target.shop = replace(pair.target.shop, name="other")
+    code, line, reasons = may_switch(pair)
+    assert code == 1
+    assert {reason["kind"] for reason in reasons} == {"schema", "sync"}
+    assert "has no table 'orders'" in str(reasons)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        ({"up": False}, "node_down", "target 10.0.0.1:9042 does not answer"),
+        ({"state": "LEAVING"}, "node_moving", "target 10.0.0.1:9042 is leaving"),
+    ],
+)
+def test_traffic_may_not_be_switched_while_a_node_is_away(
+    pair: Pair, change: dict[str, Any], kind: str, words: str
+) -> None:
+    """Whatever was read: a node is down, or ranges change hands."""
+    ring = others("new")
+    first, *rest = ring.nodes
+    pair.target.rings(replace(ring, nodes=(replace(first, **change), *rest)))
+    code, line, reasons = may_switch(pair)
+    assert code == 1
+    assert words in line
+    assert reasons[0]["kind"] == kind
+
+
+def test_whether_traffic_may_be_switched_is_unknown_where_not_all_was_read(pair: Pair) -> None:
+    """Or where the comparison took too long, or nodes disagree on a ring."""
+    assert may_switch(pair, "--max-age", "0.000001")[:1] == (3,)
+    doubt = Doubt("peers_disagree", "one node sees another ring", "look")
+    pair.target.rings(replace(others("new"), doubts=(doubt,)))
+    code, line, _ = may_switch(pair)
+    assert (code, line) == (3, "UNKNOWN  target: one node sees another ring")
+    pair.target.rings(others("new"))
+    pair.target.broken["10.0.0.2:9042"] = ReplicaUnavailable("gone", "10.0.0.2:9042")
+    code, line, _ = may_switch(pair)
+    assert code == 3
+    assert "digests could not be read" in line

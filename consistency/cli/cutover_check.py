@@ -1,0 +1,118 @@
+"""`consistency cutover-check`: whether traffic may be switched from the source to the target now."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consistency.cli.compare import make_progress, ticking
+from consistency.cli.connection import Target, connection_options, take_both, target_options
+from consistency.cli.interrupt import Interrupt
+from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.politeness import give_way, politeness_options, take_politeness
+from consistency.cli.show.terminal.console import make_console
+from consistency.cli.show.terminal.progress import Progress
+from consistency.cli.values import DURATION, SECONDS
+from consistency.cluster.throttle import Politeness
+from consistency.comparing.terms import Compare
+
+if TYPE_CHECKING:
+    from consistency.comparing.cutover import Cutover
+    from consistency.comparing.preparing import CompareOptions
+
+
+@click.command("cutover-check")
+@click.argument("names", nargs=-1, metavar="[KS | KS.TABLE | KS.T=KS2.T2]...")
+@connection_options
+@target_options
+@click.option(
+    "--compare",
+    type=click.Choice([c.value for c in Compare]),
+    default=Compare.WRITETIMES.value,
+    show_default=True,
+    help="What must be the same: see 'compare --compare'.",
+)
+@click.option(
+    "--tolerate-writetime", type=SECONDS, default=0.0, metavar="SECONDS", help="See 'compare --tolerate-writetime'."
+)
+@click.option("--settle", type=SECONDS, metavar="SECONDS", help="See 'compare --settle'.")
+@click.option(
+    "--max-age",
+    type=DURATION,
+    metavar="TIME",
+    help="Answer 'unknown' if the comparison takes longer than this, such as 10m: what it read first is older then.",
+)
+@click.option(
+    "--json",
+    "json_path",
+    metavar="FILE",
+    help="Write the answer and the comparison as JSON; '-' is stdout, the text then goes to stderr.",
+)
+@politeness_options
+@click.option("--quiet", is_flag=True, help="Print no progress.")
+def cutover_check(names: tuple[str, ...], **given: Any) -> int:
+    """Say whether traffic may be switched to the target now: 'yes', 'no' or 'unknown', and why.
+
+    Compares the two clusters whole, as 'compare' does, and looks at their nodes. The answer is no if rows differ, if
+    a cluster disagrees with itself, if a table has no counterpart or other columns, or if a node of either cluster
+    does not answer, joins, leaves or moves. It is unknown if not all could be read. Options that are declared
+    otherwise, such as indexes or the default TTL, are told. Nothing is written.
+
+    \b
+    Examples:
+      consistency cutover-check shop --hosts 10.0.0.1 --target-hosts 10.1.0.1
+      consistency cutover-check --config both.toml --max-age 10m && ./switch
+
+    \b
+    Exit codes:
+      0 yes · 1 no · 2 usage · 3 unknown · 4 could not run
+      130 interrupted
+    """  # noqa: D301 - click wants the control character
+    from consistency.cli.show.terminal.cutover import print_cutover  # noqa: PLC0415 - loads the driver
+    from consistency.comparing.preparing import CompareOptions  # noqa: PLC0415
+
+    source, target = take_both(given)
+    require_writable("--json", given["json_path"], special=True)
+    politeness = take_politeness(given)
+    give_way(politeness)
+    options = CompareOptions(
+        names=names,
+        compare=Compare(given["compare"]),
+        tolerate_writetime_s=given["tolerate_writetime"],
+        settle_window_s=given["settle"],
+    )
+    progress = make_progress(quiet=given["quiet"])
+    try:
+        found = asyncio.run(_ask(source, target, options, politeness, progress, given["max_age"]))
+    finally:
+        progress.close()
+    write_json("--json", given["json_path"], found.as_json())
+    print_cutover(make_console(sys.stderr if given["json_path"] == STDOUT else sys.stdout), found)
+    return int(found.exit_code)
+
+
+async def _ask(
+    source: Target,
+    target: Target,
+    options: CompareOptions,
+    politeness: Politeness,
+    progress: Progress,
+    max_age_s: float | None,
+) -> Cutover:
+    from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415 - loads the driver
+    from consistency.comparing.cutover import check_cutover  # noqa: PLC0415
+    from consistency.comparing.opening import open_pair  # noqa: PLC0415
+
+    def abort() -> None:
+        progress.close()
+        click.echo("interrupted", err=True)
+
+    interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), abort)
+    interrupt.listen()
+    opened = open_pair(source.settings, target.settings, ReadLimits(politeness=politeness))
+    async with ticking(progress), opened as pair:
+        interrupt.begun()
+        return await check_cutover(pair, options, progress.observer, max_age_s=max_age_s, stop=interrupt.stop)
