@@ -114,7 +114,12 @@ def _table(table: ComparedTable) -> Iterator[Reason]:
             yield Reason("inner", Answer.NO, detail, keyspace)
     if not report.coverage.complete:
         missing = report.coverage.failed + report.coverage.skipped
-        yield Reason("not_read", Answer.UNKNOWN, f"{name}: {missing:,} digests could not be read", keyspace)
+        yield Reason(
+            "not_read",
+            Answer.UNKNOWN,
+            f"{name}: {missing:,} of {report.coverage.planned:,} digests could not be read",
+            keyspace,
+        )
     if report.unsettled_rows:
         detail = f"{name}: {report.unsettled_rows:,} rows kept changing or could not be read again"
         yield Reason("unsettled", Answer.UNKNOWN, detail, keyspace)
