@@ -65,7 +65,8 @@ class _Name:
 
 def match_tables(source: Schema, target: Schema, names: Sequence[str]) -> Matched:
     """Match the tables named, or all that are not Cassandra's own; UsageError where a name does not exist on a side."""
-    parsed = [_Name.parse(text) for text in names]
+    parsed = list(dict.fromkeys(_Name.parse(text) for text in names))
+    _require_one_target_each(parsed)
     with naming(Side.SOURCE):
         scope = choose_tables(source, [_typed(name.source) for name in parsed])
     with naming(Side.TARGET):
@@ -91,9 +92,20 @@ def match_tables(source: Schema, target: Schema, names: Sequence[str]) -> Matche
         lacking[name] = f"source: {reason}"
     lacking |= dict(_only_in_target(source, target, keyspaces, taken))
     if not names:
-        lacking |= {name: "the source has no such keyspace" for name in _own(target) if name not in source}
+        new = [keyspace for name, keyspace in _own(target).items() if name not in source]
+        lacking |= {table.full_name: "only the target has its keyspace" for ks in new for table in _tables(ks)}
     of_pairs = {pair.source.keyspace: pair.target.keyspace for pair in pairs}
     return Matched(tuple(pairs), of_pairs, lacking, _left_out(scope))
+
+
+def _require_one_target_each(names: Sequence[_Name]) -> None:
+    seen: dict[tuple[str, str | None], _Name] = {}
+    for name in names:
+        other = seen.setdefault(name.source, name)
+        if other != name:
+            both = f"{_typed(other.target)} and with {_typed(name.target)}"
+            msg = f"{_typed(name.source)} is to be compared with {both}: one at a time"
+            raise UsageError(msg)
 
 
 def _typed(name: tuple[str, str | None]) -> str:
@@ -125,18 +137,21 @@ def _only_in_target(
 ) -> Iterator[tuple[str, str]]:
     """Yield the tables of keyspaces that are compared as a whole that only the target has."""
     for mine, theirs in keyspaces.items():
-        if theirs not in target:
+        if theirs not in target or not source[mine].replication.replicated:
             continue
         known = {*source[mine].tables, *source[mine].unreadable}
-        for name, table in target[theirs].tables.items():
-            if table.view_of is None and (theirs, name) not in taken and name not in known:
-                yield f"{theirs}.{name}", "only the target has this table"
+        for table in _tables(target[theirs]):
+            if (theirs, table.name) not in taken and table.name not in known:
+                yield table.full_name, "only the target has this table"
 
 
-def _own(schema: Schema) -> list[str]:
-    return [
-        name for name, keyspace in schema.items() if name not in SYSTEM_KEYSPACES and keyspace.replication.replicated
-    ]
+def _own(schema: Schema) -> dict[str, Keyspace]:
+    own = {name: keyspace for name, keyspace in schema.items() if name not in SYSTEM_KEYSPACES}
+    return {name: keyspace for name, keyspace in own.items() if keyspace.replication.replicated}
+
+
+def _tables(keyspace: Keyspace) -> list[Table]:
+    return [table for table in keyspace.tables.values() if table.view_of is None]
 
 
 def _left_out(scope: Scope) -> dict[str, str]:

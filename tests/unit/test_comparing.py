@@ -71,7 +71,7 @@ def test_what_has_no_counterpart_is_told_and_unknown() -> None:
     """Of either side: a table, or a whole keyspace where all are compared."""
     source, target = schema(ks=["a", "b"], gone=["x"]), schema(ks=["a", "z"], more=["y"])
     found = match_tables(source, target, ())
-    assert set(found.lacking) == {"ks.b", "gone.x", "ks.z", "more"}
+    assert set(found.lacking) == {"ks.b", "gone.x", "ks.z", "more.y"}
     assert found.lacking["ks.z"] == "only the target has this table"
     assert "the target has no keyspace 'gone'" in found.lacking["gone.x"]
     assert set(match_tables(source, target, ("ks",)).lacking) == {"ks.b", "ks.z"}
@@ -99,7 +99,9 @@ def test_a_wrong_name_says_on_which_side(name: str, words: str) -> None:
 
 
 def test_two_tables_cannot_be_compared_with_one() -> None:
-    """Its rows would count twice."""
+    """Its rows would count twice; and one is not compared with two."""
+    with pytest.raises(UsageError, match=r"ks\.a is to be compared with ks2\.c and with ks\.a: one at a time"):
+        match_tables(schema(ks=["a"]), schema(ks=["a"], ks2=["c"]), ("ks.a=ks2.c", "ks.a"))
     with pytest.raises(UsageError, match=r"would both be compared with ks2\.c"):
         match_tables(schema(ks=["a", "b"]), schema(ks2=["c"]), ("ks.a=ks2.c", "ks.b=ks2.c"))
 
