@@ -139,6 +139,11 @@ class Connection:
                 return host, own_port or port
         return str(self._dialer.translate_address(address)), port
 
+    @property
+    def _addresses(self) -> str:
+        """The table of the configuration file that says where nodes are reached."""
+        return f"[{self._dialer.settings.section.table}.addresses]"
+
     def places(self, node: Node) -> tuple[Place, ...]:
         """Return where a node may be reached, the likeliest first."""
         if not self._places[node.host_id] and node.port:
@@ -203,7 +208,7 @@ class Connection:
             return error
         msg = (
             f"{error.reason}; where nodes' own addresses cannot be reached from here, say where each is: "
-            "[connection.addresses] of the configuration file"
+            f"{self._addresses} of the configuration file"
         )
         return ReplicaUnavailable(msg, node)
 
@@ -223,7 +228,7 @@ class Connection:
             channel.close()
         msg = (
             f"another node answers at {place[0]}:{place[1]}, host id {channel.host_id}; where addresses are "
-            "translated or shared, say where each node is reached: [connection.addresses] of the configuration file"
+            f"translated or shared, say where each node is reached: {self._addresses} of the configuration file"
         )
         raise WrongNode(msg, node)
 

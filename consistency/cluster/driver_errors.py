@@ -35,17 +35,17 @@ NO_SUCH_NAME = ("Name or service not known", "nodename nor servname", "No addres
 
 def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, unknown_host: bool) -> ConnectError:
     """Return one line for the driver's nested error: a refused login, an unknown host, or no answer."""
-    hosts = settings.hosts_text
+    hosts, section = settings.hosts_text, settings.section
     if login:
         return ConnectError(_login_refused(settings))
     if misnamed := unnamed_host(reason):
         port = next((port for host, port in settings.contact_points if host == misnamed), settings.port)
-        return ConnectError(wrong_certificate(settings.tls, misnamed, port))
+        return ConnectError(wrong_certificate(settings.tls, misnamed, port, section.table))
     text = first_line(reason)
     if unknown_host or any(words in text for words in NO_SUCH_NAME):
-        return ConnectError(f"--hosts {hosts}: no such host name")
+        return ConnectError(f"{section.options}hosts {hosts}: no such host name")
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        trust = "name it with CONSISTENCY_TLS_CA_FILE, or ca_file in [connection] tls"
+        trust = f"name it with {section.env}TLS_CA_FILE, or ca_file in [{section.table}] tls"
         return ConnectError(f"{hosts} present a certificate of an authority that is not trusted here: {trust}")
     if level := levels.sentence(str(reason)):
         return ConnectError(f"{hosts}: {level}")
@@ -73,7 +73,8 @@ def _login_refused(settings: ConnectionSettings) -> str:
         kind = type(settings.auth_provider).__name__
         return f"{hosts} refused the login of the {kind} given: does it fit the server's authenticator?"
     if settings.username is None:
-        return f"{hosts} asks for a login: set CONSISTENCY_USERNAME and CONSISTENCY_PASSWORD, or give a cqlshrc"
+        env = settings.section.env
+        return f"{hosts} asks for a login: set {env}USERNAME and {env}PASSWORD, or give a cqlshrc"
     return f"{hosts} refused the login of user {settings.username!r}: check the password"
 
 

@@ -81,6 +81,8 @@ class ConnectionSettings:
     """A `cassandra.policies.AddressTranslator` of your own: turns a node's own address into a reachable one."""
     cluster: Any = field(default=None, repr=False)
     """A `cassandra.cluster.Cluster` of your own, in place of all the other settings; it is left open."""
+    section: Section = field(default=CONNECTION, repr=False)
+    """Where the settings come from, for messages."""
 
     def __post_init__(self) -> None:
         if self.auth_provider is not None and self.password is not None:
@@ -298,7 +300,7 @@ def _build(merged: Mapping[str, Any], section: Section) -> ConnectionSettings:
     if password is not None and not username:
         msg = f"a password is set but no user: give {section.options}username or {section.env}USERNAME"
         raise SettingsError(msg)
-    settings = ConnectionSettings(hosts, port, username, password, read_tls(merged.get("tls")))
+    settings = ConnectionSettings(hosts, port, username, password, read_tls(merged.get("tls")), section=section)
     if "connect_timeout" in merged:
         settings = replace(settings, connect_timeout_s=_seconds(merged["connect_timeout"]))
     if "protocol" in merged:

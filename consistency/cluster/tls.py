@@ -92,8 +92,11 @@ def unnamed_host(error: object) -> str:
     return found[1] if found else ""
 
 
-def wrong_certificate(tls: TlsSettings | ssl.SSLContext | None, host: str, port: int) -> str:
-    """Say in one line what the certificate of a node is for, as it is not for `host`, and the ways out."""
+def wrong_certificate(tls: TlsSettings | ssl.SSLContext | None, host: str, port: int, table: str) -> str:
+    """Say in one line what the certificate of a node is for, as it is not for `host`, and the ways out.
+
+    `table` of the TOML file says how its cluster is reached.
+    """
     wanted = f"have it name {host}"
     if not isinstance(tls, TlsSettings):
         return f"{host}:{port} shows a certificate that is not for {host}: {wanted}, or connect by a name that it has"
@@ -101,7 +104,7 @@ def wrong_certificate(tls: TlsSettings | ssl.SSLContext | None, host: str, port:
     shown = ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" if names[_MOST_NAMED:] else "")
     return (
         f"{host}:{port} shows a certificate for {shown or 'other names'}, not for {host}: connect by a name that it "
-        f"has, {wanted} (subjectAltName), or set check_hostname = false in [connection] tls, which lets any node of "
+        f"has, {wanted} (subjectAltName), or set check_hostname = false in [{table}] tls, which lets any node of "
         "its authority answer"
     )
 

@@ -17,6 +17,8 @@ import consistency
 from consistency import Comparison, Side, read_compared, read_findings
 from consistency.cli import main
 from consistency.cluster.clock import SystemClock
+from consistency.cluster.driver_errors import connect_error
+from consistency.cluster.settings import TARGET, GivenOptions, load_settings
 from consistency.comparing.matching import TablePair, match_tables
 from consistency.comparing.opening import naming, open_pair
 from consistency.comparing.placement import Owned, Owners, joint_arcs, sided
@@ -624,3 +626,14 @@ def test_whether_traffic_may_be_switched_is_unknown_where_not_all_was_read(pair:
     code, line, _ = may_switch(pair)
     assert code == 3
     assert "digests could not be read" in line
+
+
+def test_an_error_of_the_target_names_its_own_options() -> None:
+    """What would mend it is said in the target's words."""
+    settings = load_settings(GivenOptions(hosts="no.such.host.invalid"), {}, TARGET)
+    refused = connect_error(settings, "", login=True, unknown_host=False)
+    assert "CONSISTENCY_TARGET_USERNAME" in str(refused)
+    unknown = connect_error(settings, "", login=False, unknown_host=True)
+    assert "--target-hosts no.such.host.invalid:9042: no such host name" in str(unknown)
+    untrusted = connect_error(settings, "CERTIFICATE_VERIFY_FAILED", login=False, unknown_host=False)
+    assert "CONSISTENCY_TARGET_TLS_CA_FILE, or ca_file in [target] tls" in str(untrusted)
