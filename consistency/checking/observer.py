@@ -68,13 +68,17 @@ class Silent:
     def found_range(self, finding: RangeFinding) -> None:
         """Do nothing."""
 
-    def differing(self, rows: int) -> None:
-        """Do nothing."""
-
     def settling(self, waiting: int) -> None:
         """Do nothing."""
 
     def table_done(self, report: TableReport) -> None:
+        """Do nothing."""
+
+
+class SilentPair(Silent):
+    """Tells nobody of a comparison either."""
+
+    def differing(self, rows: int) -> None:
         """Do nothing."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from consistency.checking.changes import Changes
-from consistency.checking.observer import PairObserver, Silent
+from consistency.checking.observer import PairObserver, SilentPair
 from consistency.checking.preparing import Prepared
 from consistency.checking.run import interruptible, plenty
 from consistency.checking.scanning import Judges, Scanning
@@ -50,7 +50,7 @@ async def run_compare(
 
     UsageError where a name does not exist on a side. `take` is given every finding, `room` is awaited after each.
     """
-    watching, clock = observer or Silent(), PairClock(pair)
+    watching, clock = observer or SilentPair(), PairClock(pair)
     planned = await plan_comparison(pair, clock, options)
     reader, scans = PairReader(pair, planned.targets), Scans()
     with FindingsWriter(options.findings, planned.header) as writer:

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from consistency.checking.observer import PairObserver, Silent
+from consistency.checking.observer import PairObserver, SilentPair
 from consistency.cli.show.terminal.console import safe
 from consistency.cli.show.terminal.counts import Counts, Lane
 from consistency.cli.show.terminal.figures import counted, short, span
@@ -42,7 +42,7 @@ class Progress(Protocol):
 class NoProgress:
     """Shows nothing."""
 
-    observer: PairObserver = Silent()
+    observer: PairObserver = SilentPair()
 
     def tick(self) -> None:
         """Do nothing."""
