@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Protocol
 
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import ConsistencyError
 from consistency.model.ring import Ring
 from repair.case import fingerprint
-from repair.planfile import Plan
 from repair.writer import RowWriter
 
 _EVERY_S = 2.0
@@ -18,10 +19,30 @@ class PlanRefused(ConsistencyError):
     """The cluster is not as it was planned for; nothing more is written."""
 
 
+class Ground(Protocol):
+    """What a plan rests on: the name of the cluster, its ring, its nodes, and the definitions of tables by name."""
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's name."""
+
+    @property
+    def ring(self) -> str:
+        """The fingerprint of the ring."""
+
+    @property
+    def host_ids(self) -> frozenset[str]:
+        """Nodes by which another cluster of the same name is told; empty where none are known."""
+
+    @property
+    def tables(self) -> Mapping[str, str]:
+        """The fingerprint of each table."""
+
+
 class Guard:
     """Checks before the first row and, at most every two seconds, before the next."""
 
-    def __init__(self, plan: Plan, reader: ClusterReader, writer: RowWriter, clock: Clock) -> None:
+    def __init__(self, plan: Ground, reader: ClusterReader, writer: RowWriter, clock: Clock) -> None:
         self._plan = plan
         self._reader = reader
         self._writer = writer

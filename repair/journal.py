@@ -13,11 +13,11 @@ import asyncio
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.private import create_private
@@ -27,6 +27,18 @@ from repair.planfile import Plan
 from repair.record import Record, read_journal
 
 SCHEMA_VERSION = 2
+
+
+class Read(Protocol):
+    """A journal as read."""
+
+    @property
+    def length(self) -> int:
+        """Bytes up to the end of the last whole line."""
+
+
+RecordT = TypeVar("RecordT", bound=Read)
+JournalT = TypeVar("JournalT", bound="Journal")
 
 
 class JournalError(ConsistencyError):
@@ -49,13 +61,21 @@ class Journal:
         self._syncing = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
 
+    command = "repair"
+    """The command that goes on with it."""
+
     @classmethod
     def create(cls, path: Path, plan: Plan) -> Journal:
         """Begin a journal; a file that is there already is never overwritten."""
+        return cls.begun(path, [line({"schema": SCHEMA_VERSION, "type": "repair-journal", "plan": plan.text()})])
+
+    @classmethod
+    def begun(cls: type[JournalT], path: Path, first: Iterable[bytes]) -> JournalT:  # noqa: PYI019 - Self is 3.11
+        """Begin a journal by what stands first in it, durable on return, or leave no file."""
         try:
             handle = create_private(path, os.O_APPEND)
         except FileExistsError:
-            msg = f"--journal {path} exists: continue it with 'repair resume {path}', or name a new file"
+            msg = f"--journal {path} exists: continue it with '{cls.command} resume {path}', or name a new file"
             raise UsageError(msg) from None
         except OSError as error:
             msg = f"--journal {path}: {error.strerror}; name a file in a directory that can be written"
@@ -63,9 +83,9 @@ class Journal:
         journal = cls(handle, path)
         journal._lock()
         try:
-            header = line({"schema": SCHEMA_VERSION, "type": "repair-journal", "plan": plan.text()})
-            journal._write(header)
-            journal._end = len(header)
+            for part in first:
+                journal._write(part)
+                journal._end += len(part)
             _sync_directory(path)
         except JournalError as error:
             journal.close()
@@ -77,6 +97,13 @@ class Journal:
     @classmethod
     def reopen(cls, path: Path) -> tuple[Journal, Record]:
         """Go on with a journal, after its last whole line."""
+        return cls.gone_on_with(path, read_journal)
+
+    @classmethod
+    def gone_on_with(  # noqa: PYI019 - Self is 3.11
+        cls: type[JournalT], path: Path, read: Callable[[Path], RecordT]
+    ) -> tuple[JournalT, RecordT]:
+        """Go on with a journal after the last whole line that `read` tells of; nobody else writes to it meanwhile."""
         try:
             handle = os.open(path, os.O_RDWR | os.O_APPEND)
         except OSError as error:
@@ -85,7 +112,7 @@ class Journal:
         journal = cls(handle, path)
         journal._lock()
         try:
-            record = read_journal(path)
+            record = read(path)
         except UsageError:
             journal.close()
             raise
@@ -161,7 +188,7 @@ class Journal:
         except OSError as error:
             msg = (
                 f"the journal {self.path} cannot be written: {error.strerror}; nothing more was begun: "
-                f"make room, then 'repair resume {self.path}'"
+                f"make room, then '{self.command} resume {self.path}'"
             )
             self._broken = JournalError(msg)
             raise self._broken from None

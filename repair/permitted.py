@@ -44,6 +44,11 @@ def through_coordinator(evidence: Case, times: Sequence[int]) -> Way:
     return way if not way.refused else _way(evidence, lambda r: _write_refused(r, QUORUM, times), at_all=False)
 
 
+def writing_at(evidence: Case, times: Sequence[int], level: int) -> Way:
+    """Return how to write to all replicas at once at one level."""
+    return _way(evidence, lambda rails: _write_refused(rails, level, times), at_all=False)
+
+
 def _write_refused(rails: Guardrails, level: int, times: Sequence[int]) -> str:
     return rails.writes.get(level, "") or rails.forbids_times(times)
 

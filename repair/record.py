@@ -177,20 +177,26 @@ def _plan(first: bytes, name: str) -> Plan:
 
 def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> int:
     """Take note of a line about one row; return the row's number."""
+    number = row_of(data)
+    entries[number] = entry_after(data, entries.get(number, Entry()))
+    return number
+
+
+def row_of(data: Mapping[str, Any]) -> int:
+    """Return the number of the row that a line is about; KeyError, ValueError or TypeError where it is none."""
+    named = [data[name] for name in ("intent", "outcome", "undoing") if name in data]
+    return int(named[0] if named else data["undo"])
+
+
+def entry_after(data: Mapping[str, Any], held: Entry) -> Entry:
+    """Return what is known of a row after one more line about it; raises as `row_of` does."""
     if "intent" in data:
-        number = int(data["intent"])
         # A second intent comes from a resume: where the first one may have been carried out its pre-image is the true
         # one, and nothing is known of the second one yet.
-        first = entries.get(number, Entry()).pre_image
-        entries[number] = Entry(copies_from_json(data["before"]) if first is None else first)
-    elif "outcome" in data:
-        number = int(data["outcome"])
-        entries[number] = ended(entries.get(number, Entry()).before, data)
-    elif "undoing" in data:
-        number = int(data["undoing"])
-        entries[number] = replace(entries.get(number, Entry()), undoing_us=int(data["at"]))
-    else:
-        number = int(data["undo"])
-        held = entries.get(number, Entry())
-        entries[number] = replace(held, undo=Result(data["result"]), undo_reason=str(data["reason"]))
-    return number
+        first = held.pre_image
+        return Entry(copies_from_json(data["before"]) if first is None else first)
+    if "outcome" in data:
+        return ended(held.before, data)
+    if "undoing" in data:
+        return replace(held, undoing_us=int(data["at"]))
+    return replace(held, undo=Result(data["result"]), undo_reason=str(data["reason"]))

@@ -23,6 +23,7 @@ from consistency.cluster.port import Clock
 from consistency.errors import ReplicaError
 from consistency.model.reading import Cell, RowState
 from consistency.rows.cells import atoms
+from consistency.rows.names import RowRef
 from consistency.rows.reconcile import rank
 from repair.case import Case, CaseReader
 from repair.chunk_lines import ChunkRow
@@ -35,7 +36,6 @@ from repair.journal import Journal
 from repair.outcomes import Tally
 from repair.pace import Pace, side_by_side
 from repair.permitted import Way, through_coordinator
-from repair.planfile import PlannedRow
 from repair.record import Record
 from repair.statements import Assigned, Write, batch, delete_row, put_cells, put_row
 from repair.undo_chunks import OfChunk, OfRow, chunk_to_undo
@@ -135,13 +135,13 @@ def to_undo(record: Record) -> dict[int, Entry]:
 
 def preview(record: Record) -> Counter[Undoing]:
     """Count what an undo would do with the journal's rows."""
-    found = Counter(_undoing(record.plan.rows[number].action, entry) for number, entry in to_undo(record).items())
+    found = Counter(undoing(record.plan.rows[number].action, entry) for number, entry in to_undo(record).items())
     for chunk, rows in record.unpacked():
-        found.update(_undoing(row.planned.action, row.entry) for row in chunk_to_undo(chunk, rows).values())
+        found.update(undoing(row.planned.action, row.entry) for row in chunk_to_undo(chunk, rows).values())
     return found
 
 
-def _undoing(action: Action, entry: Entry) -> Undoing:
+def undoing(action: Action, entry: Entry) -> Undoing:
     """Say what an undo would do with a row."""
     wanted = most_held(action, entry.before or {})
     proven = proof(entry)
@@ -156,7 +156,7 @@ def _undoing(action: Action, entry: Entry) -> Undoing:
     return Undoing.DELETE if wanted is None else Undoing.REWRITE
 
 
-def _brought_back(result: Result, entry: Entry) -> Change | None:
+def brought_back(result: Result, entry: Entry) -> Change | None:
     """Say that an undone row had vanished and is there again."""
     return Change.RESTORED if result is Result.UNDONE and entry.change is Change.DELETED else None
 
@@ -164,7 +164,11 @@ def _brought_back(result: Result, entry: Entry) -> Change | None:
 class Undoer:
     """Undoes the verified rows of one journal."""
 
-    def __init__(self, evidence: CaseReader, writer: RowWriter, guard: Guard, clock: Clock) -> None:
+    def __init__(
+        self, evidence: CaseReader, writer: RowWriter, guard: Guard, clock: Clock, *, only_moves: bool = True
+    ) -> None:
+        """Undo with these; `only_moves`: what was done has brought no cell that no replica had."""
+        self._only_moves = only_moves
         self._evidence = evidence
         self._writer = writer
         self._guard = guard
@@ -184,11 +188,11 @@ class Undoer:
             if stop.is_set():
                 tally.interrupted = True
                 break
-            await self._guard.check()
-            result, reason = await self._row(number, record.plan.rows[number], entry, journal)
+            planned = record.plan.rows[number]
+            result, reason = await self.row(number, planned.ref, planned.action, entry, journal)
             if result is not Result.UNCHANGED:
                 await journal.undone(number, result, reason)
-            tally.add(result, reason, _brought_back(result, entry))
+            tally.add(result, reason, brought_back(result, entry))
             progress(tally)
         for name in sorted(record.chunks):
             chunk = record.chunks[name]
@@ -210,39 +214,40 @@ class Undoer:
                 if stop.is_set():
                     tally.interrupted = True
                     return
-                await self._guard.check()
-                result, reason = await self._row(place, row.planned, row.entry, journal)
+                result, reason = await self.row(place, row.planned.ref, row.planned.action, row.entry, journal)
                 if result is not Result.UNCHANGED:
                     await journal.undone(place, result, reason)
-                tally.add(result, reason, _brought_back(result, row.entry))
+                tally.add(result, reason, brought_back(result, row.entry))
 
         await side_by_side(lane, _AT_ONCE)
         if not tally.interrupted:
             await journal.ended()
 
-    async def _row(self, number: int, row: PlannedRow, entry: Entry, journal: OfRow) -> tuple[Result, str]:
+    async def row(self, number: int, ref: RowRef, action: Action, entry: Entry, journal: OfRow) -> tuple[Result, str]:
+        """Undo one row that was acted on, and say what came of that and why."""
+        await self._guard.check()
         proven = proof(entry)
         if proven is Proof.UNCHANGED:
             return Result.UNCHANGED, f"{_UNCHANGED}: {entry.reason}" if entry.reason else _UNCHANGED
-        evidence = await self._evidence.read(row.ref)
+        evidence = await self._evidence.read(ref)
         if proven is Proof.CHANGED:
-            return await self._changed(number, row, entry, evidence, journal)
+            return await self._changed(number, ref, action, entry, evidence, journal)
         as_before = not evidence.unread and copies(evidence) == entry.before
         return (Result.UNCHANGED, _AS_BEFORE) if as_before else (Result.NOT_UNDONE, unproven(entry))
 
     async def _changed(
-        self, number: int, row: PlannedRow, entry: Entry, evidence: Case, journal: OfRow
+        self, number: int, ref: RowRef, action: Action, entry: Entry, evidence: Case, journal: OfRow
     ) -> tuple[Result, str]:
         """Undo a row that the repair changed."""
-        wanted = most_held(row.action, entry.before or {})
-        refusal = _refusal(entry, evidence) or (wanted if isinstance(wanted, str) else "")
+        wanted = most_held(action, entry.before or {})
+        refusal = _refusal(entry, evidence, only_moves=self._only_moves) or (wanted if isinstance(wanted, str) else "")
         if refusal or isinstance(wanted, str):
             return Result.NOT_UNDONE, refusal
         if entry.undoing_us is not None and not _goes_on(entry, evidence, wanted):
             return Result.NOT_UNDONE, "it has been written to since its undo started"
         if evidence.agreed and next(iter(evidence.states.values())) == wanted:
             return Result.UNDONE, "nothing to write: most replicas held the same before"
-        at_us = entry.undoing_us or write_time(row.action, wanted, entry, evidence)
+        at_us = entry.undoing_us or write_time(action, wanted, entry, evidence)
         if too_early := _too_early(at_us, evidence):
             return Result.NOT_UNDONE, too_early
         writes = restoring(evidence, wanted, at_us)
@@ -251,16 +256,16 @@ class Undoer:
         way = through_coordinator(evidence, (at_us,))
         if entry.undoing_us is None and not way.refused:
             await journal.undoing(number, at_us)
-        return await self._written(row, way, batch(writes), wanted)
+        return await self._written(ref, way, batch(writes), wanted)
 
-    async def _written(self, row: PlannedRow, way: Way, write: Write, wanted: RowState | None) -> tuple[Result, str]:
+    async def _written(self, ref: RowRef, way: Way, write: Write, wanted: RowState | None) -> tuple[Result, str]:
         if way.refused:
             return Result.NOT_UNDONE, way.refused
         try:
             await self._writer.through(way.node, write, at_all=way.at_all)
         except ReplicaError as error:
             return Result.NOT_UNDONE, Refusal.of(error).text
-        after = await self._evidence.read(row.ref)
+        after = await self._evidence.read(ref)
         if after.unread or not all(_same_values(state, wanted) for state in after.states.values()):
             return Result.NOT_UNDONE, "written, but not every replica shows it: run the check"
         return Result.UNDONE, KEEPS_NEW_TIMES
@@ -308,7 +313,7 @@ def _same_values(state: RowState | None, wanted: RowState | None) -> bool:
     return [cell.value for cell in state.cells] == [cell.value for cell in wanted.cells]
 
 
-def _refusal(entry: Entry, evidence: Case) -> str:
+def _refusal(entry: Entry, evidence: Case, *, only_moves: bool) -> str:
     """Say why a row cannot be undone; empty where it can."""
     if evidence.table.is_counter:
         return "a counter cannot be set to an earlier total"
@@ -318,7 +323,8 @@ def _refusal(entry: Entry, evidence: Case) -> str:
         return "not every replica was read then or can be read now"
     if entry.undoing_us is not None:
         return ""
-    if entry.after is None or copies(evidence) != entry.after or not _only_moved(evidence, entry):
+    foreign = only_moves and not _only_moved(evidence, entry)
+    if entry.after is None or copies(evidence) != entry.after or foreign:
         return "it has been written to since, or a kill kept its end out of the journal: look, and write it yourself"
     return ""
 

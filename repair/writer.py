@@ -21,6 +21,9 @@ class RowWriter(Protocol):
     async def through(self, node: Node, write: Write, *, at_all: bool) -> None:
         """Run a statement with `node` as coordinator, at ALL or at QUORUM."""
 
+    async def at(self, node: Node, write: Write, level: int) -> None:
+        """Run a statement with `node` as coordinator, at a consistency level of the protocol."""
+
     async def on(self, node: Node, write: Write) -> None:
         """Run a write on one node's own storage alone (NODE_LOCAL)."""
 
@@ -40,6 +43,10 @@ class CqlWriter:
     async def through(self, node: Node, write: Write, *, at_all: bool) -> None:
         """Run a statement through a coordinator."""
         await self._run(node, write, ALL if at_all else QUORUM)
+
+    async def at(self, node: Node, write: Write, level: int) -> None:
+        """Run a statement through a coordinator at a level."""
+        await self._run(node, write, level)
 
     async def on(self, node: Node, write: Write) -> None:
         """Run a write on one node alone."""

@@ -16,6 +16,7 @@ LOCAL_ONE = 10
 ALL = 5
 LOCAL_QUORUM = 6
 QUORUM = 4
+EACH_QUORUM = 7
 NODE_LOCAL = 11
 """Consistency level: answer from this node's own storage only (4.0+, a JVM property allows it)."""
 OWN = -1

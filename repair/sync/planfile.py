@@ -1,0 +1,368 @@
+"""The plan of a sync: what will be done, row by row, in a file that apply executes as it stands or refuses.
+
+JSON Lines: a header, a line a row, a summary, and a last line with the SHA-256 of all before it. Mode 0600, because it
+holds keys; no values. However many rows there are, none of them is kept in memory: they are streamed out and in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from consistency.errors import UsageError
+from consistency.model.sides import Side
+from consistency.private import closing, create_private
+from consistency.rows.names import RowRef
+from repair.planfile import require_private
+from repair.sync.cases import PairRef
+from repair.sync.decide import Action, Rule
+from repair.sync.policy import SyncPolicy
+
+SCHEMA_VERSION = 1
+KIND = "sync-plan"
+_MOST_SENTENCES = 200
+"""Of so many different reasons the summary counts the rows; others are counted together."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRow:
+    """One row of the plan: its rule, what will be done, and what each side held: a digest, and of how many replicas."""
+
+    ref: PairRef
+    rule: Rule
+    action: Action
+    sentence: str
+    seen: Mapping[Side, str]
+    read: Mapping[Side, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        source, target = self.ref.source, self.ref.target
+        return {
+            "keyspace": source.keyspace,
+            "table": source.table,
+            **({} if source.full_name == target.full_name else {"target": [target.keyspace, target.table]}),
+            "token": source.token,
+            "key": dict(source.key),
+            "key_hex": dict(source.key_hex),
+            "rule": self.rule.value,
+            "action": self.action.value,
+            "sentence": self.sentence,
+            "seen": [self.seen[side] for side in Side],
+            "read": [self.read[side] for side in Side],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SyncRow:
+        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        key = {str(name): bytes.fromhex(text).hex() for name, text in data["key_hex"].items()}
+        ref = RowRef(str(data["keyspace"]), str(data["table"]), int(data["token"]), key, dict(data.get("key", {})))
+        keyspace, table = data.get("target", (ref.keyspace, ref.table))
+        return cls(
+            PairRef.of(ref, (str(keyspace), str(table))),
+            Rule(data["rule"]),
+            Action(data["action"]),
+            str(data["sentence"]),
+            dict(zip(Side, map(str, data["seen"]), strict=True)),
+            dict(zip(Side, map(int, data["read"]), strict=True)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SideGround:
+    """What a plan rests on of one side: its name, ring and nodes, and the definitions of its tables."""
+
+    cluster: str
+    ring: str
+    host_ids: frozenset[str]
+    tables: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form, without tables."""
+        return {"cluster": self.cluster, "ring": self.ring, "hosts": sorted(self.host_ids)}
+
+
+@dataclass(frozen=True, slots=True)
+class SyncHeader:
+    """What is known of a plan before its first row."""
+
+    run_id: str
+    findings_run_id: str
+    created_at: str
+    tool: str
+    policy: SyncPolicy
+    salt: str
+    sides: Mapping[Side, SideGround]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the first line of the file."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "type": KIND,
+            "run_id": self.run_id,
+            "findings_run_id": self.findings_run_id,
+            "created_at": self.created_at,
+            "tool": self.tool,
+            "policy": self.policy.as_json(),
+            "salt": self.salt,
+            **{side.value: ground.as_json() for side, ground in self.sides.items()},
+        }
+
+
+@dataclass
+class Summary:
+    """What a plan comes to, counted row by row while it is made."""
+
+    rows: int = 0
+    counts: Counter[tuple[str, Rule, Action]] = field(default_factory=Counter)
+    reasons: Counter[tuple[Rule, str]] = field(default_factory=Counter)
+    tables: dict[Side, dict[str, str]] = field(default_factory=lambda: {side: {} for side in Side})
+    unread: Counter[str] = field(default_factory=Counter)
+    """Rows of ranges that could not be read, by the reason."""
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, row: SyncRow) -> None:
+        """Count one row."""
+        self.rows += 1
+        self.counts[row.ref.source.full_name, row.rule, row.action] += 1
+        if row.action is Action.NONE and row.rule is not Rule.SAME:
+            known = (row.rule, row.sentence) in self.reasons or len(self.reasons) < _MOST_SENTENCES
+            self.reasons[row.rule, row.sentence if known else "for other reasons: see sync show --show-keys"] += 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the last line but one."""
+        return {
+            "rows": self.rows,
+            "counts": [[table, rule.value, action.value, n] for (table, rule, action), n in self.counts.items()],
+            "reasons": [[rule.value, text, n] for (rule, text), n in self.reasons.items()],
+            "tables": {side.value: dict(tables) for side, tables in self.tables.items()},
+            "unread": dict(self.unread),
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Summary:
+        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        return cls(
+            int(data["rows"]),
+            Counter({(str(t), Rule(rule), Action(action)): int(n) for t, rule, action, n in data["counts"]}),
+            Counter({(Rule(rule), str(text)): int(n) for rule, text, n in data["reasons"]}),
+            {side: {str(k): str(v) for k, v in data["tables"][side.value].items()} for side in Side},
+            Counter({str(text): int(n) for text, n in data["unread"].items()}),
+            list(map(str, data["warnings"])),
+        )
+
+    def with_action(self, *actions: Action) -> int:
+        """Count the rows with one of these actions."""
+        return sum(n for (_, _, action), n in self.counts.items() if action in actions)
+
+    @property
+    def to_do(self) -> int:
+        """How many rows something will be done with."""
+        return self.with_action(Action.WRITE, Action.DELETE, Action.BOTH)
+
+    @property
+    def deletes(self) -> int:
+        """How many rows something will be deleted of, or that will be deleted."""
+        return self.with_action(Action.DELETE, Action.BOTH)
+
+    def with_rule(self, *rules: Rule) -> int:
+        """Count the rows with one of these rules that are left alone."""
+        return sum(n for (_, rule, action), n in self.counts.items() if rule in rules and action is Action.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """What a sync will do: what is known of it as a whole, and where its rows are read from.
+
+    `place` and `length` say in bytes where the rows begin in the file, and where they end.
+    """
+
+    header: SyncHeader
+    summary: Summary
+    path: Path
+    place: int
+    length: int
+
+    @property
+    def policy(self) -> SyncPolicy:
+        """The operator's choices."""
+        return self.header.policy
+
+    def ground(self, side: Side) -> SideGround:
+        """Return what the plan rests on of a side."""
+        of_side = self.header.sides[side]
+        return SideGround(of_side.cluster, of_side.ring, of_side.host_ids, self.summary.tables[side])
+
+    def rows(self) -> Iterator[SyncRow]:
+        """Read the rows one after the other."""
+        with self.path.open("rb") as file:
+            file.seek(self.place)
+            left = self.length - self.place
+            for number, line in enumerate(file, start=1):
+                left -= len(line)
+                if left < 0:
+                    return
+                try:
+                    yield SyncRow.from_json(json.loads(line))
+                except (KeyError, ValueError, TypeError, AttributeError) as error:
+                    msg = f"{self.path}: row {number} of the plan is damaged ({type(error).__name__}); plan again"
+                    raise UsageError(msg) from None
+
+
+def json_line(data: Mapping[str, Any]) -> bytes:
+    """Return one line of the file."""
+    return (json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n").encode()
+
+
+class PlanWriter:
+    """Writes a plan as it is made, whole or not at all."""
+
+    def __init__(self, path: Path, header: SyncHeader) -> None:
+        """Begin; UsageError where no file can be made there, or something else lies there."""
+        self._path = path
+        self._header = header
+        self._partial = path.with_name(path.name + ".partial")
+        self.summary = Summary()
+        _require_replaceable(path)
+        try:
+            with suppress(FileNotFoundError):
+                self._partial.unlink()
+            self._file = os.fdopen(create_private(self._partial), "wb")
+        except OSError as error:
+            raise self._lost(error) from None
+        self._digest = hashlib.sha256()
+        self._length = 0
+        self._add(header.as_json())
+        self._place = self._length
+
+    def _lost(self, error: OSError) -> UsageError:
+        return UsageError(f"--output {self._path}: {error.strerror}; name a file in a directory that can be written")
+
+    def __enter__(self) -> PlanWriter:  # noqa: PYI034 - Self is 3.11
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+        with suppress(OSError):
+            self._partial.unlink()
+
+    def _add(self, data: Mapping[str, Any]) -> None:
+        raw = json_line(data)
+        self._digest.update(raw)
+        self._length += len(raw)
+        try:
+            self._file.write(raw)
+        except OSError as error:
+            raise self._lost(error) from None
+
+    def add(self, row: SyncRow) -> None:
+        """Write one row."""
+        self._add(row.as_json())
+        self.summary.add(row)
+
+    def end(self) -> SyncPlan:
+        """Write what the rows came to, and put the file in its place."""
+        rows_end = self._length
+        self._add(self.summary.as_json())
+        try:
+            self._file.write(json_line({"sha256": self._digest.hexdigest()}))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._partial.replace(self._path)
+        except OSError as error:
+            raise self._lost(error) from None
+        return SyncPlan(self._header, self.summary, self._path, self._place, rows_end)
+
+
+def _require_replaceable(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        msg = f"--output {path} is not a regular file; name another"
+        raise UsageError(msg)
+    with suppress(OSError), path.open("rb") as file:
+        first = file.readline(200)
+        if first and f'"{KIND}"'.encode() not in first:
+            msg = f"--output {path} exists and is not the plan of a sync: it is not replaced; name another file"
+            raise UsageError(msg)
+
+
+def read_sync_plan(path: Path) -> SyncPlan:
+    """Read a plan but for its rows, or say in one line why it cannot be trusted; every byte of it is checked."""
+    require_private(path, f"plan again, or run: {closing(path)}, if you know that it is whole")
+    try:
+        with path.open("rb") as file:
+            return parse_plan(file, path, 0, path.stat().st_size)
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise UsageError(msg) from None
+
+
+def parse_plan(file: BinaryIO, path: Path, at: int, length: int) -> SyncPlan:
+    """Read the plan that lies in a file, from one byte to another, and check it against its digest."""
+    file.seek(at)
+    first = file.readline()
+    header = parse_header(first, str(path))
+    digest = hashlib.sha256(first)
+    before, last, place = b"", b"", at + len(first)
+    left = length - len(first)
+    while left > 0 and (line := file.readline()):
+        left -= len(line)
+        if last:
+            digest.update(last)
+        before, last = last, line
+    sound = json_of(last).get("sha256")
+    if sound is None or not last.endswith(b"\n") or left:
+        msg = f"{path} is cut short: its last line is not the checksum; plan again"
+        raise UsageError(msg)
+    if sound != digest.hexdigest():
+        msg = f"{path} was changed after it was written: its checksum does not fit; plan again"
+        raise UsageError(msg)
+    try:
+        summary = Summary.from_json(json_of(before))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        msg = f"{path} is not a plan this version can read ({type(error).__name__}); plan again"
+        raise UsageError(msg) from None
+    return SyncPlan(header, summary, path, place, at + length - len(last) - len(before))
+
+
+def parse_header(first: bytes, name: str) -> SyncHeader:
+    """Read the first line of a plan."""
+    data = json_of(first)
+    found = data.get("type")
+    if found != KIND:
+        known = {"repair-plan": ": it is a plan of one cluster, for consistency repair"}
+        is_journal = ": it is a journal, to go on with by sync resume" if found == "sync-journal" else ""
+        msg = f"{name} is not the plan of a sync{known.get(str(found), is_journal)}"
+        raise UsageError(msg)
+    if data.get("schema") != SCHEMA_VERSION:
+        msg = f"{name} has schema {data.get('schema')!r}; this version reads {SCHEMA_VERSION}: plan again"
+        raise UsageError(msg)
+    try:
+        sides = {side: _ground(data[side.value]) for side in Side}
+        names = ("run_id", "findings_run_id", "created_at", "tool")
+        told = {each: str(data[each]) for each in names}
+        return SyncHeader(**told, policy=SyncPolicy.from_json(data["policy"]), salt=str(data["salt"]), sides=sides)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        msg = f"{name} is not a plan this version can read ({type(error).__name__}); plan again"
+        raise UsageError(msg) from None
+
+
+def _ground(data: Mapping[str, Any]) -> SideGround:
+    return SideGround(str(data["cluster"]), str(data["ring"]), frozenset(map(str, data["hosts"])))
+
+
+def json_of(line: bytes) -> dict[str, Any]:
+    """Return what a line holds; nothing where it is no JSON object."""
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}

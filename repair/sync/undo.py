@@ -1,0 +1,71 @@
+"""Take a sync back: what the taker's replicas held before is written again, where nothing newer was written since."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from repair.decide import Action as RepairAction
+from repair.entries import Result
+from repair.outcomes import Tally
+from repair.pace import Pace
+from repair.sync.decide import Action
+from repair.sync.journal import SyncJournal, SyncRecord
+from repair.sync.planfile import SyncRow
+from repair.undo import Undoer, Undoing, brought_back, undoing
+
+
+def as_repaired(action: Action) -> RepairAction:
+    """Return which action of a repair is taken back in the same way: a delete at the copies' own times is a purge."""
+    return RepairAction.PURGE if action is Action.DELETE else RepairAction.WRITE_BACK
+
+
+def to_undo(record: SyncRecord) -> list[int]:
+    """Return the numbers of the rows that were begun and are not undone."""
+    return [number for number, entry in record.entries(record.begun) if entry.undo is not Result.UNDONE]
+
+
+def preview(record: SyncRecord) -> Counter[Undoing]:
+    """Count what an undo would do with the journal's rows."""
+    planned = _rows(record)
+    found: Counter[Undoing] = Counter()
+    for number in to_undo(record):
+        found[undoing(as_repaired(planned(number).action), record.entry(number))] += 1
+    return found
+
+
+def _rows(record: SyncRecord) -> Callable[[int], SyncRow]:
+    """Return what reads the rows of a plan by rising numbers, none of them kept."""
+    rows = enumerate(record.plan.rows())
+
+    def row(number: int) -> SyncRow:
+        return next(planned for at, planned in rows if at == number)
+
+    return row
+
+
+async def undo_all(
+    undoer: Undoer,
+    record: SyncRecord,
+    journal: SyncJournal,
+    pace: Pace,
+    stop: asyncio.Event,
+    progress: Callable[[Tally], None],
+) -> Tally:
+    """Undo every row that was acted on and not undone yet; ends early, between rows, when `stop` is set."""
+    numbers, planned = to_undo(record), _rows(record)
+    tally = Tally(len(numbers))
+    side = record.plan.policy.direction.taker
+    for number in numbers:
+        await pace.wait(stop)
+        if stop.is_set():
+            tally.interrupted = True
+            break
+        row, entry = planned(number), record.entry(number)
+        result, reason = await undoer.row(number, row.ref.on(side), as_repaired(row.action), entry, journal)
+        if result is not Result.UNCHANGED:
+            await journal.undone(number, result, reason)
+        tally.add(result, reason, brought_back(result, entry))
+        progress(tally)
+    return tally

@@ -1,0 +1,135 @@
+"""Prove what came of rows that were acted on: read every replica of the taker again; nothing else is a proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from consistency.cluster.guardrails import Refusal
+from consistency.cluster.port import Clock
+from consistency.model.ring import Node
+from consistency.rows.cells import Atom
+from repair.case import Case, CaseReader
+from repair.copies import copies
+from repair.entries import Fate, Outcome, Result
+from repair.outcomes import refused
+from repair.sync.decide import Decision, Unlike, expires_soon
+from repair.sync.policy import SyncPolicy
+from repair.sync.still_right import Begun, what_we_did
+
+_AFTER_S = (0.0, 0.1, 0.5, 1.5)
+"""What a quorum has acknowledged can take a moment on the other replicas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """How acting on a row ended; `refusal` is what a server did not do."""
+
+    fate: Fate
+    refusal: Refusal | None = None
+
+
+async def verify(
+    taker: CaseReader, clock: Clock, acted: Mapping[Begun, Acted], policy: SyncPolicy
+) -> dict[int, Outcome]:
+    """Read rows again, a few times, until every replica shows what was written; by the row's number."""
+    found: dict[int, Outcome] = {}
+    waiting = list(acted)
+    for delay in _AFTER_S:
+        if not waiting:
+            break
+        await clock.sleep(delay)
+        side = policy.direction.taker
+        seen = await taker.read_many([begun.row.planned.ref.on(side) for begun in waiting])
+        last = delay == _AFTER_S[-1]
+        left: list[Begun] = []
+        for begun, now in zip(waiting, seen, strict=True):
+            outcome = _outcome(begun, now, acted[begun], policy, last=last)
+            if outcome is None:
+                left.append(begun)
+            else:
+                found[begun.row.number] = outcome
+        waiting = left
+    return found
+
+
+def _outcome(begun: Begun, now: Case, acted: Acted, policy: SyncPolicy, *, last: bool) -> Outcome | None:
+    """Return what came of a row; None where it may still come."""
+    shown = _Shown(begun, now, policy)
+    in_vain = acted.fate is Fate.NONE and acted.refusal is not None
+    if not shown.lacking and now.states:
+        outcome = shown.done
+    elif last or in_vain:
+        outcome = shown.failed(acted.refusal)
+    else:
+        return None
+    return what_we_did(replace(outcome, after=copies(now)), now, begun.before, begun.decision.given, acted.fate)
+
+
+class _Shown:
+    """What the taker's replicas show of what was to be done."""
+
+    def __init__(self, begun: Begun, now: Case, policy: SyncPolicy) -> None:
+        self._begun = begun
+        self._now = now
+        self._side = policy.direction.taker
+        self._unlike = Unlike(begun.case, policy.terms)
+        self.lacking: Sequence[Node] = [node for node in now.states if not self._is_done(node)]
+
+    @property
+    def _decision(self) -> Decision:
+        return self._begun.decision
+
+    def _is_done(self, node: Node) -> bool:
+        held = self._now.copies[node]
+        for name, atom in self._decision.write.items():
+            if not (self._expired(atom) or self._reached(name[0], atom, held.get(name))):
+                return False
+        if self._decision.delete_row_us is not None and self._now.states[node] is not None:
+            return False
+        return all(name not in held or held[name].rank > atom.rank for name, atom in self._decision.delete.items())
+
+    def _expired(self, atom: Atom) -> bool:
+        return expires_soon(atom, replace(self._begun.case, taker=self._now))
+
+    def _reached(self, place: int, atom: Atom, held: Atom | None) -> bool:
+        if held is None:
+            return False
+        newer = held.writetime is not None and held.rank >= atom.rank
+        return newer or not self._unlike(place, atom, held)
+
+    @property
+    def done(self) -> Outcome:
+        """The outcome of a row of which all that was read shows what it should."""
+        overtaken = [
+            name
+            for name, atom in self._decision.write.items()
+            for held in self._now.copies.values()
+            if name in held and self._unlike(name[0], atom, held[name])
+        ]
+        left = self._decision.left
+        if overtaken:
+            left = (*left, f"newer writes have come to the {self._side} meanwhile: they stay")
+        if left:
+            return Outcome(Result.DIVERGENT, f"written, and still different: {'; '.join(left)}")
+        if self._now.unread:
+            nodes = ", ".join(sorted(node.name for node in self._now.unread))
+            if 2 * len(self._now.states) <= len(self._now.owners):
+                return Outcome(Result.UNKNOWN, f"no quorum of the {self._side} can be read: {self._now.why_unread}")
+            return Outcome(Result.WAITING, f"the replicas that can be read show it; not read: {nodes}")
+        return Outcome(Result.VERIFIED)
+
+    def failed(self, refusal: Refusal | None) -> Outcome:
+        """Return the outcome of a row of which a replica does not show what it should."""
+        if self._now.unread and (refusal or not self._now.states):
+            return Outcome(Result.UNKNOWN, refusal.text if refusal else self._now.why_unread)
+        if refusal is not None:
+            return Outcome(Result.REFUSED, refused(refusal))
+        if self._decision.delete_row_us is not None:
+            return Outcome(
+                Result.DIVERGENT, f"the {self._side} still holds it: its key was written later than its cells"
+            )
+        if len(self.lacking) == len(self._now.states):
+            told = f"a delete in the {self._side} that is as new or newer hides it: it stays deleted there"
+            return Outcome(Result.DIVERGENT, told)
+        return Outcome(Result.DIVERGENT, f"replicas of the {self._side} disagree on it: check and repair that cluster")
