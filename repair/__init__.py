@@ -1,7 +1,8 @@
 """Repair exactly the rows that a check found to differ: evidence, decision, action, proof, and a way back.
 
-As a library, everything that is named here is stable: `plan`, `apply` and `resume` do what the commands do, the rest is
-what goes into them and comes out. Errors are those of `consistency`.
+As a library, everything that is named here is stable: `plan`, `apply` and `resume` do what the commands do,
+`sync_plan`, `sync_apply` and `sync_resume` the same of two clusters, the rest is what goes into them and comes out.
+Errors are those of `consistency`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from repair.planfile import Plan, PlannedRow, read_plan, write_plan
     from repair.planner import PlanOptions
     from repair.policy import Policy, Require, Zombies
+    from repair.sync.api import sync_apply, sync_plan, sync_resume
+    from repair.sync.planfile import SyncPlan, read_sync_plan
+    from repair.sync.planner import SyncOptions
+    from repair.sync.policy import Direction, Extra, Level
+    from repair.sync.run import SyncApplyOptions
 
 _FROM = {
     "api": ("apply", "plan", "resume"),
@@ -30,12 +36,20 @@ _FROM = {
     "planfile": ("Plan", "PlannedRow", "read_plan", "write_plan"),
     "planner": ("PlanOptions",),
     "policy": ("Policy", "Require", "Zombies"),
+    "sync.api": ("sync_apply", "sync_plan", "sync_resume"),
+    "sync.planfile": ("SyncPlan", "read_sync_plan"),
+    "sync.planner": ("SyncOptions",),
+    "sync.policy": ("Direction", "Extra", "Level"),
+    "sync.run": ("SyncApplyOptions",),
 }
 """Which module each name is loaded from when it is first used."""
 
 __all__ = [
     "Action",
     "ApplyOptions",
+    "Direction",
+    "Extra",
+    "Level",
     "Plan",
     "PlanOptions",
     "PlanRefused",
@@ -44,12 +58,19 @@ __all__ = [
     "Require",
     "Result",
     "Rule",
+    "SyncApplyOptions",
+    "SyncOptions",
+    "SyncPlan",
     "Tally",
     "Zombies",
     "apply",
     "plan",
     "read_plan",
+    "read_sync_plan",
     "resume",
+    "sync_apply",
+    "sync_plan",
+    "sync_resume",
     "write_plan",
 ]
 

@@ -17,7 +17,7 @@ from consistency.cli.interrupt import Interrupt
 from consistency.cli.ledger import ledger_option, take_ledger
 from consistency.cli.outputs import require_writable
 from consistency.cli.show.terminal.console import make_console
-from consistency.cli.values import PER_SECOND, SECONDS
+from consistency.cli.values import SECONDS
 from consistency.errors import UsageError
 from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
@@ -25,10 +25,10 @@ from consistency.results.verdict import ExitCode
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 from consistency.rows.delete_search import DEFAULT_MOST_TRACES
 from repair.breaker import SPARE
+from repair.cli_options import full_speed_option, rate_option, show_keys_option, yes_option
 from repair.cli_run import apply_options, apply_plan, carried_out, confirm
 from repair.decide import ACTING, Action, Rule
 from repair.mergeable import FEW, RangeMerge
-from repair.pace import DEFAULT_RATE
 from repair.policy import Policy, Require, Zombies
 
 if TYPE_CHECKING:
@@ -39,18 +39,11 @@ _REMEMBERED = (
     "CONSISTENCY_LEDGER, [ledger] path in the TOML file."
 )
 
-_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation; needed in scripts.")
-_rate = click.option(
-    "--rate", type=PER_SECOND, default=DEFAULT_RATE, show_default=True, metavar="N",
-    help="Start at most N rows a second.",
-)  # fmt: skip
-_full_speed = click.option("--full-speed", is_flag=True, help="Do not limit the rate, for idle clusters.")
 _max_deletes = click.option(
     "--max-deletes", type=click.IntRange(min=0), metavar="N",
     help="Stop before more than N rows that most replicas hold vanish. Counts earlier runs of the journal too. "
     f"Default: what the plan forecasts, and {SPARE} more.",
 )  # fmt: skip
-_show_keys = click.option("--show-keys", is_flag=True, help="List the rows with their keys, deleted ones first.")
 
 
 @click.group(cls=LazyGroup)
@@ -123,7 +116,7 @@ def repair() -> None:
               help="Look for deletes on replicas that lack rows by at most N traced reads, which stay in system_traces "
               "for a day. Needs SELECT on system_traces.")  # fmt: skip
 @click.option("--no-traces", is_flag=True, help="Look for no deletes: rows that a replica lacks are forecast unknown.")
-@_show_keys
+@show_keys_option
 @connection_options
 def plan(findings: Path, output: str | None, **given: Any) -> int:
     """Decide what to do with each row of a findings file; nothing is written to the cluster.
@@ -200,10 +193,10 @@ def _plan_exit(made: Plan) -> int:
 @repair.command()
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option("--journal", required=True, metavar="FILE", help="A new file for the journal; mode 0600, holds values.")
-@_rate
-@_full_speed
+@rate_option
+@full_speed_option
 @_max_deletes
-@_yes
+@yes_option
 @ledger_option(_REMEMBERED)
 @connection_options
 def apply(plan: Path, journal: str, **given: Any) -> int:
@@ -240,10 +233,10 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
 
 @repair.command()
 @click.argument("journal", type=click.Path(path_type=Path))
-@_rate
-@_full_speed
+@rate_option
+@full_speed_option
 @_max_deletes
-@_yes
+@yes_option
 @ledger_option(_REMEMBERED)
 @connection_options
 def resume(journal: Path, **given: Any) -> int:
@@ -276,9 +269,9 @@ def resume(journal: Path, **given: Any) -> int:
 @repair.command()
 @click.argument("journal", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Say how many rows would be written, deleted or left, and write nothing.")
-@_rate
-@_full_speed
-@_yes
+@rate_option
+@full_speed_option
+@yes_option
 @connection_options
 def undo(journal: Path, **given: Any) -> int:
     """Take back what an apply did, by an explicit new write of what a majority of replicas held before.
@@ -313,7 +306,7 @@ def undo(journal: Path, **given: Any) -> int:
 @repair.command()
 @click.argument("file", metavar="PLAN|JOURNAL", type=click.Path(path_type=Path))
 @click.option("--forecast", type=click.Choice([f.value for f in Forecast]), help="Only the rows with this forecast.")
-@_show_keys
+@show_keys_option
 @connection_options
 def show(file: Path, forecast: str | None, show_keys: bool, **given: Any) -> int:  # noqa: FBT001
     """Print a plan, or what a journal says happened. No cluster is contacted.

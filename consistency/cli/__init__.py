@@ -26,6 +26,7 @@ COMMANDS = {
     "explain": "consistency.cli.explain:explain",
     "browse": "consistency.cli.browse:browse",
     "repair": "repair.cli:repair",
+    "sync": "repair.sync.cli:sync",
     "preflight": "consistency.cli.preflight:preflight",
     "history": "consistency.cli.history:history",
     "watch": "consistency.cli.watch:watch",

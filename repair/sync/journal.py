@@ -103,6 +103,13 @@ class SyncRecord:
                 account.add(entry.result, entry.reason, entry.change)
         return account
 
+    def deletes_begun(self) -> int:
+        """Count the rows of which something was to be deleted, and perhaps was: what the breaker counts."""
+        if not self.plan.summary.deletes:
+            return 0
+        deleted = (n for n, row in enumerate(self.plan.rows()) if row.action.deletes and self._at["intent"][n])
+        return sum(entry.pre_image is not None for _, entry in self.entries(deleted))
+
     def undone(self) -> Account:
         """Count what came of the rows that were to be undone."""
         account = Account()

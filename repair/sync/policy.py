@@ -13,6 +13,9 @@ from consistency.comparing.terms import Compare, Terms
 from consistency.model.sides import Side
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 
+DEFAULT_MAX_DELETES = 1_000
+"""Of so many rows something may be deleted, where nobody says how many."""
+
 
 class Direction(str, Enum):
     """Which side gives its rows to the other."""

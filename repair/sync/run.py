@@ -15,7 +15,6 @@ from consistency.errors import ReplicaError
 from repair.breaker import Breaker
 from repair.copies import copies
 from repair.entries import Fate, Outcome
-from repair.forecast import Change
 from repair.outcomes import Tally
 from repair.pace import ApplyOptions, Throttle, side_by_side
 from repair.permitted import writing_at
@@ -24,12 +23,11 @@ from repair.sync.cases import PairCaseReader
 from repair.sync.guards import Guards
 from repair.sync.journal import SyncJournal, SyncRecord
 from repair.sync.planfile import SyncPlan
-from repair.sync.policy import Level
+from repair.sync.policy import DEFAULT_MAX_DELETES, Level
 from repair.sync.still_right import Begun, Row, look, untouched
 from repair.sync.verify import Acted, verify
 from repair.writer import RowWriter
 
-DEFAULT_MAX_DELETES = 1_000
 _LANES = 4
 _LEFT_TOGETHER = 500
 """Rows that nothing is done with, whose outcomes share a write to the disk."""
@@ -73,8 +71,7 @@ class Syncer:
     async def run(self, known: SyncRecord, stop: asyncio.Event, progress: Callable[[Tally], None]) -> Tally:
         """Bring every row that is open to an outcome; ends early, between rows, when `stop` is set."""
         tally = Tally(self._plan.summary.rows, known.account(with_open=False))
-        deleted = tally.changes[Change.DELETED] + tally.changes[Change.CELLS_DELETED]
-        breaker = Breaker(self._options.max_deletes, deleted)
+        breaker = Breaker(self._options.max_deletes, known.deletes_begun())
         throttle = Throttle(self._ports.clock, self._options.apply, stop, breaker)
         groups = self._groups(known, throttle.few)
 
@@ -128,7 +125,7 @@ class Syncer:
         free: list[Begun] = []
         waiting: list[Begun] = []
         for each in begun:
-            waits = each.decision.action.deletes and not breaker.may_begin(1)
+            waits = each.needs_leave and not breaker.may_begin(1)
             (waiting if waits else free).append(each)
         outcomes = await self._carry_out(free, throttle)
         for each in waiting:
@@ -147,7 +144,7 @@ class Syncer:
                 return await self._act_on(each) if may_begin else None
 
         ended = dict(zip(begun, await asyncio.gather(*map(one, begun)), strict=True))
-        if deletes := sum(each.decision.action.deletes for each in begun):
+        if deletes := sum(each.needs_leave for each in begun):
             await throttle.breaker.ended(deletes, deletes)
         acted = {each: how for each, how in ended.items() if how is not None}
         outcomes = await verify(self._ports.cases.taker, self._ports.clock, acted, self._plan.policy)

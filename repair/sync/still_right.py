@@ -32,6 +32,11 @@ class Begun:
     decision: Decision
 
     @property
+    def needs_leave(self) -> bool:
+        """Whether something is deleted of it, which an earlier run has not been given leave for."""
+        return self.decision.action.deletes and self.row.entry.pre_image is None
+
+    @property
     def before(self) -> Copies:
         """The taker's copies before anything was written."""
         return self.row.entry.pre_image or copies(self.case.taker)

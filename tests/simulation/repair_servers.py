@@ -107,6 +107,9 @@ class SimWriter:
     async def through(self, node: Node, write: Statement, *, at_all: bool) -> None:
         await _to_its_end(self._through(node, write, at_all=at_all))
 
+    async def at(self, node: Node, write: Statement, level: int) -> None:
+        await _to_its_end(self._through(node, write, at_all=level == ALL))
+
     def _trick(self, write: Statement) -> Trick | None:
         """Say how this request is failed, if it is."""
         self._asked += 1
