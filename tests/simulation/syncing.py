@@ -42,9 +42,9 @@ from tests.simulation.histories import EPOCH_US, Drawing, RowKey, draw_ring, loa
 from tests.simulation.memory import Pace as ClusterPace
 from tests.simulation.memory import SimCluster
 from tests.simulation.repair_servers import Refusals, SimWriter
-from tests.simulation.storage import Delete, Mutation, Stored, TableStorage, Write, merge_partition, winner
+from tests.simulation.storage import Mutation, Stored, TableStorage, merge_partition, winner
 from tests.simulation.truth import row_names
-from tests.simulation.two_clusters import Sides, harm, merge_static
+from tests.simulation.two_clusters import Harm, Sides, harm, merge_static
 from tests.simulation.values import draw_table, keyspace
 from tests.simulation.vclock import EPOCH_S, SimClock, VirtualLoop, run_virtual
 
@@ -169,7 +169,7 @@ def draw_sides(loop: VirtualLoop, rng: random.Random, *, timed: bool) -> tuple[S
     drawing = Drawing(rng, table)
     load(sides, drawing)  # type: ignore[arg-type]
     for _ in range(rng.choice((1, 3, 6))):
-        harm(sides, drawing, rng, [])
+        harm(sides, drawing, rng, Harm())
     return sides, drawing
 
 
@@ -290,9 +290,15 @@ class _Play:
     def _rows_of(self, stores: Mapping[Node, TableStorage]) -> Rows:
         return self._shown(self._cluster, self._direction.taker, stores)
 
-    def _shown(self, cluster: SimCluster, side: Side, stores: Mapping[Node, TableStorage]) -> Rows:
+    def _shown(
+        self, cluster: SimCluster, side: Side, stores: Mapping[Node, TableStorage], besides: Rows | None = None
+    ) -> Rows:
         table = self._sides.of(side)[1]
         whole = TableStorage(table)
+        for (_, key, clustering), cells in (besides or {}).items():
+            row = whole.partition(key).static if clustering is None else whole.row(key, clustering)
+            for name, cell in (cells or {}).items():
+                row.put(name, cell)
         for node, held in stores.items():
             for key in list(held.partitions):
                 if node in cluster.replicas(table, key):
@@ -324,8 +330,27 @@ class _Play:
         out += _nothing_taken(was, now, given, self._case)
         if outcome.tally.stopped_at is None and record.ended != record.plan.summary.rows:
             out.append(f"{record.ended} of {record.plan.summary.rows} rows have an outcome")
+        out += self._nothing_withheld(record, now, given, before)
         if not self._case.traffic:
             out += await self._equal(record)
+        return out
+
+    def _nothing_withheld(
+        self, record: SyncRecord, now: Rows, given: Rows, before: Mapping[Node, TableStorage]
+    ) -> list[str]:
+        """Of a row that was written every cell of the giver is there, but where the taker's wins or deletes hide it."""
+        both = self._shown(self._cluster, self._direction.taker, before, given)
+        terms, out = record.plan.policy.terms, []
+        for number, row in enumerate(record.plan.rows()):
+            entry, name = record.entry(number), ("", *self._named(row.ref.source.key_hex))
+            if entry.result not in (Result.VERIFIED, Result.DIVERGENT) or entry.before is None:
+                continue
+            for cell, wanted in _of(given, name).items():
+                held, due = _of(now, name).get(cell), _of(both, name).get(cell)
+                as_good = held is not None and held.value == wanted.value
+                told = terms.compare is Compare.EXPIRIES and cell[1] is None  # of elements not every server tells
+                if held != due and not (as_good and not told):
+                    out.append(f"{row.ref} {cell} is {held}, and should be {due}")
         return out
 
     async def _equal(self, record: SyncRecord) -> list[str]:
@@ -402,4 +427,3 @@ def _nothing_taken(was: Rows, now: Rows, given: Rows, case: SyncCase) -> list[st
     return out
 
 
-__all__ = ["Delete", "SyncOutcome", "Write", "run_sync"]
