@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,8 +98,9 @@ async def _applied(
     taker = pair.of(direction.taker)
     writers = {cluster.side: _writer(cluster.reader) for cluster in pair}
     guards = Guards(plan, pair, writers)
-    # A repair of the cluster that is written to, or another sync, would change rows under way.
-    with naming(direction.taker), one_run(await taker.reader.ring(), kind="repair"):
+    with ExitStack() as held:
+        with naming(direction.taker):  # a repair of the cluster that is written to would change rows under way
+            held.enter_context(one_run(await taker.reader.ring(), kind="repair"))
         await guards.check()  # refuse before a journal is begun
         journal, known = opened()
         try:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from repair.decide import Action as RepairAction
 from repair.entries import Result
 from repair.outcomes import Tally
-from repair.pace import Pace
+from repair.pace import Pace, side_by_side
 from repair.sync.decide import Action
 from repair.sync.journal import SyncJournal, SyncRecord
 from repair.sync.planfile import SyncRow
 from repair.undo import Undoer, Undoing, brought_back, undoing
+
+_AT_ONCE = 8
 
 
 def as_repaired(action: Action) -> RepairAction:
@@ -28,21 +30,16 @@ def to_undo(record: SyncRecord) -> list[int]:
 
 def preview(record: SyncRecord) -> Counter[Undoing]:
     """Count what an undo would do with the journal's rows."""
-    planned = _rows(record)
     found: Counter[Undoing] = Counter()
-    for number in to_undo(record):
-        found[undoing(as_repaired(planned(number).action), record.entry(number))] += 1
+    for number, planned in _planned(record, to_undo(record)):
+        found[undoing(as_repaired(planned.action), record.entry(number))] += 1
     return found
 
 
-def _rows(record: SyncRecord) -> Callable[[int], SyncRow]:
-    """Return what reads the rows of a plan by rising numbers, none of them kept."""
+def _planned(record: SyncRecord, numbers: Sequence[int]) -> Iterator[tuple[int, SyncRow]]:
+    """Read rows of the plan by rising numbers, none of them kept."""
     rows = enumerate(record.plan.rows())
-
-    def row(number: int) -> SyncRow:
-        return next(planned for at, planned in rows if at == number)
-
-    return row
+    return ((number, next(planned for at, planned in rows if at == number)) for number in numbers)
 
 
 async def undo_all(
@@ -54,18 +51,22 @@ async def undo_all(
     progress: Callable[[Tally], None],
 ) -> Tally:
     """Undo every row that was acted on and not undone yet; ends early, between rows, when `stop` is set."""
-    numbers, planned = to_undo(record), _rows(record)
+    numbers, side = to_undo(record), record.plan.policy.direction.taker
     tally = Tally(len(numbers))
-    side = record.plan.policy.direction.taker
-    for number in numbers:
-        await pace.wait(stop)
-        if stop.is_set():
-            tally.interrupted = True
-            break
-        row, entry = planned(number), record.entry(number)
-        result, reason = await undoer.row(number, row.ref.on(side), as_repaired(row.action), entry, journal)
-        if result is not Result.UNCHANGED:
-            await journal.undone(number, result, reason)
-        tally.add(result, reason, brought_back(result, entry))
-        progress(tally)
+    waiting = _planned(record, numbers)
+
+    async def lane() -> None:
+        for number, row in waiting:
+            await pace.wait(stop)
+            if stop.is_set():
+                tally.interrupted = True
+                return
+            entry = record.entry(number)
+            result, reason = await undoer.row(number, row.ref.on(side), as_repaired(row.action), entry, journal)
+            if result is not Result.UNCHANGED:
+                await journal.undone(number, result, reason)
+            tally.add(result, reason, brought_back(result, entry))
+            progress(tally)
+
+    await side_by_side(lane, _AT_ONCE)
     return tally

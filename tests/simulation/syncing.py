@@ -425,5 +425,3 @@ def _nothing_taken(was: Rows, now: Rows, given: Rows, case: SyncCase) -> list[st
     if len(gone) > case.max_deletes:
         out.append(f"{len(gone)} rows lost something, and {case.max_deletes} may")
     return out
-
-

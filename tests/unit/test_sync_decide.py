@@ -34,6 +34,7 @@ TABLE = replace(
 NOW_S = 1_000_000
 NONE = Cell(None)
 OLD = 10_000_000
+KEEP = SyncPolicy()
 DELETE = SyncPolicy(extra=Extra.DELETE)
 VALUES = SyncPolicy(terms=Terms(Compare.VALUES))
 OLDER = Capabilities(hashes=False, collection_times=False)
@@ -81,7 +82,10 @@ def case(
 
 
 def decided(
-    giver: Sequence[RowState | None], taker: Sequence[RowState | None], policy: SyncPolicy = SyncPolicy(), **more: object
+    giver: Sequence[RowState | None],
+    taker: Sequence[RowState | None],
+    policy: SyncPolicy = KEEP,
+    **more: object,
 ) -> Decision:
     """Decide a row."""
     return decide(case(giver, taker, **more), policy)  # type: ignore[arg-type]
@@ -204,7 +208,9 @@ def test_what_is_masked_or_spelled_otherwise_is_left() -> None:
 
 def test_counters_are_reported_and_not_written() -> None:
     """Two clusters share none of their times."""
-    table = replace(PLAIN, columns=(*PLAIN.primary_key, Column("n", "regular", -1, parse_type("counter", {}))), is_counter=True)
+    table = replace(
+        PLAIN, columns=(*PLAIN.primary_key, Column("n", "regular", -1, parse_type("counter", {}))), is_counter=True
+    )
     one, two = RowState((Cell(int_bytes(1), 5),)), RowState((Cell(int_bytes(2), 9),))
     assert decided([one], [two], table=table).rule is Rule.COUNTER
     assert decided([one], [RowState((Cell(int_bytes(1), 77),))], table=table).rule is Rule.SAME

@@ -1,4 +1,4 @@
-"""Many simulated syncs of two clusters that differ: killed, refused, under live writes, undone; and wrong ones break."""
+"""Many simulated syncs of two clusters: killed, refused, under live writes, undone; and wrong ones are caught."""
 
 from __future__ import annotations
 
