@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +30,7 @@ from consistency import (
     read_compared,
 )
 from consistency.checking.scan import ScanOptions
+from repair import ApplyOptions, Extra, Result, SyncApplyOptions, SyncOptions, Tally, sync_apply, sync_plan
 from tests.support.cluster import RunningCluster, sandbox_cluster
 from tests.support.figures import Figures
 
@@ -240,3 +245,138 @@ def test_dual_writes_raise_no_alarm_and_hide_nothing(both: Both, tmp_path: Path,
             assert named(path) == ({("flat", "only_source", '{"id": 1}')}, set())
             assert result.tables[0].report.unsettled_rows == 0
     figures.add("two clusters: dual writes during three comparisons, none a false finding", f"{writes.written:,}")
+
+
+COPIED = (
+    "CREATE TYPE {0}.pair (x int, y text)",
+    "CREATE TABLE {0}.flat (id int PRIMARY KEY, v text, w int) WITH default_time_to_live = 864000",
+    "CREATE TABLE {0}.wide (p int, c int, s text static, v text, m map<text, int>, t set<int>, u pair, f frozen<pair>,"
+    " PRIMARY KEY (p, c))",
+    "CREATE TABLE {0}.left (id int PRIMARY KEY, l list<int>, v text)",
+)
+CELLS = {
+    "flat": "id, v, writetime(v), w, writetime(w)",
+    "wide": "p, c, s, writetime(s), v, writetime(v), m, writetime(m), t, writetime(t), u, writetime(u), writetime(f)",
+    "left": "id, l, writetime(l), v, writetime(v)",
+}
+
+
+def copied(pair: Both, name: str, rows: int = 300) -> None:
+    """Make tables with rows on both sides that are the same."""
+    for cluster in (pair.source, pair.target):
+        cluster.keyspace(name, rf=min(3, len(cluster.hosts)))
+        cluster.tables(statement.format(name) for statement in COPIED)
+    for at in range(0, rows, 50):
+        flat = [f"INSERT INTO {name}.flat (id, v, w) VALUES ({i}, 'v{i}', {i})" for i in range(at, at + 50)]
+        wide = [
+            f"INSERT INTO {name}.wide (p, c, s, v, m, t, u, f) VALUES ({i // 10}, {i % 10}, 's', 'v', {{'a': {i}}},"
+            f" {{1, 2}}, {{x: 1, y: 'y'}}, {{x: 1, y: 'f'}})"
+            for i in range(at, at + 50)
+        ]
+        pair.everywhere(f"BEGIN UNLOGGED BATCH USING TIMESTAMP @ {'; '.join([*flat, *wide])}; APPLY BATCH")
+
+
+def held(cluster: RunningCluster, name: str) -> dict[str, set[str]]:
+    """Return every row with its write times, as text."""
+    return {
+        table: {repr(row) for row in cluster.quorum(f"SELECT {cells} FROM {name}.{table}")}
+        for table, cells in CELLS.items()
+    }
+
+
+def synced(pair: Both, name: str, folder: Path, *, max_deletes: int | None = None, **options: Any) -> Tally:
+    """Compare, plan and apply as the library does."""
+    number = len(list(folder.iterdir()))
+    findings, plan, journal = (folder / f"{number}.{what}" for what in ("findings", "plan", "journal"))
+    pair.compare(name, findings=findings, compare=Compare.EXPIRIES, scan=ScanOptions(max_findings=5))
+    reach = {"settings": pair.source.settings, "target_settings": pair.target.settings}
+    sync_plan(findings, plan, options=SyncOptions(settle_s=0.3, **options), **reach)
+    return sync_apply(plan, journal, options=SyncApplyOptions(ApplyOptions(max_deletes=max_deletes)), **reach)
+
+
+def test_a_sync_makes_the_target_equal_and_touches_nothing_else(
+    cluster: RunningCluster, target: RunningCluster, tmp_path: Path, figures: Figures
+) -> None:
+    """Cells come with their own write times and expiries; what is newer, extra or a list stays, and is named."""
+    pair = Both(cluster, target)
+    copied(pair, "copied")
+    source, there = Side.SOURCE, Side.TARGET
+    for i in range(60):
+        pair.write(source, f"INSERT INTO copied.flat (id, v, w) VALUES ({9_000 + i}, 'n', 1) USING TIMESTAMP @", i)
+    pair.write(source, "INSERT INTO copied.flat (id, v) VALUES (9900, 'ends') USING TIMESTAMP @ AND TTL 90000")
+    pair.write(source, "UPDATE copied.flat USING TIMESTAMP @ SET v = 'newer' WHERE id = 1", 5)
+    pair.write(
+        source, "UPDATE copied.wide USING TIMESTAMP @ SET m['a'] = -1, m['b'] = 2, t = t + {3} WHERE p = 1 AND c = 1", 5
+    )
+    pair.write(source, "UPDATE copied.wide USING TIMESTAMP @ SET u.y = 'z', s = 'other' WHERE p = 2 AND c = 1", 5)
+    pair.write(there, "UPDATE copied.flat USING TIMESTAMP @ SET v = 'of the target' WHERE id = 2", 7)
+    pair.write(source, "UPDATE copied.flat USING TIMESTAMP @ SET v = 'older' WHERE id = 2", 5)
+    pair.write(there, "INSERT INTO copied.flat (id, v) VALUES (9999, 'extra') USING TIMESTAMP @")
+    pair.write(there, "UPDATE copied.wide USING TIMESTAMP @ SET m['z'] = 1 WHERE p = 3 AND c = 1", 5)
+    pair.write(source, "INSERT INTO copied.left (id, l, v) VALUES (1, [1, 2], 'v') USING TIMESTAMP @")
+    given = held(cluster, "copied")
+    tally = synced(pair, "copied", tmp_path)
+    assert (tally.results[Result.VERIFIED], tally.results[Result.LEFT]) == (60 + 5, 4), tally
+    assert held(cluster, "copied") == given, "nothing is written to the source"
+    apart = {table: len(rows ^ given[table]) for table, rows in held(target, "copied").items()}
+    assert apart == {"flat": 3, "wide": 2, "left": 1}, "one newer, one extra, one with an extra element, and a list"
+    again = synced(pair, "copied", tmp_path, extra=Extra.DELETE, max_deletes=1)
+    assert again.stopped_at == 1
+    last = synced(pair, "copied", tmp_path, extra=Extra.DELETE)
+    assert set(last.results) == {Result.VERIFIED, Result.LEFT}
+    apart = {table: len(rows ^ given[table]) for table, rows in held(target, "copied").items()}
+    assert apart == {"flat": 2, "wide": 0, "left": 1}
+    figures.add("rows synced between two clusters, proven cell by cell", str(60 + 5))
+
+
+def test_a_sync_that_is_killed_goes_on_where_it_was(
+    cluster: RunningCluster, target: RunningCluster, tmp_path: Path
+) -> None:
+    """With kill -9 at any time, then resume: equal, and undo leaves the target as it was."""
+    pair = Both(cluster, target)
+    copied(pair, "killed", 50)
+    before = held(target, "killed")
+    for i in range(600):
+        pair.write(Side.SOURCE, f"INSERT INTO killed.flat (id, v, w) VALUES ({9_000 + i}, 'n', 1) USING TIMESTAMP @", i)
+    pair.write(Side.SOURCE, "UPDATE killed.wide USING TIMESTAMP @ SET v = 'w' WHERE p = 1 AND c = 1", 5)
+    to = [*cluster.host_options, "--target-hosts", ",".join(target.hosts), "--target-port", str(target.port), "--yes"]
+    findings, plan, journal = (str(tmp_path / what) for what in ("findings", "plan", "journal"))
+    pair.compare("killed", findings=Path(findings))
+    reach = {"settings": pair.source.settings, "target_settings": pair.target.settings}
+    sync_plan(findings, plan, options=SyncOptions(settle_s=0.3), **reach)
+    arguments = ["apply", plan, "--journal", journal]
+    for _ in range(4):
+        command = [sys.executable, "-m", "consistency", "sync", *arguments, "--rate", "200", *to]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=cluster.environ())
+        deadline = time.monotonic() + 60
+        while not Path(journal).exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(random.uniform(0.0, 0.8))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if Path(journal).exists():
+            arguments = ["resume", journal]
+    ended = cluster.command("sync", *arguments, *to)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert held(target, "killed") == held(cluster, "killed")
+    undone = cluster.command("sync", "undo", journal, *to)
+    assert undone.returncode == 0, undone.stdout + undone.stderr
+    left = held(target, "killed")
+    assert left["flat"] == before["flat"]
+    assert len(left["wide"] ^ before["wide"]) == 2, "one row is as it was, with a new write time"
+
+
+def test_dual_writes_go_on_during_a_sync(
+    cluster: RunningCluster, target: RunningCluster, tmp_path: Path, figures: Figures
+) -> None:
+    """Rows that are written all the time are none of the sync's; one that was lost before is brought; nothing is lost."""
+    pair = Both(cluster, target)
+    copied(pair, "dual", 50)
+    pair.write(Side.SOURCE, "INSERT INTO dual.flat (id, v) VALUES (5000, 'lost in the target') USING TIMESTAMP @")
+    with DualWrites(pair, "dual.flat") as writes:
+        time.sleep(1.0)
+        tally = synced(pair, "dual", tmp_path)
+    assert tally.results[Result.VERIFIED] >= 1
+    assert not set(tally.results) - {Result.VERIFIED, Result.LEFT, Result.SKIPPED}, tally
+    assert held(target, "dual") == held(cluster, "dual")
+    figures.add("dual writes during a sync, none lost", f"{writes.written:,}")

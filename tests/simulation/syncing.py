@@ -225,6 +225,7 @@ class _Play:
         for row in plan.rows():
             outcome.counts[f"{row.rule.value} {row.action.value}"] += 1
         outcome.counts.update({result.value: count for result, count in tally.results.items()})
+        outcome.counts.update({"resumed": resumed, "stopped": tally.stopped_at is not None})
         giver = self._sides.of(self._direction.giver)[0]
         outcome.broken = written + giver.changed_by_readers() + await self._laws(outcome, journal, given, before)
         if self._case.undo and not traffic and not outcome.broken:
