@@ -28,6 +28,7 @@ DELETES = "tests/unit/test_delete_search.py"
 PARTITIONS = "tests/unit/test_repair_whole_partitions.py tests/unit/test_repair_applying.py"
 RANGES = "tests/unit/test_range_merging.py"
 ROOTS = "tests/cluster/test_roots.py"
+SYNC = "tests/unit/test_sync_simulation.py::test_every_law_holds_on_every_seed"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
 
 
@@ -60,6 +61,38 @@ MUTANTS = (
     Mutant("pairs: a row that is torn is explained as settled", "consistency/comparing/explaining.py",
            "return ExitCode.of(wrong=bool(self.facts or self.torn), unknown=unknown)",
            "return ExitCode.of(wrong=bool(self.facts), unknown=unknown)", COMPARING),
+    Mutant("sync: what is newer there is written over", "repair/sync/decide.py",
+           "return held is None or held.writetime is None or atom.rank > held.rank", "return True",
+           "tests/unit/test_sync_decide.py"),
+    Mutant("sync: what only one side holds is deleted unasked", "repair/sync/decide.py",
+           'why = "--extra keep" if policy.extra is Extra.KEEP else _not_deletable(look)', "why = _not_deletable(look)",
+           "tests/unit/test_sync_decide.py"),
+    Mutant("sync: a row is deleted that an unread replica may hold", "repair/sync/decide.py",
+           "        if evidence.unread:\n            return f\"not",
+           "        if False:\n            return f\"not",
+           "tests/unit/test_sync_decide.py"),
+    Mutant("sync: a row is given that a replica of the giver lacks", "repair/sync/decide.py",
+           "if 0 < len(giver.present) < len(giver.states):", "if False:", "tests/unit/test_sync_decide.py"),
+    Mutant("sync: a list that differs is not told of", "repair/sync/decide.py",
+           "    if look.unlike_whole:\n", "    if False:\n", "tests/unit/test_sync_decide.py"),
+    Mutant("sync: cells without a write time are written", "repair/sync/decide.py",
+           "if atom.writetime is None or not timed]", "if False]", "tests/unit/test_sync_decide.py"),
+    Mutant("sync: a side that changed since the plan is not noticed", "repair/sync/still_right.py",
+           "if seen[side] != planned.seen[side]:", "if False:", SYNC),
+    Mutant("sync: what others wrote meanwhile counts as ours", "repair/sync/still_right.py",
+           "    if foreign(now, _items(now, before), given):\n", "    if False:\n", SYNC),
+    Mutant("sync: what does not show is taken for done", "repair/sync/verify.py",
+           "if not (self._expired(atom) or self._reached(name[0], atom, held.get(name))):", "if False:", SYNC),
+    Mutant("sync: more rows are deleted than may be", "repair/sync/run.py",
+           "waits = each.needs_leave and not breaker.may_begin(1)", "waits = False", SYNC),
+    Mutant("sync: deletes of a killed run are forgotten", "repair/sync/run.py",
+           "known.deletes_begun())", "0)", SYNC),
+    Mutant("sync: the pre-image of a second attempt replaces the first", "repair/sync/journal.py",
+           'if word != "intent" or held.pre_image is None:', "if True:", "tests/unit/test_sync_files.py"),
+    Mutant("sync: a plan that was changed is believed", "repair/sync/planfile.py",
+           "if sound != digest.hexdigest():", "if False:", "tests/unit/test_sync_files.py"),
+    Mutant("sync: clusters that were exchanged are written to", "repair/sync/guards.py",
+           "    if found == dict(told):\n", "    if True:\n", "tests/unit/test_sync_files.py"),
     Mutant("pairs: what a replica lacks was never there", "consistency/comparing/rows.py",
            "    absent: list[Cell | Atom | None] = [None] if len(there) < len(versions) else []\n",
            "    absent: list[Cell | Atom | None] = []\n", COMPARED),

@@ -211,7 +211,9 @@ class _Play:
         self._cluster.begin_reading()
         plan = await make_sync_plan(self._pair, findings, output, self._case.options)
         written = self._cluster.changed_by_readers()
-        traffic = asyncio.create_task(self._traffic()) if self._case.traffic else None
+        traffic = asyncio.create_task(self._traffic(plan)) if self._case.traffic else None
+        if traffic:
+            await asyncio.sleep(self._rng.choice((0.0, 0.1)))
         path = self._folder / "journal.jsonl"
         journal = SimJournal(path, random.Random(self._rng.getrandbits(64)))
         opened, _ = SyncJournal.of_plan(path, plan)
@@ -228,7 +230,7 @@ class _Play:
         outcome.counts.update({"resumed": resumed, "stopped": tally.stopped_at is not None})
         giver = self._sides.of(self._direction.giver)[0]
         outcome.broken = written + giver.changed_by_readers() + await self._laws(outcome, journal, given, before)
-        if self._case.undo and not traffic and not outcome.broken:
+        if self._case.undo and not outcome.broken:
             outcome.broken += await self._undone(journal, before)
             outcome.counts["undone"] += 1
         return outcome
@@ -256,17 +258,22 @@ class _Play:
         apply = ApplyOptions(rate=self._case.seed % 2 * 400.0 or None, max_deletes=self._case.max_deletes)
         return await Syncer(record.plan, ports, SyncApplyOptions(apply)).run(record, asyncio.Event(), lambda _: None)
 
-    async def _traffic(self) -> None:
-        """Have clients write to the taker meanwhile, each replica in its own time."""
+    async def _traffic(self, plan: SyncPlan) -> None:
+        """Have clients write to either side meanwhile, each replica in its own time."""
+        planned = [self._named(row.ref.source.key_hex) for row in plan.rows()]
         for number in range(self._rng.randint(1, 20)):
             await asyncio.sleep(self._rng.uniform(0.0, 0.02))
             ts = EPOCH_US + int(self._loop.now * 1e6) + number
-            mutation: Mutation = self._drawing.delete(ts) if self._rng.random() < 0.2 else self._drawing.write(ts)
-            self._sent.append(mutation)
-            for node in self._cluster.replicas(self._table, mutation.key):
-                self._loop.call_later(
-                    self._rng.uniform(0.0005, 0.05), self._cluster.apply, self._table, mutation, [node]
-                )
+            key, clustering = self._rng.choice(planned) if planned and self._rng.random() < 0.5 else (None, None)
+            mutation: Mutation = self._drawing.write(ts, key=key, clustering=clustering)
+            if self._rng.random() < 0.2:
+                mutation = self._drawing.delete(ts, key)
+            side = self._rng.choice(list(Side))
+            cluster, table = self._sides.of(side)
+            if side is self._direction.taker:
+                self._sent.append(mutation)
+            for node in cluster.replicas(table, mutation.key):
+                self._loop.call_later(self._rng.uniform(0.0005, 0.05), cluster.apply, table, mutation, [node])
         await asyncio.sleep(1.0)
 
     async def _undone(self, journal: SimJournal, before: Mapping[Node, TableStorage]) -> list[str]:
@@ -276,8 +283,16 @@ class _Play:
         guard = Guard(record.plan.ground(side), self._cluster, self._writer, clock)
         reader = await CaseReader.open(self._cluster, clock)
         undoer = Undoer(reader, self._writer, guard, clock, only_moves=False)
+        after = self._rows_of(self._copied())
         await undo_all(undoer, record, journal, Pace(clock, None), asyncio.Event(), lambda _: None)  # type: ignore[arg-type]
-        return self._undo_laws(journal.record(), self._rows_of(before))
+        out = [] if self._sent else self._undo_laws(journal.record(), self._rows_of(before))
+        now = self._rows_of(self._copied())
+        for row, cells in after.items():
+            lost = {
+                name for name, cell in (cells or {}).items() if cell.ts >= EPOCH_US and _of(now, row).get(name) != cell
+            }
+            out += [f"{row} {name} was written meanwhile, and undone" for name in lost]
+        return out
 
     # What there is.
 
