@@ -78,7 +78,7 @@ MUTANTS = (
     Mutant("sync: cells without a write time are written", "repair/sync/decide.py",
            "if atom.writetime is None or not timed]", "if False]", "tests/unit/test_sync_decide.py"),
     Mutant("sync: a side that changed since the plan is not noticed", "repair/sync/still_right.py",
-           "if seen[side] != planned.seen[side]:", "if False:", SYNC),
+           "if seen[side] != planned.seen[side]:", "if False:", "tests/unit/test_sync_still_right.py"),
     Mutant("sync: what others wrote meanwhile counts as ours", "repair/sync/still_right.py",
            "    if foreign(now, _items(now, before), given):\n", "    if False:\n", SYNC),
     Mutant("sync: what does not show is taken for done", "repair/sync/verify.py",

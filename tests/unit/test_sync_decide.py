@@ -124,6 +124,7 @@ LISTED = row(cell(1), n=Cell(sized([int_bytes(4)]), (OLD,)))
         ([A, B], [None], SyncPolicy(), Rule.MISSING, Action.WRITE),
         ([A, None], [None], SyncPolicy(), Rule.DISAGREES, Action.NONE),
         ([A, row(cell(1))], [None], SyncPolicy(), Rule.DISAGREES, Action.NONE),
+        ([row(), None], [None], SyncPolicy(), Rule.DISAGREES, Action.NONE),
         ([A], [A, None], SyncPolicy(), Rule.DISAGREES, Action.NONE),
         ([B], [A, None], SyncPolicy(), Rule.OLDER, Action.WRITE),
         ([A], [B, None], SyncPolicy(), Rule.NEWER, Action.NONE),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,20 @@ def test_what_is_printed(tmp_path: Path) -> None:
     assert "not complete: continue with 'sync resume'" in told
     assert "1 undone" in told
     assert "left alone: the run ended" not in said(print_undo, record)
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    """Neither while a plan is written nor while it or its journal is read: a row takes tens of bytes."""
+    tracemalloc.start()
+    made = planned(tmp_path, 20_000)
+    written = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    journal, record = SyncJournal.of_plan(tmp_path / "journal", made)
+    journal.close()
+    assert sum(row.action is Action.WRITE for row in record.plan.rows()) == 4_000
+    read = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (written < 1_000_000, read < 4_000_000) == (True, True), (written, read)
 
 
 def rings(**names: str) -> dict[Side, Ring]:

@@ -67,6 +67,11 @@ def can_repair() -> bool:
     return find_spec("repair.cli") is not None
 
 
+def sync_command(findings: str, typed: Typed) -> list[str]:
+    """Return the command that plans to bring what a comparison found from one cluster to the other."""
+    return ["consistency sync plan", quoted(findings), "-o sync.jsonl", *_pairs(typed.connection)]
+
+
 def plan_command(findings: str, typed: Typed) -> list[str]:
     """Return the command that plans the repair of a findings file."""
     return _consistency("repair plan", quoted(findings), "-o plan.jsonl", typed=typed)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from consistency.cli.show.terminal import strip
-from consistency.cli.show.terminal.advice import Typed, compare_command, explain_command
+from consistency.cli.show.terminal.advice import Typed, can_repair, compare_command, explain_command, sync_command
 from consistency.cli.show.terminal.console import VERDICT_STYLES, command, heading, indented, safe
 from consistency.cli.show.terminal.figures import counted, moment, span
 from consistency.cli.show.terminal.problems import MOST_FINDINGS, key_text, print_unread, states_text
@@ -233,6 +233,8 @@ def _print_next(console: Console, result: Comparison, typed: Typed) -> None:
     listed = sum(result.findings_by_kind.values()) > sum(table.counted for table in result.tables)
     if result.findings_path and listed:
         commands.append(("who holds what", explain_command(result.findings_path, typed)))
+    if result.findings_path and sum(result.findings_by_kind.values()) and can_repair():
+        commands.append(("plan to bring them over", sync_command(result.findings_path, typed)))
     if result.verdict is Verdict.UNKNOWN and any(table.report.worth_another_try for table in result.tables):
         commands.append(("once all can be read", compare_command(typed)))
     if commands:
