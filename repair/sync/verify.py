@@ -125,11 +125,18 @@ class _Shown:
             return Outcome(Result.UNKNOWN, refusal.text if refusal else self._now.why_unread)
         if refusal is not None:
             return Outcome(Result.REFUSED, refused(refusal))
-        if self._decision.delete_row_us is not None:
-            return Outcome(
-                Result.DIVERGENT, f"the {self._side} still holds it: its key was written later than its cells"
-            )
-        if len(self.lacking) == len(self._now.states):
-            told = f"a delete in the {self._side} that is as new or newer hides it: it stays deleted there"
-            return Outcome(Result.DIVERGENT, told)
-        return Outcome(Result.DIVERGENT, f"replicas of the {self._side} disagree on it: check and repair that cluster")
+        return Outcome(Result.DIVERGENT, self._why)
+
+    @property
+    def _why(self) -> str:
+        """Say why a row is not as it should be, though the servers took what was sent."""
+        copies, row_us = self._now.copies.values(), self._decision.delete_row_us
+        if row_us is not None:
+            times = [atom.writetime for held in copies for atom in held.values() if atom.writetime is not None]
+            if max(times, default=row_us) > row_us:
+                return f"it was written to in the {self._side} meanwhile: what is newer stays"
+            return f"the {self._side} still holds it: its key was written later than its cells"
+        nowhere = [name for name in self._decision.write if not any(name in held for held in copies)]
+        if nowhere:
+            return f"a delete in the {self._side} that is as new or newer hides it: it stays deleted there"
+        return f"replicas of the {self._side} disagree on it: check and repair that cluster"
