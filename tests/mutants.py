@@ -62,7 +62,7 @@ MUTANTS = (
            "return ExitCode.of(wrong=bool(self.facts or self.torn), unknown=unknown)",
            "return ExitCode.of(wrong=bool(self.facts), unknown=unknown)", COMPARING),
     Mutant("sync: what is newer there is written over", "repair/sync/decide.py",
-           "return held is None or held.writetime is None or atom.rank > held.rank", "return True",
+           "    return atom.rank > held.rank\n", "    return True\n",
            "tests/unit/test_sync_decide.py"),
     Mutant("sync: what only one side holds is deleted unasked", "repair/sync/decide.py",
            'why = "--extra keep" if policy.extra is Extra.KEEP else _not_deletable(look)', "why = _not_deletable(look)",

@@ -227,8 +227,10 @@ class _Look:
 
 
 def wins(atom: Atom, held: Atom | None) -> bool:
-    """Whether a cell wins over what is there; where nobody knows how old that is, the servers decide."""
-    return held is None or held.writetime is None or atom.rank > held.rank
+    """Whether a cell wins over what is there, or may: where nobody knows how old one of them is, nothing is newer."""
+    if held is None or held.writetime is None or atom.writetime is None:
+        return True
+    return atom.rank > held.rank
 
 
 def expires_soon(atom: Atom, case: PairCase) -> bool:

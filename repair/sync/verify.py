@@ -139,4 +139,6 @@ class _Shown:
         nowhere = [name for name in self._decision.write if not any(name in held for held in copies)]
         if nowhere:
             return f"a delete in the {self._side} that is as new or newer hides it: it stays deleted there"
+        if any(held[name].writetime is None for name in self._decision.write for held in copies if name in held):
+            return f"what the {self._side} holds is newer, and stays: only its servers know how old it is"
         return f"replicas of the {self._side} disagree on it: check and repair that cluster"

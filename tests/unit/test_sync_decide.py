@@ -195,6 +195,8 @@ def test_servers_that_tell_no_times_of_elements() -> None:
     assert decided([timed], [mine], able=(Capabilities(), OLDER)).rule is Rule.SAME
     assert decided([timed], [theirs], able=(Capabilities(), OLDER)).action is Action.WRITE
     assert decided([None], [theirs], DELETE, able=(OLDER, OLDER)).action is Action.NONE
+    known = decided([theirs], [timed], able=(OLDER, Capabilities()))
+    assert known.rule is Rule.TIMELESS, "nobody knows that what is there is newer"
     untimed = Capabilities(timed=False)
     assert decided([A], [None], able=(untimed, Capabilities())).rule is Rule.TIMELESS
 
