@@ -102,9 +102,10 @@ def plan(findings: Path, output: str, **given: Any) -> int:
 
     \b
     Examples:
-      consistency sync plan differing.jsonl -o sync.jsonl --hosts 10.0.0.1 --target-hosts 10.1.0.1
-      consistency sync plan differing.jsonl -o back.jsonl --direction target-to-source
-      consistency sync plan differing.jsonl -o sync.jsonl --extra delete --show-keys
+      consistency sync plan found.jsonl -o sync.jsonl --config both.toml
+      consistency sync plan found.jsonl -o sync.jsonl --extra delete
+      consistency sync plan found.jsonl -o back.jsonl \\
+          --direction target-to-source
 
     \b
     Exit codes:
@@ -171,7 +172,8 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
     \b
     Examples:
       consistency sync apply sync.jsonl --journal journal.jsonl --config both.toml
-      consistency sync apply sync.jsonl --journal journal.jsonl --rate 200 --level quorum --yes
+      consistency sync apply sync.jsonl --journal journal.jsonl \\
+          --rate 200 --level quorum --yes
 
     \b
     Exit codes:
