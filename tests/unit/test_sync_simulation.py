@@ -70,9 +70,9 @@ def _never_ending(evidence: Any, cells: dict[Any, Atom]) -> Any:
         (run, "write_cells", _never_ending),
         (decide._Look, "newer", frozenset()),
         (decide, "_not_deletable", lambda _: ""),
-        (still_right, "_not_as_planned", lambda *_, **__: None),
+        (still_right, "foreign", lambda *_: False),
     ],
-    ids=["written anew", "without expiry", "newer is forgotten", "deleted all the same", "changed meanwhile"],
+    ids=["written anew", "without expiry", "newer is forgotten", "deleted all the same", "others are us"],
 )
 def test_a_wrong_sync_is_caught(module: Any, name: str, wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sync that is wrong in one place breaks a law within a few hundred seeds."""
