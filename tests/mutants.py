@@ -54,6 +54,8 @@ COMPARING = "tests/unit/test_comparing.py"
 MUTANTS = (
     Mutant("pairs: traffic is switched although rows differ", "consistency/comparing/cutover.py",
            'yield Reason("rows_differ", Answer.NO,', 'yield Reason("rows_differ", Answer.YES,', COMPARING),
+    Mutant("pairs: traffic is switched in the middle of a sync", "consistency/comparing/cutover.py",
+           'yield Reason("sync", Answer.NO,', 'yield Reason("sync", Answer.YES,', COMPARING),
     Mutant("pairs: traffic is switched although a node is down", "consistency/comparing/cutover.py",
            "        elif not node.up:\n", "        elif False:\n", COMPARING),
     Mutant("pairs: traffic is switched although not all was read", "consistency/comparing/cutover.py",

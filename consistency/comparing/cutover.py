@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from consistency.auditing.nodes import ON_THE_MOVE
@@ -19,6 +20,7 @@ from consistency.comparing.opening import Pair
 from consistency.comparing.preparing import CompareOptions
 from consistency.comparing.run import run_compare
 from consistency.errors import UsageError
+from consistency.ledger.lock import under_way
 from consistency.model.ring import Ring
 from consistency.model.sides import Side
 from consistency.results.comparison import ComparedTable, Comparison
@@ -82,19 +84,33 @@ async def check_cutover(
         raise UsageError("a sample proves too little for a switch: compare all")
     comparison = await run_compare(pair, options, observer, stop)
     rings = {cluster.side: await cluster.reader.ring_now() for cluster in pair}
-    return judge_cutover(comparison, rings, max_age_s)
+    writing = {side: said for side, ring in rings.items() if (said := under_way(ring, kind="repair"))}
+    return judge_cutover(comparison, rings, max_age_s, writing)
 
 
-def judge_cutover(comparison: Comparison, rings: Mapping[Side, Ring], max_age_s: float | None = None) -> Cutover:
-    """Judge a comparison, and the rings as they are after it."""
+def judge_cutover(
+    comparison: Comparison,
+    rings: Mapping[Side, Ring],
+    max_age_s: float | None = None,
+    writing: Mapping[Side, str] = MappingProxyType({}),
+) -> Cutover:
+    """Judge a comparison, and the rings as they are after it; `writing` says which side is being repaired or synced."""
     found = [
         *(reason for table in comparison.tables for reason in _table(table)),
         *(reason for side, ring in rings.items() for reason in _nodes(side, ring)),
         *_age(comparison, max_age_s),
-        Reason("sync", Answer.YES, "whether a sync is under way is not known here: begin none before the switch"),
+        *_writing(writing),
     ]
     order = (Answer.NO, Answer.UNKNOWN, Answer.YES)
     return Cutover(comparison, tuple(sorted(found, key=lambda reason: order.index(reason.answer))))
+
+
+def _writing(writing: Mapping[Side, str]) -> Iterator[Reason]:
+    for side, said in writing.items():
+        yield Reason("sync", Answer.NO, f"{side}: {said} (a sync counts as a repair)")
+    if not writing:
+        said = "no sync or repair is under way on this machine; of other machines that is not known"
+        yield Reason("sync", Answer.YES, said)
 
 
 def _table(table: ComparedTable) -> Iterator[Reason]:

@@ -53,6 +53,15 @@ def one_run(ring: Ring, ledger: Path | None = None, *, kind: str = "run") -> Ite
         os.close(handle)
 
 
+def under_way(ring: Ring, *, kind: str) -> str:
+    """Say which run of a kind holds the lock of a cluster on this machine; empty where none does."""
+    try:
+        with one_run(ring, kind=kind):
+            return ""
+    except LockedError as error:
+        return str(error)
+
+
 def lock_path(ring: Ring, ledger: Path | None, kind: str = "run", slot: int = 0) -> Path:
     """Return a lock's file; `slot` counts the clusters of one name with a run at the same time."""
     key = hashlib.sha256(ring.cluster.encode()).hexdigest()[:12] + (f"-{slot}" if slot else "")

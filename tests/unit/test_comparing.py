@@ -26,6 +26,7 @@ from consistency.comparing.preparing import CompareOptions
 from consistency.comparing.reader import in_common
 from consistency.comparing.schemas import declared_otherwise, why_not_compared
 from consistency.errors import ConnectError, ReplicaForbidden, ReplicaUnavailable, UsageError
+from consistency.ledger.lock import one_run
 from consistency.model.cqltype import parse_type
 from consistency.model.reading import Capabilities
 from consistency.model.ring import MURMUR3, Doubt, Replication, Ring
@@ -572,7 +573,7 @@ def may_switch(pair: Pair, *words: str) -> tuple[int, str, list[dict[str, str]]]
 
 
 def test_traffic_may_be_switched_to_a_target_that_holds_the_same(pair: Pair) -> None:
-    """With what is declared otherwise told, and that nobody knows of a sync."""
+    """With what is declared otherwise told, and that a sync on another machine is not known of."""
     pair.target.shop = replace(pair.target.shop, default_ttl=5)
     code, line, reasons = may_switch(pair)
     assert (code, line) == (0, "YES  the target holds exactly what the source holds: 20 rows in 1 table")
@@ -612,6 +613,15 @@ def test_traffic_may_not_be_switched_while_a_node_is_away(
     assert code == 1
     assert words in line
     assert reasons[0]["kind"] == kind
+
+
+def test_traffic_may_not_be_switched_while_a_sync_is_under_way(pair: Pair) -> None:
+    """A sync holds the lock of the cluster that it writes to, as a repair does."""
+    with one_run(others("new"), kind="repair"):
+        code, line, reasons = may_switch(pair)
+    assert (code, reasons[0]["kind"]) == (1, "sync")
+    assert line.startswith("NO  target: another repair on cluster")
+    assert may_switch(pair)[0] == 0
 
 
 def test_whether_traffic_may_be_switched_is_unknown_where_not_all_was_read(pair: Pair) -> None:
