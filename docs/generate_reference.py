@@ -1,4 +1,4 @@
-"""Render docs/reference/api.md, cli.md, metrics.md and events.md from the code itself: `make docs`."""
+"""Render docs/reference: api.md, cli.md, metrics.md, events.md and the man page from the code itself: `make docs`."""
 
 from __future__ import annotations
 
@@ -103,6 +103,48 @@ def _row(context: click.Context, option: click.Option) -> list[str]:
 
 def _escaped(text: str) -> str:
     return text.replace("<", "&lt;").replace("*", "\\*")
+
+
+def render_man() -> str:
+    """Return the man page: what `--help` of every command prints, as one page of section 1."""
+    lines = [
+        f'.TH CONSISTENCY 1 "" "consistency {consistency.__version__}" "User Commands"',
+        ".SH NAME",
+        r"consistency \- prove that an Apache Cassandra cluster holds what it should",
+        ".SH SYNOPSIS",
+        r".B consistency",
+        r"[\-h] [\-V] \fICOMMAND\fR [\fIARGUMENT\fR]...",
+        ".SH DESCRIPTION",
+    ]
+    for context, command in commands():
+        if context.parent is not None:
+            usage = " ".join(command.collect_usage_pieces(context))
+            lines += [f".SH {context.command_path.removeprefix('consistency ').upper()}"]
+            lines += [f".B {_roff(context.command_path)}", _roff(usage), ".PP"]
+        lines += _man_prose(command.help or "")
+        for option in (param for param in command.params if isinstance(param, click.Option)):
+            if (record := option.get_help_record(context)) is not None:
+                lines += [".TP", f".B {_roff(record[0])}", _roff(record[1])]
+    lines += [".SH EXIT STATUS"]
+    for code, meaning in MEANINGS.items():
+        lines += [".TP", f".B {code.value}", _roff(meaning)]
+    return "\n".join(lines) + "\n"
+
+
+def _man_prose(text: str) -> list[str]:
+    lines: list[str] = []
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        if paragraph.startswith("\b\n"):
+            lines += [".PP", ".nf", *(_roff(line) for line in paragraph[2:].splitlines()), ".fi"]
+        else:
+            lines += [".PP", *(_roff(line) for line in paragraph.splitlines())]
+    return lines
+
+
+def _roff(text: str) -> str:
+    """Return text of which troff takes nothing for its own."""
+    escaped = text.replace("\\", r"\e").replace("-", r"\-")
+    return rf"\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
 
 def render_metrics() -> str:
@@ -267,6 +309,7 @@ comes to mean something else is in the changelog, with the version. Everything i
 PAGES: Mapping[str, Callable[[], str]] = {
     "api.md": render_api,
     "cli.md": render,
+    "consistency.1": render_man,
     "metrics.md": render_metrics,
     "events.md": render_events,
 }

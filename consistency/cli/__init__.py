@@ -7,6 +7,7 @@ ledger.py      the ledger, and the lock of one run at a time
 telemetry.py   the metrics file and the event log
 plugin.py      --nagios: one line and an exit code for every end
 interrupt.py   Ctrl-C and SIGTERM
+serving.py     what a watch serves, and to whom
 check.py, audit.py, explain.py, browse.py, history.py, watch.py, ...   one command each
 """
 
@@ -31,6 +32,7 @@ COMMANDS = {
     "history": "consistency.cli.history:history",
     "watch": "consistency.cli.watch:watch",
     "sandbox": "sandbox.cli:sandbox",
+    "completion": "consistency.cli.completion:completion",
 }
 """Where each command is; a command whose module does not exist is not listed."""
 
@@ -81,6 +83,8 @@ def main() -> None:
                                           the same of a second cluster: compare
       CONSISTENCY_LEDGER                  where runs are kept: 'check --ledger'
       CONSISTENCY_LOG                     json or console: see --log-format
+      CONSISTENCY_LISTEN_TOKEN, _LISTEN_TOKEN_FILE
+                                          who sees the page of 'watch'
       CONSISTENCY_WEBHOOK                 where 'watch' posts: its --webhook
       CONSISTENCY_WEBHOOK_SECRET, _WEBHOOK_SECRET_FILE
                                           what it signs with
