@@ -17,7 +17,7 @@ from sandbox.cluster import Sandbox
 from sandbox.errors import SandboxError, UsageError
 from sandbox.options import DEFAULT_DIR, SandboxOptions, parse_dcs, parse_setting
 from sandbox.state import load_state
-from sandbox.versions import VERSIONS
+from sandbox.versions import RELEASES, SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,10 +100,14 @@ def sandbox() -> None:
 @click.option("--racks", type=int, default=1, show_default=True, help="Racks per data centre, filled in turn.")
 @click.option(
     "--cassandra",
-    metavar="|".join(VERSIONS),
+    metavar="|".join(SERIES),
     default="5.0",
     show_default=True,
-    help="Which Cassandra: " + ", ".join(f"{v.series} is {v.release}" for v in VERSIONS.values()) + ".",
+    help="Which Cassandra: "
+    + ", ".join(f"{v.series} is {v.release}" for v in SERIES.values())
+    + ". A release may be named too: "
+    + ", ".join(v.release for v in RELEASES)
+    + ".",
 )
 @click.option(
     "--node-local/--no-node-local",

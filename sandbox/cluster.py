@@ -211,7 +211,7 @@ class Sandbox:
         for name in FIXED_BY_DATA:
             held, asked = getattr(state.options, name), getattr(self.options, name)
             if name == "cassandra" and state.options.version == self.options.version:
-                continue  # "5.0" and "5.0.8" are the same
+                continue  # "5.0" and its newest release are the same
             if held != asked:
                 option = "--" + name.replace("_", "-")
                 msg = (

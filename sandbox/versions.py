@@ -1,4 +1,4 @@
-"""The Cassandra releases a sandbox can run: one pinned release per series."""
+"""The Cassandra releases a sandbox can run, each pinned; a series means its newest."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ class CassandraVersion:
         return self.series != "4.0"
 
 
-VERSIONS = {
-    version.series: version
-    for version in (
-        CassandraVersion("5.0", "5.0.8", java=17, accepts_java=(11, 17)),
-        CassandraVersion("4.1", "4.1.10", java=11, accepts_java=(11,)),
-        CassandraVersion("4.0", "4.0.19", java=11, accepts_java=(11,)),
-    )
-}
+RELEASES = (
+    CassandraVersion("5.0", "5.0.9", java=17, accepts_java=(11, 17)),
+    CassandraVersion("5.0", "5.0.8", java=17, accepts_java=(11, 17)),
+    CassandraVersion("4.1", "4.1.10", java=11, accepts_java=(11,)),
+    CassandraVersion("4.0", "4.0.19", java=11, accepts_java=(11,)),
+)
+"""Every release that can be started, the newest of each series first."""
+SERIES = {name: next(v for v in RELEASES if v.series == name) for name in dict.fromkeys(v.series for v in RELEASES)}
+"""The newest release of each series."""
 
 
 def find_version(name: str) -> CassandraVersion:
-    """Look up a series ("5.0") or its pinned release ("5.0.8")."""
-    for version in VERSIONS.values():
+    """Look up a series ("5.0"), which means its newest release, or one of its releases ("5.0.8")."""
+    for version in RELEASES:
         if name in (version.series, version.release):
             return version
-    known = ", ".join(f"{v.series} ({v.release})" for v in VERSIONS.values())
+    known = ", ".join(f"{v.release} ({v.series})" if v is SERIES[v.series] else v.release for v in RELEASES)
     msg = f"--cassandra {name}: not one of {known}"
     raise UsageError(msg)

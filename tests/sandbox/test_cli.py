@@ -50,7 +50,7 @@ def test_a_directory_without_a_sandbox_is_refused(tmp_path: Path, command: list[
     ("args", "said"),
     [
         (["--dcs", "dc1=x"], "--dcs dc1=x"),
-        (["--cassandra", "6.0"], "--cassandra 6.0: not one of 5.0 (5.0.8)"),
+        (["--cassandra", "6.0"], "--cassandra 6.0: not one of 5.0.9 (5.0), 5.0.8, 4.1.10 (4.1)"),
         (["--set", "oops"], "--set oops"),
         (["--address-base", "192.168.0.1"], "loopback"),
         (["--java-home", "/nonexistent"], "--java-home /nonexistent"),
@@ -121,7 +121,7 @@ def test_status_as_json_has_what_a_script_needs(stopped: Path) -> None:
     status = json.loads(result.stdout)
     assert result.exit_code == 0
     assert status["hosts"] == "127.0.20.1,127.0.20.2,127.0.20.3"
-    assert (status["port"], status["cassandra"], status["dir"]) == (9042, "5.0.8", str(stopped))
+    assert (status["port"], status["cassandra"], status["dir"]) == (9042, "5.0.9", str(stopped))
     assert [(node["n"], node["state"], node["pid"]) for node in status["nodes"]] == [
         (1, "down", None),
         (2, "down", None),

@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.errors import SandboxError
 from sandbox.jars import LockedJar, provide_jars, read_lock
-from sandbox.versions import LOCKS, VERSIONS
+from sandbox.versions import LOCKS, RELEASES, find_version
 
 CONTENT = {"one": b"first jar", "two": b"second jar"}
 
@@ -118,6 +118,14 @@ def test_committed_locks_are_whole(path: Path) -> None:
 
 def test_every_release_has_its_lock() -> None:
     """The lock names the release itself."""
-    for version in VERSIONS.values():
+    for version in RELEASES:
         coordinates = [jar.coordinates for jar in read_lock(version.lock_path)]
         assert f"org.apache.cassandra:cassandra-all:{version.release}" in coordinates
+
+
+def test_a_series_means_its_newest_release_and_an_older_one_can_be_named() -> None:
+    """What is started by default is what users install today."""
+    newest = max((v for v in RELEASES if v.series == "5.0"), key=lambda v: [int(part) for part in v.release.split(".")])
+    assert find_version("5.0") is newest
+    assert find_version("5.0.8").release == "5.0.8"
+    assert find_version("4.1").series == "4.1"
