@@ -29,6 +29,7 @@ PARTITIONS = "tests/unit/test_repair_whole_partitions.py tests/unit/test_repair_
 RANGES = "tests/unit/test_range_merging.py"
 ROOTS = "tests/cluster/test_roots.py"
 SYNC = "tests/unit/test_sync_simulation.py::test_every_law_holds_on_every_seed"
+LIVE = "tests/unit/test_live_page.py"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
 
 
@@ -601,6 +602,32 @@ MUTANTS = (
     Mutant("library: leaving a running check does not end it", "consistency/background.py",
            "        self.cancel()\n        if self._thread", "        if self._thread",
            "tests/unit/test_api.py::test_leaving_early_cancels"),
+    Mutant("live page: it is shown openly without a token", "consistency/watching/page_access.py",
+           "return PageMode.OPEN if _is_loopback(self.address) else PageMode.REFUSED", "return PageMode.OPEN",
+           LIVE),
+    Mutant("live page: any login will do", "consistency/watching/page_access.py",
+           'if hmac.compare_digest(_token_in(headers.get("authorization", "")).encode(), self.token.encode()):',
+           'if "authorization" in headers:', LIVE),
+    Mutant("live page: a web site's own name may point to it", "consistency/watching/page_access.py",
+           'if _names_this_machine(headers.get("host", "")):', "if True:", LIVE),
+    Mutant("live page: a report with keys is served", "consistency/cli/show/live/reports.py",
+           "return html if _WITHOUT_KEYS in html[:_HEAD_CHARACTERS] else None", "return html", LIVE),
+    Mutant("live page: reports are kept with their keys", "consistency/cli/show/live/state.py",
+           "render_page(report, self._collected, Typed(), keys=False)",
+           "render_page(report, self._collected, Typed(), keys=True)", LIVE),
+    Mutant("live page: a report may be a link to any file", "consistency/cli/show/live/reports.py",
+           "os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK", "os.O_RDONLY | os.O_NONBLOCK", LIVE),
+    Mutant("live page: a table that was not visited leaves the ring green", "consistency/cli/show/live/ring_map.py",
+           "_UNVISITED if self._tables.keys() < set(names) else _ELSEWHERE", "_ELSEWHERE", LIVE),
+    Mutant("live page: what failed counts as put off", "consistency/cli/show/live/ring_map.py",
+           "if unread.reason not in LEFT_OUT:", "if False:", LIVE),
+    Mutant("live page: a divergence counts as a clean pass", "consistency/cli/show/live/ring_map.py",
+           "clean_at_s = np.where(strip == _AGREED, at_s, old.clean_at_s)",
+           "clean_at_s = np.where(strip > _ELSEWHERE, at_s, old.clean_at_s)", LIVE),
+    Mutant("live page: a stream goes on for a page that is gone", "consistency/watching/live_stream.py",
+           "while not (self._closing or gone()):", "while not self._closing:", LIVE),
+    Mutant("live page: half a request keeps its connection", "consistency/watching/http.py",
+           "if waits and self.cycle is answered:", "if False:", LIVE),
     Mutant("leaks: a hook gets our whole environment", "consistency/watching/hooks.py",
            "env=hook_environment(os.environ, self.passed_on),", "env=None,", "tests/unit/test_hooks.py"),
     Mutant("leaks: a variable passes whose name only begins as one that may", "consistency/watching/hooks.py",

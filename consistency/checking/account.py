@@ -143,9 +143,9 @@ class Account:
 
     def mark_divergent(self, token: int, behind: Iterable[str] = ()) -> None:
         """Say that a row at this token differs, and which replicas are behind in it."""
-        self.divergent.add(_strip_cell(token))
+        self.divergent.add(strip_cell(token))
         for name in behind:
-            self.behind[name].add(_strip_cell(token))
+            self.behind[name].add(strip_cell(token))
 
     def mark_unlike(self, token_range: TokenRange) -> None:
         """Say that the owners of a row of a range differ in it."""
@@ -325,7 +325,7 @@ _WEIGHT = {" ": 0, "=": 1, "?": 2}
 
 
 def _fill(cells: list[str], token_range: TokenRange, mark: str) -> None:
-    first, last = _strip_cell(token_range.start + 1), _strip_cell(token_range.end)
+    first, last = strip_cell(token_range.start + 1), strip_cell(token_range.end)
     for i in range(first, last + 1):
         if _WEIGHT[mark] > _WEIGHT[cells[i]]:
             cells[i] = mark
@@ -335,5 +335,6 @@ def _crossed(cells: Sequence[str], divergent: Container[int]) -> str:
     return "".join("x" if i in divergent else cell for i, cell in enumerate(cells))
 
 
-def _strip_cell(token: int) -> int:
+def strip_cell(token: int) -> int:
+    """Return the cell of a strip in which a token lies, from 0."""
     return min(STRIP_CELLS - 1, (token - MIN_TOKEN) * STRIP_CELLS // (RING_SIZE + 1))

@@ -8,11 +8,13 @@ import os
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,21 +29,25 @@ from consistency.cli.judging import judging_options
 from consistency.cli.ledger import ledger_option, take_ledger
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
 from consistency.cli.repairing import repair_options, take_repair_policy
+from consistency.cli.serving import secret_of, serving_options, take_token
 from consistency.cli.telemetry import log_options, metrics_label_option, open_log
 from consistency.cli.values import SECONDS
 from consistency.cluster.settings import ENV_PREFIX
 from consistency.cluster.throttle import Politeness
 from consistency.cluster.waits import left_behind
-from consistency.errors import SettingsError, UsageError
+from consistency.errors import UsageError
 from consistency.model.reading import CHECKED_DEPTHS, Depth
 from consistency.results.verdict import ExitCode
+from consistency.watching.audience import Audience
 from consistency.watching.board import Board
 from consistency.watching.event_log import EventLog, LogFormat
 from consistency.watching.hooks import CommandHook, Hook, WebHook
-from consistency.watching.http import DEFAULT_LISTEN, Server
 from consistency.watching.loop import DEFAULT_PERIOD_S, DEFAULT_RUN_TIME_S, Watch, WatchOptions
 from consistency.watching.metrics import parse_labels
 from consistency.watching.visit_ledger import Keeper
+
+if TYPE_CHECKING:
+    from consistency.watching.http import Server
 
 _SHARE = 0.25
 """The share of a node's time that a visit takes, leaf by leaf; the period decides how long nodes rest."""
@@ -73,13 +79,7 @@ _DEAD_AFTER_S = 30.0
     help="Start no further range of a table after this long; the next visit continues with the least recently read. "
     f"Needs a ledger, not with --dc. Default with a ledger: {DEFAULT_RUN_TIME_S:.0f}.",
 )
-@click.option(
-    "--listen",
-    default=DEFAULT_LISTEN,
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Serve /metrics and /healthz here, without a login; use an address that only your monitoring reaches.",
-)
+@serving_options
 @click.option("--hook", metavar="COMMAND", help="Run this on a divergence, without a shell, with JSON on its stdin.")
 @click.option(
     "--hook-env",
@@ -124,6 +124,7 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
       consistency watch --hosts 10.0.0.1
       consistency watch shop --period 3600 --webhook https://alerts.example/c
       consistency watch --listen 0.0.0.0:9477 --metrics-label cluster=prod
+      consistency watch --listen 0.0.0.0:9477 --listen-token-file token
       consistency watch --ledger /var/lib/c/ledger --repair --max-rows 100
 
     \b
@@ -133,6 +134,7 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
     ledger = take_ledger(given, written=True)
     run_time_s = _run_time(given, ledger)
     target = take_connection(given)
+    token = take_token(given)
     policy = take_repair_policy(given, target.config)
     repairer = None
     if policy is not None:
@@ -164,13 +166,28 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
         period_s=given["period"],
         findings_dir=given["findings_dir"],
     )
-    going = Watch(lambda: _opened(target, politeness), options, board, log, hooks, keeper=keeper, repairer=repairer)
+    pulse = _Pulse()
+    live, serve = _page(board, given["html_dir"], pulse)
+    opened = partial(_opened, target, politeness)
+    going = Watch(opened, options, board, log, hooks, keeper=keeper, repairer=repairer, audience=live)
     try:
-        asyncio.run(_watch(going, board, log, given["listen"]))
+        asyncio.run(_watch(going, partial(serve, given["listen"], token), pulse, log))
     finally:
         if log is not None and not on_stderr:
             log.sink.close()
     return 0
+
+
+def _page(board: Board, html_dir: Path | None, pulse: _Pulse) -> tuple[Audience, Callable[[str, str], Server]]:
+    """Return who is shown the visits, and what serves the page at an address with a token."""
+    from consistency.cli.show.live.render import LiveRenderer  # noqa: PLC0415 - loads the templates' engine
+    from consistency.cli.show.live.reports import KeptReports  # noqa: PLC0415
+    from consistency.cli.show.live.state import LiveState  # noqa: PLC0415
+    from consistency.watching.http import Server  # noqa: PLC0415 - loads the HTTP server
+
+    live = LiveState(board.now, KeptReports(html_dir))
+    page = LiveRenderer(live, pulse.beating)
+    return live, lambda listen, token: Server(listen, board.now, pulse.beating, page, token)
 
 
 def _require_folder(folder: Path | None) -> None:
@@ -201,32 +218,18 @@ def _hooks(command: str | None, passed_on: tuple[str, ...], url: str | None) -> 
         raise UsageError("--hook-env passes a variable on to the command of --hook; give one, or leave it out")
     url = os.environ.get(ENV_PREFIX + "WEBHOOK") or None if url is None else url
     if url is not None:
-        hooks.append(WebHook.parse(url, _secret()))
+        hooks.append(WebHook.parse(url, secret_of("WEBHOOK_SECRET")))
     return hooks
 
 
-def _secret() -> str | None:
-    """Return the webhook's secret from the environment or a file, because everyone can see a command line."""
-    path = os.environ.get(ENV_PREFIX + "WEBHOOK_SECRET_FILE")
-    if not path:
-        return os.environ.get(ENV_PREFIX + "WEBHOOK_SECRET")
-    try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        msg = f"{ENV_PREFIX}WEBHOOK_SECRET_FILE {path}: {reason}"
-        raise SettingsError(msg) from None
-
-
-async def _watch(going: Watch, board: Board, log: EventLog | None, listen: str) -> None:
+async def _watch(going: Watch, serve: Callable[[], Server], pulse: _Pulse, log: EventLog | None) -> None:
     asyncio.get_running_loop().set_default_executor(_LeftBehind())
-    pulse = _Pulse()
-    server = Server(listen, board.now, pulse.beating)
+    server = serve()
     interrupt = Interrupt(lambda: None, lambda: click.echo("interrupted", err=True))
     interrupt.listen()
     interrupt.begun()
     if log is not None:
-        log.emit("watch.started", version=__version__, address=server.address)
+        log.emit("watch.started", version=__version__, address=server.address, page=server.access.mode.value)
     beating = asyncio.create_task(pulse.beat())
     try:
         await going.run(interrupt.stop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ from consistency.ledger.known import load_spans
 from consistency.ledger.latest import LatestReads, latest_reads, read_until
 from consistency.ledger.recorder import DEPTH_RANKS, OPEN_LIST, OPEN_STATES
 from consistency.ledger.roots import KnownTree, known_trees
-from consistency.ledger.spans import age
+from consistency.ledger.spans import Span, age, together
 from consistency.ledger.store import Store
 from consistency.model.reading import Depth
 from consistency.results.verdict import Coverage
@@ -158,11 +158,33 @@ class Past:
 
     def latest(self, cluster: int, full_name: str, depth: Depth, since_us: int) -> LatestReads | None:
         """Return a table by the latest read of each of its ranges; reads before `since_us` are late."""
+        number = self._number(cluster, full_name)
+        return None if number is None else latest_reads(self._db, number, depth, since_us)
+
+    def spans(self, cluster: int, full_name: str) -> list[Span]:
+        """Return when each range of a table was last read and last clean, at any depth; in the order of the ring."""
+        number = self._number(cluster, full_name)
+        return [] if number is None else together([load_spans(self._db, number, r, "") for r in DEPTH_RANKS.values()])
+
+    def rows_by_replica(self, cluster: int, full_name: str) -> Mapping[str, int]:
+        """Count the rows of a table that differed when last read, by the host id of each replica that is behind."""
+        rows = self._rows(
+            "SELECT hosts, count(*) AS rows FROM findings f JOIN replica_sets s ON s.id = f.behind"
+            f" WHERE tbl = ? AND state IN ({OPEN_LIST}) AND hosts <> '' AND NOT by_address GROUP BY hosts",
+            (self._number(cluster, full_name),),
+        )
+        counts: Counter[str] = Counter()
+        for row in rows:
+            for host_id in row["hosts"].split(","):
+                counts[host_id] += row["rows"]
+        return counts
+
+    def _number(self, cluster: int, full_name: str) -> int | None:
         rows = self._rows(
             "SELECT id FROM tables WHERE cluster = ? AND keyspace || '.' || name = ?", (cluster, full_name)
         )
         row = rows.fetchone()
-        return None if row is None else latest_reads(self._db, row["id"], depth, since_us)
+        return None if row is None else int(row["id"])
 
     def behind(self, cluster: int) -> Iterator[Behind]:
         """Yield the rows that differed when last read because a replica was behind; not copies on non-owners."""

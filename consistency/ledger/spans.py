@@ -116,6 +116,11 @@ def age(layers: Sequence[Sequence[Span]]) -> Age:
     return Age(oldest, never, ranges, (tried or 0) if read == RING_SIZE else 0)
 
 
+def together(layers: Sequence[Sequence[Span]]) -> list[Span]:
+    """Return several layers as one, each piece with the youngest times of any layer and no owners."""
+    return [Span(start, end, 0, tried, clean) for start, end, clean, tried in _youngest(layers)]
+
+
 def _youngest(layers: Sequence[Sequence[Span]]) -> Iterator[tuple[int, int, int, int]]:
     """Yield `(start, end, clean_us, tried_us)` between all boundaries, with the youngest times of any layer."""
     events = sorted(

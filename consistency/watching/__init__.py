@@ -1,1 +1,1 @@
-"""Continuous checks, and their metrics, events, hooks and HTTP."""
+"""Continuous checks, and their metrics, events, hooks, HTTP and live page."""

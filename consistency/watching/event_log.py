@@ -26,6 +26,11 @@ from consistency.watching.events import (
 )
 
 
+def reason_of(error: BaseException) -> str:
+    """Return an error's message if it cannot quote a key or a value, else nothing."""
+    return str(error) if isinstance(error, _BEFORE_ANY_ROW) else ""
+
+
 class LogFormat(str, Enum):
     """How a line looks."""
 
@@ -171,9 +176,10 @@ class EventLog:
 
     def failed(self, error: BaseException, exit_code: int, seconds: float) -> None:
         """Log that there is no report, with the error's type; its message only if no row was read yet."""
-        reason = str(error) if isinstance(error, _BEFORE_ANY_ROW) else ""
         seconds = round(seconds, 3)
-        self.emit("run.failed", error=type(error).__name__, reason=reason, exit_code=exit_code, seconds=seconds)
+        self.emit(
+            "run.failed", error=type(error).__name__, reason=reason_of(error), exit_code=exit_code, seconds=seconds
+        )
 
     def _numbered(self, _: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         self._seq += 1

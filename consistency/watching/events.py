@@ -119,7 +119,11 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "read yet; otherwise the line on stderr has it.",
             ("error", "reason", "exit_code", "seconds"),
         ),
-        "watch.started": Event(logging.INFO, "A watch started.", ("version", "address")),
+        "watch.started": Event(
+            logging.INFO,
+            "A watch started; `page` says for whom its live page is.",
+            ("version", "address", "page"),
+        ),
         "watch.round": Event(
             logging.INFO,
             "A round is complete: every table in scope was visited.",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from consistency.checking.observer import Several
 from consistency.checking.run import run_check
 from consistency.checking.tasks import CheckOptions
 from consistency.cluster.port import Clock, ClusterReader
@@ -24,8 +25,9 @@ from consistency.model.schema import Table
 from consistency.model.scope import choose_tables
 from consistency.results.report import RepairSummary, Report, TableReport
 from consistency.results.verdict import ExitCode
+from consistency.watching.audience import Audience, Nobody
 from consistency.watching.board import Board
-from consistency.watching.event_log import EventLog
+from consistency.watching.event_log import EventLog, reason_of
 from consistency.watching.findings_folder import FindingsFolder
 from consistency.watching.hooks import Hook, HookFailed, deliver, message_of
 from consistency.watching.schedule import Choose, Pacing, least_recently_visited
@@ -116,6 +118,7 @@ class Watch:
         *,
         keeper: Keeper | None = None,
         repairer: Repairer | None = None,
+        audience: Audience | None = None,
     ) -> None:
         self._open = opened
         self._options = options
@@ -124,6 +127,7 @@ class Watch:
         self._hooks = hooks
         self._keeper = keeper or Keeper()
         self._repairer = repairer
+        self._audience = audience or Nobody()
         self._findings = FindingsFolder(options.findings_dir, repairer.directory if repairer is not None else None)
         self._pacing = Pacing(options.period_s, choose)
         self._started = False
@@ -142,6 +146,7 @@ class Watch:
             self._pacing.begin(began)
             known = await self._ended_by(self._visit(stop), stop)
             pause = self._pacing.pause(began, loop.time(), known=known)
+            self._audience.resting(pause)
             with contextlib.suppress(asyncio.TimeoutError):
                 async with within(pause):
                     await stop.wait()
@@ -201,15 +206,18 @@ class Watch:
         if table is None:
             return None
         checked = self._check(table, visit.run_id)
-        report = await run_check(reader, clock, checked, visit.log, stop, kept.recorder)
+        shown = self._audience.visiting(visit.run_id, table, kept.ring)
+        observer = shown if visit.log is None else Several(visit.log, shown)
+        report = await run_check(reader, clock, checked, observer, stop, kept.recorder)
+        self._audience.recorded(table, kept.known)
         states = kept.states()
         if kept.problem:
             visit.emit("ledger.unwritten")
         elif states:
             visit.emit("ledger.recorded", **{state.replace(" ", "_"): count for state, count in states.items()})
         report = await self._repaired(visit, reader, report, checked, stop)
-        (shown,) = report.tables
-        sliced = bool(shown.depth) and shown.coverage.skipped > 0
+        (read,) = report.tables
+        sliced = bool(read.depth) and read.coverage.skipped > 0
         partial = sliced or report.interrupted
         report = self._findings.keep(report, table.full_name, kept.ring, sliced=partial, reached=kept.reached)
         if not sliced:
@@ -218,7 +226,7 @@ class Watch:
         # Reads have times in whole seconds.
         began_us = math.floor(clock.now_us() / 1e6 - lag_s) * 1_000_000
         known_us = int(clock.now_us() - _LATE_PERIODS * self._options.period_s * 1e6)
-        depth = Depth(shown.depth)
+        depth = Depth(read.depth)
         this_round = kept.latest(table.full_name, depth, began_us)
         late = this_round.late if this_round is not None else 1.0
         latest = kept.latest(table.full_name, depth, known_us)
@@ -229,6 +237,7 @@ class Watch:
         check = self._options.check
         scope = choose_tables(await reader.schema(), check.names, views=check.views)
         self._board.in_scope(scope)
+        self._audience.in_scope(scope.tables, kept.known)
         self._started = True
         # In seconds of the loop's clock, like the visits of this watch.
         ahead_s = asyncio.get_running_loop().time() - clock.now_us() / 1e6
@@ -272,6 +281,7 @@ class Watch:
         if not seen.recorded and code is ExitCode.CONSISTENT:
             code = ExitCode.COULD_NOT_RUN  # a run that is not in the ledger must not pass for one that is
         self._board.visited(report, visit.seconds, code, seen.latest)
+        self._audience.visited(report, code)
         (shown,) = report.tables
         now = asyncio.get_running_loop().time()
         if seen.sliced and seen.recorded and shown.ranges_read:
@@ -294,6 +304,7 @@ class Watch:
         # If the tables could not be read, this one was still the next.
         table = visit.table or self._pacing.guess()
         self._board.failed(table.full_name if table else None, str(error), visit.seconds, error.exit_code)
+        self._audience.failed(visit.run_id, table.full_name if table else "", reason_of(error), error.exit_code)
         if visit.log is not None:
             visit.log.failed(error, error.exit_code, visit.seconds)
         if table is not None:
@@ -305,6 +316,7 @@ class Watch:
         if not self._locked:
             visit.emit("watch.waiting", reason=str(error))
         self._locked = True
+        self._audience.waiting()
         self._board.waited(visit.seconds, error.exit_code)
 
     async def _tell(self, seen: _Seen, stop: asyncio.Event) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from consistency.errors import LedgerError
 from consistency.ledger import LatestReads, LedgerFile, RunRecorder, TableAge, open_ledger
 from consistency.ledger.lock import one_run
+from consistency.ledger.spans import Span
 from consistency.model.reading import Depth
 from consistency.model.ring import Ring
 from consistency.model.tokens import TokenRange
@@ -23,6 +25,14 @@ def clean_pass(age: TableAge, now_us: int) -> CleanPass:
     endless = age.oldest_us is None or age.never
     oldest_s = math.inf if endless or age.oldest_us is None else (now_us - age.oldest_us) / 1e6
     return CleanPass(age.keyspace, age.table, oldest_s, age.gc_grace_s)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTable:
+    """What the ledger knows of a table: when its ranges were read, and how many rows each replica is behind in."""
+
+    spans: Sequence[Span] = ()
+    behind: Mapping[str, int] = field(default_factory=dict)
 
 
 class Kept:
@@ -66,6 +76,14 @@ class Kept:
             return {}
         runs = self._ledger.past().runs(cluster, most=1)
         return runs[0].states if runs else {}
+
+    def known(self, full_name: str) -> KnownTable | None:
+        """Return what is known of a table, with its replicas by their names of now; None without a ledger."""
+        if self._ledger is None or self.problem or (cluster := self._cluster()) is None:
+            return None
+        past, names = self._ledger.past(), {node.host_id: node.name for node in self.ring.nodes}
+        behind = past.rows_by_replica(cluster, full_name)
+        return KnownTable(past.spans(cluster, full_name), {names[h]: n for h, n in behind.items() if h in names})
 
     def ages(self) -> tuple[TableAge, ...]:
         """Return every table's age."""

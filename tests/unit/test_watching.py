@@ -66,6 +66,7 @@ class Bench:
         self.ear = Ear()
         self.opened: list[float] = []
         self.refuse = False
+        self.audience: Any = None
         self.events: list[tuple[float, Any]] = []
 
     @asynccontextmanager
@@ -83,7 +84,7 @@ class Bench:
         """Watch for so long."""
         options = WatchOptions(CheckOptions(settle_window_s=0.0), period_s, **changes)
         log = EventLog(LogSink(self.stream), "watch")
-        watch = Watch(self._open, options, self.board, log, [self.ear])
+        watch = Watch(self._open, options, self.board, log, [self.ear], audience=self.audience)
 
         async def main() -> None:
             stop, start = asyncio.Event(), self.loop.time()

@@ -1,1 +1,1 @@
-"""What a person sees: terminal, page and browser of findings."""
+"""What a person sees: terminal, page, live page of a watch, and browser of findings."""

@@ -43,11 +43,11 @@ class _Gap:
 
 def render_page(report: Report, found: Collector, typed: Typed, *, keys: bool) -> str:
     """Return the page; without `keys` no part of any key is in it."""
-    css, script = _asset("page.css"), _asset("page.js")
+    css, script = asset("page.css"), asset("page.js")
     verdict = f"interrupted, {report.verdict.value} so far" if report.interrupted else report.verdict.value
     shown = sorted(report.tables, key=_troubled_first)
     return (
-        _environment()
+        environment("consistency.cli.show.page")
         .get_template("page.html")
         .render(
             report=report,
@@ -109,18 +109,19 @@ def _gaps(tables: Sequence[TableReport]) -> list[_Gap]:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("consistency.cli.show.page"),
+def environment(package: str) -> Environment:
+    """Return what renders the templates of a package: all text is escaped, and an unknown name is an error."""
+    made = Environment(
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    made.filters.update(
         visible=visible, span=span, counted=counted, moment=moment, thousands=_thousands, pieces=_pieces
     )
-    return environment
+    return made
 
 
 def _pieces(cells: str) -> list[tuple[int, int, str]]:
@@ -139,17 +140,19 @@ def _thousands(number: int) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
-    return (files("consistency.cli.show.page") / "templates" / name).read_text(encoding="utf-8")
+def asset(name: str, package: str = "consistency.cli.show.page") -> str:
+    """Return a file that lies beside the templates of a package."""
+    return (files(package) / "templates" / name).read_text(encoding="utf-8")
 
 
 def _policy(css: str, script: str) -> str:
     """Return the content security policy: this style, this script, and nothing else."""
     return (
-        f"default-src 'none'; style-src {_hash(css)}; script-src {_hash(script)}; img-src data:;"
+        f"default-src 'none'; style-src {source_hash(css)}; script-src {source_hash(script)}; img-src data:;"
         " base-uri 'none'; form-action 'none'"
     )
 
 
-def _hash(text: str) -> str:
+def source_hash(text: str) -> str:
+    """Return a style or script as a source of a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -21,8 +21,17 @@ _OPENING = math.radians(14)
 """The gap at the top for the tracks' numbers."""
 MOST_TRACKS = 14
 
-WORDS = {"=": "agreed", "x": "divergent", "?": "unread", " ": "elsewhere"}
-_GRAVER = ("elsewhere", "agreed", "unread", "divergent")
+WORDS = {
+    "=": "agreed",
+    "x": "divergent",
+    "?": "unread",
+    " ": "elsewhere",
+    "a": "ageing",
+    ".": "unvisited",
+    "d": "due",
+}
+"""The states of cells; the last three occur on the live page only."""
+_GRAVER = ("elsewhere", "agreed", "ageing", "unvisited", "due", "unread", "divergent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,11 @@ def tracks(report: Report, behind: Mapping[str, int]) -> tuple[Track, ...]:
     """Return the tracks from the outside in; with many nodes, those without problems share one per data centre."""
     merged = {name: strip.merge(t.tracks.get(name, "") for t in report.tables) for name in _names(report)}
     drawn = [(name, report.places.get(name, ""), cells) for name, cells in merged.items() if cells]
-    chosen = _chosen(sorted(drawn, key=lambda item: (item[1], item[0])), behind)
+    return draw(_chosen(sorted(drawn, key=lambda item: (item[1], item[0])), behind), behind)
+
+
+def draw(chosen: Sequence[tuple[str, str, str]], behind: Mapping[str, int]) -> tuple[Track, ...]:
+    """Return the tracks of `(name, data centre, cells)`, which are sorted by data centre."""
     if not chosen:
         return ()
     gaps = len({dc for _, dc, _ in chosen}) - 1
