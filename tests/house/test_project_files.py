@@ -8,9 +8,11 @@ import sys
 from itertools import chain
 from typing import Any
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from consistency import __version__
 from tests.house.source import ROOT, listed, text_of
@@ -21,6 +23,10 @@ else:
     import tomli as tomllib
 
 LOCK = "requirements/dev.txt"
+SMALLER = ("requirements/demo.txt", "requirements/pyz.txt")
+"""What `make demo` installs, and what consistency.pyz holds."""
+OLDEST = "requirements/oldest.txt"
+"""The oldest versions that are allowed."""
 
 
 def declared() -> list[Requirement]:
@@ -32,10 +38,10 @@ def declared() -> list[Requirement]:
     return [Requirement(line) for line in lines]
 
 
-def locked() -> dict[str, list[tuple[Requirement, str]]]:
+def locked(lock: str = LOCK) -> dict[str, list[tuple[Requirement, str]]]:
     """Return every pin by package name, with the text that follows it up to the next one."""
     pins: dict[str, list[tuple[Requirement, str]]] = {}
-    for block in re.split(r"^(?=[a-z0-9])", text_of(LOCK), flags=re.MULTILINE | re.IGNORECASE)[1:]:
+    for block in re.split(r"^(?=[a-z0-9])", text_of(lock), flags=re.MULTILINE | re.IGNORECASE)[1:]:
         requirement = Requirement(block.splitlines()[0].rstrip(" \\"))
         pins.setdefault(canonicalize_name(requirement.name), []).append((requirement, block))
     return pins
@@ -53,15 +59,41 @@ def test_the_lock_satisfies_what_is_declared() -> None:
     assert not found, listed(found, "run: make lock")
 
 
-def test_every_pin_has_hashes_and_no_origin() -> None:
-    """The lock says what is installed, never from where."""
-    found = [str(pin) for pins in locked().values() for pin, block in pins if "--hash=sha256:" not in block]
+@pytest.mark.parametrize("lock", [LOCK, *SMALLER, OLDEST])
+def test_every_pin_has_hashes_and_no_origin(lock: str) -> None:
+    """A lock says what is installed, never from where."""
+    found = [str(pin) for pins in locked(lock).values() for pin, block in pins if "--hash=sha256:" not in block]
     found += [
         line
-        for line in text_of(LOCK).splitlines()
+        for line in text_of(lock).splitlines()
         if "://" in line or " @ " in line or re.match(r"\s*(?:-[a-z]|--(?!hash=sha256:))", line)
     ]
     assert not found, listed(found, "run: make lock")
+
+
+def test_the_oldest_versions_that_are_allowed_are_those_that_are_tried() -> None:
+    """A bound that was raised without `make lock` is found here."""
+    pins = locked(OLDEST)
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]["dependencies"]
+    found = []
+    for wanted in (Requirement(line) for line in project):
+        (bound,) = (Version(spec.version).release for spec in wanted.specifier if spec.operator == ">=")
+        tried = [Version(str(pin.specifier).removeprefix("==")) for pin, _ in pins[canonicalize_name(wanted.name)]]
+        if not any(version.release[: len(bound)] == bound for version in tried):
+            found.append(f"{wanted}: {[str(v) for v in tried]}")
+    assert not found, listed(found, "run: make lock")
+
+
+@pytest.mark.parametrize("lock", SMALLER)
+def test_a_smaller_lock_has_the_same_versions_and_nothing_of_the_tests(lock: str) -> None:
+    """What is demonstrated and carried about is what is tested."""
+    known = {(name, str(pin.specifier)) for name, pins in locked().items() for pin, _ in pins}
+    pins = locked(lock)
+    found = [str(pin) for name, some in pins.items() for pin, _ in some if (name, str(pin.specifier)) not in known]
+    assert not found, listed(found, "run: make lock")
+    needed = tomllib.loads(text_of("pyproject.toml"))["project"]["dependencies"]
+    assert {canonicalize_name(Requirement(line).name) for line in needed} <= set(pins)
+    assert not {"pytest", "mypy", "ruff", "playwright", "hypothesis"} & set(pins)
 
 
 def test_every_dependency_has_a_reason() -> None:

@@ -55,6 +55,7 @@ class LiveRenderer:
         self._busy_s = busy_s
         self._css = asset("page.css") + asset("live.css", _PACKAGE)
         self._script = asset("live.js", _PACKAGE)
+        self._whole = environment(_PACKAGE).get_template("live.html")
         self._macros = environment(_PACKAGE).get_template("sections.html").module
         self._epoch = uuid.uuid4().hex[:8]
         """Sections of another process are unknown here."""
@@ -75,18 +76,14 @@ class LiveRenderer:
     def document(self) -> str:
         """Return the whole page."""
         self._refresh()
-        return (
-            environment(_PACKAGE)
-            .get_template("live.html")
-            .render(
-                cluster=self._cluster or "no cluster yet",
-                css=Markup(self._css),  # noqa: S704 - our own file
-                script=Markup(self._script),  # noqa: S704 - our own file
-                version=self._version,
-                sections={name: Markup(section.html) for name, section in self._sections.items()},  # noqa: S704 - rendered
-                package_version=__version__,
-                as_of=moment(time.time_ns() // 1000),
-            )
+        return self._whole.render(
+            cluster=self._cluster or "no cluster yet",
+            css=Markup(self._css),  # noqa: S704 - our own file
+            script=Markup(self._script),  # noqa: S704 - our own file
+            version=self._version,
+            sections={name: Markup(section.html) for name, section in self._sections.items()},  # noqa: S704 - rendered
+            package_version=__version__,
+            as_of=moment(time.time_ns() // 1000),
         )
 
     def update(self, since: str) -> Update:
