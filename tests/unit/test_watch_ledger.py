@@ -14,6 +14,9 @@ import pytest
 
 from consistency.checking.scan import ScanOptions
 from consistency.checking.tasks import CheckOptions
+from consistency.cli.show.live.reports import KeptReports
+from consistency.cli.show.live.ring_map import text_of
+from consistency.cli.show.live.state import LiveState
 from consistency.cluster.cql_reader import CqlReader
 from consistency.cluster.port import ClusterReader
 from consistency.errors import ConsistencyError, UsageError
@@ -77,6 +80,7 @@ class Bench:
         self.ear = Ear()
         self.events: list[tuple[float, Callable[[], Any]]] = []
         self.repairer: Repairer | None = None
+        self.live: LiveState | None = None
         self.digest_s = 0.0
         self.leaf_rows = 40_000
         self.clock_s = 0.0
@@ -93,6 +97,8 @@ class Bench:
         self.stream = io.StringIO()
         keeper = Keeper(self.path)
         self.board = Board(clean_passes=keeper.clean_passes)
+        # The fake cluster's clock counts microseconds of this loop.
+        self.live = LiveState(self.board.now, KeptReports(None), clock=lambda: SimClock(loop).now_us() / 1e6)
 
         async def digesting() -> None:
             await asyncio.sleep(self.digest_s)
@@ -114,6 +120,7 @@ class Bench:
             [self.ear],
             keeper=keeper,
             repairer=self.repairer,
+            audience=self.live,
         )
 
         async def main() -> float:
@@ -317,6 +324,29 @@ def test_a_row_in_one_slice_stays_on_the_board_and_in_the_file_until_its_range_i
     assert list(read_findings(folder / "shop.large.jsonl")) == []
     assert bench.told["consistency_verdict", "consistent"] == 1
     assert [path.name for path in folder.iterdir()] == ["shop.large.jsonl"]
+
+
+def test_the_live_page_knows_a_table_that_is_read_in_slices(tmp_path: Path) -> None:
+    """Its ring is whole after a round, rows are counted by replica over all slices, and a restart keeps the ages."""
+    bench = Bench(tmp_path, ("large",), rows=9)
+    bench.leaf_rows, bench.digest_s = 1, 4.0
+    with damaged(bench, 0), damaged(bench, 8):
+        bench.run(300, period_s=150, run_time_s=7.0)
+        assert bench.live is not None
+        view = bench.live.view()
+        assert view.behind == {"10.0.0.2:9042": 2}
+        assert "x" in text_of(view.tracks["10.0.0.2:9042"])
+        assert set(text_of(view.tracks["10.0.0.1:9042"])) == {"="}
+        assert {run.table for run in view.runs} == {"shop.large"}
+    bench.run(300, period_s=150, run_time_s=7.0)
+    assert {text_of(codes) for codes in bench.live.view().tracks.values()} == {"=" * 64}
+    age_s = bench.live.view().ages_s["shop.large"]
+    assert age_s is not None
+    assert age_s < 300
+    bench.run(10, period_s=150, run_time_s=7.0)
+    view = bench.live.view()
+    assert view.strips["shop.large"] == "=" * 64
+    assert {text_of(codes) for codes in view.tracks.values()} == {"=" * 64}
 
 
 def test_what_was_found_is_repaired_where_that_is_asked_for(tmp_path: Path) -> None:

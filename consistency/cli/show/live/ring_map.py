@@ -29,6 +29,7 @@ for _code, _mark in enumerate(MARKS):
     _CODES[ord(_mark)] = _code
 
 Codes = npt.NDArray[np.uint8]
+Times = npt.NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -37,15 +38,16 @@ class _Cells:
 
     marks: Codes
     strip: Codes
-    clean_at_s: npt.NDArray[np.float64]
+    clean_at_s: Times
     gc_grace_s: float
     visited: bool = True
 
 
 class RingMap:
-    """The cells of every table that was visited; a table that was not is left to the caller."""
+    """The cells of every table that was visited or that a ledger knows, for a watch that began at `began_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, began_s: float = 0.0) -> None:
+        self._began_s = began_s
         self._rows: dict[str, int] = {}
         self._tables: dict[str, _Cells] = {}
 
@@ -71,8 +73,12 @@ class RingMap:
             strip[:], marks[:], put_off[:] = _UNREAD, _UNREAD, False
         clean_at_s = np.where(strip == _AGREED, at_s, old.clean_at_s)
         if spans:
-            clean_at_s, agreed = _cells_of(spans)
+            clean_at_s, tried_at_s, agreed = _cells_of(spans)
             old.marks[:, agreed], old.strip[agreed] = _AGREED, _AGREED
+            # Read in parts by this watch: what had differed or failed would be marked.
+            seen = tried_at_s >= self._began_s
+            for known in (old.marks, old.strip):
+                known[seen & (known <= _UNVISITED)] = _AGREED
         left = put_off & (marks == _UNREAD)
         marks[left] = np.where(old.marks == _ELSEWHERE, _UNVISITED, old.marks)[left]
         strip[put_off] = np.where(old.strip == _ELSEWHERE, _UNVISITED, old.strip)[put_off]
@@ -82,7 +88,7 @@ class RingMap:
 
     def known(self, full_name: str, spans: Sequence[Span], gc_grace_s: float) -> None:
         """Take what a ledger knows of a table that was not visited yet: whose ranges they are is not known."""
-        clean_at_s, agreed = _cells_of(spans)
+        clean_at_s, _, agreed = _cells_of(spans)
         old = self._grown(full_name)
         strip = np.where(agreed, _AGREED, _UNVISITED).astype(np.uint8)
         self._tables[full_name] = _Cells(old.marks, strip, clean_at_s, gc_grace_s, visited=False)
@@ -184,16 +190,18 @@ def _span(token_range: TokenRange) -> tuple[int, int]:
     return strip_cell(token_range.start + 1), strip_cell(token_range.end) + 1
 
 
-def _cells_of(spans: Sequence[Span]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return when each cell was last clean in all its parts, 0 for never; and whether all were when last read."""
+def _cells_of(spans: Sequence[Span]) -> tuple[Times, Times, npt.NDArray[np.bool_]]:
+    """Return when each cell was last clean and last read in all its parts, 0 for never; and if all were clean then."""
     width = RING_SIZE / STRIP_CELLS
-    clean_at_s = np.full(STRIP_CELLS, np.inf)
+    clean_at_s, tried_at_s = np.full(STRIP_CELLS, np.inf), np.full(STRIP_CELLS, np.inf)
     covered, unclean = np.zeros(STRIP_CELLS), np.zeros(STRIP_CELLS, dtype=np.bool_)
     for span in spans:
         start, end = (span.start - MIN_TOKEN) / width, (span.end - MIN_TOKEN) / width
         for cell in range(strip_cell(span.start + 1), strip_cell(span.end) + 1):
             clean_at_s[cell] = min(clean_at_s[cell], span.clean_us / 1e6)
+            tried_at_s[cell] = min(tried_at_s[cell], span.tried_us / 1e6)
             covered[cell] += min(end, cell + 1) - max(start, cell)
             unclean[cell] |= span.clean_us < span.tried_us
-    clean_at_s[covered < 1 - 1e-6] = 0.0
-    return clean_at_s, (clean_at_s > 0) & ~unclean
+    gaps = covered < 1 - 1e-6
+    clean_at_s[gaps], tried_at_s[gaps] = 0.0, 0.0
+    return clean_at_s, tried_at_s, (clean_at_s > 0) & ~unclean

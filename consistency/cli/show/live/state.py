@@ -101,7 +101,7 @@ class LiveState:
         self._began_s = clock()
         self._ring: Ring | None = None
         self._tables: dict[str, Table] = {}
-        self._map = RingMap()
+        self._map = RingMap(self._began_s)
         self._latest: dict[str, _Latest] = {}
         self._kinds, self._replicas = Trend(), Trend()
         self._runs: deque[Run] = deque(maxlen=MOST_RUNS)
