@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import os
+import re
 import socket
 import time
 import urllib.error
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from consistency.checking.observer import Silent
+from consistency.cli.serving import take_token
 from consistency.cli.show.live import figures
 from consistency.cli.show.live.render import AGEING_S, LiveRenderer
 from consistency.cli.show.live.reports import KeptReports
@@ -661,3 +663,37 @@ def test_the_watch_tells_its_audience_of_every_visit() -> None:
     assert told[:5] == ["in_scope", "visiting", "recorded", "visited", "resting"]
     assert told.count("visited") == 3
     assert "failed" in told
+
+
+# The command.
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "--listen-token-file .*No such file"),
+        ("", "is empty; make a token: openssl rand -hex 32"),
+        ("short\n", "fewer than 16 characters"),
+    ],
+)
+def test_a_token_file_that_is_no_use_is_refused(shell: Any, tmp_path: Path, text: str | None, said: str) -> None:
+    """Before anything is connected to, in one line."""
+    path = tmp_path / "token"
+    if text is not None:
+        path.write_text(text)
+    result = shell.run("watch", "--listen", "127.0.0.1:0", "--listen-token-file", str(path))
+    assert result.exit_code == 2
+    assert re.search(said, result.stderr)
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_token_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option wins; the end of a line is no part of it."""
+    (tmp_path / "a").write_text("from-the-option\r\n")
+    (tmp_path / "b").write_text("from-a-file\n")
+    assert take_token({"listen_token_file": None}) == ""
+    monkeypatch.setenv("CONSISTENCY_LISTEN_TOKEN", "from-the-environment")
+    assert take_token({"listen_token_file": None}) == "from-the-environment"
+    monkeypatch.setenv("CONSISTENCY_LISTEN_TOKEN_FILE", str(tmp_path / "b"))
+    assert take_token({"listen_token_file": None}) == "from-a-file"
+    assert take_token({"listen_token_file": tmp_path / "a"}) == "from-the-option"
