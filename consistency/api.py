@@ -23,7 +23,7 @@ from consistency.auditing.rules import judge_replication
 from consistency.background import RunningCheck, run, stopping
 from consistency.checking.observer import Observer, PairObserver, Progress, ProgressTeller, Several
 from consistency.checking.run import plenty, run_check
-from consistency.checking.tasks import CheckOptions
+from consistency.checking.tasks import CheckOptions, recorder_of
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.session import open_cluster
@@ -179,10 +179,12 @@ async def _checked(call: _Call, cancel: threading.Event | None, room: Callable[[
     async with opened as (reader, clock), stopping(cancel) as stop:
         ring = await reader.ring()
         require_dc(ring, call.options.dc)
+        if call.ledger is None and call.options.part is not None:
+            raise UsageError("a part of a run is of use only in a ledger, where it waits for the others: name one")
         if call.ledger is None:
             return await run_check(reader, clock, call.options, call.observer, stop, room=room)
         with one_run(ring, call.ledger), open_ledger(call.ledger) as ledger:
-            recorder = ledger.recorder()
+            recorder = recorder_of(ledger, call.options)
             report = await run_check(reader, clock, call.options, call.observer, stop, recorder, room)
             for problem in filter(None, (ledger.note, recorder.problem)):
                 warnings.warn(problem, stacklevel=2)

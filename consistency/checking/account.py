@@ -15,8 +15,9 @@ from consistency.errors import ReplicaError
 from consistency.ledger.port import RangeRead
 from consistency.model.ring import Node
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles, merged
-from consistency.results.report import NOT_IN_SAMPLE, TreeReport, Unread
+from consistency.results.report import NOT_IN_SAMPLE, Unread
 from consistency.results.sample import SampledTable
+from consistency.results.tree_report import TreeReport
 from consistency.results.verdict import Coverage
 
 STRIP_CELLS = 64
@@ -270,16 +271,12 @@ class Account:
     def _tree(self, arc: tuple[Leaf, ...]) -> TreeReport:
         results = [self._believed(leaf) for leaf in arc]
         trees = grow(results)
-        hashes = [{tree.levels[0][i] for tree in trees.values()} for i in range(len(arc))]
-        agreed = [(leaf.token_range, h) for leaf, held in zip(arc, hashes, strict=True) if len(held) == 1 for h in held]
-        return TreeReport(
-            arc[0].replicas,
-            next((result.scheme for result in results if result.scheme), ""),
-            {node: tree.root for node, tree in trees.items()},
-            len(arc),
-            tuple((token_range, h) for token_range, h in agreed if h is not None),
-            len(differing(results)),
+        hashes = tuple(
+            (leaf.token_range, tuple(trees[node].levels[0][at] for node in arc[0].replicas))
+            for at, leaf in enumerate(arc)
         )
+        scheme = next((result.scheme for result in results if result.scheme), "")
+        return TreeReport(arc[0].replicas, scheme, hashes, len(differing(results)))
 
     def _believed(self, leaf: Leaf) -> LeafResult:
         """Return what a leaf was digested to, of the replicas of which that can be believed."""
@@ -292,10 +289,10 @@ class Account:
         cells = [" "] * STRIP_CELLS
         failed = Counter(leaf for leaf, _ in self.failures)
         for leaf in self._asked_for():
-            _fill(cells, leaf.token_range, "?" if leaf not in self.results or failed[leaf] else "=")
+            fill(cells, leaf.token_range, "?" if leaf not in self.results or failed[leaf] else "=")
         for aside in self.asides:
             for token_range in aside.arc.ranges:
-                _fill(cells, token_range, "?")
+                fill(cells, token_range, "?")
         return _crossed(cells, self.divergent)
 
     def tracks(self) -> dict[str, str]:
@@ -304,11 +301,11 @@ class Account:
         for leaf in self._asked_for():
             for node in leaf.replicas:
                 unread = leaf not in self.results or (leaf, node) in self.failures
-                _fill(tracks[node.name], leaf.token_range, "?" if unread else "=")
+                fill(tracks[node.name], leaf.token_range, "?" if unread else "=")
         for aside in self.asides:
             for node in aside.arc.replicas:
                 for token_range in aside.arc.ranges:
-                    _fill(tracks[node.name], token_range, "?")
+                    fill(tracks[node.name], token_range, "?")
         for name in self.behind:  # a node may hold rows of ranges that it does not own
             tracks[name]
         return {name: _crossed(cells, self.behind.get(name, ())) for name, cells in tracks.items()}
@@ -321,14 +318,20 @@ def _first(leaf: Leaf, cut_from: Mapping[Leaf, Leaf]) -> Leaf:
     return leaf
 
 
-_WEIGHT = {" ": 0, "=": 1, "?": 2}
+_WEIGHT = {" ": 0, "=": 1, "?": 2, "x": 3}
 
 
-def _fill(cells: list[str], token_range: TokenRange, mark: str) -> None:
+def fill(cells: list[str], token_range: TokenRange, mark: str) -> None:
+    """Draw a range into the cells of a strip: the graver mark wins."""
     first, last = strip_cell(token_range.start + 1), strip_cell(token_range.end)
     for i in range(first, last + 1):
         if _WEIGHT[mark] > _WEIGHT[cells[i]]:
             cells[i] = mark
+
+
+def overlaid(strips: Iterable[str]) -> str:
+    """Return one strip of several, with the gravest mark of each cell; strips that are empty do not count."""
+    return "".join(max(marks, key=lambda mark: _WEIGHT[mark]) for marks in zip(*filter(None, strips), strict=True))
 
 
 def _crossed(cells: Sequence[str], divergent: Container[int]) -> str:

@@ -90,13 +90,13 @@ async def prepare(reader: ClusterReader, clock: Clock, options: CheckOptions) ->
         scope=scope,
         tasks=tuple(tasks),
         refused=tuple(refused),
-        shares=_shares(planner.arcs_of.values()),
+        shares=shares_of(planner.arcs_of.values()),
         window_s=window_s,
         notes=notes,
     )
 
 
-def _shares(keyspaces: Iterable[tuple[Arc, ...]]) -> dict[str, float]:
+def shares_of(keyspaces: Iterable[tuple[Arc, ...]]) -> dict[str, float]:
     """Return the most of the ring that each node owns of any keyspace."""
     shares: dict[str, float] = {}
     for arcs in keyspaces:

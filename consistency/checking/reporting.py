@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from consistency.auditing.holdings import judge_holdings
@@ -15,7 +16,8 @@ from consistency.checking.settle import Settler
 from consistency.checking.settlements import Settlements
 from consistency.cluster.locality import TracesLeft
 from consistency.ledger.port import Recorder, known_as
-from consistency.model.ring import Node
+from consistency.model.ring import Node, Ring
+from consistency.model.schema import Keyspace, Table
 from consistency.results.findings import FindingsWriter
 from consistency.results.report import Report, Severity, TableReport, Violation, not_scanned
 from consistency.results.sample import Sampling
@@ -54,12 +56,14 @@ class Ended:
             findings_error=writer.error,
             interrupted=self.interrupted,
             run_time_s=options.run_time_s,
-            likely_causes=self.settlements.causes.causes(owned),
+            likely_causes=() if options.part else self.settlements.causes.causes(owned),
             places={node.name: node.dc for node in prepared.ring.nodes},
             notes=prepared.notes,
             traces=traces,
             cluster_id=known_as(recorder, prepared.ring),
             sampling=None if options.sample is None else Sampling(options.sample.asked, options.sample.seed),
+            part=options.part,
+            run_name=options.run_name,
         )
 
     def record(self, recorder: Recorder, report: Report) -> None:
@@ -111,13 +115,18 @@ class Ended:
         return tuple(sorted((*found, *named, *self._empty_owners()), key=gravest_first))
 
     def _empty_owners(self) -> tuple[Violation, ...]:
-        held: dict[str, dict[tuple[str, Node], int]] = defaultdict(dict)
-        for scan in self.scans:
-            table = scan.task.reading.table
-            for node, rows in scan.rows_by_node().items():
-                held[table.keyspace][table.name, node] = rows
-        return tuple(
-            violation
-            for keyspace, rows in held.items()
-            for violation in judge_holdings(self.prepared.ring, self.prepared.schema[keyspace], rows)
-        )
+        if self.prepared.options.part is not None:
+            return ()  # a node may well hold nothing in a part of the ring
+        held = {scan.task.reading.table: scan.rows_by_node() for scan in self.scans}
+        return empty_owners(self.prepared.ring, self.prepared.schema, held)
+
+
+def empty_owners(
+    ring: Ring, schema: Mapping[str, Keyspace], held: Mapping[Table, Mapping[Node, int]]
+) -> tuple[Violation, ...]:
+    """Judge what nodes hold of tables that were read whole."""
+    by_keyspace: dict[str, dict[tuple[str, Node], int]] = defaultdict(dict)
+    for table, rows_by_node in held.items():
+        by_keyspace[table.keyspace].update({(table.name, node): rows for node, rows in rows_by_node.items()})
+    judged = (judge_holdings(ring, schema[keyspace], rows) for keyspace, rows in by_keyspace.items())
+    return tuple(violation for found in judged for violation in found)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from consistency.checking.account import Account
 from consistency.checking.at_fault import AtFault, lasting, too_large
@@ -21,6 +21,7 @@ from consistency.checking.range_settling import RangeSettling
 from consistency.checking.settle import Settling
 from consistency.cluster.table_reader import TableReader
 from consistency.errors import InternalError, ReplicaError, SchemaError
+from consistency.model.part import Part
 from consistency.model.reading import Reading, Route
 from consistency.model.ring import Arc, Node
 from consistency.model.tokens import TokenRange, around_tokens
@@ -55,6 +56,14 @@ class TableTask:
     locality: str
     asides: tuple[Aside, ...] = ()
     """Ranges that are not compared, with the reason."""
+    whole: tuple[Arc, ...] = ()
+    """Where all of the table lies, if `arcs` are a part of that: its rows are estimated there."""
+
+    def part(self, part: Part) -> TableTask:
+        """Return the task of a part of the ring; what is not compared belongs to one part, whole."""
+        asides = ((aside, part.ending_in(aside.arc)) for aside in self.asides)
+        kept = tuple(replace(aside, arc=arc) for aside, arc in asides if arc is not None)
+        return replace(self, arcs=part.of_arcs(self.arcs), asides=kept, whole=self.whole or self.arcs)
 
 
 @dataclass(slots=True)
@@ -70,6 +79,8 @@ class Scan:
     account: Account | None = None
     sampled: bool = False
     """Whether a sample of the table is read."""
+    part: Part | None = None
+    """Which part of the table is read, None for all of it."""
     extra: list[Unread] = field(default_factory=list)
     started: float = 0.0
     ended: float | None = None
@@ -111,7 +122,7 @@ class Scan:
     async def _plan(self, leaf_rows: Callable[[int, int], int]) -> TablePlan:
         table, arcs = self.task.reading.table, self.task.arcs
         try:
-            rows = await estimate_rows(self.table.reader, table, arcs)
+            rows = await estimate_rows(self.table.reader, table, self.task.whole or arcs)
         except ReplicaError:
             rows = 0
         return cut(table, arcs, rows, leaf_rows=leaf_rows(rows, self.options.leaf_rows))
@@ -312,4 +323,6 @@ class Scan:
             counted=counted,
             scheme=self.table.scheme,
             sample=account.sampled if account and self.sampled else None,
+            part=self.part,
+            held={node.host_id: rows for node, rows in self.rows_by_node().items()},
         )

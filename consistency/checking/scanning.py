@@ -92,7 +92,7 @@ class Scanning:
     def _begin(self, task: TableTask) -> Scan:
         table = TableReader(self._reader, task.reading, task.route, self._clock)
         scan = Scan(task, table, self._settler, self._judges.ranges(table), self._options.scan, self._observer)
-        scan.sampled = self._options.sample is not None
+        scan.sampled, scan.part = self._options.sample is not None, self._options.part
         return self._scans.enter(scan)
 
     async def _scan(self, scan: Scan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from consistency.checking.plan import Aside
 from consistency.checking.sampling import Sample
@@ -12,7 +13,9 @@ from consistency.checking.scan import ScanOptions, TableTask
 from consistency.cluster.port import ClusterReader
 from consistency.cluster.table_reading import choose
 from consistency.errors import UsageError
+from consistency.ledger import LedgerFile, PartRecorder, RunRecorder
 from consistency.model.ownership import DISPUTED, cut_arcs, disputed_ranges
+from consistency.model.part import Part
 from consistency.model.reading import Depth, Route
 from consistency.model.ring import Arc, Ring, around
 from consistency.model.schema import Keyspace, Table
@@ -40,6 +43,10 @@ class CheckOptions:
     """Begin no further range after this long; the ranges read longest ago come first."""
     sample: Sample | None = None
     """Read a sample of each table; None reads all."""
+    part: Part | None = None
+    """Read one part of the ring; the others are read by other runs, and their accounts are put together."""
+    run_name: str = ""
+    """What the parts of one run call it, so that none is put together with a part of another run."""
     run_id: str | None = None
     """The name the report gives itself; one is drawn where none is given."""
     scan: ScanOptions = field(default_factory=ScanOptions)
@@ -51,6 +58,32 @@ class CheckOptions:
             raise UsageError("--non-owners reads whole tables and cannot be cut into slices: leave out --run-time")
         if self.sample is not None and (self.non_owners or self.run_time_s is not None):
             raise UsageError("a sample goes neither with --non-owners nor with --run-time: leave these out")
+        if self.part is not None and (self.sample is not None or self.run_time_s is not None):
+            raise UsageError("--part reads all of its part: leave out --sample, --within and --run-time")
+        if self.run_name and self.part is None:
+            raise UsageError("--run names the run that a part is of: give --part too")
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """What all parts of one run must have been asked alike, by the name of the option."""
+        return {
+            "scope": sorted(self.names),
+            "--depth": self.depth and self.depth.value,
+            "--route": self.route and self.route.value,
+            "--dc": self.dc,
+            "--views": self.views,
+            "--non-owners": self.non_owners,
+            "--rf-min": self.rf_minimum,
+            "--settle": self.settle_window_s,
+            "--max-clock-skew": self.scan.max_skew_s,
+        }
+
+
+def recorder_of(ledger: LedgerFile, options: CheckOptions) -> RunRecorder | PartRecorder:
+    """Return what records a check in a ledger: as a run, or as a part of one."""
+    if options.part is None:
+        return ledger.recorder()
+    return ledger.part_recorder(options.part, options.run_name, options.terms)
 
 
 class Tasks:
@@ -93,7 +126,8 @@ class Tasks:
             return choice.refusal
         nodes = {node for arc in arcs for node in arc.replicas}
         locality = "+".join(sorted({self._reader.locality(node).value for node in nodes}))
-        return TableTask(choice.reading, choice.route, arcs, locality, asides)
+        whole = TableTask(choice.reading, choice.route, arcs, locality, asides)
+        return whole if self._options.part is None else whole.part(self._options.part)
 
     def _set_aside(self, arcs: Sequence[Arc], keyspace: Keyspace) -> tuple[tuple[Arc, ...], tuple[Aside, ...]]:
         """Return the arcs to compare, and those that cannot be, with the reason."""

@@ -29,6 +29,7 @@ COMMANDS = {
     "repair": "repair.cli:repair",
     "sync": "repair.sync.cli:sync",
     "preflight": "consistency.cli.preflight:preflight",
+    "ledger": "consistency.cli.merge:ledger",
     "history": "consistency.cli.history:history",
     "watch": "consistency.cli.watch:watch",
     "sandbox": "sandbox.cli:sandbox",
@@ -82,6 +83,7 @@ def main() -> None:
       CONSISTENCY_TARGET_HOSTS, _TARGET_PORT, ...
                                           the same of a second cluster: compare
       CONSISTENCY_LEDGER                  where runs are kept: 'check --ledger'
+      CONSISTENCY_RUN                     the run that a part is of: 'check --part'
       CONSISTENCY_LOG                     json or console: see --log-format
       CONSISTENCY_LISTEN_TOKEN, _LISTEN_TOKEN_FILE
                                           who sees the page of 'watch'

@@ -23,25 +23,23 @@ from consistency.cli.connection import Target, connection_options, take_connecti
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.judging import judging_options
 from consistency.cli.ledger import WRITTEN, clean_passes, ledger_option, recording, take_ledger
-from consistency.cli.outputs import STDOUT, NotWritten, require_different, require_writable, write_json, write_private
-from consistency.cli.plugin import PluginCommand, leave
+from consistency.cli.outputs import require_different, require_writable
+from consistency.cli.parting import findings_of_part, part_options, take_part
+from consistency.cli.plugin import PluginCommand
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
 from consistency.cli.repairing import repair_options, take_repair_policy
+from consistency.cli.reported import Outputs, left_with, show_report
 from consistency.cli.show.page.collect import Collector
 from consistency.cli.show.terminal.advice import Typed
-from consistency.cli.show.terminal.console import CalmConsole, indented, make_console, safe
-from consistency.cli.show.terminal.plugin import could_not_run, judge_for_plugin
+from consistency.cli.show.terminal.console import CalmConsole, make_console
 from consistency.cli.show.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
-from consistency.cli.show.terminal.summary import print_report
 from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import DURATION, PERCENT, SECONDS
 from consistency.cluster.throttle import Politeness
-from consistency.errors import ConsistencyError, UsageError
-from consistency.model.cqltext import visible
+from consistency.errors import UsageError
 from consistency.model.reading import CHECKED_DEPTHS, ONE_REPLICA, Depth, Locality, Route
 from consistency.results.findings import require_replaceable
 from consistency.results.report import Report
-from consistency.results.verdict import ExitCode
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 
 
@@ -98,6 +96,7 @@ from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 @click.option(
     "--seed", type=int, metavar="N", help="Draw the same sample again. Default: a number that the report names."
 )
+@part_options
 @click.option(
     "--html",
     "html_path",
@@ -145,13 +144,14 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       consistency check shop --findings findings.jsonl --html report.html
       consistency check --ledger /var/lib/consistency/ledger --run-time 3600
       consistency check shop --within 60s
+      consistency check --part 1/4 --ledger part-1.ledger
       consistency check shop --repair --max-rows 500 --quiet
       consistency check --quiet --metrics /var/lib/node_exporter/c.prom
       consistency check shop --nagios
 
     \b
     Exit codes:
-      0 consistent and complete, or a sample without a difference
+      0 consistent and complete, or a sample or a part without a difference
       1 divergence or violation · 2 usage · 3 incomplete
       4 could not run · 5 locked
       130 interrupted (the report shows what was read until then)
@@ -162,59 +162,20 @@ def check(names: tuple[str, ...], **given: Any) -> int:
     telemetry = Telemetry("check", given)
     with telemetry.recorded():
         order = _order(names, given, telemetry.run_id)
-        page = Collector() if order.html_path else None
-        report, recorded, console = _run(order, page, telemetry)
+        page = Collector() if order.outputs.html_path else None
+        report, recorded = _run(order, page, telemetry)
         if order.repair is not None and not report.interrupted:
             repairer = importlib.import_module(REPAIRER)
             report = repairer.repair_found(
-                order.target.settings, report, order.options, order.repair, quiet=order.quiet, ledger=order.ledger
+                order.target.settings,
+                report,
+                order.options,
+                order.repair,
+                quiet=order.outputs.quiet,
+                ledger=order.ledger,
             )
-        lost = _show(order, report, page, console)
-        # A run that is not in the ledger, or whose files are missing, must not pass for a complete one.
-        unkept = bool(lost) or not recorded
-        keeps_code = report.exit_code in (ExitCode.DIVERGENT, ExitCode.INTERRUPTED)
-        weak = report.exit_code is ExitCode.CONSISTENT or (bool(lost) and not keeps_code)
-        code = ExitCode.COULD_NOT_RUN if unkept and weak else report.exit_code
-        telemetry.reported(report, code)
-    if not order.nagios:
-        return int(code)
-    unkept_run = ConsistencyError("its files or its ledger could not be written; make room and check again")
-    return leave(could_not_run(unkept_run) if code is ExitCode.COULD_NOT_RUN else judge_for_plugin(report))
-
-
-def _show(order: Order, report: Report, page: Collector | None, console: CalmConsole) -> list[str]:
-    """Write and print the report in every requested form; name what could not be written, and return it."""
-    lost = [f"--findings {order.options.findings}: {report.findings_error}"] if report.findings_error else []
-    try:
-        write_json("--json", order.json_path, report.as_json())
-    except NotWritten as error:
-        lost.append(error.file)
-    if page is not None:
-        from consistency.cli.show.page.render import render_page  # noqa: PLC0415 - loads the templates' engine
-
-        text = render_page(report, page, order.typed, keys=order.show_keys is True)
-        try:
-            write_private("--html", order.html_path, text)
-        except NotWritten as error:
-            lost.append(error.file)
-    if lost:
-        click.echo(f"error: {visible('; '.join(lost))}: not written; make room and check again", err=True)
-    if order.nagios:
-        return lost
-    repaired = report.repair is not None and report.repair.acted_on
-    if not (order.quiet and report.exit_code is ExitCode.CONSISTENT and not repaired):
-        keys = console.is_terminal if order.show_keys is None else order.show_keys
-        try:
-            print_report(console, report, order.typed, keys=keys)
-            if order.html_path and not lost:
-                indented(console, f"the page for a browser: {safe(order.html_path)}", first="", rest="  ")
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            lost.append("the report on standard output")
-            click.echo(f"error: standard output: {error.strerror}: {report.verdict.value}, not shown whole", err=True)
-    return lost
+        lost = show_report(report, order.outputs, page, findings=str(order.options.findings))
+        return left_with(report, lost, order.outputs, telemetry, recorded=recorded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,39 +183,31 @@ class Order:
     """The arguments of one invocation."""
 
     target: Target
-    typed: Typed
     options: CheckOptions
     locality: Locality | None
     politeness: Politeness
-    json_path: str | None
     ledger: Path | None
-    html_path: str | None
-    quiet: bool
-    show_keys: bool | None
-    nagios: bool
+    outputs: Outputs
     repair: Any = None
     """What may be repaired afterwards; None for nothing."""
 
 
 def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
     """Turn the arguments into frozen options; refuse what cannot work before anything is read."""
-    words, sample = _repeated(given), _sample(given)
+    words, sample, part = _repeated(given), _sample(given), take_part(given)
     ledger = take_ledger(given, written=True)
     target = take_connection(given)
-    findings, json_path, html_path = given["findings"], given["json_path"], given["html_path"]
+    findings = given["findings"]
+    if part is not None:
+        findings = findings_of_part(part, ledger, findings)
     if sample is not None:
         ledger = None  # named by the environment or the configuration file, for whole checks
     if given["run_time"] is not None and ledger is None:
         raise UsageError("--run-time needs --ledger FILE: without it each run would begin with the same ranges")
     require_writable("--findings", findings)
     require_replaceable("--findings", findings)
-    require_writable("--json", json_path, special=True)
-    if given["nagios"] and json_path == STDOUT:
-        raise UsageError("--nagios and --json - both write to stdout; give --json a file")
-    if html_path == STDOUT:
-        raise UsageError("--html -: name a file; the page is opened in a browser")
-    require_writable("--html", html_path)
-    politeness = take_politeness(given)
+    outputs = Outputs.of(given, Typed(target.words, words, names))
+    politeness = take_politeness(given).divided(part.of if part else 1)
     give_way(politeness)
     scan = ScanOptions(
         max_skew_s=given["max_clock_skew"],
@@ -273,6 +226,8 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
         rf_minimum=given["rf_min"],
         run_time_s=given["run_time"],
         sample=sample,
+        part=part,
+        run_name=given["run"] or "",
         run_id=run_id,
         scan=scan,
     )
@@ -282,16 +237,11 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
     return Order(
         repair=repair,
         target=target,
-        typed=Typed(target.words, words, names),
         options=options,
         locality=given["locality"] and Locality(given["locality"]),
         politeness=politeness,
-        json_path=json_path,
         ledger=ledger,
-        html_path=html_path,
-        quiet=given["quiet"] or given["nagios"],
-        show_keys=given["show_keys"],
-        nagios=given["nagios"],
+        outputs=outputs,
     )
 
 
@@ -321,20 +271,19 @@ def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _run(order: Order, page: Collector | None, telemetry: Telemetry) -> tuple[Report, bool, CalmConsole]:
-    """Check with progress on stderr; return the report, whether the ledger has it, and where the text goes."""
-    console = make_console(sys.stderr if order.json_path == STDOUT else sys.stdout)
+def _run(order: Order, page: Collector | None, telemetry: Telemetry) -> tuple[Report, bool]:
+    """Check with progress on stderr; return the report, and whether the ledger has it."""
     progress = _progress(order, make_console(sys.stderr), telemetry)
     try:
         report, recorded = asyncio.run(_check(order, progress, page, telemetry))
     finally:
         progress.close()
     telemetry.report = report
-    return report, recorded, console
+    return report, recorded
 
 
 def _progress(order: Order, console: CalmConsole, telemetry: Telemetry) -> Progress:
-    if order.quiet or telemetry.log_on_stderr:  # a log on stderr is the progress
+    if order.outputs.quiet or telemetry.log_on_stderr:  # a log on stderr is the progress
         return NoProgress()
     return LiveProgress(console) if console.is_terminal else LineProgress(console)
 
@@ -363,7 +312,7 @@ async def _check(order: Order, progress: Progress, page: Collector | None, telem
         async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
             ring = await reader.ring()
             require_dc(ring, order.options.dc)
-            with recording(ring, order.ledger) as recorder:
+            with recording(ring, order.ledger, order.options) as recorder:
                 telemetry.connected(len(ring.nodes))
                 telemetry.clean_passes = lambda: clean_passes(order.ledger, ring)
                 interrupt.begun()

@@ -10,9 +10,11 @@ from typing import Any, TypeVar
 
 import click
 
+from consistency.checking.merging import Whole
+from consistency.checking.tasks import CheckOptions, recorder_of
 from consistency.cli.outputs import require_writable
 from consistency.cluster.settings import load_ledger_path
-from consistency.ledger import RunRecorder, open_ledger
+from consistency.ledger import PartRecorder, RunRecorder, open_ledger
 from consistency.ledger.lock import one_run
 from consistency.ledger.store import require_ours
 from consistency.model.ring import Ring
@@ -43,7 +45,7 @@ def take_ledger(given: dict[str, Any], *, written: bool = False) -> Path | None:
 
 
 @contextmanager
-def recording(ring: Ring, path: Path | None) -> Iterator[RunRecorder | None]:
+def recording(ring: Ring, path: Path | None, options: CheckOptions) -> Iterator[RunRecorder | PartRecorder | None]:
     """Hold the cluster's lock, and the ledger if one is named; warn about problems with the ledger in one line."""
     with one_run(ring, path):
         if path is None:
@@ -51,9 +53,28 @@ def recording(ring: Ring, path: Path | None) -> Iterator[RunRecorder | None]:
             return
         with open_ledger(path) as ledger:
             _warn(ledger.note)
-            recorder = ledger.recorder()
+            recorder = recorder_of(ledger, options)
             yield recorder
             _warn(recorder.problem)
+
+
+@contextmanager
+def recording_merged(whole: Whole, path: Path | None) -> Iterator[RunRecorder | None]:
+    """Hold the lock of a ledger in which a merged run is to be recorded, and the ledger; None if it has the run."""
+    if path is None:
+        yield None
+        return
+    with one_run(whole.first.facts.ring, path), open_ledger(path) as ledger:
+        _warn(ledger.note)
+        if ledger.has_run(whole.run_id):
+            click.echo(f"the ledger {path} has this run already", err=True)
+            yield None
+            return
+        recorder = ledger.recorder()
+        yield recorder
+        _warn(recorder.problem)
+        if not whole.missing and not recorder.problem:
+            ledger.mark_merged(whole.run_id, [account.part_id for account in whole.accounts])
 
 
 def clean_passes(path: Path | None, ring: Ring) -> tuple[CleanPass, ...]:

@@ -13,7 +13,7 @@ import statistics
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -55,6 +55,10 @@ class Politeness:
     pause_file: Path | None = None
     share: float = DEFAULT_SHARE
     in_pieces: bool = True
+
+    def divided(self, by: int) -> Politeness:
+        """Return what one of several may burden the nodes with that read them at the same time."""
+        return replace(self, rate=None if self.rate is None else self.rate / by, share=self.share / by)
 
     @property
     def paused(self) -> bool:
@@ -254,7 +258,7 @@ def _adapt(place: _Place, guard: float, most: float) -> None:
     now = statistics.quantiles(place.recent, n=10)[-1]
     usual = place.usual = now if place.usual is None else min(now, place.usual * 1.002)
     if now > usual * guard and now - usual > _LEAST_MS / 1000:
-        place.share = max(_LEAST_SHARE, place.share * 0.7)
+        place.share = max(min(_LEAST_SHARE, most / 3), place.share * 0.7)
         place.recent.clear()
     else:
         place.share = min(most, place.share * 1.05)

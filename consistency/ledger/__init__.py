@@ -19,9 +19,11 @@ What is kept, and what makes it void:
     findings   each row that differs, by a keyed hash of its key: new, still there, came back, gone. It is gone
                once its range was read completely, at no lesser depth, and it was not found; or repaired.
     runs       when, how long, verdict, exit code, coverage, findings by kind. A run without an end was killed.
+    parts      the account of each part of a run that is split, until it is merged to one run; it enters nothing else.
 
 store.py the file · migrate.py files of earlier versions · clusters.py · known.py tables · spans.py ranges ·
-recorder.py one run in · past.py answers out · latest.py a table that is read in slices
+recorder.py one run in · part_account.py, parts.py parts of a run · past.py answers out ·
+latest.py a table that is read in slices
 """
 
 from __future__ import annotations
@@ -29,12 +31,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from consistency.ledger.clusters import KnownCluster
 from consistency.ledger.latest import LatestReads
+from consistency.ledger.part_account import PartAccount
+from consistency.ledger.parts import PartRecorder, has_run, keep_part, kept_parts, mark_merged, merged_whole
 from consistency.ledger.past import Behind, Past, PastRun, TableAge
 from consistency.ledger.recorder import RunRecorder, mark_ended, mark_repaired
 from consistency.ledger.store import Store
+from consistency.model.part import Part
 from consistency.results.report import Report
 
 
@@ -57,6 +63,26 @@ class LedgerFile:
     def recorder(self) -> RunRecorder:
         """Return the writer of one run."""
         return RunRecorder(self._store)
+
+    def part_recorder(self, part: Part, run_name: str, terms: Mapping[str, Any]) -> PartRecorder:
+        """Return what keeps one part of a run; `terms` are the options that all its parts must share."""
+        return PartRecorder(part, run_name, terms, lambda account: keep_part(self._store, account))
+
+    def parts(self) -> list[PartAccount]:
+        """Return the accounts of parts that it keeps, the oldest first."""
+        return kept_parts(self._store)
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether it has the end of a run."""
+        return has_run(self._store, run_id)
+
+    def merged_whole(self) -> dict[str, str]:
+        """Return the parts of runs that were merged whole, each with the id of its run."""
+        return merged_whole(self._store)
+
+    def mark_merged(self, run_id: str, part_ids: Iterable[str]) -> None:
+        """Note that these are all parts of a run that it has."""
+        mark_merged(self._store, run_id, list(part_ids))
 
     def past(self) -> Past:
         """Return the reader of earlier runs."""
@@ -100,6 +126,8 @@ __all__ = [
     "KnownCluster",
     "LatestReads",
     "LedgerFile",
+    "PartAccount",
+    "PartRecorder",
     "Past",
     "PastRun",
     "RunRecorder",

@@ -4,6 +4,7 @@
 file does not say which node had an address: rows keep the address, marked, until they are found again. Clusters
 get an id.
 2 to 3: the roots and leaf hashes of Merkle trees are kept.
+3 to 4: parts of runs are kept.
 """
 
 from __future__ import annotations
@@ -48,8 +49,22 @@ def _by_host_id(db: sqlite3.Connection) -> None:
     db.execute("DROP TABLE by_name")
 
 
+PARTS = """
+CREATE TABLE parts (
+  run TEXT NOT NULL, of INTEGER NOT NULL, number INTEGER NOT NULL, id TEXT NOT NULL, started_us INTEGER NOT NULL,
+  body BLOB NOT NULL, PRIMARY KEY (run, of, number));
+CREATE TABLE merged (part TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
+"""
+"""Accounts of parts (part_account.py, compressed), and the parts of runs that were merged whole."""
+
+
 def _with_roots(db: sqlite3.Connection) -> None:
     for statement in CREATE.split(";"):
+        db.execute(statement)
+
+
+def _with_parts(db: sqlite3.Connection) -> None:
+    for statement in PARTS.split(";"):
         db.execute(statement)
 
 
@@ -57,5 +72,7 @@ def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType({1: _by_host_id, 2: _with_roots})
+_STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType(
+    {1: _by_host_id, 2: _with_roots, 3: _with_parts}
+)
 """The step from each schema to the next."""

@@ -12,7 +12,8 @@ from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding
 from consistency.results.range_findings import RangeFinding
-from consistency.results.report import Report, TreeReport
+from consistency.results.report import Report
+from consistency.results.tree_report import TreeReport
 
 
 @dataclass(frozen=True, slots=True)

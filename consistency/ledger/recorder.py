@@ -26,7 +26,8 @@ from consistency.model.tokens import TokenRange, merged
 from consistency.results.findings import Finding, State
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding
-from consistency.results.report import Report, TreeReport
+from consistency.results.report import Report
+from consistency.results.tree_report import TreeReport
 
 BATCH = 2_000
 KEPT_S = 400 * 86_400

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consistency.ledger.spans import owners_id
-from consistency.results.report import TreeReport
+from consistency.results.tree_report import TreeReport
 
 CREATE = """
 CREATE TABLE roots (

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from consistency.errors import LedgerError, UsageError
 from consistency.ledger import roots
-from consistency.ledger.migrate import migrate
+from consistency.ledger.migrate import PARTS, migrate
 
 APPLICATION_ID = 0x434C4447
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _BUSY_S = 10.0
 _MAGIC = b"SQLite format 3\0"
 
@@ -158,7 +158,7 @@ def _begin(db: sqlite3.Connection) -> None:
     """Create everything in one transaction: after a kill the file is either empty or whole."""
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("BEGIN IMMEDIATE")
-    for statement in (_TABLES + roots.CREATE).split(";"):
+    for statement in (_TABLES + roots.CREATE + PARTS).split(";"):
         db.execute(statement)
     db.execute("INSERT INTO secret VALUES (?)", (os.urandom(32),))
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -89,6 +89,11 @@ class Finding:
     facts: tuple[Kind, ...] = ()
     forecast: Forecast | None = None
 
+    @property
+    def full_name(self) -> str:
+        """`keyspace.table`."""
+        return f"{self.keyspace}.{self.table}"
+
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form: one line of the findings file."""
         return {
@@ -305,6 +310,11 @@ def read_findings(path: Path) -> Iterator[Finding]:
 def read_ranges(path: Path) -> Iterator[RangeFinding]:
     """Yield the ranges of a file whose rows are counted and not listed."""
     return (finding for finding in _read(path) if isinstance(finding, RangeFinding))
+
+
+def read_all(path: Path) -> Iterator[Finding | RangeFinding]:
+    """Yield every finding of a file in its order."""
+    return _read(path)
 
 
 def is_range(line: str) -> bool:

@@ -8,12 +8,13 @@ from enum import Enum
 from typing import Any
 
 from consistency.cluster.locality import TracesLeft
-from consistency.model.ring import Node
+from consistency.model.part import Part
 from consistency.model.tokens import TokenRange
 from consistency.results.cause import Cause
 from consistency.results.findings import Finding
 from consistency.results.range_findings import Counted
 from consistency.results.sample import Bound, SampledTable, Sampling, bound
+from consistency.results.tree_report import TreeReport
 from consistency.results.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 
 SCHEMA_VERSION = 1
@@ -71,39 +72,6 @@ class Unread:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class TreeReport:
-    """The Merkle trees of one replica set over one table: what was compared, as figures that can be filed.
-
-    `roots` holds each replica's, None where one of its leaves was not read. `agreed` holds the range and the hash of
-    each leaf on which all replicas agree. `differing` leaves had unlike digests, and their rows were compared. `scheme`
-    says what was hashed: roots of different schemes cannot be compared.
-    """
-
-    replicas: tuple[Node, ...]
-    scheme: str
-    roots: Mapping[Node, bytes | None]
-    leaves: int
-    agreed: tuple[tuple[TokenRange, bytes], ...]
-    differing: int
-
-    @property
-    def root(self) -> bytes | None:
-        """The root that all replicas have; None where they have none in common."""
-        found = set(self.roots.values())
-        return found.pop() if len(found) == 1 else None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the JSON form; hashes in hexadecimal digits."""
-        return {
-            "replicas": [node.name for node in self.replicas],
-            "root": self.root.hex() if self.root else None,
-            "roots": {node.name: root.hex() if root else None for node, root in self.roots.items()},
-            "leaves": self.leaves,
-            "differing": self.differing,
-        }
-
-
 @dataclass(frozen=True)
 class TableReport:
     """What was learned about one table.
@@ -141,6 +109,10 @@ class TableReport:
     """What was hashed, where and in which form, unless `note` tells of leaves that the client hashed instead."""
     sample: SampledTable | None = None
     """How much a sample has read; None where the whole table was to be read."""
+    part: Part | None = None
+    """Which part of the table was to be read; None for all of it."""
+    held: Mapping[str, int] = field(default_factory=dict)
+    """By host id: how many rows each replica holds; empty unless all of the plan was read."""
 
     @property
     def full_name(self) -> str:
@@ -165,7 +137,8 @@ class TableReport:
     def verdict(self) -> Verdict:
         """The verdict on this table alone."""
         left_out = None if self.sample is None else self.sample.left_out
-        return judge(self.coverage, findings=self.divergent_rows, unsettled=self.unsettled_rows, left_out=left_out)
+        verdict = judge(self.coverage, findings=self.divergent_rows, unsettled=self.unsettled_rows, left_out=left_out)
+        return verdict if self.part is None else verdict.of_a_part
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -242,6 +215,18 @@ class RepairSummary:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class MergedParts:
+    """Of how many parts a run is, and which of them are missing in its report, by number."""
+
+    of: int
+    missing: tuple[int, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"of": self.of, "missing": list(self.missing)}
+
+
 @dataclass(frozen=True)
 class Report:
     """The whole result of one check.
@@ -277,6 +262,12 @@ class Report:
     cluster_id: str = ""
     sampling: Sampling | None = None
     """How a sample was asked for; None where everything was to be read."""
+    part: Part | None = None
+    """Which part of a run this is; None of a whole one."""
+    run_name: str = ""
+    """What the parts of the run call it."""
+    parts: MergedParts | None = None
+    """Of which parts the report was put together; None of one run."""
 
     @property
     def coverage(self) -> Coverage:
@@ -292,9 +283,9 @@ class Report:
             findings = self.repair.remaining + (again is Verdict.DIVERGENT)
             unsettled += self.repair.unknown + (again is Verdict.UNKNOWN) + self.repair.unchecked
         verdict = judge(self.coverage, findings=findings, unsettled=unsettled, left_out=self._left_out)
+        verdict = verdict if self.part is None else verdict.of_a_part
         # An interrupted run did not read the ring and the schema again.
-        agreed = verdict in (Verdict.CONSISTENT, Verdict.SAMPLED)
-        return Verdict.UNKNOWN if self.interrupted and agreed else verdict
+        return Verdict.UNKNOWN if self.interrupted and verdict.agreed else verdict
 
     @property
     def _left_out(self) -> int | None:
@@ -339,6 +330,8 @@ class Report:
             "interrupted": self.interrupted,
             "run_time": self.run_time_s,
             "sample": self._sample_json(),
+            "part": self._part_json(),
+            "parts": self.parts and {**self.parts.as_json(), "run": self.run_name or None},
             "coverage": coverage_json(self.coverage),
             "tables": [t.as_json() for t in self.tables],
             "violations": [v.as_json() for v in self.violations],
@@ -352,6 +345,11 @@ class Report:
             "repair": self.repair.as_json() if self.repair else None,
             "traces": self.traces.as_json(),
         }
+
+    def _part_json(self) -> dict[str, Any] | None:
+        if self.part is None:
+            return None
+        return {"number": self.part.number, "of": self.part.of, "run": self.run_name or None}
 
     def _sample_json(self) -> dict[str, Any] | None:
         if self.sampling is None:

@@ -1,4 +1,4 @@
-"""What a run may claim (consistent < sampled < unknown < divergent), and how much of its plan was read."""
+"""What a run may claim (consistent < sampled < part < unknown < divergent), and how much of its plan was read."""
 
 from __future__ import annotations
 
@@ -9,12 +9,27 @@ from consistency.errors import InternalError
 
 
 class Verdict(str, Enum):
-    """The claim of a run or of one table; `sampled`: no difference was found in a part that was drawn at random."""
+    """The claim of a run or of one table.
+
+    `sampled`: no difference was found in ranges that were drawn at random. `part`: everything agrees in one part of a
+    run whose other parts are read by others; all of them together may be consistent.
+    """
 
     CONSISTENT = "consistent"
     SAMPLED = "sampled"
+    PART = "part"
     UNKNOWN = "unknown"
     DIVERGENT = "divergent"
+
+    @property
+    def agreed(self) -> bool:
+        """Whether all was read that was asked for, and nothing differs in it."""
+        return self not in (Verdict.UNKNOWN, Verdict.DIVERGENT)
+
+    @property
+    def of_a_part(self) -> Verdict:
+        """The verdict on a part of a run that judges it so: it is never consistent by itself."""
+        return Verdict.PART if self is Verdict.CONSISTENT else self
 
 
 class ExitCode(IntEnum):

@@ -238,4 +238,4 @@ def table_fields(report: TableReport) -> dict[str, object]:
 
 def level_of(verdict: Verdict) -> int:
     """Return the level of an event with a verdict."""
-    return logging.INFO if verdict in (Verdict.CONSISTENT, Verdict.SAMPLED) else logging.WARNING
+    return logging.INFO if verdict.agreed else logging.WARNING

@@ -20,7 +20,8 @@ from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding
 from consistency.results.range_findings import RangeFinding
-from consistency.results.report import Report, TreeReport
+from consistency.results.report import Report
+from consistency.results.tree_report import TreeReport
 from tests.simulation.clocks import draw_clients, draw_clocks
 from tests.simulation.histories import Damage, Drawing, Traffic, TrafficPlan, damage, draw_localities, draw_ring, load
 from tests.simulation.memory import Fault, Pace, SimCluster, Trouble

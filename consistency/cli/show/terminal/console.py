@@ -19,12 +19,14 @@ PLAIN_WIDTH = 80
 VERDICT_STYLES: Mapping[Verdict, str] = {
     Verdict.CONSISTENT: "bold green",
     Verdict.SAMPLED: "bold green",
+    Verdict.PART: "bold green",
     Verdict.UNKNOWN: "bold yellow",
     Verdict.DIVERGENT: "bold red",
 }
 MARKS: Mapping[Verdict, str] = {
     Verdict.CONSISTENT: "=",
     Verdict.SAMPLED: "~",
+    Verdict.PART: "~",
     Verdict.UNKNOWN: "?",
     Verdict.DIVERGENT: "x",
 }

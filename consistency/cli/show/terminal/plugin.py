@@ -47,8 +47,7 @@ def judge_for_plugin(report: Report) -> PluginResult:
         texts.append(f"replicas differ in {counted(divergent, 'row')} of {where}")
     if errors:
         texts.append(f"{counted(errors, 'violation')} of replication, run: consistency audit")
-    agreed = report.verdict in (Verdict.CONSISTENT, Verdict.SAMPLED)
-    if not agreed and not (coverage.complete and coverage.planned):
+    if not report.verdict.agreed and not (coverage.complete and coverage.planned):
         texts.append(f"{coverage.completed:,} of {counted(coverage.planned, 'digest')} read")
     unsettled = sum(t.unsettled_rows for t in report.tables)
     if unsettled:
@@ -61,7 +60,8 @@ def judge_for_plugin(report: Report) -> PluginResult:
     if state is PluginState.OK:
         rows = counted(sum(t.rows for t in report.tables), "row")
         some = "sample of " if report.sampling else ""
-        texts += [f"all replicas hold the same {some}{rows} in {counted(len(report.tables), 'table')}"]
+        where = f" in part {report.part} of the run" if report.part else ""
+        texts += [f"all replicas hold the same {some}{rows} in {counted(len(report.tables), 'table')}{where}"]
     figures = [
         f"divergent_rows={divergent};;0;0",
         f"violations={errors};;0;0",

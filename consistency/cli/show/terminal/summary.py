@@ -120,8 +120,12 @@ def claim(report: Report) -> str:
         text = f"{found:,} of {amount} {'is' if found == 1 else 'are'} not {wrong}"
         text += "." if report.coverage.complete else "; not all was read, so there may be more."
         text += " It is a sample: what was not read may differ too." if report.sampling else ""
+        text += f" It is part {report.part} of a run: other parts may differ too." if report.part else ""
     elif report.verdict is Verdict.SAMPLED:
         text = f"No difference was found in a sample of {amount}{_of_all(report.bound)}."
+    elif report.verdict is Verdict.PART:
+        text = f"Consistent in its part {report.part}: all replicas hold the same {amount}."
+        text += " The whole run: consistency ledger merge."
     elif report.verdict is Verdict.UNKNOWN:
         text = f"No difference was found in {amount}, but {_gaps(report)}."
     else:

@@ -74,12 +74,12 @@ def _rows(count: int) -> str:
 def _differ(table: TableReport) -> str:
     if table.divergent_rows:
         return f"{table.divergent_rows:,}"
-    return "none" if table.verdict in (Verdict.CONSISTENT, Verdict.SAMPLED) else "unknown"
+    return "none" if table.verdict.agreed else "unknown"
 
 
 def _collapsed(tables: Sequence[TableReport]) -> list[Text]:
     out: list[Text] = []
-    for verdict in (Verdict.DIVERGENT, Verdict.UNKNOWN, Verdict.SAMPLED, Verdict.CONSISTENT):
+    for verdict in (Verdict.DIVERGENT, Verdict.UNKNOWN, Verdict.PART, Verdict.SAMPLED, Verdict.CONSISTENT):
         some = [t for t in tables if t.verdict is verdict]
         if some:
             mark = MARKS[verdict]
