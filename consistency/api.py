@@ -183,7 +183,8 @@ async def _checked(call: _Call, cancel: threading.Event | None, room: Callable[[
             raise UsageError("a part of a run is of use only in a ledger, where it waits for the others: name one")
         if call.ledger is None:
             return await run_check(reader, clock, call.options, call.observer, stop, room=room)
-        with one_run(ring, call.ledger), open_ledger(call.ledger) as ledger:
+        shared = call.options.part is not None
+        with one_run(ring, call.ledger), open_ledger(call.ledger, shared=shared) as ledger:
             recorder = recorder_of(ledger, call.options)
             report = await run_check(reader, clock, call.options, call.observer, stop, recorder, room)
             for problem in filter(None, (ledger.note, recorder.problem)):

@@ -30,6 +30,7 @@ RANGES = "tests/unit/test_range_merging.py"
 ROOTS = "tests/cluster/test_roots.py"
 SYNC = "tests/unit/test_sync_simulation.py::test_every_law_holds_on_every_seed"
 LIVE = "tests/unit/test_live_page.py"
+PARTS = "tests/unit/test_parts.py"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
 
 
@@ -284,7 +285,31 @@ MUTANTS = (
            "if (leaf, node) not in self.failures}", "if True}", "tests/unit/test_leaves.py"),
     Mutant("tree: the trees are not compared once more at the end", "consistency/checking/account.py",
            "return [result for arc in self.plan.arcs for", "return [result for arc in () for", real=ROOTS),
-    Mutant("tree: a root that replicas do not share is kept as theirs", "consistency/results/report.py",
+    Mutant("parts: a part alone is consistent", "consistency/results/verdict.py",
+           "return Verdict.PART if self is Verdict.CONSISTENT else self", "return self", PARTS),
+    Mutant("parts: a missing part is not missed", "consistency/checking/merging.py",
+           "for number in range(1, of + 1) if number not in there)", "for number in ())", PARTS),
+    Mutant("parts: a part is merged with one of another run", "consistency/checking/merging.py",
+           "if account.run_name != newest.run_name:", "if False:", PARTS),
+    Mutant("parts: a part is merged with one of another ring", "consistency/checking/merging.py",
+           "if mine.ring.fingerprint != other.ring.fingerprint:", "if False:", PARTS),
+    Mutant("parts: a part is merged with one of another schema", "consistency/checking/merging.py",
+           "if _prints(mine) != _prints(other):", "if False:", PARTS),
+    Mutant("parts: last night's part is taken for tonight's", "consistency/checking/merging.py",
+           "if used.get(account.part_id) != used.get(newest.part_id):", "if False:", PARTS),
+    Mutant("parts: an interrupted part is believed", "consistency/checking/merging.py",
+           "if account.report.interrupted else table", "if False else table", PARTS),
+    Mutant("parts: findings of a part may be lost", "consistency/checking/part_findings.py",
+           "    if +seen != +wanted:", "    if False:", PARTS),
+    Mutant("parts: another run's findings are a part's", "consistency/checking/part_findings.py",
+           'if read_header(path).get("run_id") == account.part_id:', "if True:", PARTS),
+    Mutant("parts: rows are estimated over a part alone", "consistency/checking/scan.py",
+           "self.task.whole or arcs)", "arcs)", PARTS),
+    Mutant("parts: what is not compared is counted in every part it touches", "consistency/model/part.py",
+           "if owned.end in piece)", "if owned.overlaps(piece))", PARTS),
+    Mutant("parts: a part's trees stand for the whole", "consistency/checking/merged_tables.py",
+           "(owned, (None,) * len(arc.replicas)) for owned in arc.ranges", "() for owned in ()", PARTS),
+    Mutant("tree: a root that replicas do not share is kept as theirs", "consistency/results/tree_report.py",
            "return found.pop() if len(found) == 1 else None", "return found.pop()", "tests/unit/test_ledger.py",
            real=ROOTS),
     Mutant("tree: a table that was altered is unchanged", "consistency/ledger/known.py",

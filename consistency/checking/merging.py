@@ -21,8 +21,7 @@ from consistency.checking.reporting import empty_owners
 from consistency.cluster.locality import TracesLeft
 from consistency.errors import UsageError
 from consistency.ledger.part_account import PartAccount
-from consistency.ledger.port import RunFacts
-from consistency.ledger.recorder import RunRecorder
+from consistency.ledger.port import Recorder, RunFacts
 from consistency.model.part import Part
 from consistency.model.ring import Arc, Node
 from consistency.model.schema import Table
@@ -122,7 +121,7 @@ def _prints(facts: RunFacts) -> dict[str, tuple[str, object]]:
 
 
 def merge(
-    whole: Whole, findings: Path | None, recorder: RunRecorder | None = None, observer: Observer | None = None
+    whole: Whole, findings: Path | None, recorder: Recorder | None = None, observer: Observer | None = None
 ) -> Report:
     """Return the report of the whole; write all findings to a file, tell the observer, and have the run recorded.
 
@@ -248,7 +247,7 @@ def _held(whole: Whole, tables: Sequence[TableReport]) -> dict[Table, dict[Node,
     }
 
 
-def _record(whole: Whole, report: Report, recorder: RunRecorder) -> None:
+def _record(whole: Whole, report: Report, recorder: Recorder) -> None:
     """Record the run as if one check had read all of it."""
     by_table = {(read.table.full_name, read.depth): read for account in whole.accounts for read in account.reads}
     trees = {table.full_name: table.trees for table in report.tables}

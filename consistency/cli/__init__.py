@@ -83,7 +83,7 @@ def main() -> None:
       CONSISTENCY_TARGET_HOSTS, _TARGET_PORT, ...
                                           the same of a second cluster: compare
       CONSISTENCY_LEDGER                  where runs are kept: 'check --ledger'
-      CONSISTENCY_RUN                     the run that a part is of: 'check --part'
+      CONSISTENCY_RUN                     the run that a part belongs to: --run
       CONSISTENCY_LOG                     json or console: see --log-format
       CONSISTENCY_LISTEN_TOKEN, _LISTEN_TOKEN_FILE
                                           who sees the page of 'watch'

@@ -166,13 +166,9 @@ def check(names: tuple[str, ...], **given: Any) -> int:
         report, recorded = _run(order, page, telemetry)
         if order.repair is not None and not report.interrupted:
             repairer = importlib.import_module(REPAIRER)
+            quiet, settings = order.outputs.quiet, order.target.settings
             report = repairer.repair_found(
-                order.target.settings,
-                report,
-                order.options,
-                order.repair,
-                quiet=order.outputs.quiet,
-                ledger=order.ledger,
+                settings, report, order.options, order.repair, quiet=quiet, ledger=order.ledger
             )
         lost = show_report(report, order.outputs, page, findings=str(order.options.findings))
         return left_with(report, lost, order.outputs, telemetry, recorded=recorded)

@@ -51,7 +51,7 @@ def recording(ring: Ring, path: Path | None, options: CheckOptions) -> Iterator[
         if path is None:
             yield None
             return
-        with open_ledger(path) as ledger:
+        with open_ledger(path, shared=options.part is not None) as ledger:
             _warn(ledger.note)
             recorder = recorder_of(ledger, options)
             yield recorder

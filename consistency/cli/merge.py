@@ -84,16 +84,18 @@ def ledger() -> None:
 def merge_parts(parts: tuple[str, ...], **given: Any) -> int:
     """Put the parts of a run together, as if one check had read all of it.
 
-    PART_LEDGER are the ledgers that 'check --part I/N --ledger' wrote, each with its findings file beside it or where
-    it was written. No cluster is read. The verdict is 'consistent' only if all N parts are there and each was
-    consistent in itself; a part that is missing or was interrupted, or of another run, ring, schema or other options,
-    leaves its piece of the ring unknown. With --ledger the run is recorded there like any other.
+    PART_LEDGER are the ledgers that 'check --part I/N --ledger' wrote, or a directory with them (*.ledger). Each has
+    its findings file beside it, or where it was written. No cluster is read. The verdict is 'consistent' only if all
+    N parts are there and each was consistent in itself; a part that is missing or was interrupted, or of another run,
+    ring, schema or other options, leaves its piece of the ring unknown. With --ledger the run is recorded there like
+    any other.
 
     \b
     Examples:
       consistency ledger merge part-1.ledger part-2.ledger
       consistency ledger merge part-*.ledger --ledger shop.ledger
-      consistency ledger merge part-*.ledger --findings findings.jsonl --json report.json
+      consistency ledger merge parts/ --wait 2h --json report.json
+      consistency ledger merge parts/ --findings findings.jsonl
 
     \b
     Exit codes:
@@ -140,11 +142,15 @@ def _merged(
     return report, recorder is None or not recorder.problem
 
 
+def _ledgers(path: Path) -> list[Path]:
+    return sorted(path.glob("*.ledger")) if path.is_dir() else [path]
+
+
 def _whole(paths: Sequence[Path], run: str | None, into: Path | None) -> Whole:
     if not paths:
         raise UsageError("name the ledgers of the parts: consistency ledger merge part-1.ledger part-2.ledger")
     found: list[tuple[PartAccount, Path]] = []
-    for path in dict.fromkeys(paths):
+    for path in dict.fromkeys(each for named in paths for each in _ledgers(named)):
         if path.exists():  # one that is missing is a part that is missing, and named as such
             with open_ledger(path, create=False) as opened:
                 found += [(account, path) for account in opened.parts()]

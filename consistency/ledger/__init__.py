@@ -112,13 +112,15 @@ class LedgerFile:
         self.close()
 
 
-def open_ledger(path: Path, *, create: bool = True) -> LedgerFile:
+def open_ledger(path: Path, *, create: bool = True, shared: bool = False) -> LedgerFile:
     """Open or create a ledger; a damaged file is moved aside and everything counts as unchecked.
+
+    One that is created as `shared` can lie on a network's file system, where others read it once it is closed.
 
     Without `create` a missing or damaged file is a LedgerError (exit code 3). A whole file that is not a ledger of
     ours is a UsageError.
     """
-    return LedgerFile(Store.open(path, create=create))
+    return LedgerFile(Store.open(path, create=create, shared=shared))
 
 
 __all__ = [

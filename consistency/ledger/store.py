@@ -59,8 +59,11 @@ class Store:
         self.note = note
 
     @classmethod
-    def open(cls, path: Path, *, create: bool) -> Store:
+    def open(cls, path: Path, *, create: bool, shared: bool = False) -> Store:
         """Open or create a ledger; a damaged one is moved aside, and everything counts as unchecked.
+
+        One that is created as `shared` can lie on a network's file system: it is not written ahead (WAL), which needs
+        memory that all its readers share.
 
         Without `create` a missing or damaged file is a LedgerError, and stays where it is. UsageError if the file
         cannot be used although it may be whole, because it belongs to another user or program.
@@ -72,7 +75,7 @@ class Store:
             raise LedgerError(msg)
         _require_usable(path, create=create)
         try:
-            return cls(path, _opened(path))
+            return cls(path, _opened(path, shared=shared))
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 msg = f"--ledger {path}: {error}; {_way_out(error)}, or name another file"
@@ -83,7 +86,7 @@ class Store:
             require_ours(path, begun=False)
             note = f"the ledger {path} is damaged ({error}): moved to {_move_aside(path)}; everything is unchecked"
         _require_usable(path, create=create)
-        return cls(path, _opened(path), note)
+        return cls(path, _opened(path, shared=shared), note)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -125,7 +128,7 @@ def _require_usable(path: Path, *, create: bool) -> None:
         raise UsageError(msg) from None
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _opened(path: Path, *, shared: bool) -> sqlite3.Connection:
     empty = path.stat().st_size == 0
     if not empty and not _has_magic(path):
         msg = "it is not an SQLite file"
@@ -135,7 +138,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
         if not _pragma(db, "application_id") and not _tables(db):
-            _begin(db)
+            _begin(db, shared=shared)
         _require_ours(path, db)
         problem = _pragma(db, "quick_check(1)")
         if problem != "ok":
@@ -154,9 +157,10 @@ def _has_magic(path: Path) -> bool:
         return file.read(len(_MAGIC)) == _MAGIC
 
 
-def _begin(db: sqlite3.Connection) -> None:
+def _begin(db: sqlite3.Connection, *, shared: bool) -> None:
     """Create everything in one transaction: after a kill the file is either empty or whole."""
-    db.execute("PRAGMA journal_mode = WAL")
+    if not shared:
+        db.execute("PRAGMA journal_mode = WAL")
     db.execute("BEGIN IMMEDIATE")
     for statement in (_TABLES + roots.CREATE + PARTS).split(";"):
         db.execute(statement)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from consistency.checking.observer import Silent
@@ -168,8 +168,12 @@ def _faults(rng: random.Random, ring: Ring) -> list[Fault]:
     return out
 
 
-def run_case(seed: int) -> Outcome:
-    """Run one seed to its end on virtual time."""
+Checked = Callable[[SimCluster, SimClock, CheckOptions, Watching, asyncio.Event, Remembering], Awaitable[Report]]
+"""How a case is checked: what it was found to be is told to the one who watches and to the one who remembers."""
+
+
+def run_case(seed: int, checked: Checked = run_check) -> Outcome:
+    """Run one seed to its end on virtual time; `checked` is what is tried."""
     rng = random.Random(seed)
     loop = VirtualLoop()
     ring, replication = draw_ring(rng)
@@ -188,7 +192,7 @@ def run_case(seed: int) -> Outcome:
     for drawing in drawings:
         load(cluster, drawing)
         damage(cluster, drawing, done)
-    return run_virtual(loop, _play(case, loop, cluster, drawings, done, rng))
+    return run_virtual(loop, _play(case, loop, cluster, drawings, done, rng, checked))
 
 
 async def _play(
@@ -198,6 +202,7 @@ async def _play(
     drawings: Sequence[Drawing],
     done: Damage,
     rng: random.Random,
+    checked: Checked,
 ) -> Outcome:
     tables = [drawing.table for drawing in drawings]
     planted = {row: what for table in tables for row, what in truth(cluster, table, None, EPOCH_S).items()}
@@ -213,7 +218,7 @@ async def _play(
         loop.call_later(case.stop_at_s, stop.set)
     remembering = Remembering(case.seed)
     cluster.begin_reading()
-    report = await run_check(cluster, clock, case.options, watching, stop, remembering)
+    report = await checked(cluster, clock, case.options, watching, stop, remembering)
     seconds = loop.now
     if writing:
         await writing

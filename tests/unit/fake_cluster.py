@@ -151,7 +151,7 @@ class FakeCluster:
 
     async def row(self, node: Node, reading: Reading, key: tuple[bytes, ...], now_s: int) -> RawRow | None:
         self._answer(node)
-        number = int.from_bytes(key[0], "big")
+        number = int.from_bytes(key[0], "big", signed=True)
         version = self.rows[node.name].get(number)
         return None if version is None else self._raw(reading, number, version)
 
@@ -163,7 +163,7 @@ class FakeCluster:
 
     async def static_row(self, node: Node, reading: Reading, key: tuple[bytes, ...], now_s: int) -> RawRow | None:
         self._answer(node)
-        number = int.from_bytes(key[0], "big")
+        number = int.from_bytes(key[0], "big", signed=True)
         version = self.rows[node.name].get(number)
         return None if version is None else (*self._name(number), *_cell(version))
 
@@ -183,7 +183,7 @@ class FakeCluster:
 
     @staticmethod
     def _name(number: int) -> tuple[bytes, bytes]:
-        return (number * TOKEN_STEP).to_bytes(8, "big", signed=True), number.to_bytes(4, "big")
+        return (number * TOKEN_STEP).to_bytes(8, "big", signed=True), number.to_bytes(4, "big", signed=True)
 
 
 def _cell(version: Version) -> tuple[bytes | None, ...]:

@@ -579,7 +579,7 @@ def test_a_report_that_cannot_be_printed_keeps_the_verdict(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("consistency.cli.check.print_report", full)
+    monkeypatch.setattr("consistency.cli.reported.print_report", full)
     if differs:
         damage(shell.cluster)
     result = shell.check()

@@ -14,6 +14,7 @@ import click
 import pytest
 import yaml
 
+from consistency.model.part import Part
 from consistency.results.verdict import ExitCode
 from consistency.watching.http import DEFAULT_LISTEN
 from tests.house.commands import parse, shown
@@ -136,8 +137,8 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
             spec = document.get("spec", {})
             if document["kind"] == "CronJob":
                 yield "CronJob", spec["jobTemplate"]["spec"]["template"]
-            elif document["kind"] == "Deployment":
-                yield "Deployment", spec["template"]
+            elif document["kind"] in ("Deployment", "Job"):
+                yield document["kind"], spec["template"]
 
 
 @pytest.mark.parametrize(("kind", "pod"), list(pods()), ids=[kind for kind, _ in pods()])
@@ -158,6 +159,10 @@ def test_a_pod_is_confined_and_takes_its_password_from_a_file(kind: str, pod: di
     mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     assert set(mounts) == set(volumes)
+    if container["args"][0] == "ledger":  # reads no cluster
+        assert set(volumes) == {"state"}
+        assert "CONSISTENCY_HOSTS" not in env
+        return
     secret = documents("deploy", "kubernetes", "secret.yaml")[0]
     (item,) = volumes["secret"]["secret"]["items"]
     assert volumes["secret"]["secret"]["secretName"] == secret["metadata"]["name"]
@@ -174,6 +179,28 @@ def test_the_cron_job_runs_once_and_alone() -> None:
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
     assert job["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 0
     assert job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_the_parts_of_a_job_are_all_parts_of_one_run_and_are_merged() -> None:
+    """As many as there are completions, under one name, in ledgers that the merge finds; a difference is a result."""
+    claim, parts, whole = documents("deploy", "kubernetes", "parts.yaml")
+    spec = parts["spec"]
+    (checks,), (merges,) = (job["spec"]["template"]["spec"]["containers"] for job in (parts, whole))
+    index = "$(JOB_COMPLETION_INDEX)"
+    assert (spec["completionMode"], checks["args"][:3]) == ("Indexed", ["check", "--part", f"{index}/4"])
+    named = [checks["args"][2].replace(index, str(number)) for number in range(spec["completions"])]
+    assert {Part.parse(text) for text in named} == {Part(number, 4) for number in range(1, 5)}
+    ledger = Path(checks["args"][checks["args"].index("--ledger") + 1])
+    assert (str(ledger.parent), ledger.suffix) == (merges["args"][2], ".ledger")
+    assert Path(merges["args"][merges["args"].index("--ledger") + 1]).suffix != ".ledger"
+    runs = {entry["value"] for each in (checks, merges) for entry in each["env"] if entry["name"] == "CONSISTENCY_RUN"}
+    assert len(runs) == 1
+    (rule,) = spec["podFailurePolicy"]["rules"]
+    assert rule["onExitCodes"]["containerName"] == checks["name"]
+    assert rule["onExitCodes"]["values"] == [ExitCode.DIVERGENT, ExitCode.USAGE]
+    for job in (parts, whole):
+        (state,) = [v for v in job["spec"]["template"]["spec"]["volumes"] if v["name"] == "state"]
+        assert state["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
 
 
 def test_the_deployment_is_probed_and_scraped_where_the_watch_listens() -> None:
@@ -204,6 +231,7 @@ def test_kustomize_has_every_file() -> None:
         assert {d["kind"] for d in yaml.safe_load_all(done.stdout)} == {
             "Secret",
             "CronJob",
+            "Job",
             "PersistentVolumeClaim",
             "Deployment",
             "Service",

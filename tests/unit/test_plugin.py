@@ -160,7 +160,7 @@ def test_a_report_that_could_not_be_kept_is_unknown(shell: Shell, monkeypatch: p
     def full(*_: object) -> None:
         raise NotWritten("--json", "report.json", OSError(errno.ENOSPC, "No space left on device"))
 
-    monkeypatch.setattr("consistency.cli.check.write_json", full)
+    monkeypatch.setattr("consistency.cli.reported.write_json", full)
     result = shell.check("--nagios")
     assert result.exit_code == 3
     (line,) = result.stdout.splitlines()
