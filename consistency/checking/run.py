@@ -9,7 +9,7 @@ from functools import partial
 
 from consistency.checking.changes import Changes
 from consistency.checking.observer import Observer, Silent
-from consistency.checking.preparing import prepare
+from consistency.checking.preparing import Prepared, prepare
 from consistency.checking.range_settling import RangeSettler
 from consistency.checking.reporting import Ended
 from consistency.checking.scanning import Judges, Scanning
@@ -46,8 +46,21 @@ async def run_check(
     `recorder` writes down for later runs what was read and found. `room` is awaited after each finding:
     it returns when whoever takes them has room for more.
     """
-    watching = observer or Silent()
     prepared = await prepare(reader, clock, options)
+    return await run_prepared(reader, clock, prepared, observer, stop, recorder, room)
+
+
+async def run_prepared(
+    reader: ClusterReader,
+    clock: Clock,
+    prepared: Prepared,
+    observer: Observer | None = None,
+    stop: asyncio.Event | None = None,
+    recorder: Recorder | None = None,
+    room: Callable[[], Awaitable[None]] = plenty,
+) -> Report:
+    """Check what was prepared, as `run_check` does."""
+    watching, options = observer or Silent(), prepared.options
     with FindingsWriter(options.findings, prepared.header) as writer:
         if recorder is not None:
             recorder.begin(prepared.facts)

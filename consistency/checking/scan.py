@@ -58,6 +58,8 @@ class TableTask:
     """Ranges that are not compared, with the reason."""
     whole: tuple[Arc, ...] = ()
     """Where all of the table lies, if `arcs` are a part of that: its rows are estimated there."""
+    planned: TablePlan | None = None
+    """The leaves to read, if they are cut already."""
 
     def part(self, part: Part) -> TableTask:
         """Return the task of a part of the ring; what is not compared belongs to one part, whole."""
@@ -121,6 +123,8 @@ class Scan:
 
     async def _plan(self, leaf_rows: Callable[[int, int], int]) -> TablePlan:
         table, arcs = self.task.reading.table, self.task.arcs
+        if self.task.planned is not None:
+            return self.task.planned
         try:
             rows = await estimate_rows(self.table.reader, table, self.task.whole or arcs)
         except ReplicaError:

@@ -37,6 +37,7 @@ from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import DURATION, PERCENT, SECONDS
 from consistency.cluster.throttle import Politeness
 from consistency.errors import UsageError
+from consistency.model.part import Part
 from consistency.model.reading import CHECKED_DEPTHS, ONE_REPLICA, Depth, Locality, Route
 from consistency.results.findings import require_replaceable
 from consistency.results.report import Report
@@ -303,7 +304,8 @@ async def _check(order: Order, progress: Progress, page: Collector | None, telem
     interrupt.listen()
     ticking = asyncio.create_task(_tick(progress, order.politeness))
     observer = Several(progress.observer, telemetry.observer, *([] if page is None else [page]))
-    limits = ReadLimits(politeness=order.politeness)
+    part = order.options.part or Part(1, 1)
+    limits = ReadLimits(politeness=order.politeness, reader=part.number - 1, readers=part.of)
     try:
         async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
             ring = await reader.ring()

@@ -37,7 +37,7 @@ class Gate:
         self._access = access
         self._throttle = throttle
         self._in_pieces = limits.politeness.in_pieces
-        self._lanes = {node: lanes(limits.lanes) for node in known}
+        self._lanes = {node: lanes(limits.lanes, limits.reader, limits.readers) for node in known}
         self._streams = {node: asyncio.Semaphore(limits.streams) for node in known}
         self._named = {node: asyncio.Semaphore(_NAMED_AT_ONCE) for node in known}
 

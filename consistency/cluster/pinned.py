@@ -57,6 +57,9 @@ class ReadLimits:
     attempts: int = 4
     down_for_s: float = 10.0
     politeness: Politeness = field(default_factory=Politeness)
+    reader: int = 0
+    """The number of this reader, from 0, among the `readers` that read the cluster together."""
+    readers: int = 1
 
 
 class PinnedAccess:

@@ -69,9 +69,14 @@ def bigint(raw: bytes | None) -> int:
     return _LONG.unpack(raw)[0] if raw else 0
 
 
-def lanes(count: int) -> asyncio.Queue[str]:
-    """Return the spellings of the hash that a node may be asked with at once, each in use by one query at a time."""
+def lanes(count: int, reader: int = 0, readers: int = 1) -> asyncio.Queue[str]:
+    """Return the spellings of the hash that a node may be asked with at once, each in use by one query at a time.
+
+    Several readers of a cluster share them out, by their numbers from 0. There is one for each of four; of more, some
+    disturb each other's hashes, so that they read more and see nothing less (design/0005).
+    """
     free: asyncio.Queue[str] = asyncio.Queue()
-    for spelling in HASH_SPELLINGS[:count]:
+    own = HASH_SPELLINGS[reader % len(HASH_SPELLINGS) :: min(readers, len(HASH_SPELLINGS))]
+    for spelling in own[:count]:
         free.put_nowait(spelling)
     return free

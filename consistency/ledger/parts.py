@@ -12,9 +12,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from consistency.errors import UsageError
-from consistency.ledger.part_account import PartAccount, TableRead
+from consistency.ledger.part_account import PartAccount
 from consistency.ledger.port import RangeRead, RunFacts
 from consistency.ledger.store import Store
+from consistency.ledger.table_account import TableRead
 from consistency.model.part import Part
 from consistency.model.reading import Depth
 from consistency.model.schema import Table
