@@ -42,6 +42,8 @@ class Prepared:
     shares: Mapping[str, float]
     window_s: float
     notes: tuple[str, ...]
+    piece: bool = False
+    """Whether this is a piece of a check whose driver judges the whole, and looks back at ring and schema."""
 
     @property
     def started_at(self) -> str:

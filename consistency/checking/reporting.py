@@ -23,6 +23,8 @@ from consistency.results.report import Report, Severity, TableReport, Violation,
 from consistency.results.sample import Sampling
 from consistency.results.unstreamed import Owned
 
+NOT_REACHED = "not reached before the run ended"
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -47,7 +49,7 @@ class Ended:
             started_at=prepared.started_at,
             seconds=seconds,
             tables=self._tables(),
-            violations=self._violations(),
+            violations=broken_rules(prepared, self._held()),
             findings_by_kind={kind.value: count for kind, count in sorted(writer.counts.items())},
             top=self.settlements.top,
             not_checked=prepared.scope.not_checked,
@@ -56,7 +58,7 @@ class Ended:
             findings_error=writer.error,
             interrupted=self.interrupted,
             run_time_s=options.run_time_s,
-            likely_causes=() if options.part else self.settlements.causes.causes(owned),
+            likely_causes=() if options.part or prepared.piece else self.settlements.causes.causes(owned),
             places={node.name: node.dc for node in prepared.ring.nodes},
             notes=prepared.notes,
             traces=traces,
@@ -77,7 +79,8 @@ class Ended:
         recorder.end(report)
 
     def _tables(self) -> tuple[TableReport, ...]:
-        tables = [*self.prepared.refused, *self._not_reached(), *self._unreadable(), *map(self._scanned, self.scans)]
+        unscanned = (*self.prepared.refused, *self._not_reached(), *unreadable_tables(self.prepared))
+        tables = (*unscanned, *map(self._scanned, self.scans))
         return tuple(sorted(tables, key=lambda t: (t.keyspace, t.table)))
 
     def _scanned(self, scan: Scan) -> TableReport:
@@ -88,37 +91,39 @@ class Ended:
         return scan.report(divergent=divergent, unsettled=unsettled, counted=counted)
 
     def _not_reached(self) -> list[TableReport]:
-        return [
-            not_scanned(table.keyspace, table.name, "not reached before the run ended", failed=True)
-            for table in (task.reading.table for task in self.prepared.tasks)
-            if table.full_name not in self.scans
-        ]
+        tables = (task.reading.table for task in self.prepared.tasks)
+        left = (table for table in tables if table.full_name not in self.scans)
+        return [not_scanned(table.keyspace, table.name, NOT_REACHED, failed=True) for table in left]
 
-    def _unreadable(self) -> list[TableReport]:
-        out = []
-        for full_name, reason in self.prepared.scope.unreadable.items():
-            keyspace, _, table = full_name.partition(".")
-            out.append(not_scanned(keyspace, table, f"its schema cannot be read: {reason}", failed=True))
-        return out
+    def _held(self) -> dict[Table, Mapping[Node, int]]:
+        """Return how many rows each node holds, of a whole run: a node may well hold nothing in a part of the ring."""
+        if self.prepared.options.part is not None or self.prepared.piece:
+            return {}
+        return {scan.task.reading.table: scan.rows_by_node() for scan in self.scans}
 
-    def _violations(self) -> tuple[Violation, ...]:
-        prepared = self.prepared
-        found = judge_replication(
-            prepared.ring,
-            prepared.schema,
-            scope=prepared.scope.keyspaces,
-            rf_minimum=prepared.options.rf_minimum,
-            with_nodes=False,
-        )
-        # What the nodes disagree on is unknown, and the coverage says so: here it is named.
-        named = (replace(v, severity=Severity.WARNING) for v in judge_agreement(prepared.ring))
-        return tuple(sorted((*found, *named, *self._empty_owners()), key=gravest_first))
 
-    def _empty_owners(self) -> tuple[Violation, ...]:
-        if self.prepared.options.part is not None:
-            return ()  # a node may well hold nothing in a part of the ring
-        held = {scan.task.reading.table: scan.rows_by_node() for scan in self.scans}
-        return empty_owners(self.prepared.ring, self.prepared.schema, held)
+def unreadable_tables(prepared: Prepared) -> list[TableReport]:
+    """Return the reports of tables in scope whose schema cannot be read."""
+    out = []
+    for full_name, reason in prepared.scope.unreadable.items():
+        keyspace, _, table = full_name.partition(".")
+        out.append(not_scanned(keyspace, table, f"its schema cannot be read: {reason}", failed=True))
+    return out
+
+
+def broken_rules(prepared: Prepared, held: Mapping[Table, Mapping[Node, int]]) -> tuple[Violation, ...]:
+    """Judge the keyspaces in scope, and what nodes hold of tables that were read whole."""
+    found = judge_replication(
+        prepared.ring,
+        prepared.schema,
+        scope=prepared.scope.keyspaces,
+        rf_minimum=prepared.options.rf_minimum,
+        with_nodes=False,
+    )
+    # What the nodes disagree on is unknown, and the coverage says so: here it is named.
+    named = (replace(v, severity=Severity.WARNING) for v in judge_agreement(prepared.ring))
+    empty = empty_owners(prepared.ring, prepared.schema, held)
+    return tuple(sorted((*found, *named, *empty), key=gravest_first))
 
 
 def empty_owners(

@@ -67,14 +67,14 @@ async def run_prepared(
         scans = Scans()
         changes = Changes(reader, clock, (prepared.ring, prepared.schema), reader.sees_masked)
         listeners = Listeners(writer, recorder, watching, room)
-        causes = CauseCounter([token for token, _ in prepared.ring.owners])
+        causes = CauseCounter([] if prepared.piece else [token for token, _ in prepared.ring.owners])
         settlements = Settlements(scans, changes, listeners, causes, options.scan.max_skew_s)
         settler = Settler(reader, clock, settlements.take, prepared.window_s)
         ranges = partial(RangeSettler, window_s=settler.window_s, sink=settlements.take_range)
         judges = Judges(settler, ranges, settlements.take_non_owner)
         scanning = Scanning(reader, clock, prepared, scans, judges, watching)
         interrupted = await interruptible(scanning.run(changes, recorder), stop)
-    if interrupted and recorder is not None:
+    if interrupted and recorder is not None and not prepared.piece:
         # What was read before the interrupt counts later only where nothing changed under it.
         await scans.look_back(changes, LAST_LOOK_S)
     ended = Ended(prepared, scans, settlements, settler, interrupted)

@@ -70,7 +70,8 @@ class Scanning:
                 self._observer.settling(self._settler.waiting)
                 await asyncio.wait({settling}, timeout=0.2)
             settling.result()
-            await self._scans.look_back(changes)
+            if not self._prepared.piece:
+                await self._scans.look_back(changes)
         finally:
             scanning.cancel()
             settling.cancel()

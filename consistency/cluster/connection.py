@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from consistency.cluster.driver import Channel, Dialer, no_contact, translate
+from consistency.cluster.request_counts import RequestCounts
 from consistency.cluster.settings import ConnectionSettings, Place
 from consistency.cluster.silence import silence
 from consistency.cluster.waits import at_most
@@ -43,7 +44,7 @@ class Connection:
     """
 
     def __init__(self, dialer: Dialer) -> None:
-        self.sent, self.answered = Counter[str](), Counter[str]()  # by host id
+        self.counts = RequestCounts()
         self._dialer = dialer
         self._channels: dict[str, Channel] = {}
         self._places: dict[str, list[Place]] = defaultdict(list)
@@ -288,13 +289,13 @@ class Connection:
 
     async def _counted(self, node: Node, ask: Any) -> Any:
         channel = await self.reach(node)
-        self.sent[node.host_id] += 1
+        self.counts.count_sent(node.host_id)
         try:
             return await ask(channel)
         except Exception as error:
             raise translate(node, error) from error
         finally:
-            self.answered[node.host_id] += 1
+            self.counts.count_answered(node.host_id)
 
     def _learn_level(self, error: LevelForbidden, wanted: int) -> None:
         """Ask at another level of the same effect from now on; where there is none the refusal stands."""

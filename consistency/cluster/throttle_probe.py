@@ -29,10 +29,10 @@ class CqlNodeWatch:
 
     async def requests(self, node: Node) -> Requests:
         """Read how many client requests the node has answered."""
-        ours_answered = self._connection.answered[node.host_id]
+        ours_answered = self._connection.counts.answered(node.host_id)
         page = await self._connection.execute(node, Statement(_ANSWERED, timeout_s=_TIMEOUT_S))
         if not page.row_count:
             msg = f"{node}: system_views.thread_pools does not list its client requests"
             raise ReplicaRefused(msg)
         answered = int.from_bytes(page.rows()[0][0] or b"", "big", signed=True)
-        return Requests(answered, self._connection.sent[node.host_id], ours_answered)
+        return Requests(answered, self._connection.counts.sent(node.host_id), ours_answered)

@@ -312,6 +312,12 @@ def read_ranges(path: Path) -> Iterator[RangeFinding]:
     return (finding for finding in _read(path) if isinstance(finding, RangeFinding))
 
 
+def finding_of(line: str) -> Finding | RangeFinding:
+    """Read one line that `as_json` has made; KeyError, ValueError or TypeError if it is none."""
+    data = json.loads(line)
+    return RangeFinding.from_json(data) if data.get("type") == RANGE else Finding.from_json(data)
+
+
 def read_all(path: Path) -> Iterator[Finding | RangeFinding]:
     """Yield every finding of a file in its order."""
     return _read(path)

@@ -18,6 +18,7 @@ ROOMS = (
     "auditing",
     "checking",
     "comparing",
+    "spreading",
     "background",
     "watching",
     "api",

@@ -1,0 +1,67 @@
+"""A table's leaves in units of work: the leaves are those of a check by one process, so its trees are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from consistency.checking.plan import Leaf, TablePlan, cut
+from consistency.checking.scan import TableTask
+from consistency.model.ring import Arc
+from consistency.model.tokens import merged
+from consistency.spreading.messages import Unit
+
+MOST_LEAVES = 32
+"""Of a unit: a worker that is lost loses no more than these."""
+_FEWEST_LEAVES = 4
+_LEAVES_IF_ALL_ARE_LISTED = 2
+"""So many may be full of rows that differ: what came of a unit is held in memory."""
+_UNITS_EACH = 3
+"""So many units of a table for each worker, so that none is left with the last one for long."""
+
+
+@dataclass(frozen=True)
+class CutTable:
+    """A table, cut for an estimate of its rows."""
+
+    task: TableTask
+    rows: int
+    leaf_rows: int
+
+    @cached_property
+    def plan(self) -> TablePlan:
+        """All of its leaves."""
+        return cut(self.task.reading.table, self.task.arcs, self.rows, leaf_rows=self.leaf_rows)
+
+    def units(self, workers: int, first_number: int, max_findings: int | None) -> Iterator[Unit]:
+        """Yield its units: every leaf is in one of them. A table without a leaf is one unit."""
+        leaves = len(self.plan.leaves)
+        size = max(_FEWEST_LEAVES, min(MOST_LEAVES, leaves // (_UNITS_EACH * workers)))
+        size = size if max_findings is not None else min(size, _LEAVES_IF_ALL_ARE_LISTED)
+        for number, first in enumerate(range(0, max(leaves, 1), size), start=first_number):
+            last = min(first + size, leaves)
+            yield Unit(number, self.task.reading.table.full_name, self.rows, first, last, max_findings)
+
+    def leaves_of(self, unit: Unit) -> tuple[tuple[Leaf, ...], ...]:
+        """Return a unit's leaves by replica set."""
+        out: list[tuple[Leaf, ...]] = []
+        at = 0
+        for arc in self.plan.arcs:
+            out.append(arc[max(0, unit.first - at) : max(0, unit.last - at)])
+            at += len(arc)
+        return tuple(arc for arc in out if arc)
+
+    def arcs_of(self, unit: Unit) -> tuple[Arc, ...]:
+        """Return where a unit's leaves lie."""
+        return tuple(Arc(arc[0].replicas, merged(leaf.token_range for leaf in arc)) for arc in self.leaves_of(unit))
+
+    def leaf_arcs_of(self, unit: Unit) -> tuple[Arc, ...]:
+        """Return the same, leaf by leaf."""
+        return tuple(Arc(arc[0].replicas, tuple(leaf.token_range for leaf in arc)) for arc in self.leaves_of(unit))
+
+    def task_of(self, unit: Unit) -> TableTask:
+        """Return the task of a unit; what is not compared belongs to the first one."""
+        planned = replace(self.plan, arcs=self.leaves_of(unit))
+        asides = self.task.asides if unit.first == 0 else ()
+        return replace(self.task, arcs=self.arcs_of(unit), asides=asides, planned=planned)

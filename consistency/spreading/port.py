@@ -1,0 +1,43 @@
+"""What a set of workers can do, whatever starts and reaches them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from consistency.errors import ConsistencyError
+
+Told = Callable[[Mapping[str, Any]], None]
+"""Hears of a worker's progress: `leaves`, or how many rows are `settling` in a `unit`."""
+
+
+class WorkerLost(ConsistencyError):
+    """A worker ended, or cannot be reached any more, while it read a unit: another one may read it."""
+
+
+class UnitFailed(ConsistencyError):
+    """A worker could not read a unit, and says why; another one could not either."""
+
+
+class Workers(Protocol):
+    """Processes that read units of a check, each with connections of its own."""
+
+    @property
+    def size(self) -> int:
+        """How many processes read the cluster: the limits on the load are divided by it."""
+
+    @property
+    def at_once(self) -> int:
+        """How many units may be under way at once, so that no worker waits."""
+
+    async def start(self, order: str, told: Told) -> None:
+        """Have the workers connect as an order says; ConsistencyError if they cannot."""
+
+    async def read(self, unit: str) -> str:
+        """Have a unit read by one of them; return what came of it. Raises WorkerLost or UnitFailed."""
+
+    async def stop(self) -> None:
+        """Have units that are under way end early, each with a true account of what it read."""
+
+    async def close(self) -> None:
+        """End the workers, or let go of them."""
