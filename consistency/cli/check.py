@@ -33,6 +33,7 @@ from consistency.cli.show.page.collect import Collector
 from consistency.cli.show.terminal.advice import Typed
 from consistency.cli.show.terminal.console import CalmConsole, make_console
 from consistency.cli.show.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
+from consistency.cli.spreading import Crew, spreading_options, take_crew
 from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import DURATION, PERCENT, SECONDS
 from consistency.cluster.throttle import Politeness
@@ -98,6 +99,7 @@ from consistency.rows.classify import DEFAULT_MAX_SKEW_S
     "--seed", type=int, metavar="N", help="Draw the same sample again. Default: a number that the report names."
 )
 @part_options
+@spreading_options
 @click.option(
     "--html",
     "html_path",
@@ -145,6 +147,7 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       consistency check shop --findings findings.jsonl --html report.html
       consistency check --ledger /var/lib/consistency/ledger --run-time 3600
       consistency check shop --within 60s
+      consistency check shop --route client --workers 4
       consistency check --part 1/4 --ledger part-1.ledger
       consistency check shop --repair --max-rows 500 --quiet
       consistency check --quiet --metrics /var/lib/node_exporter/c.prom
@@ -185,13 +188,15 @@ class Order:
     politeness: Politeness
     ledger: Path | None
     outputs: Outputs
+    crew: Crew | None = None
+    """Who reads; None: this process."""
     repair: Any = None
     """What may be repaired afterwards; None for nothing."""
 
 
 def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
     """Turn the arguments into frozen options; refuse what cannot work before anything is read."""
-    words, sample, part = _repeated(given), _sample(given), take_part(given)
+    words, sample, part, crew = _repeated(given), _sample(given), take_part(given), take_crew(given)
     ledger = take_ledger(given, written=True)
     target = take_connection(given)
     findings = given["findings"]
@@ -239,6 +244,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
         politeness=politeness,
         ledger=ledger,
         outputs=outputs,
+        crew=crew,
     )
 
 
@@ -261,7 +267,7 @@ def _sample(given: dict[str, Any]) -> Sample | None:
 def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
     """Return the options that a second run must repeat to check the same."""
     words: list[str] = []
-    for name in ("depth", "route", "locality", "dc", "ledger"):
+    for name in ("depth", "route", "locality", "dc", "ledger", "workers", "engine"):
         if given[name] is not None:
             words += [f"--{name}", str(given[name])]
     words += [f"--{name.replace('_', '-')}" for name in ("views", "non_owners") if given[name]]
@@ -290,6 +296,7 @@ async def _check(order: Order, progress: Progress, page: Collector | None, telem
     from consistency.api import require_dc  # noqa: PLC0415
     from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415
     from consistency.cluster.session import open_cluster  # noqa: PLC0415
+    from consistency.spreading.driving import Terms, run_spread  # noqa: PLC0415
 
     def stop() -> None:
         telemetry.stopping()
@@ -314,7 +321,14 @@ async def _check(order: Order, progress: Progress, page: Collector | None, telem
                 telemetry.connected(len(ring.nodes))
                 telemetry.clean_passes = lambda: clean_passes(order.ledger, ring)
                 interrupt.begun()
-                report = await run_check(reader, clock, order.options, observer, interrupt.stop, recorder)
+                if order.crew is None:
+                    report = await run_check(reader, clock, order.options, observer, interrupt.stop, recorder)
+                else:
+                    crew = await order.crew.gather(reader, tuple(ring.host_ids))
+                    terms = Terms(order.politeness, order.locality, order.target.given)
+                    report = await run_spread(
+                        reader, clock, order.options, crew, terms, observer, interrupt.stop, recorder
+                    )
             return report, recorder is None or not recorder.problem
     finally:
         ticking.cancel()

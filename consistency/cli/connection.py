@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -85,6 +85,8 @@ class Target:
     words: tuple[str, ...]
     config: str | None = None
     """The TOML file that was named, by option or environment."""
+    given: GivenOptions = field(default_factory=GivenOptions)
+    """The options themselves: no password is among them."""
 
 
 def target_options(command: CommandT) -> CommandT:
@@ -96,8 +98,8 @@ def take_connection(given: dict[str, Any]) -> Target:
     """Take the connection options out of a command's arguments."""
     values = {name: given.pop(name) for name in ("hosts", "port", "config", "cqlshrc", "username", "tls")}
     config = values["config"] or os.environ.get(ENV_PREFIX + "CONFIG")
-    settings = _loaded(GivenOptions(**values), CONNECTION)
-    return Target(settings, _words(values, ""), config)
+    options = GivenOptions(**values)
+    return Target(_loaded(options, CONNECTION), _words(values, ""), config, options)
 
 
 def take_both(given: dict[str, Any]) -> tuple[Target, Target]:

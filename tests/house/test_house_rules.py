@@ -19,6 +19,8 @@ SWALLOWING = {
     "consistency/model/schema.py": (1, "a table that cannot be described becomes unknown, the others are checked"),
     "consistency/background.py": (1, "it is kept, and raised in the thread of whoever takes the findings"),
     "consistency/cluster/waits.py": (1, "it is handed over, and raised where the thread's result is awaited"),
+    "consistency/cli/worker.py": (2, "the driver is told: a unit is unknown, or the worker could not begin"),
+    "consistency/spreading/dask_side.py": (1, "the driver is told, and the unit is unknown"),
     "consistency/cli/group.py": (1, "the last line of defence: an operator gets one line, not a traceback"),
 }
 """Broad excepts that do not raise again, by module: how many, and why that is right there."""

@@ -1,0 +1,86 @@
+"""The process of a local worker: python -m consistency.cli.worker, started by spreading/local.py.
+
+It hears frames on standard input: first {"order", "number", "counts", "hosts"}, then {"read": unit} and {"stop": true}.
+It says {"ready": true}, {"told": ...}, {"came": ..., "unit": n} and {"failed": why, "unit": n} on what was standard
+output. It ends when standard input does: with its driver, however that ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from consistency.cluster.request_counts import SharedCounts
+from consistency.errors import ConsistencyError
+from consistency.spreading.frames import frame, hear
+from consistency.spreading.messages import Order, Unit
+from consistency.spreading.reading import UnitReader, opened
+
+
+class _Mouth:
+    """Says frames, one after the other; whole ones, or the driver hears none after them."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+
+    def say(self, said: Mapping[str, Any]) -> None:
+        self._out.write(frame(said))
+        self._out.flush()
+
+
+async def _serve(mouth: _Mouth) -> None:
+    stream = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), sys.stdin)
+    first = await hear(stream)
+    if first is None:
+        return
+    order, number = Order.from_text(first["order"]), int(first["number"])
+    counts = SharedCounts(Path(first["counts"]), first["hosts"], number, order.readers + 1)
+    async with opened(order, number, lambda news: mouth.say({"told": news}), counts) as reader:
+        mouth.say({"ready": True})
+        await _read_units(stream, mouth, reader)
+
+
+async def _read_units(stream: asyncio.StreamReader, mouth: _Mouth, reader: UnitReader) -> None:
+    reading: set[asyncio.Task[None]] = set()
+    while (said := await hear(stream)) is not None:
+        if said.get("stop"):
+            reader.stop.set()
+        else:
+            task = asyncio.create_task(_read(Unit.from_text(said["read"]), mouth, reader))
+            reading.add(task)
+            task.add_done_callback(reading.discard)
+    for task in reading:
+        task.cancel()
+
+
+async def _read(unit: Unit, mouth: _Mouth, reader: UnitReader) -> None:
+    try:
+        mouth.say({"unit": unit.number, "came": (await reader.read(unit)).as_text()})
+    except Exception as error:  # noqa: BLE001 - the driver is told, and the unit is unknown
+        why = str(error) if isinstance(error, ConsistencyError) else f"internal error: {type(error).__name__}"
+        mouth.say({"unit": unit.number, "failed": why})
+
+
+def _main() -> None:
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever prints must not be taken for a frame
+    mouth = _Mouth(out)
+    try:
+        asyncio.run(_serve(mouth))
+    except ConsistencyError as error:
+        mouth.say({"failed": str(error), "exit_code": int(error.exit_code)})
+    except Exception as error:  # noqa: BLE001 - the driver says it to the operator
+        mouth.say({"failed": f"internal error: {type(error).__name__}: {error}"[:300], "exit_code": 4})
+    out.close()
+    # The driver's threads may wait for a silent node.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _main()

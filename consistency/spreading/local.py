@@ -1,0 +1,220 @@
+"""Workers on this machine: processes of this program, each with an event loop and connections of its own.
+
+One that ends while it reads is replaced; what it had under way is lost with it, and the driver has it read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from consistency.errors import ConnectError, ConsistencyError, UsageError
+from consistency.spreading.frames import frame, hear
+from consistency.spreading.messages import Unit
+from consistency.spreading.port import Told, UnitFailed, WorkerLost
+
+MOST_WORKERS = 64
+_UNITS_EACH = 2
+"""Units that a worker has under way: while rows of one settle, it reads the other."""
+_REPLACED_MOST = 10
+"""So many workers are replaced for each there is to be; if more end, something kills them on purpose."""
+_PATIENCE_S = 3.0
+
+
+class LocalWorkers:
+    """So many processes; `host_ids` are the nodes whose requests they count together, in a file that they share."""
+
+    def __init__(self, size: int, host_ids: Collection[str]) -> None:
+        if not 1 <= size <= MOST_WORKERS:
+            msg = f"--workers {size}: give a number from 1 to {MOST_WORKERS}"
+            raise UsageError(msg)
+        self.size = size
+        self._hosts = sorted(host_ids)
+        self._folder = tempfile.TemporaryDirectory(prefix="consistency-")
+        self.counts = Path(self._folder.name) / "requests"
+        self.counts.touch(mode=0o600)
+        self._order = ""
+        self._told: Told = lambda _: None
+        self._processes: dict[int, _Process] = {}
+        self._free: deque[int] = deque()
+        self._freed = asyncio.Condition()
+        self._replaced = 0
+        self._replacing: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._why_none = ""
+
+    @property
+    def at_once(self) -> int:
+        """How many units may be under way at once."""
+        return self.size * _UNITS_EACH
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that are there now."""
+        return [process.pid for process in self._processes.values()]
+
+    async def start(self, order: str, told: Told) -> None:
+        """Start all of them; raises what the first one says that cannot connect."""
+        self._order, self._told = order, told
+        started = await asyncio.gather(*map(self._begin, range(self.size)), return_exceptions=True)
+        for each in started:
+            if isinstance(each, BaseException):
+                raise each
+        self._free.extend(number for _ in range(_UNITS_EACH) for number in range(self.size))
+
+    async def _begin(self, number: int) -> None:
+        """Start the worker of a number, and wait until it is connected."""
+        process = await _Process.begin()
+        first = {"order": self._order, "number": number, "counts": str(self.counts), "hosts": self._hosts}
+        try:
+            await process.say(first)
+            said = await process.hear()
+            if said is None or "failed" in said:
+                raise _cannot_start(said)
+        except BaseException:
+            await process.end()
+            raise
+        self._processes[number] = process
+        process.listening = asyncio.create_task(self._listen(number, process))
+        if self._stopping:
+            await process.say({"stop": True})
+
+    async def _listen(self, number: int, process: _Process) -> None:
+        """Hear a worker until it is gone; then what it read is lost, and another one takes its place."""
+        while (said := await process.hear()) is not None:
+            if "told" in said:
+                self._told(said["told"])
+            elif (asked := process.asked.pop(said.get("unit", -1), None)) is not None and not asked.done():
+                if "came" in said:
+                    asked.set_result(said["came"])
+                else:
+                    asked.set_exception(UnitFailed(said["failed"]))
+        if self._processes.get(number) is process:
+            del self._processes[number]
+        for asked in process.asked.values():
+            if not asked.done():
+                asked.set_exception(WorkerLost(f"worker {number + 1} (pid {process.pid}) ended"))
+        await process.end()
+        task = asyncio.create_task(self._replace(number))
+        self._replacing.add(task)
+        task.add_done_callback(self._replacing.discard)
+
+    async def _replace(self, number: int) -> None:
+        if self._stopping:
+            return
+        self._replaced += 1
+        if self._replaced > _REPLACED_MOST * self.size:
+            self._why_none = "too many workers ended"
+        else:
+            try:
+                await self._begin(number)
+            except ConsistencyError as error:
+                self._why_none = str(error)
+        async with self._freed:
+            self._freed.notify_all()
+
+    async def read(self, unit: str) -> str:
+        """Have a unit read by a worker with room for it."""
+        parsed = Unit.from_text(unit)
+        number = await self._one_that_is_free()
+        process = self._processes[number]
+        asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        process.asked[parsed.number] = asked
+        try:
+            await process.say({"read": unit})
+            return await asked
+        finally:
+            process.asked.pop(parsed.number, None)
+            async with self._freed:
+                self._free.append(number)
+                self._freed.notify_all()
+
+    async def _one_that_is_free(self) -> int:
+        async with self._freed:
+            while True:
+                for number in list(self._free):
+                    if number in self._processes:
+                        self._free.remove(number)
+                        return number
+                if not self._processes and not self._replacing:
+                    msg = f"no worker is left ({self._why_none or 'all ended'})"
+                    raise UnitFailed(msg)
+                await self._freed.wait()
+
+    async def stop(self) -> None:
+        """Have units under way end early."""
+        self._stopping = True
+        for process in list(self._processes.values()):
+            await process.say({"stop": True})
+
+    async def close(self) -> None:
+        """End them: they end with their standard input, those that do not are killed."""
+        self._stopping = True
+        for task in self._replacing:
+            task.cancel()
+        await asyncio.gather(*self._replacing, return_exceptions=True)
+        await asyncio.gather(*(process.end() for process in list(self._processes.values())))
+        self._processes.clear()
+        self._folder.cleanup()
+
+
+def _cannot_start(said: dict[str, Any] | None) -> ConsistencyError:
+    if said is None:
+        return ConnectError("a worker ended before it was connected; run the check without --workers to see why")
+    wrong = UsageError if said.get("exit_code") == UsageError.exit_code else ConnectError
+    return wrong(f"a worker cannot begin: {said['failed']}")
+
+
+class _Process:
+    """One worker's process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.asked: dict[int, asyncio.Future[str]] = {}
+        self.listening: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def begin(cls) -> _Process:
+        """Start it: with our environment, in a session of its own, so that Ctrl-C is for the driver alone."""
+        pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        words = (sys.executable, "-m", "consistency.cli.worker")
+        return cls(
+            await asyncio.create_subprocess_exec(
+                *words, stdin=pipe, stdout=pipe, stderr=nothing, start_new_session=True
+            )
+        )
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    async def say(self, said: dict[str, Any]) -> None:
+        """Say something; that it is gone is heard."""
+        if self._process.stdin is not None:
+            with suppress(ConnectionError):
+                self._process.stdin.write(frame(said))
+                await self._process.stdin.drain()
+
+    async def hear(self) -> dict[str, Any] | None:
+        """Return what it says next, None once it is gone."""
+        return None if self._process.stdout is None else await hear(self._process.stdout)
+
+    async def end(self) -> None:
+        """Close its input, and kill it if it does not end."""
+        if self.listening is not None and self.listening is not asyncio.current_task():
+            self.listening.cancel()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        waiting = asyncio.create_task(self._process.wait())
+        await asyncio.wait({waiting}, timeout=_PATIENCE_S)
+        if not waiting.done():
+            with suppress(ProcessLookupError):
+                self._process.kill()
+        await waiting
