@@ -67,7 +67,8 @@ async def _read(unit: Unit, mouth: _Mouth, reader: UnitReader) -> None:
         mouth.say({"unit": unit.number, "failed": why})
 
 
-def _main() -> None:
+def main() -> None:
+    """Serve a driver until it is gone."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever prints must not be taken for a frame
     mouth = _Mouth(out)
@@ -83,4 +84,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    main()

@@ -9,7 +9,7 @@ import asyncio
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from consistency.spreading.frames import frame, hear
 from consistency.spreading.messages import Unit
 from consistency.spreading.port import Told, UnitFailed, WorkerLost
 
+WORKER = (sys.executable, "-m", "consistency.cli.worker")
 MOST_WORKERS = 64
 _UNITS_EACH = 2
 """Units that a worker has under way: while rows of one settle, it reads the other."""
@@ -28,13 +29,17 @@ _PATIENCE_S = 3.0
 
 
 class LocalWorkers:
-    """So many processes; `host_ids` are the nodes whose requests they count together, in a file that they share."""
+    """So many processes; `host_ids` are the nodes whose requests they count together, in a file that they share.
 
-    def __init__(self, size: int, host_ids: Collection[str]) -> None:
+    `words` start one.
+    """
+
+    def __init__(self, size: int, host_ids: Collection[str], words: Sequence[str] = WORKER) -> None:
         if not 1 <= size <= MOST_WORKERS:
             msg = f"--workers {size}: give a number from 1 to {MOST_WORKERS}"
             raise UsageError(msg)
         self.size = size
+        self._words = tuple(words)
         self._hosts = sorted(host_ids)
         self._folder = tempfile.TemporaryDirectory(prefix="consistency-")
         self.counts = Path(self._folder.name) / "requests"
@@ -70,7 +75,7 @@ class LocalWorkers:
 
     async def _begin(self, number: int) -> None:
         """Start the worker of a number, and wait until it is connected."""
-        process = await _Process.begin()
+        process = await _Process.begin(self._words)
         first = {"order": self._order, "number": number, "counts": str(self.counts), "hosts": self._hosts}
         try:
             await process.say(first)
@@ -106,18 +111,24 @@ class LocalWorkers:
         task.add_done_callback(self._replacing.discard)
 
     async def _replace(self, number: int) -> None:
-        if self._stopping:
-            return
+        try:
+            await self._begin_again(number)
+        except ConsistencyError as error:
+            self._why_none = str(error)
+        finally:
+            # Whoever waits for a worker must see that this one is not on its way any more.
+            self._replacing.discard(asyncio.current_task())  # type: ignore[arg-type]
+            async with self._freed:
+                self._freed.notify_all()
+
+    async def _begin_again(self, number: int) -> None:
         self._replaced += 1
-        if self._replaced > _REPLACED_MOST * self.size:
+        if self._stopping:
+            self._why_none = "the run ends"
+        elif self._replaced > _REPLACED_MOST * self.size:
             self._why_none = "too many workers ended"
         else:
-            try:
-                await self._begin(number)
-            except ConsistencyError as error:
-                self._why_none = str(error)
-        async with self._freed:
-            self._freed.notify_all()
+            await self._begin(number)
 
     async def read(self, unit: str) -> str:
         """Have a unit read by a worker with room for it."""
@@ -180,10 +191,9 @@ class _Process:
         self.listening: asyncio.Task[None] | None = None
 
     @classmethod
-    async def begin(cls) -> _Process:
+    async def begin(cls, words: Sequence[str]) -> _Process:
         """Start it: with our environment, in a session of its own, so that Ctrl-C is for the driver alone."""
         pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-        words = (sys.executable, "-m", "consistency.cli.worker")
         return cls(
             await asyncio.create_subprocess_exec(
                 *words, stdin=pipe, stdout=pipe, stderr=nothing, start_new_session=True
