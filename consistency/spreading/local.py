@@ -117,7 +117,7 @@ class LocalWorkers:
             self._why_none = str(error)
         finally:
             # Whoever waits for a worker must see that this one is not on its way any more.
-            self._replacing.discard(asyncio.current_task())  # type: ignore[arg-type]
+            self._replacing.discard(asyncio.current_task())
             async with self._freed:
                 self._freed.notify_all()
 

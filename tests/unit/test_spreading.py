@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from consistency.checking.observer import ProgressTeller
+from consistency.checking.observer import Progress, ProgressTeller
 from consistency.checking.run import run_check
 from consistency.checking.scan import ScanOptions
 from consistency.checking.tasks import CheckOptions
@@ -338,10 +338,16 @@ def stand_ins(delay_s: float, *damaged: int) -> tuple[str, ...]:
     return (sys.executable, "-m", "tests.support.stand_in_worker", *map(str, (ROWS, delay_s, *damaged)))
 
 
-async def begun(crew: LocalWorkers) -> None:
-    """Wait for the first worker."""
-    while not crew.pids:  # noqa: ASYNC110 - nobody tells
-        await asyncio.sleep(0.05)
+class Reading(ProgressTeller):
+    """Tells when some leaves were read, so that a test need not guess how fast the machine is."""
+
+    def __init__(self) -> None:
+        super().__init__(self._hear)
+        self.some = asyncio.Event()
+
+    def _hear(self, progress: Progress) -> None:
+        if progress.leaves_done > 3:
+            self.some.set()
 
 
 def by_processes(
@@ -406,14 +412,14 @@ def test_a_worker_that_is_killed_five_times_changes_nothing() -> None:
 def test_an_interrupt_ends_the_processes_soon() -> None:
     """Each tells what it has read, and none is left behind."""
     pids: list[int] = []
+    reading = Reading()
 
     async def interrupt(crew: LocalWorkers, stop: asyncio.Event) -> None:
-        await begun(crew)
-        await asyncio.sleep(0.5)
+        await reading.some.wait()
         pids.extend(crew.pids)
         stop.set()
 
-    report = by_processes(2, stand_ins(0.1), beside=interrupt)
+    report = by_processes(2, stand_ins(0.3), beside=interrupt, observer=reading)
     assert (report.verdict, report.interrupted) == (Verdict.UNKNOWN, True)
     assert 0 < report.coverage.completed < report.coverage.planned
     assert pids
@@ -435,15 +441,15 @@ def test_workers_that_cannot_begin_end_the_check_with_the_reason() -> None:
 
 def test_if_no_worker_is_left_the_rest_is_unknown() -> None:
     """Workers that end again and again are not replaced for ever."""
+    reading = Reading()
 
     async def kill(crew: LocalWorkers, stop: asyncio.Event) -> None:
         crew._replaced = 10_000
-        await begun(crew)
-        await asyncio.sleep(0.3)
+        await reading.some.wait()
         for pid in crew.pids:
             os.kill(pid, signal.SIGKILL)
 
-    report = by_processes(2, stand_ins(0.2), beside=kill)
+    report = by_processes(2, stand_ins(0.3), beside=kill, observer=reading)
     assert (report.verdict, report.exit_code) == (Verdict.UNKNOWN, ExitCode.INCOMPLETE)
     assert any("no worker is left" in unread.reason for unread in report.tables[0].unread)
 
