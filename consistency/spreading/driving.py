@@ -33,7 +33,7 @@ from consistency.spreading.messages import Order, Unit, UnitRead
 from consistency.spreading.planning import CutTable
 from consistency.spreading.port import UnitFailed, WorkerLost, Workers
 
-MOST_ATTEMPTS = 4
+MOST_ATTEMPTS = 6
 """A unit that so many workers were lost with is given up."""
 _LAST_LOOK_S = 10.0
 _LAST_UNITS_S = 15.0

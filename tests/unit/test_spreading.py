@@ -395,15 +395,17 @@ def test_processes_find_what_one_finds(size: int) -> None:
 def test_a_worker_that_is_killed_five_times_changes_nothing() -> None:
     """Kill -9 in the middle: another one takes its place, and what it had is read again."""
     killed: list[int] = []
+    reading = Reading()
 
     async def kill(crew: LocalWorkers, stop: asyncio.Event) -> None:
         while len(killed) < 5:
-            await asyncio.sleep(0.4)
+            await reading.some.wait()
+            await asyncio.sleep(0.3)
             if fresh := [pid for pid in crew.pids if pid not in killed]:
                 os.kill(fresh[0], signal.SIGKILL)
                 killed.append(fresh[0])
 
-    report = by_processes(2, stand_ins(0.15, 7, 133), 7, 133, beside=kill)
+    report = by_processes(2, stand_ins(0.5, 7, 133), 7, 133, beside=kill, observer=reading)
     assert len(killed) == 5
     assert (report.verdict, report.findings_by_kind) == (Verdict.DIVERGENT, {"stale": 2})
     assert report.coverage.complete
