@@ -6,6 +6,7 @@ Dask starts a unit of a worker that it lost on another one by itself; when it gi
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
 import uuid
 from contextlib import suppress
@@ -103,8 +104,8 @@ class DaskWorkers:
             said = json.loads(await future)
         except KilledWorker as error:
             raise WorkerLost(str(error).partition(".")[0]) from None
-        except asyncio.CancelledError:
-            if client.status == "running" and not future.cancelled():
+        except (asyncio.CancelledError, concurrent.futures.CancelledError):
+            if not future.cancelled():
                 raise  # we are to end
             raise UnitFailed(self._gone) from None
         except (OSError, asyncio.TimeoutError):
