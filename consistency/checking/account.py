@@ -319,6 +319,7 @@ def _first(leaf: Leaf, cut_from: Mapping[Leaf, Leaf]) -> Leaf:
 
 
 _WEIGHT = {" ": 0, "=": 1, "?": 2, "x": 3}
+_BY_WEIGHT, _BY_MARK = str.maketrans(" =?x", "0123"), str.maketrans("0123", " =?x")
 
 
 def fill(cells: list[str], token_range: TokenRange, mark: str) -> None:
@@ -331,7 +332,8 @@ def fill(cells: list[str], token_range: TokenRange, mark: str) -> None:
 
 def overlaid(strips: Iterable[str]) -> str:
     """Return one strip of several, with the gravest mark of each cell; strips that are empty do not count."""
-    return "".join(max(marks, key=lambda mark: _WEIGHT[mark]) for marks in zip(*filter(None, strips), strict=True))
+    drawn = [strip.translate(_BY_WEIGHT) for strip in strips if strip]
+    return "".join(map(max, *drawn)).translate(_BY_MARK) if len(drawn) > 1 else "".join(drawn).translate(_BY_MARK)
 
 
 def _crossed(cells: Sequence[str], divergent: Container[int]) -> str:

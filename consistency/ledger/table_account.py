@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from consistency.ledger.port import RangeRead
@@ -33,7 +33,7 @@ class TableRead:
 def table_json(table: TableReport) -> dict[str, Any]:
     """Return the JSON form, of which all of the report can be read again."""
     return {
-        **table.as_json(),
+        **replace(table, trees=()).as_json(),
         "seconds": table.seconds,
         "tracks": dict(table.tracks),
         "held": dict(table.held),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +25,7 @@ class TreeReport:
 
     replicas: tuple[Node, ...]
     scheme: str
-    hashes: tuple[LeafHashes, ...]
+    hashes: tuple[LeafHashes, ...] = field(repr=False)  # asyncio.run prints what its coroutine returned, to itself
     differing: int
 
     @property

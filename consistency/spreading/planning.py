@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -34,6 +36,11 @@ class CutTable:
         """All of its leaves."""
         return cut(self.task.reading.table, self.task.arcs, self.rows, leaf_rows=self.leaf_rows)
 
+    @cached_property
+    def _starts(self) -> list[int]:
+        """How many leaves lie before each replica set's."""
+        return list(itertools.accumulate((len(arc) for arc in self.plan.arcs), initial=0))
+
     def units(self, workers: int, first_number: int, max_findings: int | None) -> Iterator[Unit]:
         """Yield its units: every leaf is in one of them. A table without a leaf is one unit."""
         leaves = len(self.plan.leaves)
@@ -46,10 +53,11 @@ class CutTable:
     def leaves_of(self, unit: Unit) -> tuple[tuple[Leaf, ...], ...]:
         """Return a unit's leaves by replica set."""
         out: list[tuple[Leaf, ...]] = []
-        at = 0
-        for arc in self.plan.arcs:
-            out.append(arc[max(0, unit.first - at) : max(0, unit.last - at)])
-            at += len(arc)
+        number = max(0, bisect.bisect_right(self._starts, unit.first) - 1)
+        while number < len(self.plan.arcs) and self._starts[number] < unit.last:
+            at = self._starts[number]
+            out.append(self.plan.arcs[number][max(0, unit.first - at) : unit.last - at])
+            number += 1
         return tuple(arc for arc in out if arc)
 
     def arcs_of(self, unit: Unit) -> tuple[Arc, ...]:
