@@ -31,6 +31,7 @@ ROOTS = "tests/cluster/test_roots.py"
 SYNC = "tests/unit/test_sync_simulation.py::test_every_law_holds_on_every_seed"
 LIVE = "tests/unit/test_live_page.py"
 PARTS = "tests/unit/test_parts.py"
+SPREAD = "tests/unit/test_spreading.py"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
 
 
@@ -285,6 +286,24 @@ MUTANTS = (
            "if (leaf, node) not in self.failures}", "if True}", "tests/unit/test_leaves.py"),
     Mutant("tree: the trees are not compared once more at the end", "consistency/checking/account.py",
            "return [result for arc in self.plan.arcs for", "return [result for arc in () for", real=ROOTS),
+    Mutant("workers: a unit that is lost is forgotten", "consistency/spreading/driving.py",
+           "                self._again.append(unit)\n", "                self._finish(unit)\n", SPREAD),
+    Mutant("workers: a unit that is given up is not unread", "consistency/spreading/driving.py",
+           "        self._whole.tables[unit.table].lacking.append(", "        str(", SPREAD),
+    Mutant("workers: nobody looks back at ring and schema", "consistency/spreading/driving.py",
+           "        self._whole.void(changes)\n", "", SPREAD),
+    Mutant("workers: another ring is read all the same", "consistency/spreading/reading.py",
+           "if prepared.ring.fingerprint != order.ring:", "if False:", SPREAD),
+    Mutant("workers: another table is read all the same", "consistency/spreading/reading.py",
+           "if seen.get(name) != known]:", "if False]:", SPREAD),
+    Mutant("workers: a leaf between two units is in none", "consistency/spreading/planning.py",
+           "last = min(first + size, leaves)", "last = min(first + size - 1, leaves)", SPREAD),
+    Mutant("workers: they share lanes", "consistency/cluster/server_digest.py",
+           "own = HASH_SPELLINGS[reader % len(HASH_SPELLINGS) ::", "own = HASH_SPELLINGS[0 ::", SPREAD),
+    Mutant("workers: digests that are taken back stay complete", "consistency/spreading/assembling.py",
+           "now.completed - lost, now.skipped, now.failed + lost)", "now.completed, now.skipped, now.failed)", SPREAD),
+    Mutant("workers: one waits for a worker that is not on its way", "consistency/spreading/local.py",
+           "            self._replacing.discard(asyncio.current_task())\n", "", SPREAD),
     Mutant("parts: a part alone is consistent", "consistency/results/verdict.py",
            "return Verdict.PART if self is Verdict.CONSISTENT else self", "return self", PARTS),
     Mutant("parts: a missing part is not missed", "consistency/checking/merging.py",
