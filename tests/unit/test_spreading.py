@@ -392,6 +392,7 @@ def test_processes_find_what_one_finds(size: int) -> None:
     assert progress[-1].leaves_done == progress[-1].leaves == report.tables[0].ranges
 
 
+@pytest.mark.timeout(120)
 def test_a_worker_that_is_killed_five_times_changes_nothing() -> None:
     """Kill -9 in the middle: another one takes its place, and what it had is read again."""
     killed: list[int] = []
@@ -411,6 +412,7 @@ def test_a_worker_that_is_killed_five_times_changes_nothing() -> None:
     assert report.coverage.complete
 
 
+@pytest.mark.timeout(120)
 def test_an_interrupt_ends_the_processes_soon() -> None:
     """Each tells what it has read, and none is left behind."""
     pids: list[int] = []
@@ -441,6 +443,7 @@ def test_workers_that_cannot_begin_end_the_check_with_the_reason() -> None:
         LocalWorkers(0, ())
 
 
+@pytest.mark.timeout(120)
 def test_if_no_worker_is_left_the_rest_is_unknown() -> None:
     """Workers that end again and again are not replaced for ever."""
     reading = Reading()
