@@ -75,7 +75,12 @@ class LocalWorkers:
 
     async def _begin(self, number: int) -> None:
         """Start the worker of a number, and wait until it is connected."""
-        process = await _Process.begin(self._words)
+        beginning = asyncio.ensure_future(_Process.begin(self._words))
+        try:
+            process = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            await (await beginning).end()  # it may be there already
+            raise
         first = {"order": self._order, "number": number, "counts": str(self.counts), "hosts": self._hosts}
         try:
             await process.say(first)
