@@ -348,7 +348,7 @@ def test_a_ledger_that_cannot_be_opened_says_what_may_help(
 ) -> None:
     """Somebody else at work, and a disk that is full, need different things."""
 
-    def fail(_: object, **_: object) -> None:
+    def fail(_: object, **more: object) -> None:
         raise sqlite3.OperationalError(error)
 
     monkeypatch.setattr("consistency.ledger.store._opened", fail)
