@@ -38,7 +38,8 @@ def test_every_promise_is_kept_on_every_pair(figures: Figures) -> None:
     spent = time.monotonic() - started
     figures.add(f"{verdicts.total():,} simulated comparisons in {spent:.0f} s", f"{len(broken)} broken ({counts})")
     assert not broken, "\n".join(broken[:20])
-    assert min(verdicts[verdict.value] for verdict in Verdict) > SEEDS // 100, verdicts
+    whole = [verdict.value for verdict in Verdict if verdict is not Verdict.PART]
+    assert min(verdicts[verdict] for verdict in whole) > SEEDS // 100, verdicts
 
 
 def is_told(words: str, seeds: range) -> bool:

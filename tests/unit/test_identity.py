@@ -257,8 +257,8 @@ def made_old(path: Path) -> None:
     for statement in V1.split(";")[1:-1]:
         db.execute(f"DROP TABLE {statement.split()[2]}")
         db.execute(statement)
-    db.execute("DROP TABLE roots")
-    db.execute("DROP TABLE leaf_hashes")
+    for name in ("roots", "leaf_hashes", "parts", "merged"):
+        db.execute(f"DROP TABLE {name}")
     db.executemany("INSERT INTO clusters VALUES (?, ?)", [(c.number, c.name) for c in clusters])
     db.executemany("INSERT INTO hosts VALUES (?, ?)", hosts)
     old = [(i, ",".join(names[h] for h in text.split(",") if h)) for i, text in sets]
