@@ -17,13 +17,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from consistency.auditing.distribution import distribute, judge_distribution
 from consistency.auditing.preflight import Preflight
 from consistency.auditing.preflight_facts import PreflightOptions, open_look, run_preflight
-from consistency.auditing.rules import judge_replication
+from consistency.auditing.rules import gravest_first, judge_replication
 from consistency.background import RunningCheck, run, stopping
 from consistency.checking.observer import Observer, PairObserver, Progress, ProgressTeller, Several
 from consistency.checking.run import plenty, run_check
 from consistency.checking.tasks import CheckOptions, recorder_of
+from consistency.cluster.connection import Connection
+from consistency.cluster.holdings import read_holdings
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.session import open_cluster
@@ -39,6 +42,7 @@ from consistency.model.ring import Ring
 from consistency.model.schema import Keyspace
 from consistency.model.scope import parse_name
 from consistency.results.comparison import Comparison
+from consistency.results.distribution import Distribution
 from consistency.results.pair_findings import Compared
 from consistency.results.report import Report, Severity, Violation
 from consistency.results.verdict import ExitCode
@@ -54,6 +58,8 @@ class AuditReport:
     nodes: int
     keyspaces: tuple[str, ...]
     violations: tuple[Violation, ...]
+    distribution: Distribution | None = None
+    """How the data lies on the nodes, where that was asked for."""
 
     @property
     def errors(self) -> int:
@@ -78,6 +84,7 @@ class AuditReport:
             "exit_code": int(self.exit_code),
             "keyspaces": list(self.keyspaces),
             "violations": [v.as_json() for v in self.violations],
+            **({"distribution": self.distribution.as_json()} if self.distribution else {}),
         }
 
 
@@ -237,17 +244,23 @@ def _nobody(_: Compared) -> None:
 
 
 def audit(
-    *keyspaces: str, hosts: str | None = None, settings: ConnectionSettings | None = None, rf_minimum: int = 3
+    *keyspaces: str,
+    hosts: str | None = None,
+    settings: ConnectionSettings | None = None,
+    rf_minimum: int = 3,
+    distribution: bool = False,
 ) -> AuditReport:
     """Judge replication and topology of these keyspaces (all, the system's too, when none is named).
 
-    Reads the ring and the schema, no row. Fewer than `rf_minimum` replicas in a data centre are a violation. Raises a
-    ConsistencyError when the cluster cannot be reached or a keyspace does not exist.
+    Reads the ring and the schema, no row. Fewer than `rf_minimum` replicas in a data centre are a violation. With
+    `distribution` each node is asked how much it holds, how large its partitions are, and how many tombstones its reads
+    meet. Raises a ConsistencyError when the cluster cannot be reached or a keyspace does not exist.
     """
 
     async def judged() -> AuditReport:
         async with open_cluster(connection_settings(settings, hosts)) as (reader, clock):
-            return await run_audit(reader, keyspaces, rf_minimum=rf_minimum, clock=clock)
+            connection = reader.access.connection if distribution else None
+            return await run_audit(reader, keyspaces, rf_minimum=rf_minimum, clock=clock, connection=connection)
 
     return run(judged, "await asyncio.to_thread(audit, ...)")
 
@@ -292,16 +305,28 @@ def target_connection_settings(
 
 
 async def run_audit(
-    reader: ClusterReader, names: Sequence[str], *, rf_minimum: int = 3, clock: Clock | None = None
+    reader: ClusterReader,
+    names: Sequence[str],
+    *,
+    rf_minimum: int = 3,
+    clock: Clock | None = None,
+    connection: Connection | None = None,
 ) -> AuditReport:
-    """Judge the keyspaces named, or all; with a `clock`, the servers' clocks too. No row is read."""
+    """Judge the keyspaces named, or all; with a `clock`, the servers' clocks too. No row is read.
+
+    With a `connection` the nodes are asked what they hold.
+    """
     ring = await reader.ring()
     schema = await reader.schema()
     scope = _keyspaces(schema, names) if names else tuple(sorted(schema))
     clocks = clock.readings if clock else ()
     violations = judge_replication(ring, schema, scope=scope, rf_minimum=rf_minimum, with_nodes=True, clocks=clocks)
     judged = tuple(name for name in scope if schema[name].replication.replicated)
-    return AuditReport(ring.cluster, len(ring.nodes), judged, violations)
+    if connection is None:
+        return AuditReport(ring.cluster, len(ring.nodes), judged, violations)
+    found = distribute(ring, schema, await read_holdings(connection, ring.nodes, judged))
+    every = sorted((*violations, *judge_distribution(found)), key=gravest_first)
+    return AuditReport(ring.cluster, len(ring.nodes), judged, tuple(every), found)
 
 
 def require_dc(ring: Ring, dc: str | None) -> None:

@@ -26,6 +26,12 @@ Pure: it takes a ring and the keyspaces' replication, nothing else. What it can 
     node_joining, node_leaving, node_moving, mixed_versions
                            warning    the cluster is changing
 
+Over what the nodes say they hold, if that is asked for (`distribution.py`):
+
+    uneven_data            warning    a node holds far more than its token ranges say
+    large_partition        warning    a partition is as large as Cassandra itself warns of
+    many_tombstones        warning    a hundredth of the reads meet as many tombstones as Cassandra itself warns of
+    distribution_unread    unknown    a node does not tell
 Everything about system_distributed and system_traces is a warning at most. system_auth has its own kind
 instead of rf_below_minimum and simple_strategy.
 """
@@ -34,7 +40,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consistency.auditing import options, ranges
+from consistency.auditing import distribution, options, ranges
 from consistency.auditing.holdings import judge_holdings
 from consistency.auditing.nodes import judge_clocks, judge_nodes
 from consistency.auditing.placement import Placement, ownership, quorum
@@ -76,6 +82,7 @@ KINDS = (
     "node_leaving",
     "node_moving",
     "mixed_versions",
+    *distribution.KINDS,
 )
 """Every kind of violation there is, gravest first."""
 

@@ -33,7 +33,13 @@ if TYPE_CHECKING:
     metavar="N",
     help="Replicas per data centre below which a keyspace breaks the rules.",
 )
-def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, **given: Any) -> int:
+@click.option(
+    "--distribution",
+    is_flag=True,
+    help="Show how the data lies on the nodes too: what each holds against its token ranges, the largest partitions, "
+    "tombstones met by reads. Needs SELECT on system_views; no row is read.",
+)
+def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, *, distribution: bool, **given: Any) -> int:
     """Judge the replication of keyspaces and the state of the nodes.
 
     Judges the keyspaces named, or all that are replicated, Cassandra's own among them: too few replicas,
@@ -46,6 +52,7 @@ def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, **given: A
     Examples:
       consistency audit --hosts 10.0.0.1
       consistency audit shop --rf-min 3 --json audit.json
+      consistency audit shop --distribution
 
     \b
     Exit codes:
@@ -56,15 +63,16 @@ def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, **given: A
 
     target = take_connection(given)
     require_writable("--json", json_path, special=True)
-    report = asyncio.run(_audit(target, names, rf_min))
+    report = asyncio.run(_audit(target, names, rf_min, distribution=distribution))
     write_json("--json", json_path, report.as_json())
     print_audit(make_console(sys.stderr if json_path == STDOUT else sys.stdout), report)
     return int(report.exit_code)
 
 
-async def _audit(target: Target, names: tuple[str, ...], rf_min: int) -> AuditReport:
+async def _audit(target: Target, names: tuple[str, ...], rf_min: int, *, distribution: bool) -> AuditReport:
     from consistency.api import run_audit  # noqa: PLC0415 - loads the driver
     from consistency.cluster.session import open_cluster  # noqa: PLC0415
 
     async with open_cluster(target.settings) as (reader, clock):
-        return await run_audit(reader, names, rf_minimum=rf_min, clock=clock)
+        connection = reader.access.connection if distribution else None
+        return await run_audit(reader, names, rf_minimum=rf_min, clock=clock, connection=connection)

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from consistency.api import AuditReport
 from consistency.cli.show.terminal.console import indented, safe
+from consistency.cli.show.terminal.distribution import print_distribution
 from consistency.cli.show.terminal.figures import counted
 from consistency.cli.show.terminal.problems import print_violations
 from consistency.results.verdict import ExitCode
@@ -31,3 +32,5 @@ def print_audit(console: Console, report: AuditReport) -> None:
     indented(console, Text.assemble((word, style), "  ", claim), first="", rest="  ")
     indented(console, f"{counted(warnings, 'warning')}, exit code {int(report.exit_code)}", style="dim")
     print_violations(console, report.violations)
+    if report.distribution is not None:
+        print_distribution(console, report.distribution)
