@@ -17,8 +17,8 @@ _LONGEST = (
     GUARDED,
     *(
         f"tests/cluster/test_{module}.py"
-        for module in ("repair", "maintenance", "topology", "pages", "repair_kinds", "two_clusters", "several_processes",
-                       "scale", "refusals", "identity",
+        for module in ("repair", "maintenance", "topology", "pages", "repair_kinds", "two_clusters",
+                       "several_processes", "scale", "refusals", "identity",
                        "older_servers", "unusual_data", "watch", "fortnight", "order_on_server", "damage_matrix")
     ),
 )  # fmt: skip
