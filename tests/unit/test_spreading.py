@@ -25,6 +25,7 @@ from consistency.cluster.row_hash import HASH_SPELLINGS
 from consistency.cluster.server_digest import lanes
 from consistency.cluster.settings import GivenOptions
 from consistency.cluster.throttle import Politeness
+from consistency.cluster.waits import within
 from consistency.errors import ConnectError, ConsistencyError, UsageError
 from consistency.model.reading import Depth, Locality, Route
 from consistency.model.tokens import TokenRange, assert_tiles
@@ -457,6 +458,24 @@ def test_if_no_worker_is_left_the_rest_is_unknown() -> None:
     report = by_processes(2, stand_ins(0.3), beside=kill, observer=reading)
     assert (report.verdict, report.exit_code) == (Verdict.UNKNOWN, ExitCode.INCOMPLETE)
     assert any("no worker is left" in unread.reason for unread in report.tables[0].unread)
+
+
+def test_who_waits_for_a_worker_hears_that_none_is_on_its_way() -> None:
+    """The last one that was to be replaced is not: nobody waits for it."""
+
+    async def run() -> None:
+        crew = LocalWorkers(1, ())
+        crew._stopping = True  # no other is started
+        waiting = asyncio.create_task(crew._one_that_is_free())
+        replacing = asyncio.create_task(crew._replace(0))
+        crew._replacing.add(replacing)
+        replacing.add_done_callback(crew._replacing.discard)
+        with pytest.raises(UnitFailed, match="no worker is left"):
+            async with within(5.0):
+                await waiting
+        await crew.close()
+
+    asyncio.run(run())
 
 
 def test_a_worker_that_sees_another_cluster_reads_nothing() -> None:
