@@ -10,7 +10,7 @@ from consistency.checking.scans import Scans
 from consistency.cluster.locality import TracesLeft
 from consistency.comparing.preparing import Planned
 from consistency.comparing.settlements import PairSettlements
-from consistency.comparing.settling import BothSettlers
+from consistency.comparing.settling import PairSettler
 from consistency.model.sides import Side, SidedNode
 from consistency.results.comparison import ComparedCluster, ComparedTable, Comparison
 from consistency.results.findings import FindingsWriter
@@ -27,7 +27,7 @@ class Ended:
     planned: Planned
     scans: Scans
     settlements: PairSettlements
-    settler: BothSettlers
+    settler: PairSettler
     interrupted: bool
 
     def report(self, writer: FindingsWriter, traces: TracesLeft, seconds: float) -> Comparison:

@@ -13,7 +13,6 @@ from consistency.checking.preparing import Prepared
 from consistency.checking.run import interruptible, plenty
 from consistency.checking.scanning import Judges, Scanning
 from consistency.checking.scans import Scans
-from consistency.checking.settle import Settler
 from consistency.checking.tasks import CheckOptions
 from consistency.comparing.changes import PairChanges
 from consistency.comparing.counting import RangeCounter
@@ -22,7 +21,7 @@ from consistency.comparing.preparing import CompareOptions, Planned, owners_in, 
 from consistency.comparing.reader import PairClock, PairReader
 from consistency.comparing.reporting import Ended
 from consistency.comparing.settlements import PairListeners, PairSettlements, Tell
-from consistency.comparing.settling import BothSettlers, PairSettler, Rules
+from consistency.comparing.settling import PairSettler, Rules
 from consistency.comparing.terms import Compare, Terms
 from consistency.model.schema import Table
 from consistency.model.scope import Scope
@@ -58,8 +57,7 @@ async def run_compare(
         listeners = PairListeners(writer, watching, room, take)
         settlements = PairSettlements(scans, changes, listeners, planned.targets)
         rules = _rules(planned)
-        inner = Settler(reader, clock, settlements.take, planned.window_s)
-        settler = BothSettlers(inner, PairSettler(reader, clock, settlements.take_pair, planned.window_s, rules), rules)
+        settler = PairSettler(reader, clock, settlements.take, planned.window_s, rules)
         ranges = partial(RangeCounter, window_s=planned.window_s, rules=rules, sink=settlements.take_range)
         scanning = Scanning(reader, clock, _prepared(planned), scans, Judges(settler, ranges), watching)
         interrupted = await interruptible(scanning.run(changes, None), stop)

@@ -81,35 +81,34 @@ class PairSettlements:
         return tuple(self._top)
 
     async def take(self, settlement: Settlement) -> None:
-        """Enter a row on which the replicas of one side disagree, or whether they do could not be told."""
+        """Enter a row that differs between the sides or within one, or of which that could not be told."""
         table, token = settlement.reading.table, settlement.name.token
         if await self._is_unjudged(settlement):
             return
-        if not isinstance(settlement, Settled):
+        if not isinstance(settlement, SettledPair):
             self._leave_unsettled(table, TokenRange.at(token))
             return
-        nodes = [node for node in settlement.owners if isinstance(node, SidedNode)]
-        side = nodes[0].side
-        evidence = inner_evidence(settlement, self._targets[table.full_name] if side is Side.TARGET else table)
+        unsettled = bool(settlement.unjudged)
+        for torn in settlement.torn:
+            unsettled |= not await self._take_side(torn)
+        if unsettled:
+            self._leave_unsettled(table, TokenRange.at(token))
+        if settlement.unlike.facts:
+            found = pair_finding(settlement, self._targets[table.full_name])
+            self._kinds[table.full_name][found.kind.value] += 1
+            await self._report(table, token, found, ())
+
+    async def _take_side(self, settled: Settled) -> bool:
+        """Enter a row on which the replicas of one side disagree; False where it could not be judged."""
+        table, token = settled.table, settled.name.token
+        side = next(node.side for node in settled.owners if isinstance(node, SidedNode))
+        evidence = inner_evidence(settled, self._targets[table.full_name] if side is Side.TARGET else table)
         claimed = claim(evidence, DEFAULT_MAX_SKEW_S)
         if isinstance(claimed, Finding):
             self._inner[table.full_name, side][claimed.kind.value] += 1
             behind = {f"{side} {name}" for name in differing_replicas(claimed)}
             await self._report(table, token, InnerFinding(side, claimed), behind)
-        elif claimed is not None:
-            self._leave_unsettled(table, TokenRange.at(token))
-
-    async def take_pair(self, settlement: Settlement) -> None:
-        """Enter a row that differs between the sides, or of which that could not be told."""
-        table, token = settlement.reading.table, settlement.name.token
-        if await self._is_unjudged(settlement):
-            return
-        if not isinstance(settlement, SettledPair) or not settlement.unlike.facts:
-            self._leave_unsettled(table, TokenRange.at(token))
-            return
-        found = pair_finding(settlement, self._targets[table.full_name])
-        self._kinds[table.full_name][found.kind.value] += 1
-        await self._report(table, token, found, ())
+        return claimed is None or isinstance(claimed, Finding)
 
     async def take_range(self, settled: CountedRange) -> None:
         """Enter the rows of one range that were counted."""

@@ -1,13 +1,11 @@
 """Read a suspected row again on both sides, past the settle window, before any difference is claimed.
 
-A row on which a side's replicas disagree is a suspect of that side's own, settled as a check settles it. Whether the
-sides differ is another question, with another answer: it is asked of what each side's replicas come to together, and
-only of what is compared.
+Two questions are asked of each reading. Do the replicas of a side disagree? That is settled as a check settles it. Do
+the sides differ? That is asked of what each side's replicas come to together, and only of what is compared.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,24 +23,29 @@ from consistency.rows.merge_join import Difference
 from consistency.rows.names import RowName
 from consistency.rows.reconcile import Persistence, persistence
 
+_CHANGING = "the row kept changing in every reading"
+
+Place = int | None | Side
+"""What may differ in a row: a column by its place, the row or its key (None), or the replicas of a side."""
+
 
 @dataclass(frozen=True)
 class SettledPair(Settled):
-    """A row that differed between the sides for longer than the window, and in what it did so."""
+    """A row that was settled: in what the sides differ, and which of them disagree with themselves.
+
+    `torn` holds what was read of each such side. `unjudged` says why one of these questions has no answer.
+    """
 
     unlike: Unlike = field(default_factory=Unlike)
-
-    @classmethod
-    def of(cls, seen: Evidence, read_at: float, unlike: Unlike) -> SettledPair:
-        """Return what a reading has settled."""
-        return cls(seen.reading, seen.name, seen.owners, seen.states, seen.unread, seen.when, read_at, unlike)
+    torn: tuple[Settled, ...] = ()
+    unjudged: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PairSuspect(Suspect):
-    """A suspect that was seen more than once: in how many windows on end each column differed, the row under None."""
+    """A suspect that was seen more than once: in how many windows on end each place in it differed."""
 
-    lasted: Mapping[int | None, int] = field(default_factory=dict)
+    lasted: Mapping[Place, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,42 +66,91 @@ class Rules:
 
 
 class PairSettler(Settler):
-    """Settles whether rows differ between the sides."""
+    """Settles whether rows differ between the sides, and whether the replicas of a side disagree, in the same readings.
+
+    While a side's replicas disagree the sides may come to the same: that is no agreement, so the row is read again
+    until it is sure that the side disagrees, or until its replicas agree and the sides can be compared.
+    """
 
     def __init__(self, reader: ReplicaReader, clock: Clock, sink: Sink, window_s: float, rules: Rules) -> None:
         super().__init__(reader, clock, sink, window_s)
         self._rules = rules
 
+    async def put(self, reading: Reading, difference: Difference) -> None:
+        """Take one suspect; waits while too many are pending."""
+        sides = by_side(difference.states)
+        columns = reading.statics if difference.name.static else reading.regulars
+        if all(agreed(copies) for copies in sides.values()):
+            # Of a side that was not read at all its account says so.
+            terms = self._rules.terms(reading.table)
+            if not (all(sides.values()) and compare_row(columns, difference.states, terms).facts):
+                return
+        await super().put(reading, difference)
+
+    async def put_agreed(
+        self, reading: Reading, rows: Sequence[tuple[RowName, RowState]], nodes: list[Node], when: ServerTime
+    ) -> None:
+        """Take nothing: what is wrong although all agree is for a check to say."""
+
     def _judge(self, suspect: Suspect, seen: Evidence, read_at: float) -> Settlement | Suspect | None:
         """Return what is settled by a further reading, the same suspect renewed, or None for agreement."""
-        table = seen.table
-        if reason := self._rules.too_few(table, seen.name.token, list(seen.states)):
-            return Unsettled(suspect.reading, suspect.name, seen.why_unread or reason)
-        terms = self._rules.terms(table)
-        unlike = compare_row(seen.columns, seen.states, terms)
-        if not unlike.facts:
-            return Unsettled(suspect.reading, suspect.name, seen.why_unread) if seen.unread else None
-        found = _lasting(suspect, seen, unlike, terms)
+        terms = self._rules.terms(seen.table)
+        both = all(by_side(suspect.states).values())
+        too_few = self._rules.too_few(seen.table, seen.name.token, list(seen.states)) if both else ""
+        unlike = compare_row(seen.columns, seen.states, terms) if both and not too_few else Unlike()
+        reading = replace(seen.reading, depth=terms.compare.depth)
+        torn = _torn(seen, reading)
+        if not unlike.facts and not torn:
+            reason = seen.why_unread or too_few
+            return Unsettled(suspect.reading, suspect.name, reason) if reason else None
+        before = by_side(suspect.states)
+        found = _lasting(suspect, seen, unlike, reading)
+        for side, copies in torn.items():
+            found[side] = self._persistence(replace(suspect, states=before[side]), copies.states)
         lasted = suspect.lasted if isinstance(suspect, PairSuspect) else {}
         outlived = {place: lasted.get(place, 0) + 1 for place, how in found.items() if how is not Persistence.NONE}
-        needed = self._windows_to_outlive(seen)
         sure = {
-            place for place, windows in outlived.items() if found[place] is Persistence.PRESENT or windows >= needed
+            place
+            for place, windows in outlived.items()
+            if found[place] is Persistence.PRESENT or windows >= self._windows_to_outlive(_part(place, torn, seen))
         }
-        last = suspect.rounds + 1 >= MAX_ROUNDS
-        if sure and (last or sure == outlived.keys()):
-            return SettledPair.of(seen, read_at, unlike.only(sure))
-        if last:
-            return Unsettled(suspect.reading, suspect.name, "the row kept changing in every reading")
-        return PairSuspect(seen.reading, seen.name, seen.states, read_at, suspect.rounds + 1, lasted=outlived)
+        known = unlike.only([place for place in sure if not isinstance(place, Side)])
+        answered = torn.keys() <= sure and (bool(known.facts) or not unlike.facts)
+        if suspect.rounds + 1 < MAX_ROUNDS and not (answered and sure == outlived.keys()):
+            return PairSuspect(seen.reading, seen.name, seen.states, read_at, suspect.rounds + 1, lasted=outlived)
+        if not sure:
+            return Unsettled(suspect.reading, suspect.name, _CHANGING)
+        claimed = tuple(Settled.by(copies, read_at) for side, copies in torn.items() if side in sure)
+        return SettledPair(
+            *(seen.reading, seen.name, seen.owners, seen.states, seen.unread, seen.when, read_at),
+            unlike=known,
+            torn=claimed,
+            unjudged=too_few or ("" if answered else _CHANGING),
+        )
 
 
-def _lasting(suspect: Suspect, seen: Evidence, unlike: Unlike, terms: Terms) -> dict[int | None, Persistence]:
+def _torn(seen: Evidence, reading: Reading) -> dict[Side, Evidence]:
+    """Return what was read of each side whose replicas disagree on what is compared."""
+    found: dict[Side, Evidence] = {}
+    for side, copies in by_side(seen.states).items():
+        if not agreed({node: reading.as_read(state, static=seen.name.static) for node, state in copies.items()}):
+            owners = tuple(node for node in seen.owners if on_side(node, side))
+            unread = {node: reason for node, reason in seen.unread.items() if on_side(node, side)}
+            found[side] = replace(seen, owners=owners, states=copies, unread=unread)
+    return found
+
+
+def _part(place: Place, torn: Mapping[Side, Evidence], seen: Evidence) -> Evidence:
+    """Return what was read of the side that a place is, else of the whole row."""
+    return torn[place] if isinstance(place, Side) else seen
+
+
+def _lasting(suspect: Suspect, seen: Evidence, unlike: Unlike, reading: Reading) -> dict[Place, Persistence]:
     """Say of each column that differs, by its place, whether it did so before; None stands for the row or its key."""
-    reading, static = replace(seen.reading, depth=terms.compare.depth), suspect.name.static
+    static = suspect.name.static
     before = _sides(suspect.states, reading, static=static)
     after = _sides(seen.states, reading, static=static)
-    found: dict[int | None, Persistence] = {
+    found: dict[Place, Persistence] = {
         place: persistence(_column(before, place), _column(after, place)) for place in unlike.columns or {}
     }
     if unlike.row is not None or unlike.key:
@@ -113,55 +165,3 @@ def _sides(states: States, reading: Reading, *, static: bool) -> dict[Side, RowS
 
 def _column(states: Mapping[Side, RowState | None], place: int) -> dict[Side, RowState | None]:
     return {side: None if state is None else RowState((state.cells[place],)) for side, state in states.items()}
-
-
-class BothSettlers:
-    """Takes the suspects of a scan of two clusters: each to the question, or the questions, that it raises."""
-
-    def __init__(self, inner: Settler, pairs: PairSettler, rules: Rules) -> None:
-        self._inner = inner
-        self._pairs = pairs
-        self._rules = rules
-        self.window_s = pairs.window_s
-
-    @property
-    def waiting(self) -> int:
-        """How many suspects are not judged yet."""
-        return self._inner.waiting + self._pairs.waiting
-
-    def waiting_of(self, full_name: str) -> int:
-        """How many of them are rows of one table."""
-        return self._inner.waiting_of(full_name) + self._pairs.waiting_of(full_name)
-
-    async def put(self, reading: Reading, difference: Difference) -> None:
-        """Take one suspect; waits while too many are pending."""
-        sides = by_side(difference.states)
-        for copies in sides.values():
-            if not agreed(copies):
-                await self._inner.put(reading, Difference(difference.name, copies))
-        if not all(sides.values()):
-            return  # one side was not read at all, and its account says so
-        columns = reading.statics if difference.name.static else reading.regulars
-        clear = all(agreed(copies) for copies in sides.values())
-        if not clear or compare_row(columns, difference.states, self._rules.terms(reading.table)).facts:
-            await self._pairs.put(reading, difference)
-
-    async def put_agreed(
-        self, reading: Reading, rows: Sequence[tuple[RowName, RowState]], nodes: list[Node], when: ServerTime
-    ) -> None:
-        """Take nothing: what is wrong although all agree is for a check to say."""
-
-    async def run(self) -> None:
-        """Settle suspects until `finish` is called and all are done."""
-        running = [asyncio.create_task(settler.run()) for settler in (self._inner, self._pairs)]
-        try:
-            await asyncio.gather(*running)
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-
-    async def finish(self) -> None:
-        """Say that no more suspects will come."""
-        await self._inner.finish()
-        await self._pairs.finish()

@@ -432,9 +432,9 @@ class PairScenario:
         nodes = self.clusters[side].ring_before.nodes
         self.clusters[side].apply(self.table, mutation, None if on is None else [nodes[n - 1] for n in on])
 
-    def later(self, at_s: float, side: Side, mutation: Mutation) -> None:
-        """Have a mutation on a side so long after the start."""
-        self.loop.call_later(at_s, self.apply, side, mutation)
+    def later(self, at_s: float, side: Side, mutation: Mutation, on: Sequence[int] | None = None) -> None:
+        """Have a mutation on a side, on the nodes of these numbers, so long after the start."""
+        self.loop.call_later(at_s, self.apply, side, mutation, on)
 
     def compare(self, **options: Any) -> Comparison:
         """Run the comparison to its end; what it found is in `found`."""

@@ -143,6 +143,35 @@ def test_a_stale_replica_is_told_of_its_own_side_alone() -> None:
     }
 
 
+@pytest.mark.parametrize("options", [ScanOptions(), COUNTED])
+def test_a_side_that_comes_to_disagree_is_told_of(options: ScanOptions) -> None:
+    """The source lacks a write; then one of its replicas gets it, the others never do: the sides may be the same."""
+    scenario = filled()
+    newest = row(1, 1, LONG_AGO_US + 5, v0=number(9))
+    scenario.apply(TARGET, newest)
+    scenario.later(1.0, SOURCE, newest, on=[1])
+    result = scenario.compare(scan=options, settle_window_s=2.0)
+    assert result.verdict is Verdict.DIVERGENT
+    (found,) = scenario.found
+    if isinstance(found, InnerFinding):
+        assert (found.side, found.finding.kind.value) == (SOURCE, "stale")
+    else:
+        assert isinstance(found, PairRange)
+        assert found.inner == {SOURCE: 1}
+
+
+@pytest.mark.parametrize("options", [ScanOptions(), COUNTED])
+def test_a_row_that_reaches_all_of_one_side_late_is_compared_then(options: ScanOptions) -> None:
+    """While some replicas of the source lack it, neither side may have it; then all have, and the target never does."""
+    scenario = filled()
+    young = row(1, 7, EPOCH_US - 1000, v0=number(9))
+    scenario.apply(SOURCE, young, on=[1])
+    scenario.later(3.0, SOURCE, young)
+    result = scenario.compare(scan=options, settle_window_s=2.0)
+    assert result.verdict is Verdict.DIVERGENT
+    assert result.findings_by_kind == {"only_source": 1}
+
+
 def test_a_counted_range_tells_the_sides_apart_too() -> None:
     """A row may be wrong between the sides and within one."""
     scenario = filled()
