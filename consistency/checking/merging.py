@@ -27,10 +27,8 @@ from consistency.model.ring import Arc, Node
 from consistency.model.schema import Table
 from consistency.results.diagnosis import CauseCounter
 from consistency.results.findings import Finding, FindingsWriter, Header
-from consistency.results.report import MergedParts, Report, TableReport
+from consistency.results.report import TOP_FINDINGS, MergedParts, Report, TableReport
 from consistency.results.unstreamed import Owned
-
-_TOP_FINDINGS = 20
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ def merge(
                 writer.write(found)
                 watching.found(found)
                 causes.add(found)
-                if len(top) < _TOP_FINDINGS:
+                if len(top) < TOP_FINDINGS:
                     top.append(found)
                 if recorder is not None:
                     recorder.found(found, depth)

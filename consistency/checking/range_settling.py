@@ -7,7 +7,8 @@ rows: a row counts if every replica holds exactly what it held before. One that 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,6 +66,35 @@ class RangeSettling(Protocol):
         """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
 
 
+class WaitingRows:
+    """The rows of ranges that wait for another reading; while they are too many no further range is begun."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._fewer = asyncio.Condition()
+
+    async def room(self) -> None:
+        """Return once there is room for the rows of another range."""
+        async with self._fewer:
+            await self._fewer.wait_for(lambda: self.count < MOST_WAITING)
+
+    @asynccontextmanager
+    async def holding(self, rows: int) -> AsyncGenerator[None, None]:
+        """Have so many rows wait meanwhile; after an interrupt they still do, and count as not judged."""
+        self.count += rows
+        try:
+            yield
+        except Exception:
+            await self._done(rows)
+            raise
+        await self._done(rows)
+
+    async def _done(self, rows: int) -> None:
+        async with self._fewer:
+            self.count -= rows
+            self._fewer.notify_all()
+
+
 class RangeSettler:
     """Reads the ranges of one table until their rows are settled, and hands them to a sink."""
 
@@ -74,32 +104,24 @@ class RangeSettler:
         self._sink = sink
         self._beginners = asyncio.Semaphore(_AT_ONCE)
         self._readers = asyncio.Semaphore(_AT_ONCE)
-        self._fewer = asyncio.Condition()
-        self.waiting = 0
+        self._waiting = WaitingRows()
+
+    @property
+    def waiting(self) -> int:
         """Rows that are not judged yet."""
+        return self._waiting.count
 
     async def settle(self, leaf: Leaf) -> None:
         """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
-        async with self._beginners:
-            async with self._fewer:
-                await self._fewer.wait_for(lambda: self.waiting < MOST_WAITING)
-            rows = RangeRows(self._table, leaf)
-            first = await rows.first()
-            # After an interrupt they still wait, and count as not judged.
-            self.waiting += len(first)
-        try:
+        async with AsyncExitStack() as held:
+            async with self._beginners:
+                await self._waiting.room()
+                rows = RangeRows(self._table, leaf)
+                first = await rows.first()
+                await held.enter_async_context(self._waiting.holding(len(first)))
             settled = await self._settled(leaf, rows, first)
-        except Exception:
-            await self._done(len(first))
-            raise
-        await self._done(len(first))
         if settled.rows or settled.unsettled:
             await self._sink(settled)
-
-    async def _done(self, rows: int) -> None:
-        async with self._fewer:
-            self.waiting -= rows
-            self._fewer.notify_all()
 
     async def _settled(self, leaf: Leaf, rows: RangeRows, seen: UnlikeRows) -> SettledRange:
         """Read the leaf after each window, until all of its rows are settled or patience is over."""

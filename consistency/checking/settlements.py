@@ -20,9 +20,8 @@ from consistency.results.diagnosis import CauseCounter
 from consistency.results.findings import Finding, FindingsWriter, differing_replicas
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import Counted, RangeFinding
+from consistency.results.report import TOP_FINDINGS
 from consistency.rows.range_kinds import range_finding
-
-_TOP_FINDINGS = 20
 
 
 @dataclass(frozen=True)
@@ -141,6 +140,6 @@ class Settlements:
             if found.kind is not Kind.NON_OWNER:  # the owners may agree all the same
                 scan.account.mark_unlike(TokenRange.at(found.token))
         self.causes.add(found)
-        if len(self._top) < _TOP_FINDINGS:
+        if len(self._top) < TOP_FINDINGS:
             self._top.append(found)
         await self._listeners.tell(found, scan.task.reading.depth)

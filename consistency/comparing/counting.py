@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from consistency.checking.joined_rows import joined_rows
 from consistency.checking.plan import Leaf
-from consistency.checking.range_settling import MOST_WAITING
+from consistency.checking.range_settling import WaitingRows
 from consistency.checking.settle import CLOCKS_S, MAX_ROUNDS
 from consistency.cluster.table_reader import TableReader
 from consistency.comparing.rows import agreed, by_side, compare_row
@@ -74,33 +74,24 @@ class RangeCounter:
         self._rules = rules
         self._sink = sink
         self._readers = asyncio.Semaphore(_AT_ONCE)
-        self._fewer = asyncio.Condition()
-        self.waiting = 0
+        self._waiting = WaitingRows()
+
+    @property
+    def waiting(self) -> int:
         """Rows that are not judged yet."""
+        return self._waiting.count
 
     async def settle(self, leaf: Leaf) -> None:
         """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
         if reason := self._rules.too_few(self._table.reading.table, leaf.token_range.end, leaf.replicas):
             raise ReplicaError(reason)
         now_s = self._table.now_s()
-        async with self._fewer:
-            await self._fewer.wait_for(lambda: self.waiting < MOST_WAITING)
+        await self._waiting.room()
         first = await self._read(leaf, now_s)
-        self.waiting += len(first)
-        try:
-            # After an interrupt they still wait, and count as not judged.
+        async with self._waiting.holding(len(first)):
             settled = await self._settled(leaf, first, now_s)
-        except Exception:
-            await self._done(len(first))
-            raise
-        await self._done(len(first))
         if settled.rows or settled.unsettled:
             await self._sink(settled)
-
-    async def _done(self, rows: int) -> None:
-        async with self._fewer:
-            self.waiting -= rows
-            self._fewer.notify_all()
 
     async def _settled(self, leaf: Leaf, seen: dict[int, CountedRow], now_s: int) -> CountedRange:
         clock = self._table.clock

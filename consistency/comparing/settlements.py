@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from consistency.checking.account import strip_cell
 from consistency.checking.changes import Changing
 from consistency.checking.claiming import claim
 from consistency.checking.observer import PairObserver
@@ -16,14 +17,11 @@ from consistency.comparing.naming import inner_evidence, pair_finding
 from consistency.comparing.settling import SettledPair
 from consistency.model.schema import Table
 from consistency.model.sides import Side, SidedNode
-from consistency.model.tokens import MIN_TOKEN, TokenRange
+from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, FindingsWriter, differing_replicas
 from consistency.results.pair_findings import Compared, InnerFinding, PairFinding, PairRange
+from consistency.results.report import TOP_FINDINGS
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
-
-_TOP_FINDINGS = 20
-_STRIP_BITS = 58
-"""A token shifted by so many bits tells which 1/64 of the ring it lies in."""
 
 Tell = Callable[[Compared], None]
 
@@ -126,7 +124,7 @@ class PairSettlements:
             self._inner[table.full_name, side]["counted"] += count
         self._counted[table.full_name] += len(settled.rows)
         if (account := self._scans.of(table.full_name).account) is not None:
-            for token in {(row.token - MIN_TOKEN) >> _STRIP_BITS: row.token for row in settled.rows}.values():
+            for token in {strip_cell(row.token): row.token for row in settled.rows}.values():
                 account.mark_divergent(token)
             account.mark_unlike(token_range)
         names = (target.keyspace, target.name)
@@ -157,6 +155,6 @@ class PairSettlements:
         if account is not None:
             account.mark_divergent(token, behind)
             account.mark_unlike(TokenRange.at(token))
-        if len(self._top) < _TOP_FINDINGS:
+        if len(self._top) < TOP_FINDINGS:
             self._top.append(found)
         await self._listeners.tell(found)

@@ -18,6 +18,8 @@ from consistency.results.tree_report import TreeReport
 from consistency.results.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 
 SCHEMA_VERSION = 1
+TOP_FINDINGS = 20
+"""So many findings are in a report itself, the first ones; a file has all of them."""
 PUT_OFF = "left for the next run: the time of this run was over"
 """The reason for ranges that were left out although nothing is wrong with them."""
 NOT_IN_SAMPLE = "not in the sample"

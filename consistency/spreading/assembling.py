@@ -20,13 +20,11 @@ from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange, merged
 from consistency.results.diagnosis import CauseCounter
 from consistency.results.findings import Finding, FindingsWriter
-from consistency.results.report import Report, TableReport, Unread, not_scanned
+from consistency.results.report import TOP_FINDINGS, Report, TableReport, Unread, not_scanned
 from consistency.results.tree_report import TreeReport
 from consistency.results.unstreamed import Owned
 from consistency.results.verdict import Coverage
 from consistency.spreading.messages import UnitRead
-
-_TOP_FINDINGS = 20
 
 
 @dataclass
@@ -141,7 +139,7 @@ class Assembling:
         """Count a row that differs."""
         self.tables[found.full_name].listed += 1
         self._causes.add(found)
-        if len(self._top) < _TOP_FINDINGS:
+        if len(self._top) < TOP_FINDINGS:
             self._top.append(found)
 
     def void(self, changes: Changes) -> None:
