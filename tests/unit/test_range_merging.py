@@ -174,6 +174,8 @@ def test_a_row_of_an_allowed_zombie_is_not_brought_back_by_a_range() -> None:
             made = replace(plan, policy=policy)
             tally = await stage.apply(made, MemoryJournal(made, random.Random(1)))
             assert results(tally) == {Result.LEFT: 1}
+            ((_, reason),) = tally.reasons
+            assert reason.startswith("zombie-suspect: ")
             assert stage.held(3, 5) == [None, 3, None]
 
     stage.played(play)
