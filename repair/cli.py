@@ -22,10 +22,9 @@ from consistency.errors import UsageError
 from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode
-from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 from consistency.rows.delete_search import DEFAULT_MOST_TRACES
 from repair.breaker import SPARE
-from repair.cli_options import full_speed_option, rate_option, show_keys_option, yes_option
+from repair.cli_options import full_speed_option, max_clock_skew_option, rate_option, show_keys_option, yes_option
 from repair.cli_run import apply_options, apply_plan, carried_out, confirm
 from repair.decide import ACTING, Action, Rule
 from repair.mergeable import FEW, RangeMerge
@@ -102,8 +101,7 @@ def repair() -> None:
     f" {FEW} rows or more differ and their table allows it; of others, and with never, each row is read and planned."
     " only: leave out all else.",
 )
-@click.option("--max-clock-skew", type=SECONDS, default=DEFAULT_MAX_SKEW_S, show_default=True, metavar="SECONDS",
-              help="Treat a write time further ahead of the servers' clocks than this as in the future.")  # fmt: skip
+@max_clock_skew_option
 @click.option("--settle", type=SECONDS, metavar="SECONDS",
               help="A row written to more recently than this is not judged. Default: half a second more than the "
               f"servers' write timeout, {DEFAULT_WINDOW_S:g} where they do not tell it.")  # fmt: skip

@@ -28,7 +28,15 @@ from consistency.cli.parting import findings_of_part, part_options, take_part
 from consistency.cli.plugin import PluginCommand
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
 from consistency.cli.repairing import repair_options, take_repair_policy
-from consistency.cli.reported import Outputs, left_with, show_report
+from consistency.cli.reported import (
+    Outputs,
+    html_option,
+    json_option,
+    left_with,
+    nagios_option,
+    show_keys_option,
+    show_report,
+)
 from consistency.cli.show.page.collect import Collector
 from consistency.cli.show.terminal.advice import Typed
 from consistency.cli.show.terminal.console import CalmConsole, make_console
@@ -71,9 +79,7 @@ from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 @click.option(
     "--findings", metavar="FILE", help="Write every row that differs to this file: JSON Lines, mode 0600, no values."
 )
-@click.option(
-    "--json", "json_path", metavar="FILE", help="Write the report as JSON; '-' is stdout, the text then goes to stderr."
-)
+@json_option
 @ledger_option(WRITTEN)
 @click.option(
     "--run-time",
@@ -100,12 +106,7 @@ from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 )
 @part_options
 @spreading_options
-@click.option(
-    "--html",
-    "html_path",
-    metavar="FILE",
-    help="Write the report as one self-contained HTML page, mode 0600; it holds keys only with --show-keys.",
-)
+@html_option
 @judging_options
 @click.option(
     "--max-clock-skew",
@@ -118,18 +119,9 @@ from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 @politeness_options
 @repair_options
 @click.option("--quiet", is_flag=True, help="Print no progress, and no report if all is well (for cron).")
-@click.option(
-    "--show-keys/--hide-keys",
-    default=None,
-    help="Print keys of differing rows. Default: on a terminal only, because others read logs, mails and pages.",
-)
+@show_keys_option
 @telemetry_options
-@click.option(
-    "--nagios",
-    is_flag=True,
-    help="Print one line with figures and exit with 0 OK, 1 WARNING, 2 CRITICAL (divergence or violation) or "
-    "3 UNKNOWN (incomplete, or could not run), as Nagios and Icinga expect.",
-)
+@nagios_option
 def check(names: tuple[str, ...], **given: Any) -> int:
     """Compare all replicas of every row.
 

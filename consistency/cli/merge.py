@@ -15,7 +15,15 @@ from consistency.checking.observer import Several
 from consistency.cli.ledger import WRITTEN, ledger_option, recording_merged, take_ledger
 from consistency.cli.outputs import require_different, require_writable
 from consistency.cli.plugin import PluginCommand
-from consistency.cli.reported import Outputs, left_with, show_report
+from consistency.cli.reported import (
+    Outputs,
+    html_option,
+    json_option,
+    left_with,
+    nagios_option,
+    show_keys_option,
+    show_report,
+)
 from consistency.cli.show.page.collect import Collector
 from consistency.cli.show.terminal.advice import Typed
 from consistency.cli.telemetry import Telemetry, telemetry_options
@@ -59,28 +67,12 @@ def ledger() -> None:
     metavar="FILE",
     help="Write the rows that differ of all parts to this file, for 'explain' and 'repair'.",
 )
-@click.option(
-    "--json", "json_path", metavar="FILE", help="Write the report as JSON; '-' is stdout, the text then goes to stderr."
-)
-@click.option(
-    "--html",
-    "html_path",
-    metavar="FILE",
-    help="Write the report as one self-contained HTML page, mode 0600; it holds keys only with --show-keys.",
-)
+@json_option
+@html_option
 @click.option("--quiet", is_flag=True, help="Print no report if all is well (for cron).")
-@click.option(
-    "--show-keys/--hide-keys",
-    default=None,
-    help="Print keys of differing rows. Default: on a terminal only, because others read logs, mails and pages.",
-)
+@show_keys_option
 @telemetry_options
-@click.option(
-    "--nagios",
-    is_flag=True,
-    help="Print one line with figures and exit with 0 OK, 1 WARNING, 2 CRITICAL (divergence or violation) or "
-    "3 UNKNOWN (incomplete, or could not run), as Nagios and Icinga expect.",
-)
+@nagios_option
 def merge_parts(parts: tuple[str, ...], **given: Any) -> int:
     """Put the parts of a run together, as if one check had read all of it.
 

@@ -1,4 +1,4 @@
-"""A report in every form that was asked for, and the exit code that goes with what could be written of it."""
+"""A report in every form that is asked for: the options, the files, and the exit code if one could not be written."""
 
 from __future__ import annotations
 
@@ -21,6 +21,27 @@ from consistency.errors import ConsistencyError, UsageError
 from consistency.model.cqltext import visible
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
+
+json_option = click.option(
+    "--json", "json_path", metavar="FILE", help="Write the report as JSON; '-' is stdout, the text then goes to stderr."
+)
+html_option = click.option(
+    "--html",
+    "html_path",
+    metavar="FILE",
+    help="Write the report as one self-contained HTML page, mode 0600; it holds keys only with --show-keys.",
+)
+show_keys_option = click.option(
+    "--show-keys/--hide-keys",
+    default=None,
+    help="Print keys of differing rows. Default: on a terminal only, because others read logs, mails and pages.",
+)
+nagios_option = click.option(
+    "--nagios",
+    is_flag=True,
+    help="Print one line with figures and exit with 0 OK, 1 WARNING, 2 CRITICAL (divergence or violation) or "
+    "3 UNKNOWN (incomplete, or could not run), as Nagios and Icinga expect.",
+)
 
 
 @dataclass(frozen=True, slots=True)

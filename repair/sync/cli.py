@@ -20,8 +20,7 @@ from consistency.cli.show.terminal.console import make_console
 from consistency.cli.values import SECONDS
 from consistency.errors import UsageError
 from consistency.results.verdict import ExitCode
-from consistency.rows.classify import DEFAULT_MAX_SKEW_S
-from repair.cli_options import full_speed_option, rate_option, show_keys_option, yes_option
+from repair.cli_options import full_speed_option, max_clock_skew_option, rate_option, show_keys_option, yes_option
 from repair.cli_run import apply_options, carried_out, confirm
 from repair.sync.policy import DEFAULT_MAX_DELETES, Direction, Extra, Level
 
@@ -86,8 +85,7 @@ def sync() -> None:
     help="What to do with rows and cells that only the side which is written to holds: leave them, or delete them at "
     "exactly their own write time, so that newer writes stay. For that every replica of both sides must be readable.",
 )
-@click.option("--max-clock-skew", type=SECONDS, default=DEFAULT_MAX_SKEW_S, show_default=True, metavar="SECONDS",
-              help="Treat a write time further ahead of the servers' clocks than this as in the future.")  # fmt: skip
+@max_clock_skew_option
 @click.option("--settle", type=SECONDS, metavar="SECONDS",
               help="A row written to more recently than this is not judged. Default: as 'compare'.")  # fmt: skip
 @politeness_options
