@@ -51,7 +51,7 @@ def judge_distribution(found: Distribution) -> Iterator[Violation]:
     for data in found.nodes:
         if data.unread:
             detail = f"{data.node}: what it holds is not known: {data.unread}"
-            mend = "GRANT SELECT ON KEYSPACE system_views TO our role; nodetool status says which nodes are up"
+            mend = "once it is up, or with GRANT SELECT ON KEYSPACE system_views TO our role, audit again"
             yield Violation("distribution_unread", "", detail, mend, Severity.UNKNOWN)
     for data in found.nodes:
         fair = found.fair.get(data.node, 0.0)
