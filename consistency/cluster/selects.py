@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consistency.cluster.row_hash import cell_terms, mask_hash, masked_cell, row_hash, summed_hash
-from consistency.model.cqltype import quote_identifier
 from consistency.model.reading import Reading
 from consistency.model.schema import Column, Table
 from consistency.model.tokens import MIN_TOKEN, TokenRange
@@ -211,8 +210,3 @@ def in_range(table: Table, token_range: TokenRange) -> str:
     token = token_of(table)
     upper = f"{token} <= {token_range.end}"
     return upper if token_range.start == MIN_TOKEN else f"{token} > {token_range.start} AND {upper}"
-
-
-def grant_select(table: Table, role: str) -> str:
-    """Return the GRANT that lets a role read the table."""
-    return f"GRANT SELECT ON TABLE {table.quoted} TO {quote_identifier(role)};"

@@ -246,8 +246,3 @@ def _table(keyspace: str, name: str, base: str | None, row: Mapping[str, Any], c
         is_counter="counter" in (row.get("flags") or ()),
         view_of=base,
     )
-
-
-def without_columns(table: Table, names: frozenset[str]) -> Table:
-    """Return the table without some regular or static columns."""
-    return replace(table, columns=tuple(c for c in table.columns if c.name not in names))
