@@ -40,9 +40,9 @@ from consistency.model.tree import Digest
 from consistency.results.report import TableReport
 from consistency.results.tree_report import TreeReport
 from consistency.results.verdict import Coverage
-from consistency.spreading.driving import Terms, run_spread
+from consistency.spreading.checked import run_spread
 from consistency.spreading.local import LocalWorkers
-from consistency.spreading.messages import Order, Unit, UnitRead
+from consistency.spreading.messages import Order, Terms, Unit, UnitRead
 from consistency.spreading.planning import CutTable
 from tests.unit.fake_cluster import FakeCluster, port, table
 

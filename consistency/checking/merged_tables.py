@@ -14,7 +14,7 @@ from consistency.results.report import TableReport, Unread
 from consistency.results.tree_report import TreeReport, joined
 from consistency.results.verdict import Coverage
 
-_DEPTHS = ("versions", "content")
+_DEPTHS = ("versions", "values", "writetimes", "content")
 """The least first."""
 
 

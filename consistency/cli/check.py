@@ -288,7 +288,8 @@ async def _check(order: Order, progress: Progress, page: Collector | None, telem
     from consistency.api import require_dc  # noqa: PLC0415
     from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415
     from consistency.cluster.session import open_cluster  # noqa: PLC0415
-    from consistency.spreading.driving import Terms, run_spread  # noqa: PLC0415
+    from consistency.spreading.checked import run_spread  # noqa: PLC0415
+    from consistency.spreading.messages import Terms  # noqa: PLC0415
 
     def stop() -> None:
         telemetry.stopping()

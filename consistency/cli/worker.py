@@ -8,6 +8,7 @@ output. It ends when standard input does: with its driver, however that ends.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -17,8 +18,9 @@ from typing import Any, BinaryIO
 from consistency.cluster.request_counts import SharedCounts
 from consistency.errors import ConsistencyError
 from consistency.spreading.frames import frame, hear
-from consistency.spreading.messages import Order, Unit
-from consistency.spreading.reading import UnitReader, opened
+from consistency.spreading.messages import Order
+from consistency.spreading.opening import opened
+from consistency.spreading.port import Reads
 
 
 class _Mouth:
@@ -46,25 +48,26 @@ async def _serve(mouth: _Mouth) -> None:
         await _read_units(stream, mouth, reader)
 
 
-async def _read_units(stream: asyncio.StreamReader, mouth: _Mouth, reader: UnitReader) -> None:
+async def _read_units(stream: asyncio.StreamReader, mouth: _Mouth, reader: Reads) -> None:
     reading: set[asyncio.Task[None]] = set()
     while (said := await hear(stream)) is not None:
         if said.get("stop"):
             reader.stop.set()
         else:
-            task = asyncio.create_task(_read(Unit.from_text(said["read"]), mouth, reader))
+            task = asyncio.create_task(_read(said["read"], mouth, reader))
             reading.add(task)
             task.add_done_callback(reading.discard)
     for task in reading:
         task.cancel()
 
 
-async def _read(unit: Unit, mouth: _Mouth, reader: UnitReader) -> None:
+async def _read(unit: str, mouth: _Mouth, reader: Reads) -> None:
+    number = json.loads(unit)["number"]
     try:
-        mouth.say({"unit": unit.number, "came": (await reader.read(unit)).as_text()})
+        mouth.say({"unit": number, "came": await reader.read(unit)})
     except Exception as error:  # noqa: BLE001 - the driver is told, and the unit is unknown
         why = str(error) if isinstance(error, ConsistencyError) else f"internal error: {type(error).__name__}"
-        mouth.say({"unit": unit.number, "failed": why})
+        mouth.say({"unit": number, "failed": why})
 
 
 def main() -> None:

@@ -9,8 +9,10 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from consistency.cluster.cql_reader import CqlReader
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.port import Clock, ClusterReader
+from consistency.cluster.request_counts import RequestCounts
 from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings
 from consistency.errors import ConsistencyError
@@ -37,6 +39,12 @@ class Pair:
     def of(self, side: Side) -> Cluster:
         """Return the cluster of a side."""
         return self.source if side is Side.SOURCE else self.target
+
+    def count_with(self, counts: RequestCounts) -> None:
+        """Have the requests to both clusters counted together with those of others that read them with us."""
+        for cluster in self:
+            if isinstance(cluster.reader, CqlReader):
+                cluster.reader.access.connection.counts = counts
 
     def __iter__(self) -> Iterator[Cluster]:
         return iter((self.source, self.target))

@@ -98,6 +98,8 @@ class Planned:
     schema: Mapping[str, tuple[SchemaDifference, ...]]
     window_s: float
     notes: tuple[str, ...]
+    piece: bool = False
+    """Whether this is a piece of a comparison whose driver judges the whole, and looks back at rings and schemas."""
 
     @property
     def started_at(self) -> str:

@@ -33,7 +33,7 @@ _NEVER_AHEAD_S = 1e9
 """Write times in the future are for a check to find: rows that are the same on both sides are not looked at."""
 
 
-def _nobody(_: object) -> None:
+def nobody(_: object) -> None:
     """Tell nobody."""
 
 
@@ -43,17 +43,29 @@ async def run_compare(
     observer: PairObserver | None = None,
     stop: asyncio.Event | None = None,
     room: Callable[[], Awaitable[None]] = plenty,
-    take: Tell = _nobody,
+    take: Tell = nobody,
 ) -> Comparison:
     """Compare the tables in scope and return the result; setting `stop` ends early with a true partial one.
 
     UsageError where a name does not exist on a side. `take` is given every finding, `room` is awaited after each.
     """
-    watching, clock = observer or SilentPair(), PairClock(pair)
-    planned = await plan_comparison(pair, clock, options)
+    planned = await plan_comparison(pair, PairClock(pair), options)
+    return await run_planned(pair, planned, observer, stop, room, take)
+
+
+async def run_planned(
+    pair: Pair,
+    planned: Planned,
+    observer: PairObserver | None = None,
+    stop: asyncio.Event | None = None,
+    room: Callable[[], Awaitable[None]] = plenty,
+    take: Tell = nobody,
+) -> Comparison:
+    """Compare what was planned, as `run_compare` does."""
+    watching, clock, options = observer or SilentPair(), PairClock(pair), planned.options
     reader, scans = PairReader(pair, planned.targets), Scans()
     with FindingsWriter(options.findings, planned.header) as writer:
-        changes = PairChanges(_changes(pair.source, planned), _changes(pair.target, planned), planned.targets)
+        changes = changes_since(pair, planned)
         listeners = PairListeners(writer, watching, room, take)
         settlements = PairSettlements(scans, changes, listeners, planned.targets)
         rules = _rules(planned)
@@ -66,6 +78,11 @@ async def run_compare(
     for table in result.tables:
         watching.table_done(table.report)
     return result
+
+
+def changes_since(pair: Pair, planned: Planned) -> PairChanges:
+    """Return what tells whether rings and schemas are what they were when a comparison was planned."""
+    return PairChanges(_changes(pair.source, planned), _changes(pair.target, planned), planned.targets)
 
 
 def _changes(cluster: Cluster, planned: Planned) -> Changes:
@@ -100,4 +117,5 @@ def _prepared(planned: Planned) -> Prepared:
         shares={},
         window_s=planned.window_s,
         notes=planned.notes,
+        piece=planned.piece,
     )

@@ -267,6 +267,11 @@ def read_pair_header(path: Path) -> PairHeader:
         raise UsageError(msg) from None
 
 
+def compared_of(line: str) -> Compared:
+    """Read one line of the file, but for the header; KeyError, ValueError or TypeError if it is not valid."""
+    return _one(json.loads(line))
+
+
 def read_compared(path: Path) -> Iterator[Compared]:
     """Yield all that a comparison found, checking the header and every line."""
     read_pair_header(path)

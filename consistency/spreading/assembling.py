@@ -1,28 +1,25 @@
-"""The report of a check that workers have read, unit by unit, and what a ledger is told of it."""
+"""The tables of a run that workers have read, unit by unit, and what is taken back of them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
-from consistency.checking.changes import RING_CHANGED, Changes
+from consistency.checking.changes import RING_CHANGED, Changing
 from consistency.checking.merged_tables import Lacking, merged_table
-from consistency.checking.preparing import Prepared
-from consistency.checking.reporting import NOT_REACHED, broken_rules, unreadable_tables
+from consistency.checking.reporting import NOT_REACHED
 from consistency.checking.scan import TableTask
 from consistency.cluster.locality import TracesLeft
-from consistency.ledger.port import RangeRead, Recorder, known_as
+from consistency.ledger.port import RangeRead
 from consistency.ledger.table_account import TableRead, read_from_json, table_from_json
 from consistency.model.ownership import overlap
 from consistency.model.ring import Node
 from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange, merged
-from consistency.results.diagnosis import CauseCounter
-from consistency.results.findings import Finding, FindingsWriter
-from consistency.results.report import TOP_FINDINGS, Report, TableReport, Unread, not_scanned
+from consistency.results.report import TableReport, Unread, not_scanned
 from consistency.results.tree_report import TreeReport
-from consistency.results.unstreamed import Owned
 from consistency.results.verdict import Coverage
 from consistency.spreading.messages import UnitRead
 
@@ -68,7 +65,7 @@ class TableUnits:
         """Every leaf that was reached, in ring order."""
         return sorted((each for read in self.reads for each in read.ranges), key=lambda each: each.token_range)
 
-    def void(self, changes: Changes) -> None:
+    def void(self, changes: Changing) -> None:
         """Take back what was read of ranges that changed hands, or of a table that was altered."""
         if why := changes.of_table(self.table):
             self._void((TokenRange.full_ring(),), why)
@@ -114,79 +111,39 @@ def voided(report: TableReport, ranges: Sequence[TokenRange], why: str) -> Table
     )
 
 
-class Assembling:
-    """Puts a check together while its units come in."""
+UnitsT = TypeVar("UnitsT", bound=TableUnits)
 
-    def __init__(self, prepared: Prepared, recorder: Recorder | None) -> None:
-        self.prepared = prepared
-        self._recorder = recorder
-        self._nodes = {node.host_id: node for node in prepared.ring.nodes}
-        self.tables = {t.reading.table.full_name: TableUnits(t) for t in prepared.tasks}
-        self._causes = CauseCounter([token for token, _ in prepared.ring.owners])
-        self._top: list[Finding] = []
-        self._replicas: set[str] = set()
-        self._notes = dict.fromkeys(prepared.notes)
-        self._traces = [0, 0]
+
+class Assembling(Generic[UnitsT]):
+    """Puts the tables of a run together while its units come in; `nodes` are all that may be told of."""
+
+    def __init__(
+        self,
+        tasks: Sequence[TableTask],
+        nodes: Iterable[Node],
+        notes: Iterable[str],
+        table: Callable[[TableTask], UnitsT],
+    ) -> None:
+        self.nodes = {node.host_id: node for node in nodes}
+        self.tables = {task.reading.table.full_name: table(task) for task in tasks}
+        self.replicas: set[str] = set()
+        """The names of the nodes that were read."""
+        self.notes = dict.fromkeys(notes)
+        self._traces = TracesLeft()
 
     def take(self, name: str, came: UnitRead) -> None:
         """Enter what came of a unit of a table, but for its findings."""
-        self.tables[name].take(came, self._nodes)
-        self._replicas.update(came.replicas)
-        self._notes.update(dict.fromkeys(came.notes))
-        self._traces = [had + more for had, more in zip(self._traces, came.traces, strict=True)]
+        self.tables[name].take(came, self.nodes)
+        self.replicas.update(came.replicas)
+        self.notes.update(dict.fromkeys(came.notes))
+        sessions, with_keys = came.traces
+        self._traces = TracesLeft(self._traces.sessions + sessions, self._traces.with_keys + with_keys)
 
-    def count(self, found: Finding) -> None:
-        """Count a row that differs."""
-        self.tables[found.full_name].listed += 1
-        self._causes.add(found)
-        if len(self._top) < TOP_FINDINGS:
-            self._top.append(found)
-
-    def void(self, changes: Changes) -> None:
+    def void(self, changes: Changing) -> None:
         """Take back what changed under the run."""
         for table in self.tables.values():
             table.void(changes)
 
-    def report(self, writer: FindingsWriter, seconds: float, traces: TracesLeft, *, interrupted: bool) -> Report:
-        """Return the report; the findings file is closed."""
-        prepared, options = self.prepared, self.prepared.options
-        read = [units.report() for units in self.tables.values()]
-        held = {
-            self.tables[table.full_name].table: {self._nodes[host]: rows for host, rows in table.held.items()}
-            for table in read
-            if table.held
-        }
-        owned = Owned({table.full_name: table.rows for table in read if table.depth}, prepared.shares)
-        tables = [*prepared.refused, *unreadable_tables(prepared), *read]
-        return Report(
-            run_id=prepared.run_id,
-            cluster=prepared.ring.cluster,
-            started_at=prepared.started_at,
-            seconds=seconds,
-            tables=tuple(sorted(tables, key=lambda t: (t.keyspace, t.table))),
-            violations=broken_rules(prepared, held),
-            findings_by_kind={kind.value: count for kind, count in sorted(writer.counts.items())},
-            top=tuple(self._top),
-            not_checked=prepared.scope.not_checked,
-            replicas=tuple(node.name for node in prepared.ring.nodes if node.name in self._replicas),
-            findings_path=str(options.findings) if options.findings and not writer.error else None,
-            findings_error=writer.error,
-            interrupted=interrupted,
-            likely_causes=self._causes.causes(owned),
-            places={node.name: node.dc for node in prepared.ring.nodes},
-            notes=tuple(self._notes),
-            traces=TracesLeft(traces.sessions + self._traces[0], traces.with_keys + self._traces[1]),
-            cluster_id=known_as(self._recorder, prepared.ring),
-        )
-
-    def record(self, report: Report) -> None:
-        """Write down for later runs what was read."""
-        if self._recorder is None:
-            return
-        by_name = {table.full_name: table for table in report.tables}
-        for name, units in self.tables.items():
-            for depth in {read.depth for read in units.reads}:
-                non_owners = all(read.non_owners for read in units.reads) and not units.lacking
-                trees = by_name[name].trees
-                self._recorder.table_read(units.table, depth, units.ranges, non_owners=non_owners, trees=trees)
-        self._recorder.end(report)
+    def traces(self, own: TracesLeft) -> TracesLeft:
+        """Return what the proofs of all workers have left on the servers, and our own."""
+        return TracesLeft(own.sessions + self._traces.sessions, own.with_keys + self._traces.with_keys)

@@ -16,9 +16,9 @@ from typing import Any
 from consistency import __version__
 from consistency.cluster.request_counts import RequestCounts
 from consistency.errors import ConsistencyError
-from consistency.spreading.messages import Order, Unit
-from consistency.spreading.port import Told
-from consistency.spreading.reading import UnitReader, opened
+from consistency.spreading.messages import Order
+from consistency.spreading.opening import opened
+from consistency.spreading.port import Reads, Told
 
 _FORGOTTEN_AFTER_S = 600.0
 """A run whose driver asks for nothing more in so long is over."""
@@ -34,7 +34,7 @@ class _Session:
         self._told = told
         self._ready = threading.Event()
         self._error: BaseException | None = None
-        self._reader: UnitReader | None = None
+        self._reader: Reads | None = None
         self._over: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._used = time.monotonic()
@@ -61,14 +61,14 @@ class _Session:
     def _forgotten(self) -> bool:
         return not self._under_way and time.monotonic() - self._used > _FORGOTTEN_AFTER_S
 
-    def read(self, unit: Unit) -> str:
+    def read(self, unit: str) -> str:
         """Read a unit; blocks until it is read."""
         self._ready.wait(_OPEN_WITHIN_S)
         if self._reader is None or self._loop is None:
             raise ConsistencyError(str(self._error or "it could not connect in time"))
         self._under_way += 1
         try:
-            return asyncio.run_coroutine_threadsafe(self._reader.read(unit), self._loop).result().as_text()
+            return asyncio.run_coroutine_threadsafe(self._reader.read(unit), self._loop).result()
         finally:
             self._under_way -= 1
             self._used = time.monotonic()
@@ -107,7 +107,7 @@ def read_unit(order: str, numbers: Mapping[str, int], unit: str, topic: str) -> 
             if session is None:
                 number = numbers.get(worker.address, len(numbers))
                 session = _SESSIONS[parsed.run_id] = _Session(parsed, number, told)
-        return json.dumps({"came": session.read(Unit.from_text(unit))})
+        return json.dumps({"came": session.read(unit)})
     except Exception as error:  # noqa: BLE001 - the driver is told, and the unit is unknown
         why = str(error) if isinstance(error, ConsistencyError) else f"internal error: {type(error).__name__}"
         return json.dumps({"failed": why})

@@ -6,6 +6,7 @@ One that ends while it reads is replaced; what it had under way is lost with it,
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tempfile
 from collections import deque
@@ -16,7 +17,6 @@ from typing import Any
 
 from consistency.errors import ConnectError, ConsistencyError, UsageError
 from consistency.spreading.frames import frame, hear
-from consistency.spreading.messages import Unit
 from consistency.spreading.port import Told, UnitFailed, WorkerLost
 
 WORKER = (sys.executable, "-m", "consistency.cli.worker")
@@ -137,16 +137,16 @@ class LocalWorkers:
 
     async def read(self, unit: str) -> str:
         """Have a unit read by a worker with room for it."""
-        parsed = Unit.from_text(unit)
+        asked_for: int = json.loads(unit)["number"]
         number = await self._one_that_is_free()
         process = self._processes[number]
         asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        process.asked[parsed.number] = asked
+        process.asked[asked_for] = asked
         try:
             await process.say({"read": unit})
             return await asked
         finally:
-            process.asked.pop(parsed.number, None)
+            process.asked.pop(asked_for, None)
             async with self._freed:
                 self._free.append(number)
                 self._freed.notify_all()
@@ -182,7 +182,7 @@ class LocalWorkers:
 
 def _cannot_start(said: dict[str, Any] | None) -> ConsistencyError:
     if said is None:
-        return ConnectError("a worker ended before it was connected; run the check without --workers to see why")
+        return ConnectError("a worker ended before it was connected; run it without --workers to see why")
     wrong = UsageError if said.get("exit_code") == UsageError.exit_code else ConnectError
     return wrong(f"a worker cannot begin: {said['failed']}")
 

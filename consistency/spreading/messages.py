@@ -4,61 +4,85 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from consistency.checking.preparing import Prepared
-from consistency.checking.scan import ScanOptions
-from consistency.checking.tasks import CheckOptions
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.settings import GivenOptions
 from consistency.cluster.throttle import Politeness
-from consistency.model.reading import Depth, Locality, Route
+from consistency.model.reading import Locality
+from consistency.spreading.port import UnitFailed
+
+
+class Work(str, Enum):
+    """What workers are to do: read units of a check or of a comparison, or plan the repair of rows."""
+
+    CHECK = "check"
+    COMPARE = "compare"
+    PLAN = "plan"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms workers read: the politeness of the whole run, how to prove answers, how options say to connect.
+
+    `target` says it of the second cluster, None where there is one.
+    """
+
+    politeness: Politeness = field(default_factory=Politeness)
+    locality: Locality | None = None
+    given: GivenOptions = field(default_factory=GivenOptions)
+    target: GivenOptions | None = None
+
+    def divided(self, readers: int) -> Terms:
+        """Return the terms of one of so many readers."""
+        return Terms(self.politeness.divided(readers), self.locality, self.given, self.target)
 
 
 @dataclass(frozen=True)
 class Order:
     """What all workers of a run are told first.
 
-    `ring` and `tables` are fingerprints: a worker that sees others must not read. `given` says how to connect as far as
-    options did; passwords come from the worker's own environment and files.
+    `options` are those of the work, in its own JSON form. `terms` are those of one worker: they say how to connect as
+    far as options did, passwords come from the worker's own environment and files. `ring` and `tables` are fingerprints
+    of what the driver sees: a worker that sees others must not read.
     """
 
+    work: Work
     run_id: str
-    options: CheckOptions
-    politeness: Politeness
-    locality: Locality | None
+    options: Mapping[str, Any]
+    terms: Terms
     readers: int
-    given: GivenOptions
     ring: str
     tables: Mapping[str, str]
 
-    @classmethod
-    def of(
-        cls, prepared: Prepared, politeness: Politeness, locality: Locality | None, readers: int, given: GivenOptions
-    ) -> Order:
-        """Return the order for a check that was prepared, to so many workers."""
-        tables = {task.reading.table.full_name: task.reading.table.fingerprint for task in prepared.tasks}
-        ring = prepared.ring.fingerprint
-        share = politeness.divided(readers)
-        return cls(prepared.run_id, prepared.options, share, locality, readers, given, ring, tables)
-
     def limits(self, reader: int) -> ReadLimits:
         """Return how hard the worker of a number, from 0, may ask the cluster."""
-        return ReadLimits(politeness=self.politeness, reader=reader, readers=self.readers)
+        return ReadLimits(politeness=self.terms.politeness, reader=reader, readers=self.readers)
+
+    def require_seen(self, ring: str, tables: Mapping[str, str]) -> None:
+        """Raise UnitFailed if a worker sees another ring or other tables than the driver."""
+        if ring != self.ring:
+            raise UnitFailed("a worker sees another ring than the driver; run it again")
+        if unlike := [name for name, known in self.tables.items() if tables.get(name) != known]:
+            msg = f"a worker does not see {unlike[0]} as the driver does; run it again"
+            raise UnitFailed(msg)
 
     def as_text(self) -> str:
         """Return the JSON form."""
-        politeness = {**asdict(self.politeness), "pause_file": str(self.politeness.pause_file or "")}
+        terms = self.terms
         return json.dumps(
             {
+                "work": self.work.value,
                 "run_id": self.run_id,
-                "options": _options_json(self.options),
-                "politeness": politeness,
-                "locality": self.locality and self.locality.value,
+                "options": dict(self.options),
+                "politeness": {**asdict(terms.politeness), "pause_file": str(terms.politeness.pause_file or "")},
+                "locality": terms.locality and terms.locality.value,
+                "given": asdict(terms.given),
+                "target": terms.target and asdict(terms.target),
                 "readers": self.readers,
-                "given": asdict(self.given),
                 "ring": self.ring,
                 "tables": dict(self.tables),
             }
@@ -69,42 +93,14 @@ class Order:
         """Read the JSON form."""
         data = json.loads(text)
         pause = data["politeness"].pop("pause_file")
-        return cls(
-            data["run_id"],
-            _options(data["options"]),
+        terms = Terms(
             Politeness(**data["politeness"], pause_file=Path(pause) if pause else None),
             data["locality"] and Locality(data["locality"]),
-            data["readers"],
             GivenOptions(**data["given"]),
-            data["ring"],
-            data["tables"],
+            data["target"] and GivenOptions(**data["target"]),
         )
-
-
-def _options_json(options: CheckOptions) -> dict[str, Any]:
-    return {
-        "names": list(options.names),
-        "depth": options.depth and options.depth.value,
-        "route": options.route and options.route.value,
-        "dc": options.dc,
-        "views": options.views,
-        "non_owners": options.non_owners,
-        "settle_window_s": options.settle_window_s,
-        "rf_minimum": options.rf_minimum,
-        "scan": asdict(options.scan),
-    }
-
-
-def _options(data: Mapping[str, Any]) -> CheckOptions:
-    return CheckOptions(
-        **{
-            **data,
-            "names": tuple(data["names"]),
-            "depth": data["depth"] and Depth(data["depth"]),
-            "route": data["route"] and Route(data["route"]),
-            "scan": ScanOptions(**data["scan"]),
-        }
-    )
+        work, run_id, options = Work(data["work"]), data["run_id"], data["options"]
+        return cls(work, run_id, options, terms, data["readers"], data["ring"], data["tables"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +140,11 @@ class UnitRead:
     notes: tuple[str, ...]
     traces: tuple[int, int]
     interrupted: bool
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of it was read before an interrupt."""
+        return bool(self.report["depth"])
 
     def as_text(self) -> str:
         """Return the JSON form."""

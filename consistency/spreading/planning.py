@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,6 +22,29 @@ _LEAVES_IF_ALL_ARE_LISTED = 2
 """So many may be full of rows that differ: what came of a unit is held in memory."""
 _UNITS_EACH = 3
 """So many units of a table for each worker, so that none is left with the last one for long."""
+
+
+def prints(tasks: Iterable[TableTask]) -> dict[str, str]:
+    """Return a fingerprint of each table and of where it lies: whoever has the same one cuts it into the same leaves.
+
+    Nodes that disagree on the ring for a moment, or are down, change what is read although the ring is the same.
+    """
+    places: dict[int, str] = {}
+    found = {}
+    for task in tasks:
+        if id(task.arcs) not in places:  # tables of a keyspace share them
+            places[id(task.arcs)] = _place(task)
+        found[task.reading.table.full_name] = f"{task.reading.table.fingerprint} {places[id(task.arcs)]}"
+    return found
+
+
+def _place(task: TableTask) -> str:
+    place = hashlib.sha256()
+    for arc in task.arcs:
+        place.update(" ".join(node.host_id for node in arc.replicas).encode())
+        for owned in arc.ranges:
+            place.update(f"\n{owned.start} {owned.end}".encode())
+    return place.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

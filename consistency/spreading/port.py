@@ -1,7 +1,8 @@
-"""What a set of workers can do, whatever starts and reaches them."""
+"""What a set of workers can do, whatever starts and reaches them, and what a worker does."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -20,7 +21,10 @@ class UnitFailed(ConsistencyError):
 
 
 class Workers(Protocol):
-    """Processes that read units of a check, each with connections of its own."""
+    """Processes that read units of a run, each with connections of its own.
+
+    An order and a unit are texts in JSON; a unit has a `number` that no other one of the run has.
+    """
 
     @property
     def size(self) -> int:
@@ -41,3 +45,14 @@ class Workers(Protocol):
 
     async def close(self) -> None:
         """End the workers, or let go of them."""
+
+
+class Reads(Protocol):
+    """What a worker does: it reads units, several at once if it is asked to."""
+
+    @property
+    def stop(self) -> asyncio.Event:
+        """Ends the units that are under way early."""
+
+    async def read(self, unit: str) -> str:
+        """Read a unit; what could not be read of it is in what came of it, not raised."""

@@ -24,8 +24,9 @@ from consistency.model.part import Part
 from consistency.model.reading import Route
 from consistency.results.findings import read_all
 from consistency.results.report import Report
-from consistency.spreading.driving import Terms, run_spread
+from consistency.spreading.checked import run_spread
 from consistency.spreading.local import LocalWorkers
+from consistency.spreading.messages import Terms
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import SHAPES, Planter
 from tests.unit.test_spreading import Reading

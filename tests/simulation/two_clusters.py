@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -183,7 +183,18 @@ def _faults(rng: random.Random, ring: Ring) -> list[Fault]:
     return [Fault(trouble, rng.choice(ring.nodes), start, start + rng.choice((1.0, 1e9)), rng.choice((1.0, 0.3)))]
 
 
-def run_pair(seed: int) -> PairOutcome:
+Comparing = Callable[[Pair, CompareOptions, asyncio.Event, Callable[[Compared], None]], Awaitable[Comparison]]
+"""A comparison, by one process or by several."""
+
+
+async def by_one(
+    pair: Pair, options: CompareOptions, stop: asyncio.Event, take: Callable[[Compared], None]
+) -> Comparison:
+    """Compare as the command does without workers."""
+    return await run_compare(pair, options, stop=stop, take=take)
+
+
+def run_pair(seed: int, comparing: Comparing = by_one) -> PairOutcome:
     """Run one seed to its end on virtual time."""
     rng = random.Random(f"pair {seed}")
     loop = VirtualLoop()
@@ -210,7 +221,7 @@ def run_pair(seed: int) -> PairOutcome:
     load(sides, drawing)  # type: ignore[arg-type]
     done = Harm()
     harm(sides, drawing, rng, done)
-    return run_virtual(loop, _play(case, loop, sides, drawing, rng, done))
+    return run_virtual(loop, _play(case, loop, sides, drawing, rng, done, comparing))
 
 
 def harm(sides: Sides, drawing: Drawing, rng: random.Random, done: Harm) -> None:
@@ -275,7 +286,13 @@ class DualWrites:
 
 
 async def _play(
-    case: PairCase, loop: VirtualLoop, sides: Sides, drawing: Drawing, rng: random.Random, done: Harm
+    case: PairCase,
+    loop: VirtualLoop,
+    sides: Sides,
+    drawing: Drawing,
+    rng: random.Random,
+    done: Harm,
+    comparing: Comparing,
 ) -> PairOutcome:
     able = in_common(sides.source.capabilities, sides.target.capabilities)
     reading = Reading(sides.table, case.options.compare.depth, able)
@@ -292,7 +309,7 @@ async def _play(
     for cluster in (sides.source, sides.target):
         cluster.begin_reading()
     await asyncio.sleep(rng.uniform(0.0, 3.0) if writes else 0.0)
-    result = await run_compare(Pair(*clusters), case.options, stop=stop, take=found.append)
+    result = await comparing(Pair(*clusters), case.options, stop, found.append)
     if writing:
         await writing
     touched = writes.touched if writes else set()
@@ -436,11 +453,11 @@ class PairScenario:
         """Have a mutation on a side, on the nodes of these numbers, so long after the start."""
         self.loop.call_later(at_s, self.apply, side, mutation, on)
 
-    def compare(self, **options: Any) -> Comparison:
+    def compare(self, comparing: Comparing = by_one, **options: Any) -> Comparison:
         """Run the comparison to its end; what it found is in `found`."""
         pair = Pair(*(Cluster(side, cluster, SimClock(self.loop)) for side, cluster in self.clusters.items()))
 
         async def main() -> Comparison:
-            return await run_compare(pair, CompareOptions(("ks",), **options), take=self.found.append)
+            return await comparing(pair, CompareOptions(("ks",), **options), asyncio.Event(), self.found.append)
 
         return run_virtual(self.loop, main())

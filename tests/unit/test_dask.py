@@ -28,8 +28,9 @@ from consistency.cluster.clock import SystemClock
 from consistency.errors import ConnectError
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode, Verdict
+from consistency.spreading.checked import run_spread
 from consistency.spreading.dask_workers import DaskWorkers
-from consistency.spreading.driving import Terms, run_spread
+from consistency.spreading.messages import Terms
 from tests.support.stand_in_worker import cluster as stand_in
 from tests.unit.fake_cluster import FakeCluster, opener, port
 from tests.unit.test_spreading import Reading, unlike

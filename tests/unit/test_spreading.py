@@ -33,16 +33,17 @@ from consistency.results.report import Report, TableReport
 from consistency.results.verdict import ExitCode, Verdict
 from consistency.spreading import planning
 from consistency.spreading.assembling import voided
-from consistency.spreading.driving import MOST_ATTEMPTS, Terms, run_spread
+from consistency.spreading.checked import check_options, check_options_json, run_spread
 from consistency.spreading.frames import frame, hear
+from consistency.spreading.handing import MOST_ATTEMPTS
 from consistency.spreading.local import LocalWorkers
-from consistency.spreading.messages import Order, Unit
+from consistency.spreading.messages import Order, Terms, Unit, Work
 from consistency.spreading.planning import CutTable
 from consistency.spreading.port import UnitFailed
 from tests.simulation.cases import run_case
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import Scenario, row
-from tests.simulation.spreading import SimWorkers, spread
+from tests.simulation.spreading import SimWorkers, checked_by, spread
 from tests.simulation.values import int_bytes
 from tests.support.stand_in_worker import cluster as stand_in
 from tests.unit.fake_cluster import FakeCluster, port
@@ -111,7 +112,7 @@ def simulated(
         stop = asyncio.Event()
         if stop_at_s is not None:
             scenario.loop.call_later(stop_at_s, stop.set)
-        crew = workers(scenario) if workers else SimWorkers(scenario.cluster, scenario.clock, size, lost, 1)
+        crew = workers(scenario) if workers else SimWorkers(checked_by(scenario.cluster, scenario.clock), size, lost, 1)
         chosen = CheckOptions(("ks",), **options)
         return await run_spread(scenario.cluster, scenario.clock, chosen, crew, Terms(), scenario.watching, stop)
 
@@ -152,7 +153,7 @@ def test_units_that_no_worker_can_read_are_unknown_with_the_reason() -> None:
     """What was read before stays: exit code 3, and the next run goes on from it."""
     scenario = filled()
     scenario.apply(row(3, 50, v0=int_bytes(1)), on=[1])
-    report = simulated(scenario, workers=lambda s: Refusing(s.cluster, s.clock, 2, 0.0, 1), scan=SMALL)
+    report = simulated(scenario, workers=lambda s: Refusing(checked_by(s.cluster, s.clock), 2, 0.0, 1), scan=SMALL)
     (table,) = report.tables
     assert table.coverage.completed
     assert table.coverage.failed
@@ -259,7 +260,7 @@ def test_nothing_that_is_sent_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> No
     crews: list[SimWorkers] = []
 
     def gathered(scenario: Scenario) -> SimWorkers:
-        crews.append(SimWorkers(scenario.cluster, scenario.clock, 2, 0.0, 1))
+        crews.append(SimWorkers(checked_by(scenario.cluster, scenario.clock), 2, 0.0, 1))
         return crews[0]
 
     assert simulated(scenario, workers=gathered, scan=SMALL).verdict is Verdict.DIVERGENT
@@ -274,10 +275,12 @@ def test_an_order_arrives_as_it_was_given() -> None:
     options = CheckOptions(
         ("shop",), Depth.VERSIONS, Route.CLIENT, dc="dc1", settle_window_s=1.0, scan=ScanOptions(max_findings=5)
     )
-    politeness = Politeness(rate=900, pause_file=Path("pause")).divided(3)
-    order = Order("r", options, politeness, Locality.TRACED, 3, GivenOptions(hosts="a"), "ring", {"shop.t": "print"})
+    given, target = GivenOptions(hosts="a"), GivenOptions(hosts="b", port=9043)
+    terms = Terms(Politeness(rate=900, pause_file=Path("pause")), Locality.TRACED, given, target).divided(3)
+    order = Order(Work.CHECK, "r", check_options_json(options), terms, 3, "ring", {"shop.t": "print"})
     again = Order.from_text(order.as_text())
     assert again == order
+    assert check_options(again.options) == options
     assert (again.limits(2).politeness.rate, again.limits(2).reader, again.limits(2).readers) == (300, 2, 3)
 
 

@@ -1,0 +1,159 @@
+"""A comparison by several processes: the same findings, figures and verdict as by one, and never more than was read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from consistency.checking.sampling import Sample
+from consistency.checking.scan import ScanOptions
+from consistency.comparing.preparing import CompareOptions, Read
+from consistency.comparing.terms import Compare
+from consistency.errors import UsageError
+from consistency.model.reading import Route
+from consistency.model.sides import Side
+from consistency.results.comparison import Comparison
+from consistency.results.pair_findings import PairRange
+from consistency.results.verdict import ExitCode, Verdict
+from consistency.spreading.compared import compare_options, compare_options_json
+from tests.simulation.scenario import row
+from tests.simulation.spreading import SimWorkers, spread_pair
+from tests.simulation.two_clusters import PairOutcome, PairScenario, run_pair
+from tests.simulation.values import int_bytes
+from tests.unit.test_spreading import FIGURES
+
+RUN = ("verdict", "exit_code", "findings_by_kind", "inner", "coverage", "compare", "read", "not_checked", "notes",
+       "traces")  # fmt: skip
+
+
+def unlike(one: Comparison, other: Comparison, *, all_listed: bool = True) -> list[Any]:
+    """Return what two results do not say alike; times aside, and which rows are listed if not all are."""
+    left_out = () if all_listed else ("rows", "tracks")
+    out: list[Any] = [(name, getattr(one, name), getattr(other, name)) for name in RUN]
+    out += [("replicas", [s.replicas for s in one.clusters.values()], [s.replicas for s in other.clusters.values()])]
+    for a, b in zip(one.tables, other.tables, strict=True):
+        out += [(name, getattr(a.report, name), getattr(b.report, name)) for name in FIGURES if name not in left_out]
+        names = ("target", "compare", "kinds", "schema", *(("inner", "counted") if all_listed else ()))
+        out += [(name, getattr(a, name), getattr(b, name)) for name in names]
+        out += [("trees", _leaves(a.report), _leaves(b.report))]
+    return [each for each in out if each[1] != each[2]]
+
+
+def _leaves(report: Any) -> dict[Any, Any]:
+    return {tuple(n.host_id for n in tree.replicas): [leaf for leaf, _ in tree.hashes] for tree in report.trees}
+
+
+def lines(outcome: PairOutcome) -> Counter[str]:
+    """Return what was found, with all evidence."""
+    return Counter(repr(sorted(found.as_json().items())) for found in outcome.found)
+
+
+def whole(seed: int) -> bool:
+    """Whether a seed's comparison reads whole tables."""
+    return run_pair(seed).case.options.sample is None
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_workers_find_what_one_process_finds(seed: int) -> None:
+    """With 1, 2 and 4 of them, line by line and leaf by leaf, on every kind of pair."""
+    alone = run_pair(seed)
+    if alone.case.options.sample is not None:
+        pytest.skip("workers read whole tables")
+    for size in (1, 2, 4):
+        shared = run_pair(seed, spread_pair(size))
+        assert shared.broken == []
+        if alone.case.exact and not alone.touched:
+            all_listed = alone.case.options.scan.max_findings is None
+            assert unlike(alone.result, shared.result, all_listed=all_listed) == []
+            if all_listed:
+                assert lines(alone) == lines(shared)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_workers_that_are_lost_cost_time_and_no_truth(seed: int) -> None:
+    """A third of the units is lost with its worker: what it had is read again or unknown, never consistent."""
+    if not whole(seed):
+        pytest.skip("workers read whole tables")
+    assert run_pair(seed, spread_pair(3, lost=0.35, seed=seed)).broken == []
+
+
+SMALL = ScanOptions(leaf_rows=2)
+
+
+def filled() -> PairScenario:
+    """Return two clusters with the same 60 rows."""
+    scenario = PairScenario()
+    for number in range(60):
+        for side in Side:
+            scenario.apply(side, row(number, 1, v0=int_bytes(1)))
+    return scenario
+
+
+def test_a_unit_with_which_every_worker_is_lost_is_unknown() -> None:
+    """Its ranges are unread on every replica of both sides."""
+    result = filled().compare(spread_pair(2, lost=1.0), scan=SMALL)
+    assert (result.verdict, result.exit_code) == (Verdict.UNKNOWN, ExitCode.INCOMPLETE)
+    (table,) = result.tables
+    assert table.report.coverage.completed == 0 < table.report.coverage.failed
+    assert len({unread.replica for unread in table.report.unread}) == 4
+
+
+def test_rows_are_listed_up_to_the_bound_and_the_others_counted() -> None:
+    """Whoever reads them: a row that differs between the sides and within one is counted once."""
+    alone, shared = filled(), filled()
+    for scenario in (alone, shared):
+        for number in range(0, 60, 2):
+            scenario.apply(Side.SOURCE, row(number, 50, v0=int_bytes(2)), on=[1] if number % 4 else None)
+    options = {"scan": ScanOptions(leaf_rows=2, max_findings=5), "compare": Compare.VALUES}
+    one, two = alone.compare(**options), shared.compare(spread_pair(2), **options)
+    assert one.findings_by_kind == two.findings_by_kind
+    assert [sum(kinds.values()) for kinds in one.inner.values()] == [
+        sum(kinds.values()) for kinds in two.inner.values()
+    ]
+    (table,) = two.tables
+    assert 0 < table.counted < 30
+    listed = [found for found in shared.found if not isinstance(found, PairRange)]
+    assert len(listed) >= 5
+
+
+def test_nothing_that_is_sent_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither passwords of either side nor values of rows: what went both ways is searched."""
+    for name in ("CONSISTENCY_PASSWORD", "CONSISTENCY_TARGET_PASSWORD"):
+        monkeypatch.setenv(name, "a-password-of-the-environment")
+    scenario, crews = filled(), list[SimWorkers]()
+    scenario.apply(Side.SOURCE, row(3, 50, v1=b"a-value-of-a-row"))
+    assert scenario.compare(spread_pair(2, crews=crews), scan=SMALL).findings_by_kind == {"value": 1}
+    sent = "\n".join(crews[0].said)
+    assert '"v1"' in sent.replace("\\", "")
+    hidden = ("a-password-of-the-environment", "a-value-of-a-row", b"a-value-of-a-row".hex(), "password")
+    assert [text for text in hidden if text in sent] == []
+
+
+def test_options_arrive_as_they_were_given() -> None:
+    """All that changes what is read."""
+    options = CompareOptions(
+        ("ks.t=ks2.u",), Compare.VALUES, 0.0, Read.QUORUM, Route.CLIENT, "dc1", "dc2", settle_window_s=1.0,
+        scan=ScanOptions(max_findings=5),
+    )  # fmt: skip
+    assert compare_options(compare_options_json(options)) == options
+
+
+def test_workers_do_not_take_samples() -> None:
+    """Samples are for one process."""
+    with pytest.raises(UsageError, match="whole tables"):
+        filled().compare(spread_pair(2), sample=Sample(0.5))
+
+
+def test_a_side_whose_ring_is_another_one_to_a_worker_is_not_read() -> None:
+    """And so is a target's table that was altered meanwhile: nothing is compared with something else."""
+    from consistency.spreading.messages import Order, Terms, Work  # noqa: PLC0415
+    from consistency.spreading.port import UnitFailed  # noqa: PLC0415
+
+    order = Order(Work.COMPARE, "r", {}, Terms(), 1, "source target", {"ks.t": "one other"})
+    order.require_seen("source target", {"ks.t": "one other", "ks.u": "more"})
+    for ring, tables in (("source else", {"ks.t": "one other"}), ("source target", {"ks.t": "one else"})):
+        with pytest.raises(UnitFailed, match="driver"):
+            replace(order).require_seen(ring, tables)
