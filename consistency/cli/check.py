@@ -317,7 +317,7 @@ async def _check(order: Order, progress: Progress, page: Collector | None, telem
                 if order.crew is None:
                     report = await run_check(reader, clock, order.options, observer, interrupt.stop, recorder)
                 else:
-                    crew = await order.crew.gather(reader, tuple(ring.host_ids))
+                    crew = await order.crew.gather(ring.host_ids, reader.count_with)
                     terms = Terms(order.politeness, order.locality, order.target.given)
                     report = await run_spread(
                         reader, clock, order.options, crew, terms, observer, interrupt.stop, recorder

@@ -25,6 +25,7 @@ from consistency.cli.show.terminal.advice import Typed
 from consistency.cli.show.terminal.comparison import print_comparison
 from consistency.cli.show.terminal.console import CalmConsole, make_console
 from consistency.cli.show.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
+from consistency.cli.spreading import Crew, spreading_options, take_crew
 from consistency.cli.values import COUNT_OR_ALL, DURATION, PERCENT, SECONDS
 from consistency.cluster.throttle import Politeness
 from consistency.comparing.terms import Compare
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from consistency.results.comparison import Comparison
 
 _USUAL = {"compare": Compare.WRITETIMES.value, "read": "replicas", "tolerate_writetime": 0.0}
-_REPEATED = (*_USUAL, "route", "locality", "dc", "target_dc")
+_REPEATED = (*_USUAL, "route", "locality", "dc", "target_dc", "workers", "engine")
 
 
 @click.command()
@@ -113,6 +114,7 @@ _REPEATED = (*_USUAL, "route", "locality", "dc", "target_dc")
 )
 @click.option("--within", type=DURATION, metavar="TIME", help="Read a sample as large as this time allows.")
 @click.option("--seed", type=int, metavar="N", help="Draw the same sample again.")
+@spreading_options
 @politeness_options
 @click.option("--quiet", is_flag=True, help="Print no progress, and no report if all is well (for cron).")
 @click.option(
@@ -140,6 +142,7 @@ def compare(names: tuple[str, ...], **given: Any) -> int:
       consistency compare shop --config both.toml --findings differing.jsonl
       consistency compare shop.orders=shop2.orders_v2 --compare values
       consistency compare shop --tolerate-writetime 5 --json - | jq .verdict
+      consistency compare shop --route client --workers 4
       consistency compare --sample 1% --quiet
 
     \b
@@ -176,13 +179,15 @@ class Order:
     json_path: str | None
     quiet: bool
     show_keys: bool | None
+    crew: Crew | None
+    """Who reads; None: this process."""
 
 
 def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
     """Turn the arguments into frozen options; refuse what cannot work before anything is read."""
     from consistency.comparing.preparing import CompareOptions, Read  # noqa: PLC0415 - loads the driver
 
-    words = _repeated(given)
+    words, crew = _repeated(given), take_crew(given)
     source, target = take_both(given)
     require_writable("--findings", given["findings"])
     require_replaceable("--findings", given["findings"])
@@ -218,6 +223,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         json_path=given["json_path"],
         quiet=given["quiet"],
         show_keys=given["show_keys"],
+        crew=crew,
     )
 
 
@@ -254,6 +260,8 @@ async def _compare(order: Order, progress: Progress) -> Comparison:
     from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415 - loads the driver
     from consistency.comparing.opening import open_pair  # noqa: PLC0415
     from consistency.comparing.run import run_compare  # noqa: PLC0415
+    from consistency.spreading.compared import compare_spread  # noqa: PLC0415
+    from consistency.spreading.messages import Terms  # noqa: PLC0415
 
     def abort() -> None:
         progress.close()
@@ -265,7 +273,11 @@ async def _compare(order: Order, progress: Progress) -> Comparison:
     opened = open_pair(order.source.settings, order.target.settings, limits, locality=order.locality)
     async with ticking(progress), opened as pair:
         interrupt.begun()
-        return await run_compare(pair, order.options, progress.observer, interrupt.stop)
+        if order.crew is None:
+            return await run_compare(pair, order.options, progress.observer, interrupt.stop)
+        crew = await order.crew.gather(await pair.host_ids(), pair.count_with)
+        terms = Terms(order.politeness, order.locality, order.source.given, order.target.given)
+        return await compare_spread(pair, order.options, crew, terms, progress.observer, interrupt.stop)
 
 
 @asynccontextmanager

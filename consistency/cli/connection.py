@@ -107,8 +107,8 @@ def take_both(given: dict[str, Any]) -> tuple[Target, Target]:
     config = given["config"]
     source = take_connection(given)
     values = {name: given.pop(f"target_{name}") for name in ("hosts", "port", "cqlshrc", "username", "tls")}
-    settings = _loaded(GivenOptions(config=config, **values), TARGET)
-    return source, Target(settings, _words(values, "target-"), source.config)
+    options = GivenOptions(config=config, **values)
+    return source, Target(_loaded(options, TARGET), _words(values, "target-"), source.config, options)
 
 
 def _loaded(given: GivenOptions, section: Section) -> ConnectionSettings:

@@ -1,8 +1,9 @@
-"""The options that spread a check over several processes, and the workers that they ask for."""
+"""The options that spread a run over several processes, and the workers that they ask for."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from consistency.cli.options import CommandT, with_options
 from consistency.errors import UsageError
 
 if TYPE_CHECKING:
-    from consistency.cluster.cql_reader import CqlReader
+    from consistency.cluster.request_counts import RequestCounts
     from consistency.spreading.port import Workers
 
 _ENGINE = re.compile(r"dask:(?P<address>(?:tcp|tls)://\S+)")
@@ -21,7 +22,7 @@ _OPTIONS = (
         "--workers",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Read by N processes on this machine, for checks that one processor limits (--route client). They share "
+        help="Read by N processes on this machine, for runs that one processor limits (--route client). They share "
         "the limits on the load.",
     ),
     click.option(
@@ -45,8 +46,11 @@ class Crew:
     size: int | None = None
     address: str | None = None
 
-    async def gather(self, reader: CqlReader, hosts: tuple[str, ...]) -> Workers:
-        """Return the workers, not yet started; a local crew counts its requests together with our own."""
+    async def gather(self, hosts: Collection[str], count_with: Callable[[RequestCounts], None]) -> Workers:
+        """Return the workers, not yet started; a local crew counts its requests to these nodes together with our own.
+
+        `count_with` takes what counts them.
+        """
         if self.address is not None:
             from consistency.spreading.dask_workers import DaskWorkers  # noqa: PLC0415 - needs the extra
 
@@ -56,7 +60,7 @@ class Crew:
 
         size = self.size or 1
         workers = LocalWorkers(size, hosts)
-        reader.access.connection.counts = SharedCounts(workers.counts, hosts, size, size + 1)
+        count_with(SharedCounts(workers.counts, hosts, size, size + 1))
         return workers
 
 
@@ -69,7 +73,7 @@ def take_crew(given: dict[str, Any]) -> Crew | None:
     if size is not None and engine is not None:
         raise UsageError("--workers and --engine: give one of the two")
     for name in ("sample", "within", "run_time", "part"):
-        if given[name] is not None:
+        if given.get(name) is not None:
             msg = f"{option} reads whole tables: leave out --{name.replace('_', '-')}"
             raise UsageError(msg)
     if engine is None:

@@ -19,6 +19,7 @@ from consistency.cluster.liveness import with_liveness
 from consistency.cluster.locality import TracedPartition, TracesLeft
 from consistency.cluster.pinned import PinnedAccess, ReadLimits, probe
 from consistency.cluster.port import Key, Pages
+from consistency.cluster.request_counts import RequestCounts
 from consistency.cluster.row_pages import RowPages
 from consistency.cluster.row_sizes import RowSizes
 from consistency.cluster.server_digest import bigint
@@ -76,6 +77,10 @@ class CqlReader:
         return cls(connection, ring, localities, limits, describer)
 
     # The cluster.
+
+    def count_with(self, counts: RequestCounts) -> None:
+        """Have requests counted together with those of others that read the cluster with us."""
+        self.access.connection.counts = counts
 
     @property
     def capabilities(self) -> Capabilities:

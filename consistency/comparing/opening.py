@@ -40,11 +40,15 @@ class Pair:
         """Return the cluster of a side."""
         return self.source if side is Side.SOURCE else self.target
 
+    async def host_ids(self) -> set[str]:
+        """Return those of the nodes of both clusters."""
+        return {host_id for cluster in self for host_id in (await cluster.reader.ring()).host_ids}
+
     def count_with(self, counts: RequestCounts) -> None:
         """Have the requests to both clusters counted together with those of others that read them with us."""
         for cluster in self:
             if isinstance(cluster.reader, CqlReader):
-                cluster.reader.access.connection.counts = counts
+                cluster.reader.count_with(counts)
 
     def __iter__(self) -> Iterator[Cluster]:
         return iter((self.source, self.target))

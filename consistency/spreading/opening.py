@@ -29,5 +29,5 @@ async def opened(order: Order, number: int, told: Told, counts: RequestCounts) -
             yield UnitReader(await PairPieces.prepared(pair, order), told)
         return
     async with open_cluster(settings, limits, locality=terms.locality) as (reader, clock):
-        reader.access.connection.counts = counts
+        reader.count_with(counts)
         yield UnitReader(await CheckUnits.prepared(reader, clock, order), told)

@@ -79,7 +79,7 @@ def by_workers(planted: Planter, size: int, path: Path, *, kills: int = 0, **opt
         async with open_cluster(settings) as (reader, clock):
             ring = await reader.ring()
             crew = LocalWorkers(size, ring.host_ids)
-            reader.access.connection.counts = SharedCounts(crew.counts, ring.host_ids, size, size + 1)
+            reader.count_with(SharedCounts(crew.counts, ring.host_ids, size, size + 1))
             aside = asyncio.create_task(kill(crew))
             chosen = CheckOptions(("several",), findings=path, scan=SMALL, settle_window_s=0.3, **options)
             try:

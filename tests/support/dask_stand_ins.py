@@ -12,7 +12,8 @@ import sys
 from distributed import Scheduler, Worker
 
 from consistency.cluster import session
-from tests.support.stand_in_worker import cluster
+from consistency.comparing import opening
+from tests.support.stand_in_worker import cluster, clusters, opener_of_two
 from tests.unit.fake_cluster import opener
 
 
@@ -30,6 +31,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "scheduler":
         asyncio.run(_scheduler(int(sys.argv[2])))
     else:
-        made = cluster(int(sys.argv[3]), float(sys.argv[4]), [*map(int, sys.argv[5:])])
-        session.open_cluster = opener(made)  # type: ignore[assignment]
+        given = (int(sys.argv[3]), float(sys.argv[4]), [*map(int, sys.argv[5:])])
+        session.open_cluster = opener(cluster(*given))  # type: ignore[assignment]
+        opening.open_cluster = opener_of_two(clusters(*given))
         asyncio.run(_worker(int(sys.argv[2])))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from consistency.checking.sampling import Sample
 from consistency.checking.scan import ScanOptions
+from consistency.cli import main
+from consistency.cluster.clock import SystemClock
+from consistency.cluster.settings import GivenOptions
+from consistency.comparing.opening import Cluster, Pair
 from consistency.comparing.preparing import CompareOptions, Read
 from consistency.comparing.terms import Compare
 from consistency.errors import UsageError
@@ -18,12 +27,17 @@ from consistency.model.sides import Side
 from consistency.results.comparison import Comparison
 from consistency.results.pair_findings import PairRange
 from consistency.results.verdict import ExitCode, Verdict
-from consistency.spreading.compared import compare_options, compare_options_json
+from consistency.spreading.compared import compare_options, compare_options_json, compare_spread
+from consistency.spreading.local import LocalWorkers
+from consistency.spreading.messages import Order, Terms, Work
+from consistency.spreading.port import UnitFailed, Workers
 from tests.simulation.scenario import row
 from tests.simulation.spreading import SimWorkers, spread_pair
 from tests.simulation.two_clusters import PairOutcome, PairScenario, run_pair
 from tests.simulation.values import int_bytes
-from tests.unit.test_spreading import FIGURES
+from tests.support.stand_in_worker import clusters, opener_of_two
+from tests.unit.fake_cluster import port
+from tests.unit.test_spreading import FIGURES, Reading, stand_ins
 
 RUN = ("verdict", "exit_code", "findings_by_kind", "inner", "coverage", "compare", "read", "not_checked", "notes",
        "traces")  # fmt: skip
@@ -124,7 +138,7 @@ def test_nothing_that_is_sent_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> No
     for name in ("CONSISTENCY_PASSWORD", "CONSISTENCY_TARGET_PASSWORD"):
         monkeypatch.setenv(name, "a-password-of-the-environment")
     scenario, crews = filled(), list[SimWorkers]()
-    scenario.apply(Side.SOURCE, row(3, 50, v1=b"a-value-of-a-row"))
+    scenario.apply(Side.SOURCE, row(3, 1, v1=b"a-value-of-a-row"))
     assert scenario.compare(spread_pair(2, crews=crews), scan=SMALL).findings_by_kind == {"value": 1}
     sent = "\n".join(crews[0].said)
     assert '"v1"' in sent.replace("\\", "")
@@ -149,11 +163,84 @@ def test_workers_do_not_take_samples() -> None:
 
 def test_a_side_whose_ring_is_another_one_to_a_worker_is_not_read() -> None:
     """And so is a target's table that was altered meanwhile: nothing is compared with something else."""
-    from consistency.spreading.messages import Order, Terms, Work  # noqa: PLC0415
-    from consistency.spreading.port import UnitFailed  # noqa: PLC0415
-
     order = Order(Work.COMPARE, "r", {}, Terms(), 1, "source target", {"ks.t": "one other"})
     order.require_seen("source target", {"ks.t": "one other", "ks.u": "more"})
     for ring, tables in (("source else", {"ks.t": "one other"}), ("source target", {"ks.t": "one else"})):
         with pytest.raises(UnitFailed, match="driver"):
-            replace(order).require_seen(ring, tables)
+            order.require_seen(ring, tables)
+
+
+# Processes.
+
+ROWS, DAMAGED = 300, (7, 133)
+
+
+async def compared(
+    crew: Workers, observer: Any = None, beside: Callable[[], Awaitable[None]] | None = None
+) -> Comparison:
+    """Compare the stand-ins by workers, with something going on beside it."""
+    made = clusters(ROWS, 0.0, [*DAMAGED])
+    source, target = (port(cluster) for cluster in made.values())
+    pair = Pair(Cluster(Side.SOURCE, source, SystemClock()), Cluster(Side.TARGET, target, SystemClock()))
+    options = CompareOptions(settle_window_s=0.0, scan=ScanOptions(leaf_rows=3))
+    aside = asyncio.ensure_future(beside() if beside else asyncio.sleep(0))
+    try:
+        return await compare_spread(pair, options, crew, Terms(target=GivenOptions()), observer)
+    finally:
+        aside.cancel()
+        await asyncio.gather(aside, return_exceptions=True)
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_is_killed_five_times_changes_nothing() -> None:
+    """Kill -9 in the middle: another one takes its place, and what it had is read again on both sides."""
+    killed: list[int] = []
+    reading = Reading()
+
+    async def run() -> Comparison:
+        crew = LocalWorkers(2, (), stand_ins(0.4, *DAMAGED))
+
+        async def kill() -> None:
+            while len(killed) < 5:
+                await reading.some.wait()
+                await asyncio.sleep(0.3)
+                if fresh := [pid for pid in crew.pids if pid not in killed]:
+                    os.kill(fresh[0], signal.SIGKILL)
+                    killed.append(fresh[0])
+
+        return await compared(crew, reading, kill)
+
+    result = asyncio.run(run())
+    assert len(killed) == 5
+    assert (result.verdict, result.findings_by_kind) == (Verdict.DIVERGENT, {"value": 2})
+    assert result.coverage.complete
+
+
+def test_the_command_compares_by_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same findings file as without, but for the order of its lines."""
+    made = clusters(ROWS, 0.0, [*DAMAGED])
+    monkeypatch.setattr("consistency.comparing.opening.open_cluster", opener_of_two(made))
+    monkeypatch.setattr(LocalWorkers.__init__, "__defaults__", (stand_ins(0.0, *DAMAGED),))
+    found = []
+    for number, words in enumerate(([], ["--workers", "2"])):
+        path = tmp_path / str(number)
+        result = CliRunner().invoke(main, ["compare", "--settle", "0", "--quiet", "--findings", str(path), *words])
+        assert result.exit_code == 1, result.output
+        found.append(sorted(path.read_text().splitlines()[1:]))
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--workers", "2", "--engine", "dask:tcp://s:1"], "give one of the two"),
+        (["--workers", "2", "--sample", "5%"], "leave out --sample"),
+        (["--engine", "dask:tcp://s:1", "--within", "5s"], "leave out --within"),
+    ],
+)
+def test_what_workers_cannot_do_is_refused(words: list[str], said: str) -> None:
+    """In one line, with exit code 2."""
+    result = CliRunner().invoke(main, ["compare", *words])
+    assert result.exit_code == 2
+    assert said in result.output

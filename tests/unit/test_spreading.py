@@ -528,6 +528,5 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.Mon
     for name in ("distributed", "distributed.scheduler", "consistency.spreading.dask_workers"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "consistency.spreading.dask_workers")
-    reader: Any = None
     with pytest.raises(ConsistencyError, match=r"pip install 'cassandra-consistency\[dask\]'"):
-        asyncio.run(Crew(address="tcp://127.0.0.1:1").gather(reader, ()))
+        asyncio.run(Crew(address="tcp://127.0.0.1:1").gather((), lambda _: None))
