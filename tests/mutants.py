@@ -32,6 +32,7 @@ SYNC = "tests/unit/test_sync_simulation.py::test_every_law_holds_on_every_seed"
 LIVE = "tests/unit/test_live_page.py"
 PARTS = "tests/unit/test_parts.py"
 SPREAD = "tests/unit/test_spreading.py"
+PAIR_SPREAD = "tests/unit/test_compared_spreading.py"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
 
 
@@ -297,16 +298,28 @@ MUTANTS = (
            "if (leaf, node) not in self.failures}", "if True}", "tests/unit/test_leaves.py"),
     Mutant("tree: the trees are not compared once more at the end", "consistency/checking/account.py",
            "return [result for arc in self.plan.arcs for", "return [result for arc in () for", real=ROOTS),
-    Mutant("workers: a unit that is lost is forgotten", "consistency/spreading/driving.py",
-           "                self._again.append(unit)\n", "                self._finish(unit)\n", SPREAD),
+    Mutant("workers: a unit that is lost is forgotten", "consistency/spreading/handing.py",
+           "                self._again.append(unit)\n", "                str(unit)\n", SPREAD),
     Mutant("workers: a unit that is given up is not unread", "consistency/spreading/driving.py",
            "        self._whole.tables[unit.table].lacking.append(", "        str(", SPREAD),
     Mutant("workers: nobody looks back at ring and schema", "consistency/spreading/driving.py",
            "        self._whole.void(changes)\n", "", SPREAD),
-    Mutant("workers: another ring is read all the same", "consistency/spreading/reading.py",
-           "if prepared.ring.fingerprint != order.ring:", "if False:", SPREAD),
-    Mutant("workers: another table is read all the same", "consistency/spreading/reading.py",
-           "if seen.get(name) != known]:", "if False]:", SPREAD),
+    Mutant("workers: another ring is read all the same", "consistency/spreading/messages.py",
+           "if ring != self.ring:", "if False:", SPREAD),
+    Mutant("workers: another table is read all the same", "consistency/spreading/messages.py",
+           "if tables.get(name) != known]:", "if False]:", SPREAD),
+    Mutant("workers: a table that lies elsewhere is read all the same", "consistency/spreading/planning.py",
+           "places[id(task.arcs)] = _place(task)", 'places[id(task.arcs)] = ""', SPREAD),
+    Mutant("workers: a unit that was not begun is complete", "consistency/spreading/driving.py",
+           "if read.interrupted and not read.begun:", "if False:", SPREAD),
+    Mutant("workers: another target is compared all the same", "consistency/spreading/compared.py",
+           "ring.fingerprint for side in Side)", "ring.fingerprint for side in [Side.SOURCE])", PAIR_SPREAD),
+    Mutant("workers: another table of the target is compared", "consistency/spreading/compared.py",
+           '{print_} {targets[name].fingerprint}"', '{print_}"', PAIR_SPREAD),
+    Mutant("workers: rows that differ and were counted are not told", "consistency/spreading/compared.py",
+           '        self.counted += came.report["counted_rows"]\n', "", PAIR_SPREAD),
+    Mutant("workers: a side that disagrees with itself is not told", "consistency/spreading/compared.py",
+           'self.inner[side].update(came.report["inner"][side.value])', "str(side)", PAIR_SPREAD),
     Mutant("workers: a leaf between two units is in none", "consistency/spreading/planning.py",
            "last = min(first + size, leaves)", "last = min(first + size - 1, leaves)", SPREAD),
     Mutant("workers: they share lanes", "consistency/cluster/server_digest.py",

@@ -7,19 +7,23 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from consistency.checking.observer import SilentPair
+from consistency.checking.run import plenty
 from consistency.checking.sampling import Sample
 from consistency.checking.scan import ScanOptions
 from consistency.cli import main
 from consistency.cluster.clock import SystemClock
 from consistency.cluster.settings import GivenOptions
 from consistency.comparing.opening import Cluster, Pair
-from consistency.comparing.preparing import CompareOptions, Read
+from consistency.comparing.preparing import CompareOptions, Read, plan_comparison
+from consistency.comparing.run import nobody
 from consistency.comparing.terms import Compare
 from consistency.errors import UsageError
 from consistency.model.reading import Route
@@ -27,9 +31,9 @@ from consistency.model.sides import Side
 from consistency.results.comparison import Comparison
 from consistency.results.pair_findings import PairRange
 from consistency.results.verdict import ExitCode, Verdict
-from consistency.spreading.compared import compare_options, compare_options_json, compare_spread
+from consistency.spreading.compared import PairPieces, PairSpread, compare_options, compare_options_json, compare_spread
 from consistency.spreading.local import LocalWorkers
-from consistency.spreading.messages import Order, Terms, Work
+from consistency.spreading.messages import Order, Terms
 from consistency.spreading.port import UnitFailed, Workers
 from tests.simulation.scenario import row
 from tests.simulation.spreading import SimWorkers, spread_pair
@@ -161,13 +165,32 @@ def test_workers_do_not_take_samples() -> None:
         filled().compare(spread_pair(2), sample=Sample(0.5))
 
 
-def test_a_side_whose_ring_is_another_one_to_a_worker_is_not_read() -> None:
-    """And so is a target's table that was altered meanwhile: nothing is compared with something else."""
-    order = Order(Work.COMPARE, "r", {}, Terms(), 1, "source target", {"ks.t": "one other"})
-    order.require_seen("source target", {"ks.t": "one other", "ks.u": "more"})
-    for ring, tables in (("source else", {"ks.t": "one other"}), ("source target", {"ks.t": "one else"})):
+@pytest.mark.parametrize("what", ["ring", "table", "nothing"])
+@pytest.mark.parametrize("side", Side)
+def test_a_worker_that_sees_another_side_reads_nothing(side: Side, what: str) -> None:
+    """Another ring, or another table, on whichever side: units of it would be about something else."""
+    made = clusters(10, 0.0, [])
+    clock = SystemClock()
+
+    def pair() -> Pair:
+        source, target = (port(cluster) for cluster in made.values())
+        return Pair(Cluster(Side.SOURCE, source, clock), Cluster(Side.TARGET, target, clock))
+
+    async def run() -> None:
+        planned = await plan_comparison(pair(), clock, CompareOptions())
+        order = PairSpread(pair(), planned, Terms(), SilentPair(), plenty, nobody).order(1)
+        seen = [*made.values()][[*Side].index(side)]
+        if what == "ring":
+            seen.rings(replace(seen._ring, cluster="another"))
+        elif what == "table":
+            seen.shop = replace(seen.shop, table_id="another")
+        await PairPieces.prepared(pair(), Order.from_text(order.as_text()))
+
+    if what == "nothing":
+        asyncio.run(run())
+    else:
         with pytest.raises(UnitFailed, match="driver"):
-            order.require_seen(ring, tables)
+            asyncio.run(run())
 
 
 # Processes.
@@ -185,7 +208,7 @@ async def compared(
     options = CompareOptions(settle_window_s=0.0, scan=ScanOptions(leaf_rows=3))
     aside = asyncio.ensure_future(beside() if beside else asyncio.sleep(0))
     try:
-        return await compare_spread(pair, options, crew, Terms(target=GivenOptions()), observer)
+        return await compare_spread(pair, options, crew, Terms(target=GivenOptions(hosts="t")), observer)
     finally:
         aside.cancel()
         await asyncio.gather(aside, return_exceptions=True)
@@ -224,7 +247,9 @@ def test_the_command_compares_by_workers(tmp_path: Path, monkeypatch: pytest.Mon
     found = []
     for number, words in enumerate(([], ["--workers", "2"])):
         path = tmp_path / str(number)
-        result = CliRunner().invoke(main, ["compare", "--settle", "0", "--quiet", "--findings", str(path), *words])
+        result = CliRunner().invoke(
+            main, ["compare", "--target-hosts", "t", "--settle", "0", "--findings", str(path), *words]
+        )
         assert result.exit_code == 1, result.output
         found.append(sorted(path.read_text().splitlines()[1:]))
     assert len(found[0]) == 2
@@ -241,6 +266,6 @@ def test_the_command_compares_by_workers(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_what_workers_cannot_do_is_refused(words: list[str], said: str) -> None:
     """In one line, with exit code 2."""
-    result = CliRunner().invoke(main, ["compare", *words])
+    result = CliRunner().invoke(main, ["compare", "--target-hosts", "t", *words])
     assert result.exit_code == 2
     assert said in result.output

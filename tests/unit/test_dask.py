@@ -26,6 +26,7 @@ from consistency.checking.tasks import CheckOptions
 from consistency.cli import main
 from consistency.cluster.clock import SystemClock
 from consistency.errors import ConnectError
+from consistency.results.comparison import Comparison
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode, Verdict
 from consistency.spreading.checked import run_spread
@@ -33,6 +34,8 @@ from consistency.spreading.dask_workers import DaskWorkers
 from consistency.spreading.messages import Terms
 from tests.support.stand_in_worker import cluster as stand_in
 from tests.unit.fake_cluster import FakeCluster, opener, port
+from tests.unit.test_compared_spreading import DAMAGED, compared
+from tests.unit.test_compared_spreading import ROWS as COMPARED_ROWS
 from tests.unit.test_spreading import Reading, unlike
 
 # What the libraries warn of in their own threads and at their end is not ours.
@@ -56,7 +59,7 @@ class Running:
 
 
 @contextmanager
-def dask(workers: int, delay_s: float, *damaged: int) -> Iterator[Running]:
+def dask(workers: int, delay_s: float, *damaged: int, rows: int = ROWS) -> Iterator[Running]:
     """Run a scheduler with so many workers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -70,7 +73,7 @@ def dask(workers: int, delay_s: float, *damaged: int) -> Iterator[Running]:
 
     running = Running(begin("scheduler", number), [], number)
     try:
-        running.workers += [begin("worker", number, ROWS, delay_s, *damaged) for _ in range(workers)]
+        running.workers += [begin("worker", number, rows, delay_s, *damaged) for _ in range(workers)]
         asyncio.run(_met(running, workers))
         yield running
     finally:
@@ -142,6 +145,31 @@ def test_dask_finds_what_one_process_finds_and_is_sent_no_secret(monkeypatch: py
     sent = b"".join(pickled)
     assert b"read_unit" in sent
     assert [word for word in (b"a-password", b"password", b"another", b"value 5") if word in sent] == []
+
+
+def test_dask_compares_two_clusters_and_is_sent_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of neither side: workers connect to both by themselves."""
+    pickled: list[bytes] = []
+    dumps = sending.dumps
+
+    def recorded(*words: Any, **more: Any) -> bytes:
+        pickled.append(dumps(*words, **more))
+        return pickled[-1]
+
+    monkeypatch.setattr(sending, "dumps", recorded)
+    for name in ("CONSISTENCY_PASSWORD", "CONSISTENCY_TARGET_PASSWORD"):
+        monkeypatch.setenv(name, "a-password-of-the-driver")
+
+    async def run() -> Comparison:
+        return await compared(await DaskWorkers.connected(running.address))
+
+    with dask(2, 0.0, *DAMAGED, rows=COMPARED_ROWS) as running:
+        result = asyncio.run(run())
+    assert (result.verdict, result.findings_by_kind) == (Verdict.DIVERGENT, {"value": 2})
+    assert result.coverage.complete
+    sent = b"".join(pickled)
+    assert b"read_unit" in sent
+    assert [word for word in (b"a-password", b"password", b"another", b"value 7") if word in sent] == []
 
 
 def test_a_worker_that_is_killed_changes_nothing() -> None:
