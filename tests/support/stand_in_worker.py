@@ -27,12 +27,10 @@ def cluster(rows: int, delay_s: float, damaged: list[int]) -> FakeCluster:
     async def wait() -> None:
         await asyncio.sleep(delay_s)
 
-    made: Any = FakeCluster(on_digest=wait).fill(rows)
+    made = FakeCluster(on_digest=wait).fill(rows)
     for number in damaged:
         made.rows["10.0.0.2:9042"][number] = Version("another", writetime=1)
-    made.count_with = lambda _: None
-    stand_in: FakeCluster = made
-    return stand_in
+    return made
 
 
 def clusters(rows: int, delay_s: float, damaged: list[int]) -> dict[str, FakeCluster]:

@@ -11,6 +11,7 @@ from typing import Any
 from consistency.cluster.clock import SystemClock
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.locality import TracesLeft
+from consistency.cluster.request_counts import RequestCounts
 from consistency.errors import ReplicaError
 from consistency.model.cqltype import parse_type
 from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
@@ -96,6 +97,9 @@ class FakeCluster:
     async def sees_masked(self, table: Table) -> bool:
         """Nothing is masked here."""
         return True
+
+    def count_with(self, counts: RequestCounts) -> None:
+        """Send nothing that could be counted."""
 
     def rings(self, ring: Ring) -> None:
         """Have these nodes from now on."""

@@ -157,14 +157,15 @@ def test_dask_compares_two_clusters_and_is_sent_no_secret(monkeypatch: pytest.Mo
         return pickled[-1]
 
     monkeypatch.setattr(sending, "dumps", recorded)
-    for name in ("CONSISTENCY_PASSWORD", "CONSISTENCY_TARGET_PASSWORD"):
-        monkeypatch.setenv(name, "a-password-of-the-driver")
 
     async def run() -> Comparison:
         return await compared(await DaskWorkers.connected(running.address))
 
     with dask(2, 0.0, *DAMAGED, rows=COMPARED_ROWS) as running:
+        for name in ("CONSISTENCY_PASSWORD", "CONSISTENCY_TARGET_PASSWORD"):
+            monkeypatch.setenv(name, "a-password-of-the-driver")
         result = asyncio.run(run())
+    assert {unread.reason for table in result.tables for unread in table.report.unread} == set()
     assert (result.verdict, result.findings_by_kind) == (Verdict.DIVERGENT, {"value": 2})
     assert result.coverage.complete
     sent = b"".join(pickled)
