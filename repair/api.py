@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from consistency.api import connection_settings
 from consistency.background import run, stopping
 from consistency.cluster.cql_reader import CqlReader
 from consistency.cluster.port import Clock, ClusterReader
+from consistency.cluster.request_counts import RequestCounts
 from consistency.cluster.session import open_cluster
-from consistency.cluster.settings import ConnectionSettings
+from consistency.cluster.settings import ConnectionSettings, GivenOptions
 from consistency.ledger.lock import one_run
 from consistency.model.reading import Locality
+from consistency.spreading.messages import Terms
+from consistency.spreading.port import Workers
 from repair.actions import Actor
 from repair.applying import Applier
 from repair.case import CaseReader
@@ -30,9 +33,12 @@ from repair.pace import ApplyOptions, Pace
 from repair.planfile import Plan
 from repair.planner import PlanOptions, make_plan
 from repair.record import Record, read_journal
+from repair.spread_planning import Shared
 from repair.undo import Undoer
 from repair.writer import CqlWriter, RowWriter
 
+Gather = Callable[[Collection[str], Callable[[RequestCounts], None]], Awaitable[Workers]]
+"""Returns workers that are not started yet, given the host ids of the nodes and what is to count our requests."""
 OpenJournal = Callable[[], tuple[Journal, Record]]
 """Opens a journal, with what it knows already."""
 
@@ -44,10 +50,19 @@ async def run_plan(
     progress: Callable[[int, int], None] | None = None,
     *,
     locality: Locality | None = None,
+    gather: Gather | None = None,
+    given: GivenOptions | None = None,
 ) -> Plan:
-    """Connect, read evidence, decide; `locality` forces how replicas are read."""
+    """Connect, read evidence, decide; `locality` forces how replicas are read.
+
+    `gather` returns workers that read and decide the rows; they connect as the options `given` say.
+    """
     async with open_cluster(settings, locality=locality) as (reader, clock):
-        return await make_plan(reader, clock, findings, options, progress)
+        if gather is None:
+            return await make_plan(reader, clock, findings, options, progress)
+        workers = await gather((await reader.ring()).host_ids, reader.count_with)
+        shared = Shared(reader, clock, workers, Terms(locality=locality, given=given or GivenOptions()))
+        return await make_plan(reader, clock, findings, options, progress, shared)
 
 
 async def run_apply(

@@ -17,6 +17,7 @@ from consistency.cli.interrupt import Interrupt
 from consistency.cli.ledger import ledger_option, take_ledger
 from consistency.cli.outputs import require_writable
 from consistency.cli.show.terminal.console import make_console
+from consistency.cli.spreading import spreading_options, take_crew
 from consistency.cli.values import SECONDS
 from consistency.errors import UsageError
 from consistency.results.forecast import Forecast
@@ -115,9 +116,15 @@ def repair() -> None:
               "for a day. Needs SELECT on system_traces.")  # fmt: skip
 @click.option("--no-traces", is_flag=True, help="Look for no deletes: rows that a replica lacks are forecast unknown.")
 @show_keys_option
+@spreading_options
 @connection_options
 def plan(findings: Path, output: str | None, **given: Any) -> int:
     """Decide what to do with each row of a findings file; nothing is written to the cluster.
+
+    \b
+    Examples:
+      consistency repair plan findings.jsonl -o plan.jsonl --hosts 10.0.0.1
+      consistency repair plan findings.jsonl -o plan.jsonl --workers 4
 
     \b
     Exit codes:
@@ -138,6 +145,7 @@ def plan(findings: Path, output: str | None, **given: Any) -> int:
         return int(ExitCode.CONSISTENT)
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output': name the file that the plan is written to")
+    crew = take_crew(given)
     target = take_connection(given)
     require_writable("--output", output)
     policy = Policy(Zombies(given["zombies"]), Require(given["require"]), given["max_clock_skew"], given["settle"])
@@ -151,7 +159,9 @@ def plan(findings: Path, output: str | None, **given: Any) -> int:
     )
     ticker = Ticker(make_console(sys.stderr))
     try:
-        made = asyncio.run(_planning(run_plan(target.settings, findings, options, ticker.planned)))
+        gather = crew.gather if crew else None
+        planning = run_plan(target.settings, findings, options, ticker.planned, gather=gather, given=target.given)
+        made = asyncio.run(_planning(planning))
     finally:
         ticker.close()
     write_plan(Path(output), made)

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from consistency import __version__
 from consistency.checking.settle_window import settle_window
 from consistency.cli.show.terminal.figures import counted
+from consistency.cluster.locality import TracesLeft
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
 from consistency.model.schema import Table
@@ -22,7 +23,7 @@ from consistency.results.findings import Finding, read_findings, read_header, re
 from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding
-from consistency.rows.delete_search import DEFAULT_MOST_TRACES, DeleteSearch
+from consistency.rows.delete_search import DEFAULT_MOST_TRACES, DeleteSearch, search_warnings
 from consistency.rows.names import Identity, RowRef
 from repair.case import Case, CaseReader
 from repair.copies import copies, digests
@@ -70,8 +71,58 @@ class PlanOptions:
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class PlannedRows:
+    """What was decided of some rows, in their order; in how many partitions deletes were not looked for, and why."""
+
+    rows: list[PlannedRow]
+    skipped: int
+    refused: str
+    traces: TracesLeft
+    """What was left on the servers."""
+
+
+class Deciding(Protocol):
+    """Whoever reads rows anew and decides each: this process, or workers."""
+
+    async def decide(
+        self,
+        evidence: CaseReader,
+        rows: Sequence[tuple[RowRef, bool]],
+        options: PlanOptions,
+        salt: str,
+        progress: Progress | None,
+    ) -> PlannedRows:
+        """Return what was decided of rows; with each is told whether only a node that does not own it held it."""
+
+
+class Alone:
+    """Has this process decide."""
+
+    def __init__(self, reader: ClusterReader) -> None:
+        self._reader = reader
+
+    async def decide(
+        self,
+        evidence: CaseReader,
+        rows: Sequence[tuple[RowRef, bool]],
+        options: PlanOptions,
+        salt: str,
+        progress: Progress | None,
+    ) -> PlannedRows:
+        """Read and decide."""
+        search = DeleteSearch(self._reader, options.max_traces)
+        planned = await plan_rows(evidence, search, rows, options, salt, progress)
+        return PlannedRows(planned, len(search.skipped), search.refused, self._reader.traces)
+
+
 async def make_plan(
-    reader: ClusterReader, clock: Clock, findings: Path, options: PlanOptions, progress: Progress | None = None
+    reader: ClusterReader,
+    clock: Clock,
+    findings: Path,
+    options: PlanOptions,
+    progress: Progress | None = None,
+    deciding: Deciding | None = None,
 ) -> Plan:
     """Read every finding's row anew and decide; nothing is written to the cluster."""
     header = read_header(findings)
@@ -85,8 +136,8 @@ async def make_plan(
     read = [] if only_ranges else [ref async for ref in rows_of_ranges(evidence, [found for found, _ in by_rows])]
     rows = _distinct([] if only_ranges else listed, read)
     salt = secrets.token_hex(16)
-    search = DeleteSearch(reader, options.max_traces)
-    planned = await _plan_rows(evidence, search, rows, options, salt, progress)
+    decided = await (deciding or Alone(reader)).decide(evidence, rows, options, salt, progress)
+    planned = decided.rows
     named = {ref.full_name: ref for ref in (*(row.ref for row in planned), *map(place_of, merged))}
     tables = {name: evidence.table(ref) for name, ref in named.items()}
     return Plan(
@@ -109,8 +160,8 @@ async def make_plan(
                     *_warnings(tables),
                     *_out_of_reach(evidence, planned),
                     *(_left_out(len(listed), by_rows) if only_ranges else ()),
-                    *search.warnings,
-                    reader.traces.sentence,
+                    *search_warnings(decided.skipped, decided.refused, options.max_traces),
+                    decided.traces.sentence,
                 ),
             )
         ),
@@ -167,7 +218,7 @@ def _distinct(findings: Iterable[Finding], counted: Iterable[RowRef]) -> list[tu
     return list(rows.values())
 
 
-async def _plan_rows(
+async def plan_rows(
     evidence: CaseReader,
     search: DeleteSearch,
     rows: Sequence[tuple[RowRef, bool]],

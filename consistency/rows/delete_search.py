@@ -7,7 +7,7 @@ one is ruled out by what the replica shows of the partition: a cell that it show
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from consistency.cluster.locality import TracedPartition
@@ -31,6 +31,21 @@ class _Shown:
     deleted: bool
 
 
+Place = tuple[str, Key, Node]
+"""A table (`keyspace.table`), a partition of it, and a node that may hold a delete there."""
+
+
+def search_warnings(skipped: int, refused: str, most: int) -> tuple[str, ...]:
+    """Say what could not be looked for: so many partitions beyond the bound, or any, as the servers refuse."""
+    found = []
+    if skipped and most:
+        count = "1 partition" if skipped == 1 else f"{skipped:,} partitions"
+        found.append(f"deletes were not looked for in {count} more: --max-traces {most}")
+    if refused:
+        found.append(f"deletes cannot be looked for, so rows may be forecast unknown: {refused}")
+    return tuple(found)
+
+
 class DeleteSearch:
     """Looks for deletes on the replicas that lack a row, by one traced read of its partition on each of them.
 
@@ -41,20 +56,24 @@ class DeleteSearch:
         self._reader = reader
         self._left = most
         self._most = most
-        self._seen: dict[tuple[str, Key, Node], asyncio.Task[_Shown | None]] = {}
-        self._skipped: set[tuple[str, Key, Node]] = set()
+        self._seen: dict[Place, asyncio.Task[_Shown | None]] = {}
+        self._skipped: set[Place] = set()
         self._refused = ""
+
+    @property
+    def skipped(self) -> Collection[Place]:
+        """The partitions that were not looked into, as nothing was left of the bound."""
+        return self._skipped
+
+    @property
+    def refused(self) -> str:
+        """Why no server is asked, empty where they are."""
+        return self._refused
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Say what could not be looked for."""
-        found = []
-        if self._skipped and self._most:
-            count = "1 partition" if len(self._skipped) == 1 else f"{len(self._skipped):,} partitions"
-            found.append(f"deletes were not looked for in {count} more: --max-traces {self._most}")
-        if self._refused:
-            found.append(f"deletes cannot be looked for, so rows may be forecast unknown: {self._refused}")
-        return tuple(found)
+        return search_warnings(len(self._skipped), self._refused, self._most)
 
     async def rules_out(self, rows: Sequence[Evidence]) -> list[bool]:
         """Say of each row whether it stays, or comes back, when the servers merge it: no delete of it is hidden."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,9 @@ from consistency.spreading.compared import PairPieces
 from consistency.spreading.messages import Order, Work
 from consistency.spreading.port import Reads, Told
 from consistency.spreading.reading import UnitReader
+
+_PLANNER = "repair.spread_planning"
+"""What decides rows; a name, as nothing here may depend on the repair."""
 
 
 @asynccontextmanager
@@ -30,4 +34,7 @@ async def opened(order: Order, number: int, told: Told, counts: RequestCounts) -
         return
     async with open_cluster(settings, limits, locality=terms.locality) as (reader, clock):
         reader.count_with(counts)
+        if order.work is Work.PLAN:
+            yield await importlib.import_module(_PLANNER).prepared(reader, clock, order)
+            return
         yield UnitReader(await CheckUnits.prepared(reader, clock, order), told)

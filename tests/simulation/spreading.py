@@ -16,20 +16,24 @@ from consistency.results.report import Report
 from consistency.spreading.checked import CheckUnits, run_spread
 from consistency.spreading.compared import PairPieces, compare_spread
 from consistency.spreading.messages import Order, Terms
-from consistency.spreading.port import Told, WorkerLost
-from consistency.spreading.reading import Source, UnitReader
+from consistency.spreading.port import Reads, Told, WorkerLost
+from consistency.spreading.reading import UnitReader
 from tests.simulation.cases import Checked, Remembering, Watching
 from tests.simulation.memory import SimCluster
 from tests.simulation.two_clusters import Comparing
 from tests.simulation.vclock import SimClock
 
-Prepared = Callable[[Order], Awaitable[Source]]
-"""Prepares what a worker reads units of."""
+Prepared = Callable[[Order, Told], Awaitable[Reads]]
+"""Prepares what a worker reads units with."""
 
 
 def checked_by(cluster: SimCluster, clock: SimClock) -> Prepared:
     """Have workers check a cluster."""
-    return lambda order: CheckUnits.prepared(cluster, clock, order)
+
+    async def prepared(order: Order, told: Told) -> Reads:
+        return UnitReader(await CheckUnits.prepared(cluster, clock, order), told)
+
+    return prepared
 
 
 class SimWorkers:
@@ -41,7 +45,7 @@ class SimWorkers:
         self.at_once = 2 * size
         self._lost = lost
         self._dice = random.Random(seed)
-        self._readers: list[UnitReader] = []
+        self._readers: list[Reads] = []
         self._next = 0
         self.said: list[str] = []
         """Everything that went to the workers, and came back."""
@@ -51,7 +55,7 @@ class SimWorkers:
         self.said.append(order)
         parsed = Order.from_text(order)
         for _ in range(self.size):
-            self._readers.append(UnitReader(await self._prepared(parsed), told))
+            self._readers.append(await self._prepared(parsed, told))
 
     async def read(self, unit: str) -> str:
         """Read a unit, or be lost with it: before, in the middle, or when all of it was read."""
@@ -100,7 +104,10 @@ def spread_pair(size: int, *, lost: float = 0.0, seed: int = 0, crews: list[SimW
     async def compared(
         pair: Pair, options: CompareOptions, stop: asyncio.Event, take: Callable[[Compared], None]
     ) -> Comparison:
-        workers = SimWorkers(lambda order: PairPieces.prepared(pair, order), size, lost, seed)
+        async def prepared(order: Order, told: Told) -> Reads:
+            return UnitReader(await PairPieces.prepared(pair, order), told)
+
+        workers = SimWorkers(prepared, size, lost, seed)
         if crews is not None:
             crews.append(workers)
         return await compare_spread(pair, options, workers, Terms(target=GivenOptions()), stop=stop, take=take)
