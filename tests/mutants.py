@@ -32,6 +32,7 @@ SYNC = "tests/unit/test_sync_simulation.py::test_every_law_holds_on_every_seed"
 LIVE = "tests/unit/test_live_page.py"
 PARTS = "tests/unit/test_parts.py"
 SPREAD = "tests/unit/test_spreading.py"
+SPREAD_PLANS = "tests/unit/test_spread_plans.py"
 PAIR_SPREAD = "tests/unit/test_compared_spreading.py"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
 
@@ -328,6 +329,13 @@ MUTANTS = (
            "now.completed - lost, now.skipped, now.failed + lost)", "now.completed, now.skipped, now.failed)", SPREAD),
     Mutant("workers: one waits for a worker that is not on its way", "consistency/spreading/local.py",
            "            self._replacing.discard(asyncio.current_task())\n", "", SPREAD),
+    Mutant("workers: a plan looks for deletes beyond its bound", "repair/spread_planning.py",
+           "allowed = places[: options.max_traces]", "allowed = places", SPREAD_PLANS),
+    Mutant("workers: a plan is in the order in which workers end", "repair/spread_planning.py",
+           "[made[n] for n in range(len(rows))]", "[*made.values()]", SPREAD_PLANS),
+    Mutant("workers: a plan lacks rows that nobody decided", "repair/spread_planning.py",
+           "        raise ConnectError(msg)\n", "        self.came[unit.number] = RowsDecided((), (), msg, (0, 0))\n",
+           SPREAD_PLANS),
     Mutant("parts: a part alone is consistent", "consistency/results/verdict.py",
            "return Verdict.PART if self is Verdict.CONSISTENT else self", "return self", PARTS),
     Mutant("parts: a missing part is not missed", "consistency/checking/merging.py",

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from consistency.checking.scan import ScanOptions
+from consistency.cli import main
 from consistency.errors import ConnectError, ConsistencyError
 from consistency.results.forecast import Forecast
+from consistency.rows.names import RowRef
+from consistency.spreading.local import LocalWorkers
 from consistency.spreading.messages import Order, Terms, Work
 from consistency.spreading.port import Reads, Told, UnitFailed
 from repair import planner, spread_planning
+from repair.case import CaseReader
 from repair.decide import Rule
 from repair.mergeable import RangeMerge
 from repair.planfile import Plan
@@ -25,6 +29,9 @@ from repair.spread_planning import RowsUnit, Shared, prepared
 from tests.simulation.scenario import Scenario, row
 from tests.simulation.spreading import SimWorkers
 from tests.simulation.values import int_bytes
+from tests.support.stand_in_worker import cluster as stand_in
+from tests.unit.fake_cluster import opener
+from tests.unit.test_spreading import stand_ins
 
 PARTITIONS, EACH = 12, 6
 
@@ -138,20 +145,26 @@ def test_nothing_that_is_sent_is_a_secret(found: Path, monkeypatch: pytest.Monke
     assert [text for text in hidden if text in sent] == []
 
 
-def test_a_worker_that_sees_another_cluster_decides_nothing(found: Path) -> None:
+@pytest.mark.parametrize("unlike", ["ring", "table", ""])
+def test_a_worker_that_sees_another_cluster_decides_nothing(unlike: str) -> None:
     """Another ring or another table than the driver's."""
     scenario = damaged()
 
-    async def run(ring: str, table: str) -> None:
+    async def run() -> None:
+        evidence = await CaseReader.open(scenario.cluster, scenario.clock)
         options: dict[str, Any] = {"policy": Policy().as_json(), "only": [], "forecasts": [], "salt": "s"}
         options["tables"] = {"ks.t": ["ks", "t"]}
-        order = Order(Work.PLAN, "", options, Terms(), 1, ring, {"ks.t": table})
-        await prepared(scenario.cluster, scenario.clock, order)
+        ring = "another" if unlike == "ring" else evidence.ring.fingerprint
+        table = "another" if unlike == "table" else evidence.fingerprint(RowRef("ks", "t", 0, {}))
+        await prepared(
+            scenario.cluster, scenario.clock, Order(Work.PLAN, "", options, Terms(), 1, ring, {"ks.t": table})
+        )
 
-    ring = asyncio.run(scenario.cluster.ring()).fingerprint
-    for seen in (("another", ""), (ring, "another")):
-        with pytest.raises(UnitFailed, match="driver"):
-            asyncio.run(run(*seen))
+    if not unlike:
+        scenario.run(run)
+        return
+    with pytest.raises(UnitFailed, match="driver"):
+        scenario.run(run)
 
 
 def test_a_unit_arrives_as_it_was_handed_out() -> None:
@@ -160,3 +173,23 @@ def test_a_unit_arrives_as_it_was_handed_out() -> None:
     assert RowsUnit.from_text(unit.as_text()) == unit
     assert unit.refs[0][0].key_hex == {"k": "00ff"}
     assert issubclass(UnitFailed, ConsistencyError)
+
+
+def test_the_command_plans_by_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of their own decide what one decides; only the salt and the time are others."""
+    cluster = stand_in(60, 0.0, [5, 33, 47])
+    for place in ("consistency.cluster.session.open_cluster", "repair.api.open_cluster"):
+        monkeypatch.setattr(place, opener(cluster))
+    monkeypatch.setattr("repair.case._require_own_token", lambda _: None)  # the tokens of a stand-in are made up
+    monkeypatch.setattr(planner.secrets, "token_hex", lambda size: "5a" * size)
+    monkeypatch.setattr(LocalWorkers.__init__, "__defaults__", (stand_ins(0.0, 5, 33, 47, rows=60),))
+    findings = str(tmp_path / "findings")
+    assert CliRunner().invoke(main, ["check", "--settle", "0", "--quiet", "--findings", findings]).exit_code == 1
+    plans = []
+    for number, words in enumerate(([], ["--workers", "2"])):
+        path = tmp_path / f"plan-{number}"
+        result = CliRunner().invoke(main, ["repair", "plan", findings, "-o", str(path), *words])
+        assert result.exit_code == 0, result.output
+        plans.append(path.read_text().splitlines()[1:-1])
+    assert len(plans[0]) == 3
+    assert plans[0] == plans[1]

@@ -366,9 +366,9 @@ def test_frames_are_heard_whole_or_not_at_all() -> None:
 ROWS = 300
 
 
-def stand_ins(delay_s: float, *damaged: int) -> tuple[str, ...]:
+def stand_ins(delay_s: float, *damaged: int, rows: int = ROWS) -> tuple[str, ...]:
     """Return the words that start a worker with a cluster of its own."""
-    return (sys.executable, "-m", "tests.support.stand_in_worker", *map(str, (ROWS, delay_s, *damaged)))
+    return (sys.executable, "-m", "tests.support.stand_in_worker", *map(str, (rows, delay_s, *damaged)))
 
 
 class Reading(ProgressTeller):
