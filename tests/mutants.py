@@ -311,8 +311,6 @@ MUTANTS = (
            "if tables.get(name) != known]:", "if False]:", SPREAD),
     Mutant("workers: a table that lies elsewhere is read all the same", "consistency/spreading/planning.py",
            "places[id(task.arcs)] = _place(task)", 'places[id(task.arcs)] = ""', SPREAD),
-    Mutant("workers: a unit that was not begun is complete", "consistency/spreading/driving.py",
-           "if read.interrupted and not read.begun:", "if False:", SPREAD),
     Mutant("workers: another target is compared all the same", "consistency/spreading/compared.py",
            "ring.fingerprint for side in Side)", "ring.fingerprint for side in [Side.SOURCE])", PAIR_SPREAD),
     Mutant("workers: another table of the target is compared", "consistency/spreading/compared.py",

@@ -9,14 +9,12 @@ from consistency.auditing.placement import ownership
 from consistency.model.holdings import HeldTable, NodeData
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace
-from consistency.results.distribution import Distribution
+from consistency.results.distribution import HOT_RATIO, Distribution
 from consistency.results.report import Severity, Violation
 
 KINDS = ("distribution_unread", "uneven_data", "large_partition", "many_tombstones")
 """Every kind that these rules have, gravest first."""
 
-HOT_RATIO = 1.5
-"""A node that holds so many times what its ranges say is hot."""
 _WORTH_A_WORD_MB = 100
 """More than so many MiB must be in the wrong place: small tables are never even."""
 LARGE_PARTITION_MB = 100

@@ -12,7 +12,6 @@ from consistency.checking.leaves import LeafResult
 from consistency.checking.merged_tables import Lacking
 from consistency.checking.observer import Observer
 from consistency.checking.plan import Leaf, estimate_rows
-from consistency.checking.reporting import NOT_REACHED
 from consistency.checking.scan import ScanOptions
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.cluster.waits import within
@@ -144,11 +143,8 @@ class _Driver:
         return replace(unit, max_findings=max(0, most - self._whole.tables[unit.table].listed))
 
     async def take(self, unit: Unit, came: str) -> None:
-        """Take in what came of a unit; one that an interrupt ended before it was begun was not reached."""
+        """Take in what came of a unit."""
         read = UnitRead.from_text(came)
-        if read.interrupted and not read.begun:
-            self.give_up(unit, NOT_REACHED)
-            return
         self._whole.take(unit.table, read)
         self._finish(unit)
         await self._spread.take_findings(unit, read, self._writer)

@@ -141,11 +141,6 @@ class UnitRead:
     traces: tuple[int, int]
     interrupted: bool
 
-    @property
-    def begun(self) -> bool:
-        """Whether anything of it was read before an interrupt."""
-        return bool(self.report["depth"])
-
     def as_text(self) -> str:
         """Return the JSON form."""
         return json.dumps({**self.__dict__}, separators=(",", ":"))

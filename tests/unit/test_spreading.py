@@ -169,25 +169,6 @@ def test_an_interrupt_ends_with_what_the_workers_have_read() -> None:
     assert coverage.completed < coverage.planned == coverage.completed + coverage.failed
 
 
-class Late(SimWorkers):
-    """Workers of which an interrupt reaches every unit but the first before it is begun."""
-
-    async def read(self, unit: str) -> str:
-        if Unit.from_text(unit).first:
-            await self.stop()
-        return await super().read(unit)
-
-
-def test_a_unit_that_an_interrupt_ended_before_it_was_begun_was_not_reached() -> None:
-    """Its ranges are unread: the account of the table is not complete without them."""
-    report = simulated(
-        filled(), workers=lambda s: Late(checked_by(s.cluster, s.clock), 1, 0.0, 1), scan=SMALL, stop_at_s=0.2
-    )
-    (table,) = report.tables
-    assert table.coverage.failed
-    assert_tiles([leaf for leaves in _leaves(table).values() for leaf in leaves], [TokenRange.full_ring()])
-
-
 def test_a_worker_that_places_a_table_elsewhere_has_other_prints() -> None:
     """The ring may be the same, while nodes disagree or one is down: leaves are cut where the replicas change."""
     task = _task(filled())

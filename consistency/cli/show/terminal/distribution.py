@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from consistency.auditing.distribution import HOT_RATIO
 from consistency.cli.show.terminal.console import heading, indented, safe
 from consistency.cli.show.terminal.figures import short
-from consistency.model.holdings import HeldTable
-from consistency.results.distribution import Distribution
+from consistency.results.distribution import Distribution, PartitionSizes
 
 MOST_NODES, MOST_TABLES = 40, 10
 _BAR = 24
+WHICH_PARTITIONS = (
+    "Which partitions these are, and which are written most, no table of the servers tells: nodetool toppartitions"
+    " KEYSPACE TABLE 10000 does, on each node."
+)
 
 
 def print_distribution(console: Console, found: Distribution) -> None:
@@ -26,17 +27,12 @@ def print_distribution(console: Console, found: Distribution) -> None:
     console.print(_nodes(found))
     if len(found.nodes) > MOST_NODES:
         indented(console, f"{len(found.nodes) - MOST_NODES} more nodes, in the result as JSON (--json)", style="dim")
-    tables = _largest(found)
+    tables = found.tables[:MOST_TABLES]
     if tables:
         console.print()
         console.print(heading("tables by their largest partition"))
         console.print(_tables(tables))
-    indented(
-        console,
-        "Which partitions these are, and which are written most, no table of the servers tells: nodetool"
-        " toppartitions KEYSPACE TABLE 10000 does, on each node.",
-        style="dim",
-    )
+    indented(console, WHICH_PARTITIONS, style="dim")
 
 
 def _grid(*columns: str) -> Table:
@@ -49,17 +45,15 @@ def _grid(*columns: str) -> Table:
 
 def _nodes(found: Distribution) -> Table:
     grid = _grid("node", "rack", "MiB", "")
-    most = max((max(data.mebibytes, found.fair.get(data.node, 0.0)) for data in found.nodes), default=0.0) or 1.0
-    ranked = sorted(found.nodes, key=lambda data: (not data.unread, data.node.dc, -data.mebibytes, data.node.name))
-    for data in ranked[:MOST_NODES]:
-        place = f"{safe(data.node.dc)}/{safe(data.node.rack)}"
-        if data.unread:
-            grid.add_row(safe(data.node.name), place, "?", Text(safe(data.unread), style="yellow"))
+    shares = found.shares
+    most = max((max(share.held, share.fair) for share in shares), default=0.0) or 1.0
+    for share in shares[:MOST_NODES]:
+        place = f"{safe(share.dc)}/{safe(share.rack)}"
+        if share.unread:
+            grid.add_row(safe(share.name), place, "?", Text(safe(share.unread), style="yellow"))
             continue
-        fair = found.fair.get(data.node, 0.0)
-        style = "yellow" if data.mebibytes > HOT_RATIO * fair else "green"
-        bar = _bar(data.mebibytes / most, fair / most)
-        grid.add_row(safe(data.node.name), place, f"{data.mebibytes:,}", Text(bar, style=style))
+        bar = Text(_bar(share.held / most, share.fair / most), style="yellow" if share.hot else "green")
+        grid.add_row(safe(share.name), place, f"{share.held:,}", bar)
     return grid
 
 
@@ -70,32 +64,15 @@ def _bar(held: float, fair: float) -> str:
     return "".join(cells).rstrip()
 
 
-def _largest(found: Distribution) -> Sequence[tuple[str, list[HeldTable]]]:
-    """Return the tables with the largest partitions, each with what the nodes tell of it."""
-    by_name: dict[str, list[HeldTable]] = defaultdict(list)
-    for data in found.nodes:
-        for table in data.tables:
-            by_name[table.full_name].append(table)
-    ranked = sorted(by_name.items(), key=lambda item: (-_most(t.largest_mebibytes for t in item[1]), item[0]))
-    return [(name, told) for name, told in ranked if _most(t.mebibytes for t in told)][:MOST_TABLES]
-
-
-def _tables(tables: Sequence[tuple[str, list[HeldTable]]]) -> Table:
+def _tables(tables: Sequence[PartitionSizes]) -> Table:
     grid = _grid("table", "largest", "mean", "partitions", "tombstones a read, p99", "most")
-    for name, told in tables:
-        partitions = sum(t.partitions or 0 for t in told)
-        size = sum((t.partitions or 0) * (t.mean_bytes or 0) for t in told)
-        largest = _most(t.largest_mebibytes for t in told)
+    for sizes in tables:
         grid.add_row(
-            safe(name),
-            f"{largest:,} MiB" if largest else "-",
-            f"{short(size / partitions)}B" if partitions else "-",
-            f"about {partitions:,}" if partitions else "-",
-            f"{_most(t.tombstones_p99 for t in told):,}",
-            f"{_most(t.tombstones_max for t in told):,}",
+            safe(sizes.name),
+            f"{sizes.largest_mebibytes:,} MiB" if sizes.largest_mebibytes else "-",
+            f"{short(sizes.mean_bytes)}B" if sizes.partitions else "-",
+            f"about {sizes.partitions:,}" if sizes.partitions else "-",
+            f"{sizes.tombstones_p99:,}",
+            f"{sizes.tombstones_max:,}",
         )
     return grid
-
-
-def _most(figures: Iterable[int | None]) -> int:
-    return max((figure or 0 for figure in figures), default=0)
