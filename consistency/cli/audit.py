@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consistency.cli.connection import Target, connection_options, take_connection
-from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.outputs import STDOUT, require_different, require_writable, write_json, write_private
 from consistency.cli.show.terminal.console import make_console
+from consistency.errors import UsageError
 
 if TYPE_CHECKING:
     from consistency.api import AuditReport
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     help="Write the result as JSON; '-' is stdout, and the text then goes to stderr.",
 )
 @click.option(
+    "--html",
+    "html_path",
+    metavar="FILE",
+    help="Write the result as one self-contained HTML page, mode 0600; with --distribution it draws how the data lies.",
+)
+@click.option(
     "--rf-min",
     type=click.IntRange(min=1),
     default=3,
@@ -39,7 +46,15 @@ if TYPE_CHECKING:
     help="Show how the data lies on the nodes too: what each holds against its token ranges, the largest partitions, "
     "tombstones met by reads. Needs SELECT on system_views; no row is read.",
 )
-def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, *, distribution: bool, **given: Any) -> int:
+def audit(
+    names: tuple[str, ...],
+    json_path: str | None,
+    html_path: str | None,
+    rf_min: int,
+    *,
+    distribution: bool,
+    **given: Any,
+) -> int:
     """Judge the replication of keyspaces and the state of the nodes.
 
     Judges the keyspaces named, or all that are replicated, Cassandra's own among them: too few replicas,
@@ -52,7 +67,7 @@ def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, *, distrib
     Examples:
       consistency audit --hosts 10.0.0.1
       consistency audit shop --rf-min 3 --json audit.json
-      consistency audit shop --distribution
+      consistency audit shop --distribution --html data.html
 
     \b
     Exit codes:
@@ -61,10 +76,18 @@ def audit(names: tuple[str, ...], json_path: str | None, rf_min: int, *, distrib
     """  # noqa: D301 - click wants the control character
     from consistency.cli.show.terminal.audit import print_audit  # noqa: PLC0415 - loads the driver
 
+    require_different({"--json": json_path, "--html": html_path})
     target = take_connection(given)
+    if html_path == STDOUT:
+        raise UsageError("--html -: name a file; the page is opened in a browser")
     require_writable("--json", json_path, special=True)
+    require_writable("--html", html_path)
     report = asyncio.run(_audit(target, names, rf_min, distribution=distribution))
     write_json("--json", json_path, report.as_json())
+    if html_path is not None:
+        from consistency.cli.show.page.render import render_audit  # noqa: PLC0415 - loads the templates' engine
+
+        write_private("--html", html_path, render_audit(report))
     print_audit(make_console(sys.stderr if json_path == STDOUT else sys.stdout), report)
     return int(report.exit_code)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consistency.model.holdings import HeldTable, NodeData
 from consistency.model.ring import Node
-from consistency.results.report import TableReport
+
+if TYPE_CHECKING:
+    from consistency.results.report import TableReport
 
 HOT_RATIO = 1.5
 """A node that holds so many times what its ranges say is hot."""

@@ -11,6 +11,7 @@ from consistency.cluster.locality import TracesLeft
 from consistency.model.part import Part
 from consistency.model.tokens import TokenRange
 from consistency.results.cause import Cause
+from consistency.results.distribution import Share, rows_by_node
 from consistency.results.findings import Finding
 from consistency.results.range_findings import Counted
 from consistency.results.sample import Bound, SampledTable, Sampling, bound
@@ -290,6 +291,11 @@ class Report:
         return Verdict.UNKNOWN if self.interrupted and verdict.agreed else verdict
 
     @property
+    def rows_by_node(self) -> list[Share]:
+        """How many rows each node holds of the tables that were read whole, beside what its token ranges say."""
+        return rows_by_node(self.tables)
+
+    @property
     def _left_out(self) -> int | None:
         if self.sampling is None:
             return None
@@ -346,6 +352,7 @@ class Report:
             "findings_error": self.findings_error,
             "repair": self.repair.as_json() if self.repair else None,
             "traces": self.traces.as_json(),
+            "rows_by_node": [share.as_json() for share in self.rows_by_node],
         }
 
     def _part_json(self) -> dict[str, Any] | None:

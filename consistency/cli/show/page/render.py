@@ -15,19 +15,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from consistency import __version__
+from consistency.api import AuditReport
 from consistency.cli.show.page.collect import Collector
 from consistency.cli.show.page.history import histories
 from consistency.cli.show.page.payload import payload, script_safe
 from consistency.cli.show.page.ring import SIZE, WORDS, tracks
 from consistency.cli.show.terminal.advice import Typed, next_commands
-from consistency.cli.show.terminal.figures import counted, moment, span
+from consistency.cli.show.terminal.audit import audit_basis, audit_claim
+from consistency.cli.show.terminal.distribution import WHICH_PARTITIONS
+from consistency.cli.show.terminal.figures import counted, moment, short, span
 from consistency.cli.show.terminal.problems import percent
 from consistency.cli.show.terminal.summary import basis, claim, reach
 from consistency.model.cqltext import visible
-from consistency.results.report import NOT_IN_SAMPLE, Report, Severity, TableReport, Unread
+from consistency.results.distribution import by_rack
+from consistency.results.report import NOT_IN_SAMPLE, Report, Severity, TableReport, Unread, Violation
 from consistency.results.verdict import Verdict
 
-MOST_TABLES = 500
+MOST_TABLES, MOST_NODES = 500, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,9 @@ def render_page(report: Report, found: Collector, typed: Typed, *, keys: bool) -
             sure=report.coverage.complete and not (report.interrupted or any(t.unsettled_rows for t in report.tables)),
             histories=histories(found.rows),
             gaps=_gaps(report.tables),
-            violations=sorted(report.violations, key=lambda v: v.severity is not Severity.ERROR),
+            shares=(shares := report.rows_by_node)[:MOST_NODES],
+            more_shares=len(shares[MOST_NODES:]),
+            violations=_gravest_first(report.violations),
             blind=list(dict.fromkeys(sentence for table in report.tables for sentence in table.blind)),
             commands=[(why, " ".join(words)) for why, words in next_commands(report, typed)],
             css=Markup(css),  # noqa: S704 - our own file
@@ -75,6 +81,38 @@ def render_page(report: Report, found: Collector, typed: Typed, *, keys: bool) -
             version=__version__,
         )
     )
+
+
+def render_audit(report: AuditReport) -> str:
+    """Return the page of an audit, which holds no key at all."""
+    css, (word, said) = asset("page.css"), audit_claim(report)
+    held = report.distribution
+    shares, tables = (held.shares, held.tables) if held is not None else ([], [])
+    return (
+        environment("consistency.cli.show.page")
+        .get_template("audit.html")
+        .render(
+            report=report,
+            word=word,
+            tone={"violated": "divergent", "in order": "consistent"}.get(word, word),
+            claim=said,
+            basis=audit_basis(report),
+            shares=shares[:MOST_NODES],
+            more_shares=len(shares[MOST_NODES:]),
+            racks=by_rack(shares),
+            tables=tables[:MOST_TABLES],
+            more_tables=len(tables[MOST_TABLES:]),
+            which=WHICH_PARTITIONS,
+            violations=_gravest_first(report.violations),
+            css=Markup(css),  # noqa: S704 - our own file
+            policy=_policy(css),
+            version=__version__,
+        )
+    )
+
+
+def _gravest_first(violations: Sequence[Violation]) -> list[Violation]:
+    return sorted(violations, key=lambda v: v.severity is not Severity.ERROR)
 
 
 def _data(report: Report, found: Collector, *, keys: bool) -> dict[str, Any]:
@@ -119,7 +157,13 @@ def environment(package: str) -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        visible=visible, span=span, counted=counted, moment=moment, thousands=_thousands, pieces=_pieces
+        visible=visible,
+        span=span,
+        counted=counted,
+        moment=moment,
+        thousands=_thousands,
+        pieces=_pieces,
+        short=short,
     )
     return made
 
@@ -145,12 +189,10 @@ def asset(name: str, package: str = "consistency.cli.show.page") -> str:
     return (files(package) / "templates" / name).read_text(encoding="utf-8")
 
 
-def _policy(css: str, script: str) -> str:
-    """Return the content security policy: this style, this script, and nothing else."""
-    return (
-        f"default-src 'none'; style-src {source_hash(css)}; script-src {source_hash(script)}; img-src data:;"
-        " base-uri 'none'; form-action 'none'"
-    )
+def _policy(css: str, script: str | None = None) -> str:
+    """Return the content security policy: this style, this script if there is one, and nothing else."""
+    runs = f" script-src {source_hash(script)};" if script else ""
+    return f"default-src 'none'; style-src {source_hash(css)};{runs} img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def source_hash(text: str) -> str:
