@@ -85,7 +85,7 @@ def audit(
     report = asyncio.run(_audit(target, names, rf_min, distribution=distribution))
     write_json("--json", json_path, report.as_json())
     if html_path is not None:
-        from consistency.cli.show.page.render import render_audit  # noqa: PLC0415 - loads the templates' engine
+        from consistency.cli.show.page.audit import render_audit  # noqa: PLC0415 - loads the templates' engine
 
         write_private("--html", html_path, render_audit(report))
     print_audit(make_console(sys.stderr if json_path == STDOUT else sys.stdout), report)

@@ -7,12 +7,17 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consistency.api import AuditReport
 from consistency.auditing.distribution import distribute, judge_distribution
+from consistency.cli.show.page.audit import render_audit
+from consistency.cli.show.page.collect import Collector
+from consistency.cli.show.page.render import render_page
+from consistency.cli.show.terminal.advice import Typed
 from consistency.cli.show.terminal.audit import print_audit
 from consistency.cli.show.terminal.console import make_console
 from consistency.cluster.holdings import read_holdings
@@ -20,9 +25,15 @@ from consistency.errors import ReplicaRefused
 from consistency.model.holdings import HeldTable, NodeData
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Keyspace
-from consistency.model.tokens import MIN_TOKEN, RING_SIZE
-from consistency.results.report import Severity
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange
+from consistency.results.distribution import Distribution, Share, by_rack, rows_by_node
+from consistency.results.report import Severity, TableReport
+from consistency.results.tree_report import TreeReport
 from consistency.results.verdict import ExitCode
+from tests.simulation.cases import run_case
+from tests.unit.conftest import Shell
+from tests.unit.test_page import Page
+from tests.unit.test_terminal import report, table_report
 
 NODES = tuple(
     Node(f"host{i}", f"10.0.0.{i}", 9042, "dc1", f"r{i}", (MIN_TOKEN + RING_SIZE * i // 4,), "5.0.9")
@@ -147,3 +158,119 @@ def test_the_picture_has_a_bar_for_each_node_and_a_line_for_each_table() -> None
     assert [node["mebibytes"] for node in told] == [0, 100, 400]
     assert told[0]["unread"] == "it does not answer"
     assert told[1]["tables"][0]["partitions"] == 10
+
+
+# In pages, and as a check has counted.
+
+
+def read_whole(name: str, rows: tuple[int, ...], *widths: float) -> TableReport:
+    """Return a table of which three nodes were read, each with ranges of its own and so much of the ring."""
+    trees, start = [], MIN_TOKEN
+    for node, width in zip(NODES, widths, strict=True):
+        end = min(MAX_TOKEN, start + int(RING_SIZE * width))
+        trees.append(TreeReport((node,), "s", ((TokenRange(start, end), (b"x",)),), 0))
+        start = end
+    held = {node.host_id: count for node, count in zip(NODES, rows, strict=True)}
+    return replace(table_report(table=name), trees=tuple(trees), held=held)
+
+
+def test_a_check_tells_how_many_rows_each_node_holds_beside_its_ranges() -> None:
+    """Of tables that were read whole, added up; a table that was not is left out."""
+    tables = [
+        read_whole("a", (500, 300, 200), 0.5, 0.25, 0.25),
+        read_whole("b", (0, 0, 1000), 0.25, 0.25, 0.5),
+        replace(read_whole("c", (9, 9, 9), 0.3, 0.3, 0.3), held={}),
+    ]
+    shares = rows_by_node(tables)
+    assert [(share.name, share.held, round(share.fair), share.hot) for share in shares] == [
+        ("10.0.0.3:9042", 1200, 750, True), ("10.0.0.1:9042", 500, 750, False), ("10.0.0.2:9042", 300, 500, False),
+    ]  # fmt: skip
+    assert sum(share.held for share in shares) == round(sum(share.fair for share in shares))
+    assert replace(report(), tables=tuple(tables)).as_json()["rows_by_node"][0] == {
+        "node": "10.0.0.3:9042", "dc": "dc1", "rack": "r3", "rows": 1200, "by_ranges": 750,
+    }  # fmt: skip
+
+
+def test_data_centres_are_not_held_against_each_other() -> None:
+    """A node holds its part of what its own data centre holds."""
+    far = replace(NODES[2], dc="dc2")
+    table = read_whole("a", (500, 500, 3000), 0.4, 0.4, 0.2)
+    whole = TreeReport((far,), "s", ((TokenRange(MIN_TOKEN, MAX_TOKEN), (b"x",)),), 0)
+    shares = rows_by_node([replace(table, trees=(*table.trees[:2], whole))])
+    assert {share.name: round(share.fair) for share in shares} == {
+        "10.0.0.1:9042": 500, "10.0.0.2:9042": 500, "10.0.0.3:9042": 3000,
+    }  # fmt: skip
+
+
+def test_the_rows_of_simulated_checks_add_up() -> None:
+    """Whatever the ring: each data centre should hold what it holds."""
+    seen = 0
+    for seed in range(40):
+        shares = run_case(seed).report.rows_by_node
+        for dc in {share.dc for share in shares}:
+            held = sum(share.held for share in shares if share.dc == dc)
+            assert held == pytest.approx(sum(share.fair for share in shares if share.dc == dc))
+            seen += held > 0
+    assert seen > 10
+
+
+def test_racks_are_added_up_and_one_with_a_silent_node_is_not_known() -> None:
+    """What a rack holds is that of all its nodes."""
+    shares = [Share("a", "dc1", "r1", 10, 20), Share("b", "dc1", "r1", 5, 1), Share("c", "dc1", "r2", 0, 0, "is down")]
+    one, two = by_rack(shares)
+    assert (one.name, one.held, one.fair, one.unread) == ("r1", 15, 21, "")
+    assert two.unread == "c: is down"
+
+
+def audited(data: list[NodeData]) -> AuditReport:
+    """Return an audit with what nodes tell."""
+    found = distribute(RING, SHOP, data)
+    return AuditReport("c", 3, ("shop",), tuple(judge_distribution(found)), found)
+
+
+def test_the_page_draws_what_the_terminal_prints() -> None:
+    """Nodes and racks with their bars, the tables, and the rules; nothing runs in it, nothing is loaded."""
+    data = holds(1000, 1000, 9000, largest_mebibytes=640, partitions=1000, mean_bytes=512, tombstones_p99=7)
+    data[0] = NodeData(NODES[0], unread="it is down")
+    text = render_audit(audited(data))
+    page = Page(text)
+    words = " ".join(page.text.split())
+    for said in ("Unknown", "9,000 MiB, by its ranges", "it is down", "Data by rack", "640 MiB", "about 2,000", "512B",
+                 "large partition", "bucket its partition key", "nodetool toppartitions"):  # fmt: skip
+        assert said in words, said
+    assert {tag for tag, _ in page.tags} & {"script", "iframe", "img"} == set()
+    (policy,) = [a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None
+    assert "script-src" not in policy
+    bars = [attributes for tag, attributes in page.tags if tag == "rect" and attributes.get("height") == "6"]
+    assert [bar["class"] for bar in bars] == ["unread", "agreed", "agreed", "unread"]
+    assert max(float(bar["width"] or 0) for bar in bars) == 100
+
+
+def test_hostile_names_stay_text_in_an_audit() -> None:
+    """Of racks, tables and nodes."""
+    evil = "</style><script>alert(1)</script>"
+    data = [NodeData(replace(NODES[0], rack=evil), (HeldTable(evil, evil, 10, 10),), ""), *holds(1, 1, 1)[1:]]
+    page = Page(render_audit(AuditReport(evil, 3, (evil,), (), Distribution(tuple(data), {}))))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert evil in page.text
+
+
+def test_the_page_of_a_check_draws_the_rows_by_node() -> None:
+    """And leaves the section out where no table was read whole."""
+    tables = (read_whole("a", (500, 300, 200), 0.5, 0.25, 0.25),)
+    words = " ".join(Page(render_page(replace(report(), tables=tables), Collector(), Typed(), keys=False)).text.split())
+    assert "Rows by node" in words
+    assert "300 rows, by its ranges 250" in words
+    assert "Rows by node" not in render_page(report(), Collector(), Typed(), keys=False)
+
+
+def test_the_command_writes_the_page(shell: Shell, tmp_path: Path) -> None:
+    """Mode 0600; '-' is refused, because a page is no output for a pipe."""
+    path = tmp_path / "audit.html"
+    result = shell.run("audit", "--html", str(path))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "consistency audit" in path.read_text()
+    assert result.exit_code in (0, 1)
+    assert shell.run("audit", "--html", "-").exit_code == 2
+    assert shell.run("audit", "--html", str(path), "--json", str(path)).exit_code == 2

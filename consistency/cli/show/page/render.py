@@ -15,19 +15,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from consistency import __version__
-from consistency.api import AuditReport
 from consistency.cli.show.page.collect import Collector
 from consistency.cli.show.page.history import histories
 from consistency.cli.show.page.payload import payload, script_safe
 from consistency.cli.show.page.ring import SIZE, WORDS, tracks
 from consistency.cli.show.terminal.advice import Typed, next_commands
-from consistency.cli.show.terminal.audit import audit_basis, audit_claim
-from consistency.cli.show.terminal.distribution import WHICH_PARTITIONS
 from consistency.cli.show.terminal.figures import counted, moment, short, span
 from consistency.cli.show.terminal.problems import percent
 from consistency.cli.show.terminal.summary import basis, claim, reach
 from consistency.model.cqltext import visible
-from consistency.results.distribution import by_rack
 from consistency.results.report import NOT_IN_SAMPLE, Report, Severity, TableReport, Unread, Violation
 from consistency.results.verdict import Verdict
 
@@ -71,47 +67,20 @@ def render_page(report: Report, found: Collector, typed: Typed, *, keys: bool) -
             gaps=_gaps(report.tables),
             shares=(shares := report.rows_by_node)[:MOST_NODES],
             more_shares=len(shares[MOST_NODES:]),
-            violations=_gravest_first(report.violations),
+            violations=gravest_first(report.violations),
             blind=list(dict.fromkeys(sentence for table in report.tables for sentence in table.blind)),
             commands=[(why, " ".join(words)) for why, words in next_commands(report, typed)],
             css=Markup(css),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own file
-            policy=_policy(css, script),
+            policy=policy(css, script),
             data=Markup(script_safe(_data(report, found, keys=keys))),  # noqa: S704 - script_safe escapes it
             version=__version__,
         )
     )
 
 
-def render_audit(report: AuditReport) -> str:
-    """Return the page of an audit, which holds no key at all."""
-    css, (word, said) = asset("page.css"), audit_claim(report)
-    held = report.distribution
-    shares, tables = (held.shares, held.tables) if held is not None else ([], [])
-    return (
-        environment("consistency.cli.show.page")
-        .get_template("audit.html")
-        .render(
-            report=report,
-            word=word,
-            tone={"violated": "divergent", "in order": "consistent"}.get(word, word),
-            claim=said,
-            basis=audit_basis(report),
-            shares=shares[:MOST_NODES],
-            more_shares=len(shares[MOST_NODES:]),
-            racks=by_rack(shares),
-            tables=tables[:MOST_TABLES],
-            more_tables=len(tables[MOST_TABLES:]),
-            which=WHICH_PARTITIONS,
-            violations=_gravest_first(report.violations),
-            css=Markup(css),  # noqa: S704 - our own file
-            policy=_policy(css),
-            version=__version__,
-        )
-    )
-
-
-def _gravest_first(violations: Sequence[Violation]) -> list[Violation]:
+def gravest_first(violations: Sequence[Violation]) -> list[Violation]:
+    """Return rules that are broken, then those that might be."""
     return sorted(violations, key=lambda v: v.severity is not Severity.ERROR)
 
 
@@ -189,7 +158,7 @@ def asset(name: str, package: str = "consistency.cli.show.page") -> str:
     return (files(package) / "templates" / name).read_text(encoding="utf-8")
 
 
-def _policy(css: str, script: str | None = None) -> str:
+def policy(css: str, script: str | None = None) -> str:
     """Return the content security policy: this style, this script if there is one, and nothing else."""
     runs = f" script-src {source_hash(script)};" if script else ""
     return f"default-src 'none'; style-src {source_hash(css)};{runs} img-src data:; base-uri 'none'; form-action 'none'"
