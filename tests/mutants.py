@@ -32,6 +32,7 @@ SYNC = "tests/unit/test_sync_simulation.py::test_every_law_holds_on_every_seed"
 LIVE = "tests/unit/test_live_page.py"
 PARTS = "tests/unit/test_parts.py"
 SPREAD = "tests/unit/test_spreading.py"
+DISTRIBUTION = "tests/unit/test_distribution.py"
 SPREAD_PLANS = "tests/unit/test_spread_plans.py"
 PAIR_SPREAD = "tests/unit/test_compared_spreading.py"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
@@ -334,6 +335,10 @@ MUTANTS = (
     Mutant("workers: a plan lacks rows that nobody decided", "repair/spread_planning.py",
            "        raise ConnectError(msg)\n", "        self.came[unit.number] = RowsDecided((), (), msg, (0, 0))\n",
            SPREAD_PLANS),
+    Mutant("distribution: data centres are held against each other", "consistency/results/distribution.py",
+           "rows[dc] * width / ranges[dc] if ranges[dc]", "sum(rows.values()) * width if ranges[dc]", DISTRIBUTION),
+    Mutant("distribution: a rack with a silent node is known", "consistency/results/distribution.py",
+           'for each in nodes if each.unread), ""),', 'for each in nodes if False), ""),', DISTRIBUTION),
     Mutant("parts: a part alone is consistent", "consistency/results/verdict.py",
            "return Verdict.PART if self is Verdict.CONSISTENT else self", "return self", PARTS),
     Mutant("parts: a missing part is not missed", "consistency/checking/merging.py",

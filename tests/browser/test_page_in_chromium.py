@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from consistency.cli.show.page.audit import render_audit
 from consistency.cli.show.page.render import render_page
 from consistency.cli.show.terminal.advice import Typed
 from tests.support.pages import made_up
+from tests.unit.test_distribution import audited, uneven
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[test]'")
 
@@ -52,9 +54,11 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Write a page of 10,000 findings and one of hostile names."""
+    """Write a page of 10,000 findings, one of hostile names, and one of an audit."""
     directory = tmp_path_factory.mktemp("pages")
     out: dict[str, Path] = {}
+    out["audit"] = directory / "audit.html"
+    out["audit"].write_text(render_audit(audited(uneven())), encoding="utf-8")
     for name, count, hostile in (("many", ROWS, False), ("hostile", 120, True)):
         out[name] = directory / f"{name}.html"
         out[name].write_text(render_page(*made_up(count, hostile=hostile), Typed(), keys=True), encoding="utf-8")
@@ -76,7 +80,7 @@ def opened(browser: Any, file: Path, size: str = "desktop", scheme: str = "light
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", list(SIZES))
-@pytest.mark.parametrize("name", ["many", "hostile"])
+@pytest.mark.parametrize("name", ["many", "hostile", "audit"])
 def test_it_fits_and_loads_nothing(browser: Any, files: dict[str, Path], name: str, size: str, scheme: str) -> None:
     """No message, no script of somebody else's, no request but the file, and no wider than the screen."""
     view = opened(browser, files[name], size, scheme)

@@ -228,11 +228,16 @@ def audited(data: list[NodeData]) -> AuditReport:
     return AuditReport("c", 3, ("shop",), tuple(judge_distribution(found)), found)
 
 
-def test_the_page_draws_what_the_terminal_prints() -> None:
-    """Nodes and racks with their bars, the tables, and the rules; nothing runs in it, nothing is loaded."""
+def uneven() -> list[NodeData]:
+    """Return nodes of which one holds most of the data, and one tells nothing."""
     data = holds(1000, 1000, 9000, largest_mebibytes=640, partitions=1000, mean_bytes=512, tombstones_p99=7)
     data[0] = NodeData(NODES[0], unread="it is down")
-    text = render_audit(audited(data))
+    return data
+
+
+def test_the_page_draws_what_the_terminal_prints() -> None:
+    """Nodes and racks with their bars, the tables, and the rules; nothing runs in it, nothing is loaded."""
+    text = render_audit(audited(uneven()))
     page = Page(text)
     words = " ".join(page.text.split())
     for said in ("Unknown", "9,000 MiB, by its ranges", "it is down", "Data by rack", "640 MiB", "about 2,000", "512B",
