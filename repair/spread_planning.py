@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -120,11 +121,11 @@ class Shared:
     def _order(
         self, evidence: CaseReader, rows: Sequence[tuple[RowRef, bool]], options: PlanOptions, salt: str
     ) -> Order:
-        named = {ref.full_name: ref for ref, _ in rows}
+        named, run_id = {ref.full_name: ref for ref, _ in rows}, str(uuid.uuid4())
         names = {name: [ref.keyspace, ref.table] for name, ref in named.items()}
         tables = {name: evidence.fingerprint(ref) for name, ref in named.items()}
         size, told = self._workers.size, {**_options_json(options), "salt": salt, "tables": names}
-        return Order(Work.PLAN, "", told, self._terms.divided(size), size, evidence.ring.fingerprint, tables)
+        return Order(Work.PLAN, run_id, told, self._terms.divided(size), size, evidence.ring.fingerprint, tables)
 
     async def _decided(
         self,

@@ -7,10 +7,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from consistency.cluster.request_counts import RequestCounts
-from consistency.cluster.settings import TARGET, load_settings
-from consistency.comparing import opening
+from consistency.cluster.settings import TARGET, GivenOptions, load_settings
 from consistency.spreading.checked import CheckUnits
-from consistency.spreading.compared import PairPieces
 from consistency.spreading.messages import Order, Work
 from consistency.spreading.port import Reads, Told
 from consistency.spreading.reading import UnitReader
@@ -26,9 +24,12 @@ async def opened(order: Order, number: int, told: Told, counts: RequestCounts) -
 
     terms, limits = order.terms, order.limits(number)
     settings = load_settings(terms.given)
-    if order.work is Work.COMPARE and terms.target is not None:
-        target = load_settings(terms.target, section=TARGET)
-        async with opening.open_pair(settings, target, limits, locality=terms.locality) as pair:
+    if order.work is Work.COMPARE:
+        from consistency.comparing.opening import open_pair  # noqa: PLC0415 - a check needs none of it
+        from consistency.spreading.compared import PairPieces  # noqa: PLC0415
+
+        target = load_settings(terms.target or GivenOptions(), section=TARGET)
+        async with open_pair(settings, target, limits, locality=terms.locality) as pair:
             pair.count_with(counts)
             yield UnitReader(await PairPieces.prepared(pair, order), told)
         return

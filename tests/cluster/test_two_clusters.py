@@ -170,6 +170,19 @@ def test_exactly_the_damage_is_found_by_its_right_name(both: Both, tmp_path: Pat
     figures.add("two clusters: rows damaged on either side and found by name", str(len(both.expected) + len(INNER)))
 
 
+def test_workers_find_the_same(both: Both, tmp_path: Path) -> None:
+    """Two processes, each connected to both clusters: the command's file is that of one process, line by line."""
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    both.compare("two", findings=alone)
+    to = ["--target-hosts", ",".join(both.target.hosts), "--target-port", str(both.target.port)]
+    told = ["--findings", str(shared), "--settle", "0.3", "--quiet", "--workers", "2"]
+    done = both.source.command("compare", "two", *to, *told)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert named(shared) == (both.expected, INNER)
+    lines = [sorted(path.read_text().splitlines()[1:]) for path in (alone, shared)]
+    assert lines[0] == lines[1]
+
+
 def test_what_is_compared_decides_what_is_found(both: Both, tmp_path: Path) -> None:
     """Write times that differ are none of values; expiries are found only where they are asked for."""
     path = tmp_path / "f.jsonl"

@@ -13,6 +13,7 @@ from distributed import Scheduler, Worker
 
 from consistency.cluster import session
 from consistency.comparing import opening
+from repair import case
 from tests.support.stand_in_worker import cluster, clusters, opener_of_two
 from tests.unit.fake_cluster import opener
 
@@ -34,4 +35,5 @@ if __name__ == "__main__":
         given = (int(sys.argv[3]), float(sys.argv[4]), [*map(int, sys.argv[5:])])
         session.open_cluster = opener(cluster(*given))  # type: ignore[assignment]
         opening.open_cluster = opener_of_two(clusters(*given))
+        case._require_own_token = lambda _: None  # the tokens of a stand-in are made up
         asyncio.run(_worker(int(sys.argv[2])))

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,9 @@ from consistency.results.verdict import ExitCode, Verdict
 from consistency.spreading.checked import run_spread
 from consistency.spreading.dask_workers import DaskWorkers
 from consistency.spreading.messages import Terms
+from repair.planfile import Plan
+from repair.planner import PlanOptions, make_plan
+from repair.spread_planning import Shared
 from tests.support.stand_in_worker import cluster as stand_in
 from tests.unit.fake_cluster import FakeCluster, opener, port
 from tests.unit.test_compared_spreading import DAMAGED, compared
@@ -87,9 +91,8 @@ async def _met(running: Running, workers: int) -> None:
     for _ in range(100):
         try:
             crew = await DaskWorkers.connected(running.address)
-        except ConnectError:
-            if not workers and running.scheduler.poll() is None:
-                await asyncio.sleep(1)
+        except ConnectError as error:
+            if not workers and "has no worker" in str(error):
                 return
         else:
             size = crew.size
@@ -171,6 +174,27 @@ def test_dask_compares_two_clusters_and_is_sent_no_secret(monkeypatch: pytest.Mo
     sent = b"".join(pickled)
     assert b"read_unit" in sent
     assert [word for word in (b"a-password", b"password", b"another", b"value 7") if word in sent] == []
+
+
+def test_dask_decides_the_rows_of_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two plans after each other, each by an order of its own: the same rows as by one process."""
+    monkeypatch.setattr("repair.case._require_own_token", lambda _: None)  # the tokens of a stand-in are made up
+    monkeypatch.setattr("repair.planner.secrets.token_hex", lambda size: "5a" * size)
+    cluster, clock = port(stand_in(ROWS, 0.0, [5, 120])), SystemClock()
+    path = tmp_path / "findings"
+    asyncio.run(run_check(cluster, clock, replace(OPTIONS, findings=path)))
+
+    async def plan(address: str | None) -> Plan:
+        shared = None
+        if address is not None:
+            shared = Shared(cluster, clock, await DaskWorkers.connected(address), Terms())
+        return await make_plan(cluster, clock, path, PlanOptions(), None, shared)
+
+    alone = asyncio.run(plan(None))
+    with dask(2, 0.0, 5, 120) as running:
+        plans = [asyncio.run(plan(running.address)) for _ in range(2)]
+    assert len(alone.rows) == 2
+    assert [made.rows for made in plans] == [alone.rows] * 2
 
 
 def test_a_worker_that_is_killed_changes_nothing() -> None:
