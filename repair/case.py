@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from consistency.cluster.by_token import token_of
@@ -17,13 +17,16 @@ from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.table_reader import TableReader
 from consistency.errors import UsageError
-from consistency.model.reading import Depth, Locality, Reading, Route
+from consistency.model.reading import Depth, Locality, Reading, Route, RowState
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.servertime import ServerTime
 from consistency.rows.evidence import Evidence, EvidenceReader
 from consistency.rows.merge_join import Difference
-from consistency.rows.names import RowRef
+from consistency.rows.names import RowName, RowRef
+
+States = Mapping[Node, RowState | None]
+"""A row on the replicas that were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +109,20 @@ class CaseReader(EvidenceReader):
         self, place: RowRef, found: AsyncIterator[Difference], when: ServerTime
     ) -> AsyncIterator[Case]:
         """Yield the case of each row of one range on which its replicas differ; `place` stands for any of its rows."""
+        case = await self.cases_at(place, when)
+        async for difference in found:
+            yield case(difference.name, difference.states)
+
+    async def cases_at(self, place: RowRef, when: ServerTime) -> Callable[[RowName, States], Case]:
+        """Return what makes cases of rows that were read on all replicas of a range; `place` stands for any of them."""
         reading, owners = self.table_reader(place).reading, self.owners(place)
         alone, guarded = self._alone(owners), await self.guardrails(reading.table)
         reached = self.reach(place)
-        async for difference in found:
-            yield Case(reading, difference.name, owners, difference.states, {}, when, guarded, alone, reached)
+
+        def case(name: RowName, states: States) -> Case:
+            return Case(reading, name, owners, states, {}, when, guarded, alone, reached)
+
+        return case
 
     async def _case(self, ref: RowRef, seen: Evidence) -> Case:
         _require_own_token(seen)

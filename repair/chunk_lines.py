@@ -12,13 +12,15 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from consistency.model.tokens import TokenRange
 from consistency.rows.names import RowRef
-from repair.copies import copies_from_json, copies_json
+from repair.copies import Copies, copies_from_json, copies_json
 from repair.decide import Action, Rule
 from repair.entries import Account, Entry, Fate, Outcome, Place, Result, ended, outcome_json
+from repair.forecast import Change
+from repair.plain_lines import as_merged, unpacked
 from repair.planfile import PlannedRow
 
 Source = Callable[[Place], bytes]
@@ -90,9 +92,16 @@ class ChunkRecord:
 
 
 def merging_json(
-    number: int, token_range: TokenRange, columns: Sequence[str], rows: Sequence[ChunkRow]
+    number: int,
+    token_range: TokenRange,
+    columns: Sequence[str],
+    rows: Sequence[ChunkRow],
+    plain: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the line about a chunk that is about to be merged: every copy of its rows, and earlier outcomes."""
+    """Return the line about a chunk that is about to be merged: every copy of its rows, and earlier outcomes.
+
+    `plain` are rows that follow after those, as `plain_lines.py` packs them.
+    """
     packed = [
         [
             row.planned.ref.token,
@@ -104,12 +113,13 @@ def merging_json(
         ]
         for row in rows
     ]
-    return {
+    data = {
         **_named("merging", number, token_range),
         "columns": list(columns),
-        "count": len(rows),
+        "count": len(rows) + (int(plain["count"]) if plain else 0),
         "rows": _pack(packed),
     }
+    return data | {"plain": plain} if plain else data
 
 
 def _outcome_json(entry: Entry) -> dict[str, Any] | None:
@@ -119,19 +129,27 @@ def _outcome_json(entry: Entry) -> dict[str, Any] | None:
     return outcome_json(outcome, entry.by_us)
 
 
-def merged_json(
-    number: int, token_range: TokenRange, outcomes: Sequence[Entry | Outcome | None], account: Account, by_us: int
-) -> dict[str, Any]:
-    """Return the line about what came of a chunk: of each row in the order of the line before, and counted.
+Ended = Outcome | Entry | Literal[1] | None
+"""What came of a row of a chunk: an entry is an outcome of an earlier attempt, AS_FORESEEN of a plain row that every
+replica holds as its merge was foreseen, None of a row that was not begun."""
 
-    An entry is an outcome of an earlier attempt; None of a row that was not begun.
-    """
-    packed = [
-        _outcome_json(each) if isinstance(each, Entry) else None if each is None else outcome_json(each, by_us)
-        for each in outcomes
-    ]
+AS_FORESEEN: Literal[1] = 1
+
+
+def merged_json(
+    number: int, token_range: TokenRange, outcomes: Sequence[Ended], account: Account, by_us: int
+) -> dict[str, Any]:
+    """Return the line about what came of a chunk: of each row in the order of the line before, and counted."""
+    packed = [_ended_json(each, by_us) for each in outcomes]
     named = _named("merged", number, token_range)
-    return {**named, "account": account.as_json(), "waiting": packed.count(None), "rows": _pack(packed)}
+    counted = {"account": account.as_json(), "waiting": packed.count(None), "by": by_us}
+    return {**named, **counted, "rows": _pack(packed)}
+
+
+def _ended_json(ended: Ended, by_us: int) -> dict[str, Any] | int | None:
+    if isinstance(ended, Entry):
+        return _outcome_json(ended)
+    return outcome_json(ended, by_us) if isinstance(ended, Outcome) else ended
 
 
 def unmerging_json(name: ChunkName, place: int, at_us: int) -> dict[str, Any]:
@@ -206,13 +224,36 @@ def rows_of(chunk: ChunkRecord, keyspace: str, table: str, source: Source) -> li
         return []
     data = json.loads(source(chunk.before))
     rows = [_row(keyspace, table, data["columns"], each) for each in _unpack(data["rows"])]
+    if "plain" in data:
+        rows += [_plain_row(keyspace, table, data["columns"], each) for each in unpacked(data["plain"])]
     if chunk.after is None:
         return rows
-    outcomes = _unpack(json.loads(source(chunk.after))["rows"])
-    return [
-        row if each is None else ChunkRow(row.planned, ended(row.entry.before, each))
-        for row, each in zip(rows, outcomes, strict=True)
-    ]
+    after = json.loads(source(chunk.after))
+    return [_with_outcome(row, each, after) for row, each in zip(rows, _unpack(after["rows"]), strict=True)]
+
+
+def _with_outcome(row: ChunkRow, outcome: Any, line: Mapping[str, Any]) -> ChunkRow:
+    if outcome is None:
+        return row
+    before = row.entry.before
+    if outcome != AS_FORESEEN:
+        return ChunkRow(row.planned, ended(before, outcome))
+    after = as_merged(before or {})
+    changed = frozenset(host for host, state in (before or {}).items() if after[host] != state)
+    became = foreseen(before or {})
+    entry = Entry(before, Result.VERIFIED, "", after, int(line["by"]), fate=Fate.DONE, changed=changed, change=became)
+    return ChunkRow(row.planned, entry)
+
+
+def foreseen(before: Copies) -> Change:
+    """Say what becomes of a plain row that is merged as foreseen."""
+    return Change.RESTORED if None in before.values() else Change.UPDATED
+
+
+def _plain_row(keyspace: str, table: str, columns: Sequence[str], data: tuple[int, Sequence[str], Copies]) -> ChunkRow:
+    token, key, copies = data
+    ref = RowRef(keyspace, table, token, dict(zip(columns, key, strict=True)))
+    return ChunkRow(PlannedRow(ref, Rule.LAST_WRITE, Action.RECONCILE, "", {}), Entry(copies))
 
 
 def _row(keyspace: str, table: str, columns: Sequence[str], data: Sequence[Any]) -> ChunkRow:

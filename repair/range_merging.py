@@ -13,25 +13,29 @@ import bisect
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Any, Protocol
 
 from consistency.cluster.port import Clock
 from consistency.errors import ReplicaError
+from consistency.model.layout import token_in
 from consistency.model.tokens import TokenRange
+from consistency.rows.windows import Copies as RawCopies
+from consistency.rows.windows import KeyCells, WindowTooWide
 from repair.actions import Acted, Actor
 from repair.case import CaseReader
 from repair.chunk_lines import ChunkRecord, ChunkRow, merged_json, merging_json
-from repair.chunks import Chunk, ChunkReader, Limits, is_simple
-from repair.copies import Copies, copies
+from repair.chunks import Chunk, ChunkReader, Held, Limits, is_simple
+from repair.copies import copies
 from repair.decide import Action, Rule
-from repair.entries import Account, Fate, Outcome, Result
+from repair.entries import Account, Entry, Fate, Outcome, Result
 from repair.guard import Guard
 from repair.outcomes import left_alone, may_have_vanished, proven
 from repair.pace import Throttle
+from repair.plain_lines import packed
+from repair.plain_rows import merged
 from repair.planfile import Plan, PlannedRow
 from repair.policy import Zombies
-from repair.range_work import Work, key_of
+from repair.range_work import Group, Work, key_of, planned_now
 from repair.still_right import Begun, Row, carried_over, known_as_ours, look
 from repair.verify import verify
 
@@ -101,7 +105,7 @@ class RangeMerger:
 
     async def _begun_before(self, reader: ChunkReader, chunk: ChunkRecord) -> Work:
         """Sort the rows of a chunk that an earlier attempt has begun with: those that have ended stay as they are."""
-        work = Work(chunk.number, chunk.token_range, _PAGE_ROWS)
+        work = Work(chunk.number, chunk.token_range, self._clock.server_time(), _PAGE_ROWS)
         work.rows = [Row(place, row.planned, row.entry) for place, row in enumerate(self._rows_of(chunk))]
         work.outcomes.update({row.number: row.entry for row in work.rows if not row.entry.open})
         halfway = [row for row in work.rows if row.entry.open and row.entry.pre_image is not None]
@@ -123,9 +127,11 @@ class RangeMerger:
     async def _carried_out(self, reader: ChunkReader, work: Work, throttle: Throttle) -> Account:
         """Bring the rows of a chunk to their outcomes, and keep these; return them counted."""
         before = work.intended
-        if work.begun:
-            columns = list(before[0].planned.ref.key_hex)
-            await self._journal.note(merging_json(work.number, work.token_range, columns, before))
+        if work.begun or len(work.plain):
+            columns = [column.name for column in reader.reading.table.primary_key]
+            hosts = [node.host_id for node in reader.owners]
+            plain = packed(work.plain, reader.reading.layout, hosts, work.when.expiry_s) if len(work.plain) else None
+            await self._journal.note(merging_json(work.number, work.token_range, columns, before, plain))
         await self._in_steps(reader, work, throttle)
         await self._look_at_young(work)
         account = work.account(before)
@@ -143,108 +149,144 @@ class RangeMerger:
 
     async def _in_steps(self, reader: ChunkReader, work: Work, throttle: Throttle) -> None:
         """Act on the rows in ring order, those of a token together, as many at once as the breaker has room for."""
-        waiting = deque([list(rows) for _, rows in groupby(sorted(work.begun, key=_token), key=_token)])
+        waiting = deque(work.groups())
         breaker = throttle.breaker
         while waiting and not breaker.surprised_too_often:
-            step: list[Begun] = []
-            doubtful: list[Begun] = []
-            while waiting and (not step or len(step) + len(waiting[0]) <= throttle.many):
-                may_vanish = [begun for begun in waiting[0] if begun.risk.may_vanish]
+            step: list[Group] = []
+            doubtful: list[int] = []
+            rows = 0
+            while waiting and (not step or rows + waiting[0].rows <= throttle.many):
+                may_vanish = work.may_vanish(waiting[0])
                 if may_vanish and not breaker.may_begin(len(may_vanish)):
                     break
                 doubtful += may_vanish
-                step += waiting.popleft()
+                rows += waiting[0].rows
+                step.append(waiting.popleft())
             if step:
-                begins = await throttle.together(len(step))
+                begins = await throttle.together(rows)
                 if begins:
                     await self._step(reader, work, step)
-                vanished = sum(may_have_vanished(_outcome(work, begun)) for begun in doubtful)
+                vanished = sum(may_have_vanished(_outcome(work, place)) for place in doubtful)
                 await breaker.ended(len(doubtful), vanished)
                 if not begins:
                     return
             elif not await breaker.wait():
                 return
 
-    async def _step(self, reader: ChunkReader, work: Work, step: Sequence[Begun]) -> None:
+    async def _step(self, reader: ChunkReader, work: Work, step: Sequence[Group]) -> None:
         """Act on some rows whose intents are durable, and prove what came of them."""
         await self._guard.check()
-        if self._clock.now_us() - min(begun.case.now_us for begun in step) > _OLD_US:
-            step = await self._still_so(reader, work, step)
-        if not step:
+        begun = [each for group in step for each in group.begun]
+        plain = [place for group in step for place in group.plain]
+        oldest = min([begun.case.now_us for begun in begun] + ([work.when.latest_us] if plain else []))
+        if self._clock.now_us() - oldest > _OLD_US:
+            begun, plain = await self._still_so(reader, work, begun, plain)
+        tokens = sorted({_token(each) for each in begun} | {work.token_at(place) for place in plain})
+        if not tokens:
             return
-        acted = await self._act(work, step)
-        keys = [begun.case.name.key for begun in step]
-        seen: Mapping[Any, Copies] = {}
+        acted = await self._act(reader, work, tokens)
         try:
-            seen = await reader.copies_of(_span(step), keys)
-        except ReplicaError:
-            seen = {}  # who does not answer is found out row by row
+            held: Held | None = await reader.held(TokenRange(tokens[0] - 1, tokens[-1]), work.when)
+        except (ReplicaError, WindowTooWide):
+            held = None  # who does not answer is found out row by row
+        regulars = reader.reading.layout.regulars
+        otherwise: list[int] = []
+        for place in plain:
+            after = held.alike.get(work.key_at(place)) if held else None
+            done = acted[work.token_at(place)].fate is Fate.DONE
+            if done and after is not None and after[regulars] == merged(work.copies_at(place), regulars):
+                work.as_foreseen.add(place)
+            else:
+                otherwise.append(place)
+        begun += await self._as_cases(reader, work, otherwise)
+        await self._prove(reader, work, {each: acted[_token(each)] for each in begun}, held)
+
+    async def _prove(self, reader: ChunkReader, work: Work, acted: Mapping[Begun, Acted], held: Held | None) -> None:
+        """Tell what came of rows by what their replicas hold now; where these differ, or are not known, row by row."""
         rest: dict[Begun, Acted] = {}
-        for begun in step:
-            after = seen.get(begun.case.name.key)
-            if after is None or len(set(after.values())) > 1:
-                rest[begun] = acted[begun]
+        for begun, how in acted.items():
+            after = reader.copies_in(held, begun.case.name.key, work.when) if held else {}
+            if len(set(after.values())) != 1:
+                rest[begun] = how
             else:
                 outcome = Outcome(Result.VERIFIED, "", after)
-                work.outcomes[begun.row.number] = _proven(begun, outcome, acted[begun].fate)
+                work.outcomes[begun.row.number] = _proven(begun, outcome, how.fate)
         for begun, outcome in (await verify(self._cases, self._clock, rest)).items():
             work.outcomes[begun.row.number] = _proven(begun, outcome, acted[begun].fate)
 
-    async def _act(self, work: Work, step: Sequence[Begun]) -> dict[Begun, Acted]:
-        """Have the servers merge the rows, in ranges that touch no token that is to be left."""
-        acted: dict[Begun, Acted] = {}
-        for rows in _runs(step, work.around):
-            begun = rows[0]
-            how = await self._actor.merge_range(begun.case, _span(rows), work.page_rows)
-            acted.update(dict.fromkeys(rows, how))
+    async def _as_cases(self, reader: ChunkReader, work: Work, places: Sequence[int]) -> list[Begun]:
+        """Make cases of plain rows that must be looked at one by one after all."""
+        judged = await reader.judged({work.key_at(place): work.copies_at(place) for place in places}, work.when)
+        return [
+            Begun(Row(place, planned_now(each.case, each.decision), Entry()), each.case, each.decision)
+            for place, each in zip(places, judged, strict=True)
+        ]
+
+    async def _act(self, reader: ChunkReader, work: Work, tokens: Sequence[int]) -> dict[int, Acted]:
+        """Have the servers merge the rows of tokens, in ranges that touch no token that is to be left."""
+        acted: dict[int, Acted] = {}
+        evidence = await reader.of_no_row(work.when)
+        for run in _runs(tokens, work.around):
+            how = await self._actor.merge_range(evidence, TokenRange(run[0] - 1, run[-1]), work.page_rows)
+            acted.update(dict.fromkeys(run, how))
         return acted
 
-    async def _still_so(self, reader: ChunkReader, work: Work, step: Sequence[Begun]) -> list[Begun]:
+    async def _still_so(
+        self, reader: ChunkReader, work: Work, begun: Sequence[Begun], plain: Sequence[int]
+    ) -> tuple[list[Begun], list[int]]:
         """Read rows again whose evidence is old; return those that are as they were. The others get their outcome."""
+        tokens = [*map(_token, begun), *map(work.token_at, plain)]
         try:
-            now = {judged.case.name.key: judged for judged in await reader.again(_span(step))}
-        except ReplicaError as error:
-            for begun in step:
-                fate = Fate.NONE if begun.row.entry.pre_image is None else Fate.UNKNOWN
-                work.outcomes[begun.row.number] = Outcome(Result.UNKNOWN, str(error), fate=fate)
-            return []
+            now = (await reader.held(TokenRange(min(tokens) - 1, max(tokens)), work.when)).differing
+        except (ReplicaError, WindowTooWide) as error:
+            for each in [*begun, *await self._as_cases(reader, work, plain)]:
+                fate = Fate.NONE if each.row.entry.pre_image is None else Fate.UNKNOWN
+                work.outcomes[each.row.number] = Outcome(Result.UNKNOWN, str(error), fate=fate)
+            return [], []
+        same_plain = [place for place in plain if now.pop(work.key_at(place), None) == work.copies_at(place)]
+        moved_plain = sorted(set(plain) - set(same_plain))
+        again: dict[KeyCells, RawCopies] = {
+            each.case.name.key: now.pop(each.case.name.key) for each in begun if each.case.name.key in now
+        }
+        judged = {each.case.name.key: each for each in await reader.judged(again, work.when)}
         same: list[Begun] = []
-        moved: list[Begun] = []
-        for begun in step:
-            judged = now.pop(begun.case.name.key, None)
-            if judged and judged.decision == begun.decision and copies(judged.case) == copies(begun.case):
-                same.append(Begun(begun.row, judged.case, judged.decision))
+        moved = await self._as_cases(reader, work, moved_plain)
+        for each in begun:
+            found = judged.get(each.case.name.key)
+            if found and found.decision == each.decision and copies(found.case) == copies(each.case):
+                same.append(Begun(each.row, found.case, found.decision))
             else:
-                moved.append(begun)
+                moved.append(each)
         # What has come to differ since has no pre-image, and what has changed is no longer what was decided.
-        work.around |= {judged.token for judged in now.values()} | set(map(_token, moved))
-        cases = await self._cases.read_many([begun.row.planned.ref for begun in moved]) if moved else ()
-        for begun, case in zip(moved, cases, strict=True):
-            found = look(begun.row, case, self._plan)
-            outcome = found if isinstance(found, Outcome) else Outcome(Result.SKIPPED, _MOVED)
-            work.outcomes[begun.row.number] = carried_over(begun.row.entry, case, outcome)
-        return work.without_around(same, _MOVED)
+        work.around |= {token_in(next(filter(None, held))) for held in now.values()} | set(map(_token, moved))
+        cases = await self._cases.read_many([each.row.planned.ref for each in moved]) if moved else ()
+        for each, case in zip(moved, cases, strict=True):
+            ended = look(each.row, case, self._plan)
+            outcome = ended if isinstance(ended, Outcome) else Outcome(Result.SKIPPED, _MOVED)
+            work.outcomes[each.row.number] = carried_over(each.row.entry, case, outcome)
+        return work.without_around(same, _MOVED), work.plain_without_around(same_plain, _MOVED)
 
 
 def _new(number: int, reader: ChunkReader, read: Chunk) -> Work:
     """Sort the rows of a chunk that nobody has begun with."""
-    work = Work(number, read.token_range, read.page_rows)
+    work = Work(number, read.token_range, read.when, read.page_rows)
     work.sort(read.rows)
+    work.take_plain(read.plain)
     if read.too_many:
         outcome = left_alone(PlannedRow(reader.place, Rule.OUT_OF_REACH, Action.NONE, TOO_MANY, {}), None)
         work.left.add(outcome.result, outcome.reason, times=read.too_many)
     return work
 
 
-def _runs(step: Sequence[Begun], around: Collection[int]) -> list[list[Begun]]:
-    """Cut the rows that may be merged by the range, so that no token to be left lies between two of a run."""
+def _runs(tokens: Sequence[int], around: Collection[int]) -> list[list[int]]:
+    """Cut tokens whose rows may be merged by the range, so that no token to be left lies between two of a run."""
     left = sorted(around)
-    runs: list[list[Begun]] = []
-    for begun in step:
-        if runs and not _any_between(left, _token(runs[-1][-1]), _token(begun)):
-            runs[-1].append(begun)
+    runs: list[list[int]] = []
+    for token in tokens:
+        if runs and not _any_between(left, runs[-1][-1], token):
+            runs[-1].append(token)
         else:
-            runs.append([begun])
+            runs.append([token])
     return runs
 
 
@@ -254,17 +296,12 @@ def _any_between(tokens: Sequence[int], one: int, other: int) -> bool:
     return at < len(tokens) and tokens[at] < other
 
 
-def _span(rows: Sequence[Begun]) -> TokenRange:
-    """Return the least range with the tokens of rows that are in ring order."""
-    return TokenRange(_token(rows[0]) - 1, _token(rows[-1]))
-
-
 def _token(begun: Begun) -> int:
     return begun.case.name.token
 
 
-def _outcome(work: Work, begun: Begun) -> Outcome | None:
-    found = work.outcomes.get(begun.row.number)
+def _outcome(work: Work, place: int) -> Outcome | None:
+    found = work.outcomes.get(place)
     return found if isinstance(found, Outcome) else None
 
 

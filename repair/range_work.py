@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import Key
+from consistency.model.servertime import ServerTime
 from consistency.model.tokens import TokenRange
 from consistency.rows.names import RowRef
+from consistency.rows.windows import Copies as RawCopies
+from consistency.rows.windows import KeyCells
 from repair.case import Case
-from repair.chunk_lines import ChunkRow
+from repair.chunk_lines import AS_FORESEEN, ChunkRow, Ended
 from repair.chunks import Judged, is_simple
 from repair.copies import copies
 from repair.decide import Action, Decision, Rule
 from repair.entries import Account, Entry, Outcome, Result
 from repair.forecast import Change, most_held
 from repair.outcomes import left_alone, refused
+from repair.plain_rows import PlainRows
 from repair.planfile import PlannedRow
 from repair.still_right import Begun, Row, carried_over
 
@@ -27,19 +34,38 @@ BESIDE = (
 AGREE = Outcome(Result.VERIFIED, "the replicas agree")
 
 
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The rows of one token that are acted on: those that are cases, and the places of the plain ones."""
+
+    token: int
+    begun: Sequence[Begun]
+    plain: range
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return len(self.begun) + len(self.plain)
+
+
 @dataclass
 class Work:
     """The rows of a chunk by their place in it, those that are acted on, and what came of them.
 
-    `left` counts the rows that have no place, as nothing is to be done with them; `young` are to be looked at again.
-    No read of a range may touch the tokens in `around`.
+    Plain rows have the places after `rows`; their evidence is of the instant `when`. `left` counts the rows that have
+    no place, as nothing is to be done with them; `young` are to be looked at again. No read of a range may touch the
+    tokens in `around`.
     """
 
     number: int
     token_range: TokenRange
+    when: ServerTime
     page_rows: int
     rows: list[Row] = field(default_factory=list)
     begun: list[Begun] = field(default_factory=list)
+    plain: PlainRows = field(default_factory=PlainRows.none)
+    as_foreseen: set[int] = field(default_factory=set)
+    """Places of plain rows that every replica holds as their merge was foreseen."""
     outcomes: dict[int, Outcome | Entry] = field(default_factory=dict)
     left: Account = field(default_factory=Account)
     young: list[PlannedRow] = field(default_factory=list)
@@ -71,6 +97,27 @@ class Work:
         self.outcomes.update(dict.fromkeys(places.values(), AGREE))
         self.begun = self.without_around(self.begun, BESIDE)
 
+    def take_plain(self, plain: PlainRows) -> None:
+        """Take the plain rows of a chunk whose other rows are sorted; those beside a row that is left are left, too."""
+        if self.around:
+            beside = np.isin(plain.tokens, np.array(sorted(self.around), np.int64))
+            if beside.any():
+                self.left.add(Result.LEFT, BESIDE, times=int(beside.sum()))
+                plain = plain.take(~beside)
+        self.plain = plain
+
+    def groups(self) -> list[Group]:
+        """Return the rows that are acted on, by their tokens in ring order."""
+        first = len(self.rows)
+        begun: dict[int, list[Begun]] = defaultdict(list)
+        for each in self.begun:
+            begun[each.case.name.token].append(each)
+        tokens, starts = np.unique(self.plain.tokens, return_index=True)
+        ends = [*starts[1:].tolist(), len(self.plain)]
+        spans = zip(tokens.tolist(), starts.tolist(), ends, strict=False)
+        plain = {token: range(first + start, first + end) for token, start, end in spans}
+        return [Group(at, begun.get(at, ()), plain.get(at, range(0))) for at in sorted(begun.keys() | plain.keys())]
+
     def without_around(self, begun: Sequence[Begun], reason: str) -> list[Begun]:
         """Return the rows that may be acted on; those of tokens that no read may touch are left, for this reason."""
         for each in begun:
@@ -85,9 +132,33 @@ class Work:
         else:
             self.left.add(outcome.result, outcome.reason)
 
+    def plain_without_around(self, places: Sequence[int], reason: str) -> list[int]:
+        """Return the places of the plain rows that may be acted on; the others are left, for this reason."""
+        left = Outcome(Result.LEFT, reason)
+        self.outcomes.update({place: left for place in places if self.token_at(place) in self.around})
+        return [place for place in places if self.token_at(place) not in self.around]
+
+    def token_at(self, place: int) -> int:
+        """Return the token of a plain row."""
+        return int(self.plain.tokens[place - len(self.rows)])
+
+    def key_at(self, place: int) -> KeyCells:
+        """Return the key of a plain row."""
+        return self.plain.keys[place - len(self.rows)]
+
+    def copies_at(self, place: int) -> RawCopies:
+        """Return the copies of a plain row as they were read."""
+        return self.plain.copies[place - len(self.rows)]
+
+    def may_vanish(self, group: Group) -> list[int]:
+        """Return the places of those rows that most replicas hold and that a merge may leave nothing of."""
+        first = len(self.rows)
+        plain = [place for place in group.plain if self.plain.may_vanish[place - first]]
+        return [each.row.number for each in group.begun if each.risk.may_vanish] + plain
+
     @property
     def intended(self) -> list[ChunkRow]:
-        """The rows as the journal is to hold them before anything is done: each with its first pre-image."""
+        """The rows but the plain ones as the journal is to hold them before anything is done: with their pre-image."""
         cases = {begun.row.number: begun.case for begun in self.begun}
         return [
             ChunkRow(row.planned, Entry(row.entry.pre_image or copies(cases[row.number])))
@@ -97,20 +168,31 @@ class Work:
         ]
 
     @property
-    def ended(self) -> Sequence[Outcome | Entry | None]:
-        """What came of each row, in the order of their places; None of one that found no turn."""
-        return [self.outcomes.get(row.number) for row in self.rows]
+    def ended(self) -> Sequence[Ended]:
+        """What came of each row, in the order of their places."""
+        places = range(len(self.rows) + len(self.plain))
+        return [AS_FORESEEN if place in self.as_foreseen else self.outcomes.get(place) for place in places]
 
     def account(self, before: Sequence[ChunkRow]) -> Account:
-        """Add up what came of all rows, of which there were these copies before."""
+        """Add up what came of all rows; of those that are not plain there were these copies before."""
         account = Account()
         account.add_all(self.left)
+        restored = sum(None in self.copies_at(place) for place in self.as_foreseen)
+        for change, times in ((Change.RESTORED, restored), (Change.UPDATED, len(self.as_foreseen) - restored)):
+            if times:
+                account.add(Result.VERIFIED, "", change, times)
         for place, outcome in self.outcomes.items():
             if outcome.result is not None:
                 account.add(outcome.result, outcome.reason, outcome.change)
-            held = before[place].entry.before or {}
-            account.vanished += outcome.change is Change.DELETED and most_held(held)
+            if outcome.change is Change.DELETED:
+                account.vanished += self._most_held(place, before)
         return account
+
+    def _most_held(self, place: int, before: Sequence[ChunkRow]) -> bool:
+        if place < len(self.rows):
+            return most_held(before[place].entry.before or {})
+        held = self.copies_at(place)
+        return 2 * sum(raw is not None for raw in held) > len(held)
 
 
 def planned_now(case: Case, decision: Decision) -> PlannedRow:

@@ -432,14 +432,17 @@ def test_a_partition_of_too_many_rows_is_left_and_named() -> None:
     stage.played(play)
 
 
-def test_damaged_rows_of_a_chunk_are_told() -> None:
+@pytest.mark.parametrize("plain", [True, False])
+def test_damaged_rows_of_a_chunk_are_told(*, plain: bool) -> None:
     """A journal whose packed rows were changed is not undone by halves: it says that nothing of it can be trusted."""
     stage = Stage()
-    stage.stale(*PARTITIONS)
+    for p in PARTITIONS:
+        # Another value with the same write time is no plain row.
+        stage.write(p, 0, 8, HOUR_AGO_US if plain else HOUR_AGO_US - 10_000_000, (1,))
 
-    async def play(plan: Plan, journal: MemoryJournal) -> None:
-        await stage.apply(plan, journal)
-        at = journal.raw.index(b'"rows":"', journal.raw.index(b'"merging"')) + 30
+    async def play(planned: Plan, journal: MemoryJournal) -> None:
+        await stage.apply(planned, journal)
+        at = journal.raw.index(b'"rows":"', journal.raw.index(b'"plain"' if plain else b'"merging"')) + 30
         journal.raw = journal.raw[:at] + b"AAAAAAAAAAAA" + journal.raw[at + 12 :]
         record = journal.record()
         with pytest.raises(UsageError, match="damaged"):

@@ -1,0 +1,171 @@
+"""The rows of one token range that not all of its replicas hold alike, a window of tokens at a time.
+
+Where many rows differ, walking through them in order costs more than sorting out the equal ones by their bytes: each
+replica's rows of a window are a set, what all sets hold is equal everywhere, and only the rest is matched by its key.
+So nothing need be known of the order of rows within a token. A window ends between two tokens, as the rows of a
+partition belong together; who reads a partition that is larger than a window can be walks through it
+(`merge_join.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
+
+import numpy as np
+
+from consistency.cluster.port import Pages
+from consistency.errors import InternalError
+from consistency.model.layout import RowLayout
+from consistency.model.reading import RawRow
+from consistency.model.row_arrays import Numbers
+from consistency.rows.merge_join import JoinCounts
+
+KeyCells = tuple[bytes | None, ...]
+"""The cells of a primary key as a server sends them."""
+Copies = tuple[RawRow | None, ...]
+"""One row as each replica holds it, in the order of the replicas."""
+
+_TWICE = "a replica sent one row twice; the range cannot be compared"
+_TOKEN_OF: Callable[[RawRow], bytes | None] = itemgetter(0)
+
+
+class WindowTooWide(Exception):
+    """The rows of one token are too many to be kept in memory together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """The rows up to a token: those that differ by key, in ring order with their tokens, and those that are alike."""
+
+    end: int
+    tokens: Numbers
+    differing: dict[KeyCells, Copies]
+    alike: Sequence[RawRow]
+
+    @property
+    def rows(self) -> int:
+        """How many distinct rows the window has."""
+        return len(self.differing) + len(self.alike)
+
+
+class _Ahead:
+    """One replica's rows that were read and are not in a window yet, with their tokens."""
+
+    def __init__(self, pages: Pages, counts: JoinCounts) -> None:
+        self._pages = pages
+        self._counts = counts
+        self._page = 0
+        self.rows: list[RawRow] = []
+        self.tokens: Numbers = np.zeros(0, np.int64)
+        self.done = False
+
+    async def more(self) -> None:
+        """Read a page."""
+        try:
+            page = await anext(self._pages)
+        except StopAsyncIteration:
+            self.done = True
+            return
+        self._page = len(page)
+        self._counts.largest_page = max(self._counts.largest_page, len(page))
+        self.rows += page
+        self.tokens = np.concatenate([self.tokens, _tokens(page)])
+        if (np.diff(self.tokens) < 0).any():
+            raise InternalError("rows did not arrive in ring order; the range cannot be compared")
+
+    @property
+    def few(self) -> bool:
+        """Whether less than half a page is left."""
+        return 2 * len(self.rows) <= self._page
+
+    @property
+    def whole_to(self) -> int | None:
+        """The token up to which no more rows will come; None where nothing more comes at all."""
+        if self.done:
+            return None
+        return int(self.tokens[-1]) - 1 if self.rows else np.iinfo(np.int64).min
+
+    def take(self, end: int) -> list[RawRow]:
+        """Return the rows up to a token, and forget them."""
+        count = int(np.searchsorted(self.tokens, end, side="right"))
+        taken, self.rows, self.tokens = self.rows[:count], self.rows[count:], self.tokens[count:]
+        return taken
+
+
+async def windows(
+    layout: RowLayout, streams: Sequence[Pages], end: int, counts: JoinCounts, most: int
+) -> AsyncGenerator[Window, None]:
+    """Yield the range's windows up to its end in ring order; `counts.rows` has counted a window's rows by then.
+
+    Raises WindowTooWide where a replica has more than `most` rows of which none can be told to be the last of its
+    token, InternalError where rows come out of order or twice.
+    """
+    ahead = [_Ahead(stream, counts) for stream in streams]
+    while True:
+        await _read_on(ahead)
+        cut = _least(ahead)
+        until = end if cut is None else cut
+        window = _window(layout, [each.take(until) for each in ahead], until)
+        counts.rows += window.rows
+        if window.rows or cut is None:
+            yield window
+        elif any(len(each.rows) > most for each in ahead):
+            raise WindowTooWide
+        if cut is None:
+            return
+
+
+async def _read_on(ahead: Sequence[_Ahead]) -> None:
+    """Read a page of each replica that has few rows left, or keeps the others waiting; all end before one fails."""
+    least = _least(ahead)
+    asked = [each for each in ahead if not each.done and (each.few or each.whole_to == least)]
+    for failed in await asyncio.gather(*(each.more() for each in asked), return_exceptions=True):
+        if failed is not None:
+            raise failed
+
+
+def _least(ahead: Sequence[_Ahead]) -> int | None:
+    """Return the token up to which the rows of all replicas are there; None where all of the range is."""
+    return min((to for each in ahead if (to := each.whole_to) is not None), default=None)
+
+
+def _window(layout: RowLayout, parts: Sequence[list[RawRow]], end: int) -> Window:
+    first, *others = parts
+    if all(part == first for part in others):
+        return Window(end, np.zeros(0, np.int64), {}, first)
+    common = set(first).intersection(*others)
+    key_of: Callable[[RawRow], KeyCells] = itemgetter(layout.key)
+    rows: dict[KeyCells, list[RawRow | None]] = {}
+    for place, part in enumerate(parts):
+        unlike = [row for row in part if row not in common] if common else part
+        for row in unlike:
+            held = rows.setdefault(key_of(row), [None] * len(parts))
+            if held[place] is not None:
+                raise InternalError(_TWICE)
+            held[place] = row
+    if not rows.keys().isdisjoint(map(key_of, common)):
+        raise InternalError(_TWICE)
+    alike = [row for row in first if row in common] if common else []
+    tokens = _tokens([next(filter(None, held)) for held in rows.values()])
+    order = np.argsort(tokens, kind="stable")
+    keys, copies = list(rows), list(rows.values())
+    ordered = {keys[n]: tuple(copies[n]) for n in order.tolist()}
+    return Window(end, tokens[order], ordered, alike)
+
+
+def _tokens(rows: Sequence[RawRow]) -> Numbers:
+    return np.frombuffer(b"".join(map(_TOKEN_OF, rows)), ">i8").astype(np.int64)  # type: ignore[arg-type]
+
+
+def by_key(layout: RowLayout, rows: Sequence[RawRow]) -> dict[KeyCells, RawRow]:
+    """Return rows by the cells of their keys."""
+    return dict(zip(map(itemgetter(layout.key), rows), rows, strict=True))
+
+
+def cells_of(rows: Sequence[RawRow | None]) -> int:
+    """Return how many bytes the cells of rows take."""
+    return sum(map(len, filter(None, chain.from_iterable(filter(None, rows)))))

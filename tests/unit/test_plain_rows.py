@@ -1,0 +1,256 @@
+"""Rows of ranges that are judged as arrays: the same decisions as row by row, the same rows, the same copies again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consistency.errors import InternalError
+from consistency.model.reading import Capabilities, Depth, RawRow, Reading
+from consistency.model.ring import Node
+from consistency.model.servertime import ServerTime
+from consistency.rows import windows as windows_module
+from consistency.rows.merge_join import JoinCounts
+from consistency.rows.names import RowName, named_key
+from consistency.rows.windows import Copies, WindowTooWide, windows
+from repair.case import Case
+from repair.chunks import is_simple
+from repair.copies import copies as host_copies
+from repair.decide import Action, Rule, decide, kept_to
+from repair.forecast import may_vanish
+from repair.plain_lines import as_merged, packed, unpacked
+from repair.plain_rows import PlainRows, Sorter, can_be_plain, merged
+from repair.policy import Policy
+from tests.simulation.values import int_bytes, long_bytes, make_table
+
+NOW_US = 1_800_000_000_000_000
+NOW_S = NOW_US // 1_000_000
+WHEN = ServerTime(NOW_US - 400_000, NOW_US)
+TABLE = make_table("t", ["int"], ["int"], regulars=["int", "text"], gc_grace_seconds=86_400)
+READING = Reading(TABLE, Depth.CONTENT, Capabilities())
+OWNERS = tuple(Node(f"host{i}", f"10.0.0.{i}", 9042, "dc1", "r", (i,), "5.0.8") for i in range(5))
+AGES_S = (-7_200, -30, 1, 40, 3_600, 86_000, 87_000, 900_000)
+"""How long ago cells were written: in the future, in flight, young, older than gc_grace."""
+
+
+@st.composite
+def _cells(draw: st.DrawFn) -> tuple[bytes | None, bytes | None, bytes | None]:
+    value = draw(st.sampled_from([None, b"\0\0\0\1", b"\0\0\0\2", b""]))
+    if value is None:
+        return None, None, None
+    written = long_bytes(NOW_US - draw(st.sampled_from(AGES_S)) * 1_000_000)
+    return value, written, draw(st.sampled_from([None, None, int_bytes(50), int_bytes(9_000)]))
+
+
+@st.composite
+def _rows(draw: st.DrawFn) -> tuple[tuple[Node, ...], list[Copies]]:
+    """Draw rows that differ, on replicas of one or two data centres; copies are often the same."""
+    owners = OWNERS[: draw(st.integers(2, 5))]
+    if draw(st.booleans()):
+        owners = tuple(replace(node, dc=f"dc{place % 2}") for place, node in enumerate(owners))
+    found: list[Copies] = []
+    for number in range(draw(st.integers(1, 6))):
+        versions = [(*draw(_cells()), *draw(_cells())) for _ in range(2)]
+        versions.append((*versions[0][:3], *versions[1][3:]))
+        key = (long_bytes(number), int_bytes(number), int_bytes(0))
+        held = [draw(st.sampled_from([None, *versions])) for _ in owners]
+        copies = tuple(None if cells is None else (*key, *cells) for cells in held)
+        if len(set(copies)) > 1:
+            found.append(copies)
+    return owners, found
+
+
+def case_of(owners: Sequence[Node], copies: Copies) -> Case:
+    """Return the case that the rules for single rows are given."""
+    raw = next(filter(None, copies))
+    states = {n: None if r is None else READING.row_state(r, NOW_S) for n, r in zip(owners, copies, strict=True)}
+    name = RowName(int.from_bytes(raw[0] or b"", "big"), named_key(raw[READING.layout.key]))
+    return Case(READING, name, tuple(owners), states, {}, WHEN)
+
+
+@settings(deadline=None, max_examples=150)
+@given(_rows(), st.sampled_from([Policy(), Policy(settle_s=60.0), Policy(max_skew_s=10_000.0)]))
+def test_a_row_is_plain_if_the_rules_for_single_rows_say_so(
+    drawn: tuple[tuple[Node, ...], list[Copies]], policy: Policy
+) -> None:
+    """What is decided of arrays is what is decided of each row; what no array tells is left to the rules for rows."""
+    owners, rows = drawn
+    if not rows:
+        return
+    plain, vanishing = Sorter(READING, owners, policy, WHEN).plain(rows)
+    for copies, is_plain, may in zip(rows, plain.tolist(), vanishing.tolist(), strict=True):
+        case = case_of(owners, copies)
+        decision = kept_to(Action.RECONCILE, case, decide(case, policy))
+        held = [state for state in case.states.values() if state is not None]
+        bare = any(all(cell.value is None for cell in state.cells) for state in held)
+        tied = any(
+            mine.writetimes is not None and mine.writetimes == cell.writetimes and mine != cell
+            for state in held
+            for other in held
+            for mine, cell in zip(state.cells, other.cells, strict=True)
+        )
+        expected = is_simple(decision) and decision.rule is Rule.LAST_WRITE and not bare and not tied
+        assert is_plain == expected, (decision, copies)
+        if is_plain:
+            assert may == may_vanish(case, decision)
+
+
+@settings(deadline=None, max_examples=100)
+@given(_rows())
+def test_a_journal_gives_back_the_copies_of_plain_rows(drawn: tuple[tuple[Node, ...], list[Copies]]) -> None:
+    """Packed and unpacked, each replica's copy is what it was, and what is foreseen of a merge is the newest of each."""
+    owners, rows = drawn
+    if not rows:
+        return
+    plain, vanishing = Sorter(READING, owners, Policy(), WHEN).plain(rows)
+    keys = [next(filter(None, copies))[READING.layout.key] for copies in rows]
+    tokens = [int.from_bytes(next(filter(None, copies))[0] or b"", "big") for copies in rows]
+    some = PlainRows(_longs(tokens), keys, rows, vanishing).take(plain)
+    data = packed(some, READING.layout, [node.host_id for node in owners], NOW_S)
+    found = list(unpacked(data))
+    assert data["count"] == len(found) == len(some)
+    for (token, key, copies), raws, at, name in zip(found, some.copies, some.tokens, some.keys, strict=True):
+        assert (token, key) == (int(at), [(cell or b"").hex() for cell in name])
+        assert copies == host_copies(case_of(owners, raws))
+        raw = (long_bytes(token), *name, *merged(raws, READING.layout.regulars))
+        assert as_merged(copies) == dict.fromkeys(copies, READING.row_state(raw, NOW_S))
+
+
+def _longs(tokens: Sequence[int]) -> windows_module.Numbers:
+    return windows_module._tokens([(long_bytes(token),) for token in tokens])
+
+
+@pytest.mark.parametrize(
+    ("regulars", "of", "plain"),
+    [
+        (["int", "text"], {}, True),
+        (["frozen<list<int>>"], {}, True),
+        (["int", "set<int>"], {}, False),
+        ([], {}, False),
+    ],
+)
+def test_tables_whose_columns_are_one_cell_each_have_plain_rows(
+    regulars: list[str], of: dict[str, object], *, plain: bool
+) -> None:
+    """Elements of collections have times of their own, and a row of keys alone tells none."""
+    table = replace(make_table("t", ["int"], ["int"], regulars=regulars), **of)  # type: ignore[arg-type]
+    assert can_be_plain(Reading(table, Depth.CONTENT, Capabilities())) == plain
+    assert not can_be_plain(Reading(table, Depth.VERSIONS, Capabilities()))
+    assert not can_be_plain(Reading(table, Depth.CONTENT, Capabilities(timed=False)))
+
+
+# Windows
+
+
+async def _pages(rows: Sequence[RawRow], sizes: random.Random) -> AsyncGenerator[list[RawRow], None]:
+    at = 0
+    while at < len(rows):
+        size = sizes.randrange(1, 6)
+        yield list(rows[at : at + size])
+        at += size
+        await asyncio.sleep(0)
+
+
+def _row(token: int, key: int, value: int) -> RawRow:
+    return long_bytes(token), int_bytes(key), int_bytes(0), int_bytes(value)
+
+
+LAYOUT = Reading(make_table("w", ["int"], ["int"], regulars=[]), Depth.CONTENT, Capabilities()).layout
+
+
+async def _read(replicas: Sequence[Sequence[RawRow]], end: int, most: int = 1_000, seed: int = 0) -> JoinCounts:
+    counts, sizes = JoinCounts(), random.Random(seed)
+    streams = [_pages(rows, sizes) for rows in replicas]
+    seen: dict[object, Copies] = {}
+    last, alike = -(2**63), 0
+    async for window in windows(LAYOUT, streams, end, counts, most):
+        assert last < window.end <= end or (last, window.end) == (end, end)
+        tokens = [int.from_bytes(next(filter(None, held))[0] or b"", "big") for held in window.differing.values()]
+        assert tokens == window.tokens.tolist() == sorted(tokens)
+        assert all(last < token <= window.end for token in tokens)
+        assert not seen.keys() & window.differing.keys()
+        seen |= window.differing
+        alike += len(window.alike)
+        last = window.end
+    assert last == end
+    held = [{row[LAYOUT.key]: row for row in rows} for rows in replicas]
+    expected = {key: tuple(of.get(key) for of in held) for key in {key for of in held for key in of}}
+    assert seen == {key: copies for key, copies in expected.items() if len(set(copies)) > 1}
+    assert alike == len(expected) - len(seen)
+    assert counts.rows == len(expected)
+    return counts
+
+
+@settings(deadline=None, max_examples=120)
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3), st.lists(st.integers(0, 2), min_size=3, max_size=3))),
+    st.integers(0, 1_000),
+)
+def test_windows_show_each_row_that_differs_once(rows: list[tuple[int, int, list[int]]], seed: int) -> None:
+    """Whatever the pages, each row is matched with its like on every replica, and no token is in two windows."""
+    by_key = {(token, part): values for token, part, values in rows}
+    replicas = [
+        [_row(token, 4 * token + part, values[n]) for (token, part), values in sorted(by_key.items()) if values[n]]
+        for n in range(3)
+    ]
+    asyncio.run(_read(replicas, 41, seed=seed))
+
+
+def test_windows_of_replicas_that_hold_nothing() -> None:
+    """A range without rows is one window without rows; where one replica has none, all rows of the others differ."""
+    asyncio.run(_read([[], [], []], 9))
+    asyncio.run(_read([[_row(n, n, 1) for n in range(20)], [], [_row(n, n, 1) for n in range(20)]], 30))
+
+
+def test_a_partition_that_is_too_large_for_a_window_is_told() -> None:
+    """No window ends within a token, so one that has too many rows is a matter for who walks through them."""
+    large = [_row(5, n, 1) for n in range(50)]
+    with pytest.raises(WindowTooWide):
+        asyncio.run(_read([large, large], 9, most=20))
+    asyncio.run(_read([large, large], 9, most=60))
+
+
+def test_rows_out_of_order_or_twice_are_no_evidence() -> None:
+    """Then no pairing can be trusted."""
+    rows = [_row(n, n, 1) for n in range(9)]
+    with pytest.raises(InternalError, match="ring order"):
+        asyncio.run(_read([rows, rows[::-1]], 9))
+    with pytest.raises(InternalError, match="twice"):
+        asyncio.run(_read([rows, [*rows[:3], _row(2, 2, 2), *rows[3:]]], 9))
+
+
+class Failing:
+    """A replica that stops answering, beside one that answers late."""
+
+    def __init__(self) -> None:
+        self.answered = False
+
+    async def late(self) -> AsyncGenerator[list[RawRow], None]:
+        """Answer after the other has failed."""
+        await asyncio.sleep(0.01)
+        self.answered = True
+        yield [_row(1, 1, 1)]
+
+    async def failing(self) -> AsyncGenerator[list[RawRow], None]:
+        """Fail at once."""
+        raise InternalError("it does not answer")
+        yield []
+
+
+def test_a_replica_that_fails_ends_the_windows_once_the_others_have_answered() -> None:
+    """Nothing is read of a replica in the background any more when its reader hears of it."""
+    replica = Failing()
+
+    async def read() -> None:
+        async for _ in windows(LAYOUT, [replica.late(), replica.failing()], 9, JoinCounts(), 9):
+            pass
+
+    with pytest.raises(InternalError, match="it does not answer"):
+        asyncio.run(read())
+    assert replica.answered
