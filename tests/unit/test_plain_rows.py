@@ -104,7 +104,7 @@ def test_a_row_is_plain_if_the_rules_for_single_rows_say_so(
 @settings(deadline=None, max_examples=100)
 @given(_rows())
 def test_a_journal_gives_back_the_copies_of_plain_rows(drawn: tuple[tuple[Node, ...], list[Copies]]) -> None:
-    """Packed and unpacked, each replica's copy is what it was, and what is foreseen of a merge is the newest of each."""
+    """Packed and unpacked, each copy is what it was, and what is foreseen of a merge is the newest of each cell."""
     owners, rows = drawn
     if not rows:
         return
