@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import shutil
 import string
 import struct
 import time
@@ -194,6 +195,16 @@ def damage(bed: Bed, shape: Shape, rows: int) -> None:
             await _damage(connection, (await reader.ring()).nodes, shape, rows)
 
     asyncio.run(run())
+
+
+def empty(bed: Bed, shape: Shape, n: int) -> None:
+    """Take all that one node holds of a table, as a disk does that is lost and replaced."""
+    bed.sandbox.nodetool(n, "flush")
+    node = next(node for node in bed.sandbox.nodes if node.n == n)
+    bed.sandbox.stop(n)
+    for held in (node.data / "data" / KEYSPACE).glob(f"{shape.name}-*"):
+        shutil.rmtree(held)
+    bed.sandbox.start(n)
 
 
 async def _damage(connection: Connection, nodes: tuple[Node, ...], shape: Shape, rows: int) -> None:

@@ -13,13 +13,13 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 from benchmarks import sides
-from benchmarks.bed import Bed, Shape, connected, damage
+from benchmarks.bed import Bed, Shape, connected, damage, empty
 from benchmarks.rounds import Figures, Sample, command
 from consistency.api import check
 from consistency.checking.listing import DEFAULT_MAX_FINDINGS
@@ -38,14 +38,27 @@ def repair_rows(bed: Bed, shape: Shape, divergent: int, rounds: int) -> Figures:
 
     Where many rows differ ours runs in two ways: with the defaults, and at full speed with all rows counted by range.
     """
-    bed.ensure(shape)
-    runs: dict[str, Callable[[Bed, Shape], Sample]] = {BY_ROW: _by_row, NODETOOL: _theirs}
+    runs: dict[str, _Run] = {BY_ROW: _by_row, NODETOOL: _theirs}
     if divergent >= _MANY:
         runs[BY_RANGE] = _by_range
+    return _alternate(bed, shape, runs, rounds, lambda: damage(bed, shape, divergent))
+
+
+def repair_a_lost_replica(bed: Bed, shape: Shape, rounds: int) -> Figures:
+    """The same where one node holds nothing: ours with all rows counted by range, and nodetool's."""
+    runs: dict[str, _Run] = {NODETOOL: _theirs, BY_RANGE: _by_range}
+    return _alternate(bed, shape, runs, rounds, lambda: empty(bed, shape, 2))
+
+
+_Run = Callable[[Bed, Shape], Sample]
+
+
+def _alternate(bed: Bed, shape: Shape, runs: Mapping[str, _Run], rounds: int, damaging: Callable[[], None]) -> Figures:
+    bed.ensure(shape)
     figures: Figures = {name: [] for name in runs}
     for i in range(rounds + 1):
         for name, run in runs.items():
-            damage(bed, shape, divergent)
+            damaging()
             before = bytes_between_nodes(bed)
             sample = run(bed, shape)
             moved = bytes_between_nodes(bed) - before

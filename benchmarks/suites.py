@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import sides
-from benchmarks.bed import Bed, Shape, alter, connected, damage
-from benchmarks.repairing import BY_RANGE, BY_ROW, NODETOOL, repair_rows
+from benchmarks.bed import Bed, Shape, alter, connected, damage, empty
+from benchmarks.repairing import BY_RANGE, BY_ROW, NODETOOL, repair_a_lost_replica, repair_rows
 from benchmarks.rounds import Figures, Sample, Side, alternate, command
 from benchmarks.traffic import DDL
 from consistency.checking.plan import cut
@@ -149,6 +149,22 @@ def repair(bed: Bed, sizes: Sizes) -> Iterator[Row]:
         yield Row("repair", title, sizes.rows, figures, tuple(Target(name, NODETOOL, limit) for name in ours))
 
 
+def lost(bed: Bed, sizes: Sizes) -> Iterator[Row]:
+    """One replica holds nothing: what finding that costs beside a clean check, and mending it beside nodetool."""
+    shape, clean = Shape("damaged", sizes.rows), Shape("small", sizes.rows)
+    bed.ensure(shape, clean)
+    empty(bed, shape, 2)
+    runs = {
+        COUNTED: sides.check(bed, shape, "--max-findings", "0", accept=(1,)),
+        CONTENT: sides.check(bed, clean),
+    }
+    title = f"one replica lacks all of {sizes.rows:,} rows"
+    yield Row("lost", title, sizes.rows, alternate(runs, sizes.rounds), (Target(COUNTED, CONTENT, 4.0),))
+    sides.repair(bed, shape)
+    figures = repair_a_lost_replica(bed, shape, sizes.rounds)
+    yield Row("lost", title, sizes.rows, figures, (Target(BY_RANGE, NODETOOL, 2.0),))
+
+
 def foreground(bed: Bed, sizes: Sizes) -> Iterator[Row]:
     """The latency of a steady load of reads and writes: alone, beside checks, beside nodetool's preview."""
     shape = Shape("small", sizes.rows)
@@ -225,6 +241,7 @@ SUITES: Mapping[str, Callable[[Bed, Sizes], Iterator[Row]]] = {
     "vnodes": vnodes,
     "divergence": divergence,
     "repair": repair,
+    "lost": lost,
     "foreground": foreground,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -12,9 +13,12 @@ from consistency.cluster.locality import TracedPartition, tombstones_in
 from consistency.cluster.port import Key, Pages
 from consistency.cluster.row_sizes import RowSizes
 from consistency.cluster.wire import Page, Statement
-from consistency.model.reading import Reading
+from consistency.model.reading import RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
+
+_RECENT = 6
+"""Pages that are kept: a few replicas' of a few ranges that are read side by side."""
 
 
 class RowPages:
@@ -23,6 +27,7 @@ class RowPages:
     def __init__(self, gate: Gate, sizes: RowSizes) -> None:
         self._gate = gate
         self._sizes = sizes
+        self._recent = _RecentPages()
 
     async def undecoded(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
@@ -42,7 +47,7 @@ class RowPages:
         """Page through a range's rows."""
         async with aclosing(self.undecoded(node, reading, token_range, now_s)) as pages:
             async for page in pages:
-                yield page.rows()
+                yield self._recent.rows(page)
 
     async def named(self, node: Node, reading: Reading, text: str, values: Key, now_s: int) -> Pages:
         """Page through the rows of a statement that asks for them by key or token."""
@@ -61,3 +66,22 @@ class RowPages:
             return None
         rows = tuple(row for row in page.rows() if row[reading.layout.partition] == partition)
         return TracedPartition(rows, tombstones)
+
+
+class _RecentPages:
+    """The last pages that were taken apart: replicas that hold the same rows send the same bytes, one after another.
+
+    Who reads a page must not change its list, as it may be that of another replica too.
+    """
+
+    def __init__(self) -> None:
+        self._pages: deque[tuple[bytes, list[RawRow]]] = deque(maxlen=_RECENT)
+
+    def rows(self, page: Page) -> list[RawRow]:
+        """Return the rows of a page; those of an equal one that was taken apart just now are the same objects."""
+        for body, rows in self._pages:
+            if body == page.body and len(rows) == page.row_count:
+                return rows
+        rows = page.rows()
+        self._pages.append((page.body, rows))
+        return rows
