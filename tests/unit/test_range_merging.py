@@ -42,7 +42,7 @@ from tests.simulation.values import int_bytes, keyspace, make_table
 from tests.simulation.vclock import EPOCH_S, SimClock, VirtualLoop, run_virtual
 from tests.unit.test_repair_applying import NODES
 
-TABLE = make_table("t", ["int"], ["int"], regulars=["int"], gc_grace_seconds=86_400)
+TABLE = make_table("t", ["int"], ["int"], regulars=["int", "int"], gc_grace_seconds=86_400)
 HOUR_AGO_US, WEEK_AGO_US = (EPOCH_S - 3_600) * 1_000_000, (EPOCH_S - 7 * 86_400) * 1_000_000
 PARTITIONS = sorted(range(20), key=lambda p: token_of((int_bytes(p),)))
 """In ring order."""
@@ -192,7 +192,8 @@ def test_a_write_that_may_be_in_flight_is_left() -> None:
         read_many = stage.evidence.read_many
 
         async def arrives(refs: Any) -> Any:
-            stage.write(4, 0, 9, young_us)
+            if any(int_bytes(4).hex() in ref.key_hex.values() for ref in refs):
+                stage.write(4, 0, 9, young_us)
             return await read_many(refs)
 
         stage.evidence.read_many = arrives  # type: ignore[method-assign]
@@ -201,6 +202,26 @@ def test_a_write_that_may_be_in_flight_is_left() -> None:
         assert "settling" in next(iter(tally.reasons))[1]
         assert stage.held(3) == [9, 7, 7]
         assert not stage.writer.ranges_read
+
+    stage.played(play)
+
+
+def test_what_a_merge_leaves_of_a_row_is_read_and_not_foreseen() -> None:
+    """A cell that a replica knows to be deleted goes everywhere, and a cell beside it stays: that is told as it is."""
+    stage = Stage()
+    stage.stale(PARTITIONS[1])
+    for p in PARTITIONS[:1]:
+        with_two = (("v0", None, int_bytes(7)), ("v1", None, int_bytes(6)))
+        stage.cluster.apply(TABLE, Write((int_bytes(p),), (int_bytes(0),), HOUR_AGO_US, with_two), NODES)
+        deleted = Write((int_bytes(p),), (int_bytes(0),), HOUR_AGO_US + 1, (("v1", None, None),))
+        stage.cluster.apply(TABLE, deleted, NODES[:1])
+
+    async def play(plan: Plan, journal: MemoryJournal) -> None:
+        tally = await stage.apply(plan, journal)
+        assert results(tally) == {Result.VERIFIED: 2}
+        assert {change: n for change, n in tally.changes.items() if n} == {Change.CELLS_DELETED: 1, Change.UPDATED: 1}
+        undone = await stage.undo(journal)
+        assert undone.results[Result.UNDONE] == 2
 
     stage.played(play)
 
