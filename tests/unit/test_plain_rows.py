@@ -101,6 +101,17 @@ def test_a_row_is_plain_if_the_rules_for_single_rows_say_so(
             assert may == may_vanish(case, decision)
 
 
+def test_what_one_data_centre_lacks_may_be_deleted_there() -> None:
+    """A delete at LOCAL_QUORUM may have reached one data centre alone: three of five are no majority in each."""
+    owners = [replace(node, dc="dc0" if place < 3 else "dc1") for place, node in enumerate(OWNERS)]
+    old = long_bytes(NOW_US - 900_000_000_000)
+    row = (long_bytes(1), int_bytes(1), int_bytes(0), b"\0\0\0\1", old, None, b"a", old, None)
+    rows: list[Copies] = [(row, row, row, None, None)]
+    assert Sorter(READING, owners, Policy(), WHEN).plain(rows)[0].tolist() == [False]
+    assert Sorter(READING, OWNERS, Policy(), WHEN).plain(rows)[0].tolist() == [True]
+    assert decide(case_of(owners, rows[0]), Policy()).rule is Rule.ZOMBIE
+
+
 @settings(deadline=None, max_examples=100)
 @given(_rows())
 def test_a_journal_gives_back_the_copies_of_plain_rows(drawn: tuple[tuple[Node, ...], list[Copies]]) -> None:
