@@ -175,7 +175,7 @@ async def _rows_of(
 def _countable_parts(table: TableReader, result: LeafResult) -> Sequence[Leaf]:
     """Cut a leaf into parts that are counted each: small ones, so that one that changes is not read for all."""
     nodes = tuple(result.digests)
-    parts = math.ceil(result.rows / (HASHED_ROWS if table.hashes_times else READ_ROWS))
+    parts = math.ceil(result.rows / (HASHED_ROWS if table.hashes_rows else READ_ROWS))
     return [Leaf(piece, nodes) for piece in result.leaf.token_range.split(parts)]
 
 

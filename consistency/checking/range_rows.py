@@ -32,7 +32,7 @@ class RangeRows:
         self._leaf = leaf
         self._now_s = table.now_s()
         # Two spellings of a key are two hashes, so the rows of a table that can have them are joined.
-        self._hashed = table.hashes_times and not table.reading.table.respelled
+        self._hashed = table.hashes_rows and not table.reading.table.respelled
 
     async def first(self) -> UnlikeRows:
         """Read them; raises a ReplicaError where a replica does not answer.

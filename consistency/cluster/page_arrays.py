@@ -13,7 +13,6 @@ from consistency.model.row_arrays import NO_TIME, HashedRows
 
 _TOKEN, _KEY, _HASH, _EXPIRY, _AGE, _TIMES = range(6)
 _NO_TIME_BYTES = NO_TIME.to_bytes(8, "big", signed=True)
-_HASH_BYTES = 16
 
 
 def hashed_rows(page: Page) -> HashedRows:
@@ -54,4 +53,8 @@ def _longs(cells: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _hashes(cells: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    return np.ascontiguousarray(cells[:, :_HASH_BYTES]).view(">u8").astype(np.uint64)
+    """Return hashes of 16 bytes, or of 8, as two numbers each."""
+    numbers = np.ascontiguousarray(cells).view(">u8")
+    two = np.zeros((len(cells), 2), np.uint64)
+    two[:, : numbers.shape[1]] = numbers
+    return two

@@ -69,19 +69,26 @@ def scheme(reading: Reading, route: Route) -> str:
 
 def summed_hash(reading: Reading, spelling: str) -> str:
     """Return the number that a row adds to a digest; `spelling` is the lane's of the algorithm, where there is one."""
-    form = _form(reading)
+    form, terms = _form(reading), _row_terms(reading, spelling)
     if form is Form.MASK_HASH:
-        return f"blob_as_varint({_masked_row(reading, spelling)})"
+        return f"blob_as_varint({_mask_hash(terms, spelling)})"
     # A sum of bigints would wrap around; that of varints does not, and adds up like the others.
-    return f"cast({_token(reading)} as varint)" if form is Form.MURMUR3 else _remainder(reading)
+    return f"cast({_token(reading.table, terms)} as varint)" if form is Form.MURMUR3 else _remainder(terms)
 
 
 def row_hash(reading: Reading, spelling: str) -> str:
     """Return the hash of a row by itself, of which all of a form take the same number of bytes."""
+    return hash_of(reading, _row_terms(reading, spelling), spelling)
+
+
+def hash_of(reading: Reading, terms: Sequence[str], spelling: str) -> str:
+    """Return the hash of some terms of a row together, in the table's form; all take the same number of bytes."""
     form = _form(reading)
     if form is Form.MASK_HASH:
-        return _masked_row(reading, spelling)
-    return _token(reading) if form is Form.MURMUR3 else f"{_remainder(reading)} + (varint){_FIXED}"
+        return _mask_hash(terms, spelling)
+    if form is Form.MURMUR3:
+        return _token(reading.table, terms)
+    return f"{_remainder(terms)} + (varint){_FIXED}"
 
 
 def cell_terms(column: CellColumn) -> list[str]:
@@ -95,16 +102,13 @@ def cell_terms(column: CellColumn) -> list[str]:
     return out
 
 
-def mask_hash(terms: Sequence[str], algorithm: str) -> str:
-    """Return the hash of some terms together (5.0)."""
-    # A tuple of one would be read as a term in brackets.
-    value = f"({', '.join(terms)})" if len(terms) > 1 else terms[0]
-    return f"mask_hash({value}, '{algorithm}')"
+def hashed_cell(reading: Reading, term: str, column: CellColumn, spelling: str) -> str:
+    """Return what stands for a term of a column among those that are hashed together.
 
-
-def masked_cell(term: str, column: CellColumn, algorithm: str) -> str:
-    """Return what stands for a term of a column among those that are hashed together: of a collection its own hash."""
-    return f"mask_hash({term}, '{algorithm}')" if column.column.type.is_multicell else term
+    mask_hash takes nothing of a collection into a tuple but its hash; a tuple of blobs takes every type.
+    """
+    masked = _form(reading) is Form.MASK_HASH and column.column.type.is_multicell
+    return f"mask_hash({term}, '{spelling}')" if masked else term
 
 
 def _form(reading: Reading) -> Form:
@@ -115,26 +119,31 @@ def _form(reading: Reading) -> Form:
     return form
 
 
-def _masked_row(reading: Reading, algorithm: str) -> str:
+def _row_terms(reading: Reading, spelling: str) -> list[str]:
+    """Return all that is read of a row: its primary key, then the terms of its columns."""
     terms = [key.quoted for key in reading.table.primary_key]
     for column in reading.statics + reading.regulars:
-        terms += [masked_cell(term, column, algorithm) for term in cell_terms(column)]
-    return mask_hash(terms, algorithm)
+        terms += [hashed_cell(reading, term, column, spelling) for term in cell_terms(column)]
+    return terms
 
 
-def _token(reading: Reading) -> str:
-    is_blob = reading.table.partition_key[0].type.name == "blob"
-    return f"token({_one_value(reading)})" if is_blob else f"token(blobAsVarchar({_one_value(reading)}))"
+def _mask_hash(terms: Sequence[str], algorithm: str) -> str:
+    # A tuple of one would be read as a term in brackets.
+    value = f"({', '.join(terms)})" if len(terms) > 1 else terms[0]
+    return f"mask_hash({value}, '{algorithm}')"
 
 
-def _remainder(reading: Reading) -> str:
-    return f"(varint){DIVIDEND} % (blobAsVarint({_one_value(reading)}) % (varint){PRIME})"
+def _token(table: Table, terms: Sequence[str]) -> str:
+    is_blob = table.partition_key[0].type.name == "blob"
+    return f"token({_one_value(terms)})" if is_blob else f"token(blobAsVarchar({_one_value(terms)}))"
 
 
-def _one_value(reading: Reading) -> str:
-    """Return all that is read of a row as one blob: each part with its length, a null with a length of its own."""
+def _remainder(terms: Sequence[str]) -> str:
+    return f"(varint){DIVIDEND} % (blobAsVarint({_one_value(terms)}) % (varint){PRIME})"
+
+
+def _one_value(terms: Sequence[str]) -> str:
+    """Return terms as one blob: each part with its length, a null with a length of its own."""
     # 0x01 in front: read as a number it does not begin with zeros, which would not count.
-    terms = ["0x01", *(key.quoted for key in reading.table.primary_key)]
-    for column in reading.statics + reading.regulars:
-        terms += cell_terms(column)
-    return f"(tuple<{', '.join(['blob'] * len(terms))}>)({', '.join(terms)})"
+    parts = ["0x01", *terms]
+    return f"(tuple<{', '.join(['blob'] * len(parts))}>)({', '.join(parts)})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consistency.cluster.row_hash import cell_terms, mask_hash, masked_cell, row_hash, summed_hash
+from consistency.cluster.row_hash import cell_terms, hash_of, hashed_cell, row_hash, summed_hash
 from consistency.model.reading import Reading
 from consistency.model.schema import Column, Table
 from consistency.model.tokens import MIN_TOKEN, TokenRange
@@ -103,19 +103,19 @@ def hash_rows_of_partitions(reading: Reading, spelling: str) -> str:
 
 
 def hashed_rows(reading: Reading, token_range: TokenRange, spelling: str, *, times: bool) -> str:
-    """Read each row's token, the hashes of HashedRows, and the newest write time of each column (Cassandra 5.0).
+    """Read each row's token, the hashes of HashedRows, and the newest write time of each column.
 
     A hash costs the server as much as it takes to read a small row. So the token stands for the key of a partition of
     one row, and for what a table does not have. Without `times` it stands for all that tells kinds apart, too.
     """
     table = reading.table
     token = token_of(table)
-    ttls = [masked_cell(f"ttl({c.column.quoted})", c, spelling) for c in reading.regulars if c.ttl]
+    ttls = [hashed_cell(reading, f"ttl({c.column.quoted})", c, spelling) for c in reading.regulars if c.ttl]
     timed = [c for c in reading.regulars if c.writetime and c.column.type.is_multicell]
-    written = [masked_cell(f"writetime({c.column.quoted})", c, spelling) for c in timed]
-    keys = mask_hash([column.quoted for column in table.primary_key], spelling) if table.clustering else token
-    expiries = mask_hash([token, *ttls], spelling) if ttls and times else token
-    ages = mask_hash([token, *written], spelling) if written and times else token
+    written = [hashed_cell(reading, f"writetime({c.column.quoted})", c, spelling) for c in timed]
+    keys = hash_of(reading, [column.quoted for column in table.primary_key], spelling) if table.clustering else token
+    expiries = hash_of(reading, [token, *ttls], spelling) if ttls and times else token
+    ages = hash_of(reading, [token, *written], spelling) if written and times else token
     hashed = row_hash(reading, spelling)
     columns = ", ".join([token, keys, hashed, expiries, ages, *(row_times(reading) if times else [])])
     return f"SELECT {columns} FROM {table.quoted} WHERE {in_range(table, token_range)}"

@@ -54,11 +54,6 @@ class TableReader:
         """Whether rows can be told apart by hashes: not with statics, which every row of a partition repeats."""
         return self.route is Route.SERVER and not self.reading.statics
 
-    @property
-    def hashes_times(self) -> bool:
-        """Whether the servers also hash when the cells of a row expire and were written: mask_hash does (5.0)."""
-        return self.hashes_rows and self.reading.capabilities.hashes
-
     def provable(self, nodes: Sequence[Node]) -> bool:
         """Whether answers about several partitions are known to be each node's own: a trace proves nothing of them."""
         return all(self.reader.locality(node) is Locality.NODE_LOCAL for node in nodes)

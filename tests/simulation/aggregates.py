@@ -85,7 +85,7 @@ def _newest(held: Held) -> Number:
         if length > 0:
             times.append(int.from_bytes(raw[at : at + length], "big", signed=True))
         at += max(length, 0)
-    return Number(max(times, default=None))
+    return Number(max(times, default=None), 8)
 
 
 def _tuple(one: int, *parts: Held | Number) -> Held:
@@ -153,7 +153,7 @@ def row_hash(reading: Reading, raw: RawRow) -> bytes:
     """Return the hash that the scanner's statement gives for this row."""
     hashed = eval(_compiled_hash(reading), FUNCTIONS | _names(reading, raw))
     if isinstance(hashed, Number):
-        return (hashed.value or 0).to_bytes(hashed.size or 16, "big", signed=True)
+        return _written(hashed) or b""
     assert isinstance(hashed, bytes)
     return hashed
 
@@ -162,7 +162,7 @@ def row_hash(reading: Reading, raw: RawRow) -> bytes:
 def _compiled_timed(reading: Reading, times: bool) -> CodeType:
     statement = selects.hashed_rows(reading, TokenRange.full_ring(), "MD5", times=times)
     columns = statement.removeprefix("SELECT ").rsplit(" FROM ", 1)[0]
-    return compile(f"({columns},)", "<timed hash statement>", "eval")
+    return compile(f"({_python(columns)},)", "<timed hash statement>", "eval")
 
 
 def timed_hashes(reading: Reading, raws: Sequence[RawRow], *, times: bool) -> Page:
@@ -171,13 +171,13 @@ def timed_hashes(reading: Reading, raws: Sequence[RawRow], *, times: bool) -> Pa
     body, width = bytearray(), 5 + (len(selects.row_times(reading)) if times else 0)
     for raw in raws:
         for cell in eval(code, FUNCTIONS | _names(reading, raw)):
-            written = _bigint(cell) if isinstance(cell, Number) else cell
+            written = _written(cell) if isinstance(cell, Number) else cell
             body += INT.pack(-1) if written is None else INT.pack(len(written)) + written
     return Page(len(raws), width, bytes(body))
 
 
-def _bigint(number: Number) -> bytes | None:
-    return None if number.value is None else number.value.to_bytes(8, "big", signed=True)
+def _written(number: Number) -> bytes | None:
+    return None if number.value is None else number.value.to_bytes(number.size or 16, "big", signed=True)
 
 
 def _names(reading: Reading, raw: RawRow) -> dict[str, Held]:
