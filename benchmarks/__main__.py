@@ -20,6 +20,7 @@ import psutil
 from benchmarks.bed import Bed
 from benchmarks.page import read_raw, render, table, write_raw
 from benchmarks.suites import SUITES, Row, Sizes
+from sandbox import SandboxOptions
 
 _FIGURES = Path("docs/benchmarks/figures.json")
 
@@ -77,9 +78,11 @@ def _measure(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="consistency-bench-") as temporary:
         base = (options.dir or Path(temporary)).absolute()
         plain = Bed(base / "sandbox", options.address_base)
-        beds = [(plain, [name for name in chosen if name != "planning"])]
+        beds = [(plain, [name for name in chosen if name not in {"planning", "older"}])]
         if "vnodes" in chosen:
             beds.append((Bed(base / "vnodes", options.address_base, num_tokens=256), ["vnodes"]))
+        if "older" in chosen:
+            beds.append((Bed(base / "older", options.address_base, cassandra="4.1"), ["older"]))
         done: dict[str, list[Row]] = defaultdict(list)
         if "planning" in chosen:
             _run(plain, ["planning"], sizes, options.json, done)
@@ -95,15 +98,15 @@ def _run(bed: Bed, suites: list[str], sizes: Sizes, path: Path, done: dict[str, 
         for row in SUITES[name](bed, sizes):
             done[name].append(row)
             print("\n".join(table(row)), flush=True)
-            write_raw(path, done[name], _machine(bed))
+            write_raw(path, done[name], _machine())
 
 
-def _machine(bed: Bed) -> dict[str, object]:
+def _machine() -> dict[str, object]:
     return {
         "processors": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30),
         "python": platform.python_version(),
-        "cassandra": bed.sandbox.options.version.release,
+        "cassandra": SandboxOptions().version.release,
     }
 
 

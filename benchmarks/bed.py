@@ -14,7 +14,7 @@ import struct
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -48,7 +48,7 @@ _LONG = struct.Struct(">q")
 class Shape:
     """A table of the benchmark: `rows` rows of about `row_bytes` bytes in partitions of `per_partition`.
 
-    Two key columns and three others; `more_columns` adds bigints.
+    Two key columns and three others; `more_columns` adds bigints. `key` is the type of the partition key: int or text.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Shape:
     row_bytes: int = 100
     per_partition: int = 100
     more_columns: int = 0
+    key: str = "int"
 
     @property
     def full_name(self) -> str:
@@ -71,12 +72,15 @@ class Shape:
     def ddl(self) -> str:
         """The CREATE TABLE statement."""
         more = "".join(f", x{i} bigint" for i in range(self.more_columns))
-        return f"CREATE TABLE {self.full_name} (p int, c int, a text, b bigint, d text{more}, PRIMARY KEY (p, c))"
+        return (
+            f"CREATE TABLE {self.full_name} (p {self.key}, c int, a text, b bigint, d text{more}, PRIMARY KEY (p, c))"
+        )
 
     def row(self, i: int, text: str) -> tuple[bytes, ...]:
         """Return the serialized cells of row `i`; `text` fills it up to its size."""
         p, c = divmod(i, self.per_partition)
-        fixed = (_INT.pack(p), _INT.pack(c), f"name-{i:030d}".encode(), _LONG.pack(i * 7), text.encode())
+        key = _INT.pack(p) if self.key == "int" else f"{p:08d}".encode()
+        fixed = (key, _INT.pack(c), f"name-{i:030d}".encode(), _LONG.pack(i * 7), text.encode())
         return (*fixed, *(_LONG.pack(i + x) for x in range(self.more_columns)))
 
     def batches(self) -> Iterator[tuple[bytes, ...]]:
@@ -100,7 +104,9 @@ class Shape:
 class Bed:
     """A running cluster of three nodes, with the facts that the measurements need."""
 
-    def __init__(self, directory: Path, address_base: str, *, num_tokens: int = 16) -> None:
+    def __init__(
+        self, directory: Path, address_base: str, *, num_tokens: int = 16, cassandra: str | None = None
+    ) -> None:
         # Hints would repair, during the measurement, rows that are damaged on purpose.
         options = SandboxOptions(
             dir=directory,
@@ -108,6 +114,8 @@ class Bed:
             num_tokens=num_tokens,
             settings={"hinted_handoff_enabled": "false"},
         )
+        if cassandra is not None:
+            options = replace(options, cassandra=cassandra)
         self.num_tokens = num_tokens
         self.sandbox = Sandbox(options)
 

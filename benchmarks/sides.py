@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 
@@ -24,6 +27,20 @@ def check(bed: Bed, shape: Shape, *options: str, accept: tuple[int, ...] = (0,))
     """Return `consistency check` of one table, run as a command."""
     words = [sys.executable, "-m", "consistency", "check", shape.full_name, *options, *bed.target]
     return lambda: command(words, accept=accept)
+
+
+def receiving(bed: Bed, shape: Shape, *options: str) -> Side:
+    """Return `consistency check` of a clean table with what it received from the nodes."""
+
+    def run() -> Sample:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "received.json"
+            words = [sys.executable, "-m", "benchmarks.received", str(path), "check", shape.full_name]
+            sample = command([*words, *options, *bed.target])
+            received = json.loads(path.read_text(encoding="utf-8"))
+        return replace(sample, facts={**sample.facts, "received_kB": received / 1000})
+
+    return run
 
 
 def with_servers(bed: Bed, side: Side) -> Side:

@@ -59,6 +59,7 @@ class Sizes:
 
 FLOOR, PREVIEW = "floor: count(*) of every replica", "nodetool repair --preview --full"
 CONTENT, VERSIONS = "check, depth content", "check, depth versions"
+IN_SERVERS, ON_CLIENT = "check, content in the servers", "check, content on the client"
 COUNTED = "check --max-findings 0"
 _REPAIR_LIMITS = ((1, 1.3), (1_000, 1.5), (10_000, 2.0), (1_000_000, 3.0))
 """Up to so many divergent rows of a million, a repair may take so many times as long as nodetool's."""
@@ -82,6 +83,23 @@ def speed(bed: Bed, sizes: Sizes) -> Iterator[Row]:
         }
         figures = alternate({name: sides.with_servers(bed, run) for name, run in runs.items()}, sizes.rounds)
         yield Row("speed", f"{shape.rows:,} rows of {shape.row_bytes:,} bytes", shape.rows, figures, targets)
+
+
+def older(bed: Bed, sizes: Sizes) -> Iterator[Row]:
+    """Clean tables on a cluster before 5.0, whose servers hash rows of int keys and of text keys in two forms."""
+    release = bed.sandbox.options.version.release
+    for key in ("int", "text"):
+        shape = Shape(f"older_{key}_{sizes.rows}", sizes.rows, key=key)
+        bed.ensure(shape)
+        runs = {
+            IN_SERVERS: sides.receiving(bed, shape, "--depth", "content", "--route", "server"),
+            ON_CLIENT: sides.receiving(bed, shape, "--depth", "content", "--route", "client"),
+            PREVIEW: sides.preview(bed, shape),
+        }
+        figures = alternate({name: sides.with_servers(bed, run) for name, run in runs.items()}, sizes.rounds)
+        targets = (Target(IN_SERVERS, ON_CLIENT, 0.7), Target(IN_SERVERS, PREVIEW, 1.5))
+        title = f"{shape.rows:,} rows of {shape.row_bytes} bytes, {key} keys, Cassandra {release}"
+        yield Row("older", title, shape.rows, figures, targets)
 
 
 def growth(bed: Bed, sizes: Sizes) -> Iterator[Row]:
@@ -236,6 +254,7 @@ def plan_a_thousand_nodes() -> int:
 SUITES: Mapping[str, Callable[[Bed, Sizes], Iterator[Row]]] = {
     "planning": planning,
     "speed": speed,
+    "older": older,
     "growth": growth,
     "columns": columns,
     "vnodes": vnodes,

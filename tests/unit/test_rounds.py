@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from pathlib import Path
 
 import pytest
 
+from benchmarks.received import counting
 from benchmarks.rounds import Sample, Spread, alternate, command, ratio
 
 
@@ -38,3 +41,16 @@ def test_a_command_is_timed_whole_and_must_succeed() -> None:
     assert command([sys.executable, "-c", "raise SystemExit(1)"], accept=(1,)).wall_s > 0
     with pytest.raises(RuntimeError, match="ended with 3"):
         command([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_what_sockets_receive_is_counted_only_meanwhile(tmp_path: Path) -> None:
+    """Bytes of all sockets, written down when the command is over."""
+    ours, theirs = socket.socketpair()
+    path = tmp_path / "received.json"
+    with ours, theirs:
+        with counting(path):
+            theirs.sendall(b"x" * 300)
+            assert len(ours.recv(1_000)) == 300
+        theirs.sendall(b"y")
+        assert ours.recv(10) == b"y"
+    assert path.read_text() == "300"
