@@ -10,10 +10,11 @@ import pytest
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.session import open_cluster
 from consistency.model.tokens import TokenRange
+from consistency.results.verdict import ExitCode
 from consistency.rows.names import RowName, named_key
 from consistency.rows.read import read_state, read_states
 from tests.support import hashing
-from tests.support.cluster import RunningCluster
+from tests.support.cluster import RunningCluster, summary
 from tests.support.figures import LONG
 
 pytestmark = pytest.mark.cluster
@@ -31,6 +32,15 @@ def filled(cluster: RunningCluster) -> RunningCluster:
 def test_ranges_partitions_and_rows_have_the_same_sum(filled: RunningCluster, name: str, page_rows: int) -> None:
     """On each node, and the count with it; also where a page ends within a partition."""
     asyncio.run(hashing.sums_add_up(filled, name, page_rows))
+
+
+def test_equal_replicas_have_one_digest(cluster: RunningCluster) -> None:
+    """Whatever the page size, the files that rows lie in, and the order in which they came; TTLs and ties included."""
+    hashing.plant_clean(cluster)
+    for kind in hashing.PARTITION:
+        asyncio.run(hashing.replicas_are_alike(cluster, kind))
+    report = cluster.check("clean")
+    assert report.exit_code is ExitCode.CONSISTENT, summary(report)
 
 
 def test_what_weak_sums_cannot_tell_apart(cluster: RunningCluster) -> None:

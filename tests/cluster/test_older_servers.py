@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from consistency.checking.scan import ScanOptions
 from consistency.model.reading import ONE_REPLICA, Depth, Locality, Route
 from consistency.results.findings import read_findings
 from consistency.results.forecast import Forecast
@@ -21,18 +22,22 @@ from tests.support import hashing, quietness
 from tests.support.cluster import RunningCluster, sandbox_cluster, summary
 from tests.support.damage import SHAPES, Planter, as_expected
 from tests.support.deletes import Deletes, told_and_done
-from tests.support.figures import SOAK
+from tests.support.figures import LONG, SOAK
 from tests.support.modes import MODES
 from tests.support.repairing import Repairing, results
 
 pytestmark = pytest.mark.cluster
+
+MOST_TOMBSTONES = 3_000
+"""How many the servers read at once."""
 
 
 @pytest.fixture(scope="module", params=["4.0", pytest.param("4.1", marks=SOAK)])
 def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planter]:
     """Every shape of table with its damage on an older server."""
     version: str = request.param
-    clusters = sandbox_cluster(tmp_path_factory.mktemp("older"), version, cassandra=version)
+    settings = {"tombstone_failure_threshold": str(MOST_TOMBSTONES)}
+    clusters = sandbox_cluster(tmp_path_factory.mktemp("older"), version, cassandra=version, settings=settings)
     cluster: RunningCluster = next(clusters)
     try:
         planter = Planter(cluster, cluster.keyspace("older"))
@@ -70,6 +75,15 @@ def test_exactly_the_planted_rows_are_found(
     assert not [t.note for t in report.tables if t.note and t.table not in refused]
 
 
+def test_rows_that_are_not_listed_are_counted_exactly(planted: Planter, tmp_path: Path) -> None:
+    """With no room to list any row, the servers' own hashes tell the kinds that a listing has."""
+    listed, _ = planted.cluster.findings(tmp_path / "rows", "older", depth=Depth.CONTENT)
+    none = ScanOptions(max_findings=0)
+    counted, _ = planted.cluster.findings(tmp_path / "ranges", "older", depth=Depth.CONTENT, scan=none)
+    assert counted.findings_by_kind == listed.findings_by_kind, summary(counted)
+    assert (counted.exit_code, counted.coverage) == (ExitCode.DIVERGENT, listed.coverage)
+
+
 def test_content_in_the_servers_is_the_default(planted: Planter) -> None:
     """Also for collections, counters, keys of every type; the report names the form, and what 4.x does not tell."""
     report = planted.cluster.check("older")
@@ -84,8 +98,8 @@ def test_content_in_the_servers_is_the_default(planted: Planter) -> None:
 
 
 def test_rows_larger_than_a_key_may_be_and_many_columns(planted: Planter, tmp_path: Path) -> None:
-    """One byte of a row of 300 kB, and one of 200 columns with long names, whatever the form."""
-    cluster = planted.cluster
+    """One byte of a row of 300 kB (in `make soak` 3 MB), and one of 200 columns with long names, whatever the form."""
+    cluster, size = planted.cluster, 3_000_000 if LONG else 300_000
     large = Planter(cluster, cluster.keyspace("large"))
     many = [f"a_name_of_forty_bytes_for_column_number_{i}" for i in range(200)]
     for kind, key in (("int", "{}"), ("text", "'{}'")):
@@ -94,14 +108,41 @@ def test_rows_larger_than_a_key_may_be_and_many_columns(planted: Planter, tmp_pa
             f"CREATE TABLE large.columns_{kind} (p {kind} PRIMARY KEY, {', '.join(f'{name} int' for name in many)})",
         )
         for i in range(4):
-            large.all(f"INSERT INTO $row_{kind} (p, b) VALUES ({key.format(i)}, 0x{'ab' * 300_000}) @")
+            large.all(f"INSERT INTO $row_{kind} (p, b) VALUES ({key.format(i)}, 0x{'ab' * size}) @")
             large.all(f"INSERT INTO $columns_{kind} (p, {many[0]}) VALUES ({key.format(i)}, 1) @")
-        large.on(1, f"INSERT INTO $row_{kind} (p, b) VALUES ({key.format(2)}, 0x{'ab' * 299_999}ac) @")
+        large.on(1, f"INSERT INTO $row_{kind} (p, b) VALUES ({key.format(2)}, 0x{'ab' * (size - 1)}ac) @")
         large.on(2, f"UPDATE $columns_{kind} @ SET {many[199]} = 1 WHERE p = {key.format(3)}")
     report, findings = cluster.findings(tmp_path / "f.jsonl", "large")
     wanted = {(f"{shape}_{kind}", str(p)) for kind in ("int", "text") for shape, p in (("row", 2), ("columns", 3))}
     assert {(f.table, str(f.key["p"])) for f in findings} == wanted, summary(report)
     assert {(t.route, t.note) for t in report.tables} == {("server", "")}
+    assert report.coverage.failed == 0
+
+
+@pytest.mark.parametrize("kind", ["int", "text"])
+def test_a_type_that_is_not_cqls_is_hashed_and_too_many_tombstones_are_a_named_fallback(
+    planted: Planter, tmp_path: Path, kind: str
+) -> None:
+    """A partition that the servers cannot digest is read in small pages and hashed here; the report says why."""
+    cluster, key = planted.cluster, {"int": "1", "text": "'1'"}[kind]
+    odd = Planter(cluster, cluster.keyspace("odd"))
+    custom = "'org.apache.cassandra.db.marshal.LexicalUUIDType'"
+    cluster.ddl(
+        f"CREATE TABLE odd.graves (p {kind}, c int, v text, PRIMARY KEY (p, c))",
+        f"CREATE TABLE odd.custom (p {kind}, c int, v {custom}, PRIMARY KEY (p, c))",
+    )
+    odd.many(f"DELETE FROM $graves @ WHERE p = {key} AND c = {c}" for c in range(MOST_TOMBSTONES + 500))
+    for c in range(0, MOST_TOMBSTONES + 500, 500):
+        odd.all(f"INSERT INTO $graves (p, c, v) VALUES ({key}, {c}, 'v') @", 1)
+    odd.on(2, f"DELETE FROM $graves @ WHERE p = {key} AND c = 2000", 2)
+    odd.many(f"INSERT INTO $custom (p, c, v) VALUES ({key}, {c}, 0x{c:032x}) @" for c in range(20))
+    odd.on(3, f"INSERT INTO $custom (p, c, v) VALUES ({key}, 7, 0x{99:032x}) @")
+    report, findings = cluster.findings(tmp_path / "f.jsonl", "odd")
+    found = {(f.table, f.kind.value, f.key["c"]) for f in findings}
+    assert found == {("graves", "missing", 2000), ("custom", "tie", 7)}, summary(report)
+    notes = {t.table: t.note for t in report.tables}
+    assert "tombstone" in notes["graves"], summary(report)
+    assert notes["custom"] == ""
     assert report.coverage.failed == 0
 
 
@@ -111,6 +152,15 @@ def test_what_servers_hash_adds_up(planted: Planter) -> None:
     for name in hashing.TABLES:
         for page_rows in (50, 50_000):
             asyncio.run(hashing.sums_add_up(planted.cluster, name, page_rows))
+
+
+def test_equal_replicas_have_one_digest(planted: Planter) -> None:
+    """Whatever the page size, the files that rows lie in, and the order in which they came; TTLs and ties included."""
+    hashing.plant_clean(planted.cluster)
+    for kind in hashing.PARTITION:
+        asyncio.run(hashing.replicas_are_alike(planted.cluster, kind))
+    report = planted.cluster.check("clean")
+    assert report.exit_code is ExitCode.CONSISTENT, summary(report)
 
 
 def test_what_weak_sums_cannot_tell_apart(planted: Planter) -> None:

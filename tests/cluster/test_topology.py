@@ -5,7 +5,6 @@ CONSISTENCY_TEST_VNODES=1 or 256 gives every node another number of tokens (`mak
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import Counter
@@ -27,7 +26,7 @@ from repair.planner import PlanOptions
 from repair.policy import Policy, Require
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster, summary
 from tests.support.damage import as_expected, expected
-from tests.support.figures import SOAK, Figures
+from tests.support.figures import Figures
 from tests.support.moments import Moment
 from tests.support.repairing import Repairing, everything, results, rules
 from tests.support.writers import Writers
@@ -229,36 +228,3 @@ def test_a_ring_change_spoils_the_check_under_way_and_the_repair_after_it(
 def ring_of(cluster: RunningCluster) -> int:
     """Return how many nodes the first one knows of."""
     return len(list(cluster.session.execute("SELECT peer FROM system.peers_v2", host=cluster._host(1)))) + 1
-
-
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    """Three nodes of 4.1, the third of which was upgraded to 5.0."""
-    directory = tmp_path_factory.mktemp("mixed")
-    clusters = sandbox_cluster(directory, "upgrade", cassandra="4.1", heap="512m")
-    cluster = next(clusters)
-    try:
-        filled(cluster, "mixed", dc1=3)
-        cluster.on(1, "DELETE FROM mixed.t WHERE id = 5")
-        assert cluster.sandbox is not None
-        cluster.close()
-        cluster.sandbox.nodetool(3, "drain")
-        cluster.sandbox.stop(3)
-        state_file = next(directory.glob("*.json"))
-        state = json.loads(state_file.read_text())
-        state["options"]["cassandra"] = "5.0"
-        state_file.write_text(json.dumps(state))
-        cluster.sandbox.start(3)
-        yield cluster
-    finally:
-        clusters.close()  # type: ignore[attr-defined]
-
-
-@SOAK
-def test_a_cluster_under_upgrade_is_read_as_its_oldest_node_can(mixed: RunningCluster, tmp_path: Path) -> None:
-    """4.1 and 5.0 together: all replicas are read alike, the damage is found, the audit names the versions."""
-    report, findings = mixed.findings(tmp_path / "f.jsonl", "mixed")
-    assert {as_expected(f) for f in findings} == {expected("t", "missing", {"id": 5})}, summary(report)
-    assert report.coverage.complete
-    assert report.tables[0].depth == "versions"
-    assert "mixed_versions" in mixed.command("audit").stdout.replace("\N{NO-BREAK SPACE}", "_")

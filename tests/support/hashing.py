@@ -15,8 +15,9 @@ from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.row_hash import Form, form_of
 from consistency.cluster.session import open_cluster
 from consistency.cluster.table_reader import TableReader
-from consistency.model.reading import Depth, RawRow, Reading, Route
+from consistency.model.reading import CHECKED_DEPTHS, Depth, RawRow, Reading, Route
 from consistency.model.tokens import TokenRange
+from consistency.model.tree import Digest
 from consistency.rows.names import named_key
 from tests.support.cluster import RunningCluster
 from tests.support.exchanges import STORIES, Row
@@ -81,6 +82,70 @@ def summand(reading: Reading) -> Callable[[RawRow], int]:
     """Return what tells the number that a row adds to a digest from the row's own hash."""
     fixed = 2**126 if form_of(reading.table, reading.capabilities) is Form.REMAINDER else 0
     return lambda row: number(row[-1]) - fixed
+
+
+def plant_clean(cluster: RunningCluster) -> None:
+    """Bring three replicas to one state on three ways.
+
+    Each is told the rows and their later versions in an order of its own. Node 1 has them in memory, node 2 in memory
+    and a file, node 3 in one file. Some cells have expired, some will.
+    """
+    cluster.keyspace("clean")
+    told = []
+    for kind, key in PARTITION.items():
+        table = f"clean.by_{kind}"
+        cluster.ddl(
+            f"CREATE TABLE {table} (p {kind}, c int, s text static, v text, n int, m map<text, int>,"
+            " f frozen<set<int>>, PRIMARY KEY (p, c))"
+        )
+        for ttl in (1, 86_400):
+            new = f"INSERT INTO {table} (p, c, v) VALUES"
+            some = (f"{new} ({key.format(8)}, {ttl + i}, 'w') USING TTL {ttl}" for i in range(9))
+            cluster.everywhere(f"BEGIN UNLOGGED BATCH {'; '.join(some)}; APPLY BATCH")
+        told += _versions_of_rows(table, key)
+    half = len(told) // 2
+    for n in (1, 2, 3):
+        random.Random(n).shuffle(told)
+        for part in (told[:half], told[half:]):
+            for i in range(0, len(part), 60):
+                cluster.on(n, f"BEGIN UNLOGGED BATCH {'; '.join(part[i : i + 60])}; APPLY BATCH")
+            if n > 1 and part[0] == told[0]:
+                _nodetool(cluster, n, "flush", "clean")
+    _nodetool(cluster, 3, "compact", "clean")
+
+
+def _versions_of_rows(table: str, key: str) -> list[str]:
+    """Return writes whose order does not matter: rows, later cells, ties of map elements, statics, deletes."""
+    at = "USING TIMESTAMP 17000000000000"
+    rows = [(key.format(i % 7), i) for i in range(120)]
+    new = f"INSERT INTO {table} (p, c, v, n, f) VALUES"
+    told = [f"{new} ({p}, {i}, 'v{i}', {i}, {{3, {i}}}) {at}00" for p, i in rows]
+    told += [f"INSERT INTO {table} (p, s) VALUES ({key.format(p)}, 's') {at}00" for p in range(9)]
+    told += [f"UPDATE {table} {at}01 SET v = 'later', n = null WHERE p = {p} AND c = {i}" for p, i in rows[::3]]
+    told += [f"UPDATE {table} {at}0{i % 5} SET m['k{i % 5}'] = {i} WHERE p = {p} AND c = 5" for p, i in rows]
+    told += [f"DELETE FROM {table} {at}02 WHERE p = {p} AND c = {i}" for p, i in rows[::10]]
+    return told
+
+
+def _nodetool(cluster: RunningCluster, n: int, *words: str) -> None:
+    if cluster.sandbox is not None:
+        cluster.sandbox.nodetool(n, *words)
+
+
+async def replicas_are_alike(cluster: RunningCluster, kind: str) -> None:
+    """Assert that equal replicas have one digest at each depth, whatever the page size, and tell no expired row."""
+    digests: dict[Depth, set[Digest]] = {depth: set() for depth in CHECKED_DEPTHS}
+    now_s = 0
+    for page_rows in (3, 50, 50_000):
+        limits = ReadLimits(page_rows=page_rows, digest_page_rows=page_rows)
+        async with open_cluster(cluster.settings, limits) as (reader, clock):
+            now_s = now_s or clock.server_time().expiry_s
+            for depth, found in digests.items():
+                reading = await reading_of(reader, "clean", f"by_{kind}", depth)
+                for node in (await reader.ring()).nodes:
+                    found.add(await reader.digest(node, reading, Route.SERVER, EVERYTHING, now_s))
+    assert {depth: len(found) for depth, found in digests.items()} == dict.fromkeys(CHECKED_DEPTHS, 1)
+    assert {digest.rows for found in digests.values() for digest in found} == {120 - 12 + 6 + 9 + 1}
 
 
 PARTITION = {"int": "{0}", "text": "'p{0:03d}'"}

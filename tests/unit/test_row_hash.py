@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
+from consistency.cluster.connection import Connection
+from consistency.cluster.described import Described
 from consistency.cluster.row_hash import DIVIDEND, PRIME, Form, form_of, row_hash, scheme, summed_hash
 from consistency.model.reading import CHECKED_DEPTHS, Capabilities, Depth, RawRow, Reading, Route
+from consistency.model.ring import MURMUR3, Ring
 from tests.simulation import aggregates
+from tests.simulation.scenario import make_nodes
 from tests.simulation.values import int_bytes, long_bytes, make_table
 from tests.support.exchanges import STORIES, Row
 from tests.support.hashing import number, random_sets_have_sums_of_their_own, summand
@@ -63,6 +72,29 @@ def test_one_form_fits_a_table_on_all_nodes(
         for make in (row_hash, summed_hash):
             with pytest.raises(ValueError, match=r"before Cassandra 4\.0"):
                 make(reading, "MD5")
+
+
+@pytest.mark.parametrize(
+    ("releases", "forms"),
+    [
+        (("5.0.9", "5.0.8", "6.0-alpha2"), (Form.MASK_HASH, Form.MASK_HASH, Form.MASK_HASH)),
+        (("4.0.19", "4.1.10", "4.0.19"), (Form.REMAINDER, Form.MURMUR3, Form.MURMUR3)),
+        (("4.1.10", "5.0.9", "4.1.10"), (Form.REMAINDER, Form.REMAINDER, Form.MURMUR3)),
+        (("4.1.10", "", "4.1.10"), (Form.REMAINDER, Form.MURMUR3, Form.MURMUR3)),
+        (("3.11.17", "4.1.10", "5.0.9"), (None, None, None)),
+    ],
+)
+def test_a_cluster_under_upgrade_hashes_as_all_of_its_nodes_can(
+    releases: Sequence[str], forms: Sequence[Form | None]
+) -> None:
+    """Keys of int, text and blob: a single newer or older node decides for all; one that does not answer for none."""
+    nodes = make_nodes(("dc1",) * 3)
+    ring = Ring("c", MURMUR3, tuple(replace(n, release=r) for n, r in zip(nodes, releases, strict=True)))
+    connection, unused = cast("Connection", SimpleNamespace(protocol_version=5)), cast("Any", None)
+    capabilities = Described(connection, ring, unused, unused).capabilities
+    assert capabilities.collection_times is (forms[0] is Form.MASK_HASH)
+    tables = (make_table("t", (key,), ()) for key in ("int", "text", "blob"))
+    assert tuple(form_of(table, capabilities) for table in tables) == tuple(forms)
 
 
 @pytest.mark.parametrize("kind", ["int", "text", "blob"])
