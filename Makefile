@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast test-oldest coverage soak mutants lint format bench docs dist sandbox-up sandbox-down lock clean
+.PHONY: help demo test test-fast test-oldest containers coverage soak mutants lint format bench docs dist sandbox-up sandbox-down lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ OLDEST := $(addprefix tests/unit/test_,$(addsuffix .py,cli run watching live_pag
   ledger repair_applying wire))
 test-oldest: .cache/oldest/.built ## the core on the oldest packages that pyproject.toml allows; PYTHON=python3.10
 	.cache/oldest/bin/python -m pytest $(OLDEST) $(ARGS)
+
+containers: $(BUILT) ## nodes and checker in containers, with images made here: needs a Docker engine, or dockerd and root
+	$(BIN)/python -m tests.images $(BIN)/python -m pytest -m docker tests/cluster/test_containers.py tests/cluster/test_compose.py $(ARGS)
 
 coverage: $(BUILT) ## which lines and branches the tests without Cassandra reach
 	$(BIN)/python -m pytest -n $(JOBS) -m "not cluster" --cov --cov-report=term:skip-covered $(ARGS)

@@ -1,4 +1,7 @@
-"""The lane of containers: nodes as docker-compose.yml describes them give the same answers as the sandbox."""
+"""The lane of containers: nodes as docker-compose.yml describes them give the same answers as the sandbox.
+
+`make containers` runs it with images made on this machine, without a registry.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from consistency.results.verdict import ExitCode
 from tests.support.cluster import RunningCluster, summary
 from tests.support.containers import container_cluster, require_engine
 
-pytestmark = [pytest.mark.docker, pytest.mark.cluster]
+pytestmark = [pytest.mark.docker, pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

@@ -70,15 +70,20 @@ def python_root(target: Path) -> None:
     with RootFs(target) as root:
         root.shell()
         root.users()
+        root.for_wheels()
         root.program(base / "bin" / program, f"/usr/local/bin/{program}")
         for name in ("python", "python3"):
             root.link(f"/usr/local/bin/{name}", program)
         root.tree(base / library, f"/usr/local/{library}", lambda path: bool(_NOT_NEEDED & set(path.parts)))
+        # An index may have a certificate that this machine alone trusts.
         if _CERTIFICATES.exists():
             root.file(_CERTIFICATES.resolve(), str(_CERTIFICATES))
 
 
-PYTHON_CHANGES = ("ENV PATH=/usr/local/bin:/usr/bin LANG=C.UTF-8", 'CMD ["python3"]')
+PYTHON_CHANGES = (
+    f"ENV PATH=/usr/local/bin:/usr/bin LANG=C.UTF-8 PIP_CERT={_CERTIFICATES}",
+    'CMD ["python3"]',
+)
 
 
 def import_images(client: Any) -> None:

@@ -15,6 +15,8 @@ _SEARCHED = ("/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/")
 _LIBRARY = re.compile(r"(/\S+) \(0x")
 _NAME_SERVICES = re.compile(r"lib(nss_(files|dns)|resolv)\.so\.2")
 """What the C library loads only when a name is looked up."""
+_WHEELS = re.compile(r"lib(pthread|dl|rt|util|m|gcc_s|stdc\+\+)\.so\.\d")
+"""What a wheel for manylinux may take for granted."""
 _SHELL = (
     "bash sh awk cat chmod chown cp cut date env find getent grep head hostname id install ip kill ln ls mkdir mv ps pwd "
     "rm sed setpriv sleep sort stat tail test touch tr uname wc"
@@ -47,12 +49,13 @@ class RootFs:
                 raise FileNotFoundError(msg)
             self.program(Path(found), f"/usr/bin/{name}")
         self.link("/bin", "usr/bin")
-        loaded = next(path for path in _libraries(Path("/bin/sh").resolve()) if path.name.startswith("libc.so"))
-        for path in loaded.parent.glob("lib*.so.2"):
-            if _NAME_SERVICES.fullmatch(path.name):
-                self.file(path.resolve(), str(path))
+        self._beside_the_c_library(_NAME_SERVICES)
         self.text("/etc/nsswitch.conf", "hosts: files dns\npasswd: files\ngroup: files\n")
         self.directory("/tmp", mode=0o1777)
+
+    def for_wheels(self) -> None:
+        """Add the libraries that a package from the index may need and does not bring."""
+        self._beside_the_c_library(_WHEELS)
 
     def users(self, **ids: int) -> None:
         """Name the users, root and nobody beside them; each has a group of its own."""
@@ -102,6 +105,12 @@ class RootFs:
         entry.linkname = target
         if self._is_new(at):
             self._tar.addfile(entry)
+
+    def _beside_the_c_library(self, wanted: re.Pattern[str]) -> None:
+        loaded = next(path for path in _libraries(Path("/bin/sh").resolve()) if path.name.startswith("libc.so"))
+        for path in sorted(loaded.parent.glob("lib*.so.*")):
+            if wanted.fullmatch(path.name):
+                self.file(path.resolve(), str(path))
 
     def _libraries_of(self, binaries: Iterable[Path], within: Path | None = None) -> None:
         for binary in binaries:
