@@ -1,7 +1,7 @@
 """docker-compose.yml as it is run: three nodes, a watch beside them, a check by hand.
 
-`make containers` lays tests/images/compose.host.yml over it, whose images need no registry. Without a file that lays its
-nodes at addresses of this machine the tests skip themselves: they would pull images and open ports.
+`make containers` lays tests/images/compose.host.yml over it, whose images need no registry. Without such a file the tests
+skip themselves: they would pull images and open ports.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ def _own_engine(directory: Path) -> Iterator[Path]:
             while not answers(environ):
                 if engine.poll() is not None or time.monotonic() > deadline:
                     said = (directory / "log").read_text()[-2000:]
-                    raise RuntimeError(f"dockerd does not answer:\n{said}")
+                    msg = f"dockerd does not answer:\n{said}"
+                    raise RuntimeError(msg)
                 time.sleep(0.2)
             yield socket
         finally:

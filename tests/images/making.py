@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def node_root(target: Path) -> None:
     """Write the root file system of a node: the sandbox's jars and Java, and the entry point."""
     version, cache = SERIES["5.0"], cache_dir()
     java = find_java(version, None, cache, _silent)
-    with RootFs(target) as root:
+    with closing(RootFs(target)) as root:
         root.shell()
         root.users(cassandra=_USER)
         for at in ("/etc/cassandra", "/var/lib/cassandra", "/var/log/cassandra"):
@@ -67,7 +68,7 @@ def python_root(target: Path) -> None:
     base = Path(sys.base_prefix)
     library = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}"
     program = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    with RootFs(target) as root:
+    with closing(RootFs(target)) as root:
         root.shell()
         root.users()
         root.for_wheels()

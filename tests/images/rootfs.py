@@ -17,10 +17,10 @@ _NAME_SERVICES = re.compile(r"lib(nss_(files|dns)|resolv)\.so\.2")
 """What the C library loads only when a name is looked up."""
 _WHEELS = re.compile(r"lib(pthread|dl|rt|util|m|gcc_s|stdc\+\+)\.so\.\d")
 """What a wheel for manylinux may take for granted."""
-_SHELL = (
-    "bash sh awk cat chmod chown cp cut date env find getent grep head hostname id install ip kill ln ls mkdir mv ps pwd "
-    "rm sed setpriv sleep sort stat tail test touch tr uname wc"
-).split()
+_SHELL = """
+bash sh awk cat chmod chown cp cut date env find getent grep head hostname id install ip kill ln ls mkdir mv ps pwd rm sed
+setpriv sleep sort stat tail test touch tr uname wc
+"""
 
 
 class RootFs:
@@ -34,15 +34,9 @@ class RootFs:
         """Finish the tar file."""
         self._tar.close()
 
-    def __enter__(self) -> RootFs:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def shell(self) -> None:
         """Add a shell and the small programs around it, and how the C library looks up names."""
-        for name in _SHELL:
+        for name in _SHELL.split():
             found = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
             if found is None:
                 msg = f"{name}: not on this machine, and a root file system needs it"
