@@ -1,6 +1,6 @@
 """docker-compose.yml as it is run: three nodes, a watch beside them, a check by hand.
 
-`make containers` lays tests/images/compose.host.yml over it, whose images need no registry. Without such a file the tests
+`make containers` lays tests/images/compose.host.yml over it, whose images need no registry. Without such a file they
 skip themselves: they would pull images and open ports.
 """
 

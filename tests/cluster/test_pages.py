@@ -11,7 +11,9 @@ import pytest
 
 from sandbox import Sandbox
 from tests.support.addresses import network
+from tests.support.cluster import RunningCluster
 from tests.support.how_to import TUTORIAL, PageShell, blocks, printed, unvarying
+from tests.support.shown_commands import ACCOUNT, Run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 BASE = network("pages")
@@ -94,6 +96,17 @@ def test_the_nights_come_true(shell: PageShell) -> None:
 def test_the_page_comes_true(shell: PageShell, page: str) -> None:
     """Every script of it ends as it says."""
     assert shell.page(page)
+
+
+def test_the_commands_of_the_other_pages_come_true(shell: PageShell) -> None:
+    """In the order of their table, with a row that one node alone holds, until one of them mends it."""
+    nodes = RunningCluster([f"{BASE}.{n}" for n in (1, 2, 3)], 9042)
+    nodes.on(3, "INSERT INTO shop.orders (id, buyer, cents) VALUES (7000, 'late', 1)")
+    nodes.close()
+    for command, told in ACCOUNT.items():
+        if isinstance(told, Run):
+            line = f"{shell.here(command)} {told.also}  # exit code {told.code}"
+            shell.run(f"mkdir -p others && cd others\n{line}\n")
 
 
 def test_the_tutorial_cleans_up(shell: PageShell) -> None:

@@ -18,8 +18,8 @@ _NAME_SERVICES = re.compile(r"lib(nss_(files|dns)|resolv)\.so\.2")
 _WHEELS = re.compile(r"lib(pthread|dl|rt|util|m|gcc_s|stdc\+\+)\.so\.\d")
 """What a wheel for manylinux may take for granted."""
 _SHELL = """
-bash sh awk cat chmod chown cp cut date env find getent grep head hostname id install ip kill ln ls mkdir mv ps pwd rm sed
-setpriv sleep sort stat tail test touch tr uname wc
+bash sh awk cat chmod chown cp cut date env find getent grep head hostname id install ip kill ln ls mkdir mv ps pwd rm
+sed setpriv sleep sort stat tail test touch tr uname wc
 """
 
 
