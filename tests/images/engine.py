@@ -62,6 +62,15 @@ def _own_engine(directory: Path) -> Iterator[Path]:
             _remove_containers(environ)
             engine.terminate()
             engine.wait(_STOP_S)
+            _unmount(directory / "exec")
+
+
+def _unmount(directory: Path) -> None:
+    """Take down what the engine leaves mounted, a network of its own, so that the directory can be removed."""
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    for mounted in reversed([line.split()[1] for line in mounts]):
+        if directory in Path(mounted).parents:
+            subprocess.run(["umount", mounted], check=True)
 
 
 def _remove_containers(environ: dict[str, str]) -> None:

@@ -1,6 +1,6 @@
-"""Every command that README.md, deploy/README.md and docs/ show, and what is known of it: who runs it, or why nobody does.
+"""Every command that README.md, deploy/README.md and docs/ show: who runs it, or why nobody does.
 
-The pages that are run whole (`tests.support.how_to.PAGES`) answer for themselves, and for the same line on another page.
+The pages that are run whole (`tests.support.how_to.PAGES`) answer for themselves, and for the same line elsewhere.
 docs/reference is rendered from the code, docs/design tells what once was.
 """
 
@@ -89,6 +89,17 @@ ACCOUNT: dict[str, Run | Elsewhere | NotRun] = {
     "pip install .": Elsewhere("tests/cluster/test_compose.py"),
     "docker compose up -d --build --wait": Elsewhere("tests/cluster/test_compose.py"),
     "podman build -t cassandra-consistency -f deploy/Containerfile .": Elsewhere("tests/cluster/test_compose.py"),
+    "docker build -t cassandra-consistency -f deploy/Containerfile .": Elsewhere("tests/cluster/test_compose.py"),
+    "docker run --rm --read-only --cap-drop ALL --security-opt no-new-privileges:true cassandra-consistency check "
+    "--hosts 10.0.0.1": Elsewhere("tests/cluster/test_compose.py"),
+    "docker compose run --rm check shop": Elsewhere("tests/cluster/test_compose.py"),
+    "docker compose -f docker-compose.yml -f tests/images/compose.host.yml up -d --build --wait watch": Elsewhere(
+        "tests/cluster/test_compose.py"
+    ),
+    "docker compose -f docker-compose.yml -f tests/images/compose.host.yml run --rm check shop": Elsewhere(
+        "tests/cluster/test_compose.py"
+    ),
+    "make containers": NotRun("is how tests/cluster/test_compose.py is run where no registry is reached"),
     "promtool test rules rules.test.yml": Elsewhere("tests/unit/test_alerts.py"),
     "consistency repair undo journal.jsonl": Elsewhere("tests/cluster/test_repair.py"),
     "consistency sandbox stop 3 --kill": Elsewhere("tests/sandbox/test_real_nodes.py"),
