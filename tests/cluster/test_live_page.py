@@ -25,6 +25,8 @@ pytestmark = pytest.mark.cluster
 PAGES = 20
 TABLES = ("one", "two", "three", "four")
 ROWS = 300
+TURNS = 8
+"""How often an application is measured beside a watch whose page is open, and as often with it closed."""
 
 
 @pytest.fixture
@@ -47,18 +49,27 @@ class OpenPage(threading.Thread):
         self._answer = urllib.request.urlopen(f"http://{address}/events", timeout=60)
         self.sections: dict[str, str] = {}
         self.events = self.bytes = 0
+        self._closed = False
         self.start()
 
     def run(self) -> None:
         """Take what comes until the watch ends."""
         try:
             for line in self._answer:
+                if self._closed:
+                    self._answer.close()
+                    return
                 self.bytes += len(line)
                 if line.startswith(b"data: "):
                     self.events += 1
                     self.sections |= json.loads(line[6:])
         except (OSError, ValueError):
             return
+
+    def close(self) -> None:
+        """Close it; it is gone when its next line has come."""
+        self._closed = True
+        self.join(60)
 
 
 def asked(address: str, path: str) -> float:
@@ -152,6 +163,33 @@ def test_twenty_open_pages_cost_little(shop: RunningCluster, tmp_path: Path, fig
         assert max(slowest.values()) < (1.0 if SECONDS >= SOAK_S else 5.0)  # other tests may need the processors
         assert after <= before * 1.1 + 15
         watch.end()
+
+
+@pytest.mark.skipif(SECONDS < SOAK_S, reason="long: CONSISTENCY_SOAK_SECONDS=600, as in make soak")
+def test_an_application_does_not_notice_that_somebody_looks(
+    shop: RunningCluster, tmp_path: Path, figures: Figures
+) -> None:
+    """Its p99 beside a watch, by turns with an open page and without: the machine's own moods meet both alike."""
+    turn_s = min(20.0, SECONDS / TURNS / 2)
+    p99: dict[bool, list[float]] = {False: [], True: []}
+    with watching(shop, tmp_path, "page", "--period", "8", "--settle", "0.3") as watch:
+        eventually(lambda: len(watch.events("table.done")) >= len(TABLES), 90, "the first round")
+        latencies(shop, turn_s)  # the servers are warm for both
+        for turn in range(2 * TURNS):
+            looked_at = turn % 4 in {1, 2}  # without, with, with, without
+            page = OpenPage(watch.address) if looked_at else None
+            p99[looked_at].append(p99_ms(latencies(shop, turn_s)))
+            if page is not None:
+                assert page.events > 0
+                page.close()
+        watch.end()
+    without, beside = (statistics.median(p99[looked_at]) for looked_at in (False, True))
+    figures.add(
+        f"p99 of an application beside a watch, {TURNS} turns of {turn_s:.0f} s each way",
+        f"{without:.1f} ms with its page closed, {beside:.1f} ms with it open (medians; "
+        f"{min(p99[False]):.1f} to {max(p99[False]):.1f}, {min(p99[True]):.1f} to {max(p99[True]):.1f})",
+    )
+    assert beside <= 1.25 * without + 1.0
 
 
 def _processor_s(watch: Watching) -> float:
