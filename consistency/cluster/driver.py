@@ -36,7 +36,7 @@ from cassandra.connection import (
 )
 from cassandra.metadata import Murmur3Token
 
-from consistency.cluster.driver_errors import codes_in, connect_error, first_line, read_failure, refusal
+from consistency.cluster.driver_errors import codes_in, connect_error, forbidden, read_failure, refusal
 from consistency.cluster.levels import Levels
 from consistency.cluster.settings import ConnectionSettings, Place
 from consistency.cluster.waits import in_thread, within
@@ -44,7 +44,6 @@ from consistency.cluster.wire import INT, OWN, Page, Statement, Timed
 from consistency.errors import (
     ConnectError,
     ReplicaError,
-    ReplicaForbidden,
     ReplicaOverloaded,
     ReplicaTimeout,
     ReplicaUnavailable,
@@ -372,7 +371,7 @@ def _refused_or_lost(node: Node, error: BaseException) -> ReplicaError:
         # A read from the node's own storage (NODE_LOCAL) fails with the bare exception, whose text quotes the key.
         return read_failure(node, codes_in(str(error)))
     if isinstance(error, cassandra.Unauthorized):
-        return ReplicaForbidden(first_line(error.args[0] if error.args else error), node)
+        return forbidden(node, error.args[0] if error.args else error)
     if isinstance(error, cassandra.InvalidRequest | protocol.SyntaxException | cassandra.ConfigurationException):
         return refusal(node, error)
     if isinstance(error, ConnectionException | cassandra.DriverException | OSError):

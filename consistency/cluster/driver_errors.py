@@ -7,7 +7,16 @@ import re
 from consistency.cluster import levels
 from consistency.cluster.settings import ConnectionSettings
 from consistency.cluster.tls import unnamed_host, wrong_certificate
-from consistency.errors import ConnectError, LevelForbidden, PageTooLarge, ReplicaError, ReplicaRefused, TooMuchToScan
+from consistency.errors import (
+    ConnectError,
+    LevelForbidden,
+    PageTooLarge,
+    ReplicaError,
+    ReplicaForbidden,
+    ReplicaRefused,
+    TooMuchToScan,
+)
+from consistency.model.cqltype import quote_identifier
 from consistency.model.ring import Node
 
 _TOO_MANY_TOMBSTONES, _READ_TOO_LARGE = 1, 4
@@ -17,6 +26,7 @@ _CORRUPT = -2
 """Another one, because servers have no code for it: only a node's own words tell, so not those of a coordinator."""
 _PAGE_TOO_LARGE = re.compile(r"page size \d+ exceeds fail threshold of (\d+)")
 """The words of the guardrail page_size_fail_threshold."""
+_NO_PERMISSION = re.compile(r"User (\S+) has no ([A-Z]+) permission on <(keyspace|table) ([\w.]+)>")
 _OWN_WORDS = {
     "TombstoneOverwhelmingException": _TOO_MANY_TOMBSTONES,
     "tombstones during query": _TOO_MANY_TOMBSTONES,
@@ -46,7 +56,7 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
         return ConnectError(f"{section.options}hosts {hosts}: no such host name")
     if "CERTIFICATE_VERIFY_FAILED" in text:
         trust = f"name it with {section.env}TLS_CA_FILE, or ca_file in [{section.table}] tls"
-        return ConnectError(f"{hosts} present a certificate of an authority that is not trusted here: {trust}")
+        return ConnectError(f"the certificate of {hosts} is of an authority that is not trusted here: {trust}")
     if level := levels.sentence(str(reason)):
         return ConnectError(f"{hosts}: {level}")
     hint = "is Cassandra running there, and is it the native (CQL) port?"
@@ -54,7 +64,9 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
         limit = "native_transport_max_concurrent_connections_per_ip"
         hint = f"is it the native (CQL) port, and does it allow more connections from our address ({limit})?"
     if any(word in text for word in ("closed", "reset", "Protocol", "protocol", "version", "EOF", "alert")):
-        hint += " Does it want TLS?" if settings.tls is None else " Does it ask for another TLS certificate of ours?"
+        tls = f"{section.options}tls, and {section.env}TLS_CA_FILE or [{section.table}] tls with your authority"
+        wanted = "ask for another TLS certificate of ours?" if settings.tls is not None else f"want TLS ({tls})?"
+        hint += f" Does it {wanted}"
     return ConnectError(f"no node answers at {hosts}: {_in_short(text)}; {hint}")
 
 
@@ -82,6 +94,17 @@ def first_line(error: object) -> str:
     """Return the first line of an error's text, cut if it is long, or its type if it has no text."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
+
+
+def forbidden(node: Node, error: object) -> ReplicaForbidden:
+    """Return the error for a request that our role has no right to, with the GRANT that gives it the right."""
+    found = _NO_PERMISSION.search(str(error))
+    if not found:
+        return ReplicaForbidden(first_line(error), node)
+    role, right, kind, name = found.groups()
+    of = ".".join(quote_identifier(part) for part in name.split("."))
+    grant = f"GRANT {right} ON {kind.upper()} {of} TO {quote_identifier(role)}"
+    return ReplicaForbidden(f"role {role!r} has no {right} permission on {name}: {grant}", node)
 
 
 def refusal(node: Node, error: object) -> ReplicaRefused:

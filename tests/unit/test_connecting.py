@@ -172,6 +172,11 @@ def test_a_refused_login_says_what_to_do(settings: ConnectionSettings, says: str
             "This version of the driver does not support protocol version 72",
             "something answers that does not speak Cassandra's native protocol; is Cassandra running there",
         ),
+        (
+            "Connection reset by peer",
+            "Does it want TLS (--tls, and CONSISTENCY_TLS_CA_FILE or [connection] tls with your authority)?",
+        ),
+        ("CERTIFICATE_VERIFY_FAILED", "the certificate of 127.0.0.1:9042 is of an authority that is not trusted here"),
     ],
 )
 def test_no_answer_is_said_in_our_words(said: str, says: str) -> None:

@@ -72,6 +72,21 @@ def test_a_corrupt_sstable_is_named_where_the_server_does() -> None:
     assert "corrupt" not in str(translate(NODE, server_error("java.lang.NullPointerException")))
 
 
+@pytest.mark.parametrize(
+    ("said", "grant"),
+    [
+        ("SELECT permission on <table shop.orders>", "GRANT SELECT ON TABLE shop.orders TO checker"),
+        ("MODIFY permission on <keyspace Shop>", 'GRANT MODIFY ON KEYSPACE "Shop" TO checker'),
+    ],
+)
+def test_a_right_that_our_role_lacks_is_named_with_its_grant(said: str, grant: str) -> None:
+    """As a statement that an administrator can run; the server's own words where they are others."""
+    words = f'Error from server: code=2100 [Unauthorized] message="User checker has no {said} or any of its parents"'
+    assert str(translate(NODE, cassandra.Unauthorized(words))).endswith(grant)
+    other = translate(NODE, cassandra.Unauthorized("You do not have access to this datacenter"))
+    assert str(other) == "10.0.0.1:9042: You do not have access to this datacenter"
+
+
 def test_what_blocks_is_left_behind_after_its_time() -> None:
     """A thread that waits for a silent node holds nobody up; one that ends is noticed at once."""
     forever = threading.Event()
