@@ -103,6 +103,9 @@ def test_the_commands_of_the_other_pages_come_true(shell: PageShell) -> None:
     nodes = RunningCluster([f"{BASE}.{n}" for n in (1, 2, 3)], 9042)
     nodes.on(3, "INSERT INTO shop.orders (id, buyer, cents) VALUES (7000, 'late', 1)")
     nodes.close()
+    policy = shell.directory / ".config" / "consistency" / "config.toml"
+    policy.parent.mkdir(parents=True, exist_ok=True)
+    policy.write_text("[repair]\n")
     for command, told in ACCOUNT.items():
         if isinstance(told, Run):
             line = f"{shell.here(command)} {told.also}  # exit code {told.code}"

@@ -95,8 +95,10 @@ def asserted(script: str) -> str:
 
 _CONSISTENCY = """#!/bin/sh
 if [ "$1" = sandbox ]; then
-    case "$2" in up) set -- "$@" --address-base {base}.1 {jvm} ;; esac
-    set -- "$@" --dir {box}
+    verb="$2"
+    shift 2
+    case "$verb" in up) set -- --address-base {base}.1 {jvm} "$@" ;; esac
+    set -- sandbox "$verb" --dir {box} "$@"
 fi
 exec {python} -m consistency "$@"
 """
