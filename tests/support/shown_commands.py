@@ -84,6 +84,7 @@ ACCOUNT: dict[str, Run | Elsewhere | NotRun] = {
     "consistency preflight 10.0.0.1 --assume-settled": Run(),
     "openssl rand -hex 32 > token": Run(),
     # By tests of their own.
+    "consistency audit --distribution --html data.html": Elsewhere("tests/cluster/test_distribution.py"),
     "make demo": NotRun("asserts its own story, step by step, in minutes; the tutorial tells the same one"),
     "make test": Elsewhere(".ci/run"),
     "make dist": Elsewhere("tests/unit/test_one_file.py"),
