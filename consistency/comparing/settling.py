@@ -13,7 +13,7 @@ from consistency.checking.settle import MAX_ROUNDS, Settled, Settlement, Settler
 from consistency.cluster.port import Clock, ReplicaReader
 from consistency.comparing.rows import States, Unlike, agreed, by_side, compare_row, merged
 from consistency.comparing.terms import Terms
-from consistency.model.reading import Reading, RowState
+from consistency.model.reading import Depth, Reading, RowState
 from consistency.model.ring import Node
 from consistency.model.schema import Table
 from consistency.model.servertime import ServerTime
@@ -21,7 +21,7 @@ from consistency.model.sides import Side, on_side
 from consistency.rows.evidence import Evidence
 from consistency.rows.merge_join import Difference
 from consistency.rows.names import RowName
-from consistency.rows.reconcile import Persistence, persistence
+from consistency.rows.reconcile import EMPTY, Persistence, persistence
 
 _CHANGING = "the row kept changing in every reading"
 
@@ -150,11 +150,28 @@ def _lasting(suspect: Suspect, seen: Evidence, unlike: Unlike, reading: Reading)
     static = suspect.name.static
     before = _sides(suspect.states, reading, static=static)
     after = _sides(seen.states, reading, static=static)
-    found: dict[Place, Persistence] = {
-        place: persistence(_column(before, place), _column(after, place)) for place in unlike.columns or {}
-    }
-    if unlike.row is not None or unlike.key:
-        found[None] = persistence(before, after)
+    found = {place: persistence(_column(before, place), _column(after, place)) for place in unlike.columns or {}}
+    whole = {None: persistence(before, after)} if unlike.row is not None or unlike.key else {}
+    if reading.depth is Depth.VALUES and suspect.reading.depth is suspect.reading.full.depth:
+        kept = _kept(suspect.states, seen.states)
+        found = {place: how for place, how in found.items() if place in kept}
+        whole = whole if kept else {}
+    return {**found, **whole}
+
+
+def _kept(before: States, after: States) -> set[int | None]:
+    """Return the columns, by their place, of which a side kept what it held as it was written; None if it kept all.
+
+    Where values alone are compared, a column that is set to and fro looks as it was although all of it is new.
+    """
+    found: set[int | None] = set()
+    now_held = by_side(after)
+    for side, copies in by_side(before).items():
+        then, now = merged(copies), merged(now_held[side])
+        if then is not None and now is not None:
+            both = enumerate(zip(then.cells, now.cells, strict=True))
+            found |= {place for place, (one, other) in both if one == other != EMPTY}
+            found |= {None} if then == now else set()
     return found
 
 

@@ -126,6 +126,30 @@ def test_copies_that_each_cluster_stamps_are_the_same_by_values() -> None:
     assert kinds(scenario) == {2: "value"}
 
 
+@pytest.mark.parametrize("options", [ScanOptions(), COUNTED])
+def test_a_value_that_is_set_to_and_fro_is_no_difference(options: ScanOptions) -> None:
+    """By values every reading may look like the one before, although the target is a write behind another one."""
+    scenario = filled()
+    for n in range(500):
+        for side, after_s in ((SOURCE, 0.0), (TARGET, 0.0999)):
+            at_s = n * 0.1 + after_s
+            scenario.later(at_s, side, row(1, 1, EPOCH_US + int(at_s * 1e6), v0=number(n % 2)))
+    result = scenario.compare(compare=Compare.VALUES, scan=options)
+    assert scenario.found == []
+    assert result.verdict is Verdict.UNKNOWN
+    assert result.tables[0].report.unsettled_rows == 1
+
+
+def test_a_value_that_was_lost_is_found_although_the_other_side_is_written_anew() -> None:
+    """The target kept what it held: only the source's copy has a new write time in every reading."""
+    scenario = filled()
+    scenario.apply(TARGET, row(1, 1, EPOCH_US - 500, v0=number(7)))
+    for n in range(500):
+        scenario.later(n * 0.1, SOURCE, row(1, 1, EPOCH_US + n * 100_000, v0=number(1)))
+    scenario.compare(compare=Compare.VALUES)
+    assert kinds(scenario) == {1: "value"}
+
+
 def test_a_stale_replica_is_told_of_its_own_side_alone() -> None:
     """The target holds what the source's replicas come to."""
     scenario = filled()
