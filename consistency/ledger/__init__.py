@@ -19,10 +19,11 @@ What is kept, and what makes it void:
     findings   each row that differs, by a keyed hash of its key: new, still there, came back, gone. It is gone
                once its range was read completely, at no lesser depth, and it was not found; or repaired.
     runs       when, how long, verdict, exit code, coverage, findings by kind. A run without an end was killed.
+    compared   each pair of tables of two clusters: when it was last compared, and last equal. Void if either was altered.
     parts      the account of each part of a run that is split, until it is merged to one run; it enters nothing else.
 
 store.py the file · migrate.py files of earlier versions · clusters.py · known.py tables · spans.py ranges ·
-recorder.py one run in · part_account.py, parts.py parts of a run · past.py answers out ·
+recorder.py one run in · part_account.py, parts.py parts of a run · past.py answers out · pairs.py comparisons ·
 latest.py a table that is read in slices
 """
 
@@ -35,12 +36,14 @@ from typing import Any
 
 from consistency.ledger.clusters import KnownCluster
 from consistency.ledger.latest import LatestReads
+from consistency.ledger.pairs import ComparedPair, PairsLedger, PastComparison
 from consistency.ledger.part_account import PartAccount
 from consistency.ledger.parts import PartRecorder, has_run, keep_part, kept_parts, mark_merged, merged_whole
 from consistency.ledger.past import Behind, Past, PastRun, TableAge
 from consistency.ledger.recorder import RunRecorder, mark_ended, mark_repaired
 from consistency.ledger.store import Store
 from consistency.model.part import Part
+from consistency.model.ring import Ring
 from consistency.results.report import Report
 
 
@@ -84,6 +87,10 @@ class LedgerFile:
         """Note that these are all parts of a run that it has."""
         mark_merged(self._store, run_id, list(part_ids))
 
+    def pairs(self, source: Ring, target: Ring) -> PairsLedger:
+        """Return what it knows of comparisons of two clusters."""
+        return PairsLedger(self._store, source, target)
+
     def past(self) -> Past:
         """Return the reader of earlier runs."""
         return Past(self._store)
@@ -125,12 +132,15 @@ def open_ledger(path: Path, *, create: bool = True, shared: bool = False) -> Led
 
 __all__ = [
     "Behind",
+    "ComparedPair",
     "KnownCluster",
     "LatestReads",
     "LedgerFile",
+    "PairsLedger",
     "PartAccount",
     "PartRecorder",
     "Past",
+    "PastComparison",
     "PastRun",
     "RunRecorder",
     "TableAge",

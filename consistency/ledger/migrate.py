@@ -5,6 +5,7 @@ file does not say which node had an address: rows keep the address, marked, unti
 get an id.
 2 to 3: the roots and leaf hashes of Merkle trees are kept.
 3 to 4: parts of runs are kept.
+4 to 5: comparisons of two clusters are kept.
 """
 
 from __future__ import annotations
@@ -58,6 +59,18 @@ CREATE TABLE merged (part TEXT PRIMARY KEY, run TEXT NOT NULL) WITHOUT ROWID;
 """Accounts of parts (part_account.py, compressed), and the parts of runs that were merged whole."""
 
 
+COMPARED = """
+CREATE TABLE pairs (
+  id INTEGER PRIMARY KEY, source TEXT NOT NULL, target TEXT NOT NULL, source_hosts TEXT NOT NULL,
+  target_hosts TEXT NOT NULL);
+CREATE TABLE compared (
+  pair INTEGER NOT NULL, keyspace TEXT NOT NULL, name TEXT NOT NULL, target TEXT NOT NULL, terms TEXT NOT NULL,
+  identity TEXT NOT NULL, compared_us INTEGER NOT NULL, equal_us INTEGER, verdict TEXT NOT NULL,
+  PRIMARY KEY (pair, keyspace, name, target, terms)) WITHOUT ROWID;
+"""
+"""Pairs of clusters, and the latest comparison of each pair of their tables (pairs.py)."""
+
+
 def _with_roots(db: sqlite3.Connection) -> None:
     for statement in CREATE.split(";"):
         db.execute(statement)
@@ -68,11 +81,16 @@ def _with_parts(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
+def _with_comparisons(db: sqlite3.Connection) -> None:
+    for statement in COMPARED.split(";"):
+        db.execute(statement)
+
+
 def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 _STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType(
-    {1: _by_host_id, 2: _with_roots, 3: _with_parts}
+    {1: _by_host_id, 2: _with_roots, 3: _with_parts, 4: _with_comparisons}
 )
 """The step from each schema to the next."""

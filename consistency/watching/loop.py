@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from consistency.checking.observer import Several
 from consistency.checking.run import run_check
 from consistency.checking.tasks import CheckOptions
 from consistency.cluster.port import Clock, ClusterReader
-from consistency.cluster.waits import within
 from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.ledger import LatestReads
 from consistency.model.reading import Depth
@@ -29,18 +27,14 @@ from consistency.watching.audience import Audience, Nobody
 from consistency.watching.board import Board
 from consistency.watching.event_log import EventLog, reason_of
 from consistency.watching.findings_folder import FindingsFolder
-from consistency.watching.hooks import Hook, HookFailed, deliver, message_of
+from consistency.watching.hooks import Hook, message_of
 from consistency.watching.schedule import Choose, Pacing, least_recently_visited
+from consistency.watching.telling import Teller
 from consistency.watching.visit_ledger import Keeper, Kept
+from consistency.watching.visiting import keep_visiting
 
 DEFAULT_PERIOD_S = 86_400.0
 DEFAULT_RUN_TIME_S = 300.0
-_GRACE_S = 2.5
-"""How long a visit may take to end by itself after the watch was told to stop."""
-_LAST_S = 2.0
-"""How long it may then take after it is cancelled; closing a connection to a silent node takes this long."""
-_LAST_WORD_S = 1.5
-"""How long a hook may then take."""
 _LATE_PERIODS = 2
 """A range that was not read for this many periods is unknown again."""
 
@@ -124,7 +118,7 @@ class Watch:
         self._options = options
         self._board = board
         self._log = log
-        self._hooks = hooks
+        self._teller = Teller(hooks, board.hook_failed, log)
         self._keeper = keeper or Keeper()
         self._repairer = repairer
         self._audience = audience or Nobody()
@@ -140,36 +134,7 @@ class Watch:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Visit tables until stopped. UsageError if the names to watch do not exist at the start."""
-        loop = asyncio.get_running_loop()
-        while not stop.is_set():
-            began = loop.time()
-            self._pacing.begin(began)
-            known = await self._ended_by(self._visit(stop), stop)
-            pause = self._pacing.pause(began, loop.time(), known=known)
-            self._audience.resting(pause)
-            with contextlib.suppress(asyncio.TimeoutError):
-                async with within(pause):
-                    await stop.wait()
-
-    async def _ended_by(self, visit: Coroutine[None, None, bool], stop: asyncio.Event) -> bool:
-        """Wait for a visit; after `stop` is set, no longer than a process may take to end.
-
-        A visit that is connecting, or waits for a silent node, does not see `stop` and is cancelled. The next visit
-        reads its ranges again; the work of a repair is in its journal.
-        """
-        visiting, stopping = asyncio.ensure_future(visit), asyncio.ensure_future(stop.wait())
-        try:
-            await asyncio.wait({visiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not visiting.done():
-                await asyncio.wait({visiting}, timeout=_GRACE_S)
-            if visiting.done():
-                return visiting.result()
-            visiting.cancel()
-            await asyncio.wait({visiting}, timeout=_LAST_S)
-            return False
-        finally:
-            stopping.cancel()
-            visiting.cancel()
+        await keep_visiting(self._visit, self._pacing, stop, self._audience.resting)
 
     async def _visit(self, stop: asyncio.Event) -> bool:
         """Visit one table; return whether it gave a report."""
@@ -323,30 +288,7 @@ class Watch:
         if not seen.report.findings_by_kind:
             return
         message = message_of(seen.report, time.time(), seen.states)
-        for hook in self._hooks:
-            telling = asyncio.ensure_future(self._tell_one(hook, message))
-            stopping = asyncio.ensure_future(stop.wait())
-            try:
-                await asyncio.wait({telling, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not telling.done():
-                    await asyncio.wait({telling}, timeout=_LAST_WORD_S)
-            finally:
-                stopping.cancel()
-                if not telling.done():
-                    telling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await telling
-
-    async def _tell_one(self, hook: Hook, message: bytes) -> None:
-        try:
-            attempts = await deliver(hook, message)
-        except HookFailed as error:
-            self._board.hook_failed()
-            if self._log is not None:
-                self._log.emit("hook.failed", hook=hook.name, error=type(error).__name__)
-            return
-        if self._log is not None:
-            self._log.emit("hook.delivered", hook=hook.name, attempts=attempts)
+        await self._teller.tell(message, stop)
 
 
 def _slices(table: TableReport, late: float) -> dict[str, int]:

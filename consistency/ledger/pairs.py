@@ -1,0 +1,102 @@
+"""What comparisons of two clusters have shown before: for each pair of tables when it was last compared, and equal.
+
+A pair of clusters is known again by their names and a node on either side, whatever other nodes came or went. What was
+equal before a table was altered or made anew says nothing of it now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from dataclasses import dataclass
+
+from consistency.ledger.store import Store
+from consistency.model.ring import Ring
+from consistency.model.schema import Table
+from consistency.results.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedPair:
+    """A table of the source, its counterpart in the target, and what is compared of them (`terms`, any text)."""
+
+    source: Table
+    target: Table
+    terms: str
+
+    @property
+    def name(self) -> tuple[str, str, str, str]:
+        """Keyspace and table of the source, the target's table, and the terms."""
+        return self.source.keyspace, self.source.name, self.target.full_name, self.terms
+
+    @property
+    def identity(self) -> str:
+        """What changes when either table is altered, or made anew."""
+        return hashlib.sha256(f"{self.source.fingerprint} {self.target.fingerprint}".encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class PastComparison:
+    """When a pair of tables was last compared and last equal, as the start of that comparison (microseconds)."""
+
+    compared_us: int
+    equal_us: int | None
+    verdict: Verdict
+
+
+class PairsLedger:
+    """The comparisons of one pair of clusters in an open ledger."""
+
+    def __init__(self, store: Store, source: Ring, target: Ring) -> None:
+        self._store = store
+        self._source = source
+        self._target = target
+
+    def past(self, pair: ComparedPair) -> PastComparison | None:
+        """Return what is known of a pair of tables; None if it never was compared as it is now."""
+        number = self._number(self._store.db)
+        if number is None:
+            return None
+        row = self._store.db.execute(
+            "SELECT compared_us, equal_us, verdict FROM compared WHERE pair = ? AND keyspace = ? AND name = ?"
+            " AND target = ? AND terms = ? AND identity = ?",
+            (number, *pair.name, pair.identity),
+        ).fetchone()
+        return None if row is None else PastComparison(int(row[0]), row[1], Verdict(row[2]))
+
+    def record(self, pair: ComparedPair, compared_us: int, verdict: Verdict) -> PastComparison:
+        """Record a comparison that has ended; return what is known of its tables now."""
+        with self._store.transaction() as db:
+            before = self.past(pair)
+            equal_us = before.equal_us if before is not None else None
+            known = PastComparison(compared_us, compared_us if verdict is Verdict.CONSISTENT else equal_us, verdict)
+            db.execute(
+                "INSERT OR REPLACE INTO compared (pair, keyspace, name, target, terms, identity, compared_us, equal_us,"
+                " verdict) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (self._renewed(db), *pair.name, pair.identity, known.compared_us, known.equal_us, verdict.value),
+            )
+        return known
+
+    def _number(self, db: sqlite3.Connection) -> int | None:
+        """Return the newest pair of clusters of these names that shares a node with either side."""
+        rows = db.execute(
+            "SELECT id, source_hosts, target_hosts FROM pairs WHERE source = ? AND target = ? ORDER BY id DESC",
+            (self._source.cluster, self._target.cluster),
+        )
+        for number, of_source, of_target in rows:
+            known = (set(json.loads(of_source)), set(json.loads(of_target)))
+            if known[0] & self._source.host_ids and known[1] & self._target.host_ids:
+                return int(number)
+        return None
+
+    def _renewed(self, db: sqlite3.Connection) -> int:
+        """Record the pair, or the nodes that it has now; return its number."""
+        number = self._number(db)
+        hosts = tuple(json.dumps(sorted(ring.host_ids)) for ring in (self._source, self._target))
+        if number is None:
+            row = (self._source.cluster, self._target.cluster, *hosts)
+            insert = "INSERT INTO pairs (source, target, source_hosts, target_hosts) VALUES (?, ?, ?, ?)"
+            return int(db.execute(insert, row).lastrowid or 0)
+        db.execute("UPDATE pairs SET source_hosts = ?, target_hosts = ? WHERE id = ?", (*hosts, number))
+        return number
