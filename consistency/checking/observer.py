@@ -124,6 +124,19 @@ class Several:
             observer.table_done(report)
 
 
+class SeveralOfPair(Several):
+    """Tells several observers of a comparison."""
+
+    def __init__(self, *observers: PairObserver) -> None:
+        super().__init__(*observers)
+        self._of_pair = observers
+
+    def differing(self, rows: int) -> None:
+        """Pass it on."""
+        for observer in self._of_pair:
+            observer.differing(rows)
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a check is: counts that only grow, but for `waiting`. Tables are planned as they are reached."""

@@ -150,13 +150,15 @@ def _lasting(suspect: Suspect, seen: Evidence, unlike: Unlike, reading: Reading)
     static = suspect.name.static
     before = _sides(suspect.states, reading, static=static)
     after = _sides(seen.states, reading, static=static)
-    found = {place: persistence(_column(before, place), _column(after, place)) for place in unlike.columns or {}}
-    whole = {None: persistence(before, after)} if unlike.row is not None or unlike.key else {}
+    found: dict[Place, Persistence] = {
+        place: persistence(_column(before, place), _column(after, place)) for place in unlike.columns or {}
+    }
+    if unlike.row is not None or unlike.key:
+        found[None] = persistence(before, after)
     if reading.depth is Depth.VALUES and suspect.reading.depth is suspect.reading.full.depth:
         kept = _kept(suspect.states, seen.states)
-        found = {place: how for place, how in found.items() if place in kept}
-        whole = whole if kept else {}
-    return {**found, **whole}
+        return {place: how for place, how in found.items() if place in kept or (place is None and kept)}
+    return found
 
 
 def _kept(before: States, after: States) -> set[int | None]:

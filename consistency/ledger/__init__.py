@@ -19,7 +19,7 @@ What is kept, and what makes it void:
     findings   each row that differs, by a keyed hash of its key: new, still there, came back, gone. It is gone
                once its range was read completely, at no lesser depth, and it was not found; or repaired.
     runs       when, how long, verdict, exit code, coverage, findings by kind. A run without an end was killed.
-    compared   each pair of tables of two clusters: when it was last compared, and last equal. Void if either was altered.
+    compared   each pair of tables of two clusters: when it was last compared, and last equal. Void if one was altered.
     parts      the account of each part of a run that is split, until it is merged to one run; it enters nothing else.
 
 store.py the file · migrate.py files of earlier versions · clusters.py · known.py tables · spans.py ranges ·

@@ -145,6 +145,9 @@ class EventLog:
         """Log how many rows of a range differ."""
         self.emit("range.found", **range_fields(finding))
 
+    def differing(self, rows: int) -> None:
+        """Log nothing: target.compared tells how many rows of a comparison differ."""
+
     def settling(self, waiting: int) -> None:
         """Log how many rows wait, if the number changed."""
         if waiting != self._waiting:

@@ -18,6 +18,7 @@ from consistency.results.findings import Finding, State
 from consistency.results.range_findings import RangeFinding
 from consistency.results.report import TableReport
 from consistency.results.verdict import Verdict
+from consistency.watching.target_end import TargetTable
 
 EVENTS_VERSION = 1
 """Increased when an event or a field is renamed, removed, or changes its meaning."""
@@ -55,6 +56,20 @@ _TABLE_FIELDS = (
     "completed",
     "skipped",
     "failed",
+    "seconds",
+)
+
+_TARGET_FIELDS = (
+    "keyspace",
+    "table",
+    "target",
+    "verdict",
+    "kinds",
+    "differing",
+    "inner",
+    "unsettled_rows",
+    "last_equal",
+    "interrupted",
     "seconds",
 )
 
@@ -134,6 +149,12 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             logging.WARNING,
             "Another run holds the cluster's lock; the watch tries again every minute and logs this once.",
             ("reason",),
+        ),
+        "target.compared": Event(
+            logging.INFO,
+            "A table was compared with its counterpart in the target; a warning if they are not equal. `differing` "
+            "rows differ between the clusters, on `inner` rows the replicas of one of them disagree.",
+            _TARGET_FIELDS,
         ),
         "ledger.recorded": Event(
             logging.INFO,
@@ -234,6 +255,24 @@ def table_fields(report: TableReport) -> dict[str, object]:
         round(report.seconds, 3),
     )
     return dict(zip(_TABLE_FIELDS, values, strict=True))
+
+
+def target_fields(table: TargetTable, seconds: float, *, interrupted: bool) -> dict[str, object]:
+    """Return the figures of a comparison; `last_equal` is in whole seconds since the epoch, None if it never was."""
+    values = (
+        table.keyspace,
+        table.table,
+        table.target,
+        table.verdict.value,
+        dict(table.kinds),
+        table.differing,
+        {side.value: rows for side, rows in table.inner.items()},
+        table.unsettled,
+        None if table.last_equal_s is None else int(table.last_equal_s),
+        interrupted,
+        round(seconds, 3),
+    )
+    return dict(zip(_TARGET_FIELDS, values, strict=True))
 
 
 def level_of(verdict: Verdict) -> int:

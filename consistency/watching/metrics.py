@@ -16,9 +16,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from consistency.errors import UsageError
+from consistency.model.sides import Side
 from consistency.results.kinds import Kind
+from consistency.results.pair_findings import PairKind
 from consistency.results.report import Report, Severity, TableReport
 from consistency.results.verdict import Verdict
+from consistency.watching.target_end import TargetEnd
 
 METRICS_VERSION = 1
 """Increased when a metric is renamed, removed, or changes its meaning; not for new metrics."""
@@ -72,6 +75,29 @@ _HELP: dict[str, str] = {
         "1 if the last repair stopped because as many rows had vanished as max_deletes allows, else 0; absent without "
         "--repair. If it is 1: 'consistency repair show JOURNAL', then 'repair undo' or 'repair resume --max-deletes'."
     ),
+    "consistency_target_info": (
+        "Always 1, with the name and the id of the cluster that the source is compared with. An unexpected change: "
+        "another cluster answers as the target."
+    ),
+    "consistency_target_last_equal_timestamp_seconds": (
+        "When the latest comparison began that found the table equal in both clusters; 0 if none is known. Old: look "
+        "at consistency_target_rows_differing, or at what could not be read."
+    ),
+    "consistency_target_rows_differing": (
+        "Rows that differ between the clusters, by kind; 0 only if the whole table was compared. Above 0: 'consistency "
+        "explain', then 'consistency sync plan'."
+    ),
+    "consistency_target_inner_rows": (
+        "Rows on which the replicas of one side disagree; 0 only if the whole table was compared. Above 0: check and "
+        "repair that cluster by itself."
+    ),
+    "consistency_target_unsettled_rows": (
+        "Rows that kept changing while the clusters were compared. Above 0 in every comparison: raise --settle."
+    ),
+    "consistency_target_comparisons_total": (
+        "Comparisons of a table since the watch began, by verdict; one that could not be made, because a side was "
+        "away, is unknown."
+    ),
     "consistency_watch_rounds_total": (
         "Rounds over all tables that the watch completed, including failed visits. If it stands still for longer than "
         "--period, the tables take longer: raise --period."
@@ -94,6 +120,12 @@ LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "consistency_digests": ("outcome",),
         "consistency_oldest_clean_pass_age_seconds": ("keyspace", "table"),
         "consistency_gc_grace_seconds": ("keyspace", "table"),
+        "consistency_target_info": ("cluster_id", "cluster_name"),
+        "consistency_target_last_equal_timestamp_seconds": ("keyspace", "table"),
+        "consistency_target_rows_differing": ("keyspace", "table", "kind"),
+        "consistency_target_inner_rows": ("keyspace", "table", "side"),
+        "consistency_target_unsettled_rows": ("keyspace", "table"),
+        "consistency_target_comparisons_total": ("verdict",),
     }
 )
 """The labels of metrics that have any."""
@@ -137,6 +169,14 @@ class RunEnd:
     clean_passes: tuple[CleanPass, ...] = ()
     extra_labels: Mapping[str, str] = field(default_factory=dict)
     watch: WatchFigures | None = None
+    target: TargetEnd | None = None
+    """What is known of two clusters, in a watch that compares them; `report` is None then."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on all that is known."""
+        known = self.report or self.target
+        return known.verdict if known is not None else Verdict.UNKNOWN
 
 
 def render(run_end: RunEnd) -> str:
@@ -165,9 +205,10 @@ def families(run_end: RunEnd) -> Iterator[Family]:
     sheet.put("consistency_last_run_duration_seconds", run_end.seconds)
     if run_end.report is not None and run_end.report.cluster_id:
         sheet.put("consistency_cluster_info", 1, run_end.report.cluster_id, run_end.report.cluster)
-    verdict = run_end.report.verdict if run_end.report else Verdict.UNKNOWN
     for each in Verdict:
-        sheet.put("consistency_verdict", each is verdict, each.value)
+        sheet.put("consistency_verdict", each is run_end.verdict, each.value)
+    if run_end.target is not None:
+        _enter_target(sheet, run_end.target)
     if run_end.report is not None:
         _enter_report(sheet, run_end.report)
     for clean in run_end.clean_passes:
@@ -231,6 +272,25 @@ def _enter_report(sheet: _Sheet, report: Report) -> None:
     sheet.put("consistency_digests", coverage.completed, "completed")
     sheet.put("consistency_digests", coverage.skipped, "skipped")
     sheet.put("consistency_digests", coverage.failed, "failed")
+
+
+def _enter_target(sheet: _Sheet, end: TargetEnd) -> None:
+    names = {Side.SOURCE: "consistency_cluster_info", Side.TARGET: "consistency_target_info"}
+    for side, (cluster, cluster_id) in end.clusters.items():
+        sheet.put(names[side], 1, cluster_id, cluster)
+    for table in end.tables:
+        where = (table.keyspace, table.table)
+        sheet.put("consistency_target_last_equal_timestamp_seconds", table.last_equal_s or 0.0, *where)
+        for kind in PairKind:
+            if (rows := table.kinds.get(kind.value, 0)) or table.whole:
+                sheet.put("consistency_target_rows_differing", rows, *where, kind.value)
+        for side in Side:
+            if (rows := table.inner.get(side, 0)) or table.whole:
+                sheet.put("consistency_target_inner_rows", rows, *where, side.value)
+        if table.unsettled or table.whole:
+            sheet.put("consistency_target_unsettled_rows", table.unsettled, *where)
+    for verdict, count in end.comparisons.items():
+        sheet.put("consistency_target_comparisons_total", count, verdict.value)
 
 
 def _read_whole(table: TableReport, report: Report) -> bool:

@@ -1,0 +1,73 @@
+"""What a watch of two clusters keeps: when each pair of tables was last compared and last equal, over restarts."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from consistency.errors import LedgerError
+from consistency.ledger import ComparedPair, PairsLedger, PastComparison, open_ledger
+from consistency.ledger.lock import one_run
+from consistency.model.ring import Ring
+from consistency.model.sides import Side
+from consistency.results.verdict import Verdict
+
+
+class PairsKept:
+    """The ledger during one visit; without a file what was compared since the watch began."""
+
+    def __init__(self, pairs: PairsLedger | None, memory: dict[ComparedPair, PastComparison], note: str) -> None:
+        self._pairs = pairs
+        self._memory = memory
+        self.note = note
+        """What was wrong with the previous file, in one line; empty if nothing was."""
+        self.problem = ""
+        """Why this visit is not in the ledger, in one line; empty if it is."""
+
+    def past(self, pair: ComparedPair) -> PastComparison | None:
+        """Return what is known of a pair of tables as they are now."""
+        if self._pairs is not None:
+            return self._pairs.past(pair)
+        return self._memory.get(pair)
+
+    def record(self, pair: ComparedPair, compared_us: int, verdict: Verdict) -> PastComparison | None:
+        """Record a comparison that has ended; return what is known now, of before where it could not be written."""
+        if self._pairs is not None:
+            try:
+                return self._pairs.record(pair, compared_us, verdict)
+            except sqlite3.OperationalError as error:
+                self.problem = f"the comparison could not be recorded ({error}): make room on the ledger's disk"
+                return self.past(pair)
+        before = self.past(pair)
+        equal_us = before.equal_us if before is not None else None
+        known = PastComparison(compared_us, compared_us if verdict is Verdict.CONSISTENT else equal_us, verdict)
+        self._memory[pair] = known
+        return known
+
+
+class PairsKeeper:
+    """Opens the ledger for one visit at a time, and holds the locks of both clusters beside it meanwhile."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._memory: dict[ComparedPair, PastComparison] = {}
+
+    @contextmanager
+    def visit(self, rings: Mapping[Side, Ring]) -> Iterator[PairsKept]:
+        """Hold the locks and the ledger; LockedError if another run holds one of the locks."""
+        source, target = rings[Side.SOURCE], rings[Side.TARGET]
+        if self.path is None:
+            yield PairsKept(None, self._memory, "")
+            return
+        try:
+            with ExitStack() as held:
+                held.enter_context(one_run(source, self.path))
+                if source.host_ids.isdisjoint(target.host_ids):  # else it is one cluster, under two names of tables
+                    held.enter_context(one_run(target, self.path))
+                ledger = held.enter_context(open_ledger(self.path))
+                yield PairsKept(ledger.pairs(source, target), self._memory, ledger.note)
+        except sqlite3.Error as error:
+            msg = f"the ledger {self.path} cannot be read ({error}): this visit does not count; look at its disk"
+            raise LedgerError(msg) from None

@@ -1,0 +1,252 @@
+"""The loop of a watch of two clusters: compares one table after the other with its counterpart, and starts over.
+
+A side that is away makes a table unknown, never equal; the next visit tries again. A table is compared as a whole, so
+that it is known when it was last equal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from consistency.checking.observer import PairObserver, SeveralOfPair
+from consistency.comparing.matching import Matched, TablePair, match_tables
+from consistency.comparing.opening import Pair
+from consistency.comparing.preparing import CompareOptions
+from consistency.comparing.reader import PairClock
+from consistency.comparing.run import run_compare
+from consistency.errors import ConsistencyError, LockedError, UsageError
+from consistency.ledger import ComparedPair, PastComparison
+from consistency.model.ring import Ring
+from consistency.model.sides import Side
+from consistency.results.comparison import Comparison
+from consistency.results.verdict import ExitCode
+from consistency.watching.event_log import EventLog, reason_of
+from consistency.watching.events import level_of, target_fields
+from consistency.watching.findings_folder import VISIT_SUFFIX
+from consistency.watching.hooks import Hook
+from consistency.watching.loop import DEFAULT_PERIOD_S
+from consistency.watching.schedule import Choose, Pacing, least_recently_visited
+from consistency.watching.target_audience import NoTargetAudience, TargetAudience
+from consistency.watching.target_board import TargetBoard
+from consistency.watching.target_end import TargetTable, target_message
+from consistency.watching.target_ledger import PairsKeeper, PairsKept
+from consistency.watching.telling import Teller
+from consistency.watching.visiting import keep_visiting
+
+Open = Callable[[], AbstractAsyncContextManager[Pair]]
+"""Opens both clusters, again for every visit, so that each sees the current rings."""
+
+
+@dataclass(frozen=True)
+class TargetWatchOptions:
+    """What to compare for ever: `compare` as for one run; every table is visited once in `period_s`."""
+
+    compare: CompareOptions = field(default_factory=CompareOptions)
+    period_s: float = DEFAULT_PERIOD_S
+    findings_dir: Path | None = None
+
+    @property
+    def terms(self) -> str:
+        """What a ledger must know to tell comparisons of other terms apart."""
+        chosen = self.compare
+        parts = [chosen.compare.value, chosen.read.value]
+        parts += [f"tolerate={chosen.tolerate_writetime_s:g}"] if chosen.tolerate_writetime_s else []
+        parts += [f"dc={chosen.dc}"] if chosen.dc else []
+        parts += [f"target_dc={chosen.target_dc}"] if chosen.target_dc else []
+        return " ".join(parts)
+
+
+@dataclass
+class _Visit:
+    """A running visit; `tables` is set when they are chosen."""
+
+    run_id: str
+    log: EventLog | None
+    began: float
+    tables: TablePair | None = None
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def emit(self, event: str, **fields: object) -> None:
+        if self.log is not None:
+            self.log.emit(event, **fields)
+
+
+class TargetWatch:
+    """One watch of two clusters; `run` returns when `stop` is set."""
+
+    def __init__(
+        self,
+        opened: Open,
+        options: TargetWatchOptions,
+        board: TargetBoard,
+        log: EventLog | None = None,
+        hooks: Sequence[Hook] = (),
+        choose: Choose = least_recently_visited,
+        *,
+        keeper: PairsKeeper | None = None,
+        audience: TargetAudience | None = None,
+    ) -> None:
+        self._open = opened
+        self._options = options
+        self._board = board
+        self._log = log
+        self._teller = Teller(hooks, board.hook_failed, log)
+        self._keeper = keeper or PairsKeeper()
+        self._audience = audience or NoTargetAudience()
+        self._pacing = Pacing(options.period_s, choose)
+        self._started = False
+        self._locked = False
+
+    @property
+    def rounds(self) -> int:
+        """The number of complete rounds."""
+        return self._pacing.rounds
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Compare tables until stopped. UsageError if the names to watch do not exist at the start."""
+        await keep_visiting(self._visit, self._pacing, stop, self._audience.resting)
+
+    async def _visit(self, stop: asyncio.Event) -> bool:
+        """Compare one table; return whether there is a result."""
+        run_id = str(uuid.uuid4())
+        visit = _Visit(run_id, self._log.of_run(run_id) if self._log is not None else None, time.monotonic())
+        try:
+            async with self._open() as pair:
+                rings = {cluster.side: await cluster.reader.ring() for cluster in pair}
+                with self._keeper.visit(rings) as kept:
+                    self._locked = False
+                    result = await self._look(visit, pair, rings, kept, stop)
+        except LockedError as error:
+            self._wait_for_lock(visit, error)
+            return False
+        except ConsistencyError as error:
+            if isinstance(error, UsageError) and not self._started:
+                raise
+            self._fail(visit, error)
+            return False
+        if result is None:
+            return False
+        if result.findings_by_kind or any(result.inner.values()):
+            await self._teller.tell(target_message(result, time.time()), stop)
+        return not result.interrupted
+
+    async def _look(
+        self, visit: _Visit, pair: Pair, rings: Mapping[Side, Ring], kept: PairsKept, stop: asyncio.Event
+    ) -> Comparison | None:
+        """Compare the next table and record the result."""
+        if kept.note:
+            visit.emit("ledger.damaged")
+            self._pacing.forget()
+            self._board.forget()
+        schemas = {cluster.side: await cluster.reader.schema() for cluster in pair}
+        matched = match_tables(schemas[Side.SOURCE], schemas[Side.TARGET], self._options.compare.names)
+        past = {tables.source.full_name: kept.past(self._named(tables)) for tables in matched.pairs}
+        self._board.in_scope(rings, matched, past.get)
+        self._started = True
+        tables = visit.tables = self._next(pair, matched, past)
+        if tables is None:
+            self._board.waited(visit.seconds, ExitCode.INCOMPLETE)
+            return None
+        # Each server's clock is later than this, so no write that the comparison saw is older than it says.
+        began_us = PairClock(pair).server_time().earliest_us
+        counts = self._audience.comparing(visit.run_id, tables.source.full_name)
+        observer: PairObserver = counts if visit.log is None else SeveralOfPair(visit.log, counts)
+        result = await run_compare(pair, self._asked(tables, visit.run_id), observer, stop)
+        result = self._kept(result, tables)
+        self._enter(visit, tables, result, began_us, kept)
+        return result
+
+    def _named(self, tables: TablePair) -> ComparedPair:
+        return ComparedPair(tables.source, tables.target, self._options.terms)
+
+    def _next(self, pair: Pair, matched: Matched, past: Mapping[str, PastComparison | None]) -> TablePair | None:
+        """Choose the pair that was compared least recently; None if there is none."""
+        # In seconds of the loop's clock, like the visits of this watch.
+        ahead_s = asyncio.get_running_loop().time() - PairClock(pair).now_us() / 1e6
+        read = {name: known.compared_us / 1e6 + ahead_s for name, known in past.items() if known is not None}
+        chosen = self._pacing.choose(tuple(tables.source for tables in matched.pairs), read)
+        return next((tables for tables in matched.pairs if tables.source is chosen), None)
+
+    def _asked(self, tables: TablePair, run_id: str) -> CompareOptions:
+        folder, name = self._options.findings_dir, tables.source.full_name
+        findings = folder / f"{name}.jsonl{VISIT_SUFFIX}" if folder is not None else None
+        names = (f"{tables.source.quoted}={tables.target.quoted}",)
+        return replace(self._options.compare, names=names, run_id=run_id, findings=findings)
+
+    def _kept(self, result: Comparison, tables: TablePair) -> Comparison:
+        """Make the findings of a whole visit the latest of its table."""
+        folder = self._options.findings_dir
+        if folder is None or result.findings_path is None:
+            return result
+        visit, latest = Path(result.findings_path), folder / f"{tables.source.full_name}.jsonl"
+        try:
+            if result.interrupted:
+                visit.unlink(missing_ok=True)
+                return replace(result, findings_path=None)
+            visit.replace(latest)
+        except OSError as error:  # the figures are known anyway
+            return replace(result, findings_path=None, findings_error=error.strerror or type(error).__name__)
+        return replace(result, findings_path=str(latest))
+
+    def _enter(self, visit: _Visit, tables: TablePair, result: Comparison, began_us: int, kept: PairsKept) -> None:
+        """Record the comparison in the ledger, on the board and in the round; an interrupted one counts nowhere."""
+        (compared,) = (table for table in result.tables if table.report.full_name == tables.source.full_name)
+        code = result.exit_code
+        past = kept.past(self._named(tables))
+        if not result.interrupted:
+            past = kept.record(self._named(tables), began_us, compared.verdict)
+            if kept.problem:
+                visit.emit("ledger.unwritten")
+        if kept.problem and code is ExitCode.CONSISTENT:
+            code = ExitCode.COULD_NOT_RUN  # a run that is not in the ledger must not pass for one that is
+        equal_s = past.equal_us / 1e6 if past is not None and past.equal_us is not None else None
+        table = TargetTable.of(compared, began_us / 1e6, equal_s)
+        if visit.log is not None:
+            told = target_fields(table, visit.seconds, interrupted=result.interrupted)
+            visit.log.emit_at(level_of(result.verdict), "target.compared", **told)
+        if result.interrupted:
+            return
+        self._board.compared(table, visit.seconds, code)
+        self._audience.compared(visit.run_id, table, compared.report.rows, code)
+        now = asyncio.get_running_loop().time()
+        self._end_round(ended=self._pacing.visited(table.full_name, now))
+
+    def _end_round(self, *, ended: bool) -> None:
+        if not ended:
+            return
+        self._board.round_done(self.rounds)
+        if self._log is not None:
+            seconds = round(asyncio.get_running_loop().time() - self._pacing.began, 3)
+            known = self._board.known
+            counts = {"tables": len(known.tables), "divergent_rows": known.differing}
+            self._log.emit("watch.round", round=self.rounds, seconds=seconds, **counts)
+
+    def _fail(self, visit: _Visit, error: ConsistencyError) -> None:
+        """Record a visit without a result: nothing is known of its table but when it was last equal."""
+        # If the tables could not be read, this one was still the next.
+        table = visit.tables.source if visit.tables is not None else self._pacing.guess()
+        name = table.full_name if table is not None else ""
+        self._board.failed(name or None, str(error), visit.seconds, error.exit_code)
+        self._audience.failed(visit.run_id, name, reason_of(error), error.exit_code)
+        if visit.log is not None:
+            visit.log.failed(error, error.exit_code, visit.seconds)
+        if table is not None:
+            now = asyncio.get_running_loop().time()
+            self._end_round(ended=self._pacing.visited(name, now))
+
+    def _wait_for_lock(self, visit: _Visit, error: LockedError) -> None:
+        """Log once that another run is under way; the table stays the next one."""
+        if not self._locked:
+            visit.emit("watch.waiting", reason=str(error))
+        self._locked = True
+        self._audience.waiting()
+        self._board.waited(visit.seconds, error.exit_code)
