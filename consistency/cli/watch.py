@@ -2,64 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-import os
 import sys
-import time
 import uuid
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from consistency import __version__
 from consistency.checking.plan import leaf_rows_at
 from consistency.checking.scan import ScanOptions
 from consistency.checking.tasks import CheckOptions
 from consistency.cli import REPAIRER
-from consistency.cli.connection import Target, connection_options, take_connection
-from consistency.cli.interrupt import Interrupt
+from consistency.cli.connection import Target, connection_options, take_connection, target_options
 from consistency.cli.judging import judging_options
 from consistency.cli.ledger import ledger_option, take_ledger
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
 from consistency.cli.repairing import repair_options, take_repair_policy
-from consistency.cli.serving import secret_of, serving_options, take_token
+from consistency.cli.serving import serving_options, take_token
 from consistency.cli.telemetry import log_options, metrics_label_option, open_log
 from consistency.cli.values import SECONDS
-from consistency.cluster.settings import ENV_PREFIX
+from consistency.cli.watch_process import Pulse, live_page, require_folder, take_hooks, watch_until_stopped
+from consistency.cli.watch_target import target_watch_options, wants_target, watch_target
 from consistency.cluster.throttle import Politeness
-from consistency.cluster.waits import left_behind
 from consistency.errors import UsageError
 from consistency.model.reading import CHECKED_DEPTHS, Depth
-from consistency.results.verdict import ExitCode
-from consistency.watching.audience import Audience
 from consistency.watching.board import Board
-from consistency.watching.event_log import EventLog, LogFormat
-from consistency.watching.hooks import CommandHook, Hook, WebHook
+from consistency.watching.event_log import LogFormat
 from consistency.watching.loop import DEFAULT_PERIOD_S, DEFAULT_RUN_TIME_S, Watch, WatchOptions
 from consistency.watching.metrics import parse_labels
 from consistency.watching.visit_ledger import Keeper
 
-if TYPE_CHECKING:
-    from consistency.watching.http import Server
-
 _SHARE = 0.25
 """The share of a node's time that a visit takes, leaf by leaf; the period decides how long nodes rest."""
-_HEARTBEAT_S = 1.0
-_LAST_S = 0.3
-"""How long what is still under way at the end may take once it is cancelled."""
-_DEAD_AFTER_S = 30.0
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[KS | KS.TABLE]...")
+@click.argument("names", nargs=-1, metavar="[KS | KS.TABLE | KS.T=KS2.T2]...")
 @connection_options
+@target_options
+@target_watch_options
 @click.option(
     "--period",
     type=SECONDS,
@@ -119,6 +104,10 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
     the cluster's lock, which lies beside the ledger; while another run holds it, the watch waits. Nothing is
     written to the cluster unless --repair is given.
 
+    With --target two clusters are compared instead, for as long as a migration takes: it is known of each table when
+    it was last equal in both, and every difference is told. KS.T=KS2.T2 names a table that the target calls otherwise.
+    A side that is away makes a table unknown, and the watch goes on.
+
     \b
     Examples:
       consistency watch --hosts 10.0.0.1
@@ -126,11 +115,14 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
       consistency watch --listen 0.0.0.0:9477 --metrics-label cluster=prod
       consistency watch --listen 0.0.0.0:9477 --listen-token-file token
       consistency watch --ledger /var/lib/c/ledger --repair --max-rows 100
+      consistency watch shop --target --config both.toml --ledger ledger
 
     \b
     Exit codes:
       0 ended by a signal · 2 usage · 4 could not run
     """  # noqa: D301 - click wants the control character
+    if wants_target(given):
+        return watch_target(names, given, _SHARE)
     ledger = take_ledger(given, written=True)
     run_time_s = _run_time(given, ledger)
     target = take_connection(given)
@@ -140,10 +132,10 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
     if policy is not None:
         repairer = importlib.import_module(REPAIRER).watch_repairer(policy, ledger)
     keeper = Keeper(ledger)
-    _require_folder(given["findings_dir"])
+    require_folder(given["findings_dir"])
     politeness = replace(take_politeness(given), share=_SHARE, in_pieces=False)
     give_way(politeness)
-    hooks = _hooks(given["hook"], given["hook_env"], given["webhook"])
+    hooks = take_hooks(given["hook"], given["hook_env"], given["webhook"])
     board = Board(parse_labels(given["metrics_label"]), keeper.clean_passes)
     default = LogFormat.CONSOLE if sys.stderr.isatty() else LogFormat.JSON
     log, on_stderr = open_log(given, str(uuid.uuid4()), default)
@@ -166,34 +158,16 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
         period_s=given["period"],
         findings_dir=given["findings_dir"],
     )
-    pulse = _Pulse()
-    live, serve = _page(board, given["html_dir"], pulse)
+    pulse = Pulse()
+    live, serve = live_page(board.now, given["html_dir"], pulse)
     opened = partial(_opened, target, politeness)
     going = Watch(opened, options, board, log, hooks, keeper=keeper, repairer=repairer, audience=live)
     try:
-        asyncio.run(_watch(going, partial(serve, given["listen"], token), pulse, log))
+        watch_until_stopped(going, partial(serve, given["listen"], token), pulse, log)
     finally:
         if log is not None and not on_stderr:
             log.sink.close()
     return 0
-
-
-def _page(board: Board, html_dir: Path | None, pulse: _Pulse) -> tuple[Audience, Callable[[str, str], Server]]:
-    """Return who is shown the visits, and what serves the page at an address with a token."""
-    from consistency.cli.show.live.render import LiveRenderer  # noqa: PLC0415 - loads the templates' engine
-    from consistency.cli.show.live.reports import KeptReports  # noqa: PLC0415
-    from consistency.cli.show.live.state import LiveState  # noqa: PLC0415
-    from consistency.watching.http import Server  # noqa: PLC0415 - loads the HTTP server
-
-    live = LiveState(board.now, KeptReports(html_dir))
-    page = LiveRenderer(live, pulse.beating)
-    return live, lambda listen, token: Server(listen, board.now, pulse.beating, page, token)
-
-
-def _require_folder(folder: Path | None) -> None:
-    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
-        msg = f"--findings-dir {folder}: is not a directory that can be written; create it first"
-        raise UsageError(msg)
 
 
 def _run_time(given: dict[str, Any], ledger: Path | None) -> float | None:
@@ -210,65 +184,8 @@ def _run_time(given: dict[str, Any], ledger: Path | None) -> float | None:
     return DEFAULT_RUN_TIME_S if asked is None else asked
 
 
-def _hooks(command: str | None, passed_on: tuple[str, ...], url: str | None) -> list[Hook]:
-    hooks: list[Hook] = []
-    if command is not None:
-        hooks.append(CommandHook.parse(command, passed_on))
-    elif passed_on:
-        raise UsageError("--hook-env passes a variable on to the command of --hook; give one, or leave it out")
-    url = os.environ.get(ENV_PREFIX + "WEBHOOK") or None if url is None else url
-    if url is not None:
-        hooks.append(WebHook.parse(url, secret_of("WEBHOOK_SECRET")))
-    return hooks
-
-
-async def _watch(going: Watch, serve: Callable[[], Server], pulse: _Pulse, log: EventLog | None) -> None:
-    asyncio.get_running_loop().set_default_executor(_LeftBehind())
-    server = serve()
-    interrupt = Interrupt(lambda: None, lambda: click.echo("interrupted", err=True))
-    interrupt.listen()
-    interrupt.begun()
-    if log is not None:
-        log.emit("watch.started", version=__version__, address=server.address, page=server.access.mode.value)
-    beating = asyncio.create_task(pulse.beat())
-    try:
-        await going.run(interrupt.stop)
-        if log is not None:
-            log.emit("watch.stopped", rounds=going.rounds)
-    finally:
-        beating.cancel()
-        server.close()
-    if await left_behind(_LAST_S):  # everything that matters is on disk; the lock ends with the process
-        os._exit(ExitCode.CONSISTENT)
-
-
-class _LeftBehind(ThreadPoolExecutor):
-    """Threads that the exit does not wait for: one may be connecting to a silent node."""
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:  # noqa: ARG002
-        """Start nothing more."""
-        super().shutdown(wait=False, cancel_futures=cancel_futures)
-
-
 def _opened(target: Target, politeness: Politeness) -> AbstractAsyncContextManager[Any]:
     from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415 - loads the driver
     from consistency.cluster.session import open_cluster  # noqa: PLC0415
 
     return open_cluster(target.settings, ReadLimits(lanes=1, streams=1, politeness=politeness))
-
-
-class _Pulse:
-    """Tells the HTTP thread whether the loop still runs."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def beating(self) -> bool:
-        """Whether the loop ran within the last half minute."""
-        return time.monotonic() - self._last < _DEAD_AFTER_S
-
-    async def beat(self) -> None:
-        """Note the time until cancelled."""
-        while True:
-            self._last = time.monotonic()
-            await asyncio.sleep(_HEARTBEAT_S)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from consistency.model.sides import Side
 from consistency.results.comparison import ComparedTable, Comparison
+from consistency.results.pair_findings import PairKind
 from consistency.results.verdict import Verdict
 from consistency.watching.hooks import MESSAGE_VERSION
 
@@ -81,9 +83,10 @@ class TargetEnd:
         return Verdict.CONSISTENT if verdicts == {Verdict.CONSISTENT} else Verdict.UNKNOWN
 
     @property
-    def differing(self) -> int:
+    def findings_by_kind(self) -> dict[str, int]:
         """How many rows differ between the clusters, by the latest comparison of each table."""
-        return sum(table.differing for table in self.tables)
+        total = sum((Counter(table.kinds) for table in self.tables), Counter[str]())
+        return {kind.value: total[kind.value] for kind in PairKind if total[kind.value]}
 
 
 def target_message(result: Comparison, at_s: float) -> bytes:

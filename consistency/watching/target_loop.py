@@ -227,7 +227,7 @@ class TargetWatch:
         if self._log is not None:
             seconds = round(asyncio.get_running_loop().time() - self._pacing.began, 3)
             known = self._board.known
-            counts = {"tables": len(known.tables), "divergent_rows": known.differing}
+            counts = {"tables": len(known.tables), "divergent_rows": sum(known.findings_by_kind.values())}
             self._log.emit("watch.round", round=self.rounds, seconds=seconds, **counts)
 
     def _fail(self, visit: _Visit, error: ConsistencyError) -> None:

@@ -15,6 +15,7 @@ from consistency.ledger.history import WARN_AT, Standing
 from consistency.results.cause import Cause
 from consistency.results.report import NOT_IN_SAMPLE, PUT_OFF, Report, TableReport
 from consistency.results.verdict import Verdict
+from consistency.watching.target_end import TargetEnd, TargetTable
 
 MOST_TABLES = 1_000
 MOST_LANES = 12
@@ -78,8 +79,26 @@ class Lane:
     failed: int
 
 
+def kinds(view: View) -> Mapping[str, int]:
+    """Return how many rows differ, by kind."""
+    known = (view.run_end.report or view.run_end.target) if view.run_end is not None else None
+    return known.findings_by_kind if known is not None else {}
+
+
+def cluster(view: View) -> str:
+    """Return the name of what is watched; of two clusters both."""
+    if view.run_end is None:
+        return ""
+    if view.run_end.target is not None:
+        return " → ".join(name for name, _ in view.run_end.target.clusters.values())
+    return view.run_end.report.cluster if view.run_end.report is not None else ""
+
+
 def headline(report: Report | None, view: View) -> tuple[Verdict, str, str]:
     """Return the verdict on everything that is watched, in a word, a sentence, and the basis of both."""
+    target = view.run_end.target if view.run_end is not None else None
+    if target is not None and target.tables:
+        return _of_target(target, view)
     if report is None:
         latest = view.runs[0].reason if view.runs else ""
         return Verdict.UNKNOWN, "Nothing was read yet.", latest
@@ -93,6 +112,62 @@ def headline(report: Report | None, view: View) -> tuple[Verdict, str, str]:
         unknown = len(report.tables) - len(known)
         return report.verdict, f"No difference is known; {counted(unknown, 'table')} not proven yet.", f"{some}."
     return report.verdict, "All replicas agreed when each table was last visited.", f"{some}."
+
+
+def _of_target(target: TargetEnd, view: View) -> tuple[Verdict, str, str]:
+    """Say the same of two clusters."""
+    names = " with ".join(name for name, _ in target.clusters.values())
+    some = f"{counted(len(target.tables), 'table')} of {names} compared again and again"
+    if view.runs and view.runs[0].verdict is None and view.runs[0].reason:
+        some += f"; the latest comparison could not be made: {view.runs[0].reason}"
+    verdict = target.verdict
+    if verdict is Verdict.CONSISTENT:
+        return verdict, "The target held what the source held when each table was last compared.", f"{some}."
+    if verdict is Verdict.UNKNOWN:
+        unknown = sum(table.verdict is Verdict.UNKNOWN for table in target.tables)
+        return verdict, f"No difference is known; {counted(unknown, 'table')} not proven equal yet.", f"{some}."
+    rows = sum(target.findings_by_kind.values())
+    inner = sum(sum(table.inner.values()) for table in target.tables)
+    torn = f"; in {counted(inner, 'row')} a cluster disagrees with itself" if inner else ""
+    return verdict, f"{counted(rows, 'row')} differ between the clusters{torn}.", f"{some}."
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLine:
+    """One pair of tables."""
+
+    name: str
+    target: str
+    verdict: Verdict
+    last_equal: str
+    differing: str
+    inner: int
+    unsettled: int
+    seen: str
+    note: str
+
+
+def target_lines(view: View) -> list[TargetLine]:
+    """Return the pairs of tables of two clusters, what is not known to be equal first."""
+    target = view.run_end.target if view.run_end is not None else None
+    lines = [_target_line(table, view.now_s) for table in (target.tables if target is not None else ())]
+    order = (Verdict.DIVERGENT, Verdict.UNKNOWN, Verdict.CONSISTENT)
+    return sorted(lines, key=lambda line: (order.index(line.verdict), line.name))
+
+
+def _target_line(table: TargetTable, now_s: float) -> TargetLine:
+    kinds = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in table.kinds.items())
+    return TargetLine(
+        table.full_name,
+        "" if table.target == table.full_name else table.target,
+        table.verdict,
+        ago(now_s - table.last_equal_s) if table.last_equal_s is not None else "never, as far as is known",
+        kinds or ("none" if table.whole else "unknown"),
+        sum(table.inner.values()),
+        table.unsettled,
+        ago(now_s - table.compared_s) if table.compared_s is not None else "",
+        table.reason,
+    )
 
 
 def table_lines(report: Report | None, view: View) -> list[TableLine]:

@@ -111,7 +111,7 @@ class LiveRenderer:
         self._rendered_s, self._changes = self._clock(), changes
         view = self._state.view()
         report = view.run_end.report if view.run_end is not None else None
-        self._cluster = report.cluster if report is not None else ""
+        self._cluster = figures.cluster(view)
         values = _values(view, report)
         self._put({name: _html(self._macros, name, values) for name in _SECTIONS})
 
@@ -146,7 +146,7 @@ def _html(macros: Any, name: str, values: Mapping[str, Any]) -> str:
 
 def _values(view: View, report: Report | None) -> dict[str, Any]:
     """Return what the sections show, by name."""
-    lines = figures.table_lines(report, view)
+    lines, pairs = figures.table_lines(report, view), figures.target_lines(view)
     gaps, more_gaps = figures.gaps(view)
     verdict, claim, basis = figures.headline(report, view)
     coverage = report.coverage if report is not None else Coverage()
@@ -157,13 +157,14 @@ def _values(view: View, report: Report | None) -> dict[str, Any]:
         "verdict": verdict,
         "claim": claim,
         "basis": basis,
-        "kinds": report.findings_by_kind if report is not None else {},
+        "kinds": figures.kinds(view),
+        "pairs": pairs,
         "coverage": coverage,
         # Rounded down: 100% means all of it.
         "covered": 100 * coverage.completed // coverage.planned if coverage.planned else 0,
         "nodes": len(view.nodes),
         "silent": silent,
-        "tables": len(lines),
+        "tables": len(lines) or len(pairs),
         "late": sum(line.standing in (Standing.OVERDUE, Standing.DUE) for line in lines),
         "rounds": view.run_end.watch.rounds if view.run_end is not None and view.run_end.watch is not None else 0,
         "began": figures.ago(view.now_s - view.began_s),

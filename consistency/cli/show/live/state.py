@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
-from consistency.checking.observer import Observer, Several
+from consistency.checking.observer import Observer, PairObserver, Several
 from consistency.cli.show.live.reports import KeptReports
 from consistency.cli.show.live.ring_map import Codes, RingMap
 from consistency.cli.show.live.trend import Line, Trend
@@ -23,6 +23,7 @@ from consistency.results.report import Report, Unread
 from consistency.results.verdict import Verdict
 from consistency.watching.audience import Known
 from consistency.watching.metrics import RunEnd
+from consistency.watching.target_end import TargetTable
 from consistency.watching.visit_ledger import KnownTable
 
 MOST_RUNS = 50
@@ -86,7 +87,7 @@ class Now:
 
 
 class LiveState:
-    """The Audience of a watch. `changes` grows with every visit that ends."""
+    """The Audience of a watch, of one cluster or of two. `changes` grows with every visit that ends."""
 
     def __init__(
         self,
@@ -154,6 +155,20 @@ class LiveState:
             rows = (report.verdict, table.rows, 0 if report.mended else table.divergent_rows)
             self._end(Run(report.run_id, name, now_s, report.seconds, exit_code, *rows, has_report=kept))
 
+    def comparing(self, run_id: str, full_name: str) -> PairObserver:  # noqa: ARG002 - the TargetAudience's
+        """Begin to count a comparison of two clusters."""
+        counts = Counts()
+        with self._lock:
+            self._counts, self._now, self._waits = counts, (full_name, 0.0), False
+        return counts
+
+    def compared(self, run_id: str, table: TargetTable, rows: int, exit_code: int) -> None:
+        """Take the figures of a comparison."""
+        with self._lock:
+            seconds = self._counts.seconds if self._counts is not None else 0.0
+            found = (table.verdict, rows, table.differing)
+            self._end(Run(run_id, table.full_name, self._clock(), seconds, exit_code, *found))
+
     def failed(self, run_id: str, full_name: str, reason: str, exit_code: int) -> None:
         """Take note of a visit without a report."""
         now_s = self._clock()
@@ -176,7 +191,8 @@ class LiveState:
         self._now = ("", 0.0)
         self._runs.appendleft(run)
         run_end = self._run_end()
-        kinds = run_end.report.findings_by_kind if run_end is not None and run_end.report is not None else {}
+        known = (run_end.report or run_end.target) if run_end is not None else None
+        kinds = known.findings_by_kind if known is not None else {}
         self._kinds.add(run.ended_s, kinds)
         self._replicas.add(run.ended_s, self._behind())
         self.changes += 1
