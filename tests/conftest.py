@@ -103,6 +103,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
 
 
 @pytest.fixture(scope="session")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    """A second cluster, of one node that may be stopped."""
+    yield from sandbox_cluster(tmp_path_factory.mktemp("target"), "target", nodes=1, num_tokens=4, heap="512m")
+
+
+@pytest.fixture(scope="session")
 def stoppable_cluster(cluster: RunningCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """That cluster where its nodes may be stopped, else another."""
     if cluster.sandbox is not None:

@@ -1,7 +1,7 @@
 """Which tests keep to one process where pytest-xdist runs several, and in which order they begin.
 
-A module's tests stay together. So do all of those that use the cluster with logins: it starts once. Of the other
-clusters that several modules share each process has its own, at addresses of its own.
+A module's tests stay together. So do all of those that use the cluster with logins, or a second cluster: it starts
+once. Of the other clusters that several modules share each process has its own, at addresses of its own.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ from xdist.scheduler import LoadScopeScheduling
 GUARDED = "guarded_cluster"
 """The name of the tests that use the cluster with logins."""
 _GUARDED = frozenset({"faults", "large_partitions", "write_refusals", "security", "trust"})
+PAIR = "two_clusters"
+"""The name of the tests that use a second cluster."""
+_PAIR = frozenset({"two_clusters", "target_watch", "migration_at_scale"})
 _LONGEST = (
     GUARDED,
+    PAIR,
     *(
         f"tests/cluster/test_{module}.py"
-        for module in ("repair", "maintenance", "topology", "pages", "repair_kinds", "two_clusters",
+        for module in ("repair", "maintenance", "topology", "pages", "repair_kinds",
                        "several_processes", "scale", "refusals", "identity",
                        "older_servers", "unusual_data", "watch", "fortnight", "order_on_server", "damage_matrix")
     ),
@@ -28,8 +32,8 @@ _LONGEST = (
 def scope_of(nodeid: str) -> str:
     """Return the name of the tests that one process runs one after the other."""
     path = PurePosixPath(nodeid.partition("::")[0])
-    guarded = path.parent.name == "cluster" and path.stem.removeprefix("test_") in _GUARDED
-    return GUARDED if guarded else str(path)
+    name = path.stem.removeprefix("test_") if path.parent.name == "cluster" else ""
+    return GUARDED if name in _GUARDED else PAIR if name in _PAIR else str(path)
 
 
 def turn_of(nodeid: str) -> int:
