@@ -56,6 +56,7 @@ PAIRS = "tests/unit/test_compared_simulation.py"
 LASTING = "tests/unit/test_compared_settling.py"
 COMPARED = "tests/unit/test_compared_rows.py"
 COMPARING = "tests/unit/test_comparing.py"
+TARGET = "tests/unit/test_target_watch.py"
 
 
 MUTANTS = (
@@ -153,6 +154,43 @@ MUTANTS = (
            "tuple(done), len(seen), read_at)", "tuple(done), 0, read_at)", LASTING),
     Mutant("pairs: a range is counted without a quorum", "consistency/comparing/counting.py",
            "            raise ReplicaError(reason)\n", "            pass\n", LASTING),
+    Mutant("target: a table of which not all was read was equal", "consistency/ledger/pairs.py",
+           "compared_us if verdict is Verdict.CONSISTENT else equal_us, verdict)",
+           "compared_us if verdict is not Verdict.DIVERGENT else equal_us, verdict)", TARGET),
+    Mutant("target: a difference makes it forgotten when a table was equal", "consistency/ledger/pairs.py",
+           "equal_us = before.equal_us if before is not None else None\n", "equal_us = None\n", TARGET),
+    Mutant("target: a table that was made anew was equal before", "consistency/ledger/pairs.py",
+           "(number, *pair.name, pair.identity),\n        ).fetchone()",
+           "(number, *pair.name, pair.identity),\n        ).fetchone() or self._store.db.execute(\n"
+           '            "SELECT compared_us, equal_us, verdict FROM compared").fetchone()', TARGET),
+    Mutant("target: another cluster of the name is the same", "consistency/ledger/pairs.py",
+           "if known[0] & self._source.host_ids and known[1] & self._target.host_ids:",
+           "if known[0] & self._source.host_ids:", TARGET),
+    Mutant("target: what is not known is a zero", "consistency/watching/metrics.py",
+           "if (rows := table.kinds.get(kind.value, 0)) or table.whole:",
+           "if (rows := table.kinds.get(kind.value, 0)) or True:", TARGET),
+    Mutant("target: tables that are not known are no matter", "consistency/watching/target_end.py",
+           "return Verdict.CONSISTENT if verdicts == {Verdict.CONSISTENT} else Verdict.UNKNOWN",
+           "return Verdict.CONSISTENT if Verdict.CONSISTENT in verdicts else Verdict.UNKNOWN", TARGET),
+    Mutant("target: a side that is away leaves what was known", "consistency/watching/target_board.py",
+           "self._seen[full_name] = replace(fresh, last_equal_s=seen.last_equal_s)", "pass", TARGET),
+    Mutant("target: a side that is away is counted nowhere", "consistency/watching/target_board.py",
+           "        self._comparisons[Verdict.UNKNOWN] += 1\n", "", TARGET),
+    Mutant("target: a comparison that was cut off counts", "consistency/watching/target_loop.py",
+           "        if result.interrupted:\n            return\n        self._board.compared",
+           "        self._board.compared", TARGET),
+    Mutant("target: a run that is not in the ledger passes for one that is", "consistency/watching/target_loop.py",
+           "        if kept.problem and code is ExitCode.CONSISTENT:\n", "        if False:\n", TARGET),
+    Mutant("target: only the source is locked", "consistency/watching/target_ledger.py",
+           "                    held.enter_context(one_run(target, self.path))\n", "                    pass\n",
+           TARGET),
+    Mutant("target: one cluster waits for itself", "consistency/watching/target_ledger.py",
+           "if source.host_ids.isdisjoint(target.host_ids):", "if True:", TARGET),
+    Mutant("target: hooks hear nothing of a side that disagrees with itself", "consistency/watching/target_loop.py",
+           "if result.findings_by_kind or any(result.inner.values()):", "if result.findings_by_kind:", TARGET),
+    Mutant("target: a restarted watch begins with the first table", "consistency/watching/target_loop.py",
+           "for name, known in past.items() if known is not None}", "for name, known in past.items() if False}",
+           TARGET),
     Mutant("pairs: tables that only the target has are not told of", "consistency/comparing/matching.py",
            "    lacking |= dict(_only_in_target(source, target, keyspaces, taken))\n", "", COMPARING),
     Mutant("pairs: two tables are compared with one", "consistency/comparing/matching.py",

@@ -19,9 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from consistency.cli.telemetry import Telemetry
 from consistency.errors import ConnectError, UsageError
+from consistency.model.sides import Side
 from consistency.results.report import RepairSummary, Report, Severity, Violation
 from consistency.results.verdict import Coverage, Verdict
 from consistency.watching.metrics import HELP, LABELS, CleanPass, RunEnd, WatchFigures, parse_labels, render
+from consistency.watching.target_end import TargetEnd, TargetTable
 from tests.unit.conftest import Shell
 from tests.unit.test_terminal import HOSTILE, PART, report, table_report
 
@@ -146,7 +148,12 @@ def test_every_metric_of_the_list_can_be_told() -> None:
     passes = (CleanPass("shop", "orders", 1.0, 2),)
     known = replace(report(table_report()), cluster_id="0a1b2c3d", repair=RepairSummary())
     full = outcome(known, clean_passes=passes, watch=WatchFigures(3, 1))
+    pair = TargetTable("shop", "orders", "shop.orders", whole=True)
+    end = TargetEnd((pair,), {side: (side.value, "0a1b2c3d") for side in Side}, {Verdict.CONSISTENT: 1})
+    both = outcome(None, target=end)
     told = list(text_string_to_metric_families(render(full)))
+    known_names = {family.name for family in told}
+    told += [f for f in text_string_to_metric_families(render(both)) if f.name not in known_names]
     assert {sample.name for family in told for sample in family.samples} == set(HELP)
     for family in told:
         (name,) = {sample.name for sample in family.samples}

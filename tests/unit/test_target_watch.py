@@ -374,6 +374,13 @@ def test_a_comparison_that_is_cut_off_counts_nowhere(tmp_path: Path) -> None:
     bench.at(15, lambda: setattr(bench.sides[Side.SOURCE], "on_digest", lambda: asyncio.sleep(3_600)))
     bench.run(25, period_s=10, findings_dir=tmp_path)
     assert bench.told["consistency_target_comparisons_total", "consistent"] == 2
+    assert bench.told["consistency_target_comparisons_total", "unknown"] == 0
+    assert [event["interrupted"] for event in bench.logged("target.compared")] == [False, False, True]
+    with open_ledger(tmp_path / "ledger") as file:
+        orders = table(name="orders")
+        past = file.pairs(*bench.rings.values()).past(ComparedPair(orders, orders, "writetimes replicas"))
+        assert past is not None
+        assert past.compared_us == past.equal_us
     assert bench.told[EQUAL, "shop", "orders"] == pytest.approx(EPOCH_S + 10, abs=2)
     assert not list(tmp_path.glob("*.visit"))
 
