@@ -122,8 +122,8 @@ LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "consistency_gc_grace_seconds": ("keyspace", "table"),
         "consistency_target_info": ("cluster_id", "cluster_name"),
         "consistency_target_last_equal_timestamp_seconds": ("keyspace", "table"),
-        "consistency_target_rows_differing": ("keyspace", "table", "kind"),
-        "consistency_target_inner_rows": ("keyspace", "table", "side"),
+        "consistency_target_rows_differing": ("keyspace", "kind", "table"),
+        "consistency_target_inner_rows": ("keyspace", "side", "table"),
         "consistency_target_unsettled_rows": ("keyspace", "table"),
         "consistency_target_comparisons_total": ("verdict",),
     }
@@ -279,16 +279,16 @@ def _enter_target(sheet: _Sheet, end: TargetEnd) -> None:
     for side, (cluster, cluster_id) in end.clusters.items():
         sheet.put(names[side], 1, cluster_id, cluster)
     for table in end.tables:
-        where = (table.keyspace, table.table)
-        sheet.put("consistency_target_last_equal_timestamp_seconds", table.last_equal_s or 0.0, *where)
+        keyspace, name = table.keyspace, table.table
+        sheet.put("consistency_target_last_equal_timestamp_seconds", table.last_equal_s or 0.0, keyspace, name)
         for kind in PairKind:
             if (rows := table.kinds.get(kind.value, 0)) or table.whole:
-                sheet.put("consistency_target_rows_differing", rows, *where, kind.value)
+                sheet.put("consistency_target_rows_differing", rows, keyspace, kind.value, name)
         for side in Side:
             if (rows := table.inner.get(side, 0)) or table.whole:
-                sheet.put("consistency_target_inner_rows", rows, *where, side.value)
+                sheet.put("consistency_target_inner_rows", rows, keyspace, side.value, name)
         if table.unsettled or table.whole:
-            sheet.put("consistency_target_unsettled_rows", table.unsettled, *where)
+            sheet.put("consistency_target_unsettled_rows", table.unsettled, keyspace, name)
     for verdict, count in end.comparisons.items():
         sheet.put("consistency_target_comparisons_total", count, verdict.value)
 
