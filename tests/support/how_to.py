@@ -71,7 +71,7 @@ def commands(page: str) -> Iterator[list[str]]:
     """
     text = (HOW_TO / page).read_text(encoding="utf-8")
     code = re.sub(r"\s+#.*", "", "\n".join(_code(text)))
-    for found in re.findall(r"(?<![\w./-])consistency ((?:[a-z]+)(?: [^`\n;|&)]*)?)", code):
+    for found in re.findall(r"(?<![\w./-])consistency ((?:[a-z]+(?:-[a-z]+)*)(?: [^`\n;|&)]*)?)", code):
         yield shlex.split(re.sub(r"\$\w+", "1", found))
 
 
@@ -151,12 +151,21 @@ class PageShell:
         there = list(self._replaced.values())
         return re.sub(either, lambda found: there[(found.lastindex or 1) - 1], text)
 
-    def page(self, page: str, environ: Mapping[str, str] | None = None, *, until: str = "") -> list[str]:
-        """Do all that a page says, up to the block that begins with `until`; return what each script printed."""
+    def page(
+        self, page: str, environ: Mapping[str, str] | None = None, *, since: str = "", until: str = ""
+    ) -> list[str]:
+        """Do what a page says from the block that begins with `since` up to the one that begins with `until`.
+
+        Returns what each script printed.
+        """
         said: list[str] = []
+        going = not since
         for kind, code in parts(page):
+            going = going or code.startswith(since)
             if until and code.startswith(until):
                 break
+            if not going:
+                continue
             text = self.here(code)
             if kind != "sh" and (named := _NAMED.match(text)):
                 path = self._work / named[1]

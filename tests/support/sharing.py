@@ -15,7 +15,7 @@ GUARDED = "guarded_cluster"
 _GUARDED = frozenset({"faults", "large_partitions", "write_refusals", "security", "trust"})
 PAIR = "two_clusters"
 """The name of the tests that use a second cluster."""
-_PAIR = frozenset({"two_clusters", "target_watch", "migration_at_scale"})
+_PAIR = frozenset({"two_clusters", "target_watch", "migration_page", "migration_at_scale"})
 _LONGEST = (
     GUARDED,
     PAIR,
