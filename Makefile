@@ -47,11 +47,12 @@ coverage: $(BUILT) ## which lines and branches the tests without Cassandra reach
 	$(BIN)/python -m pytest -n $(JOBS) -m "not cluster" --cov --cov-report=term:skip-covered $(ARGS)
 
 LONG := $(addprefix tests/cluster/test_,$(addsuffix .py,damage_matrix deleted_or_missing fortnight hashes_on_server identity large_partitions \
-  maintenance mixed_versions unusual_data older_servers order_on_server repair repair_kinds ring_changes scale write_refusals))
+  maintenance migration_page migration_at_scale mixed_versions unusual_data older_servers order_on_server repair repair_kinds ring_changes scale write_refusals))
 soak: $(BUILT) ## the long variants, an hour and more; figures at the end of each part
 	CONSISTENCY_SEEDS=100000 $(BIN)/python -m pytest tests/unit/test_simulation.py $(ARGS)
 	CONSISTENCY_REPAIR_SEEDS=50000 $(BIN)/python -m pytest tests/unit/test_repair_simulation.py $(ARGS)
 	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/unit/test_repair_decide.py $(ARGS)
+	CONSISTENCY_ROWS=1000000 $(BIN)/python -m pytest tests/unit/test_compared_memory.py $(ARGS)
 	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/cluster/test_faults.py $(ARGS)
 	CONSISTENCY_LOAD_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_load.py $(ARGS)
 	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest $(LONG) $(ARGS)

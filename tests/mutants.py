@@ -152,6 +152,8 @@ MUTANTS = (
            "outlived[name] + 1 if row.held == before.held else 0", "MAX_ROUNDS", LASTING),
     Mutant("pairs: rows that kept changing are forgotten", "consistency/comparing/counting.py",
            "tuple(done), len(seen), read_at)", "tuple(done), 0, read_at)", LASTING),
+    Mutant("pairs: ranges are read however many rows wait", "consistency/comparing/counting.py",
+           "                await self._waiting.room()\n", "                pass\n", "tests/unit/test_compared_memory.py"),
     Mutant("pairs: a range is counted without a quorum", "consistency/comparing/counting.py",
            "            raise ReplicaError(reason)\n", "            pass\n", LASTING),
     Mutant("target: a table of which not all was read was equal", "consistency/ledger/pairs.py",

@@ -69,14 +69,15 @@ class RangeSettling(Protocol):
 class WaitingRows:
     """The rows of ranges that wait for another reading; while they are too many no further range is begun."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_WAITING) -> None:
         self.count = 0
+        self._most = most
         self._fewer = asyncio.Condition()
 
     async def room(self) -> None:
         """Return once there is room for the rows of another range."""
         async with self._fewer:
-            await self._fewer.wait_for(lambda: self.count < MOST_WAITING)
+            await self._fewer.wait_for(lambda: self.count < self._most)
 
     @asynccontextmanager
     async def holding(self, rows: int) -> AsyncGenerator[None, None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
 from consistency.checking.joined_rows import joined_rows
@@ -25,6 +25,8 @@ from consistency.model.sides import Side
 from consistency.results.pair_findings import PairKind
 from consistency.rows.merge_join import Difference, JoinCounts
 
+MOST_WAITING = 100_000
+"""Rows that wait for another reading before no further range is read: some 40 MB."""
 _AT_ONCE = 2
 
 
@@ -73,8 +75,9 @@ class RangeCounter:
         self._window_s = window_s
         self._rules = rules
         self._sink = sink
+        self._beginners = asyncio.Semaphore(_AT_ONCE)
         self._readers = asyncio.Semaphore(_AT_ONCE)
-        self._waiting = WaitingRows()
+        self._waiting = WaitingRows(MOST_WAITING)
 
     @property
     def waiting(self) -> int:
@@ -85,10 +88,12 @@ class RangeCounter:
         """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
         if reason := self._rules.too_few(self._table.reading.table, leaf.token_range.end, leaf.replicas):
             raise ReplicaError(reason)
-        now_s = self._table.now_s()
-        await self._waiting.room()
-        first = await self._read(leaf, now_s)
-        async with self._waiting.holding(len(first)):
+        async with AsyncExitStack() as held:
+            async with self._beginners:  # or all ranges would find room while none has been read yet
+                await self._waiting.room()
+                now_s = self._table.now_s()
+                first = await self._read(leaf, now_s)
+                await held.enter_async_context(self._waiting.holding(len(first)))
             settled = await self._settled(leaf, first, now_s)
         if settled.rows or settled.unsettled:
             await self._sink(settled)
