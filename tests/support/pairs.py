@@ -75,8 +75,9 @@ def named(path: Path) -> tuple[set[Found], set[Found]]:
 class DualWrites:
     """A client that writes the same to both clusters, one after the other, for as long as a test wants it to."""
 
-    def __init__(self, pair: Both, table: str) -> None:
+    def __init__(self, pair: Both, table: str, first: int = 1_000) -> None:
         self.written = 0
+        self._first = first
         self._stop = threading.Event()
         cql = f"INSERT INTO {table} (id, v, w) VALUES (?, ?, ?) USING TIMESTAMP ?"
         self._sides = [(cluster.session, cluster.session.prepare(cql)) for cluster in (pair.source, pair.target)]
@@ -85,7 +86,7 @@ class DualWrites:
     def _run(self) -> None:
         while not self._stop.is_set():
             self.written += 1
-            values = (1_000 + self.written % 150, f"w{self.written}", self.written, time.time_ns() // 1000)
+            values = (self._first + self.written % 150, f"w{self.written}", self.written, time.time_ns() // 1000)
             for session, statement in self._sides:
                 session.execute(statement, values)
                 time.sleep(0.002)

@@ -1,0 +1,284 @@
+"""Two clusters at scale: damage of every kind on either side of every shape of table is found, named and synced.
+
+CONSISTENCY_SOAK: 200,000 rows and 500 damages, and clients that write 200 rows a second to both for
+CONSISTENCY_SOAK_SECONDS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consistency import Compare, CompareOptions, Comparison, Verdict, compare
+from consistency.checking.scan import ScanOptions
+from consistency.model.sides import Side
+from repair import Extra, Result, SyncOptions, Tally, sync_apply, sync_plan
+from tests.support.cluster import RunningCluster
+from tests.support.figures import LONG, SOAK, Figures
+from tests.support.pairs import Both, DualWrites, Found, named
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3_600)]
+
+ROWS = int(os.environ.get("CONSISTENCY_ROWS", "200000" if LONG else "800"))
+DAMAGES = int(os.environ.get("CONSISTENCY_DAMAGES", "500" if LONG else "60"))
+SECONDS = float(os.environ.get("CONSISTENCY_SOAK_SECONDS", "300"))
+WRITERS = 4
+A_DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A table: how it is made, the key of its i-th row, and what a row holds, as `column = literal`."""
+
+    name: str
+    made: str
+    key: Callable[[int], dict[str, Any]]
+    cells: Mapping[str, Callable[[int], str]]
+    options: str = ""
+
+    def insert(self, i: int, *columns: str, ttl: int = 0) -> str:
+        """Return the statement that writes a row, `@` for the write time of long ago."""
+        key = self.key(i)
+        names = [*key, *(columns or self.cells)]
+        values = [_literal(value) for value in key.values()] + [self.cells[c](i) for c in columns or self.cells]
+        using = f"USING TIMESTAMP @ AND TTL {ttl}" if ttl else "USING TIMESTAMP @"
+        return f"INSERT INTO scale.{self.name} ({', '.join(names)}) VALUES ({', '.join(values)}) {using}"
+
+
+def _literal(value: Any) -> str:
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def one(i: int) -> dict[str, Any]:
+    """The key of a table with one key column."""
+    return {"id": i}
+
+
+TEXT: Mapping[str, Callable[[int], str]] = {"v": lambda i: f"'v{i}'", "w": str}
+SYNCED = (
+    Shape("flat", "id int PRIMARY KEY, v text, w int", one, TEXT),
+    Shape(
+        "wide",
+        "p int, c int, v text, w int, PRIMARY KEY (p, c)) WITH CLUSTERING ORDER BY (c DESC",
+        lambda i: {"p": i // 50, "c": i % 50},
+        TEXT,
+    ),
+    Shape(
+        "keyed",
+        "k text, n bigint, c int, v blob, w decimal, PRIMARY KEY ((k, n), c)",
+        lambda i: {"k": f"k é {i}", "n": i * 10_000_000_000, "c": -i},
+        {"v": lambda i: f"0x{i:08x}", "w": lambda i: f"{i}.50"},
+    ),
+    Shape(
+        "nested",
+        "id int PRIMARY KEY, v map<text, int>, w set<int>, u pair, f frozen<list<int>>",
+        one,
+        {
+            "v": lambda i: f"{{'a': {i}, 'b': 1}}",
+            "w": lambda i: f"{{{i}, -1}}",
+            "u": lambda i: f"{{x: {i}, y: 'y'}}",
+            "f": lambda i: f"[{i}, 2]",
+        },
+    ),
+)
+LEFT = (
+    Shape("lists", "id int PRIMARY KEY, v list<int>", one, {"v": lambda i: f"[{i}, {i}]"}),
+    Shape("keys", "a int, b int, PRIMARY KEY (a, b)", lambda i: {"a": i // 10, "b": i % 10}, {}),
+)
+"""Whose differences a sync names and leaves."""
+
+
+@dataclass
+class Damage:
+    """What was damaged: what must be found, and what a sync leaves."""
+
+    both: Both
+    found: set[Found] = field(default_factory=set)
+    left: set[Found] = field(default_factory=set)
+
+    def add(self, shape: Shape, kind: str, i: int, *, left: bool = False) -> None:
+        """Enter a row."""
+        row = (shape.name, kind, json.dumps(shape.key(i), sort_keys=True))
+        self.found.add(row)
+        if left:
+            self.left.add(row)
+
+    def plant(self, shape: Shape, number: int, *, left: bool) -> None:
+        """Damage one row, in the way of its number."""
+        i, new, source, target = number * 3, ROWS + number, Side.SOURCE, Side.TARGET
+        way = number % 7
+        if way == 0 or not shape.cells:
+            self.both.write(source, shape.insert(new))
+            self.add(shape, "only_source", new, left=left)
+        elif way == 1:
+            self.both.write(target, shape.insert(new))
+            self.add(shape, "only_target", new)  # a row is deleted whatever its columns are
+        elif way == 2:
+            self.both.write(source, self._other(shape, i), 5)
+            self.add(shape, "value", i, left=left)
+        elif way == 3:
+            self.both.write(target, self._other(shape, i), 5)
+            self.add(shape, "value", i, left=True)
+        elif way == 4:
+            self.both.write(source, shape.insert(i, "v"), 2_000_000)
+            self.add(shape, "writetime", i, left=left)
+        elif way == 5:
+            for side in Side:  # the target lacks a cell
+                self.both.write(side, shape.insert(new, *([] if side is source else [*shape.cells][:1])))
+            if len(shape.cells) > 1:
+                self.add(shape, "value", new, left=left)
+        else:
+            for side, ttl in ((source, 5 * A_DAY_S), (target, 3 * A_DAY_S)):
+                self.both.write(side, shape.insert(new, ttl=ttl))
+            self.add(shape, "expiry", new, left=left)
+
+    def _other(self, shape: Shape, i: int) -> str:
+        """Return the statement that gives a row other values in its first column."""
+        changed = {**shape.cells, "v": lambda _: shape.cells["v"](i + 1)}
+        return Shape(shape.name, shape.made, shape.key, changed).insert(i, "v")
+
+
+def load(cluster: RunningCluster, shape: Shape, then_us: int, rows: int) -> None:
+    """Write the rows of a table."""
+    waiting: list[str] = []
+
+    def batches() -> Iterator[str]:
+        for i in range(rows):
+            waiting.append(shape.insert(i).replace("@", str(then_us)))
+            if len(waiting) == 50 or i == rows - 1:
+                yield f"BEGIN UNLOGGED BATCH {'; '.join(waiting)}; APPLY BATCH"
+                waiting.clear()
+
+    for batch in batches():
+        cluster.everywhere(batch)
+
+
+@pytest.fixture(scope="module")
+def both(cluster: RunningCluster, target: RunningCluster) -> Both:
+    """Both clusters with the same rows in every shape of table."""
+    pair = Both(cluster, target)
+    for each, rf in ((cluster, 3), (target, 1)):
+        each.keyspace("scale", rf=rf)
+        tables = [f"CREATE TABLE scale.{s.name} ({s.made})" for s in (*SYNCED, *LEFT)]
+        hits = "CREATE TABLE scale.hits (id int PRIMARY KEY, n counter)"
+        each.tables(["CREATE TYPE scale.pair (x int, y text)", *tables, hits])
+        for shape in SYNCED:
+            load(each, shape, pair.then_us, ROWS // len(SYNCED))
+        for shape in LEFT:
+            load(each, shape, pair.then_us, 100)
+        for i in range(20):
+            each.everywhere(f"UPDATE scale.hits SET n = n + {i} WHERE id = {i}")
+    return pair
+
+
+def compared(both: Both, path: Path, names: Iterable[str] = ("scale",)) -> Comparison:
+    """Compare all of it, listing every row that differs."""
+    options = CompareOptions(
+        compare=Compare.EXPIRIES, findings=path, settle_window_s=0.5, scan=ScanOptions(max_findings=None)
+    )
+    reach = {"settings": both.source.settings, "target_settings": both.target.settings}
+    return compare(*names, options=options, **reach)
+
+
+def synced(both: Both, findings: Path, folder: Path, number: int, **options: Any) -> Tally:
+    """Plan and apply."""
+    reach = {"settings": both.source.settings, "target_settings": both.target.settings}
+    plan, journal = folder / f"{number}.plan", folder / f"{number}.journal"
+    sync_plan(findings, plan, options=SyncOptions(settle_s=0.3, **options), **reach)
+    return sync_apply(plan, journal, **reach)
+
+
+def held(cluster: RunningCluster) -> dict[str, dict[str, str]]:
+    """Return every row of every table by its key, with values and write times, as text."""
+    found: dict[str, dict[str, str]] = {}
+    for shape in (*SYNCED, *LEFT):
+        key = [*shape.key(0)]
+        cells = "".join(f", {name}, writetime({name}) AS at_{name}" for name in shape.cells)
+        rows = cluster.quorum(f"SELECT {', '.join(key)}{cells} FROM scale.{shape.name}")
+        found[shape.name] = {json.dumps({k: row[k] for k in key}, sort_keys=True): repr(row) for row in rows}
+    return found
+
+
+def test_every_damage_on_either_side_is_found_by_name_and_what_can_be_is_synced(
+    both: Both, tmp_path: Path, figures: Figures
+) -> None:
+    """Exactly those; then equal at the depth compared, but for what a sync leaves, and no other row was touched."""
+    damage = Damage(both)
+    for number in range(DAMAGES):
+        shape = SYNCED[number // 7 % len(SYNCED)]
+        damage.plant(shape, number, left=False)
+    for number in (0, 1, 2):
+        damage.plant(LEFT[0], number, left=True)
+    damage.plant(LEFT[1], 0, left=True)
+    both.write(Side.TARGET, "UPDATE scale.hits SET n = n + 1 WHERE id = 2")
+    damage.left.add(("hits", "value", '{"id": 2}'))
+    damage.found.add(("hits", "value", '{"id": 2}'))
+    before = {side: held(cluster) for side, cluster in ((Side.SOURCE, both.source), (Side.TARGET, both.target))}
+    began = time.monotonic()
+    path = tmp_path / "findings"
+    result = compared(both, path)
+    took = time.monotonic() - began
+    pairs, inner = named(path)
+    assert (pairs - damage.found, damage.found - pairs) == (set(), set())
+    assert inner == set()
+    assert result.coverage.complete
+    tally = synced(both, path, tmp_path, 0, extra=Extra.DELETE)
+    assert set(tally.results) <= {Result.VERIFIED, Result.LEFT}, tally
+    compared(both, path)
+    pairs, inner = named(path)
+    assert inner == set()
+    left = {(table, key) for table, _, key in damage.left}
+    assert {(table, key) for table, _, key in pairs} == left, "what a sync leaves still differs, and nothing else does"
+    assert held(both.source) == before[Side.SOURCE], "nothing is written to the source"
+    touched = {(table, key) for table, _, key in damage.found}
+    for table, rows in held(both.target).items():
+        was = before[Side.TARGET][table]
+        for key in rows.keys() | was.keys():
+            if (table, key) not in touched:
+                assert rows.get(key) == was.get(key), (table, key)
+    rows = sum(table.report.rows for table in result.tables)
+    figures.add(f"two clusters: {len(damage.found)} damages among {rows:,} rows, compared in", f"{took:.0f} s")
+
+
+@SOAK
+def test_clients_that_write_to_both_all_the_while_raise_no_alarm_and_lose_nothing(
+    cluster: RunningCluster, target: RunningCluster, tmp_path: Path, figures: Figures
+) -> None:
+    """200 writes a second to both while clusters are compared and synced; what is planted meanwhile is found."""
+    both = Both(cluster, target)
+    both.make("busy")
+    for i in range(1_000):
+        both.everywhere(f"INSERT INTO busy.flat (id, v, w) VALUES ({i}, 'v', 1) USING TIMESTAMP @")
+    deadline, rounds, path = time.monotonic() + SECONDS, 0, tmp_path / "findings"
+    options = CompareOptions(findings=path, settle_window_s=1.5)
+    reach = {"settings": cluster.settings, "target_settings": target.settings}
+    with ExitStack() as stack:
+        writers = [stack.enter_context(DualWrites(both, "busy.flat", first=2_000 * n)) for n in range(1, WRITERS + 1)]
+        pace = threading.Event()
+        while time.monotonic() < deadline:
+            rounds += 1
+            planted = {("flat", "only_source", json.dumps({"id": 100_000 + rounds}))}
+            both.write(
+                Side.SOURCE, f"INSERT INTO busy.flat (id, v) VALUES ({100_000 + rounds}, 'lost') USING TIMESTAMP @"
+            )
+            result = compare("busy.flat", options=options, **reach)
+            assert named(path) == (planted, set())
+            assert result.verdict is Verdict.DIVERGENT
+            assert result.tables[0].report.unsettled_rows == 0
+            tally = synced(both, path, tmp_path, rounds)
+            assert dict(tally.results) == {Result.VERIFIED: 1}, tally
+            pace.wait(1.0)
+        written = sum(writer.written for writer in writers)
+    cells = "SELECT id, v, writetime(v) AS vt, w, writetime(w) AS wt FROM busy.flat"
+    rows = [{row["id"]: repr(row) for row in each.quorum(cells)} for each in (cluster, target)]
+    assert rows[0] == rows[1]
+    figures.add(f"dual writes in {SECONDS:.0f} s beside {rounds} comparisons and syncs, none lost", f"{written:,}")
