@@ -47,7 +47,7 @@ coverage: $(BUILT) ## which lines and branches the tests without Cassandra reach
 	$(BIN)/python -m pytest -n $(JOBS) -m "not cluster" --cov --cov-report=term:skip-covered $(ARGS)
 
 LONG := $(addprefix tests/cluster/test_,$(addsuffix .py,damage_matrix deleted_or_missing fortnight hashes_on_server identity large_partitions \
-  maintenance migration_page migration_at_scale mixed_versions unusual_data older_servers order_on_server repair repair_kinds ring_changes scale write_refusals))
+  maintenance migration_page migration_at_scale two_clusters mixed_versions unusual_data older_servers order_on_server repair repair_kinds ring_changes scale write_refusals))
 soak: $(BUILT) ## the long variants, an hour and more; figures at the end of each part
 	CONSISTENCY_SEEDS=100000 $(BIN)/python -m pytest tests/unit/test_simulation.py $(ARGS)
 	CONSISTENCY_REPAIR_SEEDS=50000 $(BIN)/python -m pytest tests/unit/test_repair_simulation.py $(ARGS)

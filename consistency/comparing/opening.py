@@ -17,6 +17,7 @@ from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings
 from consistency.errors import ConsistencyError
 from consistency.model.reading import Locality
+from consistency.model.ring import Ring
 from consistency.model.sides import Side
 
 
@@ -81,10 +82,16 @@ async def _asked_once(pair: Pair) -> Pair:
     Two readers would ask a node in the same lanes at once, and it would mix up the hashes of both (row_hash.py).
     """
     source, target = pair.source, pair.target
-    rings = [await cluster.reader.ring() for cluster in pair]
+    rings = [await ring_of(cluster) for cluster in pair]
     if rings[0].host_ids.isdisjoint(rings[1].host_ids):
         return pair
     return Pair(source, Cluster(target.side, source.reader, source.clock))
+
+
+async def ring_of(cluster: Cluster) -> Ring:
+    """Return a side's ring; what is wrong with it names the side."""
+    with naming(cluster.side):
+        return await cluster.reader.ring()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from consistency.checking.settle_window import settled_how
 from consistency.cluster.port import Clock
 from consistency.cluster.table_reading import choose
 from consistency.comparing.matching import Matched, Schema, TablePair, match_tables
-from consistency.comparing.opening import Cluster, Pair
+from consistency.comparing.opening import Cluster, Pair, naming
 from consistency.comparing.placement import Owned, Owners, joint_arcs, sided
 from consistency.comparing.reader import in_common
 from consistency.comparing.schemas import declared_otherwise, why_not_compared
@@ -145,7 +145,8 @@ async def plan_comparison(pair: Pair, clock: Clock, options: CompareOptions) -> 
 
 
 async def _described(cluster: Cluster) -> Described:
-    return Described(await cluster.reader.ring(), await cluster.reader.schema())
+    with naming(cluster.side):
+        return Described(await cluster.reader.ring(), await cluster.reader.schema())
 
 
 def _require_dc(side: Side, ring: Ring, dc: str | None, option: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from consistency.checking.observer import PairObserver, SeveralOfPair
 from consistency.comparing.matching import Matched, TablePair, match_tables
-from consistency.comparing.opening import Pair
+from consistency.comparing.opening import Pair, ring_of
 from consistency.comparing.preparing import CompareOptions
 from consistency.comparing.reader import PairClock
 from consistency.comparing.run import run_compare
@@ -121,7 +121,7 @@ class TargetWatch:
         visit = _Visit(run_id, self._log.of_run(run_id) if self._log is not None else None, time.monotonic())
         try:
             async with self._open() as pair:
-                rings = {cluster.side: await cluster.reader.ring() for cluster in pair}
+                rings = {cluster.side: await ring_of(cluster) for cluster in pair}
                 with self._keeper.visit(rings) as kept:
                     self._locked = False
                     result = await self._look(visit, pair, rings, kept, stop)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
@@ -22,12 +21,14 @@ from consistency import (
 from consistency.checking.scan import ScanOptions
 from repair import Extra, Result, SyncOptions, sync_plan
 from tests.support.cluster import RunningCluster
-from tests.support.figures import Figures
+from tests.support.figures import LONG, Figures
 from tests.support.pairs import Both, DualWrites, copied, held, named, synced
 
 pytestmark = pytest.mark.cluster
 
 ROWS = 400
+POINTS = 10 if LONG else 3
+"""At how many points a sync is killed."""
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +199,14 @@ def test_a_sync_makes_the_target_equal_and_touches_nothing_else(
     figures.add("rows synced between two clusters, proven cell by cell", str(60 + 5))
 
 
+def _lines(path: str) -> int:
+    """Count the lines that a file has by now."""
+    try:
+        return Path(path).read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
 def test_a_sync_that_is_killed_goes_on_where_it_was(
     cluster: RunningCluster, target: RunningCluster, tmp_path: Path
 ) -> None:
@@ -214,13 +223,13 @@ def test_a_sync_that_is_killed_goes_on_where_it_was(
     reach = {"settings": pair.source.settings, "target_settings": pair.target.settings}
     sync_plan(findings, plan, options=SyncOptions(settle_s=0.3), **reach)
     arguments = ["apply", plan, "--journal", journal]
-    for _ in range(4):
+    lines = _lines(plan)
+    for point in range(1, POINTS + 1):  # two lines a row come after those of the plan, in the ten parts of all of them
         command = [sys.executable, "-m", "consistency", "sync", *arguments, "--rate", "200", *to]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=cluster.environ())
-        deadline = time.monotonic() + 60
-        while not Path(journal).exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(random.uniform(0.0, 0.8))
+        deadline, reached = time.monotonic() + 60, lines + 2 * 601 * point // (POINTS + 1)
+        while _lines(journal) < reached and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
         if Path(journal).exists():

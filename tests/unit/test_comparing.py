@@ -354,6 +354,35 @@ def test_a_side_that_does_not_answer_is_one_line(pair: Pair, down: str, side: st
     assert result.stderr == f"error: {side}: no node answers at {down}\n"
 
 
+@pytest.mark.parametrize(("where", "side"), [("s", "source"), ("t", "target")])
+@pytest.mark.parametrize("command", ["compare", "cutover-check"])
+def test_a_side_with_another_partitioner_is_one_line(
+    pair: Pair, where: str, side: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tokens are others: nothing can be compared."""
+
+    async def ring() -> Ring:
+        return Ring("old", "org.apache.cassandra.dht.RandomPartitioner", nodes())
+
+    monkeypatch.setattr(pair.clusters[where], "ring", ring)
+    words = [command, "--hosts", "s", "--target-hosts", "t", "--quiet"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 4
+    assert result.stderr.startswith(f"error: {side}: the cluster uses RandomPartitioner; only Murmur3Partitioner can")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("where", "side"), [("s", "source"), ("t", "target")])
+def test_a_right_that_one_side_does_not_give_is_unknown_there(pair: Pair, where: str, side: str) -> None:
+    """The other side alone proves nothing: exit code 3, and the side and the right are named."""
+    missing = {node.name: ReplicaForbidden("our role has no SELECT permission", node) for node in nodes()}
+    pair.clusters[where].broken = missing
+    result = pair.run()
+    assert result.exit_code == 3
+    assert f"{side} 10.0.0.1:9042" in result.stdout
+    assert "no SELECT permission" in result.stdout
+
+
 def test_a_wrong_name_and_a_wrong_option_exit_2(pair: Pair) -> None:
     """One line each."""
     assert pair.run("shop.orders=shop2.orders").stderr.startswith("error: target: there is no keyspace 'shop2'")
