@@ -151,9 +151,9 @@ class TargetWatch:
         matched = match_tables(schemas[Side.SOURCE], schemas[Side.TARGET], self._options.compare.names)
         past = {tables.source.full_name: kept.past(self._named(tables)) for tables in matched.pairs}
         self._board.in_scope(rings, matched, past.get)
-        self._started = True
         tables = visit.tables = self._next(pair, matched, past)
         if tables is None:
+            self._started = True
             self._board.waited(visit.seconds, ExitCode.INCOMPLETE)
             return None
         # Each server's clock is later than this, so no write that the comparison saw is older than it says.
@@ -161,6 +161,7 @@ class TargetWatch:
         counts = self._audience.comparing(visit.run_id, tables.source.full_name)
         observer: PairObserver = counts if visit.log is None else SeveralOfPair(visit.log, counts)
         result = await run_compare(pair, self._asked(tables, visit.run_id), observer, stop)
+        self._started = True
         result = self._kept(result, tables)
         self._enter(visit, tables, result, began_us, kept)
         return result

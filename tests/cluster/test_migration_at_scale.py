@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cassandra import ConsistencyLevel
+from cassandra.concurrent import execute_concurrent
+from cassandra.query import SimpleStatement
 
 from consistency import Compare, CompareOptions, Comparison, Verdict, compare
 from consistency.checking.scan import ScanOptions
@@ -158,8 +161,8 @@ def load(cluster: RunningCluster, shape: Shape, then_us: int, rows: int) -> None
                 yield f"BEGIN UNLOGGED BATCH {'; '.join(waiting)}; APPLY BATCH"
                 waiting.clear()
 
-    for batch in batches():
-        cluster.everywhere(batch)
+    statements = ((SimpleStatement(batch, consistency_level=ConsistencyLevel.ALL), ()) for batch in batches())
+    execute_concurrent(cluster.session, statements, concurrency=8)
 
 
 @pytest.fixture(scope="module")

@@ -237,6 +237,8 @@ def test_names_that_do_not_exist_end_the_watch_at_once_and_later_they_do_not() -
     bench = Bench("orders")
     with pytest.raises(UsageError, match="no keyspace 'nosuch'"):
         bench.run(5, compare={"names": ("nosuch",)})
+    with pytest.raises(UsageError, match="--target-dc dc9: the target has no such data centre"):
+        Bench("orders").run(5, compare={"target_dc": "dc9"})
     bench = Bench("orders")
     bench.at(5, lambda: setattr(bench.sides[Side.TARGET], "extra", {"shop": Keyspace("shop", RF3, {})}))
     bench.run(25, period_s=10, compare={"names": ("shop.orders",)})
