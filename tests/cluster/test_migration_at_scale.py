@@ -161,8 +161,10 @@ def load(cluster: RunningCluster, shape: Shape, then_us: int, rows: int) -> None
                 yield f"BEGIN UNLOGGED BATCH {'; '.join(waiting)}; APPLY BATCH"
                 waiting.clear()
 
-    statements = ((SimpleStatement(batch, consistency_level=ConsistencyLevel.ALL), ()) for batch in batches())
-    execute_concurrent(cluster.session, statements, concurrency=8)
+    left = [(SimpleStatement(batch, consistency_level=ConsistencyLevel.ALL), ()) for batch in batches()]
+    for at_once in (4, 2, 1):  # what a busy machine gave up on is written again
+        done = execute_concurrent(cluster.session, left, concurrency=at_once, raise_on_first_error=at_once == 1)
+        left = [each for each, result in zip(left, done, strict=True) if not result.success]
 
 
 @pytest.fixture(scope="module")

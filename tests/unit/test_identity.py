@@ -257,7 +257,7 @@ def made_old(path: Path) -> None:
     for statement in V1.split(";")[1:-1]:
         db.execute(f"DROP TABLE {statement.split()[2]}")
         db.execute(statement)
-    for name in ("roots", "leaf_hashes", "parts", "merged"):
+    for name in ("roots", "leaf_hashes", "parts", "merged", "pairs", "compared"):
         db.execute(f"DROP TABLE {name}")
     db.executemany("INSERT INTO clusters VALUES (?, ?)", [(c.number, c.name) for c in clusters])
     db.executemany("INSERT INTO hosts VALUES (?, ?)", hosts)
