@@ -80,5 +80,7 @@ def test_a_migration_without_downtime_comes_true(
     before = orders(target)
     eventually(lambda: orders(target) != before, 20, "writes to the target alone")
     shell.page(PAGE, since=BACK)
-    assert orders(cluster) == orders(target)
+    back = orders(cluster)  # which the proxy may have written to once more than to the target
+    lost = {order for order, (_, at_us) in orders(target).items() if order not in back or back[order][1] < at_us}
+    assert lost == set(), "nothing that the target was given is lost to the source"
     figures.add("a migration by the how-to, and back: seconds", f"{time.monotonic() - began:.0f}")
