@@ -108,6 +108,16 @@ ACCOUNT: dict[str, Run | Elsewhere | NotRun] = {
     "consistency sandbox up": Elsewhere("tests/cluster/test_pages.py"),
     "consistency sandbox down": Elsewhere("tests/cluster/test_pages.py"),
     # By nobody.
+    "consistency explain shop.orders.jsonl --row 1 --config both.toml": Elsewhere(
+        "tests/cluster/test_migration_page.py"
+    ),
+    "consistency sync plan shop.orders.jsonl -o sync.jsonl --config both.toml": Elsewhere(
+        "tests/cluster/test_migration_page.py"
+    ),
+    (
+        "consistency watch shop --target --config both.toml --ledger /var/lib/consistency/ledger"
+        " --findings-dir /var/lib/consistency"
+    ): Elsewhere("tests/cluster/test_target_watch.py"),
     "consistency watch --listen 127.0.0.1:9477 --ledger /var/lib/consistency/ledger": _ENDLESS,
     "consistency watch shop --hook /usr/local/bin/page-someone --hook-env PAGER_KEY --hook-env https_proxy": _ENDLESS,
     "consistency watch shop --listen 0.0.0.0:9477 --listen-token-file token": NotRun(
