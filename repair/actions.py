@@ -192,13 +192,28 @@ class Actor:
             await self._send(doing, node, marker, (newest,))
         now = _all_read(first, await again())
         if any(now.states[node] is None for node in first):
-            for node in now.states:
-                if _is_bare(now, node):
-                    await self._send(doing, node, delete_row(before, newest), (newest,))
+            await self._delete_bare(doing, now, newest, again, lasts=expires is None)
             return
         for node in absent:
             if node not in first:
                 await self._send(doing, node, marker, (newest,))
+
+    async def _delete_bare(self, doing: _Doing, seen: Case, at_us: int, again: ReadAgain, *, lasts: bool) -> None:
+        """Delete the row where it is bare.
+
+        Where a replica shows it all the same it was inserted anew after that delete, by keys alone: then those that
+        showed it get it back, a microsecond after our delete, as nobody can see when it was inserted.
+        """
+        before = doing.evidence
+        bare = [node for node in seen.states if _is_bare(seen, node)]
+        for node in bare:
+            await self._send(doing, node, delete_row(before, at_us), (at_us,))
+        after = await again()
+        if not lasts or not any(_is_bare(after, node) for node in bare if node in after.states):
+            return
+        for node in bare:
+            if node in after.states and after.states[node] is None:
+                await self._send(doing, node, write_marker(before, at_us + 1), (at_us + 1,))
 
     def _acknowledged(self, decision: Decision, node: Node) -> bool:
         """Whether this node itself took what was written: of a write at QUORUM it may simply not have it yet."""

@@ -583,6 +583,8 @@ MUTANTS = (
            "if entry.fate is not Fate.DONE or entry.after is None", "if entry.after is None", REFUSALS),
     Mutant("undo: one that is tried again wins over what came meanwhile", "repair/undo.py",
            "if entry.undoing_us is not None and not _goes_on(entry, evidence, wanted):", "if False:", REFUSALS),
+    Mutant("write-back: a row that was inserted after its delete is lost where it showed", "repair/actions.py",
+           "if node in after.states and after.states[node] is None:\n", "if False:\n", REFUSALS),
     Mutant("write-back: a deleted row that would have expired stays bare", "repair/actions.py",
            "if not absent or expires <= before.when.expiry_s + 1:", "if True:", REFUSALS),
     Mutant("apply: a guardrail that comes after the plan takes rows out of it", "repair/decide.py",

@@ -81,11 +81,20 @@ def test_a_hidden_delete_is_passed_on_at_the_cells_own_time() -> None:
 def test_a_deleted_row_is_told_from_a_row_without_cells(shows: RowState | None, deleted: set[int]) -> None:
     """Others that still show the bare row lose it only where the hiding replica hides a row marker too."""
     before = evidence(cell(), None, cell(), of=table(read_repair="NONE"))
-    after = ([cell(), None, cell()], [EMPTY, None, EMPTY], [EMPTY, shows and EMPTY, EMPTY])
+    after = ([cell(), None, cell()], [EMPTY, None, EMPTY], [EMPTY, shows and EMPTY, EMPTY], [None] * 3)
     sent = act(WRITE_BACK, before, *after, locality=Locality.NODE_LOCAL).sent
     assert (NODES[1].name, "INSERT INTO ks.t (id) VALUES (?) USING TIMESTAMP ? AND TTL ?") in [s[:2] for s in sent]
     found = {node for node, cql, time in sent if cql.startswith("DELETE FROM ks.t USING TIMESTAMP ?") and time == TIME}
     assert found == {NODES[n].name for n in deleted}
+
+
+def test_a_row_that_was_inserted_anew_after_its_delete_is_not_deleted_where_it_showed() -> None:
+    """A replica still shows it after our delete: its marker is newer, so the others that were bare get one again."""
+    before = evidence(cell(), None, cell(), of=table(read_repair="NONE"))
+    after = ([cell(), None, cell()], [EMPTY, None, EMPTY], [EMPTY, None, EMPTY], [None, None, EMPTY])
+    *_, last = act(WRITE_BACK, before, *after, locality=Locality.NODE_LOCAL).sent
+    marker = "INSERT INTO ks.t (id) VALUES (?) USING TIMESTAMP ? AND TTL ?"
+    assert last[:2] == (NODES[0].name, marker)
 
 
 @pytest.mark.parametrize(("at_all", "deletes"), [(True, True), (False, False)])

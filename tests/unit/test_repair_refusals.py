@@ -412,3 +412,21 @@ def test_a_deleted_row_that_would_have_expired_is_left_bare_nowhere(holders: tup
 
     played(stage, play)
     assert stage.holders() == set()
+
+
+def test_a_row_of_keys_alone_that_was_inserted_after_its_delete_stays_where_it_shows() -> None:
+    """One replica deleted the row, another one has it inserted anew since: no replica that shows it loses it."""
+    stage = Stage(rows=1, table=UNREPAIRED)
+    key, clustering = stage.rows[0]
+    first = Write(key, clustering, YOUNG_US + 1, (("v0", None, int_bytes(7)),), insert=True)
+    stage.cluster.apply(stage.table, first, [NODES[0], NODES[2]])
+    stage.cluster.apply(stage.table, Delete(key, YOUNG_US + 2, clustering, clustering), [NODES[1]])
+    stage.cluster.apply(stage.table, Write(key, clustering, YOUNG_US + 3, (), insert=True), [NODES[2]])
+
+    async def play() -> None:
+        plan = await stage.plan()
+        assert {row.action for row in plan.rows} == {Action.WRITE_BACK}
+        assert (await stage.apply(plan, journal_of(plan))).results == {Result.DIVERGENT: 1}
+
+    played(stage, play)
+    assert stage.holders() == {1, 3}
