@@ -354,7 +354,8 @@ class _Play:
             broken += torn(replace(scene, after=halfway), torn_record)
         if not (scene.disturbed or scene.refused or traffic or self._case.down):
             broken += _count_laws(kept, differing, resumed)
-        if lifted and Result.REFUSED in tally.results:
+        # A node that is still down may leave too few replicas for a write at ALL.
+        if lifted and not self._case.faults and Result.REFUSED in tally.results:
             broken.append("a row stays refused though nothing is refused any more")
         outcome = RepairOutcome(self._case, plan, tally, broken, resumed=resumed)
         if self._case.undo and not traffic and not outcome.broken:
