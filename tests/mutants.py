@@ -383,6 +383,8 @@ MUTANTS = (
            "own = HASH_SPELLINGS[reader % len(HASH_SPELLINGS) ::", "own = HASH_SPELLINGS[0 ::", SPREAD),
     Mutant("workers: digests that are taken back stay complete", "consistency/spreading/assembling.py",
            "now.completed - lost, now.skipped, now.failed + lost)", "now.completed, now.skipped, now.failed)", SPREAD),
+    Mutant("workers: units are given up while a worker is on its way", "consistency/spreading/local.py",
+           "        self._replacing.add(task)\n", "", SPREAD),
     Mutant("workers: one waits for a worker that is not on its way", "consistency/spreading/local.py",
            "            self._replacing.discard(asyncio.current_task())\n", "", SPREAD),
     Mutant("workers: a plan looks for deletes beyond its bound", "repair/spread_planning.py",

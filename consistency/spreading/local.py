@@ -107,13 +107,23 @@ class LocalWorkers:
                     asked.set_exception(UnitFailed(said["failed"]))
         if self._processes.get(number) is process:
             del self._processes[number]
+        # Before it is said that this one is lost: whoever then asks for a worker must see that one is on its way.
+        task = asyncio.create_task(self._follow(number, process))
+        self._replacing.add(task)
+        task.add_done_callback(self._replacing.discard)
         for asked in process.asked.values():
             if not asked.done():
                 asked.set_exception(WorkerLost(f"worker {number + 1} (pid {process.pid}) ended"))
-        await process.end()
-        task = asyncio.create_task(self._replace(number))
-        self._replacing.add(task)
-        task.add_done_callback(self._replacing.discard)
+
+    async def _follow(self, number: int, lost: _Process) -> None:
+        """Have what is left of a worker ended, then put another one in its place."""
+        ending = asyncio.ensure_future(lost.end())
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await ending  # it may hang, and must not be left behind
+            raise
+        await self._replace(number)
 
     async def _replace(self, number: int) -> None:
         try:

@@ -427,6 +427,20 @@ def test_a_worker_that_is_killed_five_times_changes_nothing() -> None:
 
 
 @pytest.mark.timeout(120)
+def test_the_only_worker_is_replaced_too() -> None:
+    """While none is there, another one is on its way: its units are not given up."""
+    reading = Reading()
+
+    async def kill(crew: LocalWorkers, stop: asyncio.Event) -> None:
+        await reading.some.wait()
+        os.kill(crew.pids[0], signal.SIGKILL)
+
+    report = by_processes(1, stand_ins(0.1, 7), 7, beside=kill, observer=reading)
+    assert (report.verdict, report.findings_by_kind) == (Verdict.DIVERGENT, {"stale": 1})
+    assert report.coverage.complete
+
+
+@pytest.mark.timeout(120)
 def test_an_interrupt_ends_the_processes_soon() -> None:
     """Each tells what it has read, and none is left behind."""
     pids: list[int] = []
