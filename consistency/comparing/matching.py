@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from consistency.comparing.opening import naming
@@ -90,10 +90,11 @@ def match_tables(source: Schema, target: Schema, names: Sequence[str]) -> Matche
         pairs.append(TablePair(table, found))
     for name, reason in scope.unreadable.items():
         lacking[name] = f"source: {reason}"
-    lacking |= dict(_only_in_target(source, target, keyspaces, taken))
+    elsewhere = {place for place, other in renamed.items() if other != (keyspaces.get(place[0]), place[1])}
+    lacking |= dict(_only_in_target(source, target, keyspaces, taken, elsewhere))
     if not names:
         new = [keyspace for name, keyspace in _own(target).items() if name not in source]
-        lacking |= {table.full_name: "only the target has its keyspace" for ks in new for table in _tables(ks)}
+        lacking |= {f"{ks.name}.{name}": "only the target has its keyspace" for ks in new for name in _names(ks)}
     of_pairs = {pair.source.keyspace: pair.target.keyspace for pair in pairs}
     return Matched(tuple(pairs), of_pairs, lacking, _left_out(scope))
 
@@ -133,16 +134,23 @@ def _find(target: Schema, place: tuple[str, str]) -> Table | str:
 
 
 def _only_in_target(
-    source: Schema, target: Schema, keyspaces: Mapping[str, str], taken: Mapping[tuple[str, str], str]
+    source: Schema,
+    target: Schema,
+    keyspaces: Mapping[str, str],
+    taken: Mapping[tuple[str, str], str],
+    elsewhere: Collection[tuple[str, str | None]],
 ) -> Iterator[tuple[str, str]]:
-    """Yield the tables of keyspaces that are compared as a whole that only the target has."""
+    """Yield the tables of keyspaces that are compared as a whole that only the target has.
+
+    `elsewhere` are those of the source that the target has under another name: one of the same name is not theirs.
+    """
     for mine, theirs in keyspaces.items():
         if theirs not in target or not source[mine].replication.replicated:
             continue
-        known = {*source[mine].tables, *source[mine].unreadable}
-        for table in _tables(target[theirs]):
-            if (theirs, table.name) not in taken and table.name not in known:
-                yield table.full_name, "only the target has this table"
+        known = {n for n in (*source[mine].tables, *source[mine].unreadable) if (mine, n) not in elsewhere}
+        for name in _names(target[theirs]):
+            if (theirs, name) not in taken and name not in known:
+                yield f"{theirs}.{name}", "only the target has this table"
 
 
 def _own(schema: Schema) -> dict[str, Keyspace]:
@@ -150,8 +158,9 @@ def _own(schema: Schema) -> dict[str, Keyspace]:
     return {name: keyspace for name, keyspace in own.items() if keyspace.replication.replicated}
 
 
-def _tables(keyspace: Keyspace) -> list[Table]:
-    return [table for table in keyspace.tables.values() if table.view_of is None]
+def _names(keyspace: Keyspace) -> list[str]:
+    """Return the names of its tables, also of those on which its nodes disagree."""
+    return [*(table.name for table in keyspace.tables.values() if table.view_of is None), *keyspace.unreadable]
 
 
 def _left_out(scope: Scope) -> dict[str, str]:

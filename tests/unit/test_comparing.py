@@ -80,6 +80,12 @@ def test_what_has_no_counterpart_is_told_and_unknown() -> None:
     assert set(match_tables(source, target, ("ks",)).lacking) == {"ks.b", "ks.z"}
     unread = {"ks": replace(target["ks"], tables={}, unreadable={"a": "nodes disagree"})}
     assert match_tables(source, unread, ("ks",)).lacking["ks.a"] == "target: nodes disagree"
+    other = schema(ks=["a", "b"])
+    named = match_tables(source, other | schema(k2=["a", "b", "c"]), ("ks=k2", "ks.b=k2.c"))
+    assert set(named.lacking) == {"k2.b"}  # not the counterpart of ks.b
+    assert not match_tables(source, other, ("ks", "ks.b")).lacking
+    alone = {name: replace(keyspace, unreadable={"w": "nodes disagree"}) for name, keyspace in target.items()}
+    assert {"ks.w", "more.w"} <= set(match_tables(source, alone, ()).lacking)
     local = {"ks": replace(target["ks"], replication=LOCAL)}
     assert "on each node by itself" in match_tables(source, local, ("ks",)).lacking["ks.a"]
 
