@@ -25,6 +25,7 @@ class TargetBoard:
     def __init__(self, extra_labels: Mapping[str, str] | None = None) -> None:
         self._extra_labels = dict(extra_labels or {})
         self._seen: dict[str, TargetTable] = {}
+        self._prints: dict[str, tuple[str, str]] = {}
         self._clusters: Mapping[Side, tuple[str, str]] = {}
         self._comparisons = dict.fromkeys((Verdict.CONSISTENT, Verdict.UNKNOWN, Verdict.DIVERGENT), 0)
         self._rounds = 0
@@ -45,7 +46,10 @@ class TargetBoard:
     def in_scope(
         self, rings: Mapping[Side, Ring], matched: Matched, past: Callable[[str], PastComparison | None]
     ) -> None:
-        """Record which pairs exist; `past` tells of a pair, by its name in the source, what the ledger knows."""
+        """Record which pairs exist; `past` tells of a pair, by its name in the source, what the ledger knows.
+
+        What was compared before a table was altered or made anew says nothing of it now.
+        """
         self._clusters = {side: (ring.cluster, ring.cluster_id) for side, ring in rings.items()}
         seen: dict[str, TargetTable] = {}
         for pair in matched.pairs:
@@ -53,13 +57,19 @@ class TargetBoard:
             before = self._seen.get(name)
             known = past(name)
             equal_s = known.equal_us / 1e6 if known is not None and known.equal_us is not None else None
-            if before is None or before.target != target:
+            prints = (pair.source.fingerprint, pair.target.fingerprint)
+            anew = self._prints.get(name) != prints or before is None or before.target != target
+            lost = known is None and before is not None and before.verdict is Verdict.CONSISTENT
+            self._prints[name] = prints
+            if before is None or anew or lost:
                 before = TargetTable(pair.source.keyspace, pair.source.name, target)
             seen[name] = replace(before, last_equal_s=equal_s)
         for name, reason in matched.lacking.items():
             keyspace, _, table = name.partition(".")
             seen[name] = TargetTable(keyspace, table, "", reason=reason)
         self._seen = seen
+        if self.run_end is not None:
+            self._publish()  # not only when the next comparison has ended, which may take hours
 
     def compared(self, table: TargetTable, seconds: float, exit_code: int) -> None:
         """Record a comparison."""

@@ -283,6 +283,45 @@ def test_what_was_equal_before_a_table_was_altered_or_by_other_terms_is_not_know
         assert file.pairs(source, grown).past(ComparedPair(orders, orders, terms)) == past
 
 
+@pytest.mark.parametrize("differ", [False, True])
+def test_what_was_found_before_a_table_was_made_anew_is_told_no_more(differ: bool) -> None:  # noqa: FBT001
+    """Neither that it is equal nor that it differs, and not only once it is compared again."""
+    bench = Bench()
+    if differ:
+        lose(bench.sides[Side.TARGET])
+
+    def made_anew() -> None:
+        bench.before = bench.told
+        shop = bench.sides[Side.TARGET].extra["shop"]
+        tables = {**shop.tables, "items": replace(shop.tables["items"], table_id="anew")}
+        bench.sides[Side.TARGET].extra = {"shop": replace(shop, tables=tables)}
+
+    bench.at(5, made_anew)
+    bench.at(15, lambda: setattr(bench, "after", bench.told))
+    bench.run(40)
+    assert {key[3] for key in bench.before if key[0] == DIFFER} == {"items"}
+    assert {key[3] for key in bench.after if key[0] == DIFFER} == {"orders"}
+    assert bench.after["consistency_verdict", "consistent"] == 0
+    assert bench.after[EQUAL, "shop", "items"] == 0
+    assert {key[3] for key in bench.told if key[0] == DIFFER} == {"items", "orders", "users"}
+
+
+def test_what_the_ledger_no_longer_knows_to_be_equal_is_unknown() -> None:
+    """Such as after another cluster of the name has taken the place of the target."""
+    bench = Bench()
+
+    def replaced() -> None:
+        bench.before = bench.told
+        bench.keeper._memory.clear()
+
+    bench.at(25, replaced)
+    bench.at(35, lambda: setattr(bench, "after", bench.told))
+    bench.run(36)
+    assert bench.before["consistency_verdict", "consistent"] == 1
+    assert bench.after["consistency_verdict", "unknown"] == 1
+    assert {key[3] for key in bench.after if key[0] == DIFFER} == {"items"}
+
+
 def test_a_difference_leaves_in_the_ledger_when_the_table_was_equal(tmp_path: Path) -> None:
     """And a comparison that did not read all of it too."""
     orders = table(name="orders")
