@@ -16,6 +16,8 @@ from consistency.model.ring import Ring
 from consistency.model.schema import Table
 from consistency.results.verdict import Verdict
 
+_APART_US = 3_600_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class ComparedPair:
@@ -44,6 +46,10 @@ class PastComparison:
     equal_us: int | None
     verdict: Verdict
 
+    def is_before(self, now_us: int) -> bool:
+        """Whether all of it was before a time. Clocks of servers may be so far apart that it looks a little later."""
+        return max(self.compared_us, self.equal_us or 0) <= now_us + _APART_US
+
 
 class PairsLedger:
     """The comparisons of one pair of clusters in an open ledger."""
@@ -53,8 +59,11 @@ class PairsLedger:
         self._source = source
         self._target = target
 
-    def past(self, pair: ComparedPair) -> PastComparison | None:
-        """Return what is known of a pair of tables; None if it never was compared as it is now."""
+    def past(self, pair: ComparedPair, now_us: int) -> PastComparison | None:
+        """Return what is known of a pair of tables; None if it never was compared as it is now.
+
+        `now_us` is the servers' time: what was compared after it, by a clock that was wrong, is not known.
+        """
         number = self._number(self._store.db)
         if number is None:
             return None
@@ -63,12 +72,18 @@ class PairsLedger:
             " AND target = ? AND terms = ? AND identity = ?",
             (number, *pair.name, pair.identity),
         ).fetchone()
-        return None if row is None else PastComparison(int(row[0]), row[1], Verdict(row[2]))
+        if row is None:
+            return None
+        try:
+            known = PastComparison(int(row[0]), None if row[1] is None else int(row[1]), Verdict(row[2]))
+        except (TypeError, ValueError):
+            raise _damaged() from None
+        return known if known.is_before(now_us) else None
 
     def record(self, pair: ComparedPair, compared_us: int, verdict: Verdict) -> PastComparison:
         """Record a comparison that has ended; return what is known of its tables now."""
         with self._store.transaction() as db:
-            before = self.past(pair)
+            before = self.past(pair, compared_us)
             equal_us = before.equal_us if before is not None else None
             known = PastComparison(compared_us, compared_us if verdict is Verdict.CONSISTENT else equal_us, verdict)
             db.execute(
@@ -85,7 +100,10 @@ class PairsLedger:
             (self._source.cluster, self._target.cluster),
         )
         for number, of_source, of_target in rows:
-            known = (set(json.loads(of_source)), set(json.loads(of_target)))
+            try:
+                known = (set(json.loads(of_source)), set(json.loads(of_target)))
+            except (TypeError, ValueError):
+                raise _damaged() from None
             if known[0] & self._source.host_ids and known[1] & self._target.host_ids:
                 return int(number)
         return None
@@ -100,3 +118,8 @@ class PairsLedger:
             return int(db.execute(insert, row).lastrowid or 0)
         db.execute("UPDATE pairs SET source_hosts = ?, target_hosts = ? WHERE id = ?", (*hosts, number))
         return number
+
+
+def _damaged() -> sqlite3.DatabaseError:
+    """Return the error of a row that SQLite reads and that nobody can have written."""
+    return sqlite3.DatabaseError("what it holds of two clusters is damaged")

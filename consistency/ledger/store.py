@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import sqlite3
 import stat
 import time
@@ -48,6 +49,8 @@ CREATE TABLE findings (
   last_us INTEGER NOT NULL, run INTEGER NOT NULL, PRIMARY KEY (tbl, hash)) WITHOUT ROWID;
 CREATE INDEX findings_by_token ON findings (tbl, token);
 """
+_ALL = frozenset(re.findall(r"CREATE TABLE (\w+)", _TABLES + roots.CREATE + PARTS + COMPARED))
+_LACKING = "parts of it are missing"
 
 
 class Store:
@@ -144,8 +147,14 @@ def _opened(path: Path, *, shared: bool) -> sqlite3.Connection:
         if problem != "ok":
             raise sqlite3.DatabaseError(" ".join(str(problem).split())[:120])
         migrate(db, SCHEMA_VERSION)
+        if not _ALL <= _tables(db):
+            raise sqlite3.DatabaseError(_LACKING)
         db.execute("PRAGMA synchronous = NORMAL")  # in WAL a power cut can lose the last commits, never the file
         db.execute("PRAGMA cache_size = -16000")
+    except UnicodeDecodeError:  # SQLite quotes what is damaged, and Python cannot read the quotation
+        db.close()
+        msg = "its schema cannot be read"
+        raise sqlite3.DatabaseError(msg) from None
     except BaseException:
         db.close()
         raise
@@ -179,8 +188,7 @@ def _require_ours(path: Path, db: sqlite3.Connection) -> None:
         msg = f"--ledger {path} has schema {version}, this version reads {SCHEMA_VERSION}; name another file"
         raise UsageError(msg)
     if not {"runs", "tables", "spans", "findings", "secret"} <= _tables(db) or _key(db) is None:
-        msg = "parts of it are missing"
-        raise sqlite3.DatabaseError(msg)
+        raise sqlite3.DatabaseError(_LACKING)
 
 
 def _tables(db: sqlite3.Connection) -> set[str]:

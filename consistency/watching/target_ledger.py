@@ -26,11 +26,12 @@ class PairsKept:
         self.problem = ""
         """Why this visit is not in the ledger, in one line; empty if it is."""
 
-    def past(self, pair: ComparedPair) -> PastComparison | None:
-        """Return what is known of a pair of tables as they are now."""
+    def past(self, pair: ComparedPair, now_us: int) -> PastComparison | None:
+        """Return what is known of a pair of tables as they are now; nothing that was later than the servers' time."""
         if self._pairs is not None:
-            return self._pairs.past(pair)
-        return self._memory.get(pair)
+            return self._pairs.past(pair, now_us)
+        known = self._memory.get(pair)
+        return known if known is not None and known.is_before(now_us) else None
 
     def record(self, pair: ComparedPair, compared_us: int, verdict: Verdict) -> PastComparison | None:
         """Record a comparison that has ended; return what is known now, of before where it could not be written."""
@@ -39,8 +40,8 @@ class PairsKept:
                 return self._pairs.record(pair, compared_us, verdict)
             except sqlite3.OperationalError as error:
                 self.problem = f"the comparison could not be recorded ({error}): make room on the ledger's disk"
-                return self.past(pair)
-        before = self.past(pair)
+                return self.past(pair, compared_us)
+        before = self.past(pair, compared_us)
         equal_us = before.equal_us if before is not None else None
         known = PastComparison(compared_us, compared_us if verdict is Verdict.CONSISTENT else equal_us, verdict)
         self._memory[pair] = known

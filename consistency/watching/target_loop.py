@@ -149,7 +149,8 @@ class TargetWatch:
             self._board.forget()
         schemas = {cluster.side: await cluster.reader.schema() for cluster in pair}
         matched = match_tables(schemas[Side.SOURCE], schemas[Side.TARGET], self._options.compare.names)
-        past = {tables.source.full_name: kept.past(self._named(tables)) for tables in matched.pairs}
+        now_us = PairClock(pair).now_us()
+        past = {tables.source.full_name: kept.past(self._named(tables), now_us) for tables in matched.pairs}
         self._board.in_scope(rings, matched, past.get)
         tables = visit.tables = self._next(pair, matched, past)
         if tables is None:
@@ -202,7 +203,7 @@ class TargetWatch:
         """Record the comparison in the ledger, on the board and in the round; an interrupted one counts nowhere."""
         (compared,) = (table for table in result.tables if table.report.full_name == tables.source.full_name)
         code = result.exit_code
-        past = kept.past(self._named(tables))
+        past = kept.past(self._named(tables), began_us)
         if not result.interrupted:
             past = kept.record(self._named(tables), began_us, compared.verdict)
             if kept.problem:

@@ -480,9 +480,16 @@ def damaged(path: Path, how: str) -> None:
         with sqlite3.connect(path) as db:
             db.execute("DROP TABLE spans")
         db.close()
+    elif how == "robbed":
+        with sqlite3.connect(path) as db:
+            db.execute("DROP TABLE compared")
+        db.close()
+    elif how == "misspelled":
+        at = whole.index(b"NOT NULL", whole.index(b"CREATE TABLE compared"))
+        path.write_bytes(whole[:at] + b"NO\xd4" + whole[at + 3 :])
 
 
-@pytest.mark.parametrize("how", ["garbage", "cut short", "overwritten", "emptied"])
+@pytest.mark.parametrize("how", ["garbage", "cut short", "overwritten", "emptied", "robbed", "misspelled"])
 def test_a_damaged_file_is_moved_aside_and_everything_is_unchecked(tmp_path: Path, how: str) -> None:
     """One line says so, the file is kept, and a new ledger begins: it is never taken for clean."""
     path = tmp_path / "l"

@@ -6,7 +6,7 @@ import asyncio
 import io
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from consistency.cli.show.live.reports import KeptReports
 from consistency.cli.show.live.state import LiveState
 from consistency.comparing.opening import Cluster, Pair
 from consistency.comparing.preparing import CompareOptions
-from consistency.errors import ConnectError, ReplicaTimeout, UsageError
+from consistency.errors import ConnectError, LedgerError, ReplicaTimeout, UsageError
 from consistency.ledger import ComparedPair, PairsLedger, open_ledger
 from consistency.ledger.lock import one_run
 from consistency.model.ring import MURMUR3, Ring
@@ -42,6 +42,7 @@ from tests.unit.test_watching import RF3, Ear
 
 EQUAL = "consistency_target_last_equal_timestamp_seconds"
 DIFFER = "consistency_target_rows_differing"
+NOW = (EPOCH_S + 3600) * 1_000_000
 
 
 def both_rings() -> dict[Side, Ring]:
@@ -270,17 +271,17 @@ def test_what_was_equal_before_a_table_was_altered_or_by_other_terms_is_not_know
     orders, terms = table(name="orders"), "writetimes replicas"
     with open_ledger(tmp_path / "ledger") as file:
         pairs = file.pairs(source, target)
-        past = pairs.past(ComparedPair(orders, orders, terms))
+        past = pairs.past(ComparedPair(orders, orders, terms), NOW)
         assert past is not None
         assert (past.verdict, past.equal_us) == (Verdict.CONSISTENT, past.compared_us)
         for other in (table(name="orders", value="w"), replace(orders, table_id="anew")):
-            assert pairs.past(ComparedPair(other, orders, terms)) is None
-            assert pairs.past(ComparedPair(orders, other, terms)) is None
-        assert pairs.past(ComparedPair(orders, orders, "values replicas")) is None
+            assert pairs.past(ComparedPair(other, orders, terms), NOW) is None
+            assert pairs.past(ComparedPair(orders, other, terms), NOW) is None
+        assert pairs.past(ComparedPair(orders, orders, "values replicas"), NOW) is None
         strangers = Ring("next", MURMUR3, tuple(replace(node, host_id=f"new-{node.host_id}") for node in nodes()))
-        assert file.pairs(source, strangers).past(ComparedPair(orders, orders, terms)) is None
+        assert file.pairs(source, strangers).past(ComparedPair(orders, orders, terms), NOW) is None
         grown = Ring("next", MURMUR3, (*strangers.nodes[1:], target.nodes[0]))
-        assert file.pairs(source, grown).past(ComparedPair(orders, orders, terms)) == past
+        assert file.pairs(source, grown).past(ComparedPair(orders, orders, terms), NOW) == past
 
 
 @pytest.mark.parametrize("differ", [False, True])
@@ -338,7 +339,7 @@ def test_a_difference_leaves_in_the_ledger_when_the_table_was_equal(tmp_path: Pa
             known = pairs.record(pair, at, verdict)
             assert (known.compared_us, known.verdict) == (at, verdict)
             assert known.equal_us == (None if at == 1 else 2)
-            assert pairs.past(pair) == known
+            assert pairs.past(pair, at) == known
 
 
 @pytest.mark.parametrize("side", list(Side))
@@ -383,6 +384,46 @@ def test_a_ledger_that_was_damaged_is_begun_anew(tmp_path: Path) -> None:
     assert min(equal.values()) == 0
 
 
+@pytest.mark.parametrize("ledger", [True, False])
+def test_what_was_equal_in_the_future_by_a_wrong_clock_is_not_known(ledger: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """Or its table would not be compared until then, and no alert would tell that it is not equal."""
+    bench = Bench("items", "orders", ledger=tmp_path / "ledger" if ledger else None)
+    orders, later = table(name="orders"), (EPOCH_S + 86_400) * 1_000_000
+    pair = ComparedPair(orders, orders, "writetimes replicas")
+    with bench.keeper.visit(bench.rings) as kept:
+        kept.record(pair, later, Verdict.CONSISTENT)
+    bench.sides[Side.SOURCE].fill(6)
+    bench.run(45)
+    assert [e["table"] for e in bench.logged("target.compared")] == ["items", "orders", "items"]
+    assert bench.told[EQUAL, "shop", "orders"] == 0
+    with bench.keeper.visit(bench.rings) as kept:
+        known = kept.past(pair, NOW)
+    assert known is not None
+    assert (known.verdict, known.equal_us) == (Verdict.DIVERGENT, None)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE compared SET verdict = 'consispent'",
+        "UPDATE compared SET equal_us = 'x'",
+        "UPDATE pairs SET source_hosts = '[\"a'",
+        "UPDATE pairs SET target_hosts = 7",
+    ],
+)
+def test_what_nobody_can_have_written_to_the_ledger_is_one_line(damage: str, tmp_path: Path) -> None:
+    """SQLite has no sums of what it holds, so a damaged row may be read as if it were whole."""
+    path, orders = tmp_path / "ledger", table(name="orders")
+    keeper, pair = PairsKeeper(path), ComparedPair(orders, orders, "writetimes")
+    with keeper.visit(both_rings()) as kept:
+        kept.record(pair, 1, Verdict.CONSISTENT)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(damage)
+    with pytest.raises(LedgerError, match=r"cannot be read \(what it holds of two clusters is damaged\)"):
+        with keeper.visit(both_rings()) as kept:
+            kept.past(pair, NOW)
+
+
 def test_a_comparison_that_cannot_be_recorded_does_not_pass_for_one_that_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -419,7 +460,7 @@ def test_a_comparison_that_is_cut_off_counts_nowhere(tmp_path: Path) -> None:
     assert [event["interrupted"] for event in bench.logged("target.compared")] == [False, False, True]
     with open_ledger(tmp_path / "ledger") as file:
         orders = table(name="orders")
-        past = file.pairs(*bench.rings.values()).past(ComparedPair(orders, orders, "writetimes replicas"))
+        past = file.pairs(*bench.rings.values()).past(ComparedPair(orders, orders, "writetimes replicas"), NOW)
         assert past is not None
         assert past.compared_us == past.equal_us
     assert bench.told[EQUAL, "shop", "orders"] == pytest.approx(EPOCH_S + 10, abs=2)
