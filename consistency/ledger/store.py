@@ -147,7 +147,7 @@ def _opened(path: Path, *, shared: bool) -> sqlite3.Connection:
         if problem != "ok":
             raise sqlite3.DatabaseError(" ".join(str(problem).split())[:120])
         migrate(db, SCHEMA_VERSION)
-        if not _ALL <= _tables(db):
+        if not _tables(db) >= _ALL:
             raise sqlite3.DatabaseError(_LACKING)
         db.execute("PRAGMA synchronous = NORMAL")  # in WAL a power cut can lose the last commits, never the file
         db.execute("PRAGMA cache_size = -16000")

@@ -486,7 +486,7 @@ def damaged(path: Path, how: str) -> None:
         db.close()
     elif how == "misspelled":
         at = whole.index(b"NOT NULL", whole.index(b"CREATE TABLE compared"))
-        path.write_bytes(whole[:at] + b"NO\xd4" + whole[at + 3 :])
+        path.write_bytes(whole[:at] + b"NOT NUL\xcc" + whole[at + 8 :])
 
 
 @pytest.mark.parametrize("how", ["garbage", "cut short", "overwritten", "emptied", "robbed", "misspelled"])

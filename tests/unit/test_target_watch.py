@@ -285,7 +285,7 @@ def test_what_was_equal_before_a_table_was_altered_or_by_other_terms_is_not_know
 
 
 @pytest.mark.parametrize("differ", [False, True])
-def test_what_was_found_before_a_table_was_made_anew_is_told_no_more(differ: bool) -> None:  # noqa: FBT001
+def test_what_was_found_before_a_table_was_made_anew_is_told_no_more(differ: bool) -> None:
     """Neither that it is equal nor that it differs, and not only once it is compared again."""
     bench = Bench()
     if differ:
@@ -385,7 +385,7 @@ def test_a_ledger_that_was_damaged_is_begun_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ledger", [True, False])
-def test_what_was_equal_in_the_future_by_a_wrong_clock_is_not_known(ledger: bool, tmp_path: Path) -> None:  # noqa: FBT001
+def test_what_was_equal_in_the_future_by_a_wrong_clock_is_not_known(ledger: bool, tmp_path: Path) -> None:
     """Or its table would not be compared until then, and no alert would tell that it is not equal."""
     bench = Bench("items", "orders", ledger=tmp_path / "ledger" if ledger else None)
     orders, later = table(name="orders"), (EPOCH_S + 86_400) * 1_000_000
@@ -419,9 +419,9 @@ def test_what_nobody_can_have_written_to_the_ledger_is_one_line(damage: str, tmp
         kept.record(pair, 1, Verdict.CONSISTENT)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(damage)
-    with pytest.raises(LedgerError, match=r"cannot be read \(what it holds of two clusters is damaged\)"):
-        with keeper.visit(both_rings()) as kept:
-            kept.past(pair, NOW)
+    words = r"cannot be read \(what it holds of two clusters is damaged\)"
+    with pytest.raises(LedgerError, match=words), keeper.visit(both_rings()) as kept:
+        kept.past(pair, NOW)
 
 
 def test_a_comparison_that_cannot_be_recorded_does_not_pass_for_one_that_is(
