@@ -102,10 +102,11 @@ class PairsLedger:
         for number, of_source, of_target in rows:
             try:
                 known = (set(json.loads(of_source)), set(json.loads(of_target)))
+                found = int(number)
             except (TypeError, ValueError):
                 raise _damaged() from None
             if known[0] & self._source.host_ids and known[1] & self._target.host_ids:
-                return int(number)
+                return found
         return None
 
     def _renewed(self, db: sqlite3.Connection) -> int:

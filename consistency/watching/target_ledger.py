@@ -65,7 +65,8 @@ class PairsKeeper:
         try:
             with ExitStack() as held:
                 held.enter_context(one_run(source, self.path))
-                if source.host_ids.isdisjoint(target.host_ids):  # else it is one cluster, under two names of tables
+                # Else it is one cluster under two names of tables, or one made from the other's disks: one lock.
+                if source.cluster != target.cluster or source.host_ids.isdisjoint(target.host_ids):
                     held.enter_context(one_run(target, self.path))
                 ledger = held.enter_context(open_ledger(self.path))
                 yield PairsKept(ledger.pairs(source, target), self._memory, ledger.note)

@@ -526,6 +526,20 @@ def test_one_cluster_on_both_sides_is_asked_by_one_reader(pair: Pair) -> None:
     assert other[0] is not other[1]
 
 
+@pytest.mark.parametrize("name", ["old", "new"])
+def test_a_cluster_made_from_the_disks_of_another_is_another(pair: Pair, name: str) -> None:
+    """Its nodes have the ids of the source's, and it would be said to hold what nobody asked it for."""
+    moved = {node: replace(node, address=f"10.1.0.{number}") for number, node in enumerate(nodes())}
+    pair.target.rows = {moved[node].name: pair.target.rows[node.name] for node in nodes()}
+    pair.target.rings(Ring(name, MURMUR3, tuple(moved.values())))
+    assert pair.run().exit_code == 0
+    for held in pair.target.rows.values():
+        held.pop(5)
+    result = pair.run()
+    assert result.exit_code == 1, result.output
+    assert "only_source 1" in result.stdout
+
+
 # Explained.
 
 

@@ -364,6 +364,22 @@ def test_one_cluster_under_two_names_of_tables_is_locked_once(tmp_path: Path) ->
     assert bench.told["consistency_verdict", "consistent"] == 1
 
 
+@pytest.mark.parametrize("name", ["test", "next"])
+def test_a_cluster_made_from_the_disks_of_another_is_watched(name: str, tmp_path: Path) -> None:
+    """Of one name they have one lock; of two it has its own."""
+
+    def watched() -> Bench:
+        bench = Bench("orders", ledger=tmp_path / "ledger")
+        bench.sides[Side.TARGET].rings(copied)
+        bench.run(5)
+        return bench
+
+    copied = Ring(name, MURMUR3, nodes())
+    assert watched().told["consistency_verdict", "consistent"] == 1
+    with one_run(copied, tmp_path / "ledger"):
+        assert len(watched().logged("watch.waiting")) == 1
+
+
 def test_a_ledger_that_was_damaged_is_begun_anew(tmp_path: Path) -> None:
     """Nothing is known to have been equal."""
     path = tmp_path / "ledger"
