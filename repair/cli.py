@@ -215,6 +215,11 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
     stops; 'undo' brings them back, 'resume --max-deletes N' goes on.
 
     \b
+    Examples:
+      consistency repair apply plan.jsonl --journal journal.jsonl
+      consistency repair apply plan.jsonl --journal journal.jsonl --yes
+
+    \b
     Exit codes:
       0 every row is verified
       1 something is left alone, was skipped or still differs

@@ -57,9 +57,10 @@ def cutover_check(names: tuple[str, ...], **given: Any) -> int:
     """Say whether traffic may be switched to the target now: 'yes', 'no' or 'unknown', and why.
 
     Compares the two clusters whole, as 'compare' does, and looks at their nodes. The answer is no if rows differ, if
-    a cluster disagrees with itself, if a table has no counterpart or other columns, or if a node of either cluster
-    does not answer, joins, leaves or moves. It is unknown if not all could be read. Options that are declared
-    otherwise, such as indexes or the default TTL, are told. Nothing is written.
+    a cluster disagrees with itself, if a table has no counterpart or other columns, if a node of either cluster
+    does not answer, joins, leaves or moves, or if a sync or a repair is under way on this machine. It is unknown if
+    not all could be read, if rows kept changing, or if the comparison took longer than --max-age. Options that are
+    declared otherwise, such as indexes or the default TTL, are told. Nothing is written.
 
     \b
     Examples:

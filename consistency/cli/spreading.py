@@ -22,8 +22,8 @@ _OPTIONS = (
         "--workers",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Read by N processes on this machine, for runs that one processor limits (--route client). They share "
-        "the limits on the load.",
+        help="Read by N processes on this machine, for runs that one processor limits, such as checks with "
+        "--route client. They share the limits on the load.",
     ),
     click.option(
         "--engine",

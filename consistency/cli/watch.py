@@ -88,7 +88,9 @@ _SHARE = 0.25
 @click.option(
     "--depth", type=click.Choice([d.value for d in CHECKED_DEPTHS]), help="What is compared: see 'check --depth'."
 )
-@click.option("--dc", metavar="DC", help="Compare the replicas of this data centre only.")
+@click.option(
+    "--dc", metavar="DC", help="Compare the replicas of this data centre only; with --target, of the source only."
+)
 @click.option("--views", is_flag=True, help="Check materialized views too.")
 @judging_options
 @politeness_options
@@ -106,7 +108,7 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
 
     With --target two clusters are compared instead, for as long as a migration takes: it is known of each table when
     it was last equal in both, and every difference is told. KS.T=KS2.T2 names a table that the target calls otherwise.
-    A side that is away makes a table unknown, and the watch goes on.
+    A side that is away makes a table unknown, and the watch goes on. --settle is then as that of 'compare'.
 
     \b
     Examples:

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 PAGE = "migrate.md"
 ROWS = 20_000 if LONG else 300
 COMPARE = "consistency compare shop --config both.toml --findings differing.jsonl"
-STOP = "consistency cutover-check shop --config both.toml --max-age 1h\necho target"
+STOP = "consistency cutover-check shop --config both.toml --max-age 1h && echo target"
 BACK = "echo both > writes\nconsistency"
 WATCH, CANARY = "mkdir findings", "echo 10 > canary"
 
