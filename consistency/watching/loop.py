@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,7 @@ from consistency.watching.hooks import Hook, message_of
 from consistency.watching.schedule import Choose, Pacing, least_recently_visited
 from consistency.watching.telling import Teller
 from consistency.watching.visit_ledger import Keeper, Kept
-from consistency.watching.visiting import keep_visiting
+from consistency.watching.visiting import Visit, keep_visiting
 
 DEFAULT_PERIOD_S = 86_400.0
 DEFAULT_RUN_TIME_S = 300.0
@@ -66,24 +65,6 @@ class WatchOptions:
     check: CheckOptions = field(default_factory=CheckOptions)
     period_s: float = DEFAULT_PERIOD_S
     findings_dir: Path | None = None
-
-
-@dataclass
-class _Visit:
-    """A running visit; `table` is set when it is chosen."""
-
-    run_id: str
-    log: EventLog | None
-    began: float
-    table: Table | None = None
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.began
-
-    def emit(self, event: str, **fields: object) -> None:
-        if self.log is not None:
-            self.log.emit(event, **fields)
 
 
 @dataclass(frozen=True)
@@ -138,8 +119,7 @@ class Watch:
 
     async def _visit(self, stop: asyncio.Event) -> bool:
         """Visit one table; return whether it gave a report."""
-        run_id = str(uuid.uuid4())
-        visit = _Visit(run_id, self._log.of_run(run_id) if self._log is not None else None, time.monotonic())
+        visit = Visit.begin(self._log)
         try:
             async with self._open() as (reader, clock):
                 with self._keeper.visit(await reader.ring()) as kept:
@@ -160,7 +140,7 @@ class Watch:
         return not seen.report.interrupted
 
     async def _look(
-        self, visit: _Visit, reader: ClusterReader, clock: Clock, kept: Kept, stop: asyncio.Event
+        self, visit: Visit, reader: ClusterReader, clock: Clock, kept: Kept, stop: asyncio.Event
     ) -> _Seen | None:
         """Check the next table, repair its findings if that is wanted, and record the result."""
         if kept.note:
@@ -214,7 +194,7 @@ class Watch:
         return replace(self._options.check, names=(table.quoted,), run_id=run_id, findings=findings)
 
     async def _repaired(
-        self, visit: _Visit, reader: ClusterReader, report: Report, checked: CheckOptions, stop: asyncio.Event
+        self, visit: Visit, reader: ClusterReader, report: Report, checked: CheckOptions, stop: asyncio.Event
     ) -> Report:
         """Repair the findings; a repair that ends early must not hide them."""
         rows = sum(report.findings_by_kind.values())
@@ -235,7 +215,7 @@ class Watch:
             visit.emit("repair.ended", **counts, unknown=done.unknown, interrupted=done.interrupted)
         return report
 
-    def _enter(self, visit: _Visit, seen: _Seen) -> None:
+    def _enter(self, visit: Visit, seen: _Seen) -> None:
         """Record the visit on the board and in the round."""
         report, table = seen.report, visit.table
         if visit.log is not None:
@@ -264,7 +244,7 @@ class Watch:
             tables = self._board.tables
             self._log.emit("watch.round", round=self.rounds, tables=tables, divergent_rows=rows, seconds=seconds)
 
-    def _fail(self, visit: _Visit, error: ConsistencyError) -> None:
+    def _fail(self, visit: Visit, error: ConsistencyError) -> None:
         """Record a failed visit: nothing is known of its table any more."""
         # If the tables could not be read, this one was still the next.
         table = visit.table or self._pacing.guess()
@@ -276,7 +256,7 @@ class Watch:
             now = asyncio.get_running_loop().time()
             self._end_round(now, ended=self._pacing.visited(table.full_name, now))
 
-    def _wait_for_lock(self, visit: _Visit, error: LockedError) -> None:
+    def _wait_for_lock(self, visit: Visit, error: LockedError) -> None:
         """Log once that another run is under way; the table stays the next one."""
         if not self._locked:
             visit.emit("watch.waiting", reason=str(error))

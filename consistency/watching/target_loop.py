@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -37,7 +36,7 @@ from consistency.watching.target_board import TargetBoard
 from consistency.watching.target_end import TargetTable, target_message
 from consistency.watching.target_ledger import PairsKeeper, PairsKept
 from consistency.watching.telling import Teller
-from consistency.watching.visiting import keep_visiting
+from consistency.watching.visiting import Visit, keep_visiting
 
 Open = Callable[[], AbstractAsyncContextManager[Pair]]
 """Opens both clusters, again for every visit, so that each sees the current rings."""
@@ -60,24 +59,6 @@ class TargetWatchOptions:
         parts += [f"dc={chosen.dc}"] if chosen.dc else []
         parts += [f"target_dc={chosen.target_dc}"] if chosen.target_dc else []
         return " ".join(parts)
-
-
-@dataclass
-class _Visit:
-    """A running visit; `tables` is set when they are chosen."""
-
-    run_id: str
-    log: EventLog | None
-    began: float
-    tables: TablePair | None = None
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.began
-
-    def emit(self, event: str, **fields: object) -> None:
-        if self.log is not None:
-            self.log.emit(event, **fields)
 
 
 class TargetWatch:
@@ -117,8 +98,7 @@ class TargetWatch:
 
     async def _visit(self, stop: asyncio.Event) -> bool:
         """Compare one table; return whether there is a result."""
-        run_id = str(uuid.uuid4())
-        visit = _Visit(run_id, self._log.of_run(run_id) if self._log is not None else None, time.monotonic())
+        visit = Visit.begin(self._log)
         try:
             async with self._open() as pair:
                 rings = {cluster.side: await ring_of(cluster) for cluster in pair}
@@ -140,7 +120,7 @@ class TargetWatch:
         return not result.interrupted
 
     async def _look(
-        self, visit: _Visit, pair: Pair, rings: Mapping[Side, Ring], kept: PairsKept, stop: asyncio.Event
+        self, visit: Visit, pair: Pair, rings: Mapping[Side, Ring], kept: PairsKept, stop: asyncio.Event
     ) -> Comparison | None:
         """Compare the next table and record the result."""
         if kept.note:
@@ -152,11 +132,12 @@ class TargetWatch:
         now_us = PairClock(pair).now_us()
         past = {tables.source.full_name: kept.past(self._named(tables), now_us) for tables in matched.pairs}
         self._board.in_scope(rings, matched, past.get)
-        tables = visit.tables = self._next(pair, matched, past)
+        tables = self._next(pair, matched, past)
         if tables is None:
             self._started = True
             self._board.waited(visit.seconds, ExitCode.INCOMPLETE)
             return None
+        visit.table = tables.source
         # Each server's clock is later than this, so no write that the comparison saw is older than it says.
         began_us = PairClock(pair).server_time().earliest_us
         counts = self._audience.comparing(visit.run_id, tables.source.full_name)
@@ -199,7 +180,7 @@ class TargetWatch:
             return replace(result, findings_path=None, findings_error=error.strerror or type(error).__name__)
         return replace(result, findings_path=str(latest))
 
-    def _enter(self, visit: _Visit, tables: TablePair, result: Comparison, began_us: int, kept: PairsKept) -> None:
+    def _enter(self, visit: Visit, tables: TablePair, result: Comparison, began_us: int, kept: PairsKept) -> None:
         """Record the comparison in the ledger, on the board and in the round; an interrupted one counts nowhere."""
         (compared,) = (table for table in result.tables if table.report.full_name == tables.source.full_name)
         code = result.exit_code
@@ -232,10 +213,10 @@ class TargetWatch:
             counts = {"tables": len(known.tables), "divergent_rows": sum(known.findings_by_kind.values())}
             self._log.emit("watch.round", round=self.rounds, seconds=seconds, **counts)
 
-    def _fail(self, visit: _Visit, error: ConsistencyError) -> None:
+    def _fail(self, visit: Visit, error: ConsistencyError) -> None:
         """Record a visit without a result: nothing is known of its table but when it was last equal."""
         # If the tables could not be read, this one was still the next.
-        table = visit.tables.source if visit.tables is not None else self._pacing.guess()
+        table = visit.table or self._pacing.guess()
         name = table.full_name if table is not None else ""
         self._board.failed(name or None, str(error), visit.seconds, error.exit_code)
         self._audience.failed(visit.run_id, name, reason_of(error), error.exit_code)
@@ -245,7 +226,7 @@ class TargetWatch:
             now = asyncio.get_running_loop().time()
             self._end_round(ended=self._pacing.visited(name, now))
 
-    def _wait_for_lock(self, visit: _Visit, error: LockedError) -> None:
+    def _wait_for_lock(self, visit: Visit, error: LockedError) -> None:
         """Log once that another run is under way; the table stays the next one."""
         if not self._locked:
             visit.emit("watch.waiting", reason=str(error))

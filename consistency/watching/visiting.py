@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+import uuid
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 
 from consistency.cluster.waits import within
+from consistency.model.schema import Table
+from consistency.watching.event_log import EventLog
 from consistency.watching.schedule import Pacing
 
 _GRACE_S = 2.5
@@ -14,11 +19,37 @@ _GRACE_S = 2.5
 _LAST_S = 2.0
 """How long it may then take after it is cancelled; closing a connection to a silent node takes this long."""
 
-Visit = Callable[[asyncio.Event], Coroutine[None, None, bool]]
+Visits = Callable[[asyncio.Event], Coroutine[None, None, bool]]
 """Visits one table; returns whether it gave a report."""
 
 
-async def keep_visiting(visit: Visit, pacing: Pacing, stop: asyncio.Event, resting: Callable[[float], None]) -> None:
+@dataclass
+class Visit:
+    """A running visit; `table` is set when it is chosen, of two clusters that of the source."""
+
+    run_id: str
+    log: EventLog | None
+    began: float
+    table: Table | None = None
+
+    @classmethod
+    def begin(cls, log: EventLog | None) -> Visit:
+        """Return one that begins now, with a run id of its own."""
+        run_id = str(uuid.uuid4())
+        return cls(run_id, log.of_run(run_id) if log is not None else None, time.monotonic())
+
+    @property
+    def seconds(self) -> float:
+        """How long it has lasted."""
+        return time.monotonic() - self.began
+
+    def emit(self, event: str, **fields: object) -> None:
+        """Log an event of it."""
+        if self.log is not None:
+            self.log.emit(event, **fields)
+
+
+async def keep_visiting(visit: Visits, pacing: Pacing, stop: asyncio.Event, resting: Callable[[float], None]) -> None:
     """Visit until stopped; `resting` is told for how many seconds before each rest."""
     loop = asyncio.get_running_loop()
     while not stop.is_set():
