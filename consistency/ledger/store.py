@@ -97,11 +97,11 @@ class Store:
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield self.db
-        except BaseException:
+            self.db.execute("COMMIT")
+        except BaseException:  # or what could not be committed would be read as if it were there
             with suppress(sqlite3.Error):
                 self.db.execute("ROLLBACK")
             raise
-        self.db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""

@@ -10,6 +10,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from consistency.errors import LedgerError, UsageError
 from consistency.ledger import LedgerFile, TableAge, open_ledger
 from consistency.ledger.lock import one_run
 from consistency.ledger.port import RangeRead, RunFacts
-from consistency.ledger.store import APPLICATION_ID
+from consistency.ledger.store import APPLICATION_ID, Store
 from consistency.model.reading import Depth
 from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Table
@@ -465,6 +466,19 @@ def test_the_file_is_private_and_holds_no_key(tmp_path: Path) -> None:
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
             assert secret not in file.read_bytes()
             assert secret.hex().encode() not in file.read_bytes()
+
+
+def test_what_cannot_be_committed_is_not_there(tmp_path: Path) -> None:
+    """As on a full disk: the same process must not read what no other one ever will."""
+    store = Store.open(tmp_path / "l", create=True, shared=True)
+    store.db.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(tmp_path / "l", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM merged").fetchall()  # who reads a shared file keeps others from committing
+        with pytest.raises(sqlite3.OperationalError, match="locked"), store.transaction() as db:
+            db.execute("INSERT INTO merged VALUES ('part', 'run')")
+    assert store.db.execute("SELECT * FROM merged").fetchall() == []
+    store.close()
 
 
 def damaged(path: Path, how: str) -> None:
