@@ -91,6 +91,8 @@ class Applier:
     async def _ranges(self, known: Record, throttle: Throttle, tally: Tally, progress: Callable[[Tally], None]) -> None:
         """Merge the planned ranges, a few of them side by side."""
         merger = RangeMerger(self._plan, *self._parts, known.rows_of, self._limits)
+        # Before anything is begun: what a killed run has taken along is gone from the breaker's room.
+        await throttle.breaker.ended(0, await merger.lost(list(known.chunks.values())), 0)
         numbers = iter(range(len(self._plan.ranges)))
 
         async def lane() -> None:

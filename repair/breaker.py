@@ -65,10 +65,13 @@ class Breaker:
                 self.open |= self.surprised_too_often
                 self._ended.notify_all()
 
-    async def ended(self, rows: int, vanished: int) -> None:
-        """Take note that so many rows have ended, of which so many have vanished, or may have."""
+    async def ended(self, rows: int, vanished: int, stayed: int) -> None:
+        """Take note that so many rows have ended: so many have vanished, or may have, and so many are proven to stay.
+
+        Of the others nothing is proven, as of those that a server refused: they earn nothing.
+        """
         async with self._ended:
             self._under_way -= rows
-            self._stayed += rows - vanished
+            self._stayed += stayed
             self.vanished += vanished
             self._ended.notify_all()

@@ -191,7 +191,8 @@ def take_chunk(data: Mapping[str, Any], place: Place, chunks: dict[ChunkName, Ch
 def _merging(data: Mapping[str, Any], place: Place, chunks: dict[ChunkName, ChunkRecord]) -> None:
     """A second line comes from a resume: it holds all that the first ones said, and nothing is known of its end yet."""
     held = _held(data, "merging", chunks)
-    held.before, held.after, held.account = place, None, Account()
+    # What has vanished stays counted, whatever becomes of this attempt.
+    held.before, held.after, held.account = place, None, Account(vanished=held.account.vanished)
     held.acted = held.waiting = int(data["count"])
 
 

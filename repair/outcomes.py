@@ -136,6 +136,13 @@ def may_have_vanished(outcome: Outcome | None) -> bool:
     return outcome.after is None or all(state is None for state in outcome.after.values())
 
 
+def has_stayed(outcome: Outcome | None) -> bool:
+    """Whether a row that was acted on is proven to be there after: what a server refused proves nothing."""
+    if outcome is None or outcome.fate is Fate.NONE or outcome.result is not Result.VERIFIED:
+        return False
+    return any(state is not None for state in (outcome.after or {}).values())
+
+
 def exit_code(results: Iterable[Result]) -> ExitCode:
     """Return the command's exit code: what is left or differs weighs more than what is not known."""
     found = set(results)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from consistency.cluster.port import Clock
-from consistency.errors import ReplicaError
+from consistency.errors import ConsistencyError, ReplicaError
 from consistency.model.layout import token_in
 from consistency.model.tokens import TokenRange
 from consistency.rows.windows import Copies as RawCopies
@@ -29,7 +29,8 @@ from repair.copies import copies
 from repair.decide import Action, Rule
 from repair.entries import Account, Entry, Fate, Outcome, Result
 from repair.guard import Guard
-from repair.outcomes import left_alone, may_have_vanished, proven
+from repair.forecast import most_held
+from repair.outcomes import left_alone, proven
 from repair.pace import Throttle
 from repair.plain_lines import packed
 from repair.plain_rows import merged
@@ -103,6 +104,16 @@ class RangeMerger:
             at = read.token_range.end
         return at == whole.end
 
+    async def lost(self, chunks: Sequence[ChunkRecord]) -> int:
+        """Count the rows of chunks that most replicas held and that are gone, maybe by a run that ended before it knew."""
+        gone = 0
+        for chunk in chunks:
+            rows = self._rows_of(chunk) if chunk.waiting else ()
+            held = [row for row in rows if row.entry.result is None and most_held(row.entry.pre_image or {})]
+            cases = await self._cases.read_many([row.planned.ref for row in held]) if held else ()
+            gone += sum(bool(case.states) and not case.present for case in cases)
+        return gone
+
     async def _begun_before(self, reader: ChunkReader, chunk: ChunkRecord) -> Work:
         """Sort the rows of a chunk that an earlier attempt has begun with: those that have ended stay as they are."""
         work = Work(chunk.number, chunk.token_range, self._clock.server_time(), _PAGE_ROWS)
@@ -132,8 +143,18 @@ class RangeMerger:
             hosts = [node.host_id for node in reader.owners]
             plain = packed(work.plain, reader.reading.layout, hosts, work.when.expiry_s) if len(work.plain) else None
             await self._journal.note(merging_json(work.number, work.token_range, columns, before, plain))
-        await self._in_steps(reader, work, throttle)
-        await self._look_at_young(work)
+        try:
+            await self._in_steps(reader, work, throttle)
+            await self._look_at_young(work)
+        except ConsistencyError:
+            # What is proven of earlier steps must not be lost: undo knows rows by their outcomes alone.
+            work.leave_young(work.young)
+            await self._keep(work, before)
+            raise
+        return await self._keep(work, before)
+
+    async def _keep(self, work: Work, before: Sequence[ChunkRow]) -> Account:
+        """Keep what came of the rows of a chunk, and return them counted."""
         account = work.account(before)
         by_us = self._clock.server_time().latest_us  # no server has stamped a later write by now
         await self._journal.note(merged_json(work.number, work.token_range, work.ended, account, by_us))
@@ -142,10 +163,8 @@ class RangeMerger:
     async def _look_at_young(self, work: Work) -> None:
         """Leave the rows alone whose newest write may still be in flight, but for those that agree by now."""
         now = await self._cases.read_many([row.ref for row in work.young]) if work.young else ()
-        for planned, case in zip(work.young, now, strict=True):
-            if not case.agreed or case.unread:
-                outcome = left_alone(planned, None)
-                work.left.add(outcome.result, outcome.reason)
+        pairs = zip(work.young, now, strict=True)
+        work.leave_young([planned for planned, case in pairs if not case.agreed or case.unread])
 
     async def _in_steps(self, reader: ChunkReader, work: Work, throttle: Throttle) -> None:
         """Act on the rows in ring order, those of a token together, as many at once as the breaker has room for."""
@@ -153,21 +172,22 @@ class RangeMerger:
         breaker = throttle.breaker
         while waiting and not breaker.surprised_too_often:
             step: list[Group] = []
-            doubtful: list[int] = []
             rows = 0
             while waiting and (not step or rows + waiting[0].rows <= throttle.many):
                 may_vanish = work.may_vanish(waiting[0])
                 if may_vanish and not breaker.may_begin(len(may_vanish)):
                     break
-                doubtful += may_vanish
                 rows += waiting[0].rows
                 step.append(waiting.popleft())
             if step:
-                begins = await throttle.together(rows)
-                if begins:
-                    await self._step(reader, work, step)
-                vanished = sum(may_have_vanished(_outcome(work, place)) for place in doubtful)
-                await breaker.ended(len(doubtful), vanished)
+                try:
+                    begins = await throttle.together(rows)
+                    if begins:
+                        await self._step(reader, work, step)
+                finally:
+                    # Also after a failure: who waits for room must not wait for rows that will never end.
+                    at_risk, vanished, stayed = map(sum, zip(*map(work.fate_of, step), strict=True))
+                    await breaker.ended(at_risk, vanished, stayed)
                 if not begins:
                     return
             elif not await breaker.wait():
@@ -227,6 +247,7 @@ class RangeMerger:
         acted: dict[int, Acted] = {}
         evidence = await reader.of_no_row(work.when)
         for run in _runs(tokens, work.around):
+            work.sent.update(run)
             how = await self._actor.merge_range(evidence, TokenRange(run[0] - 1, run[-1]), work.page_rows)
             acted.update(dict.fromkeys(run, how))
         return acted
@@ -298,11 +319,6 @@ def _any_between(tokens: Sequence[int], one: int, other: int) -> bool:
 
 def _token(begun: Begun) -> int:
     return begun.case.name.token
-
-
-def _outcome(work: Work, place: int) -> Outcome | None:
-    found = work.outcomes.get(place)
-    return found if isinstance(found, Outcome) else None
 
 
 def _proven(begun: Begun, outcome: Outcome, fate: Fate) -> Outcome:

@@ -20,9 +20,9 @@ from repair.chunk_lines import AS_FORESEEN, ChunkRow, Ended
 from repair.chunks import Judged, is_simple
 from repair.copies import copies
 from repair.decide import Action, Decision, Rule
-from repair.entries import Account, Entry, Outcome, Result
+from repair.entries import Account, Entry, Fate, Outcome, Result
 from repair.forecast import Change, most_held
-from repair.outcomes import left_alone, refused
+from repair.outcomes import has_stayed, left_alone, may_have_vanished, refused
 from repair.plain_rows import PlainRows
 from repair.planfile import PlannedRow
 from repair.still_right import Begun, Row, carried_over
@@ -70,6 +70,8 @@ class Work:
     left: Account = field(default_factory=Account)
     young: list[PlannedRow] = field(default_factory=list)
     around: set[int] = field(default_factory=set)
+    sent: set[int] = field(default_factory=set)
+    """Tokens that a read at ALL was asked for: its rows may be merged, whatever was heard of it."""
 
     def sort(self, found: Iterable[Judged]) -> None:
         """Tell the rows that are acted on from those that are left, and from those that the servers refuse for now.
@@ -132,6 +134,12 @@ class Work:
         else:
             self.left.add(outcome.result, outcome.reason)
 
+    def leave_young(self, rows: Iterable[PlannedRow]) -> None:
+        """Leave rows alone whose newest write may still be in flight."""
+        for planned in rows:
+            outcome = left_alone(planned, None)
+            self.left.add(outcome.result, outcome.reason)
+
     def plain_without_around(self, places: Sequence[int], reason: str) -> list[int]:
         """Return the places of the plain rows that may be acted on; the others are left, for this reason."""
         left = Outcome(Result.LEFT, reason)
@@ -149,6 +157,21 @@ class Work:
     def copies_at(self, place: int) -> RawCopies:
         """Return the copies of a plain row as they were read."""
         return self.plain.copies[place - len(self.rows)]
+
+    def fate_of(self, group: Group) -> tuple[int, int, int]:
+        """Return of how many rows of a group a merge may leave nothing; how many may be gone; how many have stayed."""
+        places = self.may_vanish(group)
+        vanished = stayed = 0
+        for place in places:
+            outcome = self.outcomes.get(place)
+            if isinstance(outcome, Outcome):
+                vanished += may_have_vanished(outcome)
+                stayed += has_stayed(outcome)
+            elif place in self.as_foreseen:
+                stayed += 1
+            else:
+                vanished += group.token in self.sent  # a failure kept us from looking
+        return len(places), vanished, stayed
 
     def may_vanish(self, group: Group) -> list[int]:
         """Return the places of those rows that most replicas hold and that a merge may leave nothing of."""
@@ -184,7 +207,7 @@ class Work:
         for place, outcome in self.outcomes.items():
             if outcome.result is not None:
                 account.add(outcome.result, outcome.reason, outcome.change)
-            if outcome.change is Change.DELETED:
+            if _is_gone(outcome):
                 account.vanished += self._most_held(place, before)
         return account
 
@@ -211,6 +234,11 @@ def key_of(ref: RowRef) -> Key:
 
 def _is_untouched(row: Row) -> bool:
     return row.entry.open and row.entry.pre_image is None
+
+
+def _is_gone(outcome: Outcome | Entry) -> bool:
+    """Whether no replica holds a row any more for all we know, and we may have done that: also a killed run may."""
+    return outcome.fate is not Fate.NONE and not any((outcome.after or {"": True}).values())
 
 
 def _left(planned: PlannedRow) -> Outcome | None:

@@ -22,7 +22,7 @@ from repair.entries import Entry, Fate, Outcome, Place, Result
 from repair.forecast import Change
 from repair.guard import Guard
 from repair.journal import Journal
-from repair.outcomes import left_alone, may_have_vanished, proven, untouched
+from repair.outcomes import has_stayed, left_alone, may_have_vanished, proven, untouched
 from repair.pace import Throttle
 from repair.planfile import Plan
 from repair.still_right import Begun, Row, carried_over, known_as_ours, look, still_right, taken_along
@@ -99,7 +99,8 @@ class Pipeline:
         async for some in throttle.groups(begun, lambda each: each.risk):
             ended = await self._carry_out(some, throttle)
             doubtful = [ended.get(each.row.number) for each in some if each.risk.may_vanish]
-            await throttle.breaker.ended(len(doubtful), sum(map(may_have_vanished, doubtful)))
+            vanished, stayed = sum(map(may_have_vanished, doubtful)), sum(map(has_stayed, doubtful))
+            await throttle.breaker.ended(len(doubtful), vanished, stayed)
             await throttle.breaker.surprised(_surprises([each.row for each in some], ended))
             outcomes |= ended
         return outcomes
@@ -126,7 +127,7 @@ class Pipeline:
                 outcomes |= ended
         outcomes |= (left := await self._after_others(standing))
         vanished = sum(may_have_vanished(outcomes.get(n)) for n in doubtful) + _vanished(standing, left)
-        await throttle.breaker.ended(at_risk, vanished)
+        await throttle.breaker.ended(at_risk, vanished, sum(has_stayed(outcomes.get(n)) for n in doubtful))
         await throttle.breaker.surprised(_surprises(rows, outcomes))
         return outcomes
 

@@ -145,7 +145,7 @@ class Syncer:
 
         ended = dict(zip(begun, await asyncio.gather(*map(one, begun)), strict=True))
         if deletes := sum(each.needs_leave for each in begun):
-            await throttle.breaker.ended(deletes, deletes)
+            await throttle.breaker.ended(deletes, deletes, 0)
         acted = {each: how for each, how in ended.items() if how is not None}
         outcomes = await verify(self._ports.cases.taker, self._ports.clock, acted, self._plan.policy)
         await self._record(outcomes)

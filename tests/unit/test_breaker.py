@@ -21,10 +21,22 @@ def test_rows_that_stay_earn_others_their_leave_until_one_vanishes() -> None:
     async def play() -> None:
         breaker = Breaker(3)
         assert breaker.may_begin(3)
-        await breaker.ended(3, 0)
+        await breaker.ended(3, 0, 3)
         assert [breaker.may_begin(1) for _ in range(7)] == [True] * 6 + [False]
-        await breaker.ended(6, 1)
+        await breaker.ended(6, 1, 5)
         assert [breaker.may_begin(1) for _ in range(3)] == [True, True, False]
+
+    asyncio.run(play())
+
+
+def test_rows_of_which_nothing_is_proven_earn_nothing() -> None:
+    """What a server refused has neither vanished nor stayed: no more may begin at once after it than before."""
+
+    async def play() -> None:
+        breaker = Breaker(3)
+        assert breaker.may_begin(3)
+        await breaker.ended(3, 0, 1)
+        assert [breaker.may_begin(1) for _ in range(5)] == [True] * 4 + [False]
 
     asyncio.run(play())
 
@@ -48,7 +60,7 @@ def test_it_opens_when_as_many_have_vanished_and_another_row_asks() -> None:
         asking = asyncio.create_task(breaker.wait())
         await asyncio.sleep(0)
         assert not asking.done()
-        await breaker.ended(2, 2)
+        await breaker.ended(2, 2, 0)
         assert await asking
         assert not breaker.open
         assert not breaker.may_begin(1)
@@ -79,7 +91,7 @@ def test_one_who_asks_while_the_others_end_is_not_taken_for_the_last() -> None:
         breaker = Breaker(1)
         assert breaker.may_begin(1)
         assert not breaker.may_begin(1)
-        await breaker.ended(1, 0)
+        await breaker.ended(1, 0, 1)
         assert await breaker.wait()
         assert breaker.may_begin(1)
 

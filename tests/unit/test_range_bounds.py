@@ -1,0 +1,179 @@
+"""What bounds a merge of ranges: how much may vanish whatever fails meanwhile, what is kept of it, and how much memory."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from consistency.errors import ReplicaUnavailable
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
+from repair import applying, pace
+from repair.chunks import Limits
+from repair.entries import Fate, Result
+from repair.guard import PlanRefused
+from repair.planfile import Plan
+from tests.simulation.repair_servers import Refusals, Trick
+from tests.simulation.repairing import MemoryJournal
+from tests.unit.test_range_merging import HOUR_AGO_US, PARTITIONS, Stage, results
+
+
+class Killed(Exception):
+    """What ends a run in the middle, as a signal would."""
+
+
+def gone(stage: Stage) -> int:
+    """Count the partitions of which no node shows the first row."""
+    return sum(stage.held(p) == [None, None, None] for p in PARTITIONS)
+
+
+def as_one_range(plan: Plan) -> tuple[Plan, MemoryJournal]:
+    """Return a plan of the ring as one range, and a journal for it."""
+    whole = replace(plan, ranges=(replace(plan.ranges[0], token_range=TokenRange(MIN_TOKEN, MAX_TOKEN)),))
+    return whole, MemoryJournal(whole, random.Random(1))
+
+
+def all_deleted_on_one() -> Stage:
+    """Every partition was deleted through node 3 alone, so a merge takes all of their rows."""
+    stage = Stage()
+    for p in PARTITIONS:
+        stage.delete(p, HOUR_AGO_US, (3,))
+    return stage
+
+
+@pytest.mark.parametrize("trick", [Trick.FORBIDDEN, Trick.OVERLOADED, Trick.UNAVAILABLE])
+def test_rows_that_a_server_refused_earn_no_leave_for_others(trick: Trick) -> None:
+    """Only what was merged and is there after has been proven to stay: refusals must not let more vanish at once."""
+    stage = all_deleted_on_one()
+
+    async def play(planned: Plan, _: MemoryJournal) -> None:
+        plan, journal = as_one_range(planned)
+        stage.writer.refusals = Refusals(at=frozenset({1, 2}), trick=trick)
+        tally = await stage.apply(plan, journal, max_deletes=4)
+        assert tally.stopped_at is not None
+        assert gone(stage) <= 2
+
+    stage.played(play)
+
+
+def test_a_failure_midway_holds_no_other_range_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that were under way when the nodes stopped answering do not keep the breaker's room for ever."""
+    monkeypatch.setattr(applying, "_RANGE_LANES", 1)
+    stage = all_deleted_on_one()
+
+    async def play(plan: Plan, journal: MemoryJournal) -> None:
+        keep, ring_now = journal.note, stage.cluster.ring_now
+        slowed, failed = False, False
+
+        async def slow(data: Mapping[str, Any]) -> None:
+            nonlocal slowed
+            await keep(data)
+            if "merging" in data and not slowed:
+                slowed = True
+                await asyncio.sleep(3.0)
+
+        async def fails_once() -> Any:
+            nonlocal failed
+            if slowed and not failed:
+                failed = True
+                raise ReplicaUnavailable("no node answers")
+            return await ring_now()
+
+        journal.note = slow  # type: ignore[method-assign]
+        stage.cluster.ring_now = fails_once  # type: ignore[method-assign]
+        applied = asyncio.create_task(stage.apply(plan, journal, max_deletes=4))
+        await asyncio.wait({applied}, timeout=600.0)
+        assert applied.done(), "it waits for rows that will never end"
+        assert applied.result().results[Result.UNKNOWN]
+        assert applied.result().stopped_at is not None
+        assert gone(stage) <= 2
+
+    stage.played(play)
+
+
+def test_what_was_done_before_a_failure_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ring changes in the middle of a chunk: what was merged until then has its outcome, and can be undone."""
+    monkeypatch.setattr(pace, "_MOST_TOGETHER", 2)
+    stage = Stage()
+    stage.stale(*PARTITIONS)
+
+    async def play(planned: Plan, _: MemoryJournal) -> None:
+        plan, journal = as_one_range(planned)
+        through, ring_now = stage.writer.through, stage.cluster.ring_now
+        merged = False
+
+        async def slow(*args: Any, **options: Any) -> None:
+            nonlocal merged
+            await through(*args, **options)
+            merged = True
+            await asyncio.sleep(3.0)
+
+        async def changed() -> Any:
+            if merged:
+                raise PlanRefused("the ring has changed")
+            return await ring_now()
+
+        stage.writer.through = slow  # type: ignore[method-assign]
+        stage.cluster.ring_now = changed  # type: ignore[method-assign]
+        with pytest.raises(PlanRefused):
+            await stage.apply(plan, journal, max_deletes=4)
+        touched = [p for p in PARTITIONS if stage.held(p) == [8, 8, 8]]
+        assert touched
+        stage.cluster.ring_now = ring_now  # type: ignore[method-assign]
+        stage.writer.through = through  # type: ignore[method-assign]
+        rows = [row for _, some in journal.record().unpacked() for row in some]
+        done = [row for row in rows if row.entry.fate is Fate.DONE]
+        assert len(done) >= len(touched)
+        await stage.undo(journal)
+        assert all(stage.held(p) == [7, 7, 7] for p in touched)
+
+    stage.played(play)
+
+
+@pytest.mark.parametrize("kills", [1, 3])
+def test_what_vanished_in_killed_runs_counts(kills: int) -> None:
+    """A kill between merge and outcome must not give the next run the whole room again."""
+    stage = all_deleted_on_one()
+
+    async def play(plan: Plan, journal: MemoryJournal) -> None:
+        keep = journal.note
+        left = kills
+
+        async def dies(data: Mapping[str, Any]) -> None:
+            nonlocal left
+            if "merged" in data and left and any(chunk.acted for chunk in journal.record().chunks.values()):
+                left -= 1
+                raise Killed
+            await keep(data)
+
+        journal.note = dies  # type: ignore[method-assign]
+        for _ in range(kills):
+            with pytest.raises(Killed):
+                await stage.apply(plan, journal, max_deletes=4)
+        await stage.apply(plan, journal, max_deletes=4)
+        assert gone(stage) <= 2
+
+    stage.played(play)
+
+
+def test_a_resume_that_is_killed_forgets_no_vanished_row() -> None:
+    """What an outcome of the journal says of vanished rows holds, also while a resume is about to say it again."""
+    stage = all_deleted_on_one()
+    stage.limits = Limits(rows=100)
+
+    async def play(plan: Plan, journal: MemoryJournal) -> None:
+        tally = await stage.apply(plan, journal, max_deletes=4)
+        assert tally.stopped_at == 4
+        again = journal.record()
+        open_chunk = next((chunk for chunk in again.chunks.values() if chunk.open), None)
+        assert sum(chunk.account.vanished for chunk in again.chunks.values()) == 4
+        if open_chunk is not None:
+            at, length = open_chunk.before or (0, 0)
+            journal.raw += journal.raw[at : at + length]
+        assert sum(chunk.account.vanished for chunk in journal.record().chunks.values()) == 4
+
+    stage.played(play)
