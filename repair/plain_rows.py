@@ -25,6 +25,7 @@ from repair.policy import Policy
 _NO_TIME_BYTES = NO_TIME.to_bytes(8, "big", signed=True)
 _CELLS = 3
 """Cells of a raw row for a column that is one cell: value, write time, TTL."""
+_NO_CELL = (None,) * _CELLS
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ class Sorter:
         policy, when = self._policy, self._when
         settled = newest <= min(when.future_us(policy.max_skew_s), when.in_flight_us(policy.window_s))
         newer = ~_all(rows.present, 1) | rows.times_differ
-        plain = settled & newer & ~rows.some_bare & ~rows.tied & ~self._suspected(rows)
+        plain = settled & newer & ~rows.some_bare & ~rows.timeless & ~rows.tied & ~self._suspected(rows)
         everywhere = _all(rows.present, 1)
         stays = everywhere & _any(_all(rows.held, 1), 1)
         return plain, ~stays & (2 * rows.present.sum(axis=1) > rows.present.shape[1])
@@ -157,6 +158,17 @@ class _Columns:
     def some_bare(self) -> Flags:
         """Which rows have a copy that shows nothing but its key."""
         return _any(self.present & ~_any(self.held, 2), 1)
+
+    @property
+    def timeless(self) -> Flags:
+        """Which rows have a cell whose write time is not told, as the least of all is not: nobody knows its age."""
+        found: Flags = np.zeros(len(self.present), np.bool_)
+        for place, parts in enumerate(self._parts):
+            for column, cells in enumerate(parts):
+                untold = ~self.held[:, place, column]
+                if untold.sum() != cells.count(_NO_CELL):  # hardly ever, so the rows are looked at only then
+                    found |= untold & np.fromiter((cell != _NO_CELL for cell in cells), np.bool_, len(cells))
+        return found
 
     @property
     def times_differ(self) -> Flags:

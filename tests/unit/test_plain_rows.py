@@ -44,6 +44,8 @@ def _cells(draw: st.DrawFn) -> tuple[bytes | None, bytes | None, bytes | None]:
     value = draw(st.sampled_from([None, b"\0\0\0\1", b"\0\0\0\2", b""]))
     if value is None:
         return None, None, None
+    if draw(st.integers(0, 9)) == 9:
+        return value, None, None  # the least write time of all, which servers do not tell
     written = long_bytes(NOW_US - draw(st.sampled_from(AGES_S)) * 1_000_000)
     return value, written, draw(st.sampled_from([None, None, int_bytes(50), int_bytes(9_000)]))
 
@@ -95,10 +97,25 @@ def test_a_row_is_plain_if_the_rules_for_single_rows_say_so(
             for other in held
             for mine, cell in zip(state.cells, other.cells, strict=True)
         )
-        expected = is_simple(decision) and decision.rule is Rule.LAST_WRITE and not bare and not tied
+        timeless = any(c.value is not None and c.writetimes is None for state in held for c in state.cells)
+        expected = is_simple(decision) and decision.rule is Rule.LAST_WRITE and not (bare or tied or timeless)
         assert is_plain == expected, (decision, copies)
         if is_plain:
             assert may == may_vanish(case, decision)
+
+
+def test_a_cell_of_unknown_age_is_not_plain() -> None:
+    """Servers do not tell the least write time of all: such a cell of one replica may be a zombie's."""
+    written = long_bytes(NOW_US - 3_600_000_000)
+    key = (long_bytes(1), int_bytes(1), int_bytes(0))
+    rows: list[Copies] = [
+        tuple((*key, b"\0\0\0\1", long_bytes(NOW_US - 3_600_000_000 - n), None, *second) for n in range(1, 3))
+        for second in ((None, None, None), (b"a", written, None))
+    ]
+    assert Sorter(READING, OWNERS[:2], Policy(), WHEN).plain(rows)[0].tolist() == [True, True]
+    rows[0] = ((*key, b"\0\0\0\1", written, None, b"a", None, None), *rows[0][1:])
+    assert Sorter(READING, OWNERS[:2], Policy(), WHEN).plain(rows)[0].tolist() == [False, True]
+    assert decide(case_of(OWNERS[:2], rows[0]), Policy()).rule is Rule.ZOMBIE
 
 
 def test_what_one_data_centre_lacks_may_be_deleted_there() -> None:
