@@ -9,6 +9,7 @@ window is walked through instead.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 
@@ -70,7 +71,7 @@ class Limits:
     of_token: int = 20_000
     """Rows of one partition that are kept in memory together: those of a larger one are left alone."""
     of_token_size: int = 64 * 1024 * 1024
-    """Bytes of their copies."""
+    """Bytes of their copies, those of rows that are alike as well."""
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Chunk:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A part of a range as its replicas hold it: rows that differ, and rows that are alike everywhere, by key."""
+    """A part of a range as its replicas hold it: rows that differ, and such that are alike everywhere, by key."""
 
     differing: dict[KeyCells, Copies]
     alike: dict[KeyCells, RawRow]
@@ -149,9 +150,9 @@ class ChunkReader:
                 await opened.enter_async_context(aclosing(self._table.rows(node, token_range, now_s)))
                 for node in self.owners
             ]
-            found = windows(
-                self.reading.layout, streams, token_range.end, counts or JoinCounts(), self._limits.of_token
-            )
+            limits, layout = self._limits, self.reading.layout
+            most = (limits.of_token, limits.of_token_size)
+            found = windows(layout, streams, token_range.end, counts or JoinCounts(), *most)
             async with aclosing(found) as each:
                 async for window in each:
                     yield window
@@ -197,13 +198,18 @@ class ChunkReader:
         make = await self._cases.cases_at(self.place, when)
         return make(RowName(self.place.token, ()), dict.fromkeys(self.owners))
 
-    async def held(self, token_range: TokenRange, when: ServerTime) -> Held:
-        """Read a part of the range on every replica, as of an instant; WindowTooWide where a partition is too large."""
+    async def held(self, token_range: TokenRange, when: ServerTime, keys: AbstractSet[KeyCells]) -> Held:
+        """Read a part of the range on every replica, as of an instant; WindowTooWide where a partition is too large.
+
+        Of the rows that are alike only those of these keys are kept: there may be many more, and large ones.
+        """
         found, layout = Held({}, {}), self.reading.layout
         async with aclosing(self._windows(token_range, when.expiry_s)) as each:
             async for window in each:
                 found.differing.update(window.differing)
-                found.alike.update(by_key(layout, window.alike))
+                if keys:
+                    alike = by_key(layout, window.alike)
+                    found.alike.update((key, alike[key]) for key in alike.keys() & keys)
         return found
 
     def copies_in(self, held: Held, key: KeyCells, when: ServerTime) -> HostCopies:

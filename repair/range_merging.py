@@ -12,10 +12,10 @@ from __future__ import annotations
 import bisect
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from consistency.cluster.port import Clock
+from consistency.cluster.port import Clock, Key
 from consistency.errors import ConsistencyError, ReplicaError
 from consistency.model.layout import token_in
 from consistency.model.tokens import TokenRange
@@ -24,12 +24,12 @@ from consistency.rows.windows import KeyCells, WindowTooWide
 from repair.actions import Acted, Actor
 from repair.case import CaseReader
 from repair.chunk_lines import ChunkRecord, ChunkRow, merged_json, merging_json
-from repair.chunks import Chunk, ChunkReader, Held, Limits, is_simple
+from repair.chunks import Chunk, ChunkReader, Held, Judged, Limits, is_simple
 from repair.copies import copies
 from repair.decide import Action, Rule
 from repair.entries import Account, Entry, Fate, Outcome, Result
-from repair.guard import Guard
 from repair.forecast import most_held
+from repair.guard import Guard
 from repair.outcomes import left_alone, proven
 from repair.pace import Throttle
 from repair.plain_lines import packed
@@ -105,7 +105,7 @@ class RangeMerger:
         return at == whole.end
 
     async def lost(self, chunks: Sequence[ChunkRecord]) -> int:
-        """Count the rows of chunks that most replicas held and that are gone, maybe by a run that ended before it knew."""
+        """Count the rows of chunks that most replicas held and that a killed run may have taken, as they are gone."""
         gone = 0
         for chunk in chunks:
             rows = self._rows_of(chunk) if chunk.waiting else ()
@@ -205,8 +205,9 @@ class RangeMerger:
         if not tokens:
             return
         acted = await self._act(reader, work, tokens)
+        keys = {*map(work.key_at, plain), *(each.case.name.key for each in begun)}
         try:
-            held: Held | None = await reader.held(TokenRange(tokens[0] - 1, tokens[-1]), work.when)
+            held: Held | None = await reader.held(TokenRange(tokens[0] - 1, tokens[-1]), work.when, keys)
         except (ReplicaError, WindowTooWide):
             held = None  # who does not answer is found out row by row
         regulars = reader.reading.layout.regulars
@@ -256,36 +257,63 @@ class RangeMerger:
         self, reader: ChunkReader, work: Work, begun: Sequence[Begun], plain: Sequence[int]
     ) -> tuple[list[Begun], list[int]]:
         """Read rows again whose evidence is old; return those that are as they were. The others get their outcome."""
-        tokens = [*map(_token, begun), *map(work.token_at, plain)]
         try:
-            now = (await reader.held(TokenRange(min(tokens) - 1, max(tokens)), work.when)).differing
-        except (ReplicaError, WindowTooWide) as error:
+            now = await self._read_again(reader, work, begun, plain)
+        except ReplicaError as error:
             for each in [*begun, *await self._as_cases(reader, work, plain)]:
                 fate = Fate.NONE if each.row.entry.pre_image is None else Fate.UNKNOWN
                 work.outcomes[each.row.number] = Outcome(Result.UNKNOWN, str(error), fate=fate)
             return [], []
-        same_plain = [place for place in plain if now.pop(work.key_at(place), None) == work.copies_at(place)]
-        moved_plain = sorted(set(plain) - set(same_plain))
-        again: dict[KeyCells, RawCopies] = {
-            each.case.name.key: now.pop(each.case.name.key) for each in begun if each.case.name.key in now
-        }
-        judged = {each.case.name.key: each for each in await reader.judged(again, work.when)}
         same: list[Begun] = []
-        moved = await self._as_cases(reader, work, moved_plain)
-        for each in begun:
-            found = judged.get(each.case.name.key)
+        moved = await self._as_cases(reader, work, now.moved)
+        for each in now.begun:
+            found = now.judged.get(each.case.name.key)
             if found and found.decision == each.decision and copies(found.case) == copies(each.case):
                 same.append(Begun(each.row, found.case, found.decision))
             else:
                 moved.append(each)
         # What has come to differ since has no pre-image, and what has changed is no longer what was decided.
-        work.around |= {token_in(next(filter(None, held))) for held in now.values()} | set(map(_token, moved))
+        work.around |= now.others | set(map(_token, moved))
         cases = await self._cases.read_many([each.row.planned.ref for each in moved]) if moved else ()
         for each, case in zip(moved, cases, strict=True):
             ended = look(each.row, case, self._plan)
             outcome = ended if isinstance(ended, Outcome) else Outcome(Result.SKIPPED, _MOVED)
             work.outcomes[each.row.number] = carried_over(each.row.entry, case, outcome)
-        return work.without_around(same, _MOVED), work.plain_without_around(same_plain, _MOVED)
+        return work.without_around(same, _MOVED), work.plain_without_around(now.plain, _MOVED)
+
+    async def _read_again(
+        self, reader: ChunkReader, work: Work, begun: Sequence[Begun], plain: Sequence[int]
+    ) -> _Again:
+        """Read rows again, and what differs beside them: row by row if no window can hold their partition."""
+        tokens = [*map(_token, begun), *map(work.token_at, plain)]
+        span = TokenRange(min(tokens) - 1, max(tokens))
+        try:
+            now = (await reader.held(span, work.when, set())).differing
+        except WindowTooWide:
+            all_begun = [*begun, *await self._as_cases(reader, work, plain)]
+            walked = {each.case.name.key: each for each in await reader.again(span)}
+            ours = {each.case.name.key for each in all_begun}
+            return _Again(all_begun, [], [], walked, {each.token for key, each in walked.items() if key not in ours})
+        same = [place for place in plain if now.pop(work.key_at(place), None) == work.copies_at(place)]
+        moved = sorted(set(plain) - set(same))
+        again: dict[KeyCells, RawCopies] = {
+            each.case.name.key: now.pop(each.case.name.key) for each in begun if each.case.name.key in now
+        }
+        judged = {each.case.name.key: each for each in await reader.judged(again, work.when)}
+        return _Again(begun, same, moved, judged, {token_in(next(filter(None, held))) for held in now.values()})
+
+
+@dataclass(frozen=True, eq=False)
+class _Again:
+    """Rows of a step read again: what is begun with, the plain ones that are as they were and those that are not."""
+
+    begun: Sequence[Begun]
+    plain: list[int]
+    moved: list[int]
+    judged: Mapping[Key, Judged]
+    """What differs now of the rows begun with, by key."""
+    others: set[int]
+    """The tokens of what differs beside them."""
 
 
 def _new(number: int, reader: ChunkReader, read: Chunk) -> Work:

@@ -238,7 +238,9 @@ def _is_untouched(row: Row) -> bool:
 
 def _is_gone(outcome: Outcome | Entry) -> bool:
     """Whether no replica holds a row any more for all we know, and we may have done that: also a killed run may."""
-    return outcome.fate is not Fate.NONE and not any((outcome.after or {"": True}).values())
+    if not outcome.after or outcome.fate is Fate.NONE:
+        return False
+    return all(state is None for state in outcome.after.values())
 
 
 def _left(planned: PlannedRow) -> Outcome | None:

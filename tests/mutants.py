@@ -28,6 +28,7 @@ DELETES = "tests/unit/test_delete_search.py"
 PARTITIONS = "tests/unit/test_repair_whole_partitions.py tests/unit/test_repair_applying.py"
 PLAIN = "tests/unit/test_plain_rows.py"
 RANGES = "tests/unit/test_range_merging.py"
+BOUNDS = "tests/unit/test_range_bounds.py"
 ROOTS = "tests/cluster/test_roots.py"
 SYNC = "tests/unit/test_sync_simulation.py::test_every_law_holds_on_every_seed"
 LIVE = "tests/unit/test_live_page.py"
@@ -958,8 +959,8 @@ MUTANTS = (
     Mutant("ranges: neighbours of what is to be left are merged", "repair/range_work.py",
            "if outcome is None and judged.token in self.around:", "if False:", RANGES),
     Mutant("ranges: a row that moved is merged over", "repair/range_merging.py",
-           "return work.without_around(same, _MOVED), work.plain_without_around(same_plain, _MOVED)",
-           "return same, same_plain", RANGES),
+           "return work.without_around(same, _MOVED), work.plain_without_around(now.plain, _MOVED)",
+           "return same, now.plain", RANGES),
     Mutant("ranges: plain neighbours of what is to be left are merged", "repair/range_work.py",
            "plain = plain.take(~beside)", "pass", RANGES),
     Mutant("ranges: plain rows that moved are acted on", "repair/range_merging.py",
@@ -1002,6 +1003,24 @@ MUTANTS = (
            "if may_vanish and not breaker.may_begin(len(may_vanish)):", "if False:", RANGES),
     Mutant("ranges: what vanished counts as there", "repair/range_merging.py",
            "await breaker.ended(at_risk, vanished, stayed)", "await breaker.ended(at_risk, 0, stayed)", RANGES),
+    Mutant("ranges: what a server refused counts as proven to stay", "repair/outcomes.py",
+           "outcome.fate is Fate.NONE or outcome.result is not Result.VERIFIED:", "False:", BOUNDS),
+    Mutant("ranges: rows under way when a range fails are under way for ever", "repair/range_merging.py",
+           "                finally:\n", "                except ValueError:\n", BOUNDS),
+    Mutant("ranges: what is proven before a failure is lost", "repair/range_merging.py",
+           "            await self._keep(work, before)\n            raise", "            raise", BOUNDS),
+    Mutant("ranges: what a killed run has taken does not count for the breaker", "repair/applying.py",
+           "await merger.lost(list(known.chunks.values()))", "0", BOUNDS),
+    Mutant("ranges: what a killed run has taken is forgotten by the next", "repair/range_work.py",
+           "if _is_gone(outcome):", "if outcome.change is Change.DELETED:", BOUNDS),
+    Mutant("ranges: a resume forgets what has vanished", "repair/chunk_lines.py",
+           "Account(vanished=held.account.vanished)", "Account()", BOUNDS),
+    Mutant("ranges: rows that are alike are kept beside those that differ", "repair/chunks.py",
+           "for key in alike.keys() & keys)", "for key in alike)", BOUNDS),
+    Mutant("ranges: a large partition is merged over what has changed", "repair/range_merging.py",
+           "for key, each in walked.items() if key not in ours}", "for key, each in walked.items() if False}", BOUNDS),
+    Mutant("windows: a partition of large rows is read into memory", "consistency/rows/windows.py",
+           "or each.weigh() > most_bytes", "", PLAIN),
     Mutant("ranges: old evidence is acted on", "repair/range_merging.py",
            "if self._clock.now_us() - oldest > _OLD_US:", "if False:", RANGES),
     Mutant("ranges: zombies that no plan names are restored", "repair/range_merging.py",

@@ -62,6 +62,7 @@ class _Ahead:
         self.rows: list[RawRow] = []
         self.tokens: Numbers = np.zeros(0, np.int64)
         self.done = False
+        self._weighed = self._weight = 0
 
     async def more(self) -> None:
         """Read a page."""
@@ -92,17 +93,26 @@ class _Ahead:
     def take(self, end: int) -> list[RawRow]:
         """Return the rows up to a token, and forget them."""
         count = int(np.searchsorted(self.tokens, end, side="right"))
+        if not count:
+            return []
         taken, self.rows, self.tokens = self.rows[:count], self.rows[count:], self.tokens[count:]
+        self._weighed = self._weight = 0
         return taken
+
+    def weigh(self) -> int:
+        """Return how many bytes the rows take; those that were weighed already are not looked at again."""
+        self._weight += cells_of(self.rows[self._weighed :])
+        self._weighed = len(self.rows)
+        return self._weight
 
 
 async def windows(
-    layout: RowLayout, streams: Sequence[Pages], end: int, counts: JoinCounts, most: int
+    layout: RowLayout, streams: Sequence[Pages], end: int, counts: JoinCounts, most: int, most_bytes: int
 ) -> AsyncGenerator[Window, None]:
     """Yield the range's windows up to its end in ring order; `counts.rows` has counted a window's rows by then.
 
-    Raises WindowTooWide where a replica has more than `most` rows of which none can be told to be the last of its
-    token, InternalError where rows come out of order or twice.
+    Raises WindowTooWide where a replica has more than `most` rows, or `most_bytes` of them, of which none can be told
+    to be the last of its token, InternalError where rows come out of order or twice.
     """
     ahead = [_Ahead(stream, counts) for stream in streams]
     while True:
@@ -113,7 +123,7 @@ async def windows(
         counts.rows += window.rows
         if window.rows or cut is None:
             yield window
-        elif any(len(each.rows) > most for each in ahead):
+        elif any(len(each.rows) > most or each.weigh() > most_bytes for each in ahead):
             raise WindowTooWide
         if cut is None:
             return

@@ -192,12 +192,14 @@ def _row(token: int, key: int, value: int) -> RawRow:
 LAYOUT = Reading(make_table("w", ["int"], ["int"], regulars=[]), Depth.CONTENT, Capabilities()).layout
 
 
-async def _read(replicas: Sequence[Sequence[RawRow]], end: int, most: int = 1_000, seed: int = 0) -> JoinCounts:
+async def _read(
+    replicas: Sequence[Sequence[RawRow]], end: int, most: int = 1_000, seed: int = 0, most_bytes: int = 10**6
+) -> JoinCounts:
     counts, sizes = JoinCounts(), random.Random(seed)
     streams = [_pages(rows, sizes) for rows in replicas]
     seen: dict[object, Copies] = {}
     last, alike = -(2**63), 0
-    async for window in windows(LAYOUT, streams, end, counts, most):
+    async for window in windows(LAYOUT, streams, end, counts, most, most_bytes):
         assert last < window.end <= end or (last, window.end) == (end, end)
         tokens = [int.from_bytes(next(filter(None, held))[0] or b"", "big") for held in window.differing.values()]
         assert tokens == window.tokens.tolist() == sorted(tokens)
@@ -241,6 +243,8 @@ def test_a_partition_that_is_too_large_for_a_window_is_told() -> None:
     large = [_row(5, n, 1) for n in range(50)]
     with pytest.raises(WindowTooWide):
         asyncio.run(_read([large, large], 9, most=20))
+    with pytest.raises(WindowTooWide):
+        asyncio.run(_read([large, large], 9, most_bytes=500))
     asyncio.run(_read([large, large], 9, most=60))
 
 
@@ -276,7 +280,7 @@ def test_a_replica_that_fails_ends_the_windows_once_the_others_have_answered() -
     replica = Failing()
 
     async def read() -> None:
-        async for _ in windows(LAYOUT, [replica.late(), replica.failing()], 9, JoinCounts(), 9):
+        async for _ in windows(LAYOUT, [replica.late(), replica.failing()], 9, JoinCounts(), 9, 10**6):
             pass
 
     with pytest.raises(InternalError, match="it does not answer"):

@@ -1,4 +1,4 @@
-"""What bounds a merge of ranges: how much may vanish whatever fails meanwhile, what is kept of it, and how much memory."""
+"""What bounds a merge of ranges: how much may vanish whatever fails meanwhile, and how much is kept in memory."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import pytest
 from consistency.errors import ReplicaUnavailable
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from repair import applying, pace
-from repair.chunks import Limits
+from repair.chunks import ChunkReader, Limits
 from repair.entries import Fate, Result
 from repair.guard import PlanRefused
 from repair.planfile import Plan
 from tests.simulation.repair_servers import Refusals, Trick
 from tests.simulation.repairing import MemoryJournal
-from tests.unit.test_range_merging import HOUR_AGO_US, PARTITIONS, Stage, results
+from tests.simulation.storage import token_of
+from tests.simulation.values import int_bytes
+from tests.unit.test_range_merging import HOUR_AGO_US, PARTITIONS, Stage
 
 
 class Killed(Exception):
@@ -175,5 +177,59 @@ def test_a_resume_that_is_killed_forgets_no_vanished_row() -> None:
             at, length = open_chunk.before or (0, 0)
             journal.raw += journal.raw[at : at + length]
         assert sum(chunk.account.vanished for chunk in journal.record().chunks.values()) == 4
+
+    stage.played(play)
+
+
+def test_rows_that_are_alike_are_not_kept_beside_the_few_that_differ() -> None:
+    """What proves a row is that row: a range may hold a thousand times as many others, and large ones."""
+    stage = Stage()
+    first, last = PARTITIONS[0], PARTITIONS[-1]
+    stage.stale(first, last)
+    kept: list[int] = []
+
+    async def play(planned: Plan, _: MemoryJournal) -> None:
+        plan, journal = as_one_range(planned)
+        held = ChunkReader.held
+
+        async def looked_at(*args: Any) -> Any:
+            found = await held(*args)
+            kept.append(len(found.alike))
+            return found
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(ChunkReader, "held", looked_at)
+            tally = await stage.apply(plan, journal)
+        assert tally.results[Result.VERIFIED] == 2
+        assert kept == [2]
+
+    stage.played(play)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_old_evidence_of_a_partition_that_no_window_holds_is_read_again(*, moves: bool) -> None:
+    """It is walked through: its rows are merged as they were, and left if one of them has changed meanwhile."""
+    stage = Stage(limits=Limits(of_token=4))
+    large = PARTITIONS[5]
+    for c in range(2, 10):
+        stage.write(large, c, 7, HOUR_AGO_US - 10_000_000)
+    stage.stale(*PARTITIONS)
+
+    async def play(plan: Plan, journal: MemoryJournal) -> None:
+        keep = journal.note
+
+        async def slow(data: Mapping[str, Any]) -> None:
+            await keep(data)
+            if "merging" in data and data["start"] < token_of((int_bytes(large),)) <= data["end"]:
+                await asyncio.sleep(3.0)
+                if moves:
+                    stage.write(large, 5, 9, stage.clock.now_us(), (2,))
+
+        journal.note = slow  # type: ignore[method-assign]
+        tally = await stage.apply(plan, journal)
+        assert tally.results[Result.VERIFIED] == 20 - moves
+        assert tally.results[Result.LEFT] == moves
+        assert stage.held(large) == ([8, 7, 7] if moves else [8, 8, 8])
+        assert stage.held(large, 5) == [7, 9 if moves else 7, 7]
 
     stage.played(play)
