@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consistency.errors import InternalError
+from consistency.model.layout import token_in
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.servertime import ServerTime
@@ -201,7 +202,7 @@ async def _read(
     last, alike = -(2**63), 0
     async for window in windows(LAYOUT, streams, end, counts, most, most_bytes):
         assert last < window.end <= end or (last, window.end) == (end, end)
-        tokens = [int.from_bytes(next(filter(None, held))[0] or b"", "big") for held in window.differing.values()]
+        tokens = [token_in(next(filter(None, held))) for held in window.differing.values()]
         assert tokens == window.tokens.tolist() == sorted(tokens)
         assert all(last < token <= window.end for token in tokens)
         assert not seen.keys() & window.differing.keys()
@@ -255,6 +256,13 @@ def test_rows_out_of_order_or_twice_are_no_evidence() -> None:
         asyncio.run(_read([rows, rows[::-1]], 9))
     with pytest.raises(InternalError, match="twice"):
         asyncio.run(_read([rows, [*rows[:3], _row(2, 2, 2), *rows[3:]]], 9))
+
+
+def test_tokens_may_lie_as_far_apart_as_the_ring_is_long() -> None:
+    """A table of few rows has neighbours more than half of the ring apart, and the least and the greatest token."""
+    rows = [_row(token, n, 1) for n, token in enumerate((-(2**63) + 1, -(2**62), 2**62 + 9, 2**63 - 1))]
+    for seed in range(9):
+        asyncio.run(_read([rows, rows[:3], rows[1:]], 2**63 - 1, seed=seed))
 
 
 class Failing:
