@@ -97,7 +97,8 @@ def test_a_failure_midway_holds_no_other_range_up(monkeypatch: pytest.MonkeyPatc
     stage.played(play)
 
 
-def test_what_was_done_before_a_failure_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_was_done_before_a_failure_is_proven(monkeypatch: pytest.MonkeyPatch, *, resumed: bool) -> None:
     """The ring changes in the middle of a chunk: what was merged until then has its outcome, and can be undone."""
     monkeypatch.setattr(pace, "_MOST_TOGETHER", 2)
     stage = Stage()
@@ -130,8 +131,12 @@ def test_what_was_done_before_a_failure_is_proven(monkeypatch: pytest.MonkeyPatc
         rows = [row for _, some in journal.record().unpacked() for row in some]
         done = [row for row in rows if row.entry.fate is Fate.DONE]
         assert len(done) >= len(touched)
+        if resumed:
+            assert (await stage.apply(plan, journal)).results[Result.VERIFIED] == 20
+            assert all(stage.held(p) == [8, 8, 8] for p in PARTITIONS)
+            assert journal.record().complete
         await stage.undo(journal)
-        assert all(stage.held(p) == [7, 7, 7] for p in touched)
+        assert all(stage.held(p) == [7, 7, 7] for p in (PARTITIONS if resumed else touched))
 
     stage.played(play)
 
