@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from consistency.cluster.port import Clock
-from consistency.errors import ReplicaError
+from consistency.errors import InternalError, ReplicaError
 from consistency.results.forecast import Forecast
 from repair.actions import Actor
 from repair.breaker import SPARE, Breaker
@@ -125,7 +125,8 @@ class Applier:
                 ended(chunk.account)
         try:
             whole = await merger.merge(number, chunks, throttle, ended)
-        except ReplicaError as error:
+        except (ReplicaError, InternalError) as error:
+            # Rows that cannot be told apart or named are of this range alone: the others go on.
             tally.unread(f"rows of a range could not be read: {error}", max(1, planned - counted))
         else:
             if whole:

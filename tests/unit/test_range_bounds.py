@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from consistency.errors import ReplicaUnavailable
+from consistency.errors import InternalError, ReplicaUnavailable
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from repair import applying, pace
 from repair.chunks import ChunkReader, Limits
@@ -237,5 +237,31 @@ def test_old_evidence_of_a_partition_that_no_window_holds_is_read_again(*, moves
         assert tally.results[Result.LEFT] == moves
         assert stage.held(large) == ([8, 7, 7] if moves else [8, 8, 8])
         assert stage.held(large, 5) == [7, 9 if moves else 7, 7]
+
+    stage.played(play)
+
+
+def test_a_range_that_cannot_be_compared_is_unknown_and_the_others_are_merged() -> None:
+    """A row that CQL has no name for (COMPACT STORAGE) must not keep all other ranges and rows from their repair."""
+    stage = Stage()
+    stage.stale(*PARTITIONS)
+
+    async def play(plan: Plan, journal: MemoryJournal) -> None:
+        first, tokens = plan.ranges[0].token_range, [token_of((int_bytes(p),)) for p in PARTITIONS]
+        following = ChunkReader.next
+
+        async def nameless(reader: ChunkReader, left: TokenRange, room: int) -> Any:
+            if left.end == first.end:
+                raise InternalError("a row lacks a clustering column")
+            return await following(reader, left, room)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(ChunkReader, "next", nameless)
+            tally = await stage.apply(plan, journal)
+        assert any("a row lacks a clustering column" in reason for _, reason in tally.reasons)
+        assert tally.results[Result.UNKNOWN]
+        assert tally.results[Result.VERIFIED] == sum(token not in first for token in tokens)
+        assert not journal.record().complete
+        assert (await stage.apply(plan, journal)).results[Result.VERIFIED] == 20
 
     stage.played(play)
