@@ -42,6 +42,8 @@ from repair.verify import verify
 
 _OLD_US = 2_000_000
 """Evidence older than this is read again before anything is done."""
+_READS = 64
+"""Reads at ALL that a step may take: each goes around what is left, and evidence ages while they follow each other."""
 _PAGE_ROWS = 1_000
 """Rows that a server takes at once where no reading of this run has told how many it can bear."""
 _MOVED = "a row of its partition has changed since it was read: plan again"
@@ -172,8 +174,11 @@ class RangeMerger:
         breaker = throttle.breaker
         while waiting and not breaker.surprised_too_often:
             step: list[Group] = []
-            rows = 0
+            rows, reads, left = 0, 1, sorted(work.around)
             while waiting and (not step or rows + waiting[0].rows <= throttle.many):
+                reads += bool(step) and _any_between(left, step[-1].token, waiting[0].token)
+                if reads > _READS:
+                    break
                 may_vanish = work.may_vanish(waiting[0])
                 if may_vanish and not breaker.may_begin(len(may_vanish)):
                     break

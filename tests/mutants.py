@@ -1021,6 +1021,8 @@ MUTANTS = (
            "for key in alike.keys() & keys)", "for key in alike)", BOUNDS),
     Mutant("ranges: a large partition is merged over what has changed", "repair/range_merging.py",
            "for key, each in walked.items() if key not in ours}", "for key, each in walked.items() if False}", BOUNDS),
+    Mutant("ranges: evidence ages while read follows read", "repair/range_merging.py",
+           "if reads > _READS:", "if False:", BOUNDS),
     Mutant("ranges: one that cannot be compared ends the whole repair", "repair/applying.py",
            "except (ReplicaError, InternalError) as error:", "except ReplicaError as error:", BOUNDS),
     Mutant("windows: a partition of large rows is read into memory", "consistency/rows/windows.py",

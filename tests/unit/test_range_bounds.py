@@ -12,7 +12,7 @@ import pytest
 
 from consistency.errors import InternalError, ReplicaUnavailable
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
-from repair import applying, pace
+from repair import applying, pace, range_merging
 from repair.chunks import ChunkReader, Limits
 from repair.entries import Fate, Result
 from repair.guard import PlanRefused
@@ -21,6 +21,7 @@ from tests.simulation.repair_servers import Refusals, Trick
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import token_of
 from tests.simulation.values import int_bytes
+from tests.simulation.vclock import EPOCH_S
 from tests.unit.test_range_merging import HOUR_AGO_US, PARTITIONS, Stage
 
 
@@ -263,5 +264,33 @@ def test_a_range_that_cannot_be_compared_is_unknown_and_the_others_are_merged() 
         assert tally.results[Result.VERIFIED] == sum(token not in first for token in tokens)
         assert not journal.record().complete
         assert (await stage.apply(plan, journal)).results[Result.VERIFIED] == 20
+
+    stage.played(play)
+
+
+def test_evidence_does_not_age_while_read_follows_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Around rows that are left many reads follow each other: what changes meanwhile is seen before its own turn."""
+    monkeypatch.setattr(range_merging, "_READS", 2)
+    stage = Stage()
+    stage.stale(*PARTITIONS[::2])
+    for p in PARTITIONS[1::2]:
+        stage.write(p, 6, 4, (EPOCH_S + 7_200) * 1_000_000, (3,))
+    late = PARTITIONS[18]
+
+    async def play(planned: Plan, _: MemoryJournal) -> None:
+        plan, journal = as_one_range(planned)
+        through = stage.writer.through
+
+        async def slow(*args: Any, **options: Any) -> None:
+            await through(*args, **options)
+            await asyncio.sleep(1.5)
+            if stage.held(late) == [8, 7, 7]:
+                stage.write(late, 0, 9, stage.clock.now_us(), (2,))
+
+        stage.writer.through = slow  # type: ignore[method-assign]
+        tally = await stage.apply(plan, journal)
+        assert stage.held(late) == [8, 9, 7]
+        assert tally.results[Result.SKIPPED] == 1
+        assert tally.results[Result.VERIFIED] == 9
 
     stage.played(play)
