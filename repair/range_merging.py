@@ -110,7 +110,7 @@ class RangeMerger:
         """Count the rows of chunks that most replicas held and that a killed run may have taken, as they are gone."""
         gone = 0
         for chunk in chunks:
-            rows = self._rows_of(chunk) if chunk.waiting else ()
+            rows = self._rows_of(chunk) if chunk.open and chunk.waiting else ()
             held = [row for row in rows if row.entry.result is None and most_held(row.entry.pre_image or {})]
             cases = await self._cases.read_many([row.planned.ref for row in held]) if held else ()
             gone += sum(bool(case.states) and not case.present for case in cases)
