@@ -611,6 +611,8 @@ MUTANTS = (
            "if entry.fate is not Fate.DONE or entry.after is None", "if entry.after is None", REFUSALS),
     Mutant("undo: one that is tried again wins over what came meanwhile", "repair/undo.py",
            "if entry.undoing_us is not None and not _goes_on(entry, evidence, wanted):", "if False:", REFUSALS),
+    Mutant("watch: what was found of a table is told of the one made anew", "consistency/watching/board.py",
+           "if self._prints.get(name) == found}", "}", "tests/unit/test_watching.py"),
     Mutant("write-back: a row that was inserted after its delete is lost where it showed", "repair/actions.py",
            "if node in after.states and after.states[node] is None:\n", "if False:\n", REFUSALS),
     Mutant("write-back: a deleted row that would have expired stays bare", "repair/actions.py",

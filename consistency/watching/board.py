@@ -35,6 +35,7 @@ class Board:
         self._clean_passes = clean_passes
         self._visits: dict[str, Visit] = {}
         self._violations: dict[str, tuple[Violation, ...]] = {}
+        self._prints: dict[str, str] = {}
         self._scope: Scope | None = None
         self._cluster = self._cluster_id = ""
         self._started_at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
@@ -59,11 +60,19 @@ class Board:
         return replace(run_end, clean_passes=self._clean_passes()) if run_end is not None else None
 
     def in_scope(self, scope: Scope) -> None:
-        """Record which tables exist; dropped tables are forgotten."""
+        """Record which tables exist; dropped tables are forgotten.
+
+        So is what was found of a table before it was altered or made anew: it says nothing of the table as it is now.
+        """
         self._scope = scope
-        names = {table.full_name for table in scope.tables}
-        self._visits = {name: visit for name, visit in self._visits.items() if name in names}
+        prints = {table.full_name: table.fingerprint for table in scope.tables}
+        same = {name for name, found in prints.items() if self._prints.get(name) == found}
+        anew = self._visits.keys() - same
+        self._visits = {name: visit for name, visit in self._visits.items() if name in same}
         self._violations = {name: found for name, found in self._violations.items() if name in scope.keyspaces}
+        self._prints = prints
+        if anew and self.run_end is not None:
+            self._publish()  # not only when the next visit has ended, which may take hours
 
     def visited(
         self, report: Report, seconds: float, exit_code: int | None = None, latest: LatestReads | None = None

@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,20 @@ def test_a_table_that_was_dropped_is_forgotten_and_a_new_one_is_visited_first() 
     bench.run(25, period_s=20)
     told = {key[2] for key in bench.told if key[0] == "consistency_divergent_rows"}
     assert told == {"orders", "zebras"}
+
+
+def test_what_was_found_of_a_table_says_nothing_of_the_one_that_was_made_anew() -> None:
+    """Between its DROP and CREATE, or its ALTER, and its next visit a table is unknown, not clean."""
+    bench = Bench(("items", "orders"))
+    tables = {"items": table(name="items"), "orders": replace(table(name="orders"), table_id="made anew")}
+    bench.at(19, lambda: setattr(bench.cluster, "extra", {"shop": Keyspace("shop", RF3, tables)}))
+    told: list[set[tuple[str, ...]]] = []
+    for second in (18, 25, 35):
+        bench.at(second, lambda: told.append({key[1:] for key in bench.told if key[0] == "consistency_divergent_rows"}))
+    bench.at(26, lambda: told.append({key for key, on in bench.told.items() if key[0] == "consistency_verdict" and on}))
+    bench.run(38, period_s=20)
+    items, orders = ("shop", "items"), ("shop", "orders")
+    assert told == [{items, orders}, {items}, {("consistency_verdict", "unknown")}, {items, orders}]
 
 
 def test_names_that_do_not_exist_end_the_watch_at_once() -> None:
