@@ -60,6 +60,8 @@ def unpacked(data: Mapping[str, Any]) -> Iterator[tuple[int, list[str], Copies]]
     tokens = np.frombuffer(raw, ">i8", count)
     at = 8 * count
     told = np.frombuffer(raw, np.int8, count * len(hosts), at).reshape(len(hosts), count)
+    if told.min(initial=_ABSENT) < _ABSENT or told.max(initial=_ABSENT) >= len(hosts):
+        raise ValueError(hosts)
     at += told.size
     kept = [(told[place] == place) for place in range(len(hosts))]
     width, cells = int(data["key"]), int(data["cells"])

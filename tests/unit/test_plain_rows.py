@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
+import zlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -149,6 +152,19 @@ def test_a_journal_gives_back_the_copies_of_plain_rows(drawn: tuple[tuple[Node, 
         assert copies == host_copies(case_of(owners, raws))
         raw = (long_bytes(token), *name, *merged(raws, READING.layout.regulars))
         assert as_merged(copies) == dict.fromkeys(copies, READING.row_state(raw, NOW_S))
+
+
+@pytest.mark.parametrize("place", [-2, 3, 127])
+def test_a_copy_of_a_replica_that_does_not_exist_is_damage(place: int) -> None:
+    """Whatever a changed file says, nothing of it is taken for another replica's copy."""
+    row = (long_bytes(1), int_bytes(1), int_bytes(0), b"\0\0\0\1", long_bytes(9), None, b"a", long_bytes(9), None)
+    rows = PlainRows(_longs([1]), [row[READING.layout.key]], [(row, None, row)], np.zeros(1, np.bool_))
+    data = packed(rows, READING.layout, ["a", "b", "c"], NOW_S)
+    raw = bytearray(zlib.decompress(base64.b64decode(data["rows"])))
+    raw[8] = place % 256
+    data["rows"] = base64.b64encode(zlib.compress(bytes(raw))).decode()
+    with pytest.raises(ValueError, match="a"):
+        list(unpacked(data))
 
 
 def _longs(tokens: Sequence[int]) -> windows_module.Numbers:
