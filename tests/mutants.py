@@ -203,7 +203,7 @@ MUTANTS = (
            "        if kept.problem and code is ExitCode.CONSISTENT:\n", "        if False:\n", TARGET),
     Mutant("target: a mistake of the operator is logged for ever", "consistency/watching/target_loop.py",
            "        self._board.in_scope(rings, matched, past.get)\n",
-           "        self._board.in_scope(rings, matched, past.get)\n        self._started = True\n", TARGET),
+           "        self._board.in_scope(rings, matched, past.get)\n        self._visiting.began = True\n", TARGET),
     Mutant("target: only the source is locked", "consistency/watching/target_ledger.py",
            "                    held.enter_context(one_run(target, self.path))\n", "                    pass\n",
            TARGET),

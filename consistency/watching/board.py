@@ -11,38 +11,35 @@ from dataclasses import dataclass, field, replace
 from consistency.ledger import LatestReads
 from consistency.model.scope import Scope
 from consistency.results.report import Report, TableReport, Violation, not_scanned
-from consistency.results.verdict import Coverage, ExitCode
+from consistency.results.verdict import Coverage
 from consistency.watching.metrics import CleanPass, RunEnd, WatchFigures
+from consistency.watching.visit_board import VisitBoard
 
 _NOT_YET = "not visited yet by this watch"
 
 
 @dataclass(frozen=True)
-class Visit:
+class VisitFigures:
     """The figures of one visit of one table, without rows."""
 
     table: TableReport
     findings_by_kind: Mapping[str, int] = field(default_factory=dict)
 
 
-class Board:
-    """The latest visit of every table in scope. `run_end` is always replaced as a whole, so any thread may read it."""
+class Board(VisitBoard):
+    """The latest visit of every table in scope."""
 
     def __init__(
         self, extra_labels: Mapping[str, str] | None = None, clean_passes: Callable[[], tuple[CleanPass, ...]] = tuple
     ) -> None:
-        self._extra_labels = dict(extra_labels or {})
+        super().__init__(extra_labels)
         self._clean_passes = clean_passes
-        self._visits: dict[str, Visit] = {}
+        self._visits: dict[str, VisitFigures] = {}
         self._violations: dict[str, tuple[Violation, ...]] = {}
         self._prints: dict[str, str] = {}
         self._scope: Scope | None = None
         self._cluster = self._cluster_id = ""
         self._started_at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-        self._rounds = 0
-        self._hook_failures = 0
-        self._last = (0.0, 0.0, int(ExitCode.INCOMPLETE))
-        self.run_end: RunEnd | None = None
 
     @property
     def divergent_rows(self) -> int:
@@ -71,8 +68,8 @@ class Board:
         self._visits = {name: visit for name, visit in self._visits.items() if name in same}
         self._violations = {name: found for name, found in self._violations.items() if name in scope.keyspaces}
         self._prints = prints
-        if anew and self.run_end is not None:
-            self._publish()  # not only when the next visit has ended, which may take hours
+        if anew:
+            self._publish_again()
 
     def visited(
         self, report: Report, seconds: float, exit_code: int | None = None, latest: LatestReads | None = None
@@ -89,42 +86,16 @@ class Board:
         """Record a failed visit: nothing is known of its table any more."""
         if full_name is not None:
             keyspace, _, table = full_name.partition(".")
-            self._visits[full_name] = Visit(not_scanned(keyspace, table, reason, failed=True))
-        self._enter(seconds, exit_code)
-
-    def waited(self, seconds: float, exit_code: int) -> None:
-        """Record that another run held the lock; what is known of the tables stays."""
+            self._visits[full_name] = VisitFigures(not_scanned(keyspace, table, reason, failed=True))
         self._enter(seconds, exit_code)
 
     def forget(self) -> None:
         """Forget every visit, because the ledger that they rest on is lost."""
         self._visits.clear()
 
-    def round_done(self, rounds: int) -> None:
-        """Record the number of complete rounds."""
-        self._rounds = rounds
-        self._publish()
-
-    def hook_failed(self) -> None:
-        """Count a hook that could not be notified."""
-        self._hook_failures += 1
-        self._publish()
-
-    def _enter(self, seconds: float, exit_code: int) -> None:
-        self._last = (time.time(), seconds, int(exit_code))
-        self._publish()
-
-    def _publish(self) -> None:
-        ended_at, seconds, code = self._last
-        self.run_end = RunEnd(
-            ended_at,
-            seconds,
-            code,
-            self._report(),
-            self._clean_passes(),
-            extra_labels=self._extra_labels,
-            watch=WatchFigures(self._rounds, self._hook_failures),
-        )
+    def _run_end(self, ended_at: float, seconds: float, exit_code: int, figures: WatchFigures) -> RunEnd:
+        report, passes = self._report(), self._clean_passes()
+        return RunEnd(ended_at, seconds, exit_code, report, passes, extra_labels=self._extra_labels, watch=figures)
 
     def _report(self) -> Report | None:
         if self._scope is None:
@@ -153,12 +124,12 @@ class Board:
         )
 
 
-def _visit(report: Report, table: TableReport, latest: LatestReads | None) -> Visit:
+def _visit(report: Report, table: TableReport, latest: LatestReads | None) -> VisitFigures:
     if latest is not None:
-        return Visit(_added_up(table, latest), dict(latest.rows_by_kind))
+        return VisitFigures(_added_up(table, latest), dict(latest.rows_by_kind))
     if report.mended:
-        return Visit(replace(table, divergent_rows=0))
-    return Visit(table, dict(report.findings_by_kind))
+        return VisitFigures(replace(table, divergent_rows=0))
+    return VisitFigures(table, dict(report.findings_by_kind))
 
 
 def _added_up(table: TableReport, latest: LatestReads) -> TableReport:

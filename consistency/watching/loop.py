@@ -15,7 +15,7 @@ from consistency.checking.observer import Several
 from consistency.checking.run import run_check
 from consistency.checking.tasks import CheckOptions
 from consistency.cluster.port import Clock, ClusterReader
-from consistency.errors import ConsistencyError, LockedError, UsageError
+from consistency.errors import ConsistencyError
 from consistency.ledger import LatestReads
 from consistency.model.reading import Depth
 from consistency.model.schema import Table
@@ -24,13 +24,13 @@ from consistency.results.report import RepairSummary, Report, TableReport
 from consistency.results.verdict import ExitCode
 from consistency.watching.audience import Audience, Nobody
 from consistency.watching.board import Board
-from consistency.watching.event_log import EventLog, reason_of
+from consistency.watching.event_log import EventLog
 from consistency.watching.findings_folder import FindingsFolder
 from consistency.watching.hooks import Hook, message_of
 from consistency.watching.schedule import Choose, Pacing, least_recently_visited
 from consistency.watching.telling import Teller
 from consistency.watching.visit_ledger import Keeper, Kept
-from consistency.watching.visiting import Visit, keep_visiting
+from consistency.watching.visiting import Visit, Visiting
 
 DEFAULT_PERIOD_S = 86_400.0
 DEFAULT_RUN_TIME_S = 300.0
@@ -105,8 +105,7 @@ class Watch:
         self._audience = audience or Nobody()
         self._findings = FindingsFolder(options.findings_dir, repairer.directory if repairer is not None else None)
         self._pacing = Pacing(options.period_s, choose)
-        self._started = False
-        self._locked = False
+        self._visiting = Visiting(self._visit, self._pacing, board, self._audience, log)
 
     @property
     def rounds(self) -> int:
@@ -115,24 +114,14 @@ class Watch:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Visit tables until stopped. UsageError if the names to watch do not exist at the start."""
-        await keep_visiting(self._visit, self._pacing, stop, self._audience.resting)
+        await self._visiting.run(stop)
 
-    async def _visit(self, stop: asyncio.Event) -> bool:
+    async def _visit(self, visit: Visit, stop: asyncio.Event) -> bool:
         """Visit one table; return whether it gave a report."""
-        visit = Visit.begin(self._log)
-        try:
-            async with self._open() as (reader, clock):
-                with self._keeper.visit(await reader.ring()) as kept:
-                    self._locked = False
-                    seen = await self._look(visit, reader, clock, kept, stop)
-        except LockedError as error:
-            self._wait_for_lock(visit, error)
-            return False
-        except ConsistencyError as error:
-            if isinstance(error, UsageError) and not self._started:
-                raise
-            self._fail(visit, error)
-            return False
+        async with self._open() as (reader, clock):
+            with self._keeper.visit(await reader.ring()) as kept:
+                self._visiting.unlocked(visit, kept.note)
+                seen = await self._look(visit, reader, clock, kept, stop)
         if seen is None:
             return False
         self._enter(visit, seen)
@@ -143,10 +132,6 @@ class Watch:
         self, visit: Visit, reader: ClusterReader, clock: Clock, kept: Kept, stop: asyncio.Event
     ) -> _Seen | None:
         """Check the next table, repair its findings if that is wanted, and record the result."""
-        if kept.note:
-            visit.emit("ledger.damaged")
-            self._pacing.forget()
-            self._board.forget()
         visit.table = table = await self._next(reader, clock, kept)
         if table is None:
             return None
@@ -183,7 +168,7 @@ class Watch:
         scope = choose_tables(await reader.schema(), check.names, views=check.views)
         self._board.in_scope(scope)
         self._audience.in_scope(scope.tables, kept.known)
-        self._started = True
+        self._visiting.began = True
         # In seconds of the loop's clock, like the visits of this watch.
         ahead_s = asyncio.get_running_loop().time() - clock.now_us() / 1e6
         read = {name: at_us / 1e6 + ahead_s for name, at_us in kept.read_until(check.depth, check.dc).items()}
@@ -233,36 +218,7 @@ class Watch:
             ended = self._pacing.sliced(table.full_name, **_slices(shown, seen.late))
         else:
             ended = self._pacing.visited(table.full_name, now)
-        self._end_round(now, ended=ended)
-
-    def _end_round(self, now: float, *, ended: bool) -> None:
-        if not ended:
-            return
-        self._board.round_done(self.rounds)
-        if self._log is not None:
-            seconds, rows = round(now - self._pacing.began, 3), self._board.divergent_rows
-            tables = self._board.tables
-            self._log.emit("watch.round", round=self.rounds, tables=tables, divergent_rows=rows, seconds=seconds)
-
-    def _fail(self, visit: Visit, error: ConsistencyError) -> None:
-        """Record a failed visit: nothing is known of its table any more."""
-        # If the tables could not be read, this one was still the next.
-        table = visit.table or self._pacing.guess()
-        self._board.failed(table.full_name if table else None, str(error), visit.seconds, error.exit_code)
-        self._audience.failed(visit.run_id, table.full_name if table else "", reason_of(error), error.exit_code)
-        if visit.log is not None:
-            visit.log.failed(error, error.exit_code, visit.seconds)
-        if table is not None:
-            now = asyncio.get_running_loop().time()
-            self._end_round(now, ended=self._pacing.visited(table.full_name, now))
-
-    def _wait_for_lock(self, visit: Visit, error: LockedError) -> None:
-        """Log once that another run is under way; the table stays the next one."""
-        if not self._locked:
-            visit.emit("watch.waiting", reason=str(error))
-        self._locked = True
-        self._audience.waiting()
-        self._board.waited(visit.seconds, error.exit_code)
+        self._visiting.ended(whole_round=ended)
 
     async def _tell(self, seen: _Seen, stop: asyncio.Event) -> None:
         if not seen.report.findings_by_kind:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -10,12 +9,13 @@ from consistency.comparing.matching import Matched
 from consistency.ledger import PastComparison
 from consistency.model.ring import Ring
 from consistency.model.sides import Side
-from consistency.results.verdict import ExitCode, Verdict
+from consistency.results.verdict import Verdict
 from consistency.watching.metrics import RunEnd, WatchFigures
 from consistency.watching.target_end import TargetEnd, TargetTable
+from consistency.watching.visit_board import VisitBoard
 
 
-class TargetBoard:
+class TargetBoard(VisitBoard):
     """The latest comparison of every pair in scope; `run_end` is always replaced as a whole: any thread may read it.
 
     After a restart it knows again when a pair was last equal, and nothing else: how many rows differ is said by a
@@ -23,21 +23,27 @@ class TargetBoard:
     """
 
     def __init__(self, extra_labels: Mapping[str, str] | None = None) -> None:
-        self._extra_labels = dict(extra_labels or {})
+        super().__init__(extra_labels)
         self._seen: dict[str, TargetTable] = {}
         self._prints: dict[str, tuple[str, str]] = {}
         self._clusters: Mapping[Side, tuple[str, str]] = {}
         self._comparisons = dict.fromkeys((Verdict.CONSISTENT, Verdict.UNKNOWN, Verdict.DIVERGENT), 0)
-        self._rounds = 0
-        self._hook_failures = 0
-        self._last = (0.0, 0.0, int(ExitCode.INCOMPLETE))
-        self.run_end: RunEnd | None = None
 
     @property
     def known(self) -> TargetEnd:
         """Everything, as it is now."""
         tables = tuple(self._seen[name] for name in sorted(self._seen))
         return TargetEnd(tables, self._clusters, dict(self._comparisons))
+
+    @property
+    def tables(self) -> int:
+        """The number of pairs in scope, and of tables without a counterpart."""
+        return len(self._seen)
+
+    @property
+    def divergent_rows(self) -> int:
+        """The rows that differ between the clusters, by the latest comparison of each pair."""
+        return sum(table.differing for table in self._seen.values())
 
     def now(self) -> RunEnd | None:
         """Return `run_end`; any thread may call this."""
@@ -68,8 +74,7 @@ class TargetBoard:
             keyspace, _, table = name.partition(".")
             seen[name] = TargetTable(keyspace, table, "", reason=reason)
         self._seen = seen
-        if self.run_end is not None:
-            self._publish()  # not only when the next comparison has ended, which may take hours
+        self._publish_again()
 
     def compared(self, table: TargetTable, seconds: float, exit_code: int) -> None:
         """Record a comparison."""
@@ -85,31 +90,10 @@ class TargetBoard:
         self._comparisons[Verdict.UNKNOWN] += 1
         self._enter(seconds, exit_code)
 
-    def waited(self, seconds: float, exit_code: int) -> None:
-        """Record that another run held the lock, or that there is nothing to compare; what is known stays."""
-        self._enter(seconds, exit_code)
-
     def forget(self) -> None:
         """Forget every comparison, because the ledger that they rest on is lost."""
         self._seen.clear()
 
-    def round_done(self, rounds: int) -> None:
-        """Record the number of complete rounds."""
-        self._rounds = rounds
-        self._publish()
-
-    def hook_failed(self) -> None:
-        """Count a hook that could not be notified."""
-        self._hook_failures += 1
-        self._publish()
-
-    def _enter(self, seconds: float, exit_code: int) -> None:
-        self._last = (time.time(), seconds, int(exit_code))
-        self._publish()
-
-    def _publish(self) -> None:
-        ended_at, seconds, code = self._last
-        figures = WatchFigures(self._rounds, self._hook_failures)
-        self.run_end = RunEnd(
-            ended_at, seconds, code, extra_labels=self._extra_labels, watch=figures, target=self.known
-        )
+    def _run_end(self, ended_at: float, seconds: float, exit_code: int, figures: WatchFigures) -> RunEnd:
+        labels = self._extra_labels
+        return RunEnd(ended_at, seconds, exit_code, extra_labels=labels, watch=figures, target=self.known)

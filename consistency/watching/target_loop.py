@@ -19,13 +19,12 @@ from consistency.comparing.opening import Pair, ring_of
 from consistency.comparing.preparing import CompareOptions
 from consistency.comparing.reader import PairClock
 from consistency.comparing.run import run_compare
-from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.ledger import ComparedPair, PastComparison
 from consistency.model.ring import Ring
 from consistency.model.sides import Side
 from consistency.results.comparison import Comparison
 from consistency.results.verdict import ExitCode
-from consistency.watching.event_log import EventLog, reason_of
+from consistency.watching.event_log import EventLog
 from consistency.watching.events import level_of, target_fields
 from consistency.watching.findings_folder import VISIT_SUFFIX
 from consistency.watching.hooks import Hook
@@ -36,7 +35,7 @@ from consistency.watching.target_board import TargetBoard
 from consistency.watching.target_end import TargetTable, target_message
 from consistency.watching.target_ledger import PairsKeeper, PairsKept
 from consistency.watching.telling import Teller
-from consistency.watching.visiting import Visit, keep_visiting
+from consistency.watching.visiting import Visit, Visiting
 
 Open = Callable[[], AbstractAsyncContextManager[Pair]]
 """Opens both clusters, again for every visit, so that each sees the current rings."""
@@ -84,8 +83,7 @@ class TargetWatch:
         self._keeper = keeper or PairsKeeper()
         self._audience = audience or NoTargetAudience()
         self._pacing = Pacing(options.period_s, choose)
-        self._started = False
-        self._locked = False
+        self._visiting = Visiting(self._visit, self._pacing, board, self._audience, log)
 
     @property
     def rounds(self) -> int:
@@ -94,25 +92,15 @@ class TargetWatch:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Compare tables until stopped. UsageError if the names to watch do not exist at the start."""
-        await keep_visiting(self._visit, self._pacing, stop, self._audience.resting)
+        await self._visiting.run(stop)
 
-    async def _visit(self, stop: asyncio.Event) -> bool:
+    async def _visit(self, visit: Visit, stop: asyncio.Event) -> bool:
         """Compare one table; return whether there is a result."""
-        visit = Visit.begin(self._log)
-        try:
-            async with self._open() as pair:
-                rings = {cluster.side: await ring_of(cluster) for cluster in pair}
-                with self._keeper.visit(rings) as kept:
-                    self._locked = False
-                    result = await self._look(visit, pair, rings, kept, stop)
-        except LockedError as error:
-            self._wait_for_lock(visit, error)
-            return False
-        except ConsistencyError as error:
-            if isinstance(error, UsageError) and not self._started:
-                raise
-            self._fail(visit, error)
-            return False
+        async with self._open() as pair:
+            rings = {cluster.side: await ring_of(cluster) for cluster in pair}
+            with self._keeper.visit(rings) as kept:
+                self._visiting.unlocked(visit, kept.note)
+                result = await self._look(visit, pair, rings, kept, stop)
         if result is None:
             return False
         if result.findings_by_kind or any(result.inner.values()):
@@ -123,10 +111,6 @@ class TargetWatch:
         self, visit: Visit, pair: Pair, rings: Mapping[Side, Ring], kept: PairsKept, stop: asyncio.Event
     ) -> Comparison | None:
         """Compare the next table and record the result."""
-        if kept.note:
-            visit.emit("ledger.damaged")
-            self._pacing.forget()
-            self._board.forget()
         schemas = {cluster.side: await cluster.reader.schema() for cluster in pair}
         matched = match_tables(schemas[Side.SOURCE], schemas[Side.TARGET], self._options.compare.names)
         now_us = PairClock(pair).now_us()
@@ -134,7 +118,7 @@ class TargetWatch:
         self._board.in_scope(rings, matched, past.get)
         tables = self._next(pair, matched, past)
         if tables is None:
-            self._started = True
+            self._visiting.began = True
             self._board.waited(visit.seconds, ExitCode.INCOMPLETE)
             return None
         visit.table = tables.source
@@ -143,7 +127,7 @@ class TargetWatch:
         counts = self._audience.comparing(visit.run_id, tables.source.full_name)
         observer: PairObserver = counts if visit.log is None else SeveralOfPair(visit.log, counts)
         result = await run_compare(pair, self._asked(tables, visit.run_id), observer, stop)
-        self._started = True
+        self._visiting.began = True
         result = self._kept(result, tables)
         self._enter(visit, tables, result, began_us, kept)
         return result
@@ -201,35 +185,4 @@ class TargetWatch:
         self._board.compared(table, visit.seconds, code)
         self._audience.compared(visit.run_id, table, compared.report.rows, code)
         now = asyncio.get_running_loop().time()
-        self._end_round(ended=self._pacing.visited(table.full_name, now))
-
-    def _end_round(self, *, ended: bool) -> None:
-        if not ended:
-            return
-        self._board.round_done(self.rounds)
-        if self._log is not None:
-            seconds = round(asyncio.get_running_loop().time() - self._pacing.began, 3)
-            known = self._board.known
-            counts = {"tables": len(known.tables), "divergent_rows": sum(known.findings_by_kind.values())}
-            self._log.emit("watch.round", round=self.rounds, seconds=seconds, **counts)
-
-    def _fail(self, visit: Visit, error: ConsistencyError) -> None:
-        """Record a visit without a result: nothing is known of its table but when it was last equal."""
-        # If the tables could not be read, this one was still the next.
-        table = visit.table or self._pacing.guess()
-        name = table.full_name if table is not None else ""
-        self._board.failed(name or None, str(error), visit.seconds, error.exit_code)
-        self._audience.failed(visit.run_id, name, reason_of(error), error.exit_code)
-        if visit.log is not None:
-            visit.log.failed(error, error.exit_code, visit.seconds)
-        if table is not None:
-            now = asyncio.get_running_loop().time()
-            self._end_round(ended=self._pacing.visited(name, now))
-
-    def _wait_for_lock(self, visit: Visit, error: LockedError) -> None:
-        """Log once that another run is under way; the table stays the next one."""
-        if not self._locked:
-            visit.emit("watch.waiting", reason=str(error))
-        self._locked = True
-        self._audience.waiting()
-        self._board.waited(visit.seconds, error.exit_code)
+        self._visiting.ended(whole_round=self._pacing.visited(table.full_name, now))
