@@ -238,6 +238,8 @@ MUTANTS = (
            "hashes=one.hashes and other.hashes,", "hashes=one.hashes,", COMPARING),
     Mutant("pairs: one cluster is asked by two readers at once", "consistency/comparing/opening.py",
            "if not _are_one(await ring_of(source), await ring_of(target)):", "if True:", COMPARING),
+    Mutant("pairs: a clone that is reached another way is read as the source", "consistency/comparing/opening.py",
+           "if _reached_alike(source, target) else pair", "if True else pair", COMPARING),
     Mutant("pairs: the target is logged in to as the source", "consistency/cluster/settings.py",
            "load_config(path).get(section.table, {})", 'load_config(path).get("connection", {})',
            "tests/unit/test_settings.py"),

@@ -526,6 +526,18 @@ def test_one_cluster_on_both_sides_is_asked_by_one_reader(pair: Pair) -> None:
     assert other[0] is not other[1]
 
 
+def test_a_cluster_that_is_reached_another_way_is_another(pair: Pair) -> None:
+    """A clone of all its machines says the same addresses; where it is reached tells it from the source."""
+
+    async def readers(addresses: dict[str, tuple[str, int]]) -> list[Any]:
+        source = consistency.ConnectionSettings((("s", 9042),))
+        async with open_pair(source, replace(source, addresses=addresses)) as opened:
+            return [cluster.reader for cluster in opened]
+
+    assert len({id(reader) for reader in asyncio.run(readers({"10.0.0.1": ("clone", 9042)}))}) == 2
+    assert len({id(reader) for reader in asyncio.run(readers({}))}) == 1
+
+
 @pytest.mark.parametrize("name", ["old", "new"])
 def test_a_cluster_made_from_the_disks_of_another_is_another(pair: Pair, name: str) -> None:
     """Its nodes have the ids of the source's, and it would be said to hold what nobody asked it for."""
