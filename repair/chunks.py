@@ -26,7 +26,7 @@ from consistency.model.tokens import TokenRange
 from consistency.results.range_findings import RangeFinding
 from consistency.rows.merge_join import JoinCounts
 from consistency.rows.names import RowName, named_key
-from consistency.rows.windows import Copies, KeyCells, Window, WindowTooWide, by_key, cells_of, windows
+from consistency.rows.windows import Copies, KeyCells, Window, WindowTooWide, by_key, bytes_of, windows
 from repair.case import Case, CaseReader, States
 from repair.copies import Copies as HostCopies
 from repair.decide import Action, Decision, Rule, decide, kept_to
@@ -92,7 +92,7 @@ class Chunk:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A part of a range as its replicas hold it: rows that differ, and such that are alike everywhere, by key."""
+    """A part of a range as its replicas hold it: rows that differ, and some that are alike everywhere, by key."""
 
     differing: dict[KeyCells, Copies]
     alike: dict[KeyCells, RawRow]
@@ -282,7 +282,7 @@ class _Building:
 
         Raises WindowTooWide if the rows of one of its tokens are too many to be kept together, and none come before.
         """
-        size = cells_of([raw for held in window.differing.values() for raw in held])
+        size = bytes_of([raw for held in window.differing.values() for raw in held])
         if _most_of_a_token(window) > limits.of_token or size > limits.of_token_size:
             if not self.count:
                 raise WindowTooWide

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import eq, itemgetter
-from typing import Any
 
 import numpy as np
 
@@ -69,13 +68,6 @@ class PlainRows:
         return PlainRows(
             self.tokens[which], [keys[n] for n in places], [copies[n] for n in places], self.may_vanish[which]
         )
-
-    def between(self, first: int, last: int) -> slice:
-        """Return the places of the rows from one token to another."""
-        begin, end = np.searchsorted(self.tokens, [first, last + 1 if last < np.iinfo(np.int64).max else last])
-        if last == np.iinfo(np.int64).max:
-            end = len(self)
-        return slice(int(begin), int(end))
 
 
 def can_be_plain(reading: Reading) -> bool:
@@ -219,6 +211,5 @@ def _apart(cells: RawRow) -> list[RawRow]:
     return [cells[at : at + _CELLS] for at in range(0, len(cells), _CELLS)]
 
 
-def _time(cells: RawRow) -> bytes | Any:
-    # Write times are positive here but for what a client chose: compared as the numbers that they are.
+def _time(cells: RawRow) -> int:
     return NO_TIME if cells[1] is None else int.from_bytes(cells[1], "big", signed=True)

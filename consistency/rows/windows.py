@@ -101,7 +101,7 @@ class _Ahead:
 
     def weigh(self) -> int:
         """Return how many bytes the rows take; those that were weighed already are not looked at again."""
-        self._weight += cells_of(self.rows[self._weighed :])
+        self._weight += bytes_of(self.rows[self._weighed :])
         self._weighed = len(self.rows)
         return self._weight
 
@@ -176,6 +176,6 @@ def by_key(layout: RowLayout, rows: Sequence[RawRow]) -> dict[KeyCells, RawRow]:
     return dict(zip(map(itemgetter(layout.key), rows), rows, strict=True))
 
 
-def cells_of(rows: Sequence[RawRow | None]) -> int:
+def bytes_of(rows: Sequence[RawRow | None]) -> int:
     """Return how many bytes the cells of rows take."""
     return sum(map(len, filter(None, chain.from_iterable(filter(None, rows)))))
