@@ -144,26 +144,29 @@ class Applier:
         return Breaker(SPARE if most is None else most, vanished)
 
     def _batched(self, rows: Sequence[Row], *, most: int) -> list[list[Row]]:
-        """Cut rows into batches: a partition's rows together, as its delete that reaches one row reaches all."""
+        """Cut rows into batches: a partition's rows together, as its delete that reaches one row reaches all.
+
+        A partition of which rows are left alone has a batch of its own, as one of more rows than a batch has.
+        """
         partitions: dict[tuple[str, int], list[Row]] = defaultdict(list)
         for row in rows:
             partitions[row.partition].append(row)
-        batches: list[list[Row]] = []
-        lone: dict[str, list[Row]] = defaultdict(list)
+        apart: list[list[Row]] = []
+        shared: dict[tuple[str, bool], list[list[Row]]] = defaultdict(list)
         for (table, _), of_one in sorted(partitions.items()):
-            if len(of_one) > 1:
-                batches.append(of_one)
+            lone = len(of_one) == 1
+            if lone or (len(of_one) <= most and all(map(_acted_on, of_one))):
+                shared[table, lone].append(of_one)
             else:
-                lone[table] += of_one
-        for of_table in lone.values():
-            of_table.sort(key=lambda row: self._cases.together(row.planned.ref))
-            batches += [of_table[at : at + most] for at in range(0, len(of_table), most)]
-        return batches
+                apart.append(of_one)
+        for alike in shared.values():
+            alike.sort(key=lambda of_one: self._cases.together(of_one[0].planned.ref))
+        return apart + [batch for alike in shared.values() for batch in _packed(alike, most)]
 
     async def _outcomes(self, rows: Sequence[Row], throttle: Throttle) -> Outcomes:
         """Take some rows from evidence to outcome side by side."""
-        acting = [row for row in rows if row.planned.action is not Action.NONE and row.entry.open]
-        resting = [row for row in rows if row.planned.action is Action.NONE or not row.entry.open]
+        acting = [row for row in rows if _acted_on(row)]
+        resting = [row for row in rows if not _acted_on(row)]
         outcomes: Outcomes = {}
         if acting and len({row.partition for row in rows}) == 1:
             return await self._of_partition(acting, resting, throttle)
@@ -177,6 +180,22 @@ class Applier:
         if len(parts) > 1:
             return await self._pipeline.repair_partition(parts, throttle, _parts(resting))
         return await self._pipeline.repair(acting, throttle, resting)
+
+
+def _acted_on(row: Row) -> bool:
+    """Whether something is to be done with a row."""
+    return row.planned.action is not Action.NONE and row.entry.open
+
+
+def _packed(partitions: Sequence[list[Row]], most: int) -> list[list[Row]]:
+    """Put whole partitions into batches of at most that many rows."""
+    batches: list[list[Row]] = []
+    for of_one in partitions:
+        if batches and len(batches[-1]) + len(of_one) <= most:
+            batches[-1] += of_one
+        else:
+            batches.append([*of_one])
+    return batches
 
 
 def _beside(begin: Sequence[Row], rows: Sequence[Row]) -> list[Row]:

@@ -76,7 +76,8 @@ class Pipeline:
     async def repair(self, rows: Sequence[Row], throttle: Throttle, beside: Sequence[Row] = ()) -> Outcomes:
         """Bring rows that something is to be done with to their outcome; a row that finds no turn has none.
 
-        `beside` are rows of their partitions that nothing is to be done with; they have their outcome after the others.
+        All rows of the plan that are of one of their partitions are among them, or `beside`: rows that nothing is to be
+        done with, which have their outcome after the others.
         """
         await self._guard.check()
         cases = await self._read(rows)
@@ -87,11 +88,17 @@ class Pipeline:
         for at in range(0, len(beside), _TOGETHER):
             standing += await self._left(beside[at : at + _TOGETHER], outcomes, merged)
         await self._record(outcomes)
-        if not standing:
-            return outcomes | await self._in_groups(begun, throttle)
-        doubtful = [each.row.number for each in begun if each.risk.may_vanish]
-        acting = self._few_by_few(begun, throttle)
-        return outcomes | await self._as_one(acting, rows, doubtful, standing, throttle)
+        crowded = dict.fromkeys(each.row.partition for each in standing)
+        free = [each for each in begun if each.row.partition not in crowded]
+        outcomes |= await self._in_groups(free, throttle)
+        for partition in crowded:
+            of_it = [each for each in begun if each.row.partition == partition]
+            doubtful = [each.row.number for each in of_it if each.risk.may_vanish]
+            others = [each for each in standing if each.row.partition == partition]
+            acting = self._few_by_few(of_it, throttle)
+            of_plan = [row for row in rows if row.partition == partition]
+            outcomes |= await self._as_one(acting, of_plan, doubtful, others, throttle)
+        return outcomes
 
     async def _in_groups(self, begun: Sequence[Begun], throttle: Throttle) -> Outcomes:
         """Act on rows whose intents are durable, those that may vanish as the breaker lets them begin."""

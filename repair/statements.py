@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from consistency.cluster.key_batches import serialized_list
-from consistency.cluster.selects import in_range
+from consistency.cluster.key_batches import clustering_value, serialized_list
+from consistency.cluster.selects import in_clustering, in_partitions, in_range
 from consistency.model.cqltype import quote_identifier
 from consistency.model.reading import CellColumn
 from consistency.model.schema import Column, Table
@@ -46,30 +46,33 @@ class Write:
 def merging_read(rows: Sequence[Evidence]) -> Write:
     """Return the read that makes the servers merge these rows, and nothing but them.
 
-    Several rows have all of their key in common but for the last column of the partition key. The limit, which they
-    do not reach, is there as a read with room for more than a page is paged: one partition after the other.
+    Several rows are of one partition, or have all of their key in common but for the last column of the partition key.
+    The limit, which they do not reach, is there as a read with room for more than a page is paged: one partition after
+    the other.
 
     Static columns are left out of a row's read, as they would be merged with it. A static row is read with an
     empty IN of clustering keys: SELECT DISTINCT would also merge the partition's first row.
     """
-    evidence, limit, values = rows[0], "", rows[0].name.key
+    evidence, values = rows[0], rows[0].name.key
     table = evidence.table
+    width = len(table.partition_key)
     columns = [c.column.quoted for c in evidence.columns]
     if evidence.name.static:
         # A clustering column among those selected is what makes the server accept the IN.
-        wanted = [*columns, table.clustering[0].quoted]
+        columns = [*columns, table.clustering[0].quoted]
         where = [_equals(table.partition_key), *(f"{c.quoted} IN ()" for c in table.clustering)]
-    else:
-        wanted = columns or [c.quoted for c in table.primary_key]
+    elif len(rows) == 1:
         where = [_equals(table.primary_key)]
-    if len(rows) > 1:
-        *alike, last = table.partition_key
-        where = [f"{c.quoted} = ?" for c in alike] + [f"{last.quoted} IN ?"]
-        where += [f"{c.quoted} = ?" for c in table.clustering]
-        at = len(alike)
-        values = (*values[:at], serialized_list([row.name.key[at] for row in rows]), *values[at + 1 :])
-        limit = f" LIMIT {len(rows) + 1}"
-    return Write(f"SELECT {', '.join(wanted)} FROM {table.quoted} WHERE {' AND '.join(where)}{limit}", values)
+    elif len({row.name.key[:width] for row in rows}) == 1:
+        where = [_equals(table.partition_key), in_clustering(table)]
+        values = (*values[:width], serialized_list([clustering_value(row.name.key[width:]) for row in rows]))
+    else:
+        where = [in_partitions(table), *([_equals(table.clustering)] if table.clustering else [])]
+        lasts = serialized_list([row.name.key[width - 1] for row in rows])
+        values = (*values[: width - 1], lasts, *values[width:])
+    wanted = ", ".join(columns or [c.quoted for c in table.primary_key])
+    limit = f" LIMIT {len(rows) + 1}" if len(rows) > 1 else ""
+    return Write(f"SELECT {wanted} FROM {table.quoted} WHERE {' AND '.join(where)}{limit}", values)
 
 
 def merging_range_read(table: Table, token_range: TokenRange, page_rows: int) -> Write:

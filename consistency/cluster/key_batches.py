@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from consistency.cluster import selects
 from consistency.cluster.port import Key
 from consistency.cluster.wire import INT
-from consistency.model.reading import Reading
+from consistency.model.reading import CellColumn, Reading
+from consistency.model.schema import Table
 
 MOST_KEYS = 50
 """Keys in one request: a small part of what a page holds, whatever the rows."""
@@ -48,10 +49,7 @@ class Batch:
 def batches(reading: Reading, keys: Sequence[Key], *, page_rows: int = 0) -> Iterator[Batch]:
     """Yield statements that read these rows; `page_rows`: how many rows may be read at once, wanted or not."""
     width = len(reading.table.partition_key)
-    # The server refuses IN on clustering columns where a collection is selected.
-    gathers = bool(reading.table.clustering) and not any(
-        c.column.type.is_multicell for c in reading.statics + reading.regulars
-    )
+    gathers = takes_clustering_in(reading.table, reading.statics + reading.regulars)
     by_partition: dict[Key, list[Key]] = defaultdict(list)
     for key in dict.fromkeys(keys):
         by_partition[key[:width]].append(key)
@@ -59,7 +57,7 @@ def batches(reading: Reading, keys: Sequence[Key], *, page_rows: int = 0) -> Ite
     for found in by_partition.values():
         if gathers and len(found) > 1:
             for part in _parts(found):
-                wanted = serialized_list([_clustering(key[width:]) for key in part])
+                wanted = serialized_list([clustering_value(key[width:]) for key in part])
                 yield Batch(tuple(part), selects.select_rows_of_partition(reading), (*part[0][:width], wanted))
         else:
             for key in found:
@@ -85,7 +83,7 @@ def _cross(reading: Reading, keys: Sequence[Key]) -> Batch:
         return Batch((keys[0],), selects.select_row(reading), keys[0])
     width = len(reading.table.partition_key)
     partitions = serialized_list(list(dict.fromkeys(key[width - 1] for key in keys)))
-    rows = serialized_list(list(dict.fromkeys(_clustering(key[width:]) for key in keys)))
+    rows = serialized_list(list(dict.fromkeys(clustering_value(key[width:]) for key in keys)))
     values = (*keys[0][: width - 1], partitions, rows)
     return Batch(tuple(keys), selects.select_rows_of_partitions(reading), values, crossed=width)
 
@@ -104,8 +102,13 @@ def _parts(keys: Sequence[Key], most: int = MOST_KEYS) -> Iterator[Sequence[Key]
     return (keys[at : at + most] for at in range(0, len(keys), most))
 
 
-def _clustering(values: Key) -> bytes:
-    """Serialize one clustering key: as it is where it has one column, else as a tuple."""
+def takes_clustering_in(table: Table, columns: Iterable[CellColumn]) -> bool:
+    """Whether a read of these columns may name several clustering keys: servers refuse that beside a collection."""
+    return bool(table.clustering) and not any(c.column.type.is_multicell for c in columns)
+
+
+def clustering_value(values: Key) -> bytes:
+    """Serialize one clustering key as an element of IN: as it is where it has one column, else as a tuple."""
     return values[0] if len(values) == 1 else b"".join(INT.pack(len(v)) + v for v in values)
 
 

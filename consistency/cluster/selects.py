@@ -31,7 +31,7 @@ def select_row(reading: Reading) -> str:
 def select_rows_of_partition(reading: Reading) -> str:
     """Read rows of one partition: its key is bound, then the list of clustering keys."""
     table = reading.table
-    where = f"{_equals(table.partition_key)} AND {_in_clustering(table)}"
+    where = f"{_equals(table.partition_key)} AND {in_clustering(table)}"
     return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {where}"
 
 
@@ -41,7 +41,7 @@ def select_row_of_partitions(reading: Reading) -> str:
     Bound are the partition key but for its last column, the list of its last columns, and the clustering key.
     """
     table = reading.table
-    where = _in_partitions(table)
+    where = in_partitions(table)
     if table.clustering:
         where = f"{where} AND {_equals(table.clustering)}"
     return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {where}"
@@ -50,7 +50,7 @@ def select_row_of_partitions(reading: Reading) -> str:
 def select_rows_of_partitions(reading: Reading) -> str:
     """Read the rows of several clustering keys, as a list, in each of several partitions."""
     table = reading.table
-    where = f"{_in_partitions(table)} AND {_in_clustering(table)}"
+    where = f"{in_partitions(table)} AND {in_clustering(table)}"
     return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {where}"
 
 
@@ -99,7 +99,7 @@ def hash_rows(reading: Reading, token_range: TokenRange, spelling: str) -> str:
 
 def hash_rows_of_partitions(reading: Reading, spelling: str) -> str:
     """Read the same of every row in several partitions; bound as for `select_row_of_partitions`, without a row."""
-    return f"{_hashes(reading, spelling)} WHERE {_in_partitions(reading.table)}"
+    return f"{_hashes(reading, spelling)} WHERE {in_partitions(reading.table)}"
 
 
 def hashed_rows(reading: Reading, token_range: TokenRange, spelling: str, *, times: bool) -> str:
@@ -191,12 +191,14 @@ def _equals(columns: Sequence[Column]) -> str:
     return " AND ".join(f"{c.quoted} = ?" for c in columns)
 
 
-def _in_partitions(table: Table) -> str:
+def in_partitions(table: Table) -> str:
+    """Return the condition that names several partitions: bound are the key but for its last column, a list of that."""
     *first, last = table.partition_key
     return " AND ".join([*([_equals(first)] if first else []), f"{last.quoted} IN ?"])
 
 
-def _in_clustering(table: Table) -> str:
+def in_clustering(table: Table) -> str:
+    """Return the condition that names several clustering keys, a list of which is bound."""
     names = _names(table.clustering)
     return f"({names}) IN ?" if len(table.clustering) > 1 else f"{names} IN ?"
 

@@ -20,7 +20,7 @@ from consistency.errors import (
     ReplicaUnavailable,
     TooFewReplicas,
 )
-from consistency.model.cqlbytes import split_map, split_sequence
+from consistency.model.cqlbytes import split_map, split_sequence, split_tuple
 from consistency.model.ring import Node
 from consistency.model.schema import Column, Table
 from consistency.model.tokens import MIN_TOKEN, TokenRange
@@ -167,15 +167,12 @@ class SimWriter:
         if found := _RANGE.search(write.cql):
             self._merge_range(node, int(found[1] or MIN_TOKEN), int(found[2]), at_all=at_all)
             return
-        at = len(table.partition_key) - 1
-        key = tuple(part or b"" for part in write.values)
-        last = [part or b"" for part in split_sequence(key[at])] if " IN ?" in write.cql else [key[at]]
         static = " IN ()" in write.cql
         trick = self._trick(write)
         if trick is Trick.FORBIDDEN:
             self._answer(node, trick)
-        for one in last:
-            self._merge(node, (*key[:at], one, *key[at + 1 :]), trick, static=static, at_all=at_all)
+        for key in _rows_named(table, write):
+            self._merge(node, key, trick, static=static, at_all=at_all)
         self._answer(node, trick)
 
     def _merge_range(self, node: Node, after: int, until: int, *, at_all: bool) -> None:
@@ -317,6 +314,22 @@ async def _to_its_end(request: Coroutine[Any, Any, None]) -> None:
     task = asyncio.ensure_future(request)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     await asyncio.shield(task)
+
+
+def _rows_named(table: Table, write: Statement) -> list[Key]:
+    """Return the rows that a read names: one, those of one partition, or of one clustering key in several."""
+    key = tuple(part or b"" for part in write.values)
+    width = len(table.partition_key)
+    if f"{table.partition_key[-1].quoted} IN ?" in write.cql:
+        return [(*key[: width - 1], last or b"", *key[width:]) for last in split_sequence(key[width - 1])]
+    if " IN ?" in write.cql:
+        several = len(table.clustering) > 1
+        found = [part or b"" for part in split_sequence(key[width])]
+        rows = [
+            tuple(c or b"" for c in split_tuple(row, len(table.clustering))) if several else (row,) for row in found
+        ]
+        return [(*key[:width], *row) for row in rows]
+    return [key]
 
 
 def _elements(column: Column, value: bytes | None, ts: int) -> list[tuple[bytes, bytes]]:

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from consistency.errors import ReplicaError, ReplicaTimeout
-from consistency.model.cqlbytes import split_sequence
+from consistency.errors import ReplicaError, ReplicaTimeout, TooFewReplicas
+from consistency.model.cqlbytes import split_sequence, split_tuple
 from consistency.model.ring import Node
 from consistency.rows.names import RowName
 from repair.case import Case
@@ -21,22 +21,24 @@ from tests.unit.test_repair_decide import NODES, cell, evidence
 WIDE = make_table("t", ("int", "text"), ("int",), (), ("text",))
 ONE = "SELECT v0 FROM ks.t WHERE p0 = ? AND p1 = ? AND c0 = ?"
 MANY = "SELECT v0 FROM ks.t WHERE p0 = ? AND p1 IN ? AND c0 = ? LIMIT {}"
+OF_ONE = "SELECT v0 FROM ks.t WHERE p0 = ? AND p1 = ? AND c0 IN ? LIMIT {}"
 
 
 class Server:
     """A writer that keeps what it is sent, and fails where it is told to."""
 
-    def __init__(self, failing: Sequence[bytes] = ()) -> None:
+    def __init__(self, failing: Sequence[bytes] = (), failure: ReplicaError | None = None) -> None:
         self.sent: list[tuple[Node, str, tuple[bytes | None, ...]]] = []
         self._failing = failing
+        self._failure = failure or ReplicaTimeout("no answer in time")
 
     async def through(self, node: Node, write: Write, *, at_all: bool) -> None:
         assert at_all
         self.sent.append((node, write.cql, write.values))
         await asyncio.sleep(0.001)
-        asked = split_sequence(write.values[1] or b"") if " IN ?" in write.cql else list(write.values[1:2])
+        asked = split_sequence(write.values[1] or b"") if "p1 IN ?" in write.cql else list(write.values[1:2])
         if set(asked) & set(self._failing):
-            raise ReplicaTimeout("no answer in time")
+            raise self._failure
 
 
 def row(p: bytes, q: bytes, c: bytes) -> Case:
@@ -74,6 +76,61 @@ def test_rows_that_share_all_but_one_column_share_a_read() -> None:
     assert sorted(alone, key=repr) == sorted(
         [(NODES[0], ONE, (b"2", b"c", b"x")), (NODES[0], ONE, (b"1", b"d", b"y"))], key=repr
     )
+
+
+def test_rows_of_one_partition_share_a_read() -> None:
+    """It names their clustering keys; a row that has its clustering key in common with one of them is none of it."""
+    server = Server()
+    rows = [row(b"1", b"a", b"x"), row(b"1", b"a", b"y"), row(b"1", b"b", b"x"), row(b"1", b"a", b"z")]
+    assert merge(server, [(NODES[0], r) for r in rows]) == [""] * 4
+    (_, alone, key), (_, many, values) = sorted(server.sent, key=lambda sent: "LIMIT" in sent[1])
+    assert (alone, key) == (ONE, (b"1", b"b", b"x"))
+    assert many == OF_ONE.format(4)
+    assert values[:2] == (b"1", b"a")
+    assert split_sequence(values[2] or b"") == [b"x", b"y", b"z"]
+
+
+def test_clustering_keys_of_several_columns_are_named_as_tuples() -> None:
+    """As the servers take them."""
+    table = make_table("t", ("int",), ("int", "text"), (), ("text",))
+    rows = [
+        replace(evidence(cell(), None, None, of=table), name=RowName(1, (b"p", b"1", second)))
+        for second in (b"", b"yy")
+    ]
+    server = Server()
+    assert merge(server, [(NODES[0], r) for r in rows]) == ["", ""]
+    ((_, cql, values),) = server.sent
+    assert cql == "SELECT v0 FROM ks.t WHERE p0 = ? AND (c0, c1) IN ? LIMIT 3"
+    assert [split_tuple(part or b"", 2) for part in split_sequence(values[1] or b"")] == [[b"1", b""], [b"1", b"yy"]]
+
+
+def test_rows_of_one_partition_with_a_collection_are_read_one_by_one() -> None:
+    """Servers refuse a list of clustering keys beside a collection."""
+    table = make_table("t", ("int",), ("int",), (), ("set<text>",))
+    rows = [replace(evidence(cell(), None, None, of=table), name=RowName(1, (b"p", c))) for c in (b"x", b"y")]
+    server = Server()
+    assert merge(server, [(NODES[0], r) for r in rows]) == ["", ""]
+    assert [" IN " in cql for _, cql, _ in server.sent] == [False, False]
+
+
+@pytest.mark.parametrize(("names", "repeated"), [((b"ax", b"ay"), False), ((b"ax", b"bx"), True)])
+def test_too_few_replicas_are_certain_for_one_partition_alone(names: Sequence[bytes], *, repeated: bool) -> None:
+    """Of several partitions some may have been merged before one had too few: nobody says that nothing was done."""
+    server = Server(failing=[b"a"], failure=TooFewReplicas("too few", 2))
+    told: list[bool] = []
+
+    async def one(merging: MergingReads, name: bytes) -> None:
+        try:
+            await merging.merge(NODES[0], row(b"1", name[:1], name[1:]))
+        except ReplicaError as error:
+            told.append(error.repeated)
+
+    async def main() -> None:
+        merging = MergingReads(server)  # type: ignore[arg-type]
+        await asyncio.gather(*(one(merging, name) for name in names))
+
+    asyncio.run(main())
+    assert set(told) == {repeated}
 
 
 def test_no_read_has_more_rows_than_may_be_under_way() -> None:
