@@ -85,6 +85,34 @@ def test_a_write_in_the_middle_of_apply_survives(cluster: RunningCluster, tmp_pa
         )
 
 
+def test_rows_of_one_partition_are_merged_and_their_neighbours_are_not(
+    cluster: RunningCluster, tmp_path: Path, base_us: int
+) -> None:
+    """A read names the rows of a partition by key: what came to differ since the plan stays as it is."""
+    ks = cluster.keyspace("near")
+    cluster.ddl(
+        f'CREATE TABLE {ks}.t (p int, "Q" text, c text, d bigint, v text, w text, PRIMARY KEY ((p, "Q"), c, d))'
+        " WITH CLUSTERING ORDER BY (c DESC, d ASC)"
+    )
+    insert = f'INSERT INTO near.t (p, "Q", c, d, v, w) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP {base_us}'
+    keys = [(p, "q", c, d) for p in range(3) for c in ("", "x", "yy") for d in range(12)]
+    cluster.load(insert, [(*key, "v", "w") for key in keys])
+    where = "WHERE p = {} AND \"Q\" = '{}' AND c = '{}' AND d = {}"
+    stale, late = [key for key in keys if key[3] < 7], [key for key in keys if key[3] == 8]
+    for n, key in enumerate(stale):
+        cluster.on(1 + n % 3, f"UPDATE near.t USING TIMESTAMP {base_us + 1} SET v = 'n' {where.format(*key)}")
+    repairing = Repairing(cluster, tmp_path, "near")
+    repairing.check()
+    made = repairing.plan()
+    for key in late:
+        cluster.on(2, f"UPDATE near.t USING TIMESTAMP {base_us + 2} SET v = 'late' {where.format(*key)}")
+    assert results(repairing.apply(made)) == {Result.VERIFIED: len(stale)}
+    held = everything(cluster, "near", "t")
+    assert held[1] == held[3]
+    assert sum(row != held[1][key] for key, row in held[2].items()) == len(late)
+    assert sum(str(base_us + 1) in row for row in held[1].values()) == len(stale)
+
+
 def test_time_window_tables_are_repaired_with_a_warning(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
     """Old rows land in the newest window: said in the plan, before anything is done."""
     table(cluster, "windows", " WITH compaction = {'class': 'TimeWindowCompactionStrategy'}")
