@@ -76,11 +76,17 @@ class Bound:
     @property
     def sentence(self) -> str:
         """Say it."""
-        return (
-            f"With 95% confidence fewer than {self.ranges:,} of {self.of_ranges:,} token ranges hold a row that"
-            f" differs, wherever they lie, and fewer than {_figure(self.per_million)} rows in a million differ if they"
-            " were lost one by one."
-        )
+        ranges = self.ranges <= self.of_ranges
+        rows = self.per_million <= 1e6
+        lost = f"fewer than {_figure(self.per_million)} rows in a million differ if they were lost one by one"
+        if ranges and rows:
+            return (
+                f"With 95% confidence fewer than {self.ranges:,} of {self.of_ranges:,} token ranges hold a row that"
+                f" differs, wherever they lie, and {lost}."
+            )
+        said = f"With 95% confidence {lost}. " if rows else ""
+        more = "in how many token ranges rows differ" if rows else "how many rows differ"
+        return f"{said}The sample is too small to say {more}: give it a larger share or more time."
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -179,6 +179,24 @@ def test_the_least_share_of_any_table_decides() -> None:
     assert bound([], ranges=0, rows_read=0) is None
 
 
+def test_a_sample_that_rules_nothing_out_says_so() -> None:
+    """Fewer than 65 of 64 ranges, or more than a million rows in a million, are no finding."""
+    small = bound([SampledTable(2 / 64, 0, 509)], ranges=64, rows_read=16)
+    smallest = bound([SampledTable(1 / 64, 0, 2)], ranges=64, rows_read=1)
+    enough = bound([SampledTable(0.5, 0, 509)], ranges=64, rows_read=250)
+    assert small is not None
+    assert smallest is not None
+    assert enough is not None
+    assert "of 64 token ranges" in enough.sentence
+    assert "too small" not in enough.sentence
+    assert "rows in a million" in small.sentence
+    assert "of 64" not in small.sentence
+    assert "65" not in small.sentence
+    assert "too small to say in how many" in small.sentence
+    assert "million" not in smallest.sentence
+    assert "too small to say how many rows differ" in smallest.sentence
+
+
 @cache
 def leaves(sets: int, each: int) -> Sequence[Sequence[Leaf]]:
     """Return the leaves of some sets of replicas."""
