@@ -156,9 +156,10 @@ def undoing(action: Action, entry: Entry) -> Undoing:
     return Undoing.DELETE if wanted is None else Undoing.REWRITE
 
 
-def brought_back(result: Result, entry: Entry) -> Change | None:
-    """Say that an undone row had vanished and is there again."""
-    return Change.RESTORED if result is Result.UNDONE and entry.change is Change.DELETED else None
+def brought_back(result: Result, action: Action, entry: Entry) -> Change | None:
+    """Say that an undone row had vanished and is there again: not one that most replicas lacked, for it stays gone."""
+    vanished = result is Result.UNDONE and entry.change is Change.DELETED
+    return Change.RESTORED if vanished and isinstance(most_held(action, entry.before or {}), RowState) else None
 
 
 class Undoer:
@@ -192,7 +193,7 @@ class Undoer:
             result, reason = await self.row(number, planned.ref, planned.action, entry, journal)
             if result is not Result.UNCHANGED:
                 await journal.undone(number, result, reason)
-            tally.add(result, reason, brought_back(result, entry))
+            tally.add(result, reason, brought_back(result, planned.action, entry))
             progress(tally)
         for name in sorted(record.chunks):
             chunk = record.chunks[name]
@@ -217,7 +218,7 @@ class Undoer:
                 result, reason = await self.row(place, row.planned.ref, row.planned.action, row.entry, journal)
                 if result is not Result.UNCHANGED:
                     await journal.undone(place, result, reason)
-                tally.add(result, reason, brought_back(result, row.entry))
+                tally.add(result, reason, brought_back(result, row.planned.action, row.entry))
 
         await side_by_side(lane, _AT_ONCE)
         if not tally.interrupted:

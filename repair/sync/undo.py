@@ -65,7 +65,7 @@ async def undo_all(
             result, reason = await undoer.row(number, row.ref.on(side), as_repaired(row.action), entry, journal)
             if result is not Result.UNCHANGED:
                 await journal.undone(number, result, reason)
-            tally.add(result, reason, brought_back(result, entry))
+            tally.add(result, reason, brought_back(result, as_repaired(row.action), entry))
             progress(tally)
 
     await side_by_side(lane, _AT_ONCE)

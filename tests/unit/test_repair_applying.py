@@ -21,13 +21,14 @@ from repair.case import CaseReader
 from repair.copies import copies
 from repair.decide import Action, Rule
 from repair.entries import Entry, Fate, Result
+from repair.forecast import Change
 from repair.guard import Guard, PlanRefused
 from repair.outcomes import Tally
 from repair.pace import ApplyOptions, Pace
 from repair.planfile import Plan
 from repair.planner import PlanOptions, plan_batch
 from repair.policy import Policy, Require, Zombies
-from repair.undo import NO_MAJORITY, Undoer, most_held, write_time
+from repair.undo import NO_MAJORITY, Undoer, Undoing, brought_back, most_held, undoing, write_time
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.repair_laws import shown
 from tests.simulation.repair_servers import SimWriter, collect_garbage
@@ -274,6 +275,27 @@ def test_what_an_undo_would_bring_back() -> None:
     assert most_held(Action.RECONCILE, {"1": None, "2": None, "3": live}) is None
     assert most_held(Action.RECONCILE, {"1": zombie, "2": live, "3": other}) == NO_MAJORITY
     assert most_held(Action.RECONCILE, {"1": None, "2": live}) == NO_MAJORITY
+
+
+@pytest.mark.parametrize(
+    ("action", "holders", "meaning", "back"),
+    [
+        (Action.RECONCILE, 1, Undoing.NOTHING, None),
+        (Action.RECONCILE, 2, Undoing.REWRITE, Change.RESTORED),
+        (Action.PURGE, 1, Undoing.UNPURGE, Change.RESTORED),
+    ],
+)
+def test_a_row_that_most_replicas_lacked_is_not_said_to_be_back(
+    action: Action, holders: int, meaning: Undoing, back: Change | None
+) -> None:
+    """Its delete was known to most: the undo leaves it deleted, so nobody is told that it was restored."""
+    held = RowState((Cell(b"a", 5),))
+    before = {str(node): held if node < holders else None for node in range(3)}
+    gone: dict[str, RowState | None] = dict.fromkeys(before)
+    entry = Entry(before, Result.VERIFIED, "", gone, fate=Fate.DONE, changed=frozenset("0"), change=Change.DELETED)
+    assert undoing(action, entry) is meaning
+    assert brought_back(Result.UNDONE, action, entry) is back
+    assert brought_back(Result.NOT_UNDONE, action, entry) is None
 
 
 def test_an_undo_never_overwrites_what_came_after() -> None:
