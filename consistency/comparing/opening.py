@@ -41,6 +41,11 @@ class Pair:
         """Return the cluster of a side."""
         return self.source if side is Side.SOURCE else self.target
 
+    @property
+    def is_one(self) -> bool:
+        """Whether both are one cluster, which one reader asks."""
+        return self.source.reader is self.target.reader
+
     async def host_ids(self) -> set[str]:
         """Return those of the nodes of both clusters."""
         return {host_id for cluster in self for host_id in (await cluster.reader.ring()).host_ids}

@@ -128,6 +128,7 @@ async def plan_comparison(pair: Pair, clock: Clock, options: CompareOptions) -> 
     for side, dc, option in ((Side.SOURCE, options.dc, "--dc"), (Side.TARGET, options.target_dc, "--target-dc")):
         _require_dc(side, sides[side].ring, dc, option)
     matched = match_tables(sides[Side.SOURCE].schema, sides[Side.TARGET].schema, options.names)
+    _refuse_itself(pair, matched, options)
     planner = _Planner(pair, sides, options)
     tasks: list[TableTask] = []
     refused: dict[str, str] = {}
@@ -152,6 +153,20 @@ async def _described(cluster: Cluster) -> Described:
 def _require_dc(side: Side, ring: Ring, dc: str | None, option: str) -> None:
     if dc is not None and dc not in ring.datacenters:
         msg = f"{option} {dc}: the {side} has no such data centre; it has {', '.join(ring.datacenters)}"
+        raise UsageError(msg)
+
+
+def _refuse_itself(pair: Pair, matched: Matched, options: CompareOptions) -> None:
+    """Compare no table with itself: the same hosts named twice would prove that a copy is whole which nobody made."""
+    if not pair.is_one or options.dc != options.target_dc:
+        return
+    itself = [tables.source.full_name for tables in matched.pairs if tables.source.full_name == tables.target.full_name]
+    if itself:
+        more = f" and {len(itself) - 1:,} more tables" if len(itself) > 1 else ""
+        msg = (
+            f"source and target are one cluster, so {itself[0]}{more} would be compared with itself: name the hosts of"
+            " another cluster with --target-hosts, another keyspace as KS=KS2, or data centres with --dc, --target-dc"
+        )
         raise UsageError(msg)
 
 

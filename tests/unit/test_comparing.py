@@ -526,6 +526,16 @@ def test_one_cluster_on_both_sides_is_asked_by_one_reader(pair: Pair) -> None:
     assert other[0] is not other[1]
 
 
+def test_a_table_is_not_compared_with_itself(pair: Pair) -> None:
+    """The same hosts named twice would say that a target holds everything; two data centres of one cluster may."""
+    pair.clusters["t"] = pair.clusters["s"]
+    for words in ((), ("shop",), ("shop.orders",), ("shop.orders=shop.orders",), ("--dc", "dc1", "--target-dc", "dc1")):
+        result = pair.run(*words)
+        assert result.exit_code == 2, result.output
+        assert "source and target are one cluster, so shop.orders would be compared with itself" in result.stderr
+    assert pair.run("--dc", "dc1").exit_code == 0
+
+
 def test_a_cluster_that_is_reached_another_way_is_another(pair: Pair) -> None:
     """A clone of all its machines says the same addresses; where it is reached tells it from the source."""
 
