@@ -55,6 +55,12 @@ class TopologyError(ConsistencyError):
     """The ring could not be read, or what was read contradicts itself."""
 
 
+DAMAGED = (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError, TopologyError)
+"""What is raised by whoever reads a JSON form from a file that was cut, edited or damaged: whatever JSON can hold.
+
+Such as 1e999, which is an infinite float; lists that are nested too deep; a token range that runs backwards."""
+
+
 class SchemaError(ConsistencyError):
     """A keyspace or table could not be described."""
 

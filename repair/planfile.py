@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from consistency.errors import TopologyError, UsageError
+from consistency.errors import DAMAGED, UsageError
 from consistency.private import closing, create_private, is_open_to_others
 from consistency.results.forecast import Forecast
 from consistency.results.range_findings import RangeFinding
@@ -253,7 +253,7 @@ def parse_plan(raw: bytes, name: str) -> Plan:
         raise UsageError(msg)
     try:
         return _plan(header, [json.loads(line) for line in body.split(b"\n")[1:]])
-    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, TopologyError) as error:
+    except DAMAGED as error:
         msg = f"{name} is not a plan this version can read ({type(error).__name__}); plan again"
         raise UsageError(msg) from None
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from consistency.errors import TopologyError, UsageError
+from consistency.errors import DAMAGED, UsageError
 from consistency.private import closing
 from repair.chunk_lines import ChunkName, ChunkRecord, ChunkRow, Source, rows_of, take_chunk
 from repair.copies import copies_from_json
@@ -81,7 +81,7 @@ class Record:
         found = self.plan.ranges[chunk.number]
         try:
             return rows_of(chunk, found.keyspace, found.table, self.source)
-        except (KeyError, ValueError, TypeError, AttributeError, OSError, zlib.error) as error:
+        except (*DAMAGED, OSError, zlib.error) as error:
             msg = f"{self.name}: the rows of a range are damaged ({type(error).__name__}); nothing of it can be trusted"
             raise UsageError(msg) from None
 
@@ -139,7 +139,7 @@ def _parsed(file: BinaryIO, name: str, source: Source) -> Record:
                 _require(all(0 <= chunk < len(plan.ranges) for chunk, _ in chunks))
             else:
                 _require(0 <= _take(data, entries) < len(plan.rows))
-        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, TopologyError):
+        except DAMAGED:
             msg = f"{name} line {number} is damaged; nothing after it can be trusted"
             raise UsageError(msg) from None
         length = sum(place)
@@ -166,7 +166,7 @@ def _plan(first: bytes, name: str) -> Plan:
         if header["type"] != "repair-journal":
             raise ValueError(header["type"])
         planned = str(header["plan"]).encode()
-    except (KeyError, ValueError, TypeError, RecursionError):
+    except DAMAGED:
         msg = f"{name} is not a repair journal: line 1 is not its header"
         raise UsageError(msg) from None
     if header.get("schema") not in READ_SCHEMAS:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from consistency.cluster.locality import TracesLeft
-from consistency.errors import UsageError
+from consistency.errors import DAMAGED, UsageError
 from consistency.ledger.port import RunFacts
 from consistency.ledger.table_account import TableRead, read_from_json, read_json, table_from_json, table_json
 from consistency.model.part import Part
@@ -74,7 +74,7 @@ class PartAccount:
                 msg = f"the account has schema {data['schema']}, this version reads {SCHEMA_VERSION}"
                 raise UsageError(msg)
             return _from_json(data)
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        except DAMAGED as error:
             msg = f"the account of a part cannot be read ({type(error).__name__})"
             raise UsageError(msg) from None
 

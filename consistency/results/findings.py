@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
-from consistency.errors import UsageError
+from consistency.errors import DAMAGED, UsageError
 from consistency.private import create_private, require_unshared
 from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
@@ -295,7 +295,7 @@ def require_replaceable(option: str, path: str | None) -> None:
     try:
         with Path(path).open("rb") as lines:
             first = json.loads(lines.readline(10_000))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         first = None
     if not isinstance(first, dict) or first.get("type") not in _CALLED:
         msg = f"{option} {path} exists and holds no findings: it is not replaced; name another file"
@@ -335,7 +335,7 @@ def _read(path: Path) -> Iterator[Finding | RangeFinding]:
             continue
         try:
             yield RangeFinding.from_json(data) if data.get("type") == RANGE else Finding.from_json(data)
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except DAMAGED as error:
             msg = f"{path} line {number} is not a finding ({type(error).__name__}); run the check again"
             raise UsageError(msg) from None
 
@@ -381,7 +381,7 @@ def lines_of(path: Path) -> Iterator[Any]:
             for number, line in enumerate(lines, start=1):
                 try:
                     yield json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     msg = f"{path} line {number} is cut short or not JSON; run the check again"
                     raise UsageError(msg) from None
     except (OSError, UnicodeDecodeError) as error:

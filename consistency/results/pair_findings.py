@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from consistency.errors import UsageError
+from consistency.errors import DAMAGED, UsageError
 from consistency.model.sides import Side
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import (
@@ -252,7 +252,7 @@ def is_comparison(path: Path) -> bool:
     try:
         with path.open("rb") as lines:
             first = json.loads(lines.readline(10_000))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(first, dict) and first.get("type") == COMPARISON
 
@@ -262,7 +262,7 @@ def read_pair_header(path: Path) -> PairHeader:
     first = read_first(path, COMPARISON, f"consistency compare --findings {path}")
     try:
         return PairHeader.from_json(first)
-    except (KeyError, ValueError, TypeError) as error:
+    except DAMAGED as error:
         msg = f"{path} line 1 is not the header of a comparison ({type(error).__name__}); run the comparison again"
         raise UsageError(msg) from None
 
@@ -280,7 +280,7 @@ def read_compared(path: Path) -> Iterator[Compared]:
             continue
         try:
             yield _one(data)
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except DAMAGED as error:
             msg = f"{path} line {number} is not a finding ({type(error).__name__}); run the comparison again"
             raise UsageError(msg) from None
 

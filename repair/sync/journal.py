@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from consistency.errors import UsageError
+from consistency.errors import DAMAGED, UsageError
 from consistency.private import closing
 from repair.entries import Account, Entry
 from repair.journal import Journal
@@ -206,7 +206,7 @@ def _parsed(file: BinaryIO, path: Path) -> SyncRecord:
             break
         try:
             record.take(json.loads(line), at)
-        except (KeyError, ValueError, TypeError, AttributeError, StopIteration, RecursionError):
+        except (*DAMAGED, StopIteration):
             msg = f"{path}: line {number} after the plan is damaged; nothing after it can be trusted"
             raise UsageError(msg) from None
         at += len(line)

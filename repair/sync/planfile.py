@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from consistency.errors import UsageError
+from consistency.errors import DAMAGED, UsageError
 from consistency.model.sides import Side
 from consistency.private import closing, create_private
 from consistency.rows.names import RowRef
@@ -213,7 +213,7 @@ class SyncPlan:
                     return
                 try:
                     yield SyncRow.from_json(json.loads(line))
-                except (KeyError, ValueError, TypeError, AttributeError) as error:
+                except DAMAGED as error:
                     msg = f"{self.path}: row {number} of the plan is damaged ({type(error).__name__}); plan again"
                     raise UsageError(msg) from None
 
@@ -327,7 +327,7 @@ def parse_plan(file: BinaryIO, path: Path, at: int, length: int) -> SyncPlan:
         raise UsageError(msg)
     try:
         summary = Summary.from_json(json_of(before))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except DAMAGED as error:
         msg = f"{path} is not a plan this version can read ({type(error).__name__}); plan again"
         raise UsageError(msg) from None
     return SyncPlan(header, summary, path, place, at + length - len(last) - len(before))
@@ -350,7 +350,7 @@ def parse_header(first: bytes, name: str) -> SyncHeader:
         names = ("run_id", "findings_run_id", "created_at", "tool")
         told = {each: str(data[each]) for each in names}
         return SyncHeader(**told, policy=SyncPolicy.from_json(data["policy"]), salt=str(data["salt"]), sides=sides)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except DAMAGED as error:
         msg = f"{name} is not a plan this version can read ({type(error).__name__}); plan again"
         raise UsageError(msg) from None
 

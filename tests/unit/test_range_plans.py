@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from consistency.cli import main
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.wire import ALL
 from consistency.errors import UsageError
@@ -211,3 +212,27 @@ def test_what_a_journal_says_of_ranges(tmp_path: Path) -> None:
     for text in ("1 verified", "2 left-alone", "2: zombie-suspect: old", "1 restored", "1 range not ended"):
         assert text in said.output
     assert record.open_ranges == [1]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"start": float("inf")},
+        {"end": 4},
+        {"kinds": {"stale": float("-inf")}},
+        {"kinds": []},
+        {"replicas": {"n": {"missing": float("inf"), "stale": 1, "host_id": "h"}}},
+        "[" * 100_000,
+    ],
+    ids=lambda changed: str(changed)[:30],
+)
+def test_a_range_that_no_check_has_written_is_one_line(changed: dict[str, Any] | str, tmp_path: Path) -> None:
+    """Whatever JSON can hold: infinite numbers, ranges that run backwards, lists without end."""
+    line = changed if isinstance(changed, str) else json.dumps(FOUND.as_json() | changed)
+    path = tmp_path / "findings.jsonl"
+    path.write_text(json.dumps({"type": "findings", "schema": 1}) + f"\n{line}\n")
+    path.chmod(0o600)
+    result = CliRunner().invoke(main, ["repair", "plan", str(path), "--print-nodetool"])
+    assert result.exit_code == 2, result.output
+    assert "findings.jsonl line 2 is" in result.stderr
+    assert "run the check again" in result.stderr

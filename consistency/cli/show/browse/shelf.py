@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from consistency.cli.show.terminal.problems import key_text
-from consistency.errors import UsageError
+from consistency.errors import DAMAGED, UsageError
 from consistency.model.cqltext import visible
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, copy_findings, differing_replicas, is_range, read_header, read_ranges
@@ -86,7 +86,7 @@ class Shelf:
             with self.path.open("rb") as file:
                 file.seek(entry.offset)
                 return Finding.from_json(json.loads(file.readline()))
-        except (OSError, KeyError, ValueError, TypeError, AttributeError):
+        except (OSError, *DAMAGED):
             msg = f"{self.path} changed while it was open; open it again"
             raise UsageError(msg) from None
 
@@ -111,7 +111,7 @@ def _entries(path: Path) -> Iterator[Entry]:
             number += 1
             try:
                 found = Finding.from_json(json.loads(line))
-            except (KeyError, ValueError, TypeError, AttributeError):
+            except DAMAGED:
                 msg = f"{path} line {at} is not a finding; run the check again"
                 raise UsageError(msg) from None
             table = visible(f"{found.keyspace}.{found.table}")
