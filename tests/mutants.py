@@ -788,6 +788,8 @@ MUTANTS = (
     Mutant("files: lists without end in one are an internal error", "consistency/results/findings.py",
            "                except (ValueError, RecursionError):", "                except ValueError:",
            "tests/unit/test_range_plans.py"),
+    Mutant("files: one whose type is a list is an internal error", "consistency/results/findings.py",
+           'found = str(first.get("type")) if', 'found = first.get("type") if', "tests/unit/test_range_plans.py"),
     Mutant("undo: a row that stays deleted is called restored", "repair/undo.py",
            "if vanished and isinstance(most_held(action, entry.before or {}), RowState) else None",
            "if vanished else None", CLOCKS),

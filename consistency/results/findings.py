@@ -275,7 +275,7 @@ def read_first(path: Path, kind: str, written_by: str) -> Mapping[str, Any]:
     except StopIteration:
         msg = f"{path} is empty; a {_CALLED[kind]} is written by: {written_by}"
         raise UsageError(msg) from None
-    found = first.get("type") if isinstance(first, dict) else None
+    found = str(first.get("type")) if isinstance(first, dict) else ""
     if found != kind:
         other = f"it is a {_CALLED[found]}" if found in _CALLED else "line 1 is not its header"
         msg = f"{path} is not a {_CALLED[kind]}: {other}"
@@ -297,7 +297,7 @@ def require_replaceable(option: str, path: str | None) -> None:
             first = json.loads(lines.readline(10_000))
     except (OSError, ValueError, RecursionError):
         first = None
-    if not isinstance(first, dict) or first.get("type") not in _CALLED:
+    if not isinstance(first, dict) or str(first.get("type")) not in _CALLED:
         msg = f"{option} {path} exists and holds no findings: it is not replaced; name another file"
         raise UsageError(msg)
 

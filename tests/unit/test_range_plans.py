@@ -19,7 +19,7 @@ from consistency.model.reading import Route
 from consistency.model.ring import MURMUR3, Replication, Ring
 from consistency.model.schema import Keyspace
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
-from consistency.results.findings import read_ranges
+from consistency.results.findings import read_ranges, require_replaceable
 from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding, RangeView
@@ -236,3 +236,16 @@ def test_a_range_that_no_check_has_written_is_one_line(changed: dict[str, Any] |
     assert result.exit_code == 2, result.output
     assert "findings.jsonl line 2 is" in result.stderr
     assert "run the check again" in result.stderr
+
+
+def test_a_file_of_no_named_type_is_one_line(tmp_path: Path) -> None:
+    """Also if its type is a list: it is no findings file, and no check replaces it."""
+    path = tmp_path / "findings.jsonl"
+    path.write_text('{"type": [], "schema": 1}\n')
+    path.chmod(0o600)
+    for words in (["repair", "plan", str(path), "--print-nodetool"], ["explain", str(path)]):
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 2, result.output
+        assert "line 1 is not its header" in result.stderr
+    with pytest.raises(UsageError, match="it is not replaced"):
+        require_replaceable("--findings", str(path))
