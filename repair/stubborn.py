@@ -28,9 +28,15 @@ def stubborn(before: Evidence, now: Evidence) -> str:
     if not apart or any(_two_versions(name, copies) for name in names):
         return ""
     shown = [held[name] for name in apart for held in copies if name in held]
-    if all(atom.value == b"" for atom in shown):
+    if all(atom.value == b"" for atom in shown) and not any(_is_element_of_set(now, name) for name in apart):
         return EMPTY
     return EXPIRED  # a younger delete would have been spread by the merge
+
+
+def _is_element_of_set(now: Evidence, name: AtomName) -> bool:
+    """Whether the cell is one element of a set: it is its own name, and its value is empty whatever it is."""
+    kind = now.columns[name[0]].column.type
+    return kind.is_multicell and kind.name == "set"
 
 
 def _two_versions(name: AtomName, copies: Sequence[Mapping[AtomName, Atom]]) -> bool:

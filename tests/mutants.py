@@ -333,6 +333,8 @@ MUTANTS = (
     Mutant("refusals: a right that is missing is named without its grant", "consistency/cluster/driver_errors.py",
            "    if not found:\n        return ReplicaForbidden", "    if True:\n        return ReplicaForbidden",
            "tests/unit/test_driver.py"),
+    Mutant("refusals: the elements of a set are blamed on empty values", "repair/stubborn.py",
+           'return kind.is_multicell and kind.name == "set"', "return False", "tests/unit/test_repair_stubborn.py"),
     Mutant("refusals: any row that a merge leaves is blamed on a delete", "repair/stubborn.py",
            "if dict(before.states) != dict(now.states):", "if False:", "tests/unit/test_repair_stubborn.py"),
     Mutant("refusals: a view is sent to a table that agrees", "repair/planner.py",

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from consistency.model.reading import Cell, RowState
 from consistency.model.ring import Node
 from consistency.rows.names import RowRef
 from repair.case import Case, CaseReader
@@ -17,9 +18,11 @@ from repair.outcomes import failed
 from repair.planfile import PlannedRow
 from repair.planner import _of_view
 from repair.stubborn import EMPTY, EXPIRED, stubborn
-from tests.unit.test_repair_decide import BARE, cell, evidence, table
+from tests.unit.test_repair_decide import BARE, YOUNG_US, cell, evidence, table
 
 REF = RowRef("ks", "t", 7, {"id": "00000001"})
+SET = RowState((Cell(bytes.fromhex("000000010000000161"), (YOUNG_US,), (None,)),))
+"""A set of one text, whose cell has an empty value as those of all sets do."""
 
 
 @pytest.mark.parametrize(
@@ -30,10 +33,12 @@ REF = RowRef("ks", "t", 7, {"id": "00000001"})
         (evidence(cell(""), cell(""), cell(None)), EMPTY),
         (evidence(cell("a"), cell("b"), None), ""),
         (evidence(BARE, BARE, None, of=table("")), ""),
+        (evidence(SET, SET, cell(None), of=table("set<text>")), EXPIRED),
+        (evidence(SET, SET, None, of=table("set<text>")), EXPIRED),
     ],
 )
 def test_what_a_merge_leaves_apart_is_named(found: Case, said: str) -> None:
-    """A delete past its grace, an empty value against a delete; two values that differ are neither."""
+    """A delete past its grace, also of a set; an empty value against a delete; two values that differ are neither."""
     assert stubborn(found, found) == said
     planned = PlannedRow(REF, Rule.LAST_WRITE, Action.RECONCILE, "", {})
     outcome = failed(planned, found, found, None)
