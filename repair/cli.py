@@ -327,14 +327,15 @@ def show(file: Path, forecast: str | None, show_keys: bool, **given: Any) -> int
     \b
     Exit codes: of a journal as apply's; of a plan 0 · 2 the file cannot be used
     """  # noqa: D301
+    from repair.files import REPAIR_JOURNAL  # noqa: PLC0415
     from repair.outcomes import exit_code  # noqa: PLC0415
     from repair.planfile import read_plan  # noqa: PLC0415
-    from repair.record import is_journal, read_journal  # noqa: PLC0415
+    from repair.record import read_journal  # noqa: PLC0415
     from repair.show import print_plan, print_record  # noqa: PLC0415
 
     take_connection(given)
     console = make_console(sys.stdout)
-    if not is_journal(file):
+    if not REPAIR_JOURNAL.is_of(file):
         print_plan(console, _forecast_so(read_plan(file), forecast), keys=show_keys)
         return 0
     record = read_journal(file)

@@ -23,10 +23,9 @@ from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.private import create_private
 from repair.copies import Copies, copies_from_json, copies_json
 from repair.entries import Outcome, Place, Result, outcome_json
+from repair.files import REPAIR_JOURNAL, json_line
 from repair.planfile import Plan
 from repair.record import Record, read_journal
-
-SCHEMA_VERSION = 2
 
 
 class Read(Protocol):
@@ -67,7 +66,7 @@ class Journal:
     @classmethod
     def create(cls, path: Path, plan: Plan) -> Journal:
         """Begin a journal; a file that is there already is never overwritten."""
-        return cls.begun(path, [line({"schema": SCHEMA_VERSION, "type": "repair-journal", "plan": plan.text()})])
+        return cls.begun(path, [json_line({**REPAIR_JOURNAL.mark, "plan": plan.text()})])
 
     @classmethod
     def begun(cls: type[JournalT], path: Path, first: Iterable[bytes]) -> JournalT:  # noqa: PYI019 - Self is 3.11
@@ -142,11 +141,11 @@ class Journal:
 
     async def note(self, data: Mapping[str, Any]) -> None:
         """Keep a line about a chunk; durable on return."""
-        await self._add(line(data))
+        await self._add(json_line(data))
 
     async def undoing(self, number: int, at_us: int) -> None:
         """Say that a row is about to be undone by a write at this time; durable on return."""
-        await self._add(line({"undoing": number, "at": at_us}))
+        await self._add(json_line({"undoing": number, "at": at_us}))
 
     async def undone(self, number: int, result: Result, reason: str) -> None:
         """Say what came of undoing a row; durable on return."""
@@ -194,24 +193,19 @@ class Journal:
             raise self._broken from None
 
 
-def line(data: Mapping[str, Any]) -> bytes:
-    """Return one line of the file."""
-    return (json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n").encode()
-
-
 def intent_line(number: int, before: Copies) -> bytes:
     """Return the line of an intent."""
-    return line({"intent": number, "before": copies_json(before)})
+    return json_line({"intent": number, "before": copies_json(before)})
 
 
 def outcome_line(number: int, outcome: Outcome, by_us: int | None = None) -> bytes:
     """Return the line of an outcome."""
-    return line({"outcome": number, **outcome_json(outcome, by_us)})
+    return json_line({"outcome": number, **outcome_json(outcome, by_us)})
 
 
 def undone_line(number: int, result: Result, reason: str) -> bytes:
     """Return the line of an undo."""
-    return line({"undo": number, "result": result.value, "reason": reason})
+    return json_line({"undo": number, "result": result.value, "reason": reason})
 
 
 def _sync_directory(path: Path) -> None:

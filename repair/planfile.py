@@ -1,32 +1,26 @@
 """The plan: what will be done, row by row, in a file that apply executes as it stands or refuses.
 
-JSON Lines: a header, a line a row, a line a range that is merged as a whole, and a last line with the SHA-256 of all
-before it. Mode 0600, because it holds keys (as the server's bytes). It holds no values: what was seen is kept as keyed
-digests.
+A sealed file (`files.py`): a header, a line a row, and a line a range that is merged as a whole. It holds keys (as the
+server's bytes) and no values: what was seen is kept as keyed digests.
 """
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
-import os
-import stat
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from consistency.errors import DAMAGED, UsageError
-from consistency.private import closing, create_private, is_open_to_others
 from consistency.results.forecast import Forecast
 from consistency.results.range_findings import RangeFinding
 from consistency.rows.names import RowRef
 from repair.decide import Action, Rule
+from repair.files import REPAIR_PLAN, Seal, SealedWriter, unsealed
 from repair.policy import Policy
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +134,7 @@ class Plan:
     def header(self) -> dict[str, Any]:
         """Return the first line of the file."""
         return {
-            "schema": SCHEMA_VERSION,
-            "type": "repair-plan",
+            **REPAIR_PLAN.mark,
             "run_id": self.run_id,
             "findings_run_id": self.findings_run_id,
             "created_at": self.created_at,
@@ -156,103 +149,38 @@ class Plan:
             "warnings": list(self.warnings),
         }
 
+    def lines(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the lines of the file, but for the one that seals it."""
+        yield self.header()
+        yield from (row.as_json() for row in self.rows)
+        yield from (found.as_json() for found in self.ranges)
+
     def text(self) -> str:
         """Return the whole file."""
-        lines = (self.header(), *(row.as_json() for row in self.rows), *(found.as_json() for found in self.ranges))
-        body = "".join(map(_line, lines))
-        return body + _line({"sha256": hashlib.sha256(body.encode()).hexdigest()})
-
-
-def _line(data: Mapping[str, Any]) -> str:
-    return json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n"
+        seal = Seal()
+        return b"".join([*map(seal.line, self.lines()), seal.last()]).decode()
 
 
 def write_plan(path: Path, plan: Plan) -> None:
     """Write the plan, whole or not at all, readable by its owner alone."""
-    _require_replaceable(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with suppress(FileNotFoundError):
-            partial.unlink()
-        handle = create_private(partial)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(plan.text())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        msg = f"--output {path}: {error.strerror}; name a file in a directory that can be written"
-        raise UsageError(msg) from None
-
-
-def _require_replaceable(path: Path) -> None:
-    """Refuse to put a plan in the place of anything but a plan: a journal's pre-images are not to be had again."""
-    if path.exists() and not path.is_file():
-        msg = f"--output {path} is not a regular file; name another"
-        raise UsageError(msg)
-    try:
-        with path.open("rb") as file:
-            first = file.readline(200)
-    except OSError:
-        return
-    if first and b'"repair-plan"' not in first:
-        msg = f"--output {path} exists and is not a plan: it is not replaced; name another file"
-        raise UsageError(msg)
-
-
-def require_private(path: Path, what: str) -> None:
-    """Say in one line why a file cannot be trusted, where it cannot: only its owner may read and write it."""
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            msg = f"{path} is not a regular file"
-            raise UsageError(msg)
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise UsageError(msg) from None
-    if found.st_uid not in (os.geteuid(), 0):
-        msg = f"{path} belongs to another user, who may have changed it: {what}"
-        raise UsageError(msg)
-    if is_open_to_others(found.st_mode):
-        mode = found.st_mode & 0o777
-        msg = f"{path} may be read or written by others (mode {mode:04o}), so it cannot be trusted: {what}"
-        raise UsageError(msg)
+    with SealedWriter(path, REPAIR_PLAN) as file:
+        for line in plan.lines():
+            file.add(line)
+        file.end()
 
 
 def read_plan(path: Path) -> Plan:
     """Read a plan, or say in one line why it cannot be trusted."""
-    require_private(path, f"plan again, or run: {closing(path)}, if you know that it is whole")
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise UsageError(msg) from None
+    with REPAIR_PLAN.opened(path) as file:
+        raw = file.read()
     return parse_plan(raw, str(path))
 
 
 def parse_plan(raw: bytes, name: str) -> Plan:
-    """Read a plan's bytes; the checksum is over every byte before the last line."""
-    body, _, last = raw.removesuffix(b"\n").rpartition(b"\n")
-    header = _json(raw.split(b"\n", 1)[0])
-    if header.get("type") != "repair-plan":
-        msg = f"{name} is not a repair plan: line 1 is not its header"
-        raise UsageError(msg)
-    if header.get("schema") != SCHEMA_VERSION:
-        msg = f"{name} has schema {header.get('schema')!r}; this version reads {SCHEMA_VERSION}: plan again"
-        raise UsageError(msg)
-    found = _json(last).get("sha256")
-    if found is None or not raw.endswith(b"\n"):
-        msg = f"{name} is cut short: its last line is not the checksum; plan again"
-        raise UsageError(msg)
-    if found != hashlib.sha256(body + b"\n").hexdigest():
-        msg = f"{name} was changed after it was written: its checksum does not fit; plan again"
-        raise UsageError(msg)
+    """Read a plan's bytes."""
+    header = unsealed(io.BytesIO(raw), REPAIR_PLAN, name, 0, len(raw)).header
     try:
-        return _plan(header, [json.loads(line) for line in body.split(b"\n")[1:]])
+        return _plan(header, [json.loads(line) for line in raw.split(b"\n")[1:-2]])
     except DAMAGED as error:
         msg = f"{name} is not a plan this version can read ({type(error).__name__}); plan again"
         raise UsageError(msg) from None
@@ -277,11 +205,3 @@ def _plan(header: Mapping[str, Any], lines: list[Any]) -> Plan:
         warnings=tuple(map(str, header["warnings"])),
         ranges=tuple(map(RangeFinding.from_json, ranges)),
     )
-
-
-def _json(line: bytes) -> dict[str, Any]:
-    try:
-        data = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}

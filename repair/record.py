@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from consistency.errors import DAMAGED, UsageError
-from consistency.private import closing
 from repair.chunk_lines import ChunkName, ChunkRecord, ChunkRow, Source, rows_of, take_chunk
 from repair.copies import copies_from_json
 from repair.entries import Entry, Place, Result, ended
-from repair.planfile import Plan, parse_plan, require_private
-
-READ_SCHEMAS = (1, 2)
+from repair.files import REPAIR_JOURNAL
+from repair.planfile import Plan, parse_plan
 
 
 def _no_source(place: Place) -> bytes:
@@ -91,28 +89,10 @@ class Record:
             yield self.chunks[name], self.rows_of(self.chunks[name])
 
 
-def is_journal(file: Path) -> bool:
-    """Whether a file is a journal, as its first bytes say; UsageError where it cannot be read."""
-    try:
-        if file.exists() and not file.is_file():
-            msg = f"{file} is not a regular file"
-            raise UsageError(msg)
-        with file.open("rb") as lines:
-            return b'"repair-journal"' in lines.read(200)
-    except OSError as error:
-        msg = f"cannot read {file}: {error.strerror}"
-        raise UsageError(msg) from None
-
-
 def read_journal(path: Path) -> Record:
     """Read a journal, or say in one line why it is none; a last line cut short is left out."""
-    require_private(path, f"run: {closing(path)}, if you know that it is whole")
-    try:
-        with path.open("rb") as file:
-            return _parsed(file, str(path), partial(_read_back, path))
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise UsageError(msg) from None
+    with REPAIR_JOURNAL.opened(path) as file:
+        return _parsed(file, str(path), partial(_read_back, path))
 
 
 def _read_back(path: Path, place: Place) -> bytes:
@@ -161,18 +141,8 @@ def _require(fits: bool) -> None:  # noqa: FBT001
 
 
 def _plan(first: bytes, name: str) -> Plan:
-    try:
-        header = json.loads(first)
-        if header["type"] != "repair-journal":
-            raise ValueError(header["type"])
-        planned = str(header["plan"]).encode()
-    except DAMAGED:
-        msg = f"{name} is not a repair journal: line 1 is not its header"
-        raise UsageError(msg) from None
-    if header.get("schema") not in READ_SCHEMAS:
-        msg = f"{name} has schema {header.get('schema')!r}; this version reads {READ_SCHEMAS[0]} and {READ_SCHEMAS[1]}"
-        raise UsageError(msg)
-    return parse_plan(planned, f"the plan in {name}")
+    planned = REPAIR_JOURNAL.header(first, name).get("plan")
+    return parse_plan(str(planned).encode(), f"the plan in {name}")
 
 
 def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> int:

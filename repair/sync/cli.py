@@ -301,13 +301,14 @@ def show(file: Path, show_keys: bool) -> int:  # noqa: FBT001
     \b
     Exit codes: of a journal as apply's; of a plan 0 · 2 the file cannot be used
     """  # noqa: D301
+    from repair.files import SYNC_JOURNAL  # noqa: PLC0415
     from repair.outcomes import exit_code  # noqa: PLC0415
-    from repair.sync.journal import is_sync_journal, read_sync_journal  # noqa: PLC0415
+    from repair.sync.journal import read_sync_journal  # noqa: PLC0415
     from repair.sync.planfile import read_sync_plan  # noqa: PLC0415
     from repair.sync.show import print_sync_plan, print_sync_record  # noqa: PLC0415
 
     console = make_console(sys.stdout)
-    if not is_sync_journal(file):
+    if not SYNC_JOURNAL.is_of(file):
         print_sync_plan(console, read_sync_plan(file), keys=show_keys)
         return 0
     record = read_sync_journal(file)

@@ -9,20 +9,16 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from consistency.errors import DAMAGED, UsageError
-from consistency.private import closing
 from repair.entries import Account, Entry
+from repair.files import SYNC_JOURNAL, json_line
 from repair.journal import Journal
-from repair.planfile import require_private
 from repair.record import entry_after, row_of
-from repair.sync.planfile import SyncPlan, json_line, json_of, parse_plan
+from repair.sync.planfile import SyncPlan, parse_plan
 
-SCHEMA_VERSION = 1
-KIND = "sync-journal"
 _PIECE = 1 << 20
 _WORDS = ("intent", "outcome", "undoing", "undo")
 
@@ -119,26 +115,6 @@ class SyncRecord:
         return account
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """The first line of a journal: how many bytes the plan takes that follows it."""
-
-    at: int
-    length: int
-
-    @classmethod
-    def of(cls, first: bytes, path: Path) -> _Start:
-        data = json_of(first)
-        if data.get("type") != KIND:
-            other = ": it is one of a repair" if data.get("type") == "repair-journal" else ""
-            msg = f"{path} is not the journal of a sync{other}"
-            raise UsageError(msg)
-        if data.get("schema") != SCHEMA_VERSION:
-            msg = f"{path} has schema {data.get('schema')!r}; this version reads {SCHEMA_VERSION}"
-            raise UsageError(msg)
-        return cls(len(first), int(data.get("plan", 0)))
-
-
 class SyncJournal(Journal):
     """An open journal of a sync; one process at a time."""
 
@@ -162,44 +138,26 @@ class SyncJournal(Journal):
 
 
 def _copied(plan: Path, size: int) -> Iterator[bytes]:
-    yield json_line({"schema": SCHEMA_VERSION, "type": KIND, "plan": size})
+    yield json_line({**SYNC_JOURNAL.mark, "plan": size})
     with plan.open("rb") as file:
         while piece := file.read(_PIECE):
             yield piece
 
 
-def is_sync_journal(path: Path) -> bool:
-    """Whether a file is a journal, as its first bytes say; UsageError where it cannot be read."""
-    try:
-        if path.exists() and not path.is_file():
-            msg = f"{path} is not a regular file"
-            raise UsageError(msg)
-        with path.open("rb") as file:
-            return f'"{KIND}"'.encode() in file.read(200)
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise UsageError(msg) from None
-
-
 def read_sync_journal(path: Path) -> SyncRecord:
     """Read a journal, or say in one line why it is none; a last line cut short is left out."""
-    require_private(path, f"run: {closing(path)}, if you know that it is whole")
-    try:
-        with path.open("rb") as file:
-            return _parsed(file, path)
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise UsageError(msg) from None
+    with SYNC_JOURNAL.opened(path) as file:
+        return _parsed(file, path)
 
 
 def _parsed(file: BinaryIO, path: Path) -> SyncRecord:
-    start = _Start.of(file.readline(), path)
-    if path.stat().st_size < start.at + start.length:
+    first = file.readline()
+    length = int(SYNC_JOURNAL.header(first, str(path)).get("plan", 0))
+    at = len(first) + length
+    if path.stat().st_size < at:
         msg = f"{path} holds no whole plan: nothing was begun; delete it and apply the plan again"
         raise UsageError(msg)
-    plan = parse_plan(file, path, start.at, start.length)
-    at = start.at + start.length
-    record = SyncRecord(plan, path, at)
+    record = SyncRecord(parse_plan(file, path, len(first), length), path, at)
     file.seek(at)
     for number, line in enumerate(file, start=1):
         if not line.endswith(b"\n"):

@@ -1,17 +1,14 @@
 """The plan of a sync: what will be done, row by row, in a file that apply executes as it stands or refuses.
 
-JSON Lines: a header, a line a row, a summary, and a last line with the SHA-256 of all before it. Mode 0600, because it
-holds keys; no values. However many rows there are, none of them is kept in memory: they are streamed out and in.
+A sealed file (`repair/files.py`): a header, a line a row, and a summary. It holds keys and no values. However many rows
+there are, none of them is kept in memory: they are streamed out and in.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,15 +16,12 @@ from typing import Any, BinaryIO
 
 from consistency.errors import DAMAGED, UsageError
 from consistency.model.sides import Side
-from consistency.private import closing, create_private
 from consistency.rows.names import RowRef
-from repair.planfile import require_private
+from repair.files import SYNC_PLAN, SealedWriter, json_of, unsealed
 from repair.sync.cases import PairRef
 from repair.sync.decide import Action, Rule
 from repair.sync.policy import SyncPolicy
 
-SCHEMA_VERSION = 1
-KIND = "sync-plan"
 _MOST_SENTENCES = 200
 """Of so many different reasons the summary counts the rows; others are counted together."""
 
@@ -105,8 +99,7 @@ class SyncHeader:
     def as_json(self) -> dict[str, Any]:
         """Return the first line of the file."""
         return {
-            "schema": SCHEMA_VERSION,
-            "type": KIND,
+            **SYNC_PLAN.mark,
             "run_id": self.run_id,
             "findings_run_id": self.findings_run_id,
             "created_at": self.created_at,
@@ -218,151 +211,59 @@ class SyncPlan:
                     raise UsageError(msg) from None
 
 
-def json_line(data: Mapping[str, Any]) -> bytes:
-    """Return one line of the file."""
-    return (json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n").encode()
-
-
 class PlanWriter:
-    """Writes a plan as it is made, whole or not at all."""
+    """Writes a plan as it is made, whole or not at all, and counts what it comes to."""
 
     def __init__(self, path: Path, header: SyncHeader) -> None:
         """Begin; UsageError where no file can be made there, or something else lies there."""
         self._path = path
         self._header = header
-        self._partial = path.with_name(path.name + ".partial")
+        self._file = SealedWriter(path, SYNC_PLAN)
+        self._file.add(header.as_json())
+        self._place = self._file.length
         self.summary = Summary()
-        _require_replaceable(path)
-        try:
-            with suppress(FileNotFoundError):
-                self._partial.unlink()
-            self._file = os.fdopen(create_private(self._partial), "wb")
-        except OSError as error:
-            raise self._lost(error) from None
-        self._digest = hashlib.sha256()
-        self._length = 0
-        self._add(header.as_json())
-        self._place = self._length
-
-    def _lost(self, error: OSError) -> UsageError:
-        return UsageError(f"--output {self._path}: {error.strerror}; name a file in a directory that can be written")
 
     def __enter__(self) -> PlanWriter:  # noqa: PYI034 - Self is 3.11
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
-        with suppress(OSError):
-            self._partial.unlink()
-
-    def _add(self, data: Mapping[str, Any]) -> None:
-        raw = json_line(data)
-        self._digest.update(raw)
-        self._length += len(raw)
-        try:
-            self._file.write(raw)
-        except OSError as error:
-            raise self._lost(error) from None
+        self._file.__exit__(kind, error, at)
 
     def add(self, row: SyncRow) -> None:
         """Write one row."""
-        self._add(row.as_json())
+        self._file.add(row.as_json())
         self.summary.add(row)
 
     def end(self) -> SyncPlan:
         """Write what the rows came to, and put the file in its place."""
-        rows_end = self._length
-        self._add(self.summary.as_json())
-        try:
-            self._file.write(json_line({"sha256": self._digest.hexdigest()}))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._partial.replace(self._path)
-        except OSError as error:
-            raise self._lost(error) from None
+        rows_end = self._file.length
+        self._file.add(self.summary.as_json())
+        self._file.end()
         return SyncPlan(self._header, self.summary, self._path, self._place, rows_end)
-
-
-def _require_replaceable(path: Path) -> None:
-    if path.exists() and not path.is_file():
-        msg = f"--output {path} is not a regular file; name another"
-        raise UsageError(msg)
-    with suppress(OSError), path.open("rb") as file:
-        first = file.readline(200)
-        if first and f'"{KIND}"'.encode() not in first:
-            msg = f"--output {path} exists and is not the plan of a sync: it is not replaced; name another file"
-            raise UsageError(msg)
 
 
 def read_sync_plan(path: Path) -> SyncPlan:
     """Read a plan but for its rows, or say in one line why it cannot be trusted; every byte of it is checked."""
-    require_private(path, f"plan again, or run: {closing(path)}, if you know that it is whole")
-    try:
-        with path.open("rb") as file:
-            return parse_plan(file, path, 0, path.stat().st_size)
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise UsageError(msg) from None
+    with SYNC_PLAN.opened(path) as file:
+        return parse_plan(file, path, 0, path.stat().st_size)
 
 
 def parse_plan(file: BinaryIO, path: Path, at: int, length: int) -> SyncPlan:
-    """Read the plan that lies in a file, from one byte to another, and check it against its digest."""
-    file.seek(at)
-    first = file.readline()
-    header = parse_header(first, str(path))
-    digest = hashlib.sha256(first)
-    before, last, place = b"", b"", at + len(first)
-    left = length - len(first)
-    while left > 0 and (line := file.readline()):
-        left -= len(line)
-        if last:
-            digest.update(last)
-        before, last = last, line
-    sound = json_of(last).get("sha256")
-    if sound is None or not last.endswith(b"\n") or left:
-        msg = f"{path} is cut short: its last line is not the checksum; plan again"
-        raise UsageError(msg)
-    if sound != digest.hexdigest():
-        msg = f"{path} was changed after it was written: its checksum does not fit; plan again"
-        raise UsageError(msg)
+    """Read the plan that takes `length` bytes of a file from `at` on."""
+    whole = unsealed(file, SYNC_PLAN, str(path), at, length)
     try:
-        summary = Summary.from_json(json_of(before))
+        header, summary = _header(whole.header), Summary.from_json(json_of(whole.last))
     except DAMAGED as error:
         msg = f"{path} is not a plan this version can read ({type(error).__name__}); plan again"
         raise UsageError(msg) from None
-    return SyncPlan(header, summary, path, place, at + length - len(last) - len(before))
+    return SyncPlan(header, summary, path, whole.place, whole.last_at)
 
 
-def parse_header(first: bytes, name: str) -> SyncHeader:
-    """Read the first line of a plan."""
-    data = json_of(first)
-    found = data.get("type")
-    if found != KIND:
-        known = {"repair-plan": ": it is a plan of one cluster, for consistency repair"}
-        is_journal = ": it is a journal, to go on with by sync resume" if found == "sync-journal" else ""
-        msg = f"{name} is not the plan of a sync{known.get(str(found), is_journal)}"
-        raise UsageError(msg)
-    if data.get("schema") != SCHEMA_VERSION:
-        msg = f"{name} has schema {data.get('schema')!r}; this version reads {SCHEMA_VERSION}: plan again"
-        raise UsageError(msg)
-    try:
-        sides = {side: _ground(data[side.value]) for side in Side}
-        names = ("run_id", "findings_run_id", "created_at", "tool")
-        told = {each: str(data[each]) for each in names}
-        return SyncHeader(**told, policy=SyncPolicy.from_json(data["policy"]), salt=str(data["salt"]), sides=sides)
-    except DAMAGED as error:
-        msg = f"{name} is not a plan this version can read ({type(error).__name__}); plan again"
-        raise UsageError(msg) from None
+def _header(data: Mapping[str, Any]) -> SyncHeader:
+    told = {each: str(data[each]) for each in ("run_id", "findings_run_id", "created_at", "tool", "salt")}
+    sides = {side: _ground(data[side.value]) for side in Side}
+    return SyncHeader(**told, policy=SyncPolicy.from_json(data["policy"]), sides=sides)
 
 
 def _ground(data: Mapping[str, Any]) -> SideGround:
     return SideGround(str(data["cluster"]), str(data["ring"]), frozenset(map(str, data["hosts"])))
-
-
-def json_of(line: bytes) -> dict[str, Any]:
-    """Return what a line holds; nothing where it is no JSON object."""
-    try:
-        data = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}

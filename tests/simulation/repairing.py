@@ -25,8 +25,9 @@ from repair.case import CaseReader, fingerprint
 from repair.chunks import Limits
 from repair.copies import copies_from_json
 from repair.entries import Outcome, Place, Result
+from repair.files import REPAIR_JOURNAL, json_line
 from repair.guard import Guard
-from repair.journal import SCHEMA_VERSION, Copies, intent_line, line, outcome_line
+from repair.journal import Copies, intent_line, outcome_line
 from repair.journal import undone_line as undone
 from repair.outcomes import Tally
 from repair.pace import ApplyOptions, Pace
@@ -116,7 +117,7 @@ class MemoryJournal:
 
     def __init__(self, plan: Plan, rng: random.Random) -> None:
         self._rng = rng
-        self.raw = line({"schema": SCHEMA_VERSION, "type": "repair-journal", "plan": plan.text()})
+        self.raw = json_line({**REPAIR_JOURNAL.mark, "plan": plan.text()})
         self.record()
 
     async def intent(self, number: int, before: Copies) -> Place:
@@ -136,11 +137,11 @@ class MemoryJournal:
 
     async def note(self, data: Mapping[str, Any]) -> None:
         """As the file's."""
-        await self._add(line(data))
+        await self._add(json_line(data))
 
     async def undoing(self, number: int, at_us: int) -> None:
         """As the file's."""
-        await self._add(line({"undoing": number, "at": at_us}))
+        await self._add(json_line({"undoing": number, "at": at_us}))
 
     async def undone(self, number: int, result: Result, reason: str) -> None:
         """As the file's."""

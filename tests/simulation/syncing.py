@@ -24,8 +24,9 @@ from consistency.model.ring import Node, Replication, Ring
 from consistency.model.sides import Side
 from repair.case import CaseReader
 from repair.entries import Outcome, Place, Result
+from repair.files import json_line
 from repair.guard import Guard
-from repair.journal import Copies, intent_line, line, outcome_line, undone_line
+from repair.journal import Copies, intent_line, outcome_line, undone_line
 from repair.outcomes import Tally
 from repair.pace import ApplyOptions, Pace
 from repair.sync.cases import PairCaseReader
@@ -100,7 +101,7 @@ class SimJournal:
         await self._add(outcome_line(number, outcome, by_us))
 
     async def undoing(self, number: int, at_us: int) -> None:
-        await self._add(line({"undoing": number, "at": at_us}))
+        await self._add(json_line({"undoing": number, "at": at_us}))
 
     async def undone(self, number: int, result: Result, reason: str) -> None:
         await self._add(undone_line(number, result, reason))

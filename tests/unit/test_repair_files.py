@@ -226,7 +226,7 @@ def test_a_plan_replaces_nothing_but_a_plan(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     Journal.create(journal, plan_of()).close()
     before = journal.read_bytes()
-    with pytest.raises(UsageError, match="is not a plan"):
+    with pytest.raises(UsageError, match="is not a repair plan"):
         write_plan(journal, plan_of())
     assert journal.read_bytes() == before
     write_plan(tmp_path / "plan", plan_of())

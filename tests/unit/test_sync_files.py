@@ -25,10 +25,11 @@ from consistency.rows.names import RowRef
 from repair import read_sync_plan
 from repair.entries import Entry, Fate, Outcome
 from repair.entries import Result as Came
+from repair.files import SYNC_JOURNAL
 from repair.sync.cases import PairRef
 from repair.sync.decide import Action, Rule
 from repair.sync.guards import require_clusters
-from repair.sync.journal import SyncJournal, is_sync_journal, read_sync_journal
+from repair.sync.journal import SyncJournal, read_sync_journal
 from repair.sync.planfile import PlanWriter, SideGround, SyncHeader, SyncPlan, SyncRow
 from repair.sync.policy import Direction, Extra, SyncPolicy
 from repair.sync.show import plan_exit, print_sync_plan, print_sync_record, print_undo, what_is_done
@@ -257,8 +258,8 @@ def test_the_command_refuses_what_is_no_file_of_its_own(tmp_path: Path) -> None:
     to = ("--target-hosts", "127.0.0.9")
     cases = (
         (("plan", str(check), "-o", "x", *to), "is not a findings file of two clusters"),
-        (("apply", str(other), "--journal", "x", *to), "it is a plan of one cluster, for consistency repair"),
-        (("apply", str(journal), "--journal", "x", *to), "it is a journal, to go on with by sync resume"),
+        (("apply", str(other), "--journal", "x", *to), "it is a repair plan, for 'repair apply'"),
+        (("apply", str(journal), "--journal", "x", *to), "it is the journal of a sync, for 'sync resume'"),
         (("apply", str(made.path), "--journal", str(journal), *to), "exists: continue it with 'sync resume"),
         (("apply", str(made.path), "--journal", str(tmp_path / "new"), *to), "no one is at the terminal"),
         (("resume", str(made.path), *to), "is not the journal of a sync"),
@@ -268,7 +269,7 @@ def test_the_command_refuses_what_is_no_file_of_its_own(tmp_path: Path) -> None:
     for arguments, words in cases:
         result = invoke(*arguments)
         assert (result.exit_code, words in result.output) == (2, True), result.output
-    assert not is_sync_journal(made.path)
+    assert not SYNC_JOURNAL.is_of(made.path)
 
 
 def test_show_and_a_dry_run_contact_nobody(tmp_path: Path) -> None:
