@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 from consistency.cluster.guardrails import Refusal
@@ -26,7 +26,6 @@ from consistency.rows.cells import atoms
 from consistency.rows.names import RowRef
 from consistency.rows.reconcile import rank
 from repair.case import Case, CaseReader
-from repair.chunk_lines import ChunkRow
 from repair.copies import Copies, copies
 from repair.decide import Action
 from repair.entries import Entry, Fate, Result
@@ -47,6 +46,10 @@ NO_MAJORITY = "no majority of its replicas held one version before the repair, s
 _UNCHANGED = "the repair changed nothing of it"
 _AS_BEFORE = "nothing to undo: every replica holds the same as before the repair"
 KEEPS_NEW_TIMES = "with a new write time: the old ones cannot be brought back"
+
+
+ActedOn = tuple[int, RowRef, Action, Entry]
+"""A row that something was to be done with: its number in the journal, which one, what, and what the journal knows."""
 
 
 class Undoing(str, Enum):
@@ -184,45 +187,44 @@ class Undoer:
         """
         acted = to_undo(record)
         tally = Tally(len(acted) + sum(chunk.to_undo for chunk in record.chunks.values()))
-        for number, entry in acted.items():
-            await pace.wait(stop)
-            if stop.is_set():
-                tally.interrupted = True
-                break
-            planned = record.plan.rows[number]
-            result, reason = await self.row(number, planned.ref, planned.action, entry, journal)
-            if result is not Result.UNCHANGED:
-                await journal.undone(number, result, reason)
-            tally.add(result, reason, brought_back(result, planned.action, entry))
-            progress(tally)
+        planned = record.plan.rows
+        of_plan = ((n, planned[n].ref, planned[n].action, entry) for n, entry in acted.items())
+        await self.rows(of_plan, journal, pace, stop, tally, progress)
         for name in sorted(record.chunks):
             chunk = record.chunks[name]
             if chunk.to_undo and not tally.interrupted:
-                rows = chunk_to_undo(chunk, record.rows_of(chunk))
-                await self._chunk(rows, OfChunk(journal, name), pace, stop, tally)
-                progress(tally)
+                held, of_chunk = chunk_to_undo(chunk, record.rows_of(chunk)), OfChunk(journal, name)
+                rows = ((place, row.planned.ref, row.planned.action, row.entry) for place, row in held.items())
+                await self.rows(rows, of_chunk, pace, stop, tally, progress)
+                if not tally.interrupted:
+                    await of_chunk.ended()
         return tally
 
-    async def _chunk(
-        self, rows: Mapping[int, ChunkRow], journal: OfChunk, pace: Pace, stop: asyncio.Event, tally: Tally
+    async def rows(
+        self,
+        acted: Iterable[ActedOn],
+        journal: OfRow,
+        pace: Pace,
+        stop: asyncio.Event,
+        tally: Tally,
+        progress: Callable[[Tally], None],
     ) -> None:
-        """Undo the rows of one chunk, some of them side by side."""
-        waiting = iter(rows.items())
+        """Undo rows, some of them side by side; what came of each is kept and counted."""
+        waiting = iter(acted)
 
         async def lane() -> None:
-            for place, row in waiting:
+            for number, ref, action, entry in waiting:
                 await pace.wait(stop)
                 if stop.is_set():
                     tally.interrupted = True
                     return
-                result, reason = await self.row(place, row.planned.ref, row.planned.action, row.entry, journal)
+                result, reason = await self.row(number, ref, action, entry, journal)
                 if result is not Result.UNCHANGED:
-                    await journal.undone(place, result, reason)
-                tally.add(result, reason, brought_back(result, row.planned.action, row.entry))
+                    await journal.undone(number, result, reason)
+                tally.add(result, reason, brought_back(result, action, entry))
+                progress(tally)
 
         await side_by_side(lane, _AT_ONCE)
-        if not tally.interrupted:
-            await journal.ended()
 
     async def row(self, number: int, ref: RowRef, action: Action, entry: Entry, journal: OfRow) -> tuple[Result, str]:
         """Undo one row that was acted on, and say what came of that and why."""

@@ -12,10 +12,13 @@ from repair.journal import Journal
 
 
 class OfRow(Protocol):
-    """Where it is kept that a row is about to be undone."""
+    """Where it is kept what is undone of a row."""
 
     async def undoing(self, number: int, at_us: int) -> None:
-        """Keep the write time; durable on return."""
+        """Keep the write time of a row's undo before it is sent; durable on return."""
+
+    async def undone(self, number: int, result: Result, reason: str) -> None:
+        """Keep what came of undoing a row; durable on return."""
 
 
 @dataclass(frozen=True, slots=True)

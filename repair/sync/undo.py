@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from repair.decide import Action as RepairAction
 from repair.entries import Result
 from repair.outcomes import Tally
-from repair.pace import Pace, side_by_side
+from repair.pace import Pace
 from repair.sync.decide import Action
 from repair.sync.journal import SyncJournal, SyncRecord
 from repair.sync.planfile import SyncRow
-from repair.undo import Undoer, Undoing, brought_back, undoing
-
-_AT_ONCE = 8
+from repair.undo import Undoer, Undoing, undoing
 
 
 def as_repaired(action: Action) -> RepairAction:
@@ -53,20 +51,6 @@ async def undo_all(
     """Undo every row that was acted on and not undone yet; ends early, between rows, when `stop` is set."""
     numbers, side = to_undo(record), record.plan.policy.direction.taker
     tally = Tally(len(numbers))
-    waiting = _planned(record, numbers)
-
-    async def lane() -> None:
-        for number, row in waiting:
-            await pace.wait(stop)
-            if stop.is_set():
-                tally.interrupted = True
-                return
-            entry = record.entry(number)
-            result, reason = await undoer.row(number, row.ref.on(side), as_repaired(row.action), entry, journal)
-            if result is not Result.UNCHANGED:
-                await journal.undone(number, result, reason)
-            tally.add(result, reason, brought_back(result, as_repaired(row.action), entry))
-            progress(tally)
-
-    await side_by_side(lane, _AT_ONCE)
+    acted = ((n, row.ref.on(side), as_repaired(row.action), record.entry(n)) for n, row in _planned(record, numbers))
+    await undoer.rows(acted, journal, pace, stop, tally, progress)
     return tally
