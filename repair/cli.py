@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from consistency.checking.settle_window import DEFAULT_WINDOW_S
-from consistency.cli.connection import connection_options, take_connection
+from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.group import LazyGroup
-from consistency.cli.interrupt import Interrupt
 from consistency.cli.ledger import ledger_option, take_ledger
 from consistency.cli.outputs import require_writable
 from consistency.cli.show.terminal.console import make_console
@@ -25,13 +23,14 @@ from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode
 from consistency.rows.delete_search import DEFAULT_MOST_TRACES
 from repair.breaker import SPARE
-from repair.cli_options import full_speed_option, max_clock_skew_option, rate_option, show_keys_option, yes_option
-from repair.cli_run import apply_options, apply_plan, carried_out, confirm
+from repair.cli_options import dry_run_option, journal_option, max_clock_skew_option, show_keys_option, writing_options
+from repair.cli_run import apply_options, carried_out, confirm, planning, require_new_journal, tell_what_follows
 from repair.decide import ACTING, Action, Rule
 from repair.mergeable import FEW, RangeMerge
 from repair.policy import Policy, Require, Zombies
 
 if TYPE_CHECKING:
+    from repair.api import OpenJournal
     from repair.planfile import Plan
 
 _REMEMBERED = (
@@ -160,8 +159,8 @@ def plan(findings: Path, output: str | None, **given: Any) -> int:
     ticker = Ticker(make_console(sys.stderr))
     try:
         gather = crew.gather if crew else None
-        planning = run_plan(target.settings, findings, options, ticker.planned, gather=gather, given=target.given)
-        made = asyncio.run(_planning(planning))
+        work = run_plan(target.settings, findings, options, ticker.planned, gather=gather, given=target.given)
+        made = asyncio.run(planning(work))
     finally:
         ticker.close()
     write_plan(Path(output), made)
@@ -171,7 +170,7 @@ def plan(findings: Path, output: str | None, **given: Any) -> int:
         print_next(
             console,
             "carry it out" if made.to_do or made.ranges else "when the servers allow it",
-            ["apply", output, f"--journal {_free('journal.jsonl')}"],
+            ["repair apply", output, f"--journal {_free('journal.jsonl')}"],
             target.words,
         )
     return _plan_exit(made)
@@ -184,12 +183,6 @@ def _free(name: str) -> str:
     return next((each for each in names if not Path(each).exists()), name)
 
 
-async def _planning(work: Coroutine[Any, Any, Plan]) -> Plan:
-    """Plan, and leave with one line at the first signal: nothing was written that would have to be finished."""
-    Interrupt(lambda: None, lambda: click.echo("interrupted: there is no plan", err=True)).listen()
-    return await work
-
-
 def _plan_exit(made: Plan) -> int:
     left = [row for row in made.rows if row.action is Action.NONE and row.rule not in (Rule.AGREED, Rule.GONE)]
     waiting = [row for row in left if row.rule in (Rule.TOO_FEW, Rule.WAITS)]
@@ -200,11 +193,9 @@ def _plan_exit(made: Plan) -> int:
 
 @repair.command()
 @click.argument("plan", type=click.Path(path_type=Path))
-@click.option("--journal", required=True, metavar="FILE", help="A new file for the journal; mode 0600, holds values.")
-@rate_option
-@full_speed_option
+@journal_option
 @_max_deletes
-@yes_option
+@writing_options
 @ledger_option(_REMEMBERED)
 @connection_options
 def apply(plan: Path, journal: str, **given: Any) -> int:
@@ -234,22 +225,17 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
     ledger = take_ledger(given)
     target = take_connection(given)
     made = read_plan(plan)
-    if Path(journal).exists():
-        msg = f"--journal {journal} exists: continue it with 'repair resume {journal}', or name a new file"
-        raise UsageError(msg)
-    require_writable("--journal", journal)
+    require_new_journal(journal, "repair")
     confirm(f"{what_is_done(made)} in cluster {made.cluster!r}?", yes=given["yes"])
-    code = apply_plan(target, journal, begin(Path(journal), made), apply_options(given), made)
+    code = _applied(target, journal, begin(Path(journal), made), made, given)
     note_repaired(ledger, Path(journal))
     return code
 
 
 @repair.command()
 @click.argument("journal", type=click.Path(path_type=Path))
-@rate_option
-@full_speed_option
 @_max_deletes
-@yes_option
+@writing_options
 @ledger_option(_REMEMBERED)
 @connection_options
 def resume(journal: Path, **given: Any) -> int:
@@ -274,17 +260,28 @@ def resume(journal: Path, **given: Any) -> int:
         note_repaired(ledger, journal)
         return exit_code(record.results)
     confirm(f"Continue with {what_is_open(record)} of cluster {record.plan.cluster!r}?", yes=given["yes"])
-    code = apply_plan(target, str(journal), go_on(journal), apply_options(given), record.plan)
+    code = _applied(target, str(journal), go_on(journal), record.plan, given)
     note_repaired(ledger, journal)
+    return code
+
+
+def _applied(target: Target, journal: str, opened: OpenJournal, made: Plan, given: dict[str, Any]) -> int:
+    """Apply a plan with progress; print what came of it and what may follow, and return the exit code."""
+    from repair.api import run_apply  # noqa: PLC0415
+
+    options = apply_options(given)
+    tally, code = carried_out(
+        lambda ticker, stop: run_apply(target.settings, made, opened, options, stop=stop, progress=ticker.applied)
+    )
+    most = max((tally.stopped_at or 0) + 1, made.forecast[Forecast.UNKNOWN])
+    tell_what_follows(tally, "repair", journal, target.words, ("let them vanish", most))
     return code
 
 
 @repair.command()
 @click.argument("journal", type=click.Path(path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Say how many rows would be written, deleted or left, and write nothing.")
-@rate_option
-@full_speed_option
-@yes_option
+@dry_run_option
+@writing_options
 @connection_options
 def undo(journal: Path, **given: Any) -> int:
     """Take back what an apply did, by an explicit new write of what a majority of replicas held before.
@@ -302,11 +299,12 @@ def undo(journal: Path, **given: Any) -> int:
     from repair.api import run_undo  # noqa: PLC0415
     from repair.record import read_journal  # noqa: PLC0415
     from repair.show import print_preview  # noqa: PLC0415
+    from repair.undo import preview  # noqa: PLC0415
 
     target = take_connection(given)
     record = read_journal(journal)
     console = make_console(sys.stdout)
-    print_preview(console, record)
+    print_preview(console, preview(record))
     if given["dry_run"]:
         return 0
     confirm(f"Undo them in cluster {record.plan.cluster!r}?", yes=given["yes"])

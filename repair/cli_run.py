@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from consistency.cli.connection import Target
+from consistency.cli.interrupt import Interrupt
+from consistency.cli.outputs import require_writable
 from consistency.cli.show.terminal.console import make_console
 from consistency.errors import UsageError
-from consistency.results.forecast import Forecast
 from consistency.results.verdict import ExitCode
 
 if TYPE_CHECKING:
-    from repair.journal import Journal
     from repair.outcomes import Tally
     from repair.pace import ApplyOptions
-    from repair.planfile import Plan
     from repair.progress import Ticker
-    from repair.record import Record
 
-    OpenJournal = Callable[[], tuple[Journal, Record]]
+PlanT = TypeVar("PlanT")
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -46,23 +44,36 @@ def apply_options(given: dict[str, Any]) -> ApplyOptions:
     return ApplyOptions(rate=rate, max_deletes=given.get("max_deletes"))
 
 
-def apply_plan(target: Target, journal: str, opened: OpenJournal, options: ApplyOptions, made: Plan) -> int:
-    """Apply a plan with progress; print what came of it and what may follow, and return the exit code."""
-    from repair.api import run_apply  # noqa: PLC0415
+async def planning(work: Coroutine[Any, Any, PlanT]) -> PlanT:
+    """Plan, and leave with one line at the first signal: nothing was written that would have to be finished."""
+    Interrupt(lambda: None, lambda: click.echo("interrupted: there is no plan", err=True)).listen()
+    return await work
+
+
+def require_new_journal(journal: str, group: str) -> None:
+    """Refuse a journal that exists, or that cannot be written."""
+    if Path(journal).exists():
+        msg = f"--journal {journal} exists: continue it with '{group} resume {journal}', or name a new file"
+        raise UsageError(msg)
+    require_writable("--journal", journal)
+
+
+def tell_what_follows(
+    tally: Tally, group: str, journal: str, connection: Sequence[str], vanish: tuple[str, int]
+) -> None:
+    """Print what is typed after an apply that did not come to the end of its plan.
+
+    `vanish` is what a resume does that lets more rows vanish, and the --max-deletes that lets all of them.
+    """
     from repair.entries import Result  # noqa: PLC0415
     from repair.show import print_next  # noqa: PLC0415
 
-    tally, code = carried_out(
-        lambda ticker, stop: run_apply(target.settings, made, opened, options, stop=stop, progress=ticker.applied)
-    )
+    console, resume = make_console(sys.stdout), [f"{group} resume", journal]
     if tally.stopped_at is not None:
-        out = make_console(sys.stdout)
-        more = max(tally.stopped_at + 1, made.forecast[Forecast.UNKNOWN])
-        print_next(out, "bring them back", ["undo", journal], target.words)
-        print_next(out, "let them vanish", ["resume", journal, f"--max-deletes {more}"], target.words)
+        print_next(console, "bring them back", [f"{group} undo", journal], connection)
+        print_next(console, vanish[0], [*resume, f"--max-deletes {vanish[1]}"], connection)
     elif tally.done < tally.total or tally.results[Result.REFUSED]:
-        print_next(make_console(sys.stdout), "go on", ["resume", journal], target.words)
-    return code
+        print_next(console, "go on", resume, connection)
 
 
 def carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> tuple[Tally, int]:

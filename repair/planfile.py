@@ -41,6 +41,11 @@ class PlannedRow:
     lacking: tuple[str, ...] = ()
     """The replicas that lack the row."""
 
+    @property
+    def acts(self) -> bool:
+        """Whether something will be done with it, as far as the servers let it be done now."""
+        return self.action is not Action.NONE and not self.refused
+
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
@@ -124,7 +129,7 @@ class Plan:
     @property
     def to_do(self) -> tuple[PlannedRow, ...]:
         """The rows that something will be done with, as far as the servers let it be done now."""
-        return tuple(row for row in self.rows if row.action is not Action.NONE and not row.refused)
+        return tuple(row for row in self.rows if row.acts)
 
     @property
     def refused(self) -> tuple[PlannedRow, ...]:

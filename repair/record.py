@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from consistency.errors import DAMAGED, UsageError
 from repair.chunk_lines import ChunkName, ChunkRecord, ChunkRow, Source, rows_of, take_chunk
 from repair.copies import copies_from_json
-from repair.entries import Entry, Place, Result, ended
+from repair.entries import Account, Entry, Place, Result, ended
 from repair.files import REPAIR_JOURNAL
 from repair.planfile import Plan, parse_plan
 
@@ -66,6 +66,20 @@ class Record:
         found = Counter(entry.result for entry in self.entries.values() if entry.result is not None)
         for chunk in self.chunks.values():
             found.update(chunk.account.results)
+        return found
+
+    @property
+    def account(self) -> Account:
+        """Count what came of the rows, those of chunks too, and of their undoing."""
+        found = Account()
+        for entry in self.entries.values():
+            if entry.result is not None:
+                found.add(entry.result, entry.reason, entry.change)
+            if entry.undo is not None:
+                found.add(entry.undo, entry.undo_reason)
+        for chunk in self.chunks.values():
+            found.add_all(chunk.account)
+            found.add_all(chunk.undo_account)
         return found
 
     def chunks_of(self, number: int) -> list[ChunkRecord]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -19,15 +19,16 @@ from consistency.results.findings import read_ranges
 from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding
+from consistency.rows.names import RowRef
 from repair.breaker import SPARE
 from repair.decide import Action, Rule
-from repair.entries import Entry, Result
+from repair.entries import Result
 from repair.forecast import Change
 from repair.outcomes import Tally
 from repair.planfile import Plan, PlannedRow
 from repair.ranges import nodetool_commands
 from repair.record import Record
-from repair.undo import preview
+from repair.undo import Undoing
 
 _MOST_KEYS = 50
 _STYLES = {Result.VERIFIED: "green", Result.DIVERGENT: "red", Result.UNKNOWN: "yellow", Result.WAITING: "yellow"}
@@ -46,7 +47,7 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
         soft_wrap=True,
     )  # fmt: skip
     if plan.rows or not plan.ranges:
-        console.print(_grid(plan))
+        print_rules(console, _of_plan(plan))
     print_forecast(console, plan)
     _print_ranges(console, plan)
     policy = plan.policy
@@ -58,7 +59,12 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
     _print_left(console, left)
     _print_refused(console, plan.refused)
     if keys:
-        _print_keys(console, plan.rows)
+        deleted_first = sorted(plan.rows, key=lambda row: row.action is not Action.PURGE)
+        told = (
+            (row.ref, f"{row.rule.value} -> {row.action.value}{', refused' * bool(row.refused)}")
+            for row in deleted_first
+        )
+        print_keys(console, told)
 
 
 def print_nodetool(console: Console, findings: Path) -> None:
@@ -148,9 +154,8 @@ def what_is_done(plan: Plan) -> str:
     return text[0].upper() + text[1:]
 
 
-def print_preview(console: Console, record: Record) -> None:
+def print_preview(console: Console, counts: Mapping[Undoing, int]) -> None:
     """Print what an undo would do with a journal's rows."""
-    counts = preview(record)
     if not counts:
         console.print("nothing is left to undo")
     for undoing, count in counts.items():
@@ -158,29 +163,32 @@ def print_preview(console: Console, record: Record) -> None:
 
 
 def print_next(console: Console, why: str, words: Sequence[str], connection: Sequence[str]) -> None:
-    """Print the command that follows."""
+    """Print the command that follows: a group and its command as one word, and what is given to it."""
     console.print(heading("next"))
     first, *rest = words
     more = [quoted(word) if " " not in word else word for word in rest]
-    command(console, [f"consistency repair {first}", *more, *map(quoted, connection)], why)
+    command(console, [f"consistency {first}", *more, *map(quoted, connection)], why)
 
 
-def _grid(plan: Plan) -> Table:
-    grid = _table("table", "rule", "action")
-    grid.add_column("rows", justify="right")
-    counts = Counter((row.ref.full_name, row.rule, row.action, bool(row.refused)) for row in plan.rows)
-    for (table, rule, action, refused), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
-        style = "dim" if action is Action.NONE or refused else ""
-        what = f"{action.value}, refused" if refused else action.value
-        grid.add_row(safe(table), Text(rule.value, style=style), Text(what, style=style), str(count))
-    return grid
+def _of_plan(plan: Plan) -> Counter[tuple[str, str, str, bool]]:
+    """Count the rows of a plan as `print_rules` takes them."""
+    return Counter((row.ref.full_name, row.rule.value, _what(row), row.acts) for row in plan.rows)
 
 
-def _table(*columns: str) -> Table:
+def _what(row: PlannedRow) -> str:
+    return f"{row.action.value}, refused" if row.refused else row.action.value
+
+
+def print_rules(console: Console, counts: Mapping[tuple[str, str, str, bool], int]) -> None:
+    """Print how many rows are decided how: by table, rule, action, and whether anything is done with them."""
     grid = Table(box=None, pad_edge=True, padding=(0, 1), header_style="dim", show_edge=False)
-    for column in columns:
+    for column in ("table", "rule", "action"):
         grid.add_column(column, overflow="fold")
-    return grid
+    grid.add_column("rows", justify="right")
+    for (table, rule, action, acts), count in sorted(counts.items(), key=lambda item: (item[0][0], -item[1])):
+        style = "" if acts else "dim"
+        grid.add_row(safe(table), Text(rule, style=style), Text(action, style=style), f"{count:,}")
+    console.print(grid)
 
 
 def _print_left(console: Console, left: Sequence[PlannedRow]) -> None:
@@ -205,19 +213,14 @@ def _print_refused(console: Console, rows: Sequence[PlannedRow]) -> None:
     indented(console, "when that is lifted, apply or resume continues with them", style="dim")
 
 
-def _print_keys(console: Console, rows: Iterable[PlannedRow]) -> None:
-    """Print the rows, those first that will be deleted."""
-    for number, row in enumerate(sorted(rows, key=lambda row: row.action is not Action.PURGE)):
+def print_keys(console: Console, rows: Iterable[tuple[RowRef, str]]) -> None:
+    """Print the first rows with their keys, and what is to be said of each."""
+    for number, (ref, told) in enumerate(rows):
         if number == _MOST_KEYS:
             indented(console, "... more rows are in the plan", style="dim")
             return
-        raw = ", ".join(f"{safe(name)}=0x{text}" for name, text in row.ref.key_hex.items())
-        key = key_text(row.ref.key) or raw
-        indented(
-            console,
-            f"{safe(row.ref.full_name)} {key}  {row.rule.value} -> {row.action.value}{', refused' * bool(row.refused)}",
-            rest="      ",
-        )
+        raw = ", ".join(f"{safe(name)}=0x{text}" for name, text in ref.key_hex.items())
+        indented(console, f"{safe(ref.full_name)} {key_text(ref.key) or raw}  {told}", rest="      ")
 
 
 def print_tally(console: Console, tally: Tally, seconds: float) -> None:
@@ -228,9 +231,16 @@ def print_tally(console: Console, tally: Tally, seconds: float) -> None:
 
 
 def print_results(console: Console, tally: Tally) -> None:
-    """Print the rows by outcome, with the reasons, and what became of them."""
-    _print_results(console, tally.results, tally.reasons)
-    _print_changes(console, tally.changes)
+    """Print the rows by outcome, with the reasons, what became of them, and what ended the run early."""
+    for result, count in tally.results.most_common():
+        indented(console, Text(f"{count} {result.value}", style=_STYLES.get(result, "")))
+        for (about, reason), times in tally.reasons.most_common():
+            if about is result and reason:
+                indented(console, f"{times}: {safe(reason)}", first="    ", rest="      ", style="dim")
+    became = [f"{count:,} {done.value}" for done, count in tally.changes.most_common() if count]
+    if became:
+        style = "yellow" if tally.changes[Change.DELETED] else "dim"
+        indented(console, f"of the rows acted on: {', '.join(became)}", style=style)
     if tally.stopped_at is not None:
         left = tally.total - tally.done
         indented(
@@ -243,35 +253,9 @@ def print_results(console: Console, tally: Tally) -> None:
         indented(console, f"{tally.total - tally.done} not started: the time for repairs was over", style="yellow")
 
 
-def _print_changes(console: Console, changes: Counter[Change]) -> None:
-    """Print in one line what became of the rows that were acted on."""
-    parts = [f"{count:,} {done.value}" for done, count in changes.most_common() if count]
-    if parts:
-        style = "yellow" if changes[Change.DELETED] else "dim"
-        indented(console, f"of the rows acted on: {', '.join(parts)}", style=style)
-
-
-def _print_results(console: Console, results: Counter[Result], reasons: Counter[tuple[Result, str]]) -> None:
-    for result, count in results.most_common():
-        indented(console, Text(f"{count} {result.value}", style=_STYLES.get(result, "")))
-        for (about, reason), times in reasons.most_common():
-            if about is result and reason:
-                indented(console, f"{times}: {safe(reason)}", first="    ", rest="      ", style="dim")
-
-
 def print_record(console: Console, record: Record, *, keys: bool = False) -> None:
     """Print what a journal says happened."""
     print_plan(console, record.plan, keys=keys)
-    results: Counter[Result] = Counter()
-    reasons: Counter[tuple[Result, str]] = Counter()
-    for entry in record.entries.values():
-        _count(entry, results, reasons)
-    changes = Counter(entry.change for entry in record.entries.values() if entry.change is not None)
-    for chunk in record.chunks.values():
-        for account in (chunk.account, chunk.undo_account):
-            results.update(account.results)
-            reasons.update(account.reasons)
-        changes.update(chunk.account.changes)
     state = "complete" if record.complete else "not complete: continue with 'repair resume'"
     console.print(heading(f"journal: {state}"))
     begun = sum(entry.result is None for entry in record.entries.values())
@@ -282,15 +266,4 @@ def print_record(console: Console, record: Record, *, keys: bool = False) -> Non
         indented(console, f"{waiting:,} not started", style="yellow")
     if ranges := len(record.open_ranges):
         indented(console, f"{counted(ranges, 'range')} not ended", style="yellow")
-    _print_results(console, results, reasons)
-    _print_changes(console, changes)
-
-
-def _count(entry: Entry, results: Counter[Result], reasons: Counter[tuple[Result, str]]) -> None:
-    if entry.result is not None:
-        results[entry.result] += 1
-        if entry.result is not Result.VERIFIED:
-            reasons[entry.result, entry.reason] += 1
-    if entry.undo is not None:
-        results[entry.undo] += 1
-        reasons[entry.undo, entry.undo_reason] += 1
+    print_results(console, Tally(0, record.account))

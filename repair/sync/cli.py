@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,40 +11,28 @@ import click
 
 from consistency.cli.connection import Target, connection_options, take_both, target_options
 from consistency.cli.group import LazyGroup
-from consistency.cli.interrupt import Interrupt
-from consistency.cli.options import CommandT, with_options
 from consistency.cli.outputs import require_writable
 from consistency.cli.politeness import politeness_options, take_politeness
 from consistency.cli.show.terminal.console import make_console
 from consistency.cli.values import SECONDS
-from consistency.errors import UsageError
 from consistency.results.verdict import ExitCode
-from repair.cli_options import full_speed_option, max_clock_skew_option, rate_option, show_keys_option, yes_option
-from repair.cli_run import apply_options, carried_out, confirm
+from repair.cli_options import dry_run_option, journal_option, max_clock_skew_option, show_keys_option, writing_options
+from repair.cli_run import apply_options, carried_out, confirm, planning, require_new_journal, tell_what_follows
 from repair.sync.policy import DEFAULT_MAX_DELETES, Direction, Extra, Level
 
 if TYPE_CHECKING:
     from repair.sync.api import Both, OpenSync
     from repair.sync.planfile import SyncPlan
 
-_WRITING = (
-    click.option(
-        "--level", type=click.Choice([level.value for level in Level]), default=Level.LOCAL_QUORUM.value,
-        show_default=True, help="How many replicas must acknowledge a write. All of them are read afterwards.",
-    ),
-    click.option(
-        "--max-deletes", type=click.IntRange(min=0), metavar="N",
-        help="Stop before anything is deleted of more than N rows. Counts earlier runs of the journal too. "
-        f"Default: {DEFAULT_MAX_DELETES:,}.",
-    ),
-    rate_option,
-    full_speed_option,
-    yes_option,
+_level = click.option(
+    "--level", type=click.Choice([level.value for level in Level]), default=Level.LOCAL_QUORUM.value,
+    show_default=True, help="How many replicas must acknowledge a write. All of them are read afterwards.",
 )  # fmt: skip
-
-
-def _writing_options(command: CommandT) -> CommandT:
-    return with_options(command, _WRITING)
+_max_deletes = click.option(
+    "--max-deletes", type=click.IntRange(min=0), metavar="N",
+    help="Stop before anything is deleted of more than N rows. Counts earlier runs of the journal too. "
+    f"Default: {DEFAULT_MAX_DELETES:,}.",
+)  # fmt: skip
 
 
 @click.group(cls=LazyGroup)
@@ -115,9 +102,10 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415 - what reads a cluster is loaded when needed
     from consistency.results.pair_findings import read_pair_header  # noqa: PLC0415
     from repair.progress import Ticker  # noqa: PLC0415
+    from repair.show import print_next  # noqa: PLC0415
     from repair.sync.api import run_sync_plan  # noqa: PLC0415
     from repair.sync.planner import SyncOptions  # noqa: PLC0415
-    from repair.sync.show import plan_exit, print_next, print_sync_plan  # noqa: PLC0415
+    from repair.sync.show import plan_exit, print_sync_plan  # noqa: PLC0415
 
     both, words = _both(given)
     read_pair_header(findings)  # refused before a cluster is asked
@@ -133,13 +121,13 @@ def plan(findings: Path, output: str, **given: Any) -> int:
         ticker.planned(rows, max(rows, total))
 
     try:
-        made = asyncio.run(_planning(run_sync_plan(both, findings, Path(output), options, progress, limits=limits)))
+        made = asyncio.run(planning(run_sync_plan(both, findings, Path(output), options, progress, limits=limits)))
     finally:
         ticker.close()
     console = make_console(sys.stdout)
     print_sync_plan(console, made, keys=given["show_keys"])
     if made.summary.to_do:
-        print_next(console, "carry it out", ["apply", output, "--journal journal.jsonl"], words)
+        print_next(console, "carry it out", ["sync apply", output, "--journal journal.jsonl"], words)
     return plan_exit(made)
 
 
@@ -149,16 +137,12 @@ def _rows_of(findings: Path) -> int:
         return sum(1 for _ in file) - 1
 
 
-async def _planning(work: Coroutine[Any, Any, SyncPlan]) -> SyncPlan:
-    """Plan, and leave with one line at the first signal: nothing was written that would have to be finished."""
-    Interrupt(lambda: None, lambda: click.echo("interrupted: there is no plan", err=True)).listen()
-    return await work
-
-
 @sync.command()
 @click.argument("plan", type=click.Path(path_type=Path))
-@click.option("--journal", required=True, metavar="FILE", help="A new file for the journal; mode 0600, holds values.")
-@_writing_options
+@journal_option
+@_level
+@_max_deletes
+@writing_options
 @connection_options
 @target_options
 def apply(plan: Path, journal: str, **given: Any) -> int:
@@ -186,17 +170,16 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
 
     both, words = _both(given)
     made = read_sync_plan(plan)
-    if Path(journal).exists():
-        msg = f"--journal {journal} exists: continue it with 'sync resume {journal}', or name a new file"
-        raise UsageError(msg)
-    require_writable("--journal", journal)
+    require_new_journal(journal, "sync")
     confirm(what_is_done(made), yes=given["yes"])
     return _apply(both, words, made, journal, begin_sync(Path(journal), made), given)
 
 
 @sync.command()
 @click.argument("journal", type=click.Path(path_type=Path))
-@_writing_options
+@_level
+@_max_deletes
+@writing_options
 @connection_options
 @target_options
 def resume(journal: Path, **given: Any) -> int:
@@ -230,31 +213,21 @@ def _apply(
     both: Both, words: tuple[str, ...], made: SyncPlan, journal: str, opened: OpenSync, given: dict[str, Any]
 ) -> int:
     """Apply a plan with progress; print what came of it and what may follow, and return the exit code."""
-    from repair.entries import Result  # noqa: PLC0415
     from repair.sync.api import run_sync_apply  # noqa: PLC0415
     from repair.sync.run import SyncApplyOptions  # noqa: PLC0415
-    from repair.sync.show import print_next  # noqa: PLC0415
 
     options = SyncApplyOptions(apply_options(given), Level(given["level"]))
     tally, code = carried_out(
         lambda ticker, stop: run_sync_apply(both, made, opened, options, stop=stop, progress=ticker.applied)
     )
-    console = make_console(sys.stdout)
-    if tally.stopped_at is not None:
-        more = f"--max-deletes {made.summary.deletes}"
-        print_next(console, "bring them back", ["undo", journal], words)
-        print_next(console, "delete the others too", ["resume", journal, more], words)
-    elif tally.done < tally.total or tally.results[Result.REFUSED]:
-        print_next(console, "go on", ["resume", journal], words)
+    tell_what_follows(tally, "sync", journal, words, ("delete the others too", made.summary.deletes))
     return code
 
 
 @sync.command()
 @click.argument("journal", type=click.Path(path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Say how many rows would be written, deleted or left, and write nothing.")
-@rate_option
-@full_speed_option
-@yes_option
+@dry_run_option
+@writing_options
 @connection_options
 @target_options
 def undo(journal: Path, **given: Any) -> int:
@@ -274,14 +247,15 @@ def undo(journal: Path, **given: Any) -> int:
       0 every row that was changed is undone · 1 some could not be · 2 usage
       4 could not run · 5 locked
     """  # noqa: D301
+    from repair.show import print_preview  # noqa: PLC0415
     from repair.sync.api import run_sync_undo  # noqa: PLC0415
     from repair.sync.journal import read_sync_journal  # noqa: PLC0415
-    from repair.sync.show import print_undo  # noqa: PLC0415
+    from repair.sync.undo import preview  # noqa: PLC0415
 
     both, _ = _both(given)
     record = read_sync_journal(journal)
     side = record.plan.policy.direction.taker
-    print_undo(make_console(sys.stdout), record)
+    print_preview(make_console(sys.stdout), preview(record))
     if given["dry_run"]:
         return 0
     confirm(f"Undo them in the {side}, cluster {record.plan.header.sides[side].cluster!r}?", yes=given["yes"])

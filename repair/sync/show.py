@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import chain
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from consistency.cli.show.terminal.advice import quoted
-from consistency.cli.show.terminal.console import command, heading, indented, safe
+from consistency.cli.show.terminal.console import heading, indented, safe
 from consistency.cli.show.terminal.figures import counted
-from consistency.cli.show.terminal.problems import key_text
 from consistency.model.sides import Side
 from consistency.results.verdict import ExitCode
 from repair.entries import Account
 from repair.outcomes import Tally
-from repair.show import print_results
+from repair.show import print_keys, print_results, print_rules
 from repair.sync.decide import Action, Rule
 from repair.sync.journal import SyncRecord
-from repair.sync.planfile import SyncPlan, SyncRow
-from repair.sync.undo import preview
-
-_MOST_KEYS = 50
+from repair.sync.planfile import SyncPlan
 
 
 def print_sync_plan(console: Console, plan: SyncPlan, *, keys: bool = False) -> None:
@@ -38,7 +32,11 @@ def print_sync_plan(console: Console, plan: SyncPlan, *, keys: bool = False) -> 
         ),
         soft_wrap=True,
     )  # fmt: skip
-    console.print(_grid(plan))
+    rules = {
+        (table, rule.value, action.value, action is not Action.NONE): rows
+        for (table, rule, action), rows in summary.counts.items()
+    }
+    print_rules(console, rules)
     compared = f"--compare {policy.terms.compare.value}"
     indented(
         console, f"policy: --direction {policy.direction.value} --extra {policy.extra.value}, {compared}", style="dim"
@@ -80,15 +78,6 @@ def what_is_done(plan: SyncPlan) -> str:
     return f"{text[0].upper()}{text[1:]} in the {taker}, cluster {plan.header.sides[taker].cluster!r}?"
 
 
-def print_undo(console: Console, record: SyncRecord) -> None:
-    """Print what an undo would do with a journal's rows."""
-    counts = preview(record)
-    if not counts:
-        console.print("nothing is left to undo")
-    for undoing, count in counts.items():
-        indented(console, f"{counted(count, 'row')} {undoing.value}", first="", rest="  ")
-
-
 def print_sync_record(console: Console, record: SyncRecord, *, keys: bool = False) -> None:
     """Print what a journal says happened."""
     print_sync_plan(console, record.plan, keys=keys)
@@ -104,41 +93,9 @@ def print_sync_record(console: Console, record: SyncRecord, *, keys: bool = Fals
         print_results(console, Tally(undone.rows, undone))
 
 
-def print_next(console: Console, why: str, words: Sequence[str], connection: Sequence[str]) -> None:
-    """Print the command that follows."""
-    console.print(heading("next"))
-    first, *rest = words
-    more = [quoted(word) if " " not in word else word for word in rest]
-    command(console, [f"consistency sync {first}", *more, *map(quoted, connection)], why)
-
-
-def _grid(plan: SyncPlan) -> Table:
-    grid = Table(box=None, pad_edge=True, padding=(0, 1), header_style="dim", show_edge=False)
-    for column in ("table", "rule", "action"):
-        grid.add_column(column, overflow="fold")
-    grid.add_column("rows", justify="right")
-    for (table, rule, action), count in sorted(plan.summary.counts.items(), key=lambda item: (item[0][0], -item[1])):
-        style = "dim" if action is Action.NONE else ""
-        grid.add_row(safe(table), Text(rule.value, style=style), Text(action.value, style=style), f"{count:,}")
-    return grid
-
-
 def _print_keys(console: Console, plan: SyncPlan) -> None:
     """Print the first rows, those before the others of which something will be deleted."""
     deleted = (row for row in plan.rows() if row.action.deletes)
     others = (row for row in plan.rows() if not row.action.deletes)
-    printed = 0
-    for rows in (deleted, others):
-        for row in rows:
-            if printed == _MOST_KEYS:
-                indented(console, "... more rows are in the plan", style="dim")
-                return
-            _print_key(console, row)
-            printed += 1
-
-
-def _print_key(console: Console, row: SyncRow) -> None:
-    ref = row.ref.on(Side.SOURCE)
-    raw = ", ".join(f"{safe(name)}=0x{text}" for name, text in ref.key_hex.items())
-    told = f"{safe(ref.full_name)} {key_text(ref.key) or raw}  {row.rule.value} -> {row.action.value}"
-    indented(console, told, rest="      ")
+    told = ((row.ref.on(Side.SOURCE), f"{row.rule.value} -> {row.action.value}") for row in chain(deleted, others))
+    print_keys(console, told)

@@ -26,13 +26,15 @@ from repair import read_sync_plan
 from repair.entries import Entry, Fate, Outcome
 from repair.entries import Result as Came
 from repair.files import SYNC_JOURNAL
+from repair.show import print_preview
 from repair.sync.cases import PairRef
 from repair.sync.decide import Action, Rule
 from repair.sync.guards import require_clusters
 from repair.sync.journal import SyncJournal, read_sync_journal
 from repair.sync.planfile import PlanWriter, SideGround, SyncHeader, SyncPlan, SyncRow
 from repair.sync.policy import Direction, Extra, SyncPolicy
-from repair.sync.show import plan_exit, print_sync_plan, print_sync_record, print_undo, what_is_done
+from repair.sync.show import plan_exit, print_sync_plan, print_sync_record, what_is_done
+from repair.sync.undo import preview
 from tests.unit.fake_cluster import nodes
 
 pytestmark = pytest.mark.usefixtures("no_settings_of_this_machine")
@@ -206,7 +208,7 @@ def test_what_is_printed(tmp_path: Path) -> None:
     told = said(print_sync_record, record)
     assert "not complete: continue with 'sync resume'" in told
     assert "1 undone" in told
-    assert "left alone: the run ended" not in said(print_undo, record)
+    assert "left alone: the run ended" not in said(print_preview, preview(record))
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
