@@ -9,6 +9,7 @@ with begin_check("shop", hosts="10.0.0.1") as running:
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import threading
 import warnings
@@ -21,7 +22,7 @@ from consistency.auditing.distribution import distribute, judge_distribution
 from consistency.auditing.preflight import Preflight
 from consistency.auditing.preflight_facts import PreflightOptions, open_look, run_preflight
 from consistency.auditing.rules import gravest_first, judge_replication
-from consistency.background import RunningCheck, run, stopping
+from consistency.background import RunningCheck, run, run_until, stopping
 from consistency.checking.observer import Observer, PairObserver, Progress, ProgressTeller, Several
 from consistency.checking.run import plenty, run_check
 from consistency.checking.tasks import CheckOptions, recorder_of
@@ -231,12 +232,11 @@ def compare(
         locality = Locality.QUORUM
     source, target = connection_settings(settings, hosts), target_connection_settings(target_settings, target_hosts)
 
-    async def compared() -> Comparison:
-        opened = open_pair(source, target, limits, locality=locality)
-        async with opened as pair, stopping(cancel) as stop:
+    async def compared(stop: asyncio.Event) -> Comparison:
+        async with open_pair(source, target, limits, locality=locality) as pair:
             return await run_compare(pair, chosen, observer, stop, take=take or _nobody)
 
-    return run(compared, "await asyncio.to_thread(compare, ...)")
+    return run_until(cancel, compared, "await asyncio.to_thread(compare, ...)")
 
 
 def _nobody(_: Compared) -> None:

@@ -179,6 +179,18 @@ def run(work: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
     raise UsageError(msg)
 
 
+def run_until(
+    cancel: threading.Event | None, work: Callable[[asyncio.Event], Coroutine[Any, Any, T]], instead: str
+) -> T:
+    """Run asynchronous work as `run` does, with the event that ends it early once `cancel` is set."""
+
+    async def stoppable() -> T:
+        async with stopping(cancel) as stop:
+            return await work(stop)
+
+    return run(stoppable, instead)
+
+
 @asynccontextmanager
 async def stopping(cancel: threading.Event | None) -> AsyncIterator[asyncio.Event]:
     """Yield an event of this loop that is set soon after `cancel`, which any thread may set."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from consistency.api import connection_settings
-from consistency.background import run, stopping
+from consistency.background import run, run_until
 from consistency.cluster.cql_reader import CqlReader
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.request_counts import RequestCounts
@@ -69,7 +69,7 @@ async def run_apply(
     settings: ConnectionSettings,
     plan: Plan,
     open_journal: OpenJournal,
-    options: ApplyOptions,
+    options: ApplyOptions | None = None,
     *,
     stop: asyncio.Event | None = None,
     progress: Callable[[Tally], None] | None = None,
@@ -77,9 +77,8 @@ async def run_apply(
 ) -> Tally:
     """Connect, guard, then act on every row that has no outcome in the journal yet."""
     async with open_cluster(settings, locality=locality) as (reader, clock):
-        return await apply_with(
-            reader, clock, plan, open_journal, options, stop or asyncio.Event(), progress or (lambda _: None)
-        )
+        until, told = stop or asyncio.Event(), progress or (lambda _: None)
+        return await apply_with(reader, clock, plan, open_journal, options or ApplyOptions(), until, told)
 
 
 async def apply_with(
@@ -198,7 +197,12 @@ def apply(
     permissions do not fit the plan, LockedError where another repair is under way. What became of a row is in the
     Tally, not raised.
     """
-    return _carried_out(plan, begin(Path(journal), plan), hosts, settings, options, locality, progress, cancel)
+    target, opened = connection_settings(settings, hosts), begin(Path(journal), plan)
+    return run_until(
+        cancel,
+        lambda stop: run_apply(target, plan, opened, options, stop=stop, progress=progress, locality=locality),
+        "await asyncio.to_thread(apply, ...)",
+    )
 
 
 def resume(
@@ -215,28 +219,13 @@ def resume(
 
     The plan is in the journal. Arguments, outcome and errors are those of `apply`.
     """
-    path = Path(journal)
-    plan = read_journal(path).plan
-    return _carried_out(plan, go_on(path), hosts, settings, options, locality, progress, cancel)
-
-
-def _carried_out(
-    plan: Plan,
-    opened: OpenJournal,
-    hosts: str | None,
-    settings: ConnectionSettings | None,
-    options: ApplyOptions | None,
-    locality: Locality | None,
-    progress: Callable[[Tally], None] | None,
-    cancel: threading.Event | None,
-) -> Tally:
-    target, chosen = connection_settings(settings, hosts), options or ApplyOptions()
-
-    async def applied() -> Tally:
-        async with stopping(cancel) as stop:
-            return await run_apply(target, plan, opened, chosen, stop=stop, progress=progress, locality=locality)
-
-    return run(applied, "await asyncio.to_thread(apply, ...)")
+    opened, plan = go_on(Path(journal)), read_journal(Path(journal)).plan
+    target = connection_settings(settings, hosts)
+    return run_until(
+        cancel,
+        lambda stop: run_apply(target, plan, opened, options, stop=stop, progress=progress, locality=locality),
+        "await asyncio.to_thread(resume, ...)",
+    )
 
 
 __all__ = ["apply", "begin", "go_on", "plan", "resume", "run_apply", "run_plan", "run_undo"]

@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from consistency.api import connection_settings, target_connection_settings
-from consistency.background import run, stopping
+from consistency.background import run, run_until
 from consistency.cluster.cql_reader import CqlReader
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.port import ClusterReader
@@ -75,7 +76,7 @@ async def run_sync_apply(
     both: Both,
     plan: SyncPlan,
     opened: OpenSync,
-    options: SyncApplyOptions,
+    options: SyncApplyOptions | None = None,
     *,
     stop: asyncio.Event | None = None,
     progress: Callable[[Tally], None] | None = None,
@@ -83,7 +84,8 @@ async def run_sync_apply(
 ) -> Tally:
     """Connect to both, guard, then act on every row that has no outcome in the journal yet."""
     async with open_pair(both.source, both.target, locality=locality) as pair:
-        return await _applied(pair, plan, opened, options, stop or asyncio.Event(), progress or _nobody)
+        until, told = stop or asyncio.Event(), progress or (lambda _: None)
+        return await _applied(pair, plan, opened, options or SyncApplyOptions(), until, told)
 
 
 async def _applied(
@@ -137,23 +139,11 @@ async def run_sync_undo(
                     await guard.check()
                     undoer = Undoer(await CaseReader.open(reader, clock), writer, guard, clock, only_moves=False)
                     pace = Pace(clock, (options or ApplyOptions()).rate)
-                    return await undo_all(undoer, record, journal, pace, stop or asyncio.Event(), progress or _nobody)
+                    return await undo_all(
+                        undoer, record, journal, pace, stop or asyncio.Event(), progress or (lambda _: None)
+                    )
                 finally:
                     journal.close()
-
-
-def _nobody(_: Tally) -> None:
-    """Tell nobody."""
-
-
-def begin_sync(path: Path, plan: SyncPlan) -> OpenSync:
-    """Return what opens a new journal."""
-    return lambda: SyncJournal.of_plan(path, plan)
-
-
-def go_on_with_sync(path: Path) -> OpenSync:
-    """Return what opens a journal that was begun before."""
-    return lambda: SyncJournal.go_on(path)
 
 
 def sync_plan(
@@ -207,8 +197,15 @@ def sync_apply(
     became of a row is in the Tally, not raised.
     """
     made = read_sync_plan(Path(plan))
-    both = _both(hosts, target_hosts, settings, target_settings)
-    return _carried_out(both, made, begin_sync(Path(journal), made), options, locality, progress, cancel)
+    both, opened = (
+        _both(hosts, target_hosts, settings, target_settings),
+        partial(SyncJournal.begin, Path(journal), made),
+    )
+    return run_until(
+        cancel,
+        lambda stop: run_sync_apply(both, made, opened, options, stop=stop, progress=progress, locality=locality),
+        "await asyncio.to_thread(sync_apply, ...)",
+    )
 
 
 def sync_resume(
@@ -227,10 +224,13 @@ def sync_resume(
 
     The plan is in the journal. Arguments, outcome and errors are those of `sync_apply`.
     """
-    path = Path(journal)
-    made = read_sync_journal(path).plan
+    opened, made = partial(SyncJournal.go_on, Path(journal)), read_sync_journal(Path(journal)).plan
     both = _both(hosts, target_hosts, settings, target_settings)
-    return _carried_out(both, made, go_on_with_sync(path), options, locality, progress, cancel)
+    return run_until(
+        cancel,
+        lambda stop: run_sync_apply(both, made, opened, options, stop=stop, progress=progress, locality=locality),
+        "await asyncio.to_thread(sync_resume, ...)",
+    )
 
 
 def _both(
@@ -240,24 +240,6 @@ def _both(
     target_settings: ConnectionSettings | None,
 ) -> Both:
     return Both(connection_settings(settings, hosts), target_connection_settings(target_settings, target_hosts))
-
-
-def _carried_out(
-    both: Both,
-    plan: SyncPlan,
-    opened: OpenSync,
-    options: SyncApplyOptions | None,
-    locality: Locality | None,
-    progress: Callable[[Tally], None] | None,
-    cancel: threading.Event | None,
-) -> Tally:
-    chosen = options or SyncApplyOptions()
-
-    async def applied() -> Tally:
-        async with stopping(cancel) as stop:
-            return await run_sync_apply(both, plan, opened, chosen, stop=stop, progress=progress, locality=locality)
-
-    return run(applied, "await asyncio.to_thread(sync_apply, ...)")
 
 
 __all__ = ["run_sync_apply", "run_sync_plan", "run_sync_undo", "sync_apply", "sync_plan", "sync_resume"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +165,7 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
       2 usage · 3 something could not be verified · 4 could not run
       5 locked · 130 interrupted
     """  # noqa: D301
-    from repair.sync.api import begin_sync  # noqa: PLC0415
+    from repair.sync.journal import SyncJournal  # noqa: PLC0415
     from repair.sync.planfile import read_sync_plan  # noqa: PLC0415
     from repair.sync.show import what_is_done  # noqa: PLC0415
 
@@ -172,7 +173,7 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
     made = read_sync_plan(plan)
     require_new_journal(journal, "sync")
     confirm(what_is_done(made), yes=given["yes"])
-    return _apply(both, words, made, journal, begin_sync(Path(journal), made), given)
+    return _apply(both, words, made, journal, partial(SyncJournal.begin, Path(journal), made), given)
 
 
 @sync.command()
@@ -196,8 +197,7 @@ def resume(journal: Path, **given: Any) -> int:
     """  # noqa: D301
     from consistency.cli.show.terminal.figures import counted  # noqa: PLC0415
     from repair.outcomes import exit_code  # noqa: PLC0415
-    from repair.sync.api import go_on_with_sync  # noqa: PLC0415
-    from repair.sync.journal import read_sync_journal  # noqa: PLC0415
+    from repair.sync.journal import SyncJournal, read_sync_journal  # noqa: PLC0415
 
     both, words = _both(given)
     record = read_sync_journal(journal)
@@ -206,7 +206,7 @@ def resume(journal: Path, **given: Any) -> int:
         return exit_code(record.account().results)
     cluster = record.plan.header.sides[record.plan.policy.direction.taker].cluster
     confirm(f"Continue with {counted(record.open_rows, 'row')} of cluster {cluster!r}?", yes=given["yes"])
-    return _apply(both, words, record.plan, str(journal), go_on_with_sync(journal), given)
+    return _apply(both, words, record.plan, str(journal), partial(SyncJournal.go_on, journal), given)
 
 
 def _apply(

@@ -121,7 +121,7 @@ class SyncJournal(Journal):
     command = "sync"
 
     @classmethod
-    def of_plan(cls, path: Path, plan: SyncPlan) -> tuple[SyncJournal, SyncRecord]:
+    def begin(cls, path: Path, plan: SyncPlan) -> tuple[SyncJournal, SyncRecord]:
         """Begin a journal by a copy of the plan."""
         size = plan.path.stat().st_size
         journal = cls.begun(path, _copied(plan.path, size))

@@ -217,7 +217,7 @@ class _Play:
             await asyncio.sleep(self._rng.choice((0.0, 0.1)))
         path = self._folder / "journal.jsonl"
         journal = SimJournal(path, random.Random(self._rng.getrandbits(64)))
-        opened, _ = SyncJournal.of_plan(path, plan)
+        opened, _ = SyncJournal.begin(path, plan)
         opened.close()
         tally, resumed = await self._applied(journal)
         if traffic:

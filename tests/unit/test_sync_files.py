@@ -119,7 +119,7 @@ def journaled(folder: Path) -> tuple[Path, list[int]]:
     ends: list[int] = []
 
     async def write() -> None:
-        journal, record = SyncJournal.of_plan(path, planned(folder))
+        journal, record = SyncJournal.begin(path, planned(folder))
         assert record.open_rows == 5
         before = {"h1": None, "h2": STATE}
         for line in (
@@ -183,7 +183,7 @@ def test_one_run_writes_a_journal(tmp_path: Path) -> None:
     with pytest.raises(LockedError):
         SyncJournal.go_on(path)
     with pytest.raises(UsageError, match="'sync resume"):
-        SyncJournal.of_plan(path, read_sync_plan(tmp_path / "plan"))
+        SyncJournal.begin(path, read_sync_plan(tmp_path / "plan"))
     journal.close()
 
 
@@ -217,7 +217,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     made = planned(tmp_path, 20_000)
     written = tracemalloc.get_traced_memory()[1]
     tracemalloc.reset_peak()
-    journal, record = SyncJournal.of_plan(tmp_path / "journal", made)
+    journal, record = SyncJournal.begin(tmp_path / "journal", made)
     journal.close()
     assert sum(row.action is Action.WRITE for row in record.plan.rows()) == 4_000
     read = tracemalloc.get_traced_memory()[1]
