@@ -1,7 +1,7 @@
 """The plan of a sync: what will be done, row by row, in a file that apply executes as it stands or refuses.
 
-A sealed file (`repair/files.py`): a header, a line a row, and a summary. It holds keys and no values. However many rows
-there are, none of them is kept in memory: they are streamed out and in.
+A sealed file (`repair/files.py`): a header, a line a row, and a summary. It holds keys and no values.
+None of its rows is kept in memory, however many there are: they are streamed out and in.
 """
 
 from __future__ import annotations
