@@ -89,7 +89,6 @@ class Behind:
     table: str
     token: int
     replicas: frozenset[str]
-    seen_us: int
     by_address: bool = False
 
 
@@ -189,7 +188,7 @@ class Past:
     def behind(self, cluster: int) -> Iterator[Behind]:
         """Yield the rows that differed when last read because a replica was behind; not copies on non-owners."""
         rows = self._rows(
-            "SELECT keyspace, name, token, hosts, by_address, last_us FROM findings f JOIN tables t ON t.id = f.tbl"
+            "SELECT keyspace, name, token, hosts, by_address FROM findings f JOIN tables t ON t.id = f.tbl"
             f" JOIN replica_sets s ON s.id = f.behind WHERE cluster = ? AND state IN ({OPEN_LIST})"
             " AND hosts <> '' AND kind <> 'non_owner'",
             (cluster,),
@@ -197,7 +196,7 @@ class Past:
         for row in rows:
             hosts = frozenset(row["hosts"].split(","))
             where = (row["keyspace"], row["name"], row["token"])
-            yield Behind(*where, hosts, row["last_us"], by_address=bool(row["by_address"]))
+            yield Behind(*where, hosts, by_address=bool(row["by_address"]))
 
     def _rows(self, sql: str, values: tuple[object, ...]) -> sqlite3.Cursor:
         try:

@@ -93,17 +93,6 @@ def split_decimal(raw: bytes) -> tuple[int, int]:
     return int.from_bytes(raw[4:], "big", signed=True), _int32.unpack_from(raw)[0]
 
 
-def join_decimal(unscaled: int, scale: int) -> bytes:
-    """Encode a decimal as Cassandra does, the unscaled part in as few bytes as possible."""
-    return _int32.pack(scale) + minimal_bytes(unscaled)
-
-
-def minimal_bytes(number: int) -> bytes:
-    """Encode a varint as Cassandra does: two's complement in as few bytes as possible, at least one."""
-    bits = (number if number >= 0 else ~number).bit_length()
-    return number.to_bytes(bits // 8 + 1, "big", signed=True)
-
-
 def split_duration(raw: bytes) -> tuple[int, int, int]:
     """Return (months, days, nanoseconds) of a duration: three zigzag vints (DurationSerializer)."""
     at = 0
@@ -115,11 +104,6 @@ def split_duration(raw: bytes) -> tuple[int, int, int]:
         raise MalformedValueError("A duration has bytes after its end.")
     months, days, nanoseconds = parts
     return months, days, nanoseconds
-
-
-def join_duration(months: int, days: int, nanoseconds: int) -> bytes:
-    """Encode a duration as Cassandra does."""
-    return b"".join(_write_vint((part << 1) ^ (part >> 63)) for part in (months, days, nanoseconds))
 
 
 def read_vint(raw: bytes, at: int) -> tuple[int, int]:
@@ -155,14 +139,6 @@ def _to_decimal(number: int, bits: int, powers: dict[int, decimal.Decimal]) -> d
     high = _to_decimal(number >> half, bits - half, powers)
     low = _to_decimal(number & ((1 << half) - 1), half, powers)
     return _EXACT.fma(high, powers[half], low)
-
-
-def _write_vint(number: int) -> bytes:
-    extra = max(0, (number.bit_length() - 1) // 7)
-    if extra >= 8:
-        return b"\xff" + number.to_bytes(8, "big")
-    ones = (0xFF << (8 - extra)) & 0xFF
-    return (number | ones << (8 * extra)).to_bytes(extra + 1, "big")
 
 
 def _count(raw: bytes) -> int:

@@ -74,11 +74,6 @@ def cut_arcs(arcs: Sequence[Arc], ranges: Sequence[TokenRange]) -> tuple[tuple[A
     return tuple(outside), tuple(inside)
 
 
-def ranges_of(arcs: Iterable[Arc]) -> tuple[TokenRange, ...]:
-    """Return all ranges of some arcs, in ring order."""
-    return merged(owned for arc in arcs for owned in arc.ranges)
-
-
 def _common(one: TokenRange, other: TokenRange) -> tuple[int, int] | None:
     start, end = max(one.start, other.start), min(one.end, other.end)
     return (start, end) if start < end else None

@@ -13,7 +13,7 @@ import re
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from consistency.errors import TopologyError
@@ -332,15 +332,3 @@ def _nearest(nodes: OrderedDict[str, Node], racks: OrderedDict[str, Node], rf: i
         spare = (node for node in reversed(nodes.values()) if node not in chosen)
         chosen += list(islice(spare, rf - len(chosen)))
     return tuple(sorted(chosen, key=lambda node: (node.dc, node.address, node.port)))
-
-
-def primary_ranges(ring: Ring) -> Iterator[tuple[TokenRange, Node]]:
-    """Yield every vnode's range with the node that owns its end token."""
-    owners = ring.owners
-    if len(owners) == 1:
-        yield TokenRange.full_ring(), owners[0][1]
-        return
-    for piece in unwrapped(owners[-1][0], owners[0][0]):
-        yield piece, owners[0][1]
-    for (start, _), (end, node) in pairwise(owners):
-        yield TokenRange(start, end), node

@@ -95,7 +95,6 @@ class _Order:
 
     def __init__(self, reading: Reading) -> None:
         table = reading.table
-        self._reading = reading
         self._partition = reading.layout.partition
         self._clustering = reading.layout.clustering
         self._has_row = reading.has_row

@@ -13,10 +13,11 @@ from cassandra.query import BatchStatement, BatchType, BoundStatement, tuple_fac
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consistency.model.cqlbytes import fixed_bytes, join_decimal, minimal_bytes
+from consistency.model.cqlbytes import fixed_bytes
 from consistency.model.cqlorder import key_function, sort_key
 from consistency.model.cqltext import to_literal
 from consistency.model.cqltype import CqlType, UserType, parse_type
+from tests.support.encoding import join_decimal, minimal_bytes
 from tests.support.figures import LONG, SOAK
 
 if TYPE_CHECKING:

@@ -14,9 +14,6 @@ from consistency.model.cqlbytes import (
     MalformedValueError,
     digits,
     fixed_bytes,
-    join_decimal,
-    join_duration,
-    minimal_bytes,
     read_vint,
     split_decimal,
     split_duration,
@@ -24,6 +21,7 @@ from consistency.model.cqlbytes import (
     split_vector,
 )
 from consistency.model.cqltype import parse_type
+from tests.support.encoding import join_decimal, join_duration, minimal_bytes
 
 BOUNDED = settings(derandomize=True, max_examples=300, deadline=None)
 INT32 = st.integers(0, 2**31 - 1)

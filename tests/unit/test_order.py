@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consistency.model.cqlbytes import MalformedValueError, join_decimal, minimal_bytes
+from consistency.model.cqlbytes import MalformedValueError
 from consistency.model.cqlorder import UnorderableTypeError, key_function, sort_key
 from consistency.model.cqltype import UserType, parse_type
+from tests.support.encoding import join_decimal, minimal_bytes
 
 UDTS = {"pair": UserType("pair", ("x", "y"), ("int", "text"))}
 BOUNDED = settings(derandomize=True, max_examples=200, deadline=None)

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consistency.errors import TopologyError
-from consistency.model.ring import MURMUR3, Node, Replication, Ring, primary_ranges
+from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange, merged
 
 DCS = ("dc1", "dc2", "dc3")
@@ -204,7 +204,6 @@ def test_a_single_node_owns_everything() -> None:
         (arc,) = ring.arcs(network(dc1=3))
         assert arc.replicas == ring.nodes
         assert arc.ranges == (TokenRange.full_ring(),)
-        assert list(primary_ranges(ring)) == [(TokenRange.full_ring(), ring.nodes[0])]
 
 
 def test_tokens_at_both_ends_leave_no_range_between_them() -> None:
@@ -212,17 +211,7 @@ def test_tokens_at_both_ends_leave_no_range_between_them() -> None:
     first, last = BOTH_ENDS.nodes
     (arc,) = BOTH_ENDS.arcs(simple(1))
     assert arc.replicas == (last,)
-    assert [node for _, node in primary_ranges(BOTH_ENDS)] == [last]
     assert BOTH_ENDS.replicas_of(MIN_TOKEN, simple(1)) == (first,)
-
-
-@given(rings())
-def test_primary_ranges_tile_the_ring_and_end_at_their_owner(ring: Ring) -> None:
-    """Each vnode's range belongs to the node that RF 1 gives it to."""
-    ranges = list(primary_ranges(ring))
-    assert merged([r for r, _ in ranges]) == (TokenRange.full_ring(),)
-    for token_range, node in ranges:
-        assert ring.replicas_of(token_range.end, simple(1)) == (node,)
 
 
 @pytest.mark.parametrize("state", ["BOOT", "BOOT_REPLACE", "JOINING", "LEFT"])

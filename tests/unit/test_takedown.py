@@ -248,7 +248,7 @@ def test_a_placement_that_is_not_known_here_is_unknown() -> None:
 
 def behind(*numbers: int, keyspace: str = "ks") -> Behind:
     """Return a row on which these nodes are behind."""
-    return Behind(keyspace, "t", 5, frozenset(ONE_DC[n - 1].host_id for n in numbers), 0)
+    return Behind(keyspace, "t", 5, frozenset(ONE_DC[n - 1].host_id for n in numbers))
 
 
 def test_a_row_whose_current_copy_is_here_alone_keeps_the_node_up() -> None:
