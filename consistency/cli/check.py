@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import secrets
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from consistency.cli.outputs import require_different, require_writable
 from consistency.cli.parting import findings_of_part, part_options, take_part
 from consistency.cli.plugin import PluginCommand
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
+from consistency.cli.progress import make_progress, ticking
 from consistency.cli.repairing import repair_options, take_repair_policy
 from consistency.cli.reported import (
     Outputs,
@@ -37,10 +36,10 @@ from consistency.cli.reported import (
     show_keys_option,
     show_report,
 )
+from consistency.cli.sampling import take_sample
 from consistency.cli.show.page.collect import Collector
 from consistency.cli.show.terminal.advice import Typed
-from consistency.cli.show.terminal.console import CalmConsole, make_console
-from consistency.cli.show.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
+from consistency.cli.show.terminal.progress import Progress
 from consistency.cli.spreading import Crew, spreading_options, take_crew
 from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import DURATION, PERCENT, SECONDS
@@ -242,18 +241,12 @@ def _order(names: tuple[str, ...], given: dict[str, Any], run_id: str) -> Order:
 
 def _sample(given: dict[str, Any]) -> Sample | None:
     """Return the sample that is asked for; refuse what a sample cannot go with."""
-    if given["sample"] is None and given["within"] is None:
-        if given["seed"] is not None:
-            raise UsageError("--seed draws a sample again: name its size too, with --sample or --within")
-        return None
-    if given["sample"] is not None and given["within"] is not None:
-        raise UsageError("--sample and --within: give one of the two")
-    if given["ledger"] is not None:
+    sample = take_sample(given)
+    if sample is not None and given["ledger"] is not None:
         raise UsageError("--ledger keeps what whole ranges were found to be, a sample is not entered: leave out one")
-    if given["repair"]:
+    if sample is not None and given["repair"]:
         raise UsageError("--repair mends what a whole check finds, and a sample finds a part: leave out one")
-    seed = secrets.randbelow(1_000_000) if given["seed"] is None else given["seed"]
-    return Sample(given["sample"], given["within"], seed)
+    return sample
 
 
 def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
@@ -268,19 +261,14 @@ def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
 
 def _run(order: Order, page: Collector | None, telemetry: Telemetry) -> tuple[Report, bool]:
     """Check with progress on stderr; return the report, and whether the ledger has it."""
-    progress = _progress(order, make_console(sys.stderr), telemetry)
+    quiet = order.outputs.quiet or telemetry.log_on_stderr  # a log on stderr is the progress
+    progress = make_progress(quiet=quiet)
     try:
         report, recorded = asyncio.run(_check(order, progress, page, telemetry))
     finally:
         progress.close()
     telemetry.report = report
     return report, recorded
-
-
-def _progress(order: Order, console: CalmConsole, telemetry: Telemetry) -> Progress:
-    if order.outputs.quiet or telemetry.log_on_stderr:  # a log on stderr is the progress
-        return NoProgress()
-    return LiveProgress(console) if console.is_terminal else LineProgress(console)
 
 
 async def _check(order: Order, progress: Progress, page: Collector | None, telemetry: Telemetry) -> tuple[Report, bool]:
@@ -302,36 +290,21 @@ async def _check(order: Order, progress: Progress, page: Collector | None, telem
 
     interrupt = Interrupt(stop, abort)
     interrupt.listen()
-    ticking = asyncio.create_task(_tick(progress, order.politeness))
     observer = Several(progress.observer, telemetry.observer, *([] if page is None else [page]))
     part = order.options.part or Part(1, 1)
     limits = ReadLimits(politeness=order.politeness, reader=part.number - 1, readers=part.of)
-    try:
-        async with open_cluster(order.target.settings, limits, locality=order.locality) as (reader, clock):
-            ring = await reader.ring()
-            require_dc(ring, order.options.dc)
-            with recording(ring, order.ledger, order.options) as recorder:
-                telemetry.connected(len(ring.nodes))
-                telemetry.clean_passes = lambda: clean_passes(order.ledger, ring)
-                interrupt.begun()
-                if order.crew is None:
-                    report = await run_check(reader, clock, order.options, observer, interrupt.stop, recorder)
-                else:
-                    crew = await order.crew.gather(ring.host_ids, reader.count_with)
-                    terms = Terms(order.politeness, order.locality, order.target.given)
-                    report = await run_spread(
-                        reader, clock, order.options, crew, terms, observer, interrupt.stop, recorder
-                    )
-            return report, recorder is None or not recorder.problem
-    finally:
-        ticking.cancel()
-
-
-async def _tick(progress: Progress, politeness: Politeness) -> None:
-    paused = False
-    while True:
-        await asyncio.sleep(1)
-        progress.tick()
-        if politeness.paused is not paused:
-            paused = not paused
-            progress.say(f"paused while {politeness.pause_file} exists" if paused else "going on")
+    opened = open_cluster(order.target.settings, limits, locality=order.locality)
+    async with ticking(progress, order.politeness), opened as (reader, clock):
+        ring = await reader.ring()
+        require_dc(ring, order.options.dc)
+        with recording(ring, order.ledger, order.options) as recorder:
+            telemetry.connected(len(ring.nodes))
+            telemetry.clean_passes = lambda: clean_passes(order.ledger, ring)
+            interrupt.begun()
+            if order.crew is None:
+                report = await run_check(reader, clock, order.options, observer, interrupt.stop, recorder)
+            else:
+                crew = await order.crew.gather(ring.host_ids, reader.count_with)
+                terms = Terms(order.politeness, order.locality, order.target.given)
+                report = await run_spread(reader, clock, order.options, crew, terms, observer, interrupt.stop, recorder)
+        return report, recorder is None or not recorder.problem

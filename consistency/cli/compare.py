@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,16 +12,16 @@ import click
 
 from consistency.checking.listing import DEFAULT_MAX_FINDINGS
 from consistency.checking.plan import leaf_rows_at
-from consistency.checking.sampling import Sample
 from consistency.checking.scan import ScanOptions
 from consistency.cli.connection import Target, connection_options, take_both, target_options
-from consistency.cli.interrupt import Interrupt
 from consistency.cli.outputs import STDOUT, NotWritten, require_different, require_writable, write_json
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
+from consistency.cli.progress import listening, make_progress, ticking
+from consistency.cli.sampling import take_sample
 from consistency.cli.show.terminal.advice import Typed
 from consistency.cli.show.terminal.comparison import print_comparison
 from consistency.cli.show.terminal.console import CalmConsole, make_console
-from consistency.cli.show.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
+from consistency.cli.show.terminal.progress import Progress
 from consistency.cli.spreading import Crew, spreading_options, take_crew
 from consistency.cli.values import COUNT_OR_ALL, DURATION, PERCENT, SECONDS
 from consistency.cluster.throttle import Politeness
@@ -210,7 +207,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         target_dc=given["target_dc"],
         findings=Path(given["findings"]) if given["findings"] else None,
         settle_window_s=given["settle"],
-        sample=_sample(given),
+        sample=take_sample(given),
         scan=ScanOptions(leaf_rows=leaf_rows_at(politeness.rate), max_findings=given["max_findings"]),
     )
     return Order(
@@ -237,25 +234,6 @@ def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _sample(given: dict[str, Any]) -> Sample | None:
-    if given["sample"] is None and given["within"] is None:
-        if given["seed"] is not None:
-            raise UsageError("--seed draws a sample again: name its size too, with --sample or --within")
-        return None
-    if given["sample"] is not None and given["within"] is not None:
-        raise UsageError("--sample and --within: give one of the two")
-    seed = secrets.randbelow(1_000_000) if given["seed"] is None else given["seed"]
-    return Sample(given["sample"], given["within"], seed)
-
-
-def make_progress(*, quiet: bool) -> Progress:
-    """Return what shows on stderr how far a comparison is."""
-    if quiet:
-        return NoProgress()
-    console = make_console(sys.stderr)
-    return LiveProgress(console) if console.is_terminal else LineProgress(console)
-
-
 async def _compare(order: Order, progress: Progress) -> Comparison:
     from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415 - loads the driver
     from consistency.comparing.opening import open_pair  # noqa: PLC0415
@@ -263,37 +241,16 @@ async def _compare(order: Order, progress: Progress) -> Comparison:
     from consistency.spreading.compared import compare_spread  # noqa: PLC0415
     from consistency.spreading.messages import Terms  # noqa: PLC0415
 
-    def abort() -> None:
-        progress.close()
-        click.echo("interrupted", err=True)
-
-    interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), abort)
-    interrupt.listen()
+    interrupt = listening(progress)
     limits = ReadLimits(politeness=order.politeness)
     opened = open_pair(order.source.settings, order.target.settings, limits, locality=order.locality)
-    async with ticking(progress), opened as pair:
+    async with ticking(progress, order.politeness), opened as pair:
         interrupt.begun()
         if order.crew is None:
             return await run_compare(pair, order.options, progress.observer, interrupt.stop)
         crew = await order.crew.gather(await pair.host_ids(), pair.count_with)
         terms = Terms(order.politeness, order.locality, order.source.given, order.target.given)
         return await compare_spread(pair, order.options, crew, terms, progress.observer, interrupt.stop)
-
-
-@asynccontextmanager
-async def ticking(progress: Progress) -> AsyncIterator[None]:
-    """Have the progress shown anew each second."""
-
-    async def tick() -> None:
-        while True:
-            await asyncio.sleep(1)
-            progress.tick()
-
-    task = asyncio.create_task(tick())
-    try:
-        yield
-    finally:
-        task.cancel()
 
 
 def _show(order: Order, result: Comparison, console: CalmConsole) -> list[str]:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consistency.cli.compare import make_progress, ticking
 from consistency.cli.connection import Target, connection_options, take_both, target_options
-from consistency.cli.interrupt import Interrupt
 from consistency.cli.outputs import STDOUT, require_writable, write_json
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
+from consistency.cli.progress import listening, make_progress, ticking
 from consistency.cli.show.terminal.console import make_console
 from consistency.cli.show.terminal.progress import Progress
 from consistency.cli.values import DURATION, SECONDS
@@ -107,13 +106,8 @@ async def _ask(
     from consistency.comparing.cutover import check_cutover  # noqa: PLC0415
     from consistency.comparing.opening import open_pair  # noqa: PLC0415
 
-    def abort() -> None:
-        progress.close()
-        click.echo("interrupted", err=True)
-
-    interrupt = Interrupt(lambda: progress.say("interrupted: ending with what was read so far"), abort)
-    interrupt.listen()
+    interrupt = listening(progress)
     opened = open_pair(source.settings, target.settings, ReadLimits(politeness=politeness))
-    async with ticking(progress), opened as pair:
+    async with ticking(progress, politeness), opened as pair:
         interrupt.begun()
         return await check_cutover(pair, options, progress.observer, max_age_s=max_age_s, stop=interrupt.stop)
