@@ -49,11 +49,7 @@ class PlannedRow:
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
-            "keyspace": self.ref.keyspace,
-            "table": self.ref.table,
-            "token": self.ref.token,
-            "key": dict(self.ref.key),
-            "key_hex": dict(self.ref.key_hex),
+            **self.ref.as_json(),
             "rule": self.rule.value,
             "action": self.action.value,
             "sentence": self.sentence,
@@ -68,9 +64,8 @@ class PlannedRow:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PlannedRow:
         """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
-        key = {str(name): bytes.fromhex(text).hex() for name, text in data["key_hex"].items()}
         return cls(
-            RowRef(str(data["keyspace"]), str(data["table"]), int(data["token"]), key, dict(data.get("key", {}))),
+            RowRef.from_json(data),
             Rule(data["rule"]),
             Action(data["action"]),
             str(data["sentence"]),

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
 from consistency.checking.joined_rows import joined_rows
 from consistency.checking.plan import Leaf
-from consistency.cli.show.terminal.advice import quoted
 from consistency.errors import ReplicaError
-from consistency.model.cqltext import visible
-from consistency.model.ownership import joined
-from consistency.model.tokens import TokenRange
 from consistency.results.range_findings import RangeFinding
 from consistency.rows.merge_join import JoinCounts
 from consistency.rows.names import RowRef, row_ref
@@ -36,19 +32,3 @@ async def rows_of_ranges(cases: CaseReader, ranges: Iterable[RangeFinding]) -> A
         except ReplicaError as error:
             msg = f"rows of {found.full_name} in {found.token_range} cannot be read, plan again later: {error}"
             raise ReplicaError(msg) from error
-
-
-def nodetool_commands(ranges: Sequence[RangeFinding]) -> list[str]:
-    """Return the subrange repairs of Cassandra's own that cover the ranges, touching ones joined.
-
-    Each is run on one of the replicas named behind it; a check that follows proves what it did.
-    """
-    tables: dict[tuple[str, str, tuple[str, ...]], list[TokenRange]] = {}
-    for found in ranges:
-        tables.setdefault((found.keyspace, found.table, tuple(found.replicas)), []).append(found.token_range)
-    return [
-        f"nodetool repair --full -st {each.start} -et {each.end} {quoted(keyspace)} {quoted(table)}"
-        f"  # on one of {', '.join(map(visible, replicas))}"
-        for (keyspace, table, replicas), found in sorted(tables.items())
-        for each in joined(found)
-    ]

@@ -15,6 +15,9 @@ from consistency.cli.show.terminal.console import command, heading, indented, sa
 from consistency.cli.show.terminal.figures import counted
 from consistency.cli.show.terminal.problems import key_text
 from consistency.errors import UsageError
+from consistency.model.cqltext import visible
+from consistency.model.ownership import joined
+from consistency.model.tokens import TokenRange
 from consistency.results.findings import read_ranges
 from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
@@ -26,7 +29,6 @@ from repair.entries import Result
 from repair.forecast import Change
 from repair.outcomes import Tally
 from repair.planfile import Plan, PlannedRow
-from repair.ranges import nodetool_commands
 from repair.record import Record
 from repair.undo import Undoing
 
@@ -75,6 +77,22 @@ def print_nodetool(console: Console, findings: Path) -> None:
         raise UsageError(msg)
     for text in commands:
         console.print(Text(text), soft_wrap=True)
+
+
+def nodetool_commands(ranges: Sequence[RangeFinding]) -> list[str]:
+    """Return the subrange repairs of Cassandra's own that cover the ranges, touching ones joined.
+
+    Each is run on one of the replicas named behind it; a check that follows proves what it did.
+    """
+    tables: dict[tuple[str, str, tuple[str, ...]], list[TokenRange]] = {}
+    for found in ranges:
+        tables.setdefault((found.keyspace, found.table, tuple(found.replicas)), []).append(found.token_range)
+    return [
+        f"nodetool repair --full -st {each.start} -et {each.end} {quoted(keyspace)} {quoted(table)}"
+        f"  # on one of {', '.join(map(visible, replicas))}"
+        for (keyspace, table, replicas), found in sorted(tables.items())
+        for each in joined(found)
+    ]
 
 
 def print_forecast(console: Console, plan: Plan) -> None:

@@ -78,11 +78,11 @@ class Scan:
     ranges: RangeSettling
     options: ScanOptions
     observer: Observer
-    account: Account | None = None
-    sampled: bool = False
+    sampled: bool
     """Whether a sample of the table is read."""
-    part: Part | None = None
+    part: Part | None
     """Which part of the table is read, None for all of it."""
+    account: Account | None = None
     extra: list[Unread] = field(default_factory=list)
     started: float = 0.0
     ended: float | None = None

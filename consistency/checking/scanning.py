@@ -92,8 +92,9 @@ class Scanning:
 
     def _begin(self, task: TableTask) -> Scan:
         table = TableReader(self._reader, task.reading, task.route, self._clock)
-        scan = Scan(task, table, self._settler, self._judges.ranges(table), self._options.scan, self._observer)
-        scan.sampled, scan.part = self._options.sample is not None, self._options.part
+        options, ranges = self._options, self._judges.ranges(table)
+        sampled = options.sample is not None
+        scan = Scan(task, table, self._settler, ranges, options.scan, self._observer, sampled, options.part)
         return self._scans.enter(scan)
 
     async def _scan(self, scan: Scan) -> None:

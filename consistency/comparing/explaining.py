@@ -38,7 +38,7 @@ class ChosenPair:
     @property
     def terms(self) -> Terms:
         """By what the row was compared."""
-        return Terms(Compare(self.header.compare), round(self.header.tolerate_writetime_s * 1e6))
+        return Terms.of(self.header)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from consistency.checking.settle import Settled
 from consistency.comparing.rows import States, by_side, merged
 from consistency.comparing.settling import SettledPair
-from consistency.model.reading import Cell, CellColumn, RowState, Times
+from consistency.model.reading import CellColumn, RowState
 from consistency.model.ring import Node
 from consistency.model.schema import Table
 from consistency.model.sides import SidedNode
 from consistency.results.findings import ReplicaView, State, WriteTime
 from consistency.results.pair_findings import PairFinding, SideView
-from consistency.rows.classify import write_times
+from consistency.rows.classify import json_times, write_times
 from consistency.rows.names import row_ref
 
 
@@ -80,12 +80,7 @@ def _replica(
 
 def _expiries(columns: tuple[CellColumn, ...], state: RowState) -> dict[str, WriteTime]:
     return {
-        column.column.name: _json(cell)
+        column.column.name: json_times(cell.expires)
         for column, cell in zip(columns, state.cells, strict=True)
         if cell.expires is not None
     }
-
-
-def _json(cell: Cell) -> WriteTime:
-    times: Times = cell.expires
-    return list(times) if isinstance(times, tuple) else times

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from consistency.model.reading import Cell, Depth, Times
-from consistency.results.pair_findings import PairKind
+from consistency.results.pair_findings import PairHeader, PairKind
 from consistency.rows.cells import Atom
 
 
@@ -32,6 +32,11 @@ class Terms:
 
     compare: Compare = Compare.WRITETIMES
     tolerated_us: int = 0
+
+    @classmethod
+    def of(cls, header: PairHeader) -> Terms:
+        """Return by what the rows of a findings file were compared."""
+        return cls(Compare(header.compare), round(header.tolerate_writetime_s * 1e6))
 
     def unlike(self, one: Cell | Atom | None, other: Cell | Atom | None) -> PairKind | None:
         """Say how two versions of a cell, or of a whole column, differ; None where they do not. No cell is None."""

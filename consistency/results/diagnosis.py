@@ -22,6 +22,7 @@ from consistency.model.write_times import minute_text, window_text
 from consistency.results.cause import Cause, CauseKind
 from consistency.results.findings import Finding, State
 from consistency.results.kinds import Kind
+from consistency.results.recency import newest_of
 from consistency.results.timeline import EVERY_ROW, Moment, Timeline, runs
 from consistency.results.unstreamed import Hollow, Owned, RangeCounts
 
@@ -366,19 +367,6 @@ def _raised_cause(hollow: Sequence[Hollow]) -> Cause:
         " raised without nodetool repair --full?"
     )
     return Cause(CauseKind.REPLICATION_RAISED, text, sum(h.lacking for h in hollow), names)
-
-
-def newest_of(finding: Finding) -> int | None:
-    """Return the newest write time of the columns that differ (of all if none is named), or None if none is known."""
-    newest: int | None = None
-    for view in finding.replicas.values():
-        for name, times in view.writetimes.items():
-            if finding.columns and name not in finding.columns:
-                continue
-            for time in times if isinstance(times, list) else (times,):
-                if time is not None and (newest is None or time > newest):
-                    newest = time
-    return newest
 
 
 def _names(names: Sequence[str]) -> str:

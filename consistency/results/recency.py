@@ -43,6 +43,17 @@ def _recency(finding: Finding, column: str, mine: WriteTime, all_times: Sequence
     return Recency.PLAIN if missing or len(all_times) < 2 else Recency.SAME_TIME
 
 
+def newest_of(finding: Finding) -> int | None:
+    """Return the newest write time of the columns that differ (of all if none is named), or None if none is known."""
+    times = (
+        newest_time(each)
+        for view in finding.replicas.values()
+        for name, each in view.writetimes.items()
+        if not finding.columns or name in finding.columns
+    )
+    return max((time for time in times if time is not None), default=None)
+
+
 def newest_time(times: WriteTime) -> int | None:
     """Return the newest of a cell's write times."""
     if isinstance(times, list):

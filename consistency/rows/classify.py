@@ -82,13 +82,14 @@ def _view(columns: Sequence[CellColumn], state: RowState | None, judgement: Judg
 def write_times(columns: Sequence[CellColumn], state: RowState) -> dict[str, WriteTime]:
     """Return the write times of one copy as a findings file has them, by column."""
     return {
-        column.column.name: _json_times(cell.writetimes)
+        column.column.name: json_times(cell.writetimes)
         for column, cell in zip(columns, state.cells, strict=True)
         if column.writetime and cell != EMPTY
     }
 
 
-def _json_times(times: Times) -> WriteTime:
+def json_times(times: Times) -> WriteTime:
+    """Return the times of a cell as a findings file has them."""
     return list(times) if isinstance(times, tuple) else times
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from consistency.cluster.port import Key
 from consistency.errors import InternalError, UsageError
@@ -48,6 +49,22 @@ class RowRef:
     def of(cls, finding: Finding) -> RowRef:
         """Return which row a finding is about."""
         return cls(finding.keyspace, finding.table, finding.token, finding.key_hex, finding.key)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "keyspace": self.keyspace,
+            "table": self.table,
+            "token": self.token,
+            "key": dict(self.key),
+            "key_hex": dict(self.key_hex),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RowRef:
+        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        key_hex = {str(name): bytes.fromhex(text).hex() for name, text in data["key_hex"].items()}
+        return cls(str(data["keyspace"]), str(data["table"]), int(data["token"]), key_hex, dict(data.get("key", {})))
 
     @property
     def full_name(self) -> str:

@@ -41,12 +41,8 @@ class SyncRow:
         """Return the JSON form."""
         source, target = self.ref.source, self.ref.target
         return {
-            "keyspace": source.keyspace,
-            "table": source.table,
+            **source.as_json(),
             **({} if source.full_name == target.full_name else {"target": [target.keyspace, target.table]}),
-            "token": source.token,
-            "key": dict(source.key),
-            "key_hex": dict(source.key_hex),
             "rule": self.rule.value,
             "action": self.action.value,
             "sentence": self.sentence,
@@ -57,8 +53,7 @@ class SyncRow:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SyncRow:
         """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
-        key = {str(name): bytes.fromhex(text).hex() for name, text in data["key_hex"].items()}
-        ref = RowRef(str(data["keyspace"]), str(data["table"]), int(data["token"]), key, dict(data.get("key", {})))
+        ref = RowRef.from_json(data)
         keyspace, table = data.get("target", (ref.keyspace, ref.table))
         return cls(
             PairRef.of(ref, (str(keyspace), str(table))),

@@ -35,7 +35,6 @@ from consistency.model.sides import Side
 from consistency.results.pair_findings import (
     InnerFinding,
     PairFinding,
-    PairHeader,
     PairRange,
     read_compared,
     read_pair_header,
@@ -76,7 +75,7 @@ async def make_sync_plan(
     windows = [await settle_window(cluster.reader, options.settle_s) for cluster in pair]
     seconds = [window_s for window_s, _ in windows]
     window_s = sum(seconds) if options.settle_s is None else max(seconds)
-    policy = SyncPolicy(options.direction, options.extra, _terms(header), window_s, options.max_skew_s)
+    policy = SyncPolicy(options.direction, options.extra, Terms.of(header), window_s, options.max_skew_s)
     now_s = pair.of(policy.direction.taker).clock.now_us() // 1_000_000
     planned = SyncHeader(
         run_id=secrets.token_hex(8),
@@ -94,10 +93,6 @@ async def make_sync_plan(
             writer.summary.warnings += [f"{cluster.side}: {text}" for text in told if text]
         await _Planner(pair, cases, planned, writer).run(findings, progress or (lambda _: None))
         return writer.end()
-
-
-def _terms(header: PairHeader) -> Terms:
-    return Terms(Compare(header.compare), round(header.tolerate_writetime_s * 1e6))
 
 
 class _Planner:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from consistency.checking.settle_window import DEFAULT_WINDOW_S
 from consistency.cluster.wire import ALL, EACH_QUORUM, LOCAL_QUORUM, QUORUM
 from consistency.comparing.terms import Compare, Terms
 from consistency.model.sides import Side
@@ -67,13 +68,14 @@ _CODES = {
 class SyncPolicy:
     """The direction, what to do with what the taker alone holds, and by what rows are taken for the same.
 
-    `terms` are those of the comparison. A row written to within the last `window_s` seconds is not judged.
+    `terms` are those of the comparison. A row written to within the last `window_s` seconds is not judged: the write
+    timeouts of both clusters together, as whoever writes to both may do so one after the other.
     """
 
     direction: Direction = Direction.TO_TARGET
     extra: Extra = Extra.KEEP
     terms: Terms = Terms()  # noqa: RUF009 - frozen
-    window_s: float = 5.0
+    window_s: float = 2 * DEFAULT_WINDOW_S
     max_skew_s: float = DEFAULT_MAX_SKEW_S
 
     def as_json(self) -> dict[str, Any]:

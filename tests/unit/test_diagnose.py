@@ -13,9 +13,10 @@ import pytest
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE
 from consistency.model.write_times import minute_text, window_text
 from consistency.results.cause import Cause, CauseKind
-from consistency.results.diagnosis import FEWEST_ROWS, CauseCounter, newest_of
+from consistency.results.diagnosis import FEWEST_ROWS, CauseCounter
 from consistency.results.findings import Finding, ReplicaView, State, differing_replicas
 from consistency.results.kinds import Kind
+from consistency.results.recency import newest_of
 from consistency.results.timeline import EVERY_ROW, MOST_ENTRIES, Moment, Timeline, runs
 from consistency.results.unstreamed import Owned, RangeCounts
 

@@ -35,7 +35,7 @@ from repair.cli import repair
 from repair.mergeable import RangeMerge
 from repair.planfile import Plan
 from repair.planner import PlanOptions, make_plan
-from repair.ranges import nodetool_commands
+from repair.show import nodetool_commands
 from tests.simulation.memory import Fault, Trouble
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row
 from tests.simulation.storage import Delete

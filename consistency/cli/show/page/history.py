@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from consistency.cli.show.page.collect import Numbered
 from consistency.cli.show.terminal.figures import moment
-from consistency.results.diagnosis import newest_of
+from consistency.results.recency import newest_of
 
 BARS = 60
 FEWEST_ROWS = 20

@@ -9,10 +9,9 @@ from typing import Any
 from consistency.cli.show.page.collect import Numbered
 from consistency.cli.show.terminal.problems import key_text
 from consistency.model.cqltext import visible
-from consistency.results.diagnosis import newest_of
 from consistency.results.findings import Finding, ReplicaView, State
 from consistency.results.kinds import Kind
-from consistency.results.recency import newest_time, recencies
+from consistency.results.recency import newest_of, newest_time, recencies
 
 _EXACT = 2**53
 """A larger number is not exact in a browser, so it is sent as text."""

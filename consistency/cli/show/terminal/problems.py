@@ -13,6 +13,7 @@ from consistency.cli.show.terminal.figures import counted, moment
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import Finding, State
 from consistency.results.kinds import Kind
+from consistency.results.recency import newest_of
 from consistency.results.report import LEFT_OUT, Report, Severity, TableReport, Unread, Violation
 
 MOST_FINDINGS = 3
@@ -27,7 +28,7 @@ def print_findings(console: Console, report: Report, *, keys: bool) -> None:
     total = sum(report.findings_by_kind.values())
     if not total:
         return
-    kinds = ", ".join(f"{_kind_text(kind)} {n:,}" for kind, n in report.findings_by_kind.items())
+    kinds = ", ".join(f"{safe(kind)} {n:,}" for kind, n in report.findings_by_kind.items())
     indented(console, Text.assemble(heading("findings"), "  ", (kinds, "red")), first="", rest="  ")
     shown = choose_findings(report.top)
     for number in shown:
@@ -54,14 +55,10 @@ def choose_findings(top: Sequence[Finding]) -> list[int]:
     return sorted(number for _, number in sorted(ranked)[:MOST_FINDINGS])
 
 
-def _kind_text(kind: str) -> str:
-    return safe(kind)
-
-
 def _print_finding(console: Console, number: int, finding: Finding, *, keys: bool) -> None:
     row = key_text(finding.key) if keys else f"token {finding.token}"
     name = f"{finding.keyspace}.{finding.table}"
-    kind = Text(_kind_text(finding.kind.value), style="red")
+    kind = Text(finding.kind.value, style="red")
     what = Text.assemble((f"{number:<3}", "dim"), kind, "  ", safe(name), "  ", row)
     indented(console, what, rest="     ")
     indented(console, states_text(finding), first="     ", style="dim")
@@ -87,7 +84,7 @@ def states_text(finding: Finding) -> str:
         parts = _sides(finding)
     if finding.columns and finding.kind is not Kind.MISSING:
         parts.append(f"in {_columns(finding.columns)}")
-    newest = newest_us(finding)
+    newest = newest_of(finding)
     if newest is not None:
         parts.append(f"newest write {moment(newest)}")
     return "; ".join(parts)
@@ -107,16 +104,6 @@ def _sides(finding: Finding) -> list[str]:
     elif current and not (len(by_state) == 1 and parts):
         parts.append(f"current on {_names(current)}")
     return [*parts, *([f"unreadable on {_names(unreadable)}"] if unreadable else [])]
-
-
-def newest_us(finding: Finding) -> int | None:
-    """Return the newest write time in a finding."""
-    times: list[int] = []
-    for view in finding.replicas.values():
-        for held in view.writetimes.values():
-            each = held if isinstance(held, list) else [held]
-            times.extend(t for t in each if t is not None)
-    return max(times, default=None)
 
 
 def _columns(names: Sequence[str]) -> str:
