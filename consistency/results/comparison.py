@@ -10,8 +10,8 @@ from typing import Any
 from consistency.cluster.locality import TracesLeft
 from consistency.model.sides import Side
 from consistency.results.pair_findings import GRAVEST_FIRST, InnerFinding, PairFinding
-from consistency.results.report import TableReport, coverage_json
-from consistency.results.sample import Bound, Sampling, bound
+from consistency.results.report import TableReport, coverage_json, proven_by
+from consistency.results.sample import Bound, Sampling
 from consistency.results.verdict import Coverage, ExitCode, Verdict, exit_code, judge
 
 SCHEMA_VERSION = 1
@@ -149,18 +149,13 @@ class Comparison:
     @property
     def bound(self) -> Bound | None:
         """What a sample proves that found no difference and read all that it asked for; None of anything else."""
-        if self.verdict is not Verdict.SAMPLED:
-            return None
-        read = [(table.report, table.report.sample) for table in self.tables if table.report.sample is not None]
-        ranges, rows = sum(report.ranges for report, _ in read), sum(report.rows for report, _ in read)
-        return bound([sample for _, sample in read], ranges=ranges, rows_read=rows)
+        return proven_by(self.verdict, (table.report for table in self.tables))
 
     @property
     def exit_code(self) -> ExitCode:
         """The exit code of the command."""
-        code = exit_code(self.verdict, violations=0, interrupted=self.interrupted)
-        lost = self.findings_error and code in (ExitCode.CONSISTENT, ExitCode.INCOMPLETE)
-        return ExitCode.COULD_NOT_RUN if lost else code
+        lost = bool(self.findings_error)
+        return exit_code(self.verdict, violations=0, interrupted=self.interrupted, lost=lost)
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form (docs/reference/comparison.schema.json)."""
@@ -176,7 +171,7 @@ class Comparison:
             "compare": self.compare,
             "tolerate_writetime": self.tolerated_s,
             "read": self.read,
-            "sample": self._sample_json(),
+            "sample": self.sampling and self.sampling.as_json(self.bound),
             "coverage": coverage_json(self.coverage),
             "tables": [table.as_json() for table in self.tables],
             "findings_by_kind": self.findings_by_kind,
@@ -187,10 +182,3 @@ class Comparison:
             "findings_error": self.findings_error,
             "traces": self.traces.as_json(),
         }
-
-    def _sample_json(self) -> dict[str, Any] | None:
-        if self.sampling is None:
-            return None
-        proven = self.bound
-        asked = {"asked": self.sampling.asked, "seed": self.sampling.seed}
-        return {**asked, "bound": None if proven is None else proven.as_json()}

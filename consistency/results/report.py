@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -304,11 +304,7 @@ class Report:
     @property
     def bound(self) -> Bound | None:
         """What a sample proves that found no difference and read all that it asked for; None of anything else."""
-        if self.verdict is not Verdict.SAMPLED:
-            return None
-        read = [(table, table.sample) for table in self.tables if table.sample is not None]
-        ranges, rows = sum(table.ranges for table, _ in read), sum(table.rows for table, _ in read)
-        return bound([sample for _, sample in read], ranges=ranges, rows_read=rows)
+        return proven_by(self.verdict, self.tables)
 
     @property
     def mended(self) -> bool:
@@ -320,9 +316,7 @@ class Report:
         """The exit code of the command; warnings among the violations do not change it."""
         errors = sum(v.severity is Severity.ERROR for v in self.violations)
         interrupted = self.interrupted or (self.repair is not None and self.repair.interrupted)
-        code = exit_code(self.verdict, violations=errors, interrupted=interrupted)
-        lost = self.findings_error and code in (ExitCode.CONSISTENT, ExitCode.INCOMPLETE)
-        return ExitCode.COULD_NOT_RUN if lost else code
+        return exit_code(self.verdict, violations=errors, interrupted=interrupted, lost=bool(self.findings_error))
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form (schema 1, docs/reference)."""
@@ -337,7 +331,7 @@ class Report:
             "exit_code": int(self.exit_code),
             "interrupted": self.interrupted,
             "run_time": self.run_time_s,
-            "sample": self._sample_json(),
+            "sample": self.sampling and self.sampling.as_json(self.bound),
             "part": self._part_json(),
             "parts": self.parts and {**self.parts.as_json(), "run": self.run_name or None},
             "coverage": coverage_json(self.coverage),
@@ -360,12 +354,14 @@ class Report:
             return None
         return {"number": self.part.number, "of": self.part.of, "run": self.run_name or None}
 
-    def _sample_json(self) -> dict[str, Any] | None:
-        if self.sampling is None:
-            return None
-        proven = self.bound
-        asked = {"asked": self.sampling.asked, "seed": self.sampling.seed}
-        return {**asked, "bound": None if proven is None else proven.as_json()}
+
+def proven_by(verdict: Verdict, tables: Iterable[TableReport]) -> Bound | None:
+    """Return what a run with this verdict proves of what it left out; None of a run that is no sample."""
+    if verdict is not Verdict.SAMPLED:
+        return None
+    read = [(table, table.sample) for table in tables if table.sample is not None]
+    ranges, rows = sum(table.ranges for table, _ in read), sum(table.rows for table, _ in read)
+    return bound([sample for _, sample in read], ranges=ranges, rows_read=rows)
 
 
 def not_scanned(keyspace: str, table: str, note: str, *, failed: bool = False) -> TableReport:

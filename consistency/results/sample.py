@@ -58,6 +58,10 @@ class Sampling:
     asked: str
     seed: int
 
+    def as_json(self, proven: Bound | None) -> dict[str, Any]:
+        """Return the JSON form, with what the sample has proven."""
+        return {"asked": self.asked, "seed": self.seed, "bound": proven and proven.as_json()}
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:

@@ -96,8 +96,12 @@ def judge(coverage: Coverage, *, findings: int, unsettled: int, left_out: int | 
     return Verdict.CONSISTENT if left_out is None else Verdict.SAMPLED
 
 
-def exit_code(verdict: Verdict, *, violations: int, interrupted: bool = False) -> ExitCode:
-    """Return the exit code; divergence and violations beat incompleteness, an interrupt beats both."""
+def exit_code(verdict: Verdict, *, violations: int, interrupted: bool = False, lost: bool = False) -> ExitCode:
+    """Return the exit code; divergence and violations beat incompleteness, an interrupt beats both.
+
+    `lost` says that findings could not be written: whoever reads them must not take that for a run without any.
+    """
     if interrupted:
         return ExitCode.INTERRUPTED
-    return ExitCode.of(wrong=verdict is Verdict.DIVERGENT or violations > 0, unknown=verdict is Verdict.UNKNOWN)
+    code = ExitCode.of(wrong=verdict is Verdict.DIVERGENT or violations > 0, unknown=verdict is Verdict.UNKNOWN)
+    return ExitCode.COULD_NOT_RUN if lost and code is not ExitCode.DIVERGENT else code
