@@ -13,6 +13,7 @@ import asyncio
 import fcntl
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -44,7 +45,35 @@ class JournalError(ConsistencyError):
     """The journal cannot be written, so nothing more may be done to the cluster."""
 
 
-class Journal:
+class Lines(ABC):
+    """What a journal is told of rows and chunks, line by line; whoever keeps the lines says how."""
+
+    @abstractmethod
+    async def _add(self, raw: bytes) -> Place:
+        """Keep a line, durable on return; tell where it lies."""
+
+    async def intent(self, number: int, before: Copies) -> Place:
+        """Say what is about to be done to a row, before it is; durable on return. Tells where `intended` finds it."""
+        return await self._add(json_line({"intent": number, "before": copies_json(before)}))
+
+    async def outcome(self, number: int, outcome: Outcome, by_us: int | None = None) -> None:
+        """Say what came of a row, and when; durable on return."""
+        await self._add(json_line({"outcome": number, **outcome_json(outcome, by_us)}))
+
+    async def note(self, data: Mapping[str, Any]) -> None:
+        """Keep a line about a chunk; durable on return."""
+        await self._add(json_line(data))
+
+    async def undoing(self, number: int, at_us: int) -> None:
+        """Say that a row is about to be undone by a write at this time; durable on return."""
+        await self._add(json_line({"undoing": number, "at": at_us}))
+
+    async def undone(self, number: int, result: Result, reason: str) -> None:
+        """Say what came of undoing a row; durable on return."""
+        await self._add(json_line({"undo": number, "result": result.value, "reason": reason}))
+
+
+class Journal(Lines):
     """An open journal; one process at a time.
 
     Lines of rows under way at once share an fsync: whoever waits for one takes along what was added meanwhile.
@@ -119,13 +148,6 @@ class Journal:
         journal._end = record.length
         return journal, record
 
-    async def intent(self, number: int, before: Copies) -> Place:
-        """Say what is about to be done to a row, before it is; durable on return. Tells where `intended` finds it."""
-        raw = intent_line(number, before)
-        place = self._end, len(raw)
-        await self._add(raw)
-        return place
-
     def intended(self, place: Place) -> Copies:
         """Return the copies of an intent, read back: those of a large partition are not kept in memory."""
         at, length = place
@@ -134,22 +156,6 @@ class Journal:
         except (OSError, ValueError, KeyError, TypeError) as error:
             msg = f"the journal {self.path} cannot be read back: {type(error).__name__}; nothing more was begun"
             raise JournalError(msg) from None
-
-    async def outcome(self, number: int, outcome: Outcome, by_us: int | None = None) -> None:
-        """Say what came of a row, and when; durable on return."""
-        await self._add(outcome_line(number, outcome, by_us))
-
-    async def note(self, data: Mapping[str, Any]) -> None:
-        """Keep a line about a chunk; durable on return."""
-        await self._add(json_line(data))
-
-    async def undoing(self, number: int, at_us: int) -> None:
-        """Say that a row is about to be undone by a write at this time; durable on return."""
-        await self._add(json_line({"undoing": number, "at": at_us}))
-
-    async def undone(self, number: int, result: Result, reason: str) -> None:
-        """Say what came of undoing a row; durable on return."""
-        await self._add(undone_line(number, result, reason))
 
     def close(self) -> None:
         """Close the file, which frees it for others."""
@@ -164,20 +170,22 @@ class Journal:
             msg = f"another run writes to {self.path}"
             raise LockedError(msg) from None
 
-    async def _add(self, raw: bytes) -> None:
+    async def _add(self, raw: bytes) -> Place:
+        place = self._end, len(raw)
         self._waiting.append(raw)
         self._end += len(raw)
         self._added += 1
         mine = self._added
         async with self._syncing:
             if self._durable >= mine:
-                return
+                return place
             if self._broken:  # its last line may be torn: nothing can follow it
                 raise self._broken
             batch, upto = b"".join(self._waiting), self._added
             await asyncio.get_running_loop().run_in_executor(self._thread, self._write, batch)
             del self._waiting[: upto - self._durable]
             self._durable = upto
+        return place
 
     def _write(self, raw: bytes) -> None:
         try:
@@ -191,21 +199,6 @@ class Journal:
             )
             self._broken = JournalError(msg)
             raise self._broken from None
-
-
-def intent_line(number: int, before: Copies) -> bytes:
-    """Return the line of an intent."""
-    return json_line({"intent": number, "before": copies_json(before)})
-
-
-def outcome_line(number: int, outcome: Outcome, by_us: int | None = None) -> bytes:
-    """Return the line of an outcome."""
-    return json_line({"outcome": number, **outcome_json(outcome, by_us)})
-
-
-def undone_line(number: int, result: Result, reason: str) -> bytes:
-    """Return the line of an undo."""
-    return json_line({"undo": number, "result": result.value, "reason": reason})
 
 
 def _sync_directory(path: Path) -> None:

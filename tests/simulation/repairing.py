@@ -10,7 +10,6 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.wire import ALL, QUORUM
@@ -24,11 +23,10 @@ from repair.applying import Applier
 from repair.case import CaseReader, fingerprint
 from repair.chunks import Limits
 from repair.copies import copies_from_json
-from repair.entries import Outcome, Place, Result
+from repair.entries import Place, Result
 from repair.files import REPAIR_JOURNAL, json_line
 from repair.guard import Guard
-from repair.journal import Copies, intent_line, outcome_line
-from repair.journal import undone_line as undone
+from repair.journal import Copies, Lines
 from repair.outcomes import Tally
 from repair.pace import ApplyOptions, Pace
 from repair.planfile import Plan, PlannedRow
@@ -112,7 +110,7 @@ class RepairOutcome:
     ranges_read: int = 0
 
 
-class MemoryJournal:
+class MemoryJournal(Lines):
     """A journal in memory: a line is durable when its method returns, and a kill tears the one under way."""
 
     def __init__(self, plan: Plan, rng: random.Random) -> None:
@@ -120,40 +118,19 @@ class MemoryJournal:
         self.raw = json_line({**REPAIR_JOURNAL.mark, "plan": plan.text()})
         self.record()
 
-    async def intent(self, number: int, before: Copies) -> Place:
-        """As the file's."""
-        raw = intent_line(number, before)
-        await self._add(raw)
-        return len(self.raw) - len(raw), len(raw)
-
     def intended(self, place: Place) -> Copies:
         """As the file's."""
         at, length = place
         return copies_from_json(json.loads(self.raw[at : at + length])["before"])
 
-    async def outcome(self, number: int, outcome: Outcome, by_us: int | None = None) -> None:
-        """As the file's."""
-        await self._add(outcome_line(number, outcome, by_us))
-
-    async def note(self, data: Mapping[str, Any]) -> None:
-        """As the file's."""
-        await self._add(json_line(data))
-
-    async def undoing(self, number: int, at_us: int) -> None:
-        """As the file's."""
-        await self._add(json_line({"undoing": number, "at": at_us}))
-
-    async def undone(self, number: int, result: Result, reason: str) -> None:
-        """As the file's."""
-        await self._add(undone(number, result, reason))
-
-    async def _add(self, raw: bytes) -> None:
+    async def _add(self, raw: bytes) -> Place:
         try:
             await asyncio.sleep(0.0005)
         except asyncio.CancelledError:
             self.raw += raw[: self._rng.randrange(len(raw))]
             raise
         self.raw += raw
+        return len(self.raw) - len(raw), len(raw)
 
     def record(self) -> Record:
         """Read it as resume does, and drop a torn last line."""

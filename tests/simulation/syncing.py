@@ -23,10 +23,9 @@ from consistency.comparing.terms import Compare
 from consistency.model.ring import Node, Replication, Ring
 from consistency.model.sides import Side
 from repair.case import CaseReader
-from repair.entries import Outcome, Place, Result
-from repair.files import json_line
+from repair.entries import Place, Result
 from repair.guard import Guard
-from repair.journal import Copies, intent_line, outcome_line, undone_line
+from repair.journal import Lines
 from repair.outcomes import Tally
 from repair.pace import ApplyOptions, Pace
 from repair.sync.cases import PairCaseReader
@@ -86,27 +85,14 @@ class SyncOutcome:
     broken: list[str] = field(default_factory=list)
 
 
-class SimJournal:
+class SimJournal(Lines):
     """A journal whose lines are durable when its methods return; a kill tears the one under way."""
 
     def __init__(self, path: Path, rng: random.Random) -> None:
         self._path = path
         self._rng = rng
 
-    async def intent(self, number: int, before: Copies) -> Place:
-        await self._add(intent_line(number, before))
-        return 0, 0
-
-    async def outcome(self, number: int, outcome: Outcome, by_us: int | None = None) -> None:
-        await self._add(outcome_line(number, outcome, by_us))
-
-    async def undoing(self, number: int, at_us: int) -> None:
-        await self._add(json_line({"undoing": number, "at": at_us}))
-
-    async def undone(self, number: int, result: Result, reason: str) -> None:
-        await self._add(undone_line(number, result, reason))
-
-    async def _add(self, raw: bytes) -> None:
+    async def _add(self, raw: bytes) -> Place:
         try:
             await asyncio.sleep(0.0005)
         except asyncio.CancelledError:
@@ -115,6 +101,7 @@ class SimJournal:
         finally:
             with self._path.open("ab") as file:
                 file.write(raw)
+        return 0, 0  # nothing is read back while the sync runs
 
     def record(self) -> SyncRecord:
         """Read it as resume does, and drop a torn last line."""

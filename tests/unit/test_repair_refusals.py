@@ -11,10 +11,10 @@ import pytest
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.wire import ALL, QUORUM
 from consistency.model.reading import ONE_REPLICA, Locality
-from repair.copies import copies
+from repair.copies import copies, copies_json
 from repair.decide import Action, Rule
 from repair.entries import Fate, Result
-from repair.journal import intent_line
+from repair.files import json_line
 from repair.planfile import Plan
 from tests.simulation.repair_servers import Refusals, Trick
 from tests.simulation.repairing import MemoryJournal
@@ -137,7 +137,7 @@ def test_a_kill_between_the_write_and_its_proof_leaves_the_row_to_a_person() -> 
         plan = await stage.plan()
         journal = journal_of(plan)
         (before,) = await stage.evidence.read_many([plan.rows[0].ref])
-        journal.raw += intent_line(0, copies(before))
+        journal.raw += json_line({"intent": 0, "before": copies_json(copies(before))})
         for node in NODES:
             key, clustering = stage.rows[0]
             write = Write(key, clustering, YOUNG_US, (("v0", None, int_bytes(7)),), insert=True)
