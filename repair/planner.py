@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 from consistency import __version__
 from consistency.checking.settle_window import settle_window
-from consistency.cli.show.terminal.figures import counted
 from consistency.cluster.locality import TracesLeft
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
 from consistency.model.schema import Table
 from consistency.model.servertime import skew_sentence
+from consistency.results.figures import counted
 from consistency.results.findings import Finding, read_findings, read_header, read_ranges
 from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind

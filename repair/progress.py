@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from consistency.cli.show.terminal.figures import span
+from consistency.results.figures import span
 from repair.entries import Result
 from repair.outcomes import Tally
 

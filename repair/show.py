@@ -12,12 +12,12 @@ from rich.text import Text
 
 from consistency.cli.show.terminal.advice import quoted
 from consistency.cli.show.terminal.console import command, heading, indented, safe
-from consistency.cli.show.terminal.figures import counted
 from consistency.cli.show.terminal.problems import key_text
 from consistency.errors import UsageError
 from consistency.model.cqltext import visible
 from consistency.model.ownership import joined
 from consistency.model.tokens import TokenRange
+from consistency.results.figures import counted
 from consistency.results.findings import read_ranges
 from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind

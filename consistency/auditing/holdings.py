@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consistency.auditing.placement import Placement
-from consistency.auditing.subject import counted, percent
+from consistency.auditing.subject import percent
+from consistency.results.figures import counted
 from consistency.results.report import Severity, Violation
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from consistency.auditing.placement import known_dcs, quorum
 from consistency.auditing.remedy import alter_cql, missing_nodes, same_dc_in_other_letters
-from consistency.auditing.subject import AUTH, counted, percent
+from consistency.auditing.subject import AUTH, percent
+from consistency.results.figures import counted
 from consistency.results.report import Severity
 
 if TYPE_CHECKING:

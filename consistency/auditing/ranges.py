@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from consistency.auditing.placement import Live, quorum
-from consistency.auditing.subject import counted, named, percent
+from consistency.auditing.subject import named, percent
 from consistency.cluster.silence import why
+from consistency.results.figures import counted
 from consistency.results.report import Severity
 
 if TYPE_CHECKING:

@@ -107,8 +107,3 @@ def named(nodes: Collection[Node]) -> str:
     names = sorted(node.name for node in nodes)
     rest = len(names) - _NAMES_SHOWN
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def counted(count: int, noun: str) -> str:
-    """Return `1 node`, `2 nodes`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -10,8 +10,8 @@ import click
 from consistency.cli.group import lacks_packages
 from consistency.cli.show.terminal.advice import Typed, can_repair, plan_command
 from consistency.cli.show.terminal.console import command, indented, make_console, safe
-from consistency.cli.show.terminal.figures import counted
 from consistency.errors import ConsistencyError, UsageError
+from consistency.results.figures import counted
 
 
 @click.command()

@@ -195,7 +195,7 @@ def resume(journal: Path, **given: Any) -> int:
     \b
     Exit codes: as apply
     """  # noqa: D301
-    from consistency.cli.show.terminal.figures import counted  # noqa: PLC0415
+    from consistency.results.figures import counted  # noqa: PLC0415
     from repair.outcomes import exit_code  # noqa: PLC0415
     from repair.sync.journal import SyncJournal, read_sync_journal  # noqa: PLC0415
 

@@ -20,7 +20,6 @@ from consistency import __version__
 from consistency.checking.joined_rows import joined_rows
 from consistency.checking.plan import Leaf
 from consistency.checking.settle_window import settle_window
-from consistency.cli.show.terminal.figures import counted
 from consistency.cluster.table_reader import TableReader
 from consistency.comparing.opening import Pair, naming
 from consistency.comparing.placement import sided
@@ -32,6 +31,7 @@ from consistency.model.reading import Depth, Reading, Route
 from consistency.model.schema import Table
 from consistency.model.servertime import skew_sentence
 from consistency.model.sides import Side
+from consistency.results.figures import counted
 from consistency.results.pair_findings import (
     InnerFinding,
     PairFinding,

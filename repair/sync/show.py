@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from consistency.cli.show.terminal.console import heading, indented, safe
-from consistency.cli.show.terminal.figures import counted
 from consistency.model.sides import Side
+from consistency.results.figures import counted
 from consistency.results.verdict import ExitCode
 from repair.entries import Account
 from repair.outcomes import Tally

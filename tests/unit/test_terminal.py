@@ -17,7 +17,6 @@ from consistency.cli.show.terminal import strip
 from consistency.cli.show.terminal.advice import Typed, next_commands
 from consistency.cli.show.terminal.console import command, is_live, make_console
 from consistency.cli.show.terminal.counts import Counts
-from consistency.cli.show.terminal.figures import counted, moment, short, span
 from consistency.cli.show.terminal.problems import choose_findings, key_text, percent, states_text
 from consistency.cli.show.terminal.progress import LINE_EVERY_S, LineProgress, LiveProgress, line, picture
 from consistency.cli.show.terminal.summary import print_report
@@ -27,6 +26,7 @@ from consistency.errors import ReplicaTimeout
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.model.tree import Digest
 from consistency.results.cause import Cause, CauseKind
+from consistency.results.figures import counted, moment, short, span
 from consistency.results.findings import Finding, ReplicaView, State
 from consistency.results.kinds import Kind
 from consistency.results.report import Report, Severity, TableReport, Unread, Violation

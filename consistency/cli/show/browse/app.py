@@ -16,9 +16,9 @@ from textual.widgets import Footer, Input, Static, Tree
 from consistency.cli.show.browse.detail import row_text
 from consistency.cli.show.browse.rowlist import RowList
 from consistency.cli.show.browse.shelf import SLICES, Choice, Shelf
-from consistency.cli.show.terminal.figures import counted
 from consistency.errors import UsageError
 from consistency.model.cqltext import visible
+from consistency.results.figures import counted
 
 
 class Browser(App[int]):

@@ -6,9 +6,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from consistency.cli.show.terminal.figures import moment
 from consistency.cli.show.terminal.problems import key_text
 from consistency.model.cqltext import visible
+from consistency.results.figures import moment
 from consistency.results.findings import Finding, State, WriteTime
 from consistency.results.recency import Recency, newest_time, recencies
 

@@ -10,9 +10,9 @@ from itertools import groupby
 from consistency.cli.show.live.ring_map import Codes, has_trouble, merged, text_of
 from consistency.cli.show.live.state import Now, View
 from consistency.cli.show.page.ring import MOST_TRACKS, Track, draw
-from consistency.cli.show.terminal.figures import counted, span
 from consistency.ledger.history import WARN_AT, Standing
 from consistency.results.cause import Cause
+from consistency.results.figures import counted, span
 from consistency.results.report import NOT_IN_SAMPLE, PUT_OFF, Report, TableReport
 from consistency.results.verdict import Verdict
 from consistency.watching.target_end import TargetEnd, TargetTable

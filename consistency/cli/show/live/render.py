@@ -17,8 +17,8 @@ from consistency.cli.show.live.state import LiveState, View
 from consistency.cli.show.live.trend import HEIGHT, WIDTH
 from consistency.cli.show.page.render import asset, environment, source_hash
 from consistency.cli.show.page.ring import MOST_TRACKS, SIZE, WORDS
-from consistency.cli.show.terminal.figures import moment, span
 from consistency.ledger.history import Standing
+from consistency.results.figures import moment, span
 from consistency.results.report import Report, Severity
 from consistency.results.verdict import Coverage
 from consistency.watching.live_stream import Update

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consistency.cli.show.page.collect import Numbered
-from consistency.cli.show.terminal.figures import moment
+from consistency.results.figures import moment
 from consistency.results.recency import newest_of
 
 BARS = 60

@@ -20,10 +20,10 @@ from consistency.cli.show.page.history import histories
 from consistency.cli.show.page.payload import payload, script_safe
 from consistency.cli.show.page.ring import SIZE, WORDS, tracks
 from consistency.cli.show.terminal.advice import Typed, next_commands
-from consistency.cli.show.terminal.figures import counted, moment, short, span
 from consistency.cli.show.terminal.problems import percent
 from consistency.cli.show.terminal.summary import basis, claim, reach
 from consistency.model.cqltext import visible
+from consistency.results.figures import counted, moment, short, span
 from consistency.results.report import NOT_IN_SAMPLE, Report, Severity, TableReport, Unread, Violation
 from consistency.results.verdict import Verdict
 

@@ -1,7 +1,6 @@
 """What a user sees: progress while a command runs, and its result on one screen.
 
     console.py    where the text goes: colour only on a terminal, ASCII elsewhere
-    figures.py    numbers, spans and moments as people read them
     counts.py     counts the events of a check (an Observer)
     progress.py   shows these counts: live on a terminal, a few lines elsewhere
     summary.py    the report of a check, made of tables.py, strip.py, problems.py

@@ -8,8 +8,8 @@ from rich.text import Text
 from consistency.api import AuditReport
 from consistency.cli.show.terminal.console import indented, safe
 from consistency.cli.show.terminal.distribution import print_distribution
-from consistency.cli.show.terminal.figures import counted
 from consistency.cli.show.terminal.problems import print_violations
+from consistency.results.figures import counted
 from consistency.results.verdict import ExitCode
 
 _STYLES = {"violated": "bold red", "unknown": "bold yellow", "in order": "bold green"}

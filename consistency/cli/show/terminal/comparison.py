@@ -11,12 +11,12 @@ from rich.text import Text
 from consistency.cli.show.terminal import strip
 from consistency.cli.show.terminal.advice import Typed, can_repair, compare_command, explain_command, sync_command
 from consistency.cli.show.terminal.console import VERDICT_STYLES, command, heading, indented, safe
-from consistency.cli.show.terminal.figures import counted, moment, span
 from consistency.cli.show.terminal.problems import MOST_FINDINGS, key_text, print_unread, states_text
 from consistency.cli.show.terminal.tables import print_tables
 from consistency.model.reading import each_time
 from consistency.model.sides import Side
 from consistency.results.comparison import ComparedTable, Comparison
+from consistency.results.figures import counted, moment, span
 from consistency.results.findings import WriteTime
 from consistency.results.pair_findings import InnerFinding, PairFinding, SideView
 from consistency.results.verdict import Verdict

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from consistency.cli.show.terminal.console import heading, indented, safe
-from consistency.cli.show.terminal.figures import short
 from consistency.results.distribution import Distribution, PartitionSizes
+from consistency.results.figures import short
 
 MOST_NODES, MOST_TABLES = 40, 10
 _BAR = 24

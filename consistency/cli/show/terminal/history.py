@@ -11,10 +11,10 @@ from rich.text import Text
 
 from consistency.cli.show.terminal.advice import quoted
 from consistency.cli.show.terminal.console import MARK_STYLES, MARKS, command, heading, indented, safe
-from consistency.cli.show.terminal.figures import counted, moment, span
 from consistency.cli.show.terminal.problems import percent
 from consistency.ledger import PastRun
 from consistency.ledger.history import History, Standing, TableHistory
+from consistency.results.figures import counted, moment, span
 from consistency.results.verdict import Verdict
 
 _STYLES = {

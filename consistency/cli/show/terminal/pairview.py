@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.text import Text
 
 from consistency.cli.show.terminal.console import heading, indented, safe
-from consistency.cli.show.terminal.figures import counted, moment
 from consistency.cli.show.terminal.problems import key_text
 from consistency.cli.show.terminal.rowview import ValueText, cells_table
 from consistency.comparing.explaining import PairExplanation
 from consistency.comparing.rows import merged
 from consistency.model.reading import Cell
 from consistency.model.sides import Side
+from consistency.results.figures import counted, moment
 from consistency.rows.reconcile import EMPTY
 
 

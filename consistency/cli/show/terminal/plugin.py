@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from consistency.cli.show.terminal.figures import counted
 from consistency.errors import ConsistencyError, InternalError
 from consistency.model.cqltext import visible
+from consistency.results.figures import counted
 from consistency.results.report import Report, Severity
 from consistency.results.verdict import Verdict
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from consistency.cli.show.terminal.console import heading, indented, safe
-from consistency.cli.show.terminal.figures import counted, moment
 from consistency.model.tokens import TokenRange
+from consistency.results.figures import counted, moment
 from consistency.results.findings import Finding, State
 from consistency.results.kinds import Kind
 from consistency.results.recency import newest_of

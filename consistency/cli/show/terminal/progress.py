@@ -16,7 +16,7 @@ from rich.text import Text
 from consistency.checking.observer import PairObserver, SilentPair
 from consistency.cli.show.terminal.console import safe
 from consistency.cli.show.terminal.counts import Counts, Lane
-from consistency.cli.show.terminal.figures import counted, short, span
+from consistency.results.figures import counted, short, span
 
 LINE_EVERY_S = 10.0
 _MOST_LANES = 12

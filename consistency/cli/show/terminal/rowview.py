@@ -12,11 +12,11 @@ from rich.text import Text
 
 from consistency.checking.settle_window import DEFAULT_WINDOW_S
 from consistency.cli.show.terminal.console import command, heading, indented, safe
-from consistency.cli.show.terminal.figures import counted, moment, span
 from consistency.cli.show.terminal.problems import key_text
 from consistency.model.cqltext import to_json, to_text
 from consistency.model.reading import Cell, CellColumn, Times, each_time
 from consistency.model.ring import Node
+from consistency.results.figures import counted, moment, span
 from consistency.results.kinds import Kind
 from consistency.rows.explain import Chosen, Explanation, decided_by
 from consistency.rows.reconcile import EMPTY

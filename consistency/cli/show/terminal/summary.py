@@ -10,9 +10,9 @@ from rich.text import Text
 from consistency.cli.show.terminal import strip
 from consistency.cli.show.terminal.advice import Typed, next_commands
 from consistency.cli.show.terminal.console import VERDICT_STYLES, command, heading, indented, safe
-from consistency.cli.show.terminal.figures import counted, span
 from consistency.cli.show.terminal.problems import print_findings, print_unread, print_violations
 from consistency.cli.show.terminal.tables import print_tables
+from consistency.results.figures import counted, span
 from consistency.results.kinds import Kind
 from consistency.results.report import RepairSummary, Report, Severity
 from consistency.results.sample import Bound

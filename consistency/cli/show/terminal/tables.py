@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consistency.cli.show.terminal.console import MARK_STYLES, MARKS, heading, indented, safe
-from consistency.cli.show.terminal.figures import counted, short, span
+from consistency.results.figures import counted, short, span
 from consistency.results.report import TableReport
 from consistency.results.verdict import Verdict
 
