@@ -181,10 +181,13 @@ def print_preview(console: Console, counts: Mapping[Undoing, int]) -> None:
 
 
 def print_next(console: Console, why: str, words: Sequence[str], connection: Sequence[str]) -> None:
-    """Print the command that follows: a group and its command as one word, and what is given to it."""
+    """Print the command that follows: a group and its command as one word, and what is given to it.
+
+    An option and its value are one word, so that no line ends between them.
+    """
     console.print(heading("next"))
     first, *rest = words
-    more = [quoted(word) if " " not in word else word for word in rest]
+    more = [" ".join(map(quoted, word.split(" ", 1) if word.startswith("--") else [word])) for word in rest]
     command(console, [f"consistency {first}", *more, *map(quoted, connection)], why)
 
 

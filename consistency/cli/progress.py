@@ -14,6 +14,8 @@ from consistency.cli.show.terminal.console import make_console
 from consistency.cli.show.terminal.progress import LineProgress, LiveProgress, NoProgress, Progress
 from consistency.cluster.throttle import Politeness
 
+_EVERY_S = 1.0
+
 
 def make_progress(*, quiet: bool) -> Progress:
     """Return what shows on stderr how far a command is."""
@@ -30,7 +32,7 @@ async def ticking(progress: Progress, politeness: Politeness) -> AsyncIterator[N
     async def tick() -> None:
         paused = False
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(_EVERY_S)
             progress.tick()
             if politeness.paused is not paused:
                 paused = not paused

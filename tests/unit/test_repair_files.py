@@ -20,6 +20,7 @@ from consistency.rows.names import RowRef
 from repair.copies import state_from_json, state_json
 from repair.decide import Action, Rule
 from repair.entries import Entry, Fate, Outcome, Result
+from repair.files import FORMATS, REPAIR_JOURNAL, REPAIR_PLAN, json_line
 from repair.journal import Journal, JournalError
 from repair.planfile import Plan, PlannedRow, parse_plan, read_plan, write_plan
 from repair.policy import Policy, Zombies
@@ -232,6 +233,27 @@ def test_a_plan_replaces_nothing_but_a_plan(tmp_path: Path) -> None:
     write_plan(tmp_path / "plan", plan_of())
     write_plan(tmp_path / "plan", plan_of(1))
     assert len(read_plan(tmp_path / "plan").rows) == 1
+
+
+def test_a_file_of_another_format_is_named_for_what_it_is(tmp_path: Path) -> None:
+    """Each of the four tells which of the others it was given, and with which command that one is used."""
+    for given in FORMATS:
+        path = tmp_path / given.type
+        path.touch(0o600)
+        path.write_bytes(json_line(given.mark))
+        for wanted in FORMATS:
+            assert wanted.is_of(path) == (wanted is given)
+            with wanted.opened(path) as file:
+                first = file.read()
+            if wanted is given:
+                assert wanted.header(first, "f")["type"] == given.type
+                continue
+            with pytest.raises(UsageError, match=f"f is not {wanted.called}: it is {given.called}, {given.use}"):
+                wanted.header(first, "f")
+    with pytest.raises(UsageError, match=r"f has schema 7; this version reads 1 and 2$"):
+        REPAIR_JOURNAL.header(json_line({**REPAIR_JOURNAL.mark, "schema": 7}), "f")
+    with pytest.raises(UsageError, match="f has schema 7; this version reads 1: plan again"):
+        REPAIR_PLAN.header(json_line({**REPAIR_PLAN.mark, "schema": 7}), "f")
 
 
 def test_files_that_are_no_files_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""What the commands that write to a cluster share: what follows them, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from consistency.errors import UsageError
+from repair.cli_run import require_new_journal, tell_what_follows
+from repair.entries import Result
+from repair.outcomes import Tally
+
+VANISH = ("let them vanish", 7)
+
+
+def told(tally: Tally, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what is printed after an apply."""
+    tell_what_follows(tally, "sync", "a journal", ("--hosts", "10.0.0.1"), VANISH)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def ended(result: Result, total: int = 1) -> Tally:
+    """Return the tally of one row that ended."""
+    tally = Tally(total)
+    tally.add(result, "why")
+    return tally
+
+
+def test_nothing_follows_an_apply_that_came_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every row has an outcome that a resume would not change."""
+    assert told(ended(Result.VERIFIED), capsys) == ""
+    assert told(ended(Result.DIVERGENT), capsys) == ""
+
+
+@pytest.mark.parametrize("tally", [ended(Result.VERIFIED, total=2), ended(Result.REFUSED)])
+def test_a_resume_follows_rows_without_an_end(tally: Tally, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not started, or refused: the command is whole, with a journal's name that a shell takes."""
+    said = told(tally, capsys)
+    assert "consistency sync resume 'a journal' --hosts 10.0.0.1" in said
+    assert "--max-deletes" not in said
+
+
+def test_where_too_many_rows_vanished_both_ways_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Back, or on with a bound that lets the others vanish."""
+    tally = ended(Result.VERIFIED, total=9)
+    tally.stopped_at = 3
+    said = told(tally, capsys)
+    assert "sync undo 'a journal'" in said
+    assert "sync resume 'a journal' --max-deletes 7" in said
+    assert "let them vanish" in said
+
+
+def test_a_journal_is_new(tmp_path: Path) -> None:
+    """One that exists is named with the command that goes on with it."""
+    (tmp_path / "journal").touch()
+    with pytest.raises(UsageError, match="exists: continue it with 'sync resume"):
+        require_new_journal(str(tmp_path / "journal"), "sync")
+    require_new_journal(str(tmp_path / "new"), "repair")
