@@ -24,7 +24,15 @@ from consistency.results.verdict import ExitCode
 from consistency.rows.delete_search import DEFAULT_MOST_TRACES
 from repair.breaker import SPARE
 from repair.cli_options import dry_run_option, journal_option, max_clock_skew_option, show_keys_option, writing_options
-from repair.cli_run import apply_options, carried_out, confirm, planning, require_new_journal, tell_what_follows
+from repair.cli_run import (
+    apply_options,
+    carried_out,
+    confirm,
+    free_journal,
+    planning,
+    require_new_journal,
+    tell_what_follows,
+)
 from repair.decide import ACTING, Action, Rule
 from repair.mergeable import FEW, RangeMerge
 from repair.policy import Policy, Require, Zombies
@@ -170,17 +178,10 @@ def plan(findings: Path, output: str | None, **given: Any) -> int:
         print_next(
             console,
             "carry it out" if made.to_do or made.ranges else "when the servers allow it",
-            ["repair apply", output, f"--journal {_free('journal.jsonl')}"],
+            ["repair apply", output, f"--journal {free_journal()}"],
             target.words,
         )
     return _plan_exit(made)
-
-
-def _free(name: str) -> str:
-    """Return a name that no file here has: a journal is never written over."""
-    path = Path(name)
-    names = (name, *(f"{path.stem}-{n}{path.suffix}" for n in range(2, 1_000)))
-    return next((each for each in names if not Path(each).exists()), name)
 
 
 def _plan_exit(made: Plan) -> int:

@@ -50,6 +50,12 @@ async def planning(work: Coroutine[Any, Any, PlanT]) -> PlanT:
     return await work
 
 
+def free_journal() -> str:
+    """Return a name for a journal that no file here has: a journal is never written over."""
+    names = ("journal.jsonl", *(f"journal-{n}.jsonl" for n in range(2, 1_000)))
+    return next((name for name in names if not Path(name).exists()), names[0])
+
+
 def require_new_journal(journal: str, group: str) -> None:
     """Refuse a journal that exists, or that cannot be written."""
     if Path(journal).exists():

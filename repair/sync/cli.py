@@ -18,7 +18,15 @@ from consistency.cli.show.terminal.console import make_console
 from consistency.cli.values import SECONDS
 from consistency.results.verdict import ExitCode
 from repair.cli_options import dry_run_option, journal_option, max_clock_skew_option, show_keys_option, writing_options
-from repair.cli_run import apply_options, carried_out, confirm, planning, require_new_journal, tell_what_follows
+from repair.cli_run import (
+    apply_options,
+    carried_out,
+    confirm,
+    free_journal,
+    planning,
+    require_new_journal,
+    tell_what_follows,
+)
 from repair.sync.policy import DEFAULT_MAX_DELETES, Direction, Extra, Level
 
 if TYPE_CHECKING:
@@ -128,7 +136,7 @@ def plan(findings: Path, output: str, **given: Any) -> int:
     console = make_console(sys.stdout)
     print_sync_plan(console, made, keys=given["show_keys"])
     if made.summary.to_do:
-        print_next(console, "carry it out", ["sync apply", output, "--journal journal.jsonl"], words)
+        print_next(console, "carry it out", ["sync apply", output, f"--journal {free_journal()}"], words)
     return plan_exit(made)
 
 

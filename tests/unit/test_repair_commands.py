@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from consistency.errors import UsageError
-from repair.cli_run import require_new_journal, tell_what_follows
+from repair.cli_run import free_journal, require_new_journal, tell_what_follows
 from repair.entries import Result
 from repair.outcomes import Tally
 
@@ -51,8 +51,13 @@ def test_where_too_many_rows_vanished_both_ways_are_shown(capsys: pytest.Capture
     assert "let them vanish" in said
 
 
-def test_a_journal_is_new(tmp_path: Path) -> None:
-    """One that exists is named with the command that goes on with it."""
+def test_a_journal_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that exists is named with the command that goes on with it; a plan names one that does not."""
+    monkeypatch.chdir(tmp_path)
+    assert free_journal() == "journal.jsonl"
+    (tmp_path / "journal.jsonl").touch()
+    (tmp_path / "journal-2.jsonl").touch()
+    assert free_journal() == "journal-3.jsonl"
     (tmp_path / "journal").touch()
     with pytest.raises(UsageError, match="exists: continue it with 'sync resume"):
         require_new_journal(str(tmp_path / "journal"), "sync")
