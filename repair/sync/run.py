@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import Clock
 from consistency.errors import ReplicaError
+from repair.actions import Acted
 from repair.breaker import Breaker
 from repair.copies import copies
 from repair.entries import Fate, Outcome
@@ -25,7 +26,7 @@ from repair.sync.journal import SyncJournal, SyncRecord
 from repair.sync.planfile import SyncPlan
 from repair.sync.policy import DEFAULT_MAX_DELETES, Level
 from repair.sync.still_right import Begun, Row, look, untouched
-from repair.sync.verify import Acted, verify
+from repair.sync.verify import verify
 from repair.writer import RowWriter
 
 _LANES = 4

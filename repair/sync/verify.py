@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import Clock
 from consistency.model.ring import Node
 from consistency.rows.cells import Atom
+from repair.actions import Acted
 from repair.case import Case, CaseReader
 from repair.copies import copies
 from repair.entries import Fate, Outcome, Result
@@ -19,14 +20,6 @@ from repair.sync.still_right import Begun, what_we_did
 
 _AFTER_S = (0.0, 0.1, 0.5, 1.5)
 """What a quorum has acknowledged can take a moment on the other replicas."""
-
-
-@dataclass(frozen=True, slots=True)
-class Acted:
-    """How acting on a row ended; `refusal` is what a server did not do."""
-
-    fate: Fate
-    refusal: Refusal | None = None
 
 
 async def verify(
