@@ -1,4 +1,4 @@
-"""What the server itself says about values: the order it keeps them in, and what a literal stores."""
+"""What the server itself says about values: the order it keeps them in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from consistency.model.cqlbytes import fixed_bytes
 from consistency.model.cqlorder import key_function, sort_key
-from consistency.model.cqltext import to_literal
 from consistency.model.cqltype import CqlType, UserType, parse_type
 from tests.support.encoding import join_decimal, minimal_bytes
 from tests.support.figures import LONG, SOAK
@@ -48,9 +47,6 @@ _ALIKE = frozenset(
     {"ascii", "bigint", "smallint", "tinyint", "double", "date", "time", "timestamp", "vector<smallint, 2>"}
 )
 """Each keeps the order of another one that is tried too: fixed integers that of int, and so on."""
-LITERALS = (*ORDERED, "duration", "list<int>", "set<text>", "map<text, double>", "pair")
-# An empty collection and a user type of nulls are stored as no cells at all where they are not frozen.
-NOTHING = (struct.pack(">i", 0), struct.pack(">ii", -1, -1))
 ALLOW_EMPTY = frozenset(SCALARS) - {"date", "smallint", "time", "tinyint", "ascii", "text", "blob"}
 BOUNDED = settings(
     derandomize=True,
@@ -197,7 +193,7 @@ def _vectors(cql_type: CqlType, part: st.SearchStrategy[bytes]) -> st.SearchStra
 
 
 def _tables() -> Iterator[str]:
-    """Name a table for each type that orders rows, and one with a column of each type that literals are written in."""
+    """Name a table for each type that orders rows."""
     for number, text in enumerate(ORDERED):
         if text in _ALIKE and not LONG:
             continue
@@ -206,8 +202,6 @@ def _tables() -> Iterator[str]:
             f"o{number} (k int, up {cql}, down {cql}, PRIMARY KEY (k, up, down)) "
             "WITH CLUSTERING ORDER BY (up ASC, down DESC)"
         )
-    columns = ", ".join(f"v{number} {parse_type(text, UDTS).cql}" for number, text in enumerate(LITERALS))
-    yield f"literals (k int PRIMARY KEY, {columns})"
 
 
 def _write(session: Session, table: str, rows: Sequence[tuple[bytes, bytes, bytes]]) -> None:
@@ -243,19 +237,5 @@ def test_rows_come_back_in_the_order_of_their_keys(session: Session, number: int
             keys = [key(row) for row in rows]
             assert len(keys) == distinct
             assert all(before < after for before, after in pairwise(keys))
-
-    check()
-
-
-@pytest.mark.parametrize("number", range(len(LITERALS)), ids=LITERALS.__getitem__)
-def test_a_literal_stores_the_bytes_it_was_made_from(session: Session, number: int) -> None:
-    """Shows that to_literal, put into a statement, writes exactly the bytes it was given, for every type."""
-    cql_type, column = parse_type(LITERALS[number], UDTS), f"v{number}"
-
-    @settings(BOUNDED, max_examples=60 if LONG else 20)
-    @given(raw_values(cql_type).filter(lambda raw: not (cql_type.is_multicell and raw in NOTHING)))
-    def check(raw: bytes) -> None:
-        session.execute(f"INSERT INTO literals (k, {column}) VALUES (0, {to_literal(cql_type, raw)})")
-        assert [row[0] for row in session.execute(f"SELECT {column} FROM literals WHERE k = 0")] == [raw]
 
     check()
