@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 # Tests of one Cassandra cluster run one after the other; this many processes share clusters and everything else.
-JOBS ?= 2
+# The third uses the processors while tests of the others wait: on a machine of more than 20 GB, as its clusters need 12.
+JOBS ?= $(or $(shell awk '/^MemTotal:/ { print(($$2 > 20000000) ? 3 : 2) }' /proc/meminfo 2>/dev/null),2)
 
 LOCK := requirements/dev.txt
 BUILT := $(VENV)/.built
