@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from consistency.model.reading import Depth, Locality, Route
 from consistency.results.findings import Finding, read_findings
 from consistency.results.report import Report
 from sandbox import Sandbox, SandboxOptions
+from tests.support import warm
 from tests.support.addresses import address
 from tests.support.figures import LONG
 
@@ -270,14 +270,7 @@ class RunningCluster:
         A check that is not told how long to let rows settle is told a time that is enough where nobody writes.
         """
         settle = ("--settle", "0.3") if arguments[0] == "check" and "--settle" not in arguments else ()
-        return subprocess.run(
-            [sys.executable, "-m", "consistency", *arguments, *settle],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-            env=self.environ(user, password),
-        )
+        return warm.run([*arguments, *settle], self.environ(user, password), timeout)
 
     def environ(self, user: str | None = _USER, password: str = _USER) -> dict[str, str]:
         """Return an environment in which the tool reaches this cluster."""
