@@ -136,11 +136,25 @@ def writing(cluster: RunningCluster) -> Iterator[list[Writer]]:
 def live(cluster: RunningCluster) -> Iterator[RunningCluster]:
     """A table of several slices that is written to, and two small ones."""
     fill(cluster, ROWS)
-    for name in ("quiet", "still"):
-        cluster.ddl(f"CREATE TABLE live.{name} (id int PRIMARY KEY, v text)")
-        cluster.load(f"INSERT INTO live.{name} (id, v) VALUES (?, 'v')", ((i,) for i in range(300)))
+    small_tables(cluster, "quiet", "still")
     yield cluster
     cluster.ddl("DROP KEYSPACE live")
+
+
+@pytest.fixture
+def quiet(cluster: RunningCluster) -> Iterator[RunningCluster]:
+    """One small table that nobody writes to."""
+    cluster.keyspace("live")
+    small_tables(cluster, "quiet")
+    yield cluster
+    cluster.ddl("DROP KEYSPACE live")
+
+
+def small_tables(cluster: RunningCluster, *names: str) -> None:
+    """Fill tables of 300 rows."""
+    for name in names:
+        cluster.ddl(f"CREATE TABLE live.{name} (id int PRIMARY KEY, v text)")
+        cluster.load(f"INSERT INTO live.{name} (id, v) VALUES (?, 'v')", ((i,) for i in range(300)))
 
 
 class Planted:
@@ -247,7 +261,7 @@ def test_damage_is_reported_within_a_round_beside_writers_and_over_a_kill(
 
 
 def test_a_watch_repairs_within_bounds_and_goes_on_after_a_stop_in_the_middle(
-    live: RunningCluster, tmp_path: Path, figures: Figures
+    quiet: RunningCluster, tmp_path: Path, figures: Figures
 ) -> None:
     """SIGTERM in mid-repair: what was proven is in the ledger, and the next watch repairs the rest."""
     config = tmp_path / "c.toml"
@@ -255,16 +269,16 @@ def test_a_watch_repairs_within_bounds_and_goes_on_after_a_stop_in_the_middle(
     words = ["live.quiet", "--period", "2", "--settle", "0.3", "--config", str(config), "--repair"]
     rows = 240
     for i in range(rows):
-        live.on(3, f"DELETE FROM live.quiet WHERE id = {i}")
-        live.on(3, f"INSERT INTO live.quiet (id, v) VALUES ({i}, 'newer')")
-    with watching(live, tmp_path, *words) as watch:
+        quiet.on(3, f"DELETE FROM live.quiet WHERE id = {i}")
+        quiet.on(3, f"INSERT INTO live.quiet (id, v) VALUES ({i}, 'newer')")
+    with watching(quiet, tmp_path, *words) as watch:
         journals = tmp_path / "repairs"
         eventually(lambda: any(journals.glob("*.journal.jsonl")), 60, "the repair's begin")
         time.sleep(1.0)
         ended_s = watch.end()
     states = in_ledger(tmp_path / "ledger")
     assert 0 < states.get("repaired", 0) < rows, states
-    with watching(live, tmp_path, *words) as watch:
+    with watching(quiet, tmp_path, *words) as watch:
         eventually(lambda: bool(watch.events("repair.ended")), 60, "the rest of the repair")
         (ended, *_) = watch.events("repair.ended")
         assert (ended["verified"], ended["remaining"]) == (rows - states["repaired"], 0)
@@ -272,7 +286,7 @@ def test_a_watch_repairs_within_bounds_and_goes_on_after_a_stop_in_the_middle(
         assert watch.metrics["consistency_divergent_rows", "live", "quiet"] == 0
         watch.end()
     assert in_ledger(tmp_path / "ledger") == {"repaired": rows}
-    report = live.check("live.quiet")
+    report = quiet.check("live.quiet")
     assert report.exit_code == 0
     figures.add(
         "SIGTERM in the middle of a watch's repair",
