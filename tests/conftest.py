@@ -141,7 +141,7 @@ def guarded_cluster(tmp_path_factory: pytest.TempPathFactory, authority: Authori
         **authority.node_settings([address("guarded", n) for n in range(1, 6)], optional=True, client_auth=False),
     }
     directory = tmp_path_factory.mktemp("guarded")
-    clusters = sandbox_cluster(directory, "guarded", auth=True, settings=settings, heap="512m")
+    clusters = sandbox_cluster(directory, "guarded", killed=True, auth=True, settings=settings, heap="512m")
     cluster: RunningCluster = next(clusters)
     try:
         # First of all: until rows are read at ALL, the new replicas of system_auth know of no user's rights.

@@ -37,6 +37,8 @@ from tests.support.figures import LONG
 NODE_LOCAL = 11
 SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:-UseG1GC", "-XX:+UseSerialGC")
 """For a node that lives for minutes: Java's second compiler and concurrent collector cost it half of its start."""
+_SCHEMA_IN_MEMORY = "-Dcassandra.test.flush_local_schema_changes=false"
+"""Files that are written after each change of the schema take two fifths of it; here a node that stops writes them."""
 _USER = "cassandra"
 """The first user of a new cluster; its password is the same word."""
 
@@ -294,11 +296,14 @@ def from_hosts(text: str, sandbox: str | None = None) -> Iterator[RunningCluster
     running.close()
 
 
-def sandbox_cluster(directory: Path, network: str, **options: Any) -> Iterator[RunningCluster]:
-    """Start a cluster in one of the networks of `addresses`; it dies with this process, whatever happens to it."""
+def sandbox_cluster(directory: Path, network: str, *, killed: bool = False, **options: Any) -> Iterator[RunningCluster]:
+    """Start a cluster in one of the networks of `addresses`; it dies with this process, whatever happens to it.
+
+    A node that is `killed`, and started again, must have its schema in files.
+    """
     options["settings"] = {"hinted_handoff_enabled": "false", "auto_snapshot": "false", **options.get("settings", {})}
     if not LONG:
-        options.setdefault("jvm_opts", SHORT_LIVED)
+        options.setdefault("jvm_opts", SHORT_LIVED if killed else (*SHORT_LIVED, _SCHEMA_IN_MEMORY))
     chosen = SandboxOptions(dir=directory, address_base=address(network), **options)
     with Sandbox(chosen) as sandbox:
         running = RunningCluster(
