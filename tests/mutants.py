@@ -558,6 +558,8 @@ MUTANTS = (
     Mutant("settling: rows that wait are forgotten at an interrupt", "consistency/checking/reporting.py",
            "self.settlements.unsettled(name) + self.settler.waiting_of(name)", "self.settlements.unsettled(name)",
            f"{PROMISES} tests/unit/test_scan_memory.py"),
+    Mutant("strays: ranges with one replica are not looked at", "consistency/checking/non_owners.py",
+           "for arc in (*scan.task.arcs, *alone):", "for arc in scan.task.arcs:", "tests/unit/test_scan_memory.py"),
     Mutant("merging: a row whose shared read failed counts as merged", "repair/merging.py",
            "            await self._alone(node, evidence, after_doubt=", "            bool(",
            "tests/unit/test_merging.py"),

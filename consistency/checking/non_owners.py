@@ -28,9 +28,13 @@ class NonOwnerScan:
         self._report = report
 
     async def run(self, scan: Scan) -> None:
-        """Report a finding for each such row; a node that cannot be asked is entered in the table's account."""
+        """Report a finding for each such row; a node that cannot be asked is entered in the table's account.
+
+        Also of ranges with one replica, which there is nothing to compare with: a stray row may be the only copy left.
+        """
         reading = Reading(scan.task.reading.table, Depth.VERSIONS, scan.task.reading.capabilities)
-        for arc in scan.task.arcs:
+        alone = (aside.arc for aside in scan.task.asides if aside.skipped)
+        for arc in (*scan.task.arcs, *alone):
             for node in self._nodes:
                 if node not in arc.replicas:
                     await self._look(scan, scan.table.reads(reading), arc, node)

@@ -119,12 +119,13 @@ class Tasks:
         if table.full_name in self._options.only_tokens:
             arcs = around(arcs, self._options.only_tokens[table.full_name])
         arcs, asides = self._set_aside(arcs, keyspace)
-        if not arcs and all(aside.skipped for aside in asides):
+        alone = not arcs and all(aside.skipped for aside in asides)
+        if alone and not self._options.non_owners:
             return "one replica, so there is nothing to compare"
         choice = choose(table, self._reader.capabilities, self._options.depth, self._options.route)
         if choice.reading is None or choice.route is None:
             return choice.refusal
-        nodes = {node for arc in arcs for node in arc.replicas}
+        nodes = {node for arc in (*arcs, *(aside.arc for aside in asides)) for node in arc.replicas}
         locality = "+".join(sorted({self._reader.locality(node).value for node in nodes}))
         whole = TableTask(choice.reading, choice.route, arcs, locality, asides)
         return whole if self._options.part is None else whole.part(self._options.part)

@@ -412,6 +412,27 @@ def test_rows_that_a_node_holds_but_does_not_own_are_found_on_request() -> None:
     ]
 
 
+def test_strays_of_a_keyspace_with_one_replica_are_found_on_request() -> None:
+    """There is nothing to compare, but a row on a node that does not own it may be the only copy left."""
+
+    def alone() -> Scenario:
+        scenario = Scenario(dcs=("dc1", "dc1", "dc1"), factors=(("dc1", 1),))
+        scenario.fill()
+        return scenario
+
+    clean = alone()
+    report = clean.check(non_owners=True)
+    assert clean.findings == []
+    assert report.verdict is not Verdict.CONSISTENT
+    stray = alone()
+    key = (int_bytes(1),)
+    stranger = next(i for i, node in enumerate(stray.nodes, start=1) if node not in stray.cluster.replicas(ROWS, key))
+    stray.apply(row(1, 50, v0=int_bytes(1)), on=[stranger])
+    report = stray.check(non_owners=True)
+    assert [(f.kind, list(f.replicas)) for f in stray.findings] == [(Kind.NON_OWNER, [stray.nodes[stranger - 1].name])]
+    assert report.verdict is Verdict.DIVERGENT
+
+
 def test_the_findings_file_holds_what_was_counted(tmp_path: Path) -> None:
     """One line a finding, streamed, the same as the observer was told."""
     scenario = Scenario()
