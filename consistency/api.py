@@ -24,6 +24,7 @@ from consistency.auditing.preflight_facts import PreflightOptions, open_look, ru
 from consistency.auditing.rules import gravest_first, judge_replication
 from consistency.background import RunningCheck, run, run_until, stopping
 from consistency.checking.observer import Observer, PairObserver, Progress, ProgressTeller, Several
+from consistency.checking.preparing import require_dc
 from consistency.checking.run import plenty, run_check
 from consistency.checking.tasks import CheckOptions, recorder_of
 from consistency.cluster.connection import Connection
@@ -39,7 +40,6 @@ from consistency.errors import UsageError
 from consistency.ledger import open_ledger
 from consistency.ledger.lock import one_run
 from consistency.model.reading import Locality
-from consistency.model.ring import Ring
 from consistency.model.schema import Keyspace
 from consistency.model.scope import parse_name
 from consistency.results.comparison import Comparison
@@ -327,13 +327,6 @@ async def run_audit(
     found = distribute(ring, schema, await read_holdings(connection, ring.nodes, judged))
     every = sorted((*violations, *judge_distribution(found)), key=gravest_first)
     return AuditReport(ring.cluster, len(ring.nodes), judged, tuple(every), found)
-
-
-def require_dc(ring: Ring, dc: str | None) -> None:
-    """Raise UsageError when the cluster has no data centre `dc`: the check would compare nothing."""
-    if dc is not None and dc not in ring.datacenters:
-        msg = f"--dc {dc}: the cluster has no such data centre; it has {', '.join(ring.datacenters)}"
-        raise UsageError(msg)
 
 
 def _keyspaces(schema: Mapping[str, Keyspace], names: Sequence[str]) -> tuple[str, ...]:

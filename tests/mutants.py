@@ -35,6 +35,7 @@ LIVE = "tests/unit/test_live_page.py"
 PARTS = "tests/unit/test_parts.py"
 SPREAD = "tests/unit/test_spreading.py"
 DISTRIBUTION = "tests/unit/test_distribution.py"
+NURSERY = "tests/unit/test_nursery.py"
 SPREAD_PLANS = "tests/unit/test_spread_plans.py"
 PAIR_SPREAD = "tests/unit/test_compared_spreading.py"
 LAWS = "tests/unit/test_repair_simulation.py tests/unit/test_repair_decide.py tests/unit/test_repair_actions.py"
@@ -413,7 +414,13 @@ MUTANTS = (
     Mutant("workers: a side that disagrees with itself is not told", "consistency/spreading/compared.py",
            'self.inner[side].update(came.report["inner"][side.value])', "str(side)", PAIR_SPREAD),
     Mutant("workers: a leaf between two units is in none", "consistency/spreading/planning.py",
-           "last = min(first + size, leaves)", "last = min(first + size - 1, leaves)", SPREAD),
+           "            first = last\n", "            first = min(last + 1, leaves)\n", SPREAD),
+    Mutant("workers: the last unit is as large as the first", "consistency/spreading/planning.py",
+           "(leaves - first) // (_UNITS_EACH", "leaves // (_UNITS_EACH", SPREAD),
+    Mutant("workers: a nursery that is gone is not begun again", "consistency/spreading/local.py",
+           "is None or nursery.gone:", "is None:", NURSERY),
+    Mutant("workers: the nursery waits for its driver to load", "consistency/cli/group.py",
+           "            begin_early()\n", "            str()\n", NURSERY),
     Mutant("workers: they share lanes", "consistency/cluster/server_digest.py",
            "own = HASH_SPELLINGS[reader % len(HASH_SPELLINGS) ::", "own = HASH_SPELLINGS[0 ::", SPREAD),
     Mutant("workers: digests that are taken back stay complete", "consistency/spreading/assembling.py",

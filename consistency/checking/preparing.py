@@ -69,9 +69,7 @@ async def prepare(reader: ClusterReader, clock: Clock, options: CheckOptions) ->
     run_id, started_us, started = options.run_id or str(uuid.uuid4()), clock.now_us(), clock.monotonic()
     ring, schema = await reader.ring(), await reader.schema()
     scope = choose_tables(schema, options.names, views=options.views)
-    if options.dc is not None and options.dc not in ring.datacenters:
-        msg = f"--dc {options.dc}: the ring has no such DC; it has {', '.join(ring.datacenters)}"
-        raise UsageError(msg)
+    require_dc(ring, options.dc)
     planner = Tasks(reader, ring, schema, options)
     tasks: list[TableTask] = []
     refused: list[TableReport] = []
@@ -96,6 +94,13 @@ async def prepare(reader: ClusterReader, clock: Clock, options: CheckOptions) ->
         window_s=window_s,
         notes=notes,
     )
+
+
+def require_dc(ring: Ring, dc: str | None) -> None:
+    """Raise UsageError when the cluster has no data centre `dc`: the check would compare nothing."""
+    if dc is not None and dc not in ring.datacenters:
+        msg = f"--dc {dc}: the cluster has no such data centre; it has {', '.join(ring.datacenters)}"
+        raise UsageError(msg)
 
 
 def shares_of(keyspaces: Iterable[tuple[Arc, ...]]) -> dict[str, float]:

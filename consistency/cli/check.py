@@ -12,6 +12,7 @@ import click
 
 from consistency.checking.observer import Several
 from consistency.checking.plan import leaf_rows_at
+from consistency.checking.preparing import require_dc
 from consistency.checking.run import run_check
 from consistency.checking.sampling import Sample
 from consistency.checking.scan import ScanOptions
@@ -273,7 +274,6 @@ def _run(order: Order, page: Collector | None, telemetry: Telemetry) -> tuple[Re
 
 async def _check(order: Order, progress: Progress, page: Collector | None, telemetry: Telemetry) -> tuple[Report, bool]:
     # These load the driver, so they come after the options are checked.
-    from consistency.api import require_dc  # noqa: PLC0415
     from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415
     from consistency.cluster.session import open_cluster  # noqa: PLC0415
     from consistency.spreading.checked import run_spread  # noqa: PLC0415

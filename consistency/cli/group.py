@@ -19,6 +19,7 @@ import click
 from consistency.errors import ConsistencyError
 from consistency.model.cqltext import visible
 from consistency.results.verdict import ExitCode
+from consistency.spreading.nursery import begin_early
 
 _EXTRAS = {"sandbox": "sandbox", "demo": "sandbox"}
 """Which commands need an extra to be installed."""
@@ -65,6 +66,8 @@ class LazyGroup(click.Group):
         """Run a command and exit with its code; every error is one line on stderr."""
         extra["standalone_mode"] = False
         extra["obj"] = args is None  # whether this process is ours alone
+        if args is None and any(word.partition("=")[0] == "--workers" for word in sys.argv[1:]):
+            begin_early()
         _replace_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             _escape_unknown_characters(stream)

@@ -1,17 +1,20 @@
-"""The process of a local worker: python -m consistency.cli.worker, started by spreading/local.py.
+"""The processes of local workers: python -m consistency.cli.worker is what spreading/nursery.py forks them off.
 
-It hears frames on standard input: first {"order", "number", "counts", "hosts"}, then {"read": unit} and {"stop": true}.
-It says {"ready": true}, {"told": ...}, {"came": ..., "unit": n} and {"failed": why, "unit": n} on what was standard
-output. It ends when standard input does: with its driver, however that ends.
+A worker hears frames on standard input: first {"order", "number", "counts", "hosts"}, then {"read": unit} and
+{"stop": true}. On another descriptor it says {"ready": true}, {"told": ...}, {"came": ..., "unit": n} and
+{"failed": why, "unit": n}. It ends when standard input does: with its driver, however that ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import importlib
 import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +22,7 @@ from consistency.cluster.request_counts import SharedCounts
 from consistency.errors import ConsistencyError
 from consistency.spreading.frames import frame, hear
 from consistency.spreading.messages import Order
+from consistency.spreading.nursery import fork_workers
 from consistency.spreading.opening import opened
 from consistency.spreading.port import Reads
 
@@ -70,10 +74,9 @@ async def _read(unit: str, mouth: _Mouth, reader: Reads) -> None:
         mouth.say({"unit": number, "failed": why})
 
 
-def main() -> None:
-    """Serve a driver until it is gone."""
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever prints must not be taken for a frame
+def _work(descriptor: int) -> None:
+    """Serve a driver until it is gone, as a worker that was just forked."""
+    out = os.fdopen(descriptor, "wb")
     mouth = _Mouth(out)
     try:
         asyncio.run(_serve(mouth))
@@ -81,9 +84,17 @@ def main() -> None:
         mouth.say({"failed": str(error), "exit_code": int(error.exit_code)})
     except Exception as error:  # noqa: BLE001 - the driver says it to the operator
         mouth.say({"failed": f"internal error: {type(error).__name__}: {error}"[:300], "exit_code": 4})
-    out.close()
+    with suppress(OSError):
+        out.close()
     # The driver's threads may wait for a silent node.
     os._exit(0)
+
+
+def main() -> None:
+    """Load what every worker needs, and fork workers until their driver is gone."""
+    importlib.import_module("consistency.cluster.session")
+    gc.freeze()  # what is loaded stays: workers need not look through it, and share its memory
+    fork_workers(_work)
 
 
 if __name__ == "__main__":

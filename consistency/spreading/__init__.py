@@ -5,7 +5,7 @@ planning.py     a table's leaves in units
 reading.py      a worker's duty: to read units of leaves
 opening.py      what a worker opens for an order, with connections of its own
 port.py         what a set of workers can do, and what a worker does; local.py and dask_workers.py are such sets
-frames.py       what a local worker hears and says (its process is cli/worker.py)
+nursery.py      what local workers are forked off; frames.py: what they hear and say (their process is cli/worker.py)
 dask_side.py    what runs within the workers of a Dask cluster
 handing.py      hands units of any kind out, takes them in, and has what was lost read again
 driving.py      leads a run that is read leaf by leaf

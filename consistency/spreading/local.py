@@ -1,5 +1,7 @@
 """Workers on this machine: processes of this program, each with an event loop and connections of its own.
 
+They are forked off a nursery (nursery.py), which has loaded the program before.
+
 One that ends while it reads is replaced; what it had under way is lost with it, and the driver has it read again.
 """
 
@@ -7,19 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
+import os
+import signal
 import tempfile
 from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from consistency.errors import ConnectError, ConsistencyError, UsageError
 from consistency.spreading.frames import frame, hear
+from consistency.spreading.nursery import WORKERS, Forked, Nursery, take_nursery
 from consistency.spreading.port import Told, UnitFailed, WorkerLost
 
-WORKER = (sys.executable, "-m", "consistency.cli.worker")
 MOST_WORKERS = 64
 _UNITS_EACH = 2
 """Units that a worker has under way: while rows of one settle, it reads the other."""
@@ -28,13 +31,17 @@ _REPLACED_MOST = 10
 _PATIENCE_S = 3.0
 
 
+_READ_BYTES = 1 << 16
+_Line: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 class LocalWorkers:
     """So many processes; `host_ids` are the nodes whose requests they count together, in a file that they share.
 
-    `words` start one.
+    `words` start the nursery.
     """
 
-    def __init__(self, size: int, host_ids: Collection[str], words: Sequence[str] = WORKER) -> None:
+    def __init__(self, size: int, host_ids: Collection[str], words: Sequence[str] = WORKERS) -> None:
         if not 1 <= size <= MOST_WORKERS:
             msg = f"--workers {size}: give a number from 1 to {MOST_WORKERS}"
             raise UsageError(msg)
@@ -46,6 +53,7 @@ class LocalWorkers:
         self.counts.touch(mode=0o600)
         self._order = ""
         self._told: Told = lambda _: None
+        self._nursery: Nursery | None = None
         self._processes: dict[int, _Process] = {}
         self._free: deque[int] = deque()
         self._freed = asyncio.Condition()
@@ -75,7 +83,12 @@ class LocalWorkers:
 
     async def _begin(self, number: int) -> None:
         """Start the worker of a number, and wait until it is connected."""
-        beginning = asyncio.ensure_future(_Process.begin(self._words))
+        if (nursery := self._nursery) is None or nursery.gone:
+            self._nursery, ended = take_nursery(self._words), nursery
+            nursery = self._nursery
+            if ended is not None:
+                await ended.end()
+        beginning = asyncio.ensure_future(_Process.begin(nursery))
         try:
             process = await asyncio.shield(beginning)
         except asyncio.CancelledError:
@@ -187,6 +200,8 @@ class LocalWorkers:
         await asyncio.gather(*self._replacing, return_exceptions=True)
         await asyncio.gather(*(process.end() for process in list(self._processes.values())))
         self._processes.clear()
+        if self._nursery is not None:
+            await self._nursery.end()
         self._folder.cleanup()
 
 
@@ -200,46 +215,46 @@ def _cannot_start(said: dict[str, Any] | None) -> ConsistencyError:
 class _Process:
     """One worker's process."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, pid: int, says: _Line, hears: _Line) -> None:
+        self.pid = pid
+        self._says = says
+        self._hears = hears
         self.asked: dict[int, asyncio.Future[str]] = {}
         self.listening: asyncio.Task[None] | None = None
 
     @classmethod
-    async def begin(cls, words: Sequence[str]) -> _Process:
-        """Start it: with our environment, in a session of its own, so that Ctrl-C is for the driver alone."""
-        pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-        return cls(
-            await asyncio.create_subprocess_exec(
-                *words, stdin=pipe, stdout=pipe, stderr=nothing, start_new_session=True
-            )
-        )
-
-    @property
-    def pid(self) -> int:
-        """Its number."""
-        return self._process.pid
+    async def begin(cls, nursery: Nursery) -> _Process:
+        """Have it forked: with our environment, and hearing nobody but us."""
+        forked: Forked = await nursery.fork()
+        says = await asyncio.open_connection(sock=forked.says)
+        return cls(forked.pid, says, await asyncio.open_connection(sock=forked.hears))
 
     async def say(self, said: dict[str, Any]) -> None:
         """Say something; that it is gone is heard."""
-        if self._process.stdin is not None:
-            with suppress(ConnectionError):
-                self._process.stdin.write(frame(said))
-                await self._process.stdin.drain()
+        with suppress(ConnectionError):
+            self._hears[1].write(frame(said))
+            await self._hears[1].drain()
 
     async def hear(self) -> dict[str, Any] | None:
         """Return what it says next, None once it is gone."""
-        return None if self._process.stdout is None else await hear(self._process.stdout)
+        return await hear(self._says[0])
 
     async def end(self) -> None:
         """Close its input, and kill it if it does not end."""
         if self.listening is not None and self.listening is not asyncio.current_task():
             self.listening.cancel()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        waiting = asyncio.create_task(self._process.wait())
-        await asyncio.wait({waiting}, timeout=_PATIENCE_S)
-        if not waiting.done():
+            await asyncio.wait({self.listening})
+        self._hears[1].close()
+        ending = asyncio.create_task(self._ended())
+        await asyncio.wait({ending}, timeout=_PATIENCE_S)
+        if not ending.done():  # it holds its end of the line, so the number is still its own
             with suppress(ProcessLookupError):
-                self._process.kill()
-        await waiting
+                os.kill(self.pid, signal.SIGKILL)
+        await ending
+        self._says[1].close()
+
+    async def _ended(self) -> None:
+        """Wait until it says nothing more: its end of the line is closed when the process ends."""
+        with suppress(ConnectionError):
+            while await self._says[0].read(_READ_BYTES):
+                pass

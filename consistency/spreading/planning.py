@@ -17,11 +17,11 @@ from consistency.spreading.messages import Unit
 
 MOST_LEAVES = 32
 """Of a unit: a worker that is lost loses no more than these."""
-_FEWEST_LEAVES = 4
+_FEWEST_LEAVES = 2
 _LEAVES_IF_ALL_ARE_LISTED = 2
 """So many may be full of rows that differ: what came of a unit is held in memory."""
 _UNITS_EACH = 3
-"""So many units of a table for each worker, so that none is left with the last one for long."""
+"""What is left for each worker makes so many units: the last ones are small, so no worker is left alone with much."""
 
 
 def prints(tasks: Iterable[TableTask]) -> dict[str, str]:
@@ -66,13 +66,17 @@ class CutTable:
         return list(itertools.accumulate((len(arc) for arc in self.plan.arcs), initial=0))
 
     def units(self, workers: int, first_number: int, max_findings: int | None) -> Iterator[Unit]:
-        """Yield its units: every leaf is in one of them. A table without a leaf is one unit."""
+        """Yield its units, the largest first: every leaf is in one of them. A table without a leaf is one unit."""
         leaves = len(self.plan.leaves)
-        size = max(_FEWEST_LEAVES, min(MOST_LEAVES, leaves // (_UNITS_EACH * workers)))
-        size = size if max_findings is not None else min(size, _LEAVES_IF_ALL_ARE_LISTED)
-        for number, first in enumerate(range(0, max(leaves, 1), size), start=first_number):
+        most = MOST_LEAVES if max_findings is not None else _LEAVES_IF_ALL_ARE_LISTED
+        first = 0
+        for number in itertools.count(first_number):
+            size = min(most, max(_FEWEST_LEAVES, (leaves - first) // (_UNITS_EACH * workers)))
             last = min(first + size, leaves)
             yield Unit(number, self.task.reading.table.full_name, self.rows, first, last, max_findings)
+            first = last
+            if first == leaves:
+                break
 
     def leaves_of(self, unit: Unit) -> tuple[tuple[Leaf, ...], ...]:
         """Return a unit's leaves by replica set."""

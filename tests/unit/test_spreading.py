@@ -235,8 +235,10 @@ def test_units_hold_every_leaf_once(monkeypatch: pytest.MonkeyPatch) -> None:
         leaves = [leaf for unit in units for arc in cut.leaves_of(unit) for leaf in arc]
         assert leaves == list(cut.plan.leaves)
         assert_tiles([leaf.token_range for leaf in leaves], [TokenRange.full_ring()])
-        sizes = {unit.last - unit.first for unit in units}
+        sizes = [unit.last - unit.first for unit in units]
         assert max(sizes) <= (planning.MOST_LEAVES if most else 2)
+        assert sizes == sorted(sizes, reverse=True), "small ones at the end: no worker is left with much"
+        assert sizes[-1] <= 2
     assert len(list(cut.units(4, 0, 10))) >= 4
 
 
