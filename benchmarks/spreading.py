@@ -5,7 +5,8 @@ tables of 200 leaves, 100 workers that answer at once. Seconds and memory are th
 the answers of workers is not counted.
 
 Client: the client route where the client is the limit. Servers are simulated: a digest hashes pages that lie in memory,
-as the client does with those that arrive. So what is measured is the client's own work, spread over processes.
+as the client does with those that arrive. So what is measured is the client's own work, spread over processes. What a
+command loads before is counted on neither side: whole commands are what benchmarks/spread_checks.py measures.
 """
 # ruff: noqa: D102, ARG002, SLF001 - stand-ins for a cluster, as those of the tests
 
@@ -42,6 +43,7 @@ from consistency.results.verdict import Coverage
 from consistency.spreading.checked import run_spread
 from consistency.spreading.local import LocalWorkers
 from consistency.spreading.messages import Order, Terms, Unit, UnitRead
+from consistency.spreading.nursery import Nursery
 from consistency.spreading.planning import CutTable
 from tests.unit.fake_cluster import FakeCluster, port, table
 
@@ -193,13 +195,15 @@ def client(workers: int) -> tuple[float, float]:
     async def run() -> tuple[float, float]:
         cluster = Recorded()
         options = CheckOptions(settle_window_s=0.0, route=Route.CLIENT)
+        words = (sys.executable, "-m", "benchmarks.spreading", "worker")
+        crew = LocalWorkers(max(1, workers), cluster._ring.host_ids, words)
+        if workers:
+            crew._nursery = await _loaded(Nursery(words))
         began, busy = time.monotonic(), time.process_time()
         if not workers:
             report = await run_check(port(cluster), SystemClock(), options)
             most = time.process_time() - busy
         else:
-            words = (sys.executable, "-m", "benchmarks.spreading", "worker")
-            crew = LocalWorkers(workers, cluster._ring.host_ids, words)
             times: dict[int, float] = {}
             watching = asyncio.create_task(_watch(crew, times))
             report = await run_spread(port(cluster), SystemClock(), options, crew, Terms())
@@ -209,6 +213,14 @@ def client(workers: int) -> tuple[float, float]:
         return time.monotonic() - began, most
 
     return asyncio.run(run())
+
+
+async def _loaded(nursery: Nursery) -> Nursery:
+    """Wait until a nursery is ready, as that of a command is by the time that it is needed."""
+    forked = await nursery.fork()
+    forked.hears.close()
+    forked.says.close()
+    return nursery
 
 
 async def _watch(crew: LocalWorkers, times: dict[int, float]) -> None:
