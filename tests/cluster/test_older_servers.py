@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from consistency.results.verdict import ExitCode
 from repair.decide import Action, Rule
 from repair.entries import Result
 from tests.support import hashing, quietness
-from tests.support.cluster import RunningCluster, sandbox_cluster, summary
+from tests.support.cluster import RunningCluster, eventually, sandbox_cluster, summary
 from tests.support.damage import SHAPES, Planter, as_expected
 from tests.support.deletes import Deletes, told_and_done
 from tests.support.figures import LONG, SOAK
@@ -34,10 +36,11 @@ MOST_TOMBSTONES = 3_000
 
 @pytest.fixture(scope="module", params=["4.0", pytest.param("4.1", marks=SOAK)])
 def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planter]:
-    """Every shape of table with its damage on an older server."""
+    """Every shape of table with its damage on an older server that asks for a login."""
     version: str = request.param
     settings = {"tombstone_failure_threshold": str(MOST_TOMBSTONES)}
-    clusters = sandbox_cluster(tmp_path_factory.mktemp("older"), version, cassandra=version, settings=settings)
+    directory = tmp_path_factory.mktemp("older")
+    clusters = sandbox_cluster(directory, version, cassandra=version, settings=settings, auth=True)
     cluster: RunningCluster = next(clusters)
     try:
         planter = Planter(cluster, cluster.keyspace("older"))
@@ -51,11 +54,14 @@ def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 SMOKE = {(Depth.CONTENT, Route.SERVER, Locality.NODE_LOCAL), (Depth.VERSIONS, Route.SERVER, Locality.NODE_LOCAL)}
 
 
-@pytest.mark.parametrize(
+IN_MODES = pytest.mark.parametrize(
     ("depth", "route", "locality"),
     [pytest.param(*mode, marks=[] if mode in SMOKE else SOAK) for mode in MODES],
     ids=lambda mode: mode.value,
 )
+
+
+@IN_MODES
 def test_exactly_the_planted_rows_are_found(
     planted: Planter, tmp_path: Path, depth: Depth, route: Route, locality: Locality
 ) -> None:
@@ -235,3 +241,73 @@ def test_forecasts_on_an_older_server_are_right_or_unknown(planted: Planter, tmp
     deletes.plant()
     time.sleep(1.5)  # until what has a time to live of a second has expired
     assert told_and_done(deletes, tmp_path)[Forecast.RESTORE]
+
+
+SECRET = "secret word"
+TABLES = {"before": "text", "closed": "int", "open": "int"}
+ROLES = ("reader", "nobody")
+THE_GRANT = "role 'reader' has no SELECT permission on rights.closed: GRANT SELECT ON TABLE rights.closed TO reader"
+
+
+@pytest.fixture(scope="module")
+def rights(planted: Planter) -> RunningCluster:
+    """A damaged table that a role may not read between two that it may, and a role that may read none."""
+    cluster = planted.cluster
+    cluster.keyspace("rights")
+    cluster.ddl(*(f"CREATE TABLE rights.{name} (id {kind} PRIMARY KEY, v text)" for name, kind in TABLES.items()))
+    for name, kind in TABLES.items():
+        for i in range(20):
+            cluster.everywhere(f"INSERT INTO rights.{name} (id, v) VALUES ({_key(kind, i)}, 'v') USING TIMESTAMP 5")
+    cluster.on(1, "INSERT INTO rights.closed (id, v) VALUES (7, 'other') USING TIMESTAMP 6")
+    cluster.ddl(*(f"CREATE ROLE IF NOT EXISTS {r} WITH LOGIN = true AND PASSWORD = '{SECRET}'" for r in ROLES))
+    for role in ROLES:
+        cluster.ddl(*(f"GRANT SELECT ON KEYSPACE {name} TO {role}" for name in ("system_traces", "system_views")))
+    cluster.ddl(*(f"GRANT SELECT ON TABLE rights.{name} TO reader" for name in ("before", "open")))
+    eventually(lambda: _verdicts(_read_by(cluster, "reader"))["open"] == "consistent", 60, "the grants' arrival")
+    return cluster
+
+
+def _key(kind: str, i: int) -> str:
+    return f"'{i}'" if kind == "text" else str(i)
+
+
+def _read_by(cluster: RunningCluster, role: str, *options: str) -> dict[str, Any]:
+    """Check the keyspace as a role; return the report, with what the command printed and its exit code."""
+    done = cluster.command("check", "rights", "--json", "-", *options, user=role, password=SECRET)
+    assert SECRET not in done.stdout + done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["exit_code"] == done.returncode
+    return report
+
+
+def _verdicts(report: dict[str, Any]) -> dict[str, str]:
+    return {table["table"]: table["verdict"] for table in report["tables"]}
+
+
+@IN_MODES
+def test_a_table_that_a_role_may_not_read_is_unknown_and_the_grant_is_named(
+    rights: RunningCluster, depth: Depth, route: Route, locality: Locality
+) -> None:
+    """Its damage is not seen, and it never passes for consistent; the tables beside it are checked all the same."""
+    mode = ("--depth", depth.value, "--route", route.value, "--locality", locality.value)
+    report = _read_by(rights, "reader", *mode)
+    assert (report["verdict"], report["exit_code"]) == ("unknown", ExitCode.INCOMPLETE)
+    assert _verdicts(report) == {"before": "consistent", "open": "consistent", "closed": "unknown"}
+    closed = next(table for table in report["tables"] if table["table"] == "closed")
+    assert closed["coverage"]["completed"] == 0
+    assert closed["coverage"]["failed"] == closed["coverage"]["planned"] > 0
+    assert {unread["replica"] for unread in closed["unread"]} == {rights.name(n) for n in (1, 2, 3)}
+    assert all(THE_GRANT in unread["reason"] for unread in closed["unread"])
+
+
+def test_the_grant_that_is_named_is_all_that_was_missing(rights: RunningCluster) -> None:
+    """Who may read nothing is told of every table; the grant, as it is printed, makes the damage known."""
+    nothing = _read_by(rights, "nobody")
+    assert (set(_verdicts(nothing).values()), nothing["exit_code"]) == ({"unknown"}, ExitCode.INCOMPLETE)
+    said = rights.command("check", "rights", user="reader", password=SECRET)
+    assert said.returncode == ExitCode.INCOMPLETE
+    assert THE_GRANT in " ".join(said.stdout.split())
+    rights.ddl(THE_GRANT.rpartition(": ")[2])
+    eventually(lambda: _verdicts(_read_by(rights, "reader"))["closed"] == "divergent", 60, "the grant")
+    rights.ddl("REVOKE SELECT ON TABLE rights.closed FROM reader")
+    eventually(lambda: _verdicts(_read_by(rights, "reader"))["closed"] == "unknown", 60, "that it was taken back")

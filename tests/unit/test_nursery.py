@@ -89,8 +89,8 @@ def test_a_nursery_ends_with_its_driver() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_without_their_nursery_workers_go_on_and_are_replaced() -> None:
-    """It is killed, then a worker: another nursery is begun, and what the worker had is read again."""
+def test_a_nursery_that_is_killed_is_begun_again_for_a_worker_that_is_to_be_replaced() -> None:
+    """It is killed, then the only worker: another one takes its place, and what it had is read again."""
     reading, killed = Reading(), list[int]()
 
     async def kill(crew: LocalWorkers, _: asyncio.Event) -> None:
@@ -101,7 +101,7 @@ def test_without_their_nursery_workers_go_on_and_are_replaced() -> None:
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
 
-    report = by_processes(2, stand_ins(0.3, 7), 7, beside=kill, observer=reading)
+    report = by_processes(1, stand_ins(0.1, 7), 7, beside=kill, observer=reading)
     assert len(killed) == 2
     assert report.findings_by_kind == {"stale": 1}
     assert report.coverage.complete
