@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +54,13 @@ def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 SMOKE = {(Depth.CONTENT, Route.SERVER, Locality.NODE_LOCAL), (Depth.VERSIONS, Route.SERVER, Locality.NODE_LOCAL)}
 
 
-IN_MODES = pytest.mark.parametrize(
-    ("depth", "route", "locality"),
-    [pytest.param(*mode, marks=[] if mode in SMOKE else SOAK) for mode in MODES],
-    ids=lambda mode: mode.value,
-)
+def in_modes(smoke: Collection[Any]) -> pytest.MarkDecorator:
+    """Return what runs a test in every mode, in most of them only in the long variants."""
+    modes = [pytest.param(*mode, marks=[] if mode in smoke else SOAK) for mode in MODES]
+    return pytest.mark.parametrize(("depth", "route", "locality"), modes, ids=lambda mode: mode.value)
 
 
-@IN_MODES
+@in_modes(SMOKE)
 def test_exactly_the_planted_rows_are_found(
     planted: Planter, tmp_path: Path, depth: Depth, route: Route, locality: Locality
 ) -> None:
@@ -284,7 +283,7 @@ def _verdicts(report: dict[str, Any]) -> dict[str, str]:
     return {table["table"]: table["verdict"] for table in report["tables"]}
 
 
-@IN_MODES
+@in_modes([(Depth.CONTENT, Route.SERVER, Locality.NODE_LOCAL)])
 def test_a_table_that_a_role_may_not_read_is_unknown_and_the_grant_is_named(
     rights: RunningCluster, depth: Depth, route: Route, locality: Locality
 ) -> None:
