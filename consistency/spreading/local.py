@@ -83,12 +83,7 @@ class LocalWorkers:
 
     async def _begin(self, number: int) -> None:
         """Start the worker of a number, and wait until it is connected."""
-        if (nursery := self._nursery) is None or nursery.gone:
-            self._nursery, ended = take_nursery(self._words), nursery
-            nursery = self._nursery
-            if ended is not None:
-                await ended.end()
-        beginning = asyncio.ensure_future(_Process.begin(nursery))
+        beginning = asyncio.ensure_future(self._forked())
         try:
             process = await asyncio.shield(beginning)
         except asyncio.CancelledError:
@@ -107,6 +102,18 @@ class LocalWorkers:
         process.listening = asyncio.create_task(self._listen(number, process))
         if self._stopping:
             await process.say({"stop": True})
+
+    async def _forked(self) -> _Process:
+        """Have a worker's process forked off the nursery, off another one if that has ended."""
+        if (nursery := self._nursery) is not None:
+            with suppress(ConnectError):
+                return await _Process.begin(nursery)
+            if self._nursery is nursery:
+                self._nursery = None
+            await nursery.end()
+        if self._nursery is None:
+            self._nursery = take_nursery(self._words)
+        return await _Process.begin(self._nursery)
 
     async def _listen(self, number: int, process: _Process) -> None:
         """Hear a worker until it is gone; then what it read is lost, and another one takes its place."""
