@@ -17,7 +17,8 @@ from consistency.spreading.messages import Unit
 
 MOST_LEAVES = 32
 """Of a unit: a worker that is lost loses no more than these."""
-_FEWEST_LEAVES = 2
+_FEWEST_LEAVES = 4
+"""Of a unit of a table that has too few leaves to keep all workers busy: the next table does."""
 _LEAVES_IF_ALL_ARE_LISTED = 2
 """So many may be full of rows that differ: what came of a unit is held in memory."""
 _UNITS_EACH = 3
@@ -69,9 +70,10 @@ class CutTable:
         """Yield its units, the largest first: every leaf is in one of them. A table without a leaf is one unit."""
         leaves = len(self.plan.leaves)
         most = MOST_LEAVES if max_findings is not None else _LEAVES_IF_ALL_ARE_LISTED
+        fewest = 1 if leaves >= _UNITS_EACH * workers else _FEWEST_LEAVES
         first = 0
         for number in itertools.count(first_number):
-            size = min(most, max(_FEWEST_LEAVES, (leaves - first) // (_UNITS_EACH * workers)))
+            size = min(most, max(fewest, (leaves - first) // (_UNITS_EACH * workers)))
             last = min(first + size, leaves)
             yield Unit(number, self.task.reading.table.full_name, self.rows, first, last, max_findings)
             first = last
