@@ -129,24 +129,24 @@ class Bed:
         """The options that name the cluster on our command line."""
         return ["--hosts", ",".join(self.sandbox.hosts), "--port", str(self.sandbox.nodes[0].port)]
 
-    def ensure(self, *shapes: Shape) -> None:
-        """Create, load and flush these tables; an existing table is used as it is."""
-        asyncio.run(self._ensure(shapes))
+    def ensure(self, *shapes: Shape, written_us: int | None = None) -> None:
+        """Create, load and flush these tables, by default an hour in the past; an existing table is used as it is."""
+        asyncio.run(self._ensure(shapes, written_us or time.time_ns() // 1000 - _AN_HOUR_US))
 
-    async def _ensure(self, shapes: tuple[Shape, ...]) -> None:
+    async def _ensure(self, shapes: tuple[Shape, ...], written_us: int) -> None:
         async with connected(self.settings) as (connection, reader):
             ring, schema = await reader.ring(), await reader.schema()
             have = schema[KEYSPACE].tables if KEYSPACE in schema else {}
             for shape in shapes:
                 if shape.name not in have:
-                    await self._create(connection, ring.nodes, shape)
+                    await self._create(connection, ring.nodes, shape, written_us)
 
-    async def _create(self, connection: Connection, nodes: tuple[Node, ...], shape: Shape) -> None:
+    async def _create(self, connection: Connection, nodes: tuple[Node, ...], shape: Shape, written_us: int) -> None:
         replication = "{'class': 'NetworkTopologyStrategy', 'dc1': 3}"
         for ddl in (f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}", shape.ddl):
             await alter(connection, nodes, ddl)
         started = time.perf_counter()
-        await load(connection, nodes, shape)
+        await load(connection, nodes, shape, written_us)
         self.settle()
         print(f"loaded {shape.rows:,} rows of {shape.full_name} in {time.perf_counter() - started:.0f} s", flush=True)
 
@@ -181,15 +181,14 @@ async def _schema_versions(connection: Connection, nodes: tuple[Node, ...]) -> s
     return {row["schema_version"] for node in nodes for row in await connection.select(node, cql)}
 
 
-async def load(connection: Connection, nodes: tuple[Node, ...], shape: Shape) -> None:
-    """Write every row of a table at ALL, a batch per partition, an hour in the past."""
-    timestamp_us = time.time_ns() // 1000 - _AN_HOUR_US
+async def load(connection: Connection, nodes: tuple[Node, ...], shape: Shape, written_us: int) -> None:
+    """Write every row of a table at ALL, a batch per partition, all at one write time."""
     width = len(shape.columns)
     pending = iter(enumerate(shape.batches()))
 
     async def writer() -> None:
         for i, values in pending:
-            cql = shape.insert(len(values) // width, timestamp_us)
+            cql = shape.insert(len(values) // width, written_us)
             await execute(connection, nodes[i % len(nodes)], Statement(cql, values, consistency=ALL))
 
     await asyncio.gather(*(writer() for _ in range(_WRITERS)))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import pairs
 from benchmarks.plot import bars
 from benchmarks.repairing import BY_ROW, NODETOOL
 from benchmarks.rounds import Figures, Sample, Spread, ratio
@@ -26,6 +27,7 @@ _HEADINGS = {
     "divergence": "How it grows with divergence",
     "repair": "Check, repair and verify",
     "foreground": "What the application feels",
+    "pairs": "Two clusters",
 }
 _ABOUT = {
     "planning": "Placing all replicas of a synthetic ring and cutting a table of a billion rows into leaves.",
@@ -40,6 +42,8 @@ _ABOUT = {
     " Rows that are counted by range are merged as ranges, at full speed.",
     "foreground": "Alternating reads and writes at QUORUM at a fixed rate; latency counts from when a request was due."
     " The competing command is restarted whenever it ends.",
+    "pairs": "Three nodes to three nodes, all six on this machine. A comparison reads both clusters, a check one. Of"
+    " the rows that only the source holds 10,000 are listed, the others are counted by range; the plan names each.",
 }
 
 
@@ -148,6 +152,9 @@ def _summary(suite: str, rows: Sequence[Row]) -> Iterator[str]:
         yield from (f"![{_HEADINGS[suite]}](benchmarks/{suite}.svg)", "")
     if suite == "repair":
         yield from _moved(rows)
+    if suite == "pairs":
+        clean = {row.rows: row.figures for row in rows if row.targets}
+        yield from pairs.summary({row.rows: row.figures for row in rows if not row.targets}, clean)
     if suite == "foreground":
         for row in rows:
             yield from _felt(row.figures)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import pairs as two_clusters
 from benchmarks import sides
 from benchmarks.bed import Bed, Shape, alter, connected, damage, empty
 from benchmarks.repairing import BY_RANGE, BY_ROW, NODETOOL, repair_a_lost_replica, repair_rows
@@ -183,6 +184,13 @@ def lost(bed: Bed, sizes: Sizes) -> Iterator[Row]:
     yield Row("lost", title, sizes.rows, figures, (Target(BY_RANGE, NODETOOL, 2.0),))
 
 
+def pairs(bed: Bed, sizes: Sizes) -> Iterator[Row]:
+    """Two clusters: a clean comparison beside one check, and the memory of many rows that one side lacks."""
+    for found in two_clusters.measure(bed, sizes.rows, sizes.rounds):
+        targets = (Target(two_clusters.COMPARED, two_clusters.CHECKED, two_clusters.AT_MOST),) if found.clean else ()
+        yield Row("pairs", found.title, found.rows, found.figures, targets)
+
+
 def foreground(bed: Bed, sizes: Sizes) -> Iterator[Row]:
     """The latency of a steady load of reads and writes: alone, beside checks, beside nodetool's preview."""
     shape = Shape("small", sizes.rows)
@@ -262,6 +270,7 @@ SUITES: Mapping[str, Callable[[Bed, Sizes], Iterator[Row]]] = {
     "repair": repair,
     "lost": lost,
     "foreground": foreground,
+    "pairs": pairs,
 }
 
 if __name__ == "__main__":
