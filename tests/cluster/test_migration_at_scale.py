@@ -1,7 +1,7 @@
 """Two clusters at scale: damage of every kind on either side of every shape of table is found, named and synced.
 
-CONSISTENCY_SOAK: 200,000 rows and 500 damages, and clients that write 200 rows a second to both for
-CONSISTENCY_SOAK_SECONDS.
+CONSISTENCY_SOAK: 200,000 rows and 500 damages, also from 4.1 to 5.0 and from 5.0 to 4.1, and clients that write 200
+rows a second to both for CONSISTENCY_SOAK_SECONDS.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from consistency import Compare, CompareOptions, Comparison, Verdict, compare
 from consistency.checking.scan import ScanOptions
 from consistency.model.sides import Side
 from repair import Extra, Result, SyncOptions, Tally, sync_apply, sync_plan
-from tests.support.cluster import RunningCluster
+from tests.support.cluster import RunningCluster, sandbox_cluster
 from tests.support.figures import LONG, SOAK, Figures
 from tests.support.pairs import Both, DualWrites, Found, named
 
@@ -46,7 +46,8 @@ class Shape:
     made: str
     key: Callable[[int], dict[str, Any]]
     cells: Mapping[str, Callable[[int], str]]
-    options: str = ""
+    timeless: bool = False
+    """Whether servers before 5.0 do not tell when its cells were written and expire, but for those of `f`."""
 
     def insert(self, i: int, *columns: str, ttl: int = 0) -> str:
         """Return the statement that writes a row, `@` for the write time of long ago."""
@@ -91,10 +92,11 @@ SYNCED = (
             "u": lambda i: f"{{x: {i}, y: 'y'}}",
             "f": lambda i: f"[{i}, 2]",
         },
+        timeless=True,
     ),
 )
 LEFT = (
-    Shape("lists", "id int PRIMARY KEY, v list<int>", one, {"v": lambda i: f"[{i}, {i}]"}),
+    Shape("lists", "id int PRIMARY KEY, v list<int>", one, {"v": lambda i: f"[{i}, {i}]"}, timeless=True),
     Shape("keys", "a int, b int, PRIMARY KEY (a, b)", lambda i: {"a": i // 10, "b": i % 10}, {}),
 )
 """Whose differences a sync names and leaves."""
@@ -105,6 +107,10 @@ class Damage:
     """What was damaged: what must be found, and what a sync leaves."""
 
     both: Both
+    older: Side | None = None
+    """The side, if any, that does not tell when the cells of collections were written."""
+    in_vain: int = 0
+    """Rows whose cells are newer in the target, which does not tell: they are written, and lose."""
     found: set[Found] = field(default_factory=set)
     left: set[Found] = field(default_factory=set)
 
@@ -119,30 +125,33 @@ class Damage:
         """Damage one row, in the way of its number."""
         i, new, source, target = number * 3, ROWS + number, Side.SOURCE, Side.TARGET
         way = number % 7
+        older = self.older if shape.timeless else None
         if way == 0 or not shape.cells:
             self.both.write(source, shape.insert(new))
-            self.add(shape, "only_source", new, left=left)
+            self.add(shape, "only_source", new, left=left or older is source)
         elif way == 1:
             self.both.write(target, shape.insert(new))
-            self.add(shape, "only_target", new)  # a row is deleted whatever its columns are
+            self.add(shape, "only_target", new, left=older is target)  # else it is deleted whatever its columns are
         elif way == 2:
             self.both.write(source, self._other(shape, i), 5)
-            self.add(shape, "value", i, left=left)
+            self.add(shape, "value", i, left=left or older is source)
         elif way == 3:
             self.both.write(target, self._other(shape, i), 5)
             self.add(shape, "value", i, left=True)
+            self.in_vain += older is target
         elif way == 4:
             self.both.write(source, shape.insert(i, "v"), 2_000_000)
-            self.add(shape, "writetime", i, left=left)
+            if older is None:  # else it is the same as far as can be told
+                self.add(shape, "writetime", i, left=left)
         elif way == 5:
             for side in Side:  # the target lacks a cell
                 self.both.write(side, shape.insert(new, *([] if side is source else [*shape.cells][:1])))
             if len(shape.cells) > 1:
-                self.add(shape, "value", new, left=left)
+                self.add(shape, "value", new, left=left or older is source)
         else:
             for side, ttl in ((source, 5 * A_DAY_S), (target, 3 * A_DAY_S)):
                 self.both.write(side, shape.insert(new, ttl=ttl))
-            self.add(shape, "expiry", new, left=left)
+            self.add(shape, "expiry", new, left=left)  # that of `f` is told by all
 
     def _other(self, shape: Shape, i: int) -> str:
         """Return the statement that gives a row other values in its first column."""
@@ -170,8 +179,12 @@ def load(cluster: RunningCluster, shape: Shape, then_us: int, rows: int) -> None
 @pytest.fixture(scope="module")
 def both(cluster: RunningCluster, target: RunningCluster) -> Both:
     """Both clusters with the same rows in every shape of table."""
-    pair = Both(cluster, target)
-    for each, rf in ((cluster, 3), (target, 1)):
+    return filled(Both(cluster, target))
+
+
+def filled(pair: Both) -> Both:
+    """Make the tables on both sides, and write their rows."""
+    for each, rf in ((pair.source, 3), (pair.target, 1)):
         each.keyspace("scale", rf=rf)
         tables = [f"CREATE TABLE scale.{s.name} ({s.made})" for s in (*SYNCED, *LEFT)]
         hits = "CREATE TABLE scale.hits (id int PRIMARY KEY, n counter)"
@@ -202,12 +215,14 @@ def synced(both: Both, findings: Path, folder: Path, number: int, **options: Any
     return sync_apply(plan, journal, **reach)
 
 
-def held(cluster: RunningCluster) -> dict[str, dict[str, str]]:
-    """Return every row of every table by its key, with values and write times, as text."""
+def held(cluster: RunningCluster, *, timed: bool) -> dict[str, dict[str, str]]:
+    """Return every row of every table by its key, with values and what is told of write times, as text."""
     found: dict[str, dict[str, str]] = {}
     for shape in (*SYNCED, *LEFT):
         key = [*shape.key(0)]
-        cells = "".join(f", {name}, writetime({name}) AS at_{name}" for name in shape.cells)
+        told = [name for name in shape.cells if timed or name == "f" or not shape.timeless]
+        cells = "".join(f", {name}" for name in shape.cells)
+        cells += "".join(f", writetime({name}) AS at_{name}" for name in told)
         rows = cluster.quorum(f"SELECT {', '.join(key)}{cells} FROM scale.{shape.name}")
         found[shape.name] = {json.dumps({k: row[k] for k in key}, sort_keys=True): repr(row) for row in rows}
     return found
@@ -217,7 +232,34 @@ def test_every_damage_on_either_side_is_found_by_name_and_what_can_be_is_synced(
     both: Both, tmp_path: Path, figures: Figures
 ) -> None:
     """Exactly those; then equal at the depth compared, but for what a sync leaves, and no other row was touched."""
-    damage = Damage(both)
+    found_and_synced(both, tmp_path, figures)
+
+
+@pytest.fixture(scope="module", params=["4.1 to 5.0", "5.0 to 4.1"])
+def between(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Both]]:
+    """Two clusters of two versions, of three nodes and of one, with the same rows."""
+    name: str = request.param
+    newer = request.getfixturevalue("target" if name.startswith("4.1") else "cluster")
+    options = {"nodes": 3} if name.startswith("4.1") else {"nodes": 1, "num_tokens": 4, "heap": "512m"}
+    clusters = sandbox_cluster(tmp_path_factory.mktemp("older"), "4.1", cassandra="4.1", **options)
+    with closing(clusters):  # type: ignore[type-var]
+        older = next(clusters)
+        yield name, filled(Both(older, newer) if name.startswith("4.1") else Both(newer, older))
+
+
+@SOAK
+def test_versions_may_differ(between: tuple[str, Both], tmp_path: Path, figures: Figures) -> None:
+    """The same from 4.1 to 5.0 and back, but that servers of 4.1 do not tell when a collection was written."""
+    name, both = between
+    older = Side.SOURCE if name.startswith("4.1") else Side.TARGET
+    found_and_synced(both, tmp_path, figures, older=older, name=f"{name}: ")
+
+
+def found_and_synced(
+    both: Both, tmp_path: Path, figures: Figures, *, older: Side | None = None, name: str = ""
+) -> None:
+    """Damage, compare, sync, and compare again; one side may be of an older version."""
+    damage, timed = Damage(both, older), older is None
     for number in range(DAMAGES):
         shape = SYNCED[number // 7 % len(SYNCED)]
         damage.plant(shape, number, left=False)
@@ -227,7 +269,9 @@ def test_every_damage_on_either_side_is_found_by_name_and_what_can_be_is_synced(
     both.write(Side.TARGET, "UPDATE scale.hits SET n = n + 1 WHERE id = 2")
     damage.left.add(("hits", "value", '{"id": 2}'))
     damage.found.add(("hits", "value", '{"id": 2}'))
-    before = {side: held(cluster) for side, cluster in ((Side.SOURCE, both.source), (Side.TARGET, both.target))}
+    before = {
+        side: held(cluster, timed=timed) for side, cluster in ((Side.SOURCE, both.source), (Side.TARGET, both.target))
+    }
     began = time.monotonic()
     path = tmp_path / "findings"
     result = compared(both, path)
@@ -237,21 +281,22 @@ def test_every_damage_on_either_side_is_found_by_name_and_what_can_be_is_synced(
     assert inner == set()
     assert result.coverage.complete
     tally = synced(both, path, tmp_path, 0, extra=Extra.DELETE)
-    assert set(tally.results) <= {Result.VERIFIED, Result.LEFT}, tally
+    assert set(tally.results) <= {Result.VERIFIED, Result.LEFT, Result.DIVERGENT}, tally
+    assert tally.results.get(Result.DIVERGENT, 0) == damage.in_vain, tally
     compared(both, path)
     pairs, inner = named(path)
     assert inner == set()
     left = {(table, key) for table, _, key in damage.left}
     assert {(table, key) for table, _, key in pairs} == left, "what a sync leaves still differs, and nothing else does"
-    assert held(both.source) == before[Side.SOURCE], "nothing is written to the source"
+    assert held(both.source, timed=timed) == before[Side.SOURCE], "nothing is written to the source"
     touched = {(table, key) for table, _, key in damage.found}
-    for table, rows in held(both.target).items():
+    for table, rows in held(both.target, timed=timed).items():
         was = before[Side.TARGET][table]
         for key in rows.keys() | was.keys():
             if (table, key) not in touched:
                 assert rows.get(key) == was.get(key), (table, key)
     rows = sum(table.report.rows for table in result.tables)
-    figures.add(f"two clusters: {len(damage.found)} damages among {rows:,} rows, compared in", f"{took:.0f} s")
+    figures.add(f"two clusters, {name}{len(damage.found)} damages among {rows:,} rows, compared in", f"{took:.0f} s")
 
 
 @SOAK
