@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,23 @@ from consistency.checking.listing import DEFAULT_MAX_FINDINGS
 from consistency.checking.plan import leaf_rows_at
 from consistency.checking.scan import ScanOptions
 from consistency.cli.connection import Target, connection_options, take_both, target_options
-from consistency.cli.outputs import STDOUT, NotWritten, require_different, require_writable, write_json
+from consistency.cli.ledger import ledger_option, take_ledger, warn
+from consistency.cli.outputs import (
+    STDOUT,
+    NotWritten,
+    require_different,
+    require_page,
+    require_writable,
+    write_json,
+    write_private,
+)
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
 from consistency.cli.progress import listening, make_progress, ticking
 from consistency.cli.sampling import take_sample
+from consistency.cli.show.page.token_line import PairCollector
 from consistency.cli.show.terminal.advice import Typed
 from consistency.cli.show.terminal.comparison import print_comparison
-from consistency.cli.show.terminal.console import CalmConsole, make_console
+from consistency.cli.show.terminal.console import CalmConsole, indented, make_console, safe
 from consistency.cli.show.terminal.progress import Progress
 from consistency.cli.spreading import Crew, spreading_options, take_crew
 from consistency.cli.values import COUNT_OR_ALL, DURATION, PERCENT, SECONDS
@@ -30,14 +41,16 @@ from consistency.errors import UsageError
 from consistency.model.cqltext import visible
 from consistency.model.reading import ONE_REPLICA, Locality, Route
 from consistency.results.findings import require_replaceable
+from consistency.results.pair_findings import Compared
 from consistency.results.verdict import ExitCode
 
 if TYPE_CHECKING:
+    from consistency.comparing.opening import Pair
     from consistency.comparing.preparing import CompareOptions
     from consistency.results.comparison import Comparison
 
 _USUAL = {"compare": Compare.WRITETIMES.value, "read": "replicas", "tolerate_writetime": 0.0}
-_REPEATED = (*_USUAL, "route", "locality", "dc", "target_dc", "workers", "engine")
+_REPEATED = (*_USUAL, "route", "locality", "dc", "target_dc", "ledger", "workers", "engine")
 
 
 @click.command()
@@ -86,6 +99,16 @@ _REPEATED = (*_USUAL, "route", "locality", "dc", "target_dc", "workers", "engine
 )
 @click.option(
     "--json", "json_path", metavar="FILE", help="Write the result as JSON; '-' is stdout, the text then goes to stderr."
+)
+@ledger_option(
+    "Record in FILE when each pair of tables was compared and last equal, as 'watch --target' does. Default: "
+    "CONSISTENCY_LEDGER, [ledger] path in the TOML file, else none. A sample is not recorded."
+)
+@click.option(
+    "--html",
+    "html_path",
+    metavar="FILE",
+    help="Write the result as one self-contained HTML page, mode 0600, without keys and values.",
 )
 @click.option(
     "--settle",
@@ -137,6 +160,7 @@ def compare(names: tuple[str, ...], **given: Any) -> int:
     Examples:
       consistency compare --hosts 10.0.0.1 --target-hosts 10.1.0.1
       consistency compare shop --config both.toml --findings differing.jsonl
+      consistency compare shop --config both.toml --html page.html
       consistency compare shop.orders=shop2.orders_v2 --compare values
       consistency compare shop --tolerate-writetime 5 --json - | jq .verdict
       consistency compare shop --route client --workers 4
@@ -148,19 +172,21 @@ def compare(names: tuple[str, ...], **given: Any) -> int:
         without a difference
       1 they differ, or a cluster disagrees with itself · 2 usage
       3 incomplete, or a table has no counterpart · 4 could not run
+      5 another run holds the lock of a cluster beside the ledger
       130 interrupted (the report shows what was read until then)
     """  # noqa: D301 - click wants the control character
-    require_different({"--findings": given["findings"], "--json": given["json_path"]})
+    require_different({"--findings": given["findings"], "--json": given["json_path"], "--html": given["html_path"]})
     order = _order(names, given)
     console = make_console(sys.stderr if order.json_path == STDOUT else sys.stdout)
-    progress = make_progress(quiet=order.quiet)
+    progress, page = make_progress(quiet=order.quiet), PairCollector() if order.html_path else None
     try:
-        result = asyncio.run(_compare(order, progress))
+        result, recorded = asyncio.run(_compare(order, progress, _nobody if page is None else page.take))
     finally:
         progress.close()
-    lost = _show(order, result, console)
+    lost = _show(order, result, console, page)
     keeps_code = result.exit_code in (ExitCode.DIVERGENT, ExitCode.INTERRUPTED)
-    return int(ExitCode.COULD_NOT_RUN if lost and not keeps_code else result.exit_code)
+    unkept = not recorded and result.exit_code is ExitCode.CONSISTENT
+    return int(ExitCode.COULD_NOT_RUN if unkept or (lost and not keeps_code) else result.exit_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +200,10 @@ class Order:
     locality: Locality | None
     politeness: Politeness
     json_path: str | None
+    html_path: str | None
     quiet: bool
     show_keys: bool | None
+    ledger: Path | None
     crew: Crew | None
     """Who reads; None: this process."""
 
@@ -184,11 +212,17 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
     """Turn the arguments into frozen options; refuse what cannot work before anything is read."""
     from consistency.comparing.preparing import CompareOptions, Read  # noqa: PLC0415 - loads the driver
 
-    words, crew = _repeated(given), take_crew(given)
+    words, crew, sample = _repeated(given), take_crew(given), take_sample(given)
+    if sample is not None and given["ledger"] is not None:
+        raise UsageError("--ledger keeps what whole tables were found to be, a sample is not entered: leave out one")
+    ledger = take_ledger(given, written=True)
+    if sample is not None:
+        ledger = None  # named by the environment or the configuration file, for whole comparisons
     source, target = take_both(given)
     require_writable("--findings", given["findings"])
     require_replaceable("--findings", given["findings"])
     require_writable("--json", given["json_path"], special=True)
+    require_page("--html", given["html_path"])
     politeness = take_politeness(given)
     give_way(politeness)
     read = Read(given["read"])
@@ -207,7 +241,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         target_dc=given["target_dc"],
         findings=Path(given["findings"]) if given["findings"] else None,
         settle_window_s=given["settle"],
-        sample=take_sample(given),
+        sample=sample,
         scan=ScanOptions(leaf_rows=leaf_rows_at(politeness.rate), max_findings=given["max_findings"]),
     )
     return Order(
@@ -218,8 +252,10 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
         locality=locality,
         politeness=politeness,
         json_path=given["json_path"],
+        html_path=given["html_path"],
         quiet=given["quiet"],
         show_keys=given["show_keys"],
+        ledger=ledger,
         crew=crew,
     )
 
@@ -234,35 +270,68 @@ def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
     return tuple(words)
 
 
-async def _compare(order: Order, progress: Progress) -> Comparison:
+async def _compare(order: Order, progress: Progress, take: Callable[[Compared], None]) -> tuple[Comparison, bool]:
+    """Return the result, and whether it is in the ledger if there is one."""
     from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415 - loads the driver
-    from consistency.comparing.opening import open_pair  # noqa: PLC0415
-    from consistency.comparing.run import run_compare  # noqa: PLC0415
-    from consistency.spreading.compared import compare_spread  # noqa: PLC0415
-    from consistency.spreading.messages import Terms  # noqa: PLC0415
+    from consistency.comparing.opening import open_pair, ring_of  # noqa: PLC0415
+    from consistency.comparing.recording import begin  # noqa: PLC0415
+    from consistency.watching.target_ledger import PairsKeeper  # noqa: PLC0415
 
     interrupt = listening(progress)
     limits = ReadLimits(politeness=order.politeness)
     opened = open_pair(order.source.settings, order.target.settings, limits, locality=order.locality)
     async with ticking(progress, order.politeness), opened as pair:
         interrupt.begun()
-        if order.crew is None:
-            return await run_compare(pair, order.options, progress.observer, interrupt.stop)
-        crew = await order.crew.gather(await pair.host_ids(), pair.count_with)
-        terms = Terms(order.politeness, order.locality, order.source.given, order.target.given)
-        return await compare_spread(pair, order.options, crew, terms, progress.observer, interrupt.stop)
+        if order.ledger is None:
+            return await _read(order, pair, progress, take, interrupt.stop), True
+        rings = {cluster.side: await ring_of(cluster) for cluster in pair}
+        with PairsKeeper(order.ledger).visit(rings) as kept:
+            warn(kept.note)
+            begun = await begin(pair, order.options)
+            result = await _read(order, pair, progress, take, interrupt.stop)
+            begun.enter(result, kept)
+            warn(kept.problem)
+        return result, not kept.problem
 
 
-def _show(order: Order, result: Comparison, console: CalmConsole) -> list[str]:
+async def _read(
+    order: Order, pair: Pair, progress: Progress, take: Callable[[Compared], None], stop: asyncio.Event
+) -> Comparison:
+    """Compare in this process, or have workers read."""
+    from consistency.comparing.run import run_compare  # noqa: PLC0415 - loads the driver
+    from consistency.spreading.compared import compare_spread  # noqa: PLC0415
+    from consistency.spreading.messages import Terms  # noqa: PLC0415
+
+    if order.crew is None:
+        return await run_compare(pair, order.options, progress.observer, stop, take=take)
+    crew = await order.crew.gather(await pair.host_ids(), pair.count_with)
+    terms = Terms(order.politeness, order.locality, order.source.given, order.target.given)
+    return await compare_spread(pair, order.options, crew, terms, progress.observer, stop, take=take)
+
+
+def _nobody(_: Compared) -> None:
+    """Keep nothing of what is found."""
+
+
+def _show(order: Order, result: Comparison, console: CalmConsole, page: PairCollector | None) -> list[str]:
     """Write and print the result in every requested form; name what could not be written, and return it."""
     lost = [f"--findings {order.options.findings}: {result.findings_error}"] if result.findings_error else []
     try:
         write_json("--json", order.json_path, result.as_json())
     except NotWritten as error:
         lost.append(error.file)
+    if page is not None:
+        from consistency.cli.show.page.comparison import render_comparison  # noqa: PLC0415 - the templates' engine
+
+        try:
+            write_private("--html", order.html_path, render_comparison(result, page, order.typed))
+        except NotWritten as error:
+            lost.append(error.file)
     if lost:
         click.echo(f"error: {visible('; '.join(lost))}: not written; make room and compare again", err=True)
     if not (order.quiet and result.exit_code is ExitCode.CONSISTENT):
         keys = console.is_terminal if order.show_keys is None else order.show_keys
         print_comparison(console, result, order.typed, keys=keys)
+        if order.html_path and not lost:
+            indented(console, f"the page for a browser: {safe(order.html_path)}", first="", rest="  ")
     return lost

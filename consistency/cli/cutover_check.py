@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,10 +20,12 @@ from consistency.cli.show.terminal.progress import Progress
 from consistency.cli.values import DURATION, SECONDS
 from consistency.cluster.throttle import Politeness
 from consistency.comparing.terms import Compare
+from consistency.errors import UsageError
 
 if TYPE_CHECKING:
     from consistency.comparing.cutover import Cutover
     from consistency.comparing.preparing import CompareOptions
+    from consistency.comparing.recording import Records
 
 
 @click.command("cutover-check")
@@ -42,7 +47,13 @@ if TYPE_CHECKING:
     "--max-age",
     type=DURATION,
     metavar="TIME",
-    help="Answer 'unknown' if the comparison takes longer than this, such as 10m: what it read first is older then.",
+    help="Answer 'unknown' if what was read first is older than this, such as 10m, when the comparison has ended.",
+)
+@click.option(
+    "--ledger",
+    metavar="FILE",
+    help="Do not compare again what this ledger, of 'watch --target' or 'compare --ledger', knows to be equal since "
+    "--max-age. Read only. It is never taken from the environment or the TOML file.",
 )
 @click.option(
     "--json",
@@ -61,10 +72,14 @@ def cutover_check(names: tuple[str, ...], **given: Any) -> int:
     not all could be read, if rows kept changing, or if the comparison took longer than --max-age. Options that are
     declared otherwise, such as indexes or the default TTL, are told. Nothing is written.
 
+    With --ledger a table is not compared if its last comparison, by the same terms and on the nodes of now, found it
+    equal and began no longer ago than --max-age. All else is looked at now: tables, nodes, syncs under way.
+
     \b
     Examples:
       consistency cutover-check shop --hosts 10.0.0.1 --target-hosts 10.1.0.1
       consistency cutover-check --config both.toml --max-age 10m && ./switch
+      consistency cutover-check shop --config both.toml --ledger FILE --max-age 1h
 
     \b
     Exit codes:
@@ -74,6 +89,9 @@ def cutover_check(names: tuple[str, ...], **given: Any) -> int:
     from consistency.cli.show.terminal.cutover import print_cutover  # noqa: PLC0415 - loads the driver
     from consistency.comparing.preparing import CompareOptions  # noqa: PLC0415
 
+    ledger = given.pop("ledger")
+    if ledger is not None and given["max_age"] is None:
+        raise UsageError("--ledger: say with --max-age how long ago a table may have been equal")
     source, target = take_both(given)
     require_writable("--json", given["json_path"], special=True)
     politeness = take_politeness(given)
@@ -86,12 +104,26 @@ def cutover_check(names: tuple[str, ...], **given: Any) -> int:
     )
     progress = make_progress(quiet=given["quiet"])
     try:
-        found = asyncio.run(_ask(source, target, options, politeness, progress, given["max_age"]))
+        with _records(ledger, given["max_age"]) as records:
+            found = asyncio.run(_ask(source, target, options, politeness, progress, given["max_age"], records))
     finally:
         progress.close()
     write_json("--json", given["json_path"], found.as_json())
     print_cutover(make_console(sys.stderr if given["json_path"] == STDOUT else sys.stdout), found)
     return int(found.exit_code)
+
+
+@contextmanager
+def _records(path: str | None, max_age_s: float | None) -> Iterator[Records | None]:
+    """Open the ledger that may prove tables to be equal."""
+    from consistency.comparing.recording import Records  # noqa: PLC0415 - loads the driver
+    from consistency.ledger import open_ledger  # noqa: PLC0415
+
+    if path is None or max_age_s is None:
+        yield None
+        return
+    with open_ledger(Path(path).expanduser(), create=False) as ledger:
+        yield Records(ledger, max_age_s)
 
 
 async def _ask(
@@ -101,6 +133,7 @@ async def _ask(
     politeness: Politeness,
     progress: Progress,
     max_age_s: float | None,
+    records: Records | None,
 ) -> Cutover:
     from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415 - loads the driver
     from consistency.comparing.cutover import check_cutover  # noqa: PLC0415
@@ -110,4 +143,6 @@ async def _ask(
     opened = open_pair(source.settings, target.settings, ReadLimits(politeness=politeness))
     async with ticking(progress, politeness), opened as pair:
         interrupt.begun()
-        return await check_cutover(pair, options, progress.observer, max_age_s=max_age_s, stop=interrupt.stop)
+        return await check_cutover(
+            pair, options, progress.observer, max_age_s=max_age_s, stop=interrupt.stop, records=records
+        )

@@ -52,10 +52,10 @@ def recording(ring: Ring, path: Path | None, options: CheckOptions) -> Iterator[
             yield None
             return
         with open_ledger(path, shared=options.part is not None) as ledger:
-            _warn(ledger.note)
+            warn(ledger.note)
             recorder = recorder_of(ledger, options)
             yield recorder
-            _warn(recorder.problem)
+            warn(recorder.problem)
 
 
 @contextmanager
@@ -65,14 +65,14 @@ def recording_merged(whole: Whole, path: Path | None) -> Iterator[RunRecorder | 
         yield None
         return
     with one_run(whole.first.facts.ring, path), open_ledger(path) as ledger:
-        _warn(ledger.note)
+        warn(ledger.note)
         if ledger.has_run(whole.run_id):
             click.echo(f"the ledger {path} has this run already", err=True)
             yield None
             return
         recorder = ledger.recorder()
         yield recorder
-        _warn(recorder.problem)
+        warn(recorder.problem)
         if not whole.missing and not recorder.problem:
             ledger.mark_merged(whole.run_id, [account.part_id for account in whole.accounts])
 
@@ -88,6 +88,7 @@ def clean_passes(path: Path | None, ring: Ring) -> tuple[CleanPass, ...]:
         return tuple(clean_pass(age, now_us) for age in (past.tables(number) if number is not None else ()))
 
 
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
+    """Tell of a problem with a ledger, if there is one."""
     if text:
         click.echo(f"warning: {text}", err=True)

@@ -47,6 +47,14 @@ def require_writable(option: str, path: str | None, *, special: bool = False) ->
         raise UsageError(msg) from None
 
 
+def require_page(option: str, path: str | None) -> None:
+    """Raise UsageError if a page cannot be written later; a page is no output for a pipe."""
+    if path == STDOUT:
+        msg = f"{option} -: name a file; the page is opened in a browser"
+        raise UsageError(msg)
+    require_writable(option, path)
+
+
 def require_different(paths: Mapping[str, str | None]) -> None:
     """Raise UsageError if two options name the same file."""
     seen: dict[Path, str] = {}

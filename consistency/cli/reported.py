@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from consistency.cli.outputs import STDOUT, NotWritten, require_writable, write_json, write_private
+from consistency.cli.outputs import STDOUT, NotWritten, require_page, require_writable, write_json, write_private
 from consistency.cli.plugin import leave
 from consistency.cli.show.page.collect import Collector
 from consistency.cli.show.terminal.advice import Typed
@@ -62,9 +62,7 @@ class Outputs:
         require_writable("--json", json_path, special=True)
         if given["nagios"] and json_path == STDOUT:
             raise UsageError("--nagios and --json - both write to stdout; give --json a file")
-        if html_path == STDOUT:
-            raise UsageError("--html -: name a file; the page is opened in a browser")
-        require_writable("--html", html_path)
+        require_page("--html", html_path)
         quiet = given["quiet"] or given["nagios"]
         return cls(typed, json_path, html_path, quiet, given["show_keys"], given["nagios"])
 

@@ -66,6 +66,15 @@ class CompareOptions:
         """What a row must have in common."""
         return Terms(self.compare, round(self.tolerate_writetime_s * 1e6))
 
+    @property
+    def kept_as(self) -> str:
+        """What a ledger must know to tell comparisons of other terms apart."""
+        parts = [self.compare.value, self.read.value]
+        parts += [f"tolerate={self.tolerate_writetime_s:g}"] if self.tolerate_writetime_s else []
+        parts += [f"dc={self.dc}"] if self.dc else []
+        parts += [f"target_dc={self.target_dc}"] if self.target_dc else []
+        return " ".join(parts)
+
     def __post_init__(self) -> None:
         if self.tolerate_writetime_s and self.compare is Compare.VALUES:
             raise UsageError("write times are not compared, so none need be tolerated: leave out --tolerate-writetime")

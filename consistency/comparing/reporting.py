@@ -60,8 +60,9 @@ class Ran:
 
     def _cluster(self, planned: Planned, side: Side) -> ComparedCluster:
         ring = planned.sides[side].ring
-        read = {node.name: node.dc for node in ring.nodes if f"{side} {node.name}" in self.replicas}
-        return ComparedCluster(ring.cluster, ring.cluster_id, read)
+        read = [node for node in ring.nodes if f"{side} {node.name}" in self.replicas]
+        places, releases = {node.name: node.dc for node in read}, {node.name: node.release for node in read}
+        return ComparedCluster(ring.cluster, ring.cluster_id, places, releases)
 
 
 def _not_scanned(planned: Planned, scanned: Collection[str]) -> Iterator[ComparedTable]:

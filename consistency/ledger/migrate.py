@@ -6,6 +6,7 @@ get an id.
 2 to 3: the roots and leaf hashes of Merkle trees are kept.
 3 to 4: parts of runs are kept.
 4 to 5: comparisons of two clusters are kept.
+5 to 6: and where the rows lay that were compared. Of earlier comparisons that is not known, so they prove nothing now.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ CREATE TABLE compared (
 """
 """Pairs of clusters, and the latest comparison of each pair of their tables (pairs.py)."""
 
+PLACED = "ALTER TABLE compared ADD COLUMN placement TEXT NOT NULL DEFAULT ''"
+
 
 def _with_roots(db: sqlite3.Connection) -> None:
     for statement in CREATE.split(";"):
@@ -86,11 +89,15 @@ def _with_comparisons(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
+def _with_placements(db: sqlite3.Connection) -> None:
+    db.execute(PLACED)
+
+
 def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 _STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType(
-    {1: _by_host_id, 2: _with_roots, 3: _with_parts, 4: _with_comparisons}
+    {1: _by_host_id, 2: _with_roots, 3: _with_parts, 4: _with_comparisons, 5: _with_placements}
 )
 """The step from each schema to the next."""

@@ -40,15 +40,27 @@ class ComparedPair:
 
 @dataclass(frozen=True, slots=True)
 class PastComparison:
-    """When a pair of tables was last compared and last equal, as the start of that comparison (microseconds)."""
+    """When a pair of tables was last compared and last equal, as the start of that comparison (microseconds).
+
+    `placement` tells where the rows lay that were compared last; it is empty where that is not known.
+    """
 
     compared_us: int
     equal_us: int | None
     verdict: Verdict
+    placement: str = ""
 
     def is_before(self, now_us: int) -> bool:
         """Whether all of it was before a time. Clocks of servers may be so far apart that it looks a little later."""
         return max(self.compared_us, self.equal_us or 0) <= now_us + _APART_US
+
+    def proves_equal(self, placement: str, since_us: int, now_us: int) -> bool:
+        """Whether the last comparison found the tables equal, began between two times, and read the replicas of now.
+
+        What is later than now was told by a wrong clock, and its true age is not known.
+        """
+        found = self.verdict is Verdict.CONSISTENT and self.equal_us == self.compared_us
+        return found and placement == self.placement and since_us <= self.compared_us <= now_us
 
 
 class PairsLedger:
@@ -68,28 +80,30 @@ class PairsLedger:
         if number is None:
             return None
         row = self._store.db.execute(
-            "SELECT compared_us, equal_us, verdict FROM compared WHERE pair = ? AND keyspace = ? AND name = ?"
-            " AND target = ? AND terms = ? AND identity = ?",
+            "SELECT compared_us, equal_us, verdict, placement FROM compared WHERE pair = ? AND keyspace = ?"
+            " AND name = ? AND target = ? AND terms = ? AND identity = ?",
             (number, *pair.name, pair.identity),
         ).fetchone()
         if row is None:
             return None
         try:
-            known = PastComparison(int(row[0]), None if row[1] is None else int(row[1]), Verdict(row[2]))
+            equal_us = None if row[1] is None else int(row[1])
+            known = PastComparison(int(row[0]), equal_us, Verdict(row[2]), str(row[3]))
         except (TypeError, ValueError):
             raise _damaged() from None
         return known if known.is_before(now_us) else None
 
-    def record(self, pair: ComparedPair, compared_us: int, verdict: Verdict) -> PastComparison:
+    def record(self, pair: ComparedPair, compared_us: int, verdict: Verdict, placement: str = "") -> PastComparison:
         """Record a comparison that has ended; return what is known of its tables now."""
         with self._store.transaction() as db:
             before = self.past(pair, compared_us)
             equal_us = before.equal_us if before is not None else None
-            known = PastComparison(compared_us, compared_us if verdict is Verdict.CONSISTENT else equal_us, verdict)
+            equal_us = compared_us if verdict is Verdict.CONSISTENT else equal_us
+            known = PastComparison(compared_us, equal_us, verdict, placement)
             db.execute(
                 "INSERT OR REPLACE INTO compared (pair, keyspace, name, target, terms, identity, compared_us, equal_us,"
-                " verdict) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (self._renewed(db), *pair.name, pair.identity, known.compared_us, known.equal_us, verdict.value),
+                " verdict, placement) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (self._renewed(db), *pair.name, pair.identity, compared_us, equal_us, verdict.value, placement),
             )
         return known
 

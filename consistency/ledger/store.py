@@ -14,10 +14,10 @@ from pathlib import Path
 
 from consistency.errors import LedgerError, UsageError
 from consistency.ledger import roots
-from consistency.ledger.migrate import COMPARED, PARTS, migrate
+from consistency.ledger.migrate import COMPARED, PARTS, PLACED, migrate
 
 APPLICATION_ID = 0x434C4447
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _BUSY_S = 10.0
 _MAGIC = b"SQLite format 3\0"
 
@@ -171,7 +171,7 @@ def _begin(db: sqlite3.Connection, *, shared: bool) -> None:
     if not shared:
         db.execute("PRAGMA journal_mode = WAL")
     db.execute("BEGIN IMMEDIATE")
-    for statement in (_TABLES + roots.CREATE + PARTS + COMPARED).split(";"):
+    for statement in (_TABLES + roots.CREATE + PARTS + COMPARED + PLACED).split(";"):
         db.execute(statement)
     db.execute("INSERT INTO secret VALUES (?)", (os.urandom(32),))
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")

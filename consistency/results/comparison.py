@@ -76,15 +76,21 @@ class ComparedTable:
 
 @dataclass(frozen=True, slots=True)
 class ComparedCluster:
-    """One side: its cluster's name and id, and its nodes that were read, each with its data centre."""
+    """One side: its cluster's name and id, and its nodes that were read, each with its data centre and its release."""
 
     cluster: str
     cluster_id: str
     replicas: Mapping[str, str]
+    releases: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {"cluster": self.cluster, "cluster_id": self.cluster_id, "replicas": dict(self.replicas)}
+        return {
+            "cluster": self.cluster,
+            "cluster_id": self.cluster_id,
+            "replicas": dict(self.replicas),
+            "releases": dict(self.releases),
+        }
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a watch of two clusters keeps: when each pair of tables was last compared and last equal, over restarts."""
+"""What a watch, or a comparison, of two clusters keeps: when each pair of tables was last compared and last equal."""
 
 from __future__ import annotations
 
@@ -33,17 +33,20 @@ class PairsKept:
         known = self._memory.get(pair)
         return known if known is not None and known.is_before(now_us) else None
 
-    def record(self, pair: ComparedPair, compared_us: int, verdict: Verdict) -> PastComparison | None:
+    def record(
+        self, pair: ComparedPair, compared_us: int, verdict: Verdict, placement: str = ""
+    ) -> PastComparison | None:
         """Record a comparison that has ended; return what is known now, of before where it could not be written."""
         if self._pairs is not None:
             try:
-                return self._pairs.record(pair, compared_us, verdict)
+                return self._pairs.record(pair, compared_us, verdict, placement)
             except sqlite3.OperationalError as error:
                 self.problem = f"the comparison could not be recorded ({error}): make room on the ledger's disk"
                 return self.past(pair, compared_us)
         before = self.past(pair, compared_us)
         equal_us = before.equal_us if before is not None else None
-        known = PastComparison(compared_us, compared_us if verdict is Verdict.CONSISTENT else equal_us, verdict)
+        equal_us = compared_us if verdict is Verdict.CONSISTENT else equal_us
+        known = PastComparison(compared_us, equal_us, verdict, placement)
         self._memory[pair] = known
         return known
 

@@ -18,6 +18,7 @@ from consistency.comparing.matching import Matched, TablePair, match_tables
 from consistency.comparing.opening import Pair, ring_of
 from consistency.comparing.preparing import CompareOptions
 from consistency.comparing.reader import PairClock
+from consistency.comparing.recording import as_kept, placement
 from consistency.comparing.run import run_compare
 from consistency.ledger import ComparedPair, PastComparison
 from consistency.model.ring import Ring
@@ -48,16 +49,6 @@ class TargetWatchOptions:
     compare: CompareOptions = field(default_factory=CompareOptions)
     period_s: float = DEFAULT_PERIOD_S
     findings_dir: Path | None = None
-
-    @property
-    def terms(self) -> str:
-        """What a ledger must know to tell comparisons of other terms apart."""
-        chosen = self.compare
-        parts = [chosen.compare.value, chosen.read.value]
-        parts += [f"tolerate={chosen.tolerate_writetime_s:g}"] if chosen.tolerate_writetime_s else []
-        parts += [f"dc={chosen.dc}"] if chosen.dc else []
-        parts += [f"target_dc={chosen.target_dc}"] if chosen.target_dc else []
-        return " ".join(parts)
 
 
 class TargetWatch:
@@ -129,11 +120,11 @@ class TargetWatch:
         result = await run_compare(pair, self._asked(tables, visit.run_id), observer, stop)
         self._visiting.began = True
         result = self._kept(result, tables)
-        self._enter(visit, tables, result, began_us, kept)
+        self._enter(visit, tables, result, began_us, kept, placement(tables, rings, schemas))
         return result
 
     def _named(self, tables: TablePair) -> ComparedPair:
-        return ComparedPair(tables.source, tables.target, self._options.terms)
+        return as_kept(tables, self._options.compare)
 
     def _next(self, pair: Pair, matched: Matched, past: Mapping[str, PastComparison | None]) -> TablePair | None:
         """Choose the pair that was compared least recently; None if there is none."""
@@ -164,13 +155,15 @@ class TargetWatch:
             return replace(result, findings_path=None, findings_error=error.strerror or type(error).__name__)
         return replace(result, findings_path=str(latest))
 
-    def _enter(self, visit: Visit, tables: TablePair, result: Comparison, began_us: int, kept: PairsKept) -> None:
+    def _enter(
+        self, visit: Visit, tables: TablePair, result: Comparison, began_us: int, kept: PairsKept, where: str
+    ) -> None:
         """Record the comparison in the ledger, on the board and in the round; an interrupted one counts nowhere."""
         (compared,) = (table for table in result.tables if table.report.full_name == tables.source.full_name)
         code = result.exit_code
         past = kept.past(self._named(tables), began_us)
         if not result.interrupted:
-            past = kept.record(self._named(tables), began_us, compared.verdict)
+            past = kept.record(self._named(tables), began_us, compared.verdict, where)
             if kept.problem:
                 visit.emit("ledger.unwritten")
         if kept.problem and code is ExitCode.CONSISTENT:

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from consistency.cli.show.page.audit import render_audit
+from consistency.cli.show.page.comparison import render_comparison
 from consistency.cli.show.page.render import render_page
 from consistency.cli.show.terminal.advice import Typed
-from tests.support.pages import made_up
+from tests.support.pages import made_up, made_up_pair
 from tests.unit.test_distribution import audited, uneven
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[test]'")
@@ -54,11 +55,14 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Write a page of 10,000 findings, one of hostile names, and one of an audit."""
+    """Write a page of 10,000 findings, one of hostile names, one of an audit, and two of comparisons."""
     directory = tmp_path_factory.mktemp("pages")
     out: dict[str, Path] = {}
     out["audit"] = directory / "audit.html"
     out["audit"].write_text(render_audit(audited(uneven())), encoding="utf-8")
+    for name, hostile in (("compared", False), ("hostile-pair", True)):
+        out[name] = directory / f"{name}.html"
+        out[name].write_text(render_comparison(*made_up_pair(2_000, hostile=hostile), Typed()), encoding="utf-8")
     for name, count, hostile in (("many", ROWS, False), ("hostile", 120, True)):
         out[name] = directory / f"{name}.html"
         out[name].write_text(render_page(*made_up(count, hostile=hostile), Typed(), keys=True), encoding="utf-8")
@@ -79,7 +83,7 @@ def opened(browser: Any, file: Path, size: str = "desktop", scheme: str = "light
 
 
 @pytest.mark.parametrize("size", list(SIZES))
-@pytest.mark.parametrize("name", ["many", "hostile", "audit"])
+@pytest.mark.parametrize("name", ["many", "hostile", "audit", "compared", "hostile-pair"])
 def test_it_fits_and_loads_nothing(browser: Any, files: dict[str, Path], name: str, size: str) -> None:
     """No message, no script of somebody else's, no request but the file, and no wider than the screen."""
     view = opened(browser, files[name], size, scheme_of(size))

@@ -35,7 +35,10 @@ def differing(metrics: dict[tuple[str, ...], float], kind: str) -> float | None:
 def test_a_watch_tells_when_two_clusters_were_equal_and_goes_on_while_one_is_silent(
     cluster: RunningCluster, target: RunningCluster, tmp_path: Path, figures: Figures
 ) -> None:
-    """Damage reaches metrics, hook and findings; a frozen target is unknown; it ends on SIGTERM and remembers."""
+    """Damage reaches metrics, hook and findings; a frozen target is unknown; it ends on SIGTERM and remembers.
+
+    And what its ledger knows to be equal need not be compared again before a switch.
+    """
     both = Both(cluster, target)
     both.make("watched")
     for i in range(200):
@@ -81,6 +84,18 @@ def test_a_watch_tells_when_two_clusters_were_equal_and_goes_on_while_one_is_sil
         eventually(lambda: differing(watch.metrics, "only_source") == 1, 60, "a finding of the watch that began again")
         assert watch.metrics[EQUAL] >= equal
         watch.end()
+    both.write(Side.TARGET, "INSERT INTO watched.flat (id, v) VALUES (901, 'lost') USING TIMESTAMP @")
+    ledger = ["--config", str(config), "--ledger", str(tmp_path / "ledger"), "--settle", "0.3", "--quiet"]
+    asked = ["cutover-check", "watched.flat", *ledger, "--max-age", "1h"]
+    found_now = cluster.command(*asked)  # the watch has seen it differ, so it is compared
+    assert found_now.stdout.startswith("YES  the target holds exactly what the source holds: 202 rows in 1 table\n")
+    assert cluster.command("compare", "watched.flat", *ledger).returncode == 0
+    page = tmp_path / "page.html"
+    assert cluster.command("compare", "watched.flat", *ledger[:2], "--quiet", "--html", str(page)).returncode == 0
+    assert "The target holds exactly what the source holds: 202 rows" in page.read_text()
+    by_ledger = cluster.command(*asked)
+    assert "1 table by the ledger" in by_ledger.stdout, by_ledger.stdout + by_ledger.stderr
+    assert by_ledger.returncode == 0
 
 
 @final

@@ -131,6 +131,9 @@ ACCOUNT: dict[str, Run | Elsewhere | NotRun] = {
     "consistency sync apply sync.jsonl --journal journal.jsonl --config both.toml": _TWO,
     "consistency explain differing.jsonl --row 3 --hosts 10.0.0.1 --target-hosts 10.1.0.1": _TWO,
     "consistency cutover-check shop --hosts 10.0.0.1 --target-hosts 10.1.0.1": _TWO,
+    "consistency cutover-check shop --config both.toml --ledger /var/lib/consistency/ledger --max-age 1h": Elsewhere(
+        "tests/cluster/test_target_watch.py"
+    ),
     "scp dist/consistency.pyz bastion:": _BASTION,
     "ssh -t bastion ./consistency.pyz check --hosts 10.0.0.1 --findings findings.jsonl": _BASTION,
     "ssh -t bastion ./consistency.pyz browse findings.jsonl": _BASTION,

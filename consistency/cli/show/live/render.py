@@ -80,9 +80,9 @@ class LiveRenderer:
             cluster=self._cluster or "no cluster yet",
             css=Markup(self._css),  # noqa: S704 - our own file
             script=Markup(self._script),  # noqa: S704 - our own file
-            version=self._version,
+            sections_version=self._version,
             sections={name: Markup(section.html) for name, section in self._sections.items()},  # noqa: S704 - rendered
-            package_version=__version__,
+            version=__version__,
             as_of=moment(time.time_ns() // 1000),
         )
 

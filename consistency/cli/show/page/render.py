@@ -11,7 +11,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from consistency import __version__
@@ -28,6 +28,7 @@ from consistency.results.report import NOT_IN_SAMPLE, Report, Severity, TableRep
 from consistency.results.verdict import Verdict
 
 MOST_TABLES, MOST_NODES = 500, 200
+_PACKAGE = "consistency.cli.show.page"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,9 @@ def render_page(report: Report, found: Collector, typed: Typed, *, keys: bool) -
     """Return the page; without `keys` no part of any key is in it."""
     css, script = asset("page.css"), asset("page.js")
     verdict = f"interrupted, {report.verdict.value} so far" if report.interrupted else report.verdict.value
-    shown = sorted(report.tables, key=_troubled_first)
+    shown = sorted(report.tables, key=troubled_first)
     return (
-        environment("consistency.cli.show.page")
+        environment(_PACKAGE)
         .get_template("page.html")
         .render(
             report=report,
@@ -64,7 +65,7 @@ def render_page(report: Report, found: Collector, typed: Typed, *, keys: bool) -
             most_behind=max(found.behind.values(), default=1),
             sure=report.coverage.complete and not (report.interrupted or any(t.unsettled_rows for t in report.tables)),
             histories=histories(found.rows),
-            gaps=_gaps(report.tables),
+            gaps=unread_of(report.tables),
             shares=(shares := report.rows_by_node)[:MOST_NODES],
             more_shares=len(shares[MOST_NODES:]),
             violations=gravest_first(report.violations),
@@ -89,7 +90,8 @@ def _data(report: Report, found: Collector, *, keys: bool) -> dict[str, Any]:
     return {**payload(found.rows, keys=keys), "total": found.total, "file": None if path is None else visible(path)}
 
 
-def _troubled_first(table: TableReport) -> tuple[bool, bool, int, str]:
+def troubled_first(table: TableReport) -> tuple[bool, bool, int, str]:
+    """Sort tables: those that differ, those that are unknown, then the others."""
     return (
         table.verdict is not Verdict.DIVERGENT,
         table.verdict is not Verdict.UNKNOWN,
@@ -98,7 +100,8 @@ def _troubled_first(table: TableReport) -> tuple[bool, bool, int, str]:
     )
 
 
-def _gaps(tables: Sequence[TableReport]) -> list[_Gap]:
+def unread_of(tables: Sequence[TableReport]) -> list[_Gap]:
+    """Return what was not read, summed by replica and reason."""
     found: dict[tuple[str, str], list[tuple[TableReport, Unread]]] = {}
     for table in tables:
         for unread in (each for each in table.unread if each.reason != NOT_IN_SAMPLE):
@@ -119,7 +122,7 @@ def _gaps(tables: Sequence[TableReport]) -> list[_Gap]:
 def environment(package: str) -> Environment:
     """Return what renders the templates of a package: all text is escaped, and an unknown name is an error."""
     made = Environment(
-        loader=PackageLoader(package),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader(_PACKAGE)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -153,7 +156,7 @@ def _thousands(number: int) -> str:
 
 
 @cache
-def asset(name: str, package: str = "consistency.cli.show.page") -> str:
+def asset(name: str, package: str = _PACKAGE) -> str:
     """Return a file that lies beside the templates of a package."""
     return (files(package) / "templates" / name).read_text(encoding="utf-8")
 

@@ -62,10 +62,15 @@ class Track:
 
 
 def tracks(report: Report, behind: Mapping[str, int]) -> tuple[Track, ...]:
-    """Return the tracks from the outside in; with many nodes, those without problems share one per data centre."""
+    """Return the tracks of a check's nodes from the outside in."""
     merged = {name: strip.merge(t.tracks.get(name, "") for t in report.tables) for name in _names(report)}
-    drawn = [(name, report.places.get(name, ""), cells) for name, cells in merged.items() if cells]
-    return draw(_chosen(sorted(drawn, key=lambda item: (item[1], item[0])), behind), behind)
+    return draw_some(((name, report.places.get(name, ""), cells) for name, cells in merged.items()), behind)
+
+
+def draw_some(found: Iterable[tuple[str, str, str]], behind: Mapping[str, int]) -> tuple[Track, ...]:
+    """Return the tracks of `(name, data centre, cells)`; of many, those without problems share one per data centre."""
+    drawn = sorted((item for item in found if item[2]), key=lambda item: (item[1], item[0]))
+    return draw(_chosen(drawn, behind), behind)
 
 
 def draw(chosen: Sequence[tuple[str, str, str]], behind: Mapping[str, int]) -> tuple[Track, ...]:

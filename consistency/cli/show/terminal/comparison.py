@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -15,9 +15,8 @@ from consistency.cli.show.terminal.problems import MOST_FINDINGS, key_text, prin
 from consistency.cli.show.terminal.tables import print_tables
 from consistency.model.reading import each_time
 from consistency.model.sides import Side
-from consistency.results.comparison import ComparedTable, Comparison
+from consistency.results.comparison import ComparedTable, Comparison, SchemaDifference
 from consistency.results.figures import counted, moment, span
-from consistency.results.findings import WriteTime
 from consistency.results.pair_findings import InnerFinding, PairFinding, SideView
 from consistency.results.verdict import Verdict
 
@@ -169,7 +168,7 @@ def _sides(found: PairFinding) -> str:
     """Say what each side has of a row, and since when."""
     parts = []
     for side, view in found.sides.items():
-        newest = _newest(view.writetimes)
+        newest = newest_write(view)
         when = "" if newest is None else f", newest write {moment(newest)}"
         among = _among(view)
         parts.append(f"{side}: {'held' if view.merged else 'missing'}{among}{when}")
@@ -184,8 +183,9 @@ def _among(view: SideView) -> str:
     return " (its replicas disagree)" if len(states) > 1 else ""
 
 
-def _newest(writetimes: Mapping[str, WriteTime]) -> int | None:
-    held = (tuple(times) if isinstance(times, list) else times for times in writetimes.values())
+def newest_write(view: SideView) -> int | None:
+    """Return the newest write time of what a side holds of a row, in microseconds; None if it has none."""
+    held = (tuple(times) if isinstance(times, list) else times for times in view.writetimes.values())
     return max((time for times in held for time in each_time(times)), default=None)
 
 
@@ -205,17 +205,27 @@ def _print_inner(console: Console, result: Comparison) -> None:
 
 def _print_schema(console: Console, tables: Sequence[ComparedTable]) -> None:
     """Print what is declared otherwise: of most tables the same, so it is told once for all of them."""
-    told: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-    for table in tables:
-        for found in table.schema:
-            told[found.what, found.source, found.target].append(table.report.full_name)
+    told = declared_otherwise(tables)
     if told:
         console.print(heading("declared otherwise"))
-    for (what, source, target), names in told.items():
-        shown = ", ".join(map(safe, names[:_MOST_NAMED]))
-        more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
-        text = f"{safe(what)}: {safe(source)} in the source, {safe(target)} in the target, of {shown}{more}"
-        indented(console, f"- {text}", rest="    ", style="dim")
+    for found, names in told.items():
+        text = f"{safe(found.what)}: {safe(found.source)} in the source, {safe(found.target)} in the target"
+        indented(console, f"- {text}, of {named(names)}", rest="    ", style="dim")
+
+
+def declared_otherwise(tables: Sequence[ComparedTable]) -> dict[SchemaDifference, list[str]]:
+    """Return what is declared otherwise, each with the tables of which it is."""
+    told: dict[SchemaDifference, list[str]] = defaultdict(list)
+    for table in tables:
+        for found in table.schema:
+            told[found].append(table.report.full_name)
+    return told
+
+
+def named(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(map(safe, names[:_MOST_NAMED])) + more
 
 
 def _print_blind(console: Console, result: Comparison) -> None:
@@ -227,6 +237,15 @@ def _print_blind(console: Console, result: Comparison) -> None:
 
 
 def _print_next(console: Console, result: Comparison, typed: Typed) -> None:
+    commands = next_commands(result, typed)
+    if commands:
+        console.print(heading("next"))
+    for why, words in commands:
+        command(console, words, why)
+
+
+def next_commands(result: Comparison, typed: Typed) -> list[tuple[str, list[str]]]:
+    """Return `(why, words)` for each command that follows from a comparison."""
     commands: list[tuple[str, list[str]]] = []
     if result.verdict is Verdict.DIVERGENT and not result.findings_path:
         commands.append(("write them to a file", compare_command(typed, "--findings differing.jsonl")))
@@ -237,7 +256,4 @@ def _print_next(console: Console, result: Comparison, typed: Typed) -> None:
         commands.append(("plan to bring them over", sync_command(result.findings_path, typed)))
     if result.verdict is Verdict.UNKNOWN and any(table.report.worth_another_try for table in result.tables):
         commands.append(("once all can be read", compare_command(typed)))
-    if commands:
-        console.print(heading("next"))
-    for why, words in commands:
-        command(console, words, why)
+    return commands
