@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from repair.api import apply, plan, resume
-    from repair.decide import Action, Rule
-    from repair.entries import Result
-    from repair.guard import PlanRefused
-    from repair.outcomes import Tally
-    from repair.pace import ApplyOptions
-    from repair.planfile import Plan, PlannedRow, read_plan, write_plan
-    from repair.planner import PlanOptions
-    from repair.policy import Policy, Require, Zombies
+    from repair.applying.guard import PlanRefused
+    from repair.applying.outcomes import Tally
+    from repair.applying.pace import ApplyOptions
+    from repair.deciding.decide import Action, Rule
+    from repair.deciding.policy import Policy, Require, Zombies
+    from repair.keeping.entries import Result
+    from repair.keeping.planfile import Plan, PlannedRow, read_plan, write_plan
+    from repair.planning.planner import PlanOptions
     from repair.sync.api import sync_apply, sync_plan, sync_resume
     from repair.sync.planfile import SyncPlan, read_sync_plan
     from repair.sync.planner import SyncOptions
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 _FROM = {
     "api": ("apply", "plan", "resume"),
-    "decide": ("Action", "Rule"),
-    "guard": ("PlanRefused",),
-    "entries": ("Result",),
-    "outcomes": ("Tally",),
-    "pace": ("ApplyOptions",),
-    "planfile": ("Plan", "PlannedRow", "read_plan", "write_plan"),
-    "planner": ("PlanOptions",),
-    "policy": ("Policy", "Require", "Zombies"),
+    "deciding.decide": ("Action", "Rule"),
+    "applying.guard": ("PlanRefused",),
+    "keeping.entries": ("Result",),
+    "applying.outcomes": ("Tally",),
+    "applying.pace": ("ApplyOptions",),
+    "keeping.planfile": ("Plan", "PlannedRow", "read_plan", "write_plan"),
+    "planning.planner": ("PlanOptions",),
+    "deciding.policy": ("Policy", "Require", "Zombies"),
     "sync.api": ("sync_apply", "sync_plan", "sync_resume"),
     "sync.planfile": ("SyncPlan", "read_sync_plan"),
     "sync.planner": ("SyncOptions",),

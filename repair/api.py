@@ -23,19 +23,19 @@ from consistency.ledger.lock import one_run
 from consistency.model.reading import Locality
 from consistency.spreading.messages import Terms
 from consistency.spreading.port import Workers
-from repair.actions import Actor
-from repair.applying import Applier
-from repair.case import CaseReader
-from repair.guard import Guard
-from repair.journal import Journal
-from repair.outcomes import Tally
-from repair.pace import ApplyOptions, Pace
-from repair.planfile import Plan
-from repair.planner import PlanOptions, make_plan
-from repair.record import Record, read_journal
-from repair.spread_planning import Shared
-from repair.undo import Undoer
-from repair.writer import CqlWriter, RowWriter
+from repair.applying.actions import Actor
+from repair.applying.applier import Applier
+from repair.applying.guard import Guard
+from repair.applying.outcomes import Tally
+from repair.applying.pace import ApplyOptions, Pace
+from repair.deciding.case import CaseReader
+from repair.keeping.journal import Journal
+from repair.keeping.planfile import Plan
+from repair.keeping.record import Record, read_journal
+from repair.planning.planner import PlanOptions, make_plan
+from repair.planning.spread import Shared
+from repair.undoing.undo import Undoer
+from repair.writing.writer import CqlWriter, RowWriter
 
 Gather = Callable[[Collection[str], Callable[[RequestCounts], None]], Awaitable[Workers]]
 """Returns workers that are not started yet, given the host ids of the nodes and what is to count our requests."""

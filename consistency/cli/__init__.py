@@ -26,8 +26,8 @@ COMMANDS = {
     "cutover-check": "consistency.cli.cutover_check:cutover_check",
     "explain": "consistency.cli.explain:explain",
     "browse": "consistency.cli.browse:browse",
-    "repair": "repair.cli:repair",
-    "sync": "repair.sync.cli:sync",
+    "repair": "repair.cli.repair:repair",
+    "sync": "repair.cli.sync:sync",
     "preflight": "consistency.cli.preflight:preflight",
     "ledger": "consistency.cli.merge:ledger",
     "history": "consistency.cli.history:history",
@@ -37,7 +37,7 @@ COMMANDS = {
 }
 """Where each command is; a command whose module does not exist is not listed."""
 
-REPAIRER = "repair.cli_check"
+REPAIRER = "repair.cli.check"
 """Where `check --repair` hands over; a string, because the checker itself never writes to a cluster."""
 
 

@@ -31,7 +31,7 @@ from consistency.cli.sampling import take_sample
 from consistency.cli.show.page.token_line import PairCollector
 from consistency.cli.show.terminal.advice import Typed
 from consistency.cli.show.terminal.comparison import print_comparison
-from consistency.cli.show.terminal.console import CalmConsole, indented, make_console, safe
+from consistency.cli.show.terminal.console import CalmConsole, make_console, name_file
 from consistency.cli.show.terminal.progress import Progress
 from consistency.cli.spreading import Crew, spreading_options, take_crew
 from consistency.cli.values import COUNT_OR_ALL, DURATION, PERCENT, SECONDS
@@ -333,5 +333,5 @@ def _show(order: Order, result: Comparison, console: CalmConsole, page: PairColl
         keys = console.is_terminal if order.show_keys is None else order.show_keys
         print_comparison(console, result, order.typed, keys=keys)
         if order.html_path and not lost:
-            indented(console, f"the page for a browser: {safe(order.html_path)}", first="", rest="  ")
+            name_file(console, "the page for a browser:", order.html_path)
     return lost

@@ -13,7 +13,7 @@ from consistency.cli.outputs import STDOUT, NotWritten, require_page, require_wr
 from consistency.cli.plugin import leave
 from consistency.cli.show.page.collect import Collector
 from consistency.cli.show.terminal.advice import Typed
-from consistency.cli.show.terminal.console import CalmConsole, indented, make_console, safe
+from consistency.cli.show.terminal.console import CalmConsole, make_console, name_file
 from consistency.cli.show.terminal.plugin import could_not_run, judge_for_plugin
 from consistency.cli.show.terminal.summary import print_report
 from consistency.cli.telemetry import Telemetry
@@ -103,7 +103,7 @@ def _printed(report: Report, outputs: Outputs, *, written: bool) -> list[str]:
     try:
         print_report(console, report, outputs.typed, keys=keys)
         if outputs.html_path and written:
-            indented(console, f"the page for a browser: {safe(outputs.html_path)}", first="", rest="  ")
+            name_file(console, "the page for a browser:", outputs.html_path)
         sys.stdout.flush()
     except BrokenPipeError:
         raise

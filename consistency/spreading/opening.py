@@ -13,7 +13,7 @@ from consistency.spreading.messages import Order, Work
 from consistency.spreading.port import Reads, Told
 from consistency.spreading.reading import UnitReader
 
-_PLANNER = "repair.spread_planning"
+_PLANNER = "repair.planning.spread"
 """What decides rows; a name, as nothing here may depend on the repair."""
 
 

@@ -27,10 +27,10 @@ from consistency.errors import InternalError
 from consistency.ledger.lock import one_run
 from consistency.model.reading import Locality
 from consistency.model.sides import Side
-from repair.case import CaseReader
-from repair.guard import Guard
-from repair.outcomes import Tally
-from repair.pace import ApplyOptions, Pace
+from repair.applying.guard import Guard
+from repair.applying.outcomes import Tally
+from repair.applying.pace import ApplyOptions, Pace
+from repair.deciding.case import CaseReader
 from repair.sync.cases import PairCaseReader
 from repair.sync.guards import Guards
 from repair.sync.journal import SyncJournal, SyncRecord, read_sync_journal
@@ -38,8 +38,8 @@ from repair.sync.planfile import SyncPlan, read_sync_plan
 from repair.sync.planner import SyncOptions, make_sync_plan
 from repair.sync.run import Ports, SyncApplyOptions, Syncer
 from repair.sync.undo import undo_all
-from repair.undo import Undoer
-from repair.writer import CqlWriter
+from repair.undoing.undo import Undoer
+from repair.writing.writer import CqlWriter
 
 OpenSync = Callable[[], tuple[SyncJournal, SyncRecord]]
 """Opens a journal, with what it knows already."""

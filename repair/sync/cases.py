@@ -14,8 +14,8 @@ from consistency.model.schema import Table
 from consistency.model.sides import Side
 from consistency.rows.evidence import Evidence, EvidenceReader
 from consistency.rows.names import RowRef
-from repair.case import Case, CaseReader, fingerprint
-from repair.copies import Copies, copies, state_digest
+from repair.deciding.case import Case, CaseReader, fingerprint
+from repair.deciding.copies import Copies, copies, state_digest
 from repair.sync.policy import Direction
 
 

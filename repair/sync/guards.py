@@ -8,9 +8,9 @@ from consistency.comparing.opening import Pair, naming
 from consistency.errors import UsageError
 from consistency.model.ring import Ring
 from consistency.model.sides import Side
-from repair.guard import Guard
+from repair.applying.guard import Guard
 from repair.sync.planfile import SyncPlan
-from repair.writer import RowWriter
+from repair.writing.writer import RowWriter
 
 
 class Guards:

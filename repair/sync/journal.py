@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from consistency.errors import DAMAGED, UsageError
-from repair.entries import Account, Entry
-from repair.files import SYNC_JOURNAL, json_line
-from repair.journal import Journal
-from repair.record import entry_after, row_of
+from repair.keeping.entries import Account, Entry
+from repair.keeping.files import SYNC_JOURNAL, json_line
+from repair.keeping.journal import Journal
+from repair.keeping.record import entry_after, row_of
 from repair.sync.planfile import SyncPlan, parse_plan
 
 _PIECE = 1 << 20

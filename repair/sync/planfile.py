@@ -1,6 +1,6 @@
 """The plan of a sync: what will be done, row by row, in a file that apply executes as it stands or refuses.
 
-A sealed file (`repair/files.py`): a header, a line a row, and a summary. It holds keys and no values.
+A sealed file (`repair/keeping/files.py`): a header, a line a row, and a summary. It holds keys and no values.
 None of its rows is kept in memory, however many there are: they are streamed out and in.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from consistency.errors import DAMAGED, UsageError
 from consistency.model.sides import Side
 from consistency.rows.names import RowRef
-from repair.files import SYNC_PLAN, SealedWriter, json_of, unsealed
+from repair.keeping.files import SYNC_PLAN, SealedWriter, json_of, unsealed
 from repair.sync.cases import PairRef
 from repair.sync.decide import Action, Rule
 from repair.sync.policy import SyncPolicy

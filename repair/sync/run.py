@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import Clock
 from consistency.errors import ReplicaError
-from repair.actions import Acted
-from repair.breaker import Breaker
-from repair.copies import copies
-from repair.entries import Fate, Outcome
-from repair.outcomes import Tally
-from repair.pace import ApplyOptions, Throttle, side_by_side
-from repair.permitted import writing_at
-from repair.statements import Write, batches, delete_cell, delete_row, write_cells
+from repair.applying.actions import Acted
+from repair.applying.breaker import Breaker
+from repair.applying.outcomes import Tally
+from repair.applying.pace import ApplyOptions, Throttle, side_by_side
+from repair.deciding.copies import copies
+from repair.deciding.permitted import writing_at
+from repair.keeping.entries import Fate, Outcome
 from repair.sync.cases import PairCaseReader
 from repair.sync.guards import Guards
 from repair.sync.journal import SyncJournal, SyncRecord
@@ -27,7 +26,8 @@ from repair.sync.planfile import SyncPlan
 from repair.sync.policy import DEFAULT_MAX_DELETES, Level
 from repair.sync.still_right import Begun, Row, look, untouched
 from repair.sync.verify import verify
-from repair.writer import RowWriter
+from repair.writing.statements import Write, batches, delete_cell, delete_row, write_cells
+from repair.writing.writer import RowWriter
 
 _LANES = 4
 _LEFT_TOGETHER = 500

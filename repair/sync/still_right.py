@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from consistency.rows.cells import Atom, AtomName, atoms
-from repair.case import Case
-from repair.copies import Copies, copies
-from repair.entries import Entry, Fate, Outcome, Result
-from repair.outcomes import proven
+from repair.applying.outcomes import proven
+from repair.deciding.case import Case
+from repair.deciding.copies import Copies, copies
+from repair.keeping.entries import Entry, Fate, Outcome, Result
 from repair.sync.cases import PairCase
 from repair.sync.decide import Action, Cells, Decision, Rule, decide, foreign
 from repair.sync.planfile import SyncPlan, SyncRow

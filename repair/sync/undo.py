@@ -6,14 +6,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from repair.decide import Action as RepairAction
-from repair.entries import Result
-from repair.outcomes import Tally
-from repair.pace import Pace
+from repair.applying.outcomes import Tally
+from repair.applying.pace import Pace
+from repair.deciding.decide import Action as RepairAction
+from repair.keeping.entries import Result
 from repair.sync.decide import Action
 from repair.sync.journal import SyncJournal, SyncRecord
 from repair.sync.planfile import SyncRow
-from repair.undo import Undoer, Undoing, undoing
+from repair.undoing.undo import Undoer, Undoing, undoing
 
 
 def as_repaired(action: Action) -> RepairAction:

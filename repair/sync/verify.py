@@ -9,11 +9,11 @@ from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import Clock
 from consistency.model.ring import Node
 from consistency.rows.cells import Atom
-from repair.actions import Acted
-from repair.case import Case, CaseReader
-from repair.copies import copies
-from repair.entries import Fate, Outcome, Result
-from repair.outcomes import refused
+from repair.applying.actions import Acted
+from repair.applying.outcomes import refused
+from repair.deciding.case import Case, CaseReader
+from repair.deciding.copies import copies
+from repair.keeping.entries import Fate, Outcome, Result
 from repair.sync.decide import Decision, Unlike, expires_soon
 from repair.sync.policy import SyncPolicy
 from repair.sync.still_right import Begun, what_we_did

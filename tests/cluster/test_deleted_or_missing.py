@@ -12,10 +12,10 @@ import pytest
 from consistency.model.reading import Locality
 from consistency.results.forecast import Forecast
 from repair.api import run_undo
-from repair.decide import Action
-from repair.forecast import Change
-from repair.journal import Result
-from repair.pace import ApplyOptions
+from repair.applying.pace import ApplyOptions
+from repair.deciding.decide import Action
+from repair.deciding.forecast import Change
+from repair.keeping.journal import Result
 from tests.support.cluster import RunningCluster
 from tests.support.deletes import Deletes, told_and_done
 from tests.support.figures import SOAK

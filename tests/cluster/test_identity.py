@@ -28,8 +28,8 @@ from consistency.results.findings import read_findings
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode, Verdict
 from repair import Rule, apply, plan
-from repair.planner import PlanOptions
-from repair.policy import Policy
+from repair.deciding.policy import Policy
+from repair.planning.planner import PlanOptions
 from tests.support.addresses import address
 from tests.support.cluster import RunningCluster, summary
 from tests.support.damage import as_expected, expected

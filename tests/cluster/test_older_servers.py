@@ -18,8 +18,8 @@ from consistency.model.reading import ONE_REPLICA, Depth, Locality, Route
 from consistency.results.findings import read_findings
 from consistency.results.forecast import Forecast
 from consistency.results.verdict import ExitCode
-from repair.decide import Action, Rule
-from repair.entries import Result
+from repair.deciding.decide import Action, Rule
+from repair.keeping.entries import Result
 from tests.support import hashing, quietness
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster, summary
 from tests.support.damage import SHAPES, Planter, as_expected

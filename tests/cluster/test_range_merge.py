@@ -14,12 +14,12 @@ from consistency.results.findings import read_findings
 from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode
 from repair.api import run_undo
-from repair.entries import Result
-from repair.forecast import Change
-from repair.mergeable import RangeMerge
-from repair.pace import ApplyOptions
-from repair.range_work import BESIDE
-from repair.record import read_journal
+from repair.applying.pace import ApplyOptions
+from repair.applying.range_work import BESIDE
+from repair.deciding.forecast import Change
+from repair.deciding.mergeable import RangeMerge
+from repair.keeping.entries import Result
+from repair.keeping.record import read_journal
 from tests.support.cluster import RunningCluster
 from tests.support.repairing import Dump, Repairing, everything, results
 

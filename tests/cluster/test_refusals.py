@@ -28,14 +28,14 @@ from consistency.results.verdict import ExitCode
 from consistency.watching.board import Board
 from consistency.watching.loop import Watch, WatchOptions
 from repair import resume
-from repair.config import NightlyPolicy
-from repair.decide import Action, Rule
-from repair.entries import Result
-from repair.guard import PlanRefused
-from repair.nightly import VisitRepairer
-from repair.policy import Policy
-from repair.statements import Write
-from repair.writer import CqlWriter
+from repair.applying.guard import PlanRefused
+from repair.deciding.decide import Action, Rule
+from repair.deciding.policy import Policy
+from repair.keeping.entries import Result
+from repair.nightly.config import NightlyPolicy
+from repair.nightly.night import VisitRepairer
+from repair.writing.statements import Write
+from repair.writing.writer import CqlWriter
 from tests.support.cluster import RunningCluster, summary
 from tests.support.repairing import Repairing, everything, results, rules
 

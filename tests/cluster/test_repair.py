@@ -18,11 +18,11 @@ from cassandra.query import SimpleStatement
 from consistency.results.findings import read_findings
 from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode
-from repair.decide import Action, Rule
-from repair.entries import Result
-from repair.planfile import write_plan
-from repair.policy import Require, Zombies
-from repair.record import read_journal
+from repair.deciding.decide import Action, Rule
+from repair.deciding.policy import Require, Zombies
+from repair.keeping.entries import Result
+from repair.keeping.planfile import write_plan
+from repair.keeping.record import read_journal
 from tests.support.cluster import RunningCluster, eventually, summary
 from tests.support.damage import SHAPES, Planter
 from tests.support.figures import SOAK

@@ -12,11 +12,11 @@ import pytest
 from consistency.model.reading import Locality
 from consistency.results.findings import read_findings
 from consistency.results.verdict import ExitCode
-from repair.decide import Action, Rule
-from repair.entries import Result
-from repair.pace import ApplyOptions
-from repair.planfile import write_plan
-from repair.policy import Zombies
+from repair.applying.pace import ApplyOptions
+from repair.deciding.decide import Action, Rule
+from repair.deciding.policy import Zombies
+from repair.keeping.entries import Result
+from repair.keeping.planfile import write_plan
 from tests.support.cluster import RunningCluster, eventually, summary
 from tests.support.damage import SHAPES, Planter
 from tests.support.figures import SOAK

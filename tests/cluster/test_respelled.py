@@ -13,9 +13,9 @@ import pytest
 from consistency.model.reading import Route
 from consistency.results.findings import read_findings
 from consistency.results.verdict import ExitCode
-from repair.decide import Rule
-from repair.entries import Result
-from repair.policy import Zombies
+from repair.deciding.decide import Rule
+from repair.deciding.policy import Zombies
+from repair.keeping.entries import Result
 from tests.support.cluster import RunningCluster, summary
 from tests.support.repairing import Repairing, everything, results, rules
 

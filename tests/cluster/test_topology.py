@@ -20,10 +20,10 @@ from consistency.errors import ConsistencyError
 from consistency.results.findings import read_findings
 from consistency.results.verdict import ExitCode, Verdict
 from repair import apply, plan
-from repair.decide import Rule
-from repair.entries import Result
-from repair.planner import PlanOptions
-from repair.policy import Policy, Require
+from repair.deciding.decide import Rule
+from repair.deciding.policy import Policy, Require
+from repair.keeping.entries import Result
+from repair.planning.planner import PlanOptions
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster, summary
 from tests.support.damage import as_expected, expected
 from tests.support.figures import Figures

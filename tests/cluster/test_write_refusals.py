@@ -10,9 +10,9 @@ import pytest
 
 from consistency.model.reading import Locality
 from repair import resume
-from repair.decide import Action, Rule
-from repair.entries import Fate, Result
-from repair.record import read_journal
+from repair.deciding.decide import Action, Rule
+from repair.keeping.entries import Fate, Result
+from repair.keeping.record import read_journal
 from tests.support.cluster import RunningCluster, eventually
 from tests.support.figures import SOAK
 from tests.support.guardrails import as_role, no_reads_at, no_writes_older_than

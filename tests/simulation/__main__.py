@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from multiprocessing import Pool
 
-from repair.entries import Result
+from repair.keeping.entries import Result
 from tests.simulation.cases import run_case
 from tests.simulation.promises import Outcome
 from tests.simulation.repairing import RepairOutcome, run_repair_case

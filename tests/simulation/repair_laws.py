@@ -19,12 +19,12 @@ from dataclasses import dataclass
 
 from consistency.model.ring import Node
 from consistency.results.forecast import Forecast
-from repair.decide import Action
-from repair.entries import Entry, Result
-from repair.forecast import Change
-from repair.policy import Policy, Zombies
-from repair.record import Record
-from repair.undo import most_held
+from repair.deciding.decide import Action
+from repair.deciding.forecast import Change
+from repair.deciding.policy import Policy, Zombies
+from repair.keeping.entries import Entry, Result
+from repair.keeping.record import Record
+from repair.undoing.undo import most_held
 from tests.simulation.storage import Key, Mutation, Stored, TableStorage, merge_row
 
 Row = tuple[str, Key, "Key | None"]

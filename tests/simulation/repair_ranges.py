@@ -14,16 +14,16 @@ from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding, RangeView
 from consistency.rows.names import RowRef
-from repair.case import CaseReader
-from repair.chunk_lines import ChunkRecord
-from repair.chunks import Limits
-from repair.decide import Action, Rule
-from repair.entries import Entry, Result
-from repair.mergeable import why_by_rows
-from repair.planfile import Plan, PlannedRow
-from repair.policy import Policy
-from repair.record import Record
-from repair.undo import Proof, proof
+from repair.applying.chunks import Limits
+from repair.deciding.case import CaseReader
+from repair.deciding.decide import Action, Rule
+from repair.deciding.mergeable import why_by_rows
+from repair.deciding.policy import Policy
+from repair.keeping.chunk_lines import ChunkRecord
+from repair.keeping.entries import Entry, Result
+from repair.keeping.planfile import Plan, PlannedRow
+from repair.keeping.record import Record
+from repair.undoing.undo import Proof, proof
 from tests.simulation.repair_laws import Row
 
 

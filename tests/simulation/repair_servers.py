@@ -24,7 +24,7 @@ from consistency.model.cqlbytes import split_map, split_sequence, split_tuple
 from consistency.model.ring import Node
 from consistency.model.schema import Column, Table
 from consistency.model.tokens import MIN_TOKEN, TokenRange
-from repair.statements import Write as Statement
+from repair.writing.statements import Write as Statement
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.storage import NEVER, Delete, Key, Place, TableStorage, Write, merge_partition, merge_row
 from tests.simulation.vclock import VirtualLoop

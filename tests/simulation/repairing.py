@@ -18,22 +18,22 @@ from consistency.model.ring import Node
 from consistency.model.schema import Table
 from consistency.rows.delete_search import DEFAULT_MOST_TRACES, DeleteSearch
 from consistency.rows.names import RowRef
-from repair.actions import Actor
-from repair.applying import Applier
-from repair.case import CaseReader, fingerprint
-from repair.chunks import Limits
-from repair.copies import copies_from_json
-from repair.entries import Place, Result
-from repair.files import REPAIR_JOURNAL, json_line
-from repair.guard import Guard
-from repair.journal import Copies, Lines
-from repair.outcomes import Tally
-from repair.pace import ApplyOptions, Pace
-from repair.planfile import Plan, PlannedRow
-from repair.planner import PlanOptions, plan_batch
-from repair.policy import Policy, Require, Zombies
-from repair.record import Record, parse_journal
-from repair.undo import Undoer
+from repair.applying.actions import Actor
+from repair.applying.applier import Applier
+from repair.applying.chunks import Limits
+from repair.applying.guard import Guard
+from repair.applying.outcomes import Tally
+from repair.applying.pace import ApplyOptions, Pace
+from repair.deciding.case import CaseReader, fingerprint
+from repair.deciding.copies import copies_from_json
+from repair.deciding.policy import Policy, Require, Zombies
+from repair.keeping.entries import Place, Result
+from repair.keeping.files import REPAIR_JOURNAL, json_line
+from repair.keeping.journal import Copies, Lines
+from repair.keeping.planfile import Plan, PlannedRow
+from repair.keeping.record import Record, parse_journal
+from repair.planning.planner import PlanOptions, plan_batch
+from repair.undoing.undo import Undoer
 from tests.simulation.clocks import Clocks, draw_clocks
 from tests.simulation.histories import (
     EPOCH_US,

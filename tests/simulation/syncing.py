@@ -22,12 +22,12 @@ from consistency.comparing.run import run_compare
 from consistency.comparing.terms import Compare
 from consistency.model.ring import Node, Replication, Ring
 from consistency.model.sides import Side
-from repair.case import CaseReader
-from repair.entries import Place, Result
-from repair.guard import Guard
-from repair.journal import Lines
-from repair.outcomes import Tally
-from repair.pace import ApplyOptions, Pace
+from repair.applying.guard import Guard
+from repair.applying.outcomes import Tally
+from repair.applying.pace import ApplyOptions, Pace
+from repair.deciding.case import CaseReader
+from repair.keeping.entries import Place, Result
+from repair.keeping.journal import Lines
 from repair.sync.cases import PairCaseReader
 from repair.sync.guards import Guards
 from repair.sync.journal import SyncJournal, SyncRecord, read_sync_journal
@@ -36,7 +36,7 @@ from repair.sync.planner import SyncOptions, make_sync_plan
 from repair.sync.policy import Direction, Extra
 from repair.sync.run import Ports, SyncApplyOptions, Syncer
 from repair.sync.undo import undo_all
-from repair.undo import Undoer
+from repair.undoing.undo import Undoer
 from tests.simulation.cases import CAPABILITIES
 from tests.simulation.histories import EPOCH_US, Drawing, RowKey, draw_ring, load
 from tests.simulation.memory import Pace as ClusterPace

@@ -13,7 +13,7 @@ from distributed import Scheduler, Worker
 
 from consistency.cluster import session
 from consistency.comparing import opening
-from repair import case
+from repair.deciding import case
 from tests.support.stand_in_worker import cluster, clusters, opener_of_two
 from tests.unit.fake_cluster import opener
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from consistency.model.reading import Locality
 from consistency.results.forecast import Forecast
-from repair.entries import Result
-from repair.forecast import Change
-from repair.pace import ApplyOptions
+from repair.applying.pace import ApplyOptions
+from repair.deciding.forecast import Change
+from repair.keeping.entries import Result
 from tests.support.cluster import RunningCluster
 from tests.support.repairing import Dump, Repairing
 

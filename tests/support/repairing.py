@@ -9,13 +9,13 @@ from typing import Any
 from consistency.model.reading import Locality
 from consistency.results.report import Report
 from repair.api import apply, plan
-from repair.decide import Rule
-from repair.entries import Result
-from repair.outcomes import Tally
-from repair.pace import ApplyOptions
-from repair.planfile import Plan
-from repair.planner import PlanOptions
-from repair.policy import Policy, Require, Zombies
+from repair.applying.outcomes import Tally
+from repair.applying.pace import ApplyOptions
+from repair.deciding.decide import Rule
+from repair.deciding.policy import Policy, Require, Zombies
+from repair.keeping.entries import Result
+from repair.keeping.planfile import Plan
+from repair.planning.planner import PlanOptions
 from tests.support.cluster import RunningCluster
 
 Dump = dict[int, dict[str, str]]

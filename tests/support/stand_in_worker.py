@@ -18,7 +18,7 @@ from consistency.cluster import session
 from consistency.cluster.settings import CONNECTION, TARGET
 from consistency.comparing import opening
 from consistency.model.ring import MURMUR3, Ring
-from repair import case
+from repair.deciding import case
 from tests.unit.fake_cluster import FakeCluster, Version, nodes, opener
 
 

@@ -6,9 +6,9 @@ import random
 from collections.abc import Sequence
 
 from consistency.rows.names import RowRef
-from repair.case import Case
-from repair.decide import Action
-from repair.entries import Result
+from repair.deciding.case import Case
+from repair.deciding.decide import Action
+from repair.keeping.entries import Result
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import Write
 from tests.simulation.values import int_bytes

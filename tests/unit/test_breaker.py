@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from repair.breaker import Breaker
+from repair.applying.breaker import Breaker
 
 
 def test_no_more_begin_than_may_vanish() -> None:

@@ -26,9 +26,9 @@ from consistency.results.report import Severity
 from consistency.results.verdict import Verdict
 from consistency.rows.classify import judge_row
 from consistency.rows.names import RowName
-from repair.case import Case
-from repair.decide import Rule, decide
-from repair.policy import Policy
+from repair.deciding.case import Case
+from repair.deciding.decide import Rule, decide
+from repair.deciding.policy import Policy
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.scenario import ROWS, Scenario, make_nodes, row
 from tests.simulation.storage import token_of

@@ -33,9 +33,9 @@ from consistency.results.verdict import ExitCode, Verdict
 from consistency.spreading.checked import run_spread
 from consistency.spreading.dask_workers import DaskWorkers
 from consistency.spreading.messages import Terms
-from repair.planfile import Plan
-from repair.planner import PlanOptions, make_plan
-from repair.spread_planning import Shared
+from repair.keeping.planfile import Plan
+from repair.planning.planner import PlanOptions, make_plan
+from repair.planning.spread import Shared
 from tests.support.stand_in_worker import cluster as stand_in
 from tests.unit.fake_cluster import FakeCluster, opener, port
 from tests.unit.test_compared_spreading import DAMAGED, compared
@@ -178,8 +178,8 @@ def test_dask_compares_two_clusters_and_is_sent_no_secret(monkeypatch: pytest.Mo
 
 def test_dask_decides_the_rows_of_a_plan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two plans after each other, each by an order of its own: the same rows as by one process."""
-    monkeypatch.setattr("repair.case._require_own_token", lambda _: None)  # the tokens of a stand-in are made up
-    monkeypatch.setattr("repair.planner.secrets.token_hex", lambda size: "5a" * size)
+    monkeypatch.setattr("repair.deciding.case._require_own_token", lambda _: None)  # its tokens are made up
+    monkeypatch.setattr("repair.planning.planner.secrets.token_hex", lambda size: "5a" * size)
     cluster, clock = port(stand_in(ROWS, 0.0, [5, 120])), SystemClock()
     path = tmp_path / "findings"
     asyncio.run(run_check(cluster, clock, replace(OPTIONS, findings=path)))

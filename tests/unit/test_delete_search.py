@@ -20,9 +20,9 @@ from consistency.results.forecast import Forecast
 from consistency.rows.delete_search import DeleteSearch
 from consistency.rows.explain import Chosen, explain
 from consistency.rows.names import RowRef
-from repair.case import CaseReader
-from repair.entries import Result
-from repair.forecast import Change
+from repair.deciding.case import CaseReader
+from repair.deciding.forecast import Change
+from repair.keeping.entries import Result
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import Delete, Key, Write, token_of
 from tests.simulation.values import int_bytes, make_table

@@ -8,10 +8,10 @@ import pytest
 
 from consistency.model.reading import Capabilities, Depth, Reading, RowState
 from consistency.results.forecast import Forecast
-from repair.decide import Action, Decision, Rule
-from repair.entries import Fate, Outcome, Result
-from repair.forecast import Change, change, forecast, may_vanish
-from repair.outcomes import proven
+from repair.applying.outcomes import proven
+from repair.deciding.decide import Action, Decision, Rule
+from repair.deciding.forecast import Change, change, forecast, may_vanish
+from repair.keeping.entries import Fate, Outcome, Result
 from tests.simulation.repair_laws import shown
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import Delete, Write

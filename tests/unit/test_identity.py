@@ -32,13 +32,13 @@ from consistency.results.report import Report
 from consistency.rows.explain import choose_finding, explain
 from consistency.watching.findings_folder import FindingsFolder
 from consistency.watching.metrics import RunEnd, render
-from repair.case import CaseReader
-from repair.entries import Result
-from repair.guard import Guard, PlanRefused
-from repair.outcomes import Tally
-from repair.pace import Pace
-from repair.planner import PlanOptions, make_plan
-from repair.undo import Undoer
+from repair.applying.guard import Guard, PlanRefused
+from repair.applying.outcomes import Tally
+from repair.applying.pace import Pace
+from repair.deciding.case import CaseReader
+from repair.keeping.entries import Result
+from repair.planning.planner import PlanOptions, make_plan
+from repair.undoing.undo import Undoer
 from tests.simulation.memory import readdressed
 from tests.simulation.repair_laws import shown
 from tests.simulation.repairing import MemoryJournal

@@ -31,12 +31,12 @@ from consistency.results.kinds import Kind
 from consistency.results.report import RepairSummary, Report, TableReport
 from consistency.results.verdict import Coverage, ExitCode, Verdict
 from consistency.rows.names import RowRef
-from repair.decide import Action, Rule
-from repair.entries import Outcome, Result
-from repair.journal import Journal
-from repair.nightly import remember, remember_or_warn
-from repair.planfile import Plan, PlannedRow
-from repair.policy import Policy
+from repair.deciding.decide import Action, Rule
+from repair.deciding.policy import Policy
+from repair.keeping.entries import Outcome, Result
+from repair.keeping.journal import Journal
+from repair.keeping.planfile import Plan, PlannedRow
+from repair.nightly.night import remember, remember_or_warn
 from tests.simulation.histories import EPOCH_US
 from tests.simulation.memory import Trouble
 from tests.simulation.scenario import LONG_AGO_US, ROWS, Scenario, make_nodes, row

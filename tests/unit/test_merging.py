@@ -12,9 +12,9 @@ from consistency.errors import ReplicaError, ReplicaTimeout, TooFewReplicas
 from consistency.model.cqlbytes import split_sequence, split_tuple
 from consistency.model.ring import Node
 from consistency.rows.names import RowName
-from repair.case import Case
-from repair.merging import MOST_ROWS, MergingReads
-from repair.statements import Write
+from repair.deciding.case import Case
+from repair.writing.merging import MOST_ROWS, MergingReads
+from repair.writing.statements import Write
 from tests.simulation.values import make_table
 from tests.unit.test_repair_decide import NODES, cell, evidence
 

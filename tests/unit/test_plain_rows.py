@@ -23,14 +23,14 @@ from consistency.rows import windows as windows_module
 from consistency.rows.merge_join import JoinCounts
 from consistency.rows.names import RowName, named_key
 from consistency.rows.windows import Copies, WindowTooWide, windows
-from repair.case import Case
-from repair.chunks import is_simple
-from repair.copies import copies as host_copies
-from repair.decide import Action, Rule, decide, kept_to
-from repair.forecast import may_vanish
-from repair.plain_lines import as_merged, packed, unpacked
-from repair.plain_rows import PlainRows, Sorter, can_be_plain, merged
-from repair.policy import Policy
+from repair.applying.chunks import is_simple
+from repair.deciding.case import Case
+from repair.deciding.copies import copies as host_copies
+from repair.deciding.decide import Action, Rule, decide, kept_to
+from repair.deciding.forecast import may_vanish
+from repair.deciding.plain_rows import PlainRows, Sorter, can_be_plain, merged
+from repair.deciding.policy import Policy
+from repair.keeping.plain_lines import as_merged, packed, unpacked
 from tests.simulation.values import int_bytes, long_bytes, make_table
 
 NOW_US = 1_800_000_000_000_000

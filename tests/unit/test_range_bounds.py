@@ -12,11 +12,12 @@ import pytest
 
 from consistency.errors import InternalError, ReplicaUnavailable
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
-from repair import applying, pace, range_merging
-from repair.chunks import ChunkReader, Limits
-from repair.entries import Fate, Result
-from repair.guard import PlanRefused
-from repair.planfile import Plan
+from repair.applying import applier as applying
+from repair.applying import pace, range_merging
+from repair.applying.chunks import ChunkReader, Limits
+from repair.applying.guard import PlanRefused
+from repair.keeping.entries import Fate, Result
+from repair.keeping.planfile import Plan
 from tests.simulation.repair_servers import Refusals, Trick
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import token_of

@@ -31,11 +31,11 @@ from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
 from consistency.rows.explain import choose_finding
 from consistency.watching.findings_folder import FindingsFolder
-from repair.cli import repair
-from repair.mergeable import RangeMerge
-from repair.planfile import Plan
-from repair.planner import PlanOptions, make_plan
-from repair.show import nodetool_commands
+from repair.cli.repair import repair
+from repair.cli.show import nodetool_commands
+from repair.deciding.mergeable import RangeMerge
+from repair.keeping.planfile import Plan
+from repair.planning.planner import PlanOptions, make_plan
 from tests.simulation.memory import Fault, Trouble
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row
 from tests.simulation.storage import Delete

@@ -19,20 +19,20 @@ from consistency.model.ring import MURMUR3, Replication, Ring
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding, RangeView
-from repair import range_merging, range_work
-from repair.actions import Actor
-from repair.applying import Applier
-from repair.case import CaseReader
-from repair.chunks import Limits
-from repair.entries import Fate, Result
-from repair.forecast import Change
-from repair.guard import Guard
-from repair.outcomes import Tally
-from repair.pace import ApplyOptions, Pace
-from repair.planfile import Plan
-from repair.policy import Policy
-from repair.record import Record, parse_journal
-from repair.undo import Undoer, preview
+from repair.applying import range_merging, range_work
+from repair.applying.actions import Actor
+from repair.applying.applier import Applier
+from repair.applying.chunks import Limits
+from repair.applying.guard import Guard
+from repair.applying.outcomes import Tally
+from repair.applying.pace import ApplyOptions, Pace
+from repair.deciding.case import CaseReader
+from repair.deciding.forecast import Change
+from repair.deciding.policy import Policy
+from repair.keeping.entries import Fate, Result
+from repair.keeping.planfile import Plan
+from repair.keeping.record import Record, parse_journal
+from repair.undoing.undo import Undoer, preview
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.repair_laws import Shown, shown
 from tests.simulation.repair_servers import Refusals, SimWriter, Trick

@@ -24,19 +24,19 @@ from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding, RangeView
 from consistency.results.verdict import ExitCode
-from repair import planner
-from repair.case import CaseReader
-from repair.chunk_lines import ChunkRow, merged_json, merging_json
-from repair.cli import repair
-from repair.decide import Action, Rule
-from repair.entries import Account, Entry, Outcome, Result
-from repair.forecast import Change
-from repair.journal import Journal
-from repair.mergeable import RangeMerge, why_by_rows
-from repair.planfile import Plan, PlannedRow, parse_plan, write_plan
-from repair.planner import PlanOptions, make_plan
-from repair.policy import Policy, Zombies
-from repair.record import read_journal
+from repair.cli.repair import repair
+from repair.deciding.case import CaseReader
+from repair.deciding.decide import Action, Rule
+from repair.deciding.forecast import Change
+from repair.deciding.mergeable import RangeMerge, why_by_rows
+from repair.deciding.policy import Policy, Zombies
+from repair.keeping.chunk_lines import ChunkRow, merged_json, merging_json
+from repair.keeping.entries import Account, Entry, Outcome, Result
+from repair.keeping.journal import Journal
+from repair.keeping.planfile import Plan, PlannedRow, parse_plan, write_plan
+from repair.keeping.record import read_journal
+from repair.planning import planner
+from repair.planning.planner import PlanOptions, make_plan
 from tests.simulation.values import make_table
 from tests.unit.test_range_findings import COUNTED, PLAIN, damaged
 from tests.unit.test_repair_files import STATE, plan_of

@@ -10,10 +10,10 @@ import pytest
 
 from consistency.model.reading import Cell, Locality, RowState
 from consistency.model.ring import Node
-from repair.actions import Actor
-from repair.case import Case
-from repair.decide import Action, Decision, Rule
-from repair.statements import Write, merging_read
+from repair.applying.actions import Actor
+from repair.deciding.case import Case
+from repair.deciding.decide import Action, Decision, Rule
+from repair.writing.statements import Write, merging_read
 from tests.unit.test_repair_decide import BARE, NODES, YOUNG_US, cell, evidence, table
 
 

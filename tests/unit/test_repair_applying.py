@@ -15,20 +15,20 @@ from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Table
 from consistency.rows.delete_search import DeleteSearch
 from consistency.rows.names import RowRef
-from repair.actions import Actor
-from repair.applying import Applier
-from repair.case import CaseReader
-from repair.copies import copies
-from repair.decide import Action, Rule
-from repair.entries import Entry, Fate, Result
-from repair.forecast import Change
-from repair.guard import Guard, PlanRefused
-from repair.outcomes import Tally
-from repair.pace import ApplyOptions, Pace
-from repair.planfile import Plan
-from repair.planner import PlanOptions, plan_batch
-from repair.policy import Policy, Require, Zombies
-from repair.undo import NO_MAJORITY, Undoer, Undoing, brought_back, most_held, undoing, write_time
+from repair.applying.actions import Actor
+from repair.applying.applier import Applier
+from repair.applying.guard import Guard, PlanRefused
+from repair.applying.outcomes import Tally
+from repair.applying.pace import ApplyOptions, Pace
+from repair.deciding.case import CaseReader
+from repair.deciding.copies import copies
+from repair.deciding.decide import Action, Rule
+from repair.deciding.forecast import Change
+from repair.deciding.policy import Policy, Require, Zombies
+from repair.keeping.entries import Entry, Fate, Result
+from repair.keeping.planfile import Plan
+from repair.planning.planner import PlanOptions, plan_batch
+from repair.undoing.undo import NO_MAJORITY, Undoer, Undoing, brought_back, most_held, undoing, write_time
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.repair_laws import shown
 from tests.simulation.repair_servers import SimWriter, collect_garbage

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from consistency.errors import UsageError
-from repair.cli_run import free_journal, require_new_journal, tell_what_follows
-from repair.entries import Result
-from repair.outcomes import Tally
+from repair.applying.outcomes import Tally
+from repair.cli.running import free_journal, require_new_journal, tell_what_follows
+from repair.keeping.entries import Result
 
 VANISH = ("let them vanish", 7)
 

@@ -17,13 +17,13 @@ from consistency.rows import forecast as row_forecasts
 from consistency.rows import zombies as zombie_rule
 from consistency.rows.cells import Atom, atoms, winners
 from consistency.rows.names import RowName
-from repair import decide as decide_rules
-from repair import forecast as forecasts
-from repair.case import Case, Reach, reach
-from repair.copies import copies as copies_of
-from repair.decide import Action, Decision, Rule, can_write_back, decide, zombie_suspects
-from repair.forecast import change, forecast, may_vanish
-from repair.policy import Policy, Require, Zombies
+from repair.deciding import decide as decide_rules
+from repair.deciding import forecast as forecasts
+from repair.deciding.case import Case, Reach, reach
+from repair.deciding.copies import copies as copies_of
+from repair.deciding.decide import Action, Decision, Rule, can_write_back, decide, zombie_suspects
+from repair.deciding.forecast import change, forecast, may_vanish
+from repair.deciding.policy import Policy, Require, Zombies
 from tests.support.figures import LONG
 
 NOW_US = 1_800_000_000_000_000

@@ -9,9 +9,9 @@ from consistency.cluster.by_token import token_of
 from consistency.cluster.clock import SystemClock
 from consistency.model.ownership import DISPUTED
 from consistency.rows.names import RowRef
-from repair.case import CaseReader
-from repair.decide import Action, Rule, decide
-from repair.policy import Policy
+from repair.deciding.case import CaseReader
+from repair.deciding.decide import Action, Rule, decide
+from repair.deciding.policy import Policy
 from tests.unit.fake_cluster import FakeCluster, Version, port
 
 KEY = (5).to_bytes(4, "big")

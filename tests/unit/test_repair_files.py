@@ -17,16 +17,16 @@ from consistency.cli.show.terminal.console import make_console
 from consistency.errors import LockedError, UsageError
 from consistency.model.reading import Cell, RowState
 from consistency.rows.names import RowRef
-from repair.copies import state_from_json, state_json
-from repair.decide import Action, Rule
-from repair.entries import Entry, Fate, Outcome, Result
-from repair.files import FORMATS, REPAIR_JOURNAL, REPAIR_PLAN, json_line
-from repair.journal import Journal, JournalError
-from repair.planfile import Plan, PlannedRow, parse_plan, read_plan, write_plan
-from repair.policy import Policy, Zombies
-from repair.record import Record, parse_journal, read_journal
-from repair.show import print_plan
-from repair.undo import Proof, Undoing, preview, proof, unproven
+from repair.cli.show import print_plan
+from repair.deciding.copies import state_from_json, state_json
+from repair.deciding.decide import Action, Rule
+from repair.deciding.policy import Policy, Zombies
+from repair.keeping.entries import Entry, Fate, Outcome, Result
+from repair.keeping.files import FORMATS, REPAIR_JOURNAL, REPAIR_PLAN, json_line
+from repair.keeping.journal import Journal, JournalError
+from repair.keeping.planfile import Plan, PlannedRow, parse_plan, read_plan, write_plan
+from repair.keeping.record import Record, parse_journal, read_journal
+from repair.undoing.undo import Proof, Undoing, preview, proof, unproven
 
 STATE = RowState((Cell(b"\xff", 5, 9), Cell(None), Cell(b"", (1, None), (None, 7))))
 

@@ -11,11 +11,11 @@ import pytest
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.wire import ALL, QUORUM
 from consistency.model.reading import ONE_REPLICA, Locality
-from repair.copies import copies, copies_json
-from repair.decide import Action, Rule
-from repair.entries import Fate, Result
-from repair.files import json_line
-from repair.planfile import Plan
+from repair.deciding.copies import copies, copies_json
+from repair.deciding.decide import Action, Rule
+from repair.keeping.entries import Fate, Result
+from repair.keeping.files import json_line
+from repair.keeping.planfile import Plan
 from tests.simulation.repair_servers import Refusals, Trick
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import Delete, Write

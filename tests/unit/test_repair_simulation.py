@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consistency.rows.cells import Atom, AtomName
-from repair import actions, decide, range_work
-from repair.case import Case
-from repair.statements import Write, write_cells
+from repair.applying import actions, range_work
+from repair.deciding import decide
+from repair.deciding.case import Case
+from repair.writing.statements import Write, write_cells
 from tests.simulation.__main__ import range_repair_of, repair_of
 from tests.simulation.repairing import run_repair_case
 

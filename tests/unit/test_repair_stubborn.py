@@ -11,13 +11,13 @@ import pytest
 from consistency.model.reading import Cell, RowState
 from consistency.model.ring import Node
 from consistency.rows.names import RowRef
-from repair.case import Case, CaseReader
-from repair.decide import Action, Rule
-from repair.entries import Result
-from repair.outcomes import failed
-from repair.planfile import PlannedRow
-from repair.planner import _of_view
-from repair.stubborn import EMPTY, EXPIRED, stubborn
+from repair.applying.outcomes import failed
+from repair.deciding.case import Case, CaseReader
+from repair.deciding.decide import Action, Rule
+from repair.deciding.stubborn import EMPTY, EXPIRED, stubborn
+from repair.keeping.entries import Result
+from repair.keeping.planfile import PlannedRow
+from repair.planning.planner import _of_view
 from tests.unit.test_repair_decide import BARE, YOUNG_US, cell, evidence, table
 
 REF = RowRef("ks", "t", 7, {"id": "00000001"})

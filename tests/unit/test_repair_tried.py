@@ -9,13 +9,13 @@ import pytest
 
 from consistency.model.reading import Cell, RowState
 from consistency.rows.names import RowRef
-from repair.copies import Copies, state_digest
-from repair.decide import Action, Rule
-from repair.entries import Fate, Outcome, Result
-from repair.journal import Journal
-from repair.planfile import Plan, PlannedRow
-from repair.policy import Policy
-from repair.tried import leave_what_was_in_vain, tried_in_vain
+from repair.deciding.copies import Copies, state_digest
+from repair.deciding.decide import Action, Rule
+from repair.deciding.policy import Policy
+from repair.keeping.entries import Fate, Outcome, Result
+from repair.keeping.journal import Journal
+from repair.keeping.planfile import Plan, PlannedRow
+from repair.nightly.tried import leave_what_was_in_vain, tried_in_vain
 
 HELD = RowState((Cell(b"v", 5),))
 COPIES: Copies = {"a": HELD, "b": HELD, "c": None}

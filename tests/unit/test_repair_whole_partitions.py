@@ -11,11 +11,11 @@ import pytest
 from consistency.errors import ReplicaRefused
 from consistency.model.reading import RowState
 from consistency.results.forecast import Forecast
-from repair import applying
-from repair.decide import Action
-from repair.entries import Fate, Place, Result
-from repair.forecast import Change
-from repair.planfile import Plan
+from repair.applying import applier as applying
+from repair.deciding.decide import Action
+from repair.deciding.forecast import Change
+from repair.keeping.entries import Fate, Place, Result
+from repair.keeping.planfile import Plan
 from tests.simulation.repairing import MemoryJournal
 from tests.simulation.storage import Delete, Write
 from tests.simulation.values import int_bytes

@@ -23,9 +23,9 @@ from consistency.rows.explain import explain
 from consistency.rows.names import RowName, RowRef, row_name, row_ref
 from consistency.rows.reconcile import rank
 from consistency.rows.zombies import is_suspected_row, zombie_suspects
-from repair.case import Case
-from repair.decide import Action, Rule, decide
-from repair.policy import Policy
+from repair.deciding.case import Case
+from repair.deciding.decide import Action, Rule, decide
+from repair.deciding.policy import Policy
 from tests.simulation.scenario import make_nodes
 from tests.simulation.values import int_bytes, make_table
 from tests.unit.fake_cluster import FakeCluster, port

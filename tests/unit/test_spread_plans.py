@@ -18,14 +18,15 @@ from consistency.rows.names import RowRef
 from consistency.spreading.local import LocalWorkers
 from consistency.spreading.messages import Order, Terms, Work
 from consistency.spreading.port import Reads, Told, UnitFailed
-from repair import planner, spread_planning
-from repair.case import CaseReader
-from repair.decide import Rule
-from repair.mergeable import RangeMerge
-from repair.planfile import Plan
-from repair.planner import PlanOptions, make_plan
-from repair.policy import Policy, Zombies
-from repair.spread_planning import RowsUnit, Shared, prepared
+from repair.deciding.case import CaseReader
+from repair.deciding.decide import Rule
+from repair.deciding.mergeable import RangeMerge
+from repair.deciding.policy import Policy, Zombies
+from repair.keeping.planfile import Plan
+from repair.planning import planner
+from repair.planning import spread as spread_planning
+from repair.planning.planner import PlanOptions, make_plan
+from repair.planning.spread import RowsUnit, Shared, prepared
 from tests.simulation.scenario import Scenario, row
 from tests.simulation.spreading import SimWorkers
 from tests.simulation.values import int_bytes
@@ -180,7 +181,7 @@ def test_the_command_plans_by_workers(tmp_path: Path, monkeypatch: pytest.Monkey
     cluster = stand_in(60, 0.0, [5, 33, 47])
     for place in ("consistency.cluster.session.open_cluster", "repair.api.open_cluster"):
         monkeypatch.setattr(place, opener(cluster))
-    monkeypatch.setattr("repair.case._require_own_token", lambda _: None)  # the tokens of a stand-in are made up
+    monkeypatch.setattr("repair.deciding.case._require_own_token", lambda _: None)  # its tokens are made up
     monkeypatch.setattr(planner.secrets, "token_hex", lambda size: "5a" * size)
     monkeypatch.setattr(LocalWorkers.__init__, "__defaults__", (stand_ins(0.0, 5, 33, 47, rows=60),))
     findings = str(tmp_path / "findings")

@@ -16,7 +16,7 @@ from consistency.model.servertime import ServerTime
 from consistency.model.sides import Side
 from consistency.rows.evidence import Evidence
 from consistency.rows.names import RowName
-from repair.case import Case
+from repair.deciding.case import Case
 from repair.sync.cases import PairCase
 from repair.sync.decide import Action, Decision, Rule, decide
 from repair.sync.policy import Direction, Extra, Level, SyncPolicy

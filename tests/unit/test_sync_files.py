@@ -23,17 +23,17 @@ from consistency.model.sides import Side
 from consistency.results.verdict import ExitCode
 from consistency.rows.names import RowRef
 from repair import read_sync_plan
-from repair.entries import Entry, Fate, Outcome
-from repair.entries import Result as Came
-from repair.files import SYNC_JOURNAL
-from repair.show import print_preview
+from repair.cli.show import print_preview
+from repair.cli.show_sync import plan_exit, print_sync_plan, print_sync_record, what_is_done
+from repair.keeping.entries import Entry, Fate, Outcome
+from repair.keeping.entries import Result as Came
+from repair.keeping.files import SYNC_JOURNAL
 from repair.sync.cases import PairRef
 from repair.sync.decide import Action, Rule
 from repair.sync.guards import require_clusters
 from repair.sync.journal import SyncJournal, read_sync_journal
 from repair.sync.planfile import PlanWriter, SideGround, SyncHeader, SyncPlan, SyncRow
 from repair.sync.policy import Direction, Extra, SyncPolicy
-from repair.sync.show import plan_exit, print_sync_plan, print_sync_record, what_is_done
 from repair.sync.undo import preview
 from tests.unit.fake_cluster import nodes
 

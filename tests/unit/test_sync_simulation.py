@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consistency.rows.cells import Atom
-from repair.statements import write_cells
 from repair.sync import decide, run, still_right
+from repair.writing.statements import write_cells
 from tests.simulation.syncing import run_sync
 
 SEEDS = int(os.environ.get("CONSISTENCY_REPAIR_SEEDS", "600")) // 2

@@ -11,8 +11,8 @@ import pytest
 from consistency.model.reading import RowState
 from consistency.model.sides import Side
 from consistency.rows.names import RowRef
-from repair.copies import copies
-from repair.entries import Entry, Fate, Outcome, Result
+from repair.deciding.copies import copies
+from repair.keeping.entries import Entry, Fate, Outcome, Result
 from repair.sync.cases import PairRef
 from repair.sync.decide import Decision, decide
 from repair.sync.planfile import SideGround, Summary, SyncHeader, SyncPlan, SyncRow

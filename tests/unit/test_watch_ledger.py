@@ -33,8 +33,8 @@ from consistency.watching.event_log import EventLog, LogSink
 from consistency.watching.loop import Repairer, Watch, WatchOptions
 from consistency.watching.schedule import Pacing
 from consistency.watching.visit_ledger import Keeper
-from repair.config import NightlyPolicy
-from repair.nightly import VisitRepairer
+from repair.nightly.config import NightlyPolicy
+from repair.nightly.night import VisitRepairer
 from tests.simulation.vclock import SimClock, VirtualLoop, run_virtual
 from tests.unit.fake_cluster import FakeCluster, nodes, port, table
 from tests.unit.test_eventlog import logged
@@ -452,8 +452,8 @@ def test_a_repairer_notes_what_was_proven_also_when_it_is_cancelled(
         noted.append(journal)
         raise ConsistencyError("no room; make some")
 
-    monkeypatch.setattr("repair.nightly.repair_found", cancelled)
-    monkeypatch.setattr("repair.nightly.remember", remember)
+    monkeypatch.setattr("repair.nightly.night.repair_found", cancelled)
+    monkeypatch.setattr("repair.nightly.night.remember", remember)
     repairer = VisitRepairer(NightlyPolicy(directory=tmp_path), tmp_path / "l", warned.append)  # type: ignore[arg-type]
     reader = object.__new__(CqlReader)
     found = Report("r", "test", "", 0.0, (), (), {"missing": 1})

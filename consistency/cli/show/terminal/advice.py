@@ -64,7 +64,7 @@ def compare_command(typed: Typed, *more: str) -> list[str]:
 
 def can_repair() -> bool:
     """Whether this installation has the repairer; otherwise its commands are not suggested."""
-    return find_spec("repair.cli") is not None
+    return find_spec("repair.cli.repair") is not None
 
 
 def sync_command(findings: str, typed: Typed) -> list[str]:

@@ -92,6 +92,13 @@ def indented(
         console.print(Text(rest if number else first) + line, soft_wrap=True)
 
 
+def name_file(console: Console, what: str, path: str) -> None:
+    """Say where a file lies: its name is never broken, so that it can be copied."""
+    line = f"{what} {safe(path)}"
+    for part in [line] if len(line) <= console.width else [what, f"  {safe(path)}"]:
+        console.print(Text(part), soft_wrap=True)
+
+
 def command(console: Console, words: Sequence[str], why: str = "") -> None:
     r"""Print a command to copy, with a comment; a long command continues with ` \` and never breaks a word."""
     room = console.width - 2

@@ -1,0 +1,1 @@
+"""What `check --repair` and `watch --repair` may do, and do: a check, a repair within bounds, a check again."""

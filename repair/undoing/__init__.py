@@ -1,0 +1,1 @@
+"""How what the journal proves is taken back."""
