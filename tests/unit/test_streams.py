@@ -69,7 +69,7 @@ def test_a_look_at_a_non_owner_that_ends_early_closes_its_stream() -> None:
     """A report that fails, or an interrupt while it waits for room."""
     reader = Endless()
     owner, other = nodes()[:2]
-    task = SimpleNamespace(reading=READING, arcs=[Arc((owner,), (TokenRange(0, 9),))])
+    task = SimpleNamespace(reading=READING, arcs=[Arc((owner,), (TokenRange(0, 9),))], asides=())
 
     async def full(*_: object) -> None:
         raise OSError("no space left")
