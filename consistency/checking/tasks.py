@@ -125,7 +125,8 @@ class Tasks:
         choice = choose(table, self._reader.capabilities, self._options.depth, self._options.route)
         if choice.reading is None or choice.route is None:
             return choice.refusal
-        nodes = {node for arc in (*arcs, *(aside.arc for aside in asides)) for node in arc.replicas}
+        looked_at = [aside.arc for aside in asides] if alone else arcs
+        nodes = {node for arc in looked_at for node in arc.replicas}
         locality = "+".join(sorted({self._reader.locality(node).value for node in nodes}))
         whole = TableTask(choice.reading, choice.route, arcs, locality, asides)
         return whole if self._options.part is None else whole.part(self._options.part)
