@@ -39,6 +39,11 @@ class Acted:
     fate: Fate
     refusal: Refusal | None = None
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether nothing of ours was done: then there is nothing to wait for."""
+        return self.fate is Fate.NONE and self.refusal is not None
+
 
 @dataclass
 class _Doing:

@@ -9,9 +9,9 @@ from repair.applying.actions import Acted
 from repair.applying.outcomes import failed, settled
 from repair.applying.still_right import Begun
 from repair.deciding.case import Case, CaseReader
-from repair.keeping.entries import Fate, Outcome
+from repair.keeping.entries import Outcome
 
-_AFTER_S = (0.0, 0.1, 0.5, 1.5)
+AFTER_S = (0.0, 0.1, 0.5, 1.5)
 """An acknowledged repair can take a moment on the other replicas."""
 
 
@@ -19,7 +19,7 @@ async def verify(cases: CaseReader, clock: Clock, acted: Mapping[Begun, Acted]) 
     """Read rows again, a few times, until all their replicas agree; what does not agree by then has failed."""
     outcomes: dict[Begun, Outcome] = {}
     now: dict[Begun, Case] = {}
-    for delay in _AFTER_S:
+    for delay in AFTER_S:
         waiting = [begun for begun in acted if begun not in outcomes]
         if not waiting:
             break
@@ -28,18 +28,13 @@ async def verify(cases: CaseReader, clock: Clock, acted: Mapping[Begun, Acted]) 
         now.update(zip(waiting, seen, strict=True))
         for begun in waiting:
             outcome = settled(now[begun])
-            if outcome is None and _in_vain(acted[begun]):
+            if outcome is None and acted[begun].in_vain:
                 outcome = _failed(begun, now[begun], acted[begun])
             if outcome is not None:
                 outcomes[begun] = outcome
     for begun in acted.keys() - outcomes.keys():
         outcomes[begun] = _failed(begun, now[begun], acted[begun])
     return outcomes
-
-
-def _in_vain(acted: Acted) -> bool:
-    """Whether nothing of ours was done: then there is nothing to wait for."""
-    return acted.fate is Fate.NONE and acted.refusal is not None
 
 
 def _failed(begun: Begun, now: Case, acted: Acted) -> Outcome:

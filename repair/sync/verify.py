@@ -11,15 +11,13 @@ from consistency.model.ring import Node
 from consistency.rows.cells import Atom
 from repair.applying.actions import Acted
 from repair.applying.outcomes import refused
+from repair.applying.verify import AFTER_S
 from repair.deciding.case import Case, CaseReader
 from repair.deciding.copies import copies
-from repair.keeping.entries import Fate, Outcome, Result
+from repair.keeping.entries import Outcome, Result
 from repair.sync.decide import Decision, Unlike, expires_soon
 from repair.sync.policy import SyncPolicy
 from repair.sync.still_right import Begun, what_we_did
-
-_AFTER_S = (0.0, 0.1, 0.5, 1.5)
-"""What a quorum has acknowledged can take a moment on the other replicas."""
 
 
 async def verify(
@@ -28,13 +26,13 @@ async def verify(
     """Read rows again, a few times, until every replica shows what was written; by the row's number."""
     found: dict[int, Outcome] = {}
     waiting = list(acted)
-    for delay in _AFTER_S:
+    for delay in AFTER_S:
         if not waiting:
             break
         await clock.sleep(delay)
         side = policy.direction.taker
         seen = await taker.read_many([begun.row.planned.ref.on(side) for begun in waiting])
-        last = delay == _AFTER_S[-1]
+        last = delay == AFTER_S[-1]
         left: list[Begun] = []
         for begun, now in zip(waiting, seen, strict=True):
             outcome = _outcome(begun, now, acted[begun], policy, last=last)
@@ -49,10 +47,9 @@ async def verify(
 def _outcome(begun: Begun, now: Case, acted: Acted, policy: SyncPolicy, *, last: bool) -> Outcome | None:
     """Return what came of a row; None where it may still come."""
     shown = _Shown(begun, now, policy)
-    in_vain = acted.fate is Fate.NONE and acted.refusal is not None
     if not shown.lacking and now.states:
         outcome = shown.done
-    elif last or in_vain:
+    elif last or acted.in_vain:
         outcome = shown.failed(acted.refusal)
     else:
         return None
