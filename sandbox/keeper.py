@@ -11,19 +11,26 @@ started the node. It prints the node's pid, then waits:
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 POLL_S = 0.5
 RELEASE = b"release\n"
+LOCKABLE = 65_536
+"""How much memory a node may lock: as much as needs no right."""
+PR_CAPBSET_DROP = 24
+CAP_IPC_LOCK = 14
 
 
 def main(argv: list[str]) -> int:
     """Run `argv[1:]` with its output in the file `argv[0]`."""
     parent = os.getppid()
+    lock_no_memory()
     with Path(argv[0]).open("ab") as output:
         node = subprocess.Popen(argv[1:], stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603 - our parent made the command
     # Only now, because a child inherits ignored signals.
@@ -50,6 +57,17 @@ def main(argv: list[str]) -> int:
         node.kill()
         node.wait()
     return 0
+
+
+def lock_no_memory() -> None:
+    """Start no program that may lock its memory: root's node would fill all that Java reserves, 180 MB more."""
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    with suppress(ValueError, OSError):  # less than that is allowed
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (LOCKABLE, hard))
+    with suppress(ImportError, AttributeError):  # a Python without it, a system that is not Linux
+        from ctypes import CDLL  # noqa: PLC0415 - see above
+
+        CDLL(None).prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0)  # fails without root, who alone is not limited
 
 
 if __name__ == "__main__":

@@ -890,6 +890,8 @@ MUTANTS = (
            "env=hook_environment(os.environ, self.passed_on),", "env=None,", "tests/unit/test_hooks.py"),
     Mutant("leaks: a variable passes whose name only begins as one that may", "consistency/watching/hooks.py",
            "_PASSED_ON.fullmatch(n)", "_PASSED_ON.match(n)", "tests/unit/test_hooks.py"),
+    Mutant("sandbox: a node of root's locks its memory", "sandbox/keeper.py",
+           "    lock_no_memory()\n", "", "tests/sandbox/test_process.py"),
     Mutant("leaks: a node of the sandbox gets our whole environment", "sandbox/process.py",
            "                env=child_environment(),\n", "", "tests/sandbox/test_process.py"),
     Mutant("leaks: a certificate for any host will do", "consistency/cluster/tls.py",

@@ -12,12 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sandbox.keeper import CAP_IPC_LOCK
 from sandbox.process import KeptProcess, ProcessId, run
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 PARENT = """
 import sys
 from pathlib import Path
+from sandbox.keeper import CAP_IPC_LOCK
 from sandbox.process import KeptProcess
 kept = KeptProcess([sys.executable, "-c", "import time; time.sleep(60)"], Path(sys.argv[1]), Path.cwd())
 print(kept.id.pid, kept.id.started, flush=True)
@@ -115,3 +117,17 @@ def test_a_node_and_our_helpers_get_no_secret_of_ours(tmp_path: Path, monkeypatc
         assert "canary" not in text
         assert "JAVA_TOOL_OPTIONS=-Dours" in text
         assert "PATH=" in text
+
+
+def test_a_node_may_lock_no_memory(tmp_path: Path) -> None:
+    """Root's Cassandra would fill, and keep from all others, memory that it never uses."""
+    rights = Path("/proc/self/status")
+    if not rights.exists():
+        pytest.skip("only Linux tells what a process may do in /proc")
+    asks = f"(ulimit -l; grep CapBnd {rights}) > {tmp_path}/asked; mv {tmp_path}/asked {tmp_path}/told"
+    kept = KeptProcess(["/bin/sh", "-c", asks], tmp_path / "log", tmp_path)
+    assert wait_gone(kept.id)
+    kept.reap()
+    kilobytes, _, bounds = (tmp_path / "told").read_text().split()
+    assert kilobytes == "64"
+    assert not int(bounds, 16) & 1 << CAP_IPC_LOCK

@@ -37,6 +37,11 @@ def processes_of(directory: Path) -> list[psutil.Process]:
     ]
 
 
+def said_by(directory: Path) -> str:
+    """Return what the node logged."""
+    return (directory / "box" / "node1" / "logs" / "system.log").read_text()
+
+
 def wait_for(condition: object, seconds: float = 30) -> bool:
     """Poll a callable until it is true."""
     assert callable(condition)
@@ -68,6 +73,8 @@ def test_one_node_through_its_life(tmp_path: Path) -> None:
     """Up, asked by nodetool, frozen, woken, killed, started on its own data; gone when the block ends."""
     with Sandbox(options(tmp_path)) as box:
         assert [node.state for node in box.nodes] == ["up"]
+        assert "JNA mlockall successful" not in said_by(tmp_path)
+        assert "approximate time-check" not in said_by(tmp_path)  # a task that runs 500 times a second
         assert f"UN  {ADDRESS}" in box.nodetool(1, "status").stdout
         host_id = box.nodetool(1, "info").stdout.splitlines()[0]
         assert box.nodetool(1, "no-such-command").returncode != 0
