@@ -19,6 +19,8 @@ OLDEST_LOCK := requirements/oldest.txt
 DEMO := $(if $(wildcard $(BUILT)),$(VENV),.cache/demo)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Some machines set it: then each of the hundreds of commands that tests start compiles the program anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
