@@ -95,6 +95,9 @@ def daemon_command(
         "-Dcassandra-foreground=yes",
         "-Dcassandra.skip_wait_for_gossip_to_settle=0",
         "-Dcassandra.superuser_setup_delay_ms=0",
+        # Cassandra's own; else it follows the ring delay: a slow starter is forgotten after a second, again and again,
+        # and sometimes its schema is not fetched afterwards.
+        "-Dcassandra.gossip_quarantine_delay_ms=60000",
         # The time as it is: half of an idle node's work is a task that looks at the clock 500 times a second for all.
         "-Dcassandra.monotonic_clock.approx=org.apache.cassandra.utils.MonotonicClock$SystemClock",
         # How much memory a row costs is estimated from so many; the default, 100,000, takes a third of a node's start.

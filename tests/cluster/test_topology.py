@@ -67,6 +67,15 @@ def holders(cluster: RunningCluster, keyspace: str, i: int) -> list[int]:
     return [n for n in range(1, len(cluster.points) + 1) if list(cluster.on(n, cql))]
 
 
+def test_nodes_that_start_slowly_are_not_forgotten(two_dcs: RunningCluster) -> None:
+    """Each node learns of the others once, however long they take until they own their ranges."""
+    assert two_dcs.sandbox is not None
+    for node in two_dcs.sandbox.nodes:
+        told = node.log.read_text()
+        assert told.count("is now part of the cluster") == 3
+        assert "removing from gossip" not in told
+
+
 @pytest.mark.parametrize("rf", sorted(FACTORS))
 def test_every_replication_factor(two_dcs: RunningCluster, tmp_path: Path, rf: int, figures: Figures) -> None:
     """RF 1 has nothing to compare; with 2, 3 and 4 every replica is read, and one that lost a row is found."""
