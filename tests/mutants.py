@@ -33,6 +33,7 @@ ROOTS = "tests/cluster/test_roots.py"
 SYNC = "tests/unit/test_sync_simulation.py::test_every_law_holds_on_every_seed"
 LIVE = "tests/unit/test_live_page.py"
 PARTS = "tests/unit/test_parts.py"
+LANES = "tests/unit/test_lanes.py"
 SPREAD = "tests/unit/test_spreading.py"
 DISTRIBUTION = "tests/unit/test_distribution.py"
 NURSERY = "tests/unit/test_nursery.py"
@@ -463,8 +464,14 @@ MUTANTS = (
            "            with suppress(ConnectError):\n", "            if True:\n", NURSERY),
     Mutant("workers: the nursery waits for its driver to load", "consistency/cli/group.py",
            "            begin_early()\n", "            str()\n", NURSERY),
-    Mutant("workers: they share lanes", "consistency/cluster/server_digest.py",
-           "own = HASH_SPELLINGS[reader % len(HASH_SPELLINGS) ::", "own = HASH_SPELLINGS[0 ::", SPREAD),
+    Mutant("lanes: workers share them", "consistency/cluster/lanes.py",
+           "own = HASH_SPELLINGS[reader % len(HASH_SPELLINGS) ::", "own = HASH_SPELLINGS[0 ::", LANES),
+    Mutant("lanes: who comes first goes first", "consistency/cluster/lanes.py",
+           "(look, next(self._arrivals), turn)", "(0, next(self._arrivals), turn)", LANES),
+    Mutant("lanes: one is lost with who gives up in its turn", "consistency/cluster/lanes.py",
+           "if turn.done() and not turn.cancelled():", "if False:", LANES),
+    Mutant("lanes: partitions wait for the scan", "consistency/cluster/digests.py",
+           "Look.PARTITIONS", "Look.RANGE", LANES),
     Mutant("workers: digests that are taken back stay complete", "consistency/spreading/assembling.py",
            "now.completed - lost, now.skipped, now.failed + lost)", "now.completed, now.skipped, now.failed)", SPREAD),
     Mutant("workers: units are given up while a worker is on its way", "consistency/spreading/local.py",

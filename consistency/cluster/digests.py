@@ -13,6 +13,7 @@ import xxhash
 from consistency.cluster import selects
 from consistency.cluster.gate import Gate
 from consistency.cluster.key_batches import partition_lists
+from consistency.cluster.lanes import Look
 from consistency.cluster.page_arrays import hashed_rows
 from consistency.cluster.port import Key, Pages
 from consistency.cluster.query_size import Piece, PieceSize, in_pieces
@@ -92,7 +93,7 @@ class Digests:
     ) -> tuple[RawRow, float]:
         """Run an aggregate in one of the node's lanes: `text` is given the lane's spelling of the algorithm."""
         await self._sizes.learn(node, reading)
-        async with self._gate.lane(node) as spelling:
+        async with self._gate.lane(node, Look.RANGE) as spelling:
             return await self._gate.aggregate(node, self._sizes.hashed(reading, text(spelling), now_s), rows=rows)
 
     def of_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Pages:
@@ -102,7 +103,7 @@ class Digests:
             ask = partial(selects.hash_rows, reading, spelling=name)
             return self._gate.range_pages(node, token_range, lambda part: self._sizes.hashed(reading, ask(part), now_s))
 
-        return self._streamed(node, reading, pages)
+        return self._streamed(node, reading, Look.ROWS, pages)
 
     def of_rows_in(self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int) -> Pages:
         """Stream the hashes of the rows of some partitions."""
@@ -115,7 +116,7 @@ class Digests:
                     async for page in found:
                         yield page
 
-        return self._streamed(node, reading, pages)
+        return self._streamed(node, reading, Look.ROWS, pages)
 
     def of_partitions(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool
@@ -128,7 +129,7 @@ class Digests:
             statement = self._sizes.hashed(reading, text, now_s)
             return self._gate.pages(node, statement, lambda page: sum(bigint(row[count]) for row in page.rows()))
 
-        return self._streamed(node, reading, pages)
+        return self._streamed(node, reading, Look.PARTITIONS, pages)
 
     async def arrays_of_rows(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, times: bool
@@ -136,7 +137,7 @@ class Digests:
         """Read hashes and write times of a range's rows, as arrays."""
         await self._sizes.learn(node, reading)
         parts: list[HashedRows] = []
-        async with self._gate.lane(node) as name:
+        async with self._gate.lane(node, Look.ROWS) as name:
 
             def statement(part: TokenRange) -> Statement:
                 return self._sizes.hashed(reading, selects.hashed_rows(reading, part, name, times=times), now_s)
@@ -146,13 +147,13 @@ class Digests:
         return HashedRows.joined(parts, len(selects.row_times(reading)) if times else 0)
 
     async def _streamed(
-        self, node: Node, reading: Reading, pages: Callable[[str], AsyncGenerator[Page, None]]
+        self, node: Node, reading: Reading, look: Look, pages: Callable[[str], AsyncGenerator[Page, None]]
     ) -> Pages:
         """Page through what a node hashes, in a lane of its own from the first page to the last.
 
         `pages` is given the lane's spelling of the algorithm.
         """
         await self._sizes.learn(node, reading)
-        async with self._gate.lane(node) as spelling, aclosing(pages(spelling)) as found:
+        async with self._gate.lane(node, look) as spelling, aclosing(pages(spelling)) as found:
             async for page in found:
                 yield page.rows()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from consistency.cluster.by_token import paged_by_range
+from consistency.cluster.lanes import Lanes, Look
 from consistency.cluster.locality import TraceEvent
 from consistency.cluster.pinned import PinnedAccess
-from consistency.cluster.server_digest import bigint, lanes
+from consistency.cluster.server_digest import bigint
 from consistency.cluster.throttle import Throttle
 from consistency.cluster.wire import Page, Statement
 from consistency.errors import ReplicaTimeout, TooMuchToScan
@@ -37,7 +38,7 @@ class Gate:
         self._access = access
         self._throttle = throttle
         self._in_pieces = limits.politeness.in_pieces
-        self._lanes = {node: lanes(limits.lanes, limits.reader, limits.readers) for node in known}
+        self._lanes = {node: Lanes.shared(limits.lanes, limits.reader, limits.readers) for node in known}
         self._streams = {node: asyncio.Semaphore(limits.streams) for node in known}
         self._named = {node: asyncio.Semaphore(_NAMED_AT_ONCE) for node in known}
 
@@ -46,14 +47,9 @@ class Gate:
         wanted = self._in_pieces and not self._access.traced(node)
         return wanted and self._throttle.crowded
 
-    @asynccontextmanager
-    async def lane(self, node: Node) -> AsyncGenerator[str, None]:
-        """Wait for one of the node's lanes and hold it; yield its spelling of the hash, which nobody else uses."""
-        spelling = await self._lanes[node].get()
-        try:
-            yield spelling
-        finally:
-            self._lanes[node].put_nowait(spelling)
+    def lane(self, node: Node, look: Look) -> AbstractAsyncContextManager[str]:
+        """Wait for one of the node's lanes and hold it; it yields its spelling of the hash, which nobody else uses."""
+        return self._lanes[node].one(look)
 
     async def aggregate(self, node: Node, statement: Statement, *, rows: int | None = None) -> tuple[RawRow, float]:
         """Run an aggregate in a turn; return its cells, and for how many seconds it kept the node busy.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from consistency.cluster import selects
-from consistency.cluster.row_hash import HASH_SPELLINGS
 from consistency.model.layout import DIGEST
 from consistency.model.reading import RawRow, Reading
 from consistency.model.tokens import TokenRange
@@ -67,16 +65,3 @@ def newest_time(cells: Sequence[bytes | None]) -> int | None:
 def bigint(raw: bytes | None) -> int:
     """Return a bigint's value; null counts as 0, which is what a sum of nothing is."""
     return _LONG.unpack(raw)[0] if raw else 0
-
-
-def lanes(count: int, reader: int = 0, readers: int = 1) -> asyncio.Queue[str]:
-    """Return the spellings of the hash that a node may be asked with at once, each in use by one query at a time.
-
-    Several readers of a cluster share them out, by their numbers from 0. There is one for each of four; of more, some
-    disturb each other's hashes, so that they read more and see nothing less (design/0005).
-    """
-    free: asyncio.Queue[str] = asyncio.Queue()
-    own = HASH_SPELLINGS[reader % len(HASH_SPELLINGS) :: min(readers, len(HASH_SPELLINGS))]
-    for spelling in own[:count]:
-        free.put_nowait(spelling)
-    return free

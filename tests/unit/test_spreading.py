@@ -21,8 +21,6 @@ from consistency.checking.tasks import CheckOptions
 from consistency.cli import main
 from consistency.cluster.clock import SystemClock
 from consistency.cluster.request_counts import RequestCounts, SharedCounts
-from consistency.cluster.row_hash import HASH_SPELLINGS
-from consistency.cluster.server_digest import lanes
 from consistency.cluster.settings import GivenOptions
 from consistency.cluster.throttle import Politeness
 from consistency.cluster.waits import within
@@ -294,19 +292,6 @@ def test_an_order_arrives_as_it_was_given() -> None:
     assert again == order
     assert check_options(again.options) == options
     assert (again.limits(2).politeness.rate, again.limits(2).reader, again.limits(2).readers) == (300, 2, 3)
-
-
-def test_workers_share_out_the_lanes_of_a_node() -> None:
-    """No spelling of the hash is used by two of up to four readers, and none is left unused."""
-
-    def spellings(reader: int, readers: int) -> list[str]:
-        queue = lanes(4, reader, readers)
-        return [queue.get_nowait() for _ in range(queue.qsize())]
-
-    for readers in (1, 2, 3, 4):
-        used = [name for reader in range(readers) for name in spellings(reader, readers)]
-        assert sorted(used) == sorted(HASH_SPELLINGS)
-    assert all(len(spellings(reader, 9)) == 1 for reader in range(9))
 
 
 def test_requests_are_counted_for_all_that_read_together(tmp_path: Path) -> None:
