@@ -13,6 +13,7 @@ from consistency.errors import ReplicaError, ReplicaForbidden, ReplicaRefused, R
 from consistency.model.reading import Route
 from consistency.model.ring import Node
 from consistency.model.tree import Digest
+from consistency.rows.names import RowName
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,24 @@ class DifferingPartitions:
 
     batches: tuple[tuple[Key, ...], ...]
     agreed_rows: int
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return bool(self.batches)
+
+
+@dataclass(frozen=True, slots=True)
+class DifferingRows:
+    """The rows of a range whose hashes differ, and how many distinct rows the replicas hold there."""
+
+    names: tuple[RowName, ...]
+    rows: int
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return bool(self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +54,8 @@ class LeafResult:
     """What the digests were made of, and where: `depth/route`."""
     fell_back: str = ""
     """Why the leaf was hashed on the client although the server was asked to, empty where it was not."""
-    differing: DifferingPartitions | None = None
-    """Its partitions that differ, where that is known already."""
+    differing: DifferingPartitions | DifferingRows | None = None
+    """Its partitions, or rows, that differ, where that is known already."""
     full: bool = False
     """Whether it is known that most parts of it differ."""
 
@@ -96,14 +115,14 @@ async def _digest_all(table: TableReader, leaf: Leaf, now_s: int) -> LeafResult:
 
 
 async def digest_leaves(
-    digest: Callable[[Leaf], Awaitable[LeafResult]], leaves: Iterable[Leaf], *, at_once: int
+    digest: Callable[[Leaf], Awaitable[LeafResult]], leaves: Iterable[Leaf], *, at_once: Callable[[], int]
 ) -> AsyncGenerator[LeafResult, None]:
-    """Yield the results of all leaves as they come, `at_once` of them under way; a leaf is taken when it is begun."""
+    """Yield the results of all leaves as they come, `at_once()` of them under way; a leaf is taken when it is begun."""
     waiting: Iterator[Leaf] = iter(leaves)
     running: set[asyncio.Future[LeafResult]] = set()
     try:
         while True:
-            while len(running) < at_once and (leaf := next(waiting, None)) is not None:
+            while len(running) < at_once() and (leaf := next(waiting, None)) is not None:
                 running.add(asyncio.ensure_future(digest(leaf)))
             if not running:
                 return

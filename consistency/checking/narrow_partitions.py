@@ -28,15 +28,17 @@ HASHED_ROWS = 10_000
 _LEAST_PER_PARTITION, _MOST_DIFFERING = 4, 0.5
 """Digests of partitions with fewer rows than this, or of which more rows than this share are hashed all the same, cost
 more than they save."""
-_LEAST_AT_ONCE, _UNLIKE_LEAVES = 20, 2
-"""So many rows a partition holds, and so many leaves differ, before leaves are digested by partition at once."""
+_LEAST_AT_ONCE, _UNLIKE_LEAVES, _MOSTLY = 20, 2, 0.7
+"""So many rows a partition holds, and so many leaves differ, before leaves are digested by partition at once; and so
+large a share of them before their rows are hashed at once, which costs twice as much."""
 
 
 @dataclass(slots=True)
 class Partitions:
     """What the partitions of a table were like so far: how many, their rows, and those of them in differing ones.
 
-    `leaves` and `unlike`: how many leaves were digested, and how many of them differed.
+    `leaves` and `unlike`: how many leaves were digested, and how many of them differed. `largest`: the rows of the
+    largest of them. `dense`: whether one held so many rows that differ that they are not remembered.
     """
 
     groups: int = 0
@@ -44,6 +46,8 @@ class Partitions:
     differing: int = 0
     leaves: int = 0
     unlike: int = 0
+    largest: int = 0
+    dense: bool = False
     refused: bool = False
 
     def worth_it(self, reading: Reading) -> bool:
@@ -53,15 +57,33 @@ class Partitions:
         return wanted and large and self.differing <= _MOST_DIFFERING * self.rows
 
     def worth_it_at_once(self, reading: Reading) -> bool:
-        """Whether to digest the next leaf by partition: most leaves before it differed, in few of their partitions."""
-        known = self.groups > 0 and self.rows >= _LEAST_AT_ONCE * self.groups
-        often = self.unlike >= max(_UNLIKE_LEAVES, self.leaves / 2)
-        return known and often and self.worth_it(reading)
+        """Whether to digest the next leaf by partition: most leaves before it differed, in few of their partitions.
+
+        Of partitions that are not known yet a closer look would ask the same.
+        """
+        large = self.rows >= _LEAST_AT_ONCE * self.groups
+        return large and self._unlike(1 / 2) and self.worth_it(reading)
+
+    def rows_worth_it_at_once(self, reading: Reading) -> bool:
+        """Whether to hash the rows of the next leaf one by one: leaves differ, and partitions tell nothing of where."""
+        return self._unlike(_MOSTLY) and not self.dense and not self.worth_it(reading)
+
+    def _unlike(self, share: float) -> bool:
+        """Whether so large a share of the leaves differed, and not just one."""
+        return self.unlike >= max(_UNLIKE_LEAVES, share * self.leaves)
+
+    def digested(self, result: LeafResult) -> None:
+        """Take note of how large a leaf is."""
+        self.largest = max(self.largest, result.rows)
 
     def compared(self, leaves: int, differing: int) -> None:
         """Take note of leaves that were compared."""
         self.leaves += leaves
         self.unlike += differing
+
+    def pieces(self, leaf: Leaf, rows: int) -> Sequence[TokenRange]:
+        """Cut a leaf of about so many rows, or of as many as the largest has, so that each part can be held at once."""
+        return leaf.token_range.split(math.ceil(max(rows, self.largest) / HASHED_ROWS))
 
 
 async def differing_partitions(
@@ -87,7 +109,7 @@ async def digest_by_partition(table: TableReader, leaf: Leaf, partitions: Partit
     answers: dict[Node, list[RawRow]] = {node: [] for node in leaf.replicas}
     found: list[DifferingPartitions | None] = []
     now_s, reading, layout = table.now_s(), table.reading, table.reading.partition_layout
-    for piece in leaf.token_range.split(math.ceil(leaf_rows / HASHED_ROWS)):
+    for piece in partitions.pieces(leaf, leaf_rows):
         told = await gather_rows([_told_by(table, leaf, node, piece, now_s) for node in leaf.replicas])
         for node, rows in zip(leaf.replicas, told, strict=True):
             answers[node] += [row[layout.digest] for row in rows]

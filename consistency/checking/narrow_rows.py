@@ -12,19 +12,23 @@ from contextlib import aclosing
 from typing import Any
 
 from consistency.checking.joined_rows import joined_rows
-from consistency.checking.leaves import DifferingPartitions
+from consistency.checking.leaves import DifferingPartitions, DifferingRows, LeafResult
 from consistency.checking.listing import Listing
 from consistency.checking.narrow_partitions import Partitions, differing_partitions, gather_rows, not_in_all
 from consistency.checking.plan import Leaf
+from consistency.cluster.server_digest import ServerDigest
 from consistency.cluster.table_reader import TableReader
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.model.cqlorder import UnorderableTypeError, key_function
 from consistency.model.layout import token_in
 from consistency.model.reading import RawRow, Reading
+from consistency.model.ring import Node
 from consistency.rows.merge_join import Difference, JoinCounts
 from consistency.rows.names import RowName, named_key
 from consistency.rows.read import read_states
 
+MOST_KNOWN = 2_000
+"""Rows of one leaf that are remembered until they are read: of more their hashes are compared once again."""
 _BATCH = 2_000
 _DENSE = 0.3
 """If more rows of a leaf than this share differ, all of them are read in pages instead of those by key."""
@@ -36,12 +40,12 @@ async def differing_rows(
     counts: JoinCounts,
     partitions: Partitions,
     listing: Listing,
-    differing: DifferingPartitions | None = None,
+    differing: DifferingPartitions | DifferingRows | None = None,
 ) -> AsyncGenerator[Difference | Leaf, None]:
     """Yield every row of a leaf on which its replicas differ, in ring order; raises a ReplicaError as `rows` does.
 
-    Where they are too many to be listed it yields the leaf instead. `differing`: the partitions of the leaf that
-    differ, where that is known already.
+    Where they are too many to be listed it yields the leaf instead. `differing`: the partitions, or rows, of the leaf
+    that differ, where that is known already.
     """
     counted_before = counts.rows
     names = await _differing_names(table, leaf, table.now_s(), counts, partitions, differing)
@@ -64,15 +68,41 @@ async def differing_rows(
                 yield Difference(name, states)
 
 
+async def digest_by_row(table: TableReader, leaf: Leaf, partitions: Partitions, *, leaf_rows: int) -> LeafResult:
+    """Digest a leaf of about `leaf_rows` rows on all its replicas at one instant, by their hashes, piece by piece.
+
+    Its rows that differ are found on the way; they are told where they are not too many to be remembered. Raises a
+    ReplicaError where a replica does not answer.
+    """
+    now_s, first = table.now_s(), leaf.replicas[0]
+    newest_us = (await table.digest(first, leaf.token_range, now_s, newest=True)).newest_us
+    hashes: dict[Node, list[list[bytes]]] = {node: [] for node in leaf.replicas}
+    names: list[RowName] = []
+    counts = JoinCounts()
+    for piece in partitions.pieces(leaf, leaf_rows):
+        hashed = await gather_rows([table.row_hashes(node, piece, now_s) for node in leaf.replicas])
+        for node, rows in zip(leaf.replicas, hashed, strict=True):
+            hashes[node].append([row[-1] or b"" for row in rows])
+        names += _told_apart(table.reading, hashed, counts)[: MOST_KNOWN + 1 - len(names)]
+    asked = ServerDigest(table.reading, newest=True)
+    digests = {node: asked.of_hashes(some, newest_us if node == first else None) for node, some in hashes.items()}
+    partitions.dense |= len(names) > MOST_KNOWN
+    known = None if len(names) > MOST_KNOWN else DifferingRows(tuple(names), counts.rows)
+    return LeafResult(leaf, now_s, digests, {}, table.scheme, differing=known)
+
+
 async def _differing_names(
     table: TableReader,
     leaf: Leaf,
     now_s: int,
     counts: JoinCounts,
     partitions: Partitions,
-    differing: DifferingPartitions | None,
+    differing: DifferingPartitions | DifferingRows | None,
 ) -> list[RowName]:
     """Return the rows whose hashes differ, and count all rows."""
+    if isinstance(differing, DifferingRows):
+        counts.rows += differing.rows
+        return list(differing.names)
     if differing is None and table.provable(leaf.replicas) and partitions.worth_it(table.reading):
         differing = await differing_partitions(table, leaf, now_s, partitions)
     if differing is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
@@ -12,13 +12,15 @@ from consistency.checking.account import Account
 from consistency.checking.at_fault import AtFault, lasting, too_large
 from consistency.checking.descend import Descent, differences
 from consistency.checking.future import written_after
-from consistency.checking.leaves import LeafResult, digest_leaf, digest_leaves
+from consistency.checking.leaves import DifferingPartitions, DifferingRows, LeafResult, digest_leaf, digest_leaves
 from consistency.checking.listing import Listing
 from consistency.checking.narrow_partitions import Partitions, digest_by_partition
+from consistency.checking.narrow_rows import digest_by_row
 from consistency.checking.observer import Observer
 from consistency.checking.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
 from consistency.checking.range_settling import RangeSettling
 from consistency.checking.settle import Settling
+from consistency.checking.trees import BRANCH
 from consistency.cluster.table_reader import TableReader
 from consistency.errors import InternalError, ReplicaError, SchemaError
 from consistency.model.part import Part
@@ -30,6 +32,10 @@ from consistency.results.report import TableReport, Unread
 from consistency.results.verdict import Coverage
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 
+InParts = Callable[..., Awaitable[LeafResult]]
+"""Digests a leaf in parts, so that what differs in it is known at once."""
+_MOST_KNOWN_LEAVES = 16
+"""Leaves of which it is remembered at once what differs in them, before it is looked at."""
 SECOND_TRY_AFTER_S = 10.5
 """How long replicas that failed are left alone at the end: a node known to be down is not asked for 10 s."""
 
@@ -91,6 +97,8 @@ class Scan:
     _ahead: dict[Leaf, asyncio.Task[None] | None] = field(default_factory=dict)
     """The leaves in which rows from the future are, or were, looked for: each only once as well."""
     _partitions: Partitions = field(default_factory=Partitions)
+    _known: dict[Leaf, DifferingPartitions | DifferingRows] = field(default_factory=dict)
+    """What differs in leaves that are not looked at yet."""
     _at_fault: AtFault = field(default_factory=AtFault)
     _counting: list[asyncio.Task[None]] = field(default_factory=list)
     """Ranges whose rows are, or were, counted."""
@@ -133,11 +141,14 @@ class Scan:
 
     async def digest(self, account: Account, leaves: Iterable[Leaf]) -> None:
         """Digest leaves; what differs is looked at meanwhile, so that its settle window passes beside the scan."""
-        results = digest_leaves(self._digest_leaf, leaves, at_once=self.options.leaves_at_once)
+        results = digest_leaves(self._digest_leaf, leaves, at_once=lambda: self._at_once(account))
         refused: list[LeafResult] = []
         async with aclosing(results):
             async for result in results:
-                account.record(result)
+                self._partitions.digested(result)
+                if result.differing is not None and result.differing.any:
+                    self._known[result.leaf] = result.differing
+                account.record(replace(result, differing=None))
                 if too_large(result):
                     refused.append(result)
                 self._compare_branch(account, result)
@@ -145,6 +156,14 @@ class Scan:
                 self.observer.settling(self.settler.waiting + self.ranges.waiting)
         for result in refused:
             await self._isolate(account, result)
+
+    def _at_once(self, account: Account) -> int:
+        """Return how many leaves may be under way: until the first were compared, no more than that takes.
+
+        What they show decides how the others are digested.
+        """
+        most = self.options.leaves_at_once
+        return most if len(account.results) >= BRANCH else min(BRANCH, most)
 
     async def digest_again(self, account: Account) -> None:
         """Once more for leaves whose replicas may be back, after those were left alone for a while."""
@@ -162,14 +181,20 @@ class Scan:
         return await digest_leaf(self.table, leaf)
 
     async def _digest_leaf(self, leaf: Leaf) -> LeafResult:
-        """Digest a leaf whole, or by partition at once where leaf after leaf had to be digested so a second time."""
-        table, partitions = self.table, self._partitions
-        at_once = table.hashes_rows and partitions.worth_it_at_once(table.reading)
-        if at_once and table.provable(leaf.replicas):
+        """Digest a leaf whole, or in parts at once where leaf after leaf had to be digested so a second time."""
+        digest = self._in_parts() if self.table.hashes_rows and self.table.provable(leaf.replicas) else None
+        if digest is not None:
             # A replica that does not answer is asked again below, and how that ends is in the account.
             with suppress(ReplicaError):
-                return await digest_by_partition(table, leaf, partitions, leaf_rows=self.options.leaf_rows)
-        return await digest_leaf(table, leaf)
+                return await digest(self.table, leaf, self._partitions, leaf_rows=self.options.leaf_rows)
+        return await digest_leaf(self.table, leaf)
+
+    def _in_parts(self) -> InParts | None:
+        """Return how to digest the next leaf in parts; None where it is better digested whole."""
+        if self._partitions.worth_it_at_once(self.table.reading):
+            return digest_by_partition
+        listed = not self._listing.full and len(self._known) < _MOST_KNOWN_LEAVES
+        return digest_by_row if listed and self._partitions.rows_worth_it_at_once(self.table.reading) else None
 
     def _worth_another_try(self, account: Account) -> list[Leaf]:
         """Once more, at the end, for leaves whose replicas may be back; a replica with nothing else is left alone."""
@@ -221,6 +246,7 @@ class Scan:
     async def _descend(self, account: Account, result: LeafResult) -> None:
         async with self._gate:
             descent = Descent()
+            result = replace(result, differing=self._known.pop(result.leaf, None))
             try:
                 found = differences(self.table, result, descent, self._partitions, self._listing)
                 async with aclosing(found):

@@ -91,6 +91,11 @@ def hash_of(reading: Reading, terms: Sequence[str], spelling: str) -> str:
     return f"{_remainder(terms)} + (varint){_FIXED}"
 
 
+def fixed_part(reading: Reading) -> int:
+    """Return what the hash of a row by itself is larger by than the number that it adds to a digest."""
+    return _FIXED if _form(reading) is Form.REMAINDER else 0
+
+
 def cell_terms(column: CellColumn) -> list[str]:
     """Return what is read of a column, as terms of a SELECT: value, write time, TTL."""
     name = column.column.quoted

@@ -6,12 +6,16 @@ import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from consistency.cluster import selects
+from consistency.cluster.row_hash import fixed_part
 from consistency.model.layout import DIGEST
 from consistency.model.reading import RawRow, Reading
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
 
+_WORD_BITS = 32
 _LONG = struct.Struct(">q")
 _SUM_BYTES = 20
 """A sum of hashes of 16 bytes."""
@@ -48,9 +52,27 @@ class ServerDigest:
         number = sum(_number(row[DIGEST.sum]) for row in rows)
         return Digest(count, _sum_bytes(number), newest_time([cell for row in rows for cell in row[DIGEST.times]]))
 
+    def of_hashes(self, hashes: Sequence[Sequence[bytes]], newest_us: int | None) -> Digest:
+        """Return the digest of a range from the hashes of its rows, as they came for each part of it."""
+        fixed = fixed_part(self.reading)
+        number = sum(_total(some) - fixed * len(some) for some in hashes if some)
+        return Digest(sum(map(len, hashes)), _sum_bytes(number), newest_us)
+
 
 def _sum_bytes(number: int) -> bytes:
     return (number & _SUM_MASK).to_bytes(_SUM_BYTES, "big")
+
+
+def _total(hashes: Sequence[bytes]) -> int:
+    """Add up hashes, each a signed number; where all are of one width no number is made of any by itself."""
+    if len(set(map(len, hashes))) > 1:
+        return sum(map(_number, hashes))
+    words = np.frombuffer(b"".join(hashes), ">u4").reshape(len(hashes), -1)
+    number = 0
+    for column in words.sum(axis=0, dtype=np.uint64):
+        number = (number << _WORD_BITS) + int(column)
+    negative = int((words[:, 0] >> (_WORD_BITS - 1)).sum())
+    return number - (negative << _WORD_BITS * words.shape[1])
 
 
 def _number(raw: bytes | None) -> int:

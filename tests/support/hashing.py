@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
 from consistency.checking.narrow_partitions import Partitions, digest_by_partition
+from consistency.checking.narrow_rows import digest_by_row
 from consistency.checking.plan import Leaf
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.port import Clock, ClusterReader
@@ -73,6 +75,9 @@ async def sums_add_up(cluster: RunningCluster, name: str, page_rows: int) -> Non
             parts = await digest_by_partition(table, leaf, Partitions(), leaf_rows=35_000)
             assert parts.digests[node] == whole
             assert parts.newest_us == newest.newest_us
+            by_row = await digest_by_row(table, leaf, Partitions(), leaf_rows=35_000)
+            assert replace(by_row.digests[node], newest_us=None) == whole
+            assert by_row.newest_us == newest.newest_us
             some = random.Random(1).sample(keys, 60)
             again = await rows_of(reader.row_hashes_of(node, reading, some, now_s))
             assert sorted(again) == sorted(row for row in rows if row[reading.layout.partition] in set(some))

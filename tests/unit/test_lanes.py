@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,23 +14,21 @@ from consistency.cluster.digests import Digests
 from consistency.cluster.gate import Gate
 from consistency.cluster.lanes import Lanes, Look
 from consistency.cluster.row_hash import HASH_SPELLINGS
+from consistency.cluster.waits import within
 from consistency.model.reading import Route
+from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
-from tests.simulation.scenario import Scenario
-from tests.unit.test_differing_rows import PLAIN, READING
+from tests.unit.test_differing_rows import READING
 
 
 async def _spellings(lanes: Lanes) -> list[str]:
     """Return what is free now."""
-    held: list[AbstractAsyncContextManager[str]] = []
     found: list[str] = []
-    with suppress(asyncio.TimeoutError):
-        while True:
-            lane = lanes.one(Look.ROWS)
-            found.append(await asyncio.wait_for(lane.__aenter__(), 0.01))
-            held.append(lane)
-    for lane in held:
-        await lane.__aexit__(None, None, None)
+    async with AsyncExitStack() as held:
+        with suppress(asyncio.TimeoutError, TimeoutError):
+            while True:
+                async with within(0.01):
+                    found.append(await held.enter_async_context(lanes.one(Look.ROWS)))
     return found
 
 
@@ -96,7 +94,7 @@ def test_each_question_says_how_close_it_looks() -> None:
         yield "MD5"
 
     async def nothing(*_: object, **__: object) -> AsyncGenerator[Any, None]:
-        for page in ():
+        for page in list[object]():
             yield page
 
     async def aggregate(*_: object, **__: object) -> tuple[list[None], float]:
@@ -107,7 +105,7 @@ def test_each_question_says_how_close_it_looks() -> None:
     )
     sizes = SimpleNamespace(learn=aggregate, hashed=lambda *_: None, stored=lambda _: 0)
     digests = Digests(cast("Gate", gate), cast("Any", sizes), cast("Any", None))
-    node, ring = Scenario(table=PLAIN).nodes[0], TokenRange.full_ring()
+    node, ring = cast("Node", "node 1"), TokenRange.full_ring()
 
     async def main() -> None:
         for pages in (

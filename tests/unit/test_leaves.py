@@ -107,7 +107,7 @@ def test_leaves_are_digested_so_many_at_once(at_once: int) -> None:
     reader, loop = Scripted(), VirtualLoop()
 
     async def main() -> list[Leaf]:
-        results = digest_leaves(partial(digest_leaf, table_reader(reader)), LEAVES, at_once=at_once)
+        results = digest_leaves(partial(digest_leaf, table_reader(reader)), LEAVES, at_once=lambda: at_once)
         return [result.leaf async for result in results]
 
     assert sorted(run_virtual(loop, main()), key=LEAVES.index) == list(LEAVES)
