@@ -131,6 +131,7 @@ class SimCluster:
         self.asked: Counter[Node] = Counter()
         self.described_at: list[float] = []
         self.digested: set[tuple[Node, str, TokenRange]] = set()
+        """What was digested, or hashed by partition or by row, to its end."""
         self.ring_later: Callable[[], Ring] | None = None
         self.no_longer_written_to: Callable[[], Node | None] = lambda: None
         """The node whose ranges have gone to one that nobody here reads: writes go there from then on."""
@@ -286,7 +287,8 @@ class SimCluster:
             if page:
                 yield [(*raw[: reading.layout.key.stop], b"" if disturbed else row_hash(reading, raw)) for raw in page]
             if after is None:
-                return
+                break
+        self.digested.add((node, reading.table.name, token_range))
 
     async def row_hashes_of(
         self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int
@@ -314,7 +316,7 @@ class SimCluster:
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool = False
     ) -> AsyncGenerator[list[RawRow], None]:
         waiting = list(self.store(node, reading.table).between(token_range.start, token_range.end))
-        while waiting:
+        while True:
             disturbed = await self._serve(node, reading.table, scans=True)
             size = self._rng[node].randint(1, self._pace.page_rows)
             page, waiting = waiting[:size], waiting[size:]
@@ -324,6 +326,9 @@ class SimCluster:
                 found = [(*row, self._newest_cell(node, reading, row[0] or b"", now_s)) for row in found]
             if found:
                 yield found
+            if not waiting:
+                break
+        self.digested.add((node, reading.table.name, token_range))
 
     def _newest_cell(self, node: Node, reading: Reading, token: bytes, now_s: int) -> bytes | None:
         at = int.from_bytes(token, "big", signed=True)
