@@ -38,7 +38,7 @@ class Partitions:
     """What the partitions of a table were like so far: how many, their rows, and those of them in differing ones.
 
     `leaves` and `unlike`: how many leaves were digested, and how many of them differed. `largest`: the rows of the
-    largest of them. `dense`: whether one held so many rows that differ that they are not remembered.
+    largest of them. `dense`: whether one held more than is hashed row by row at once, or is remembered.
     """
 
     groups: int = 0
@@ -164,14 +164,16 @@ def not_in_all(sets: Sequence[set[RawRow]]) -> set[RawRow]:
     return set[RawRow]().union(*(first ^ other for other in others))
 
 
-async def gather_rows(streams: Sequence[Pages]) -> list[set[RawRow]]:
-    """Read what every replica has to say, all at once."""
-    return list(await asyncio.gather(*map(_whole, streams)))
+async def gather_rows(streams: Sequence[Pages], *, most: float = math.inf) -> list[set[RawRow]]:
+    """Read what every replica has to say, all at once; of one that says more than `most` rows a page more than that."""
+    return list(await asyncio.gather(*(_whole(pages, most) for pages in streams)))
 
 
-async def _whole(pages: Pages) -> set[RawRow]:
+async def _whole(pages: Pages, most: float) -> set[RawRow]:
     found: set[RawRow] = set()
     async with aclosing(pages):
         async for page in pages:
             found.update(page)
+            if len(found) > most:
+                break
     return found

@@ -12,9 +12,15 @@ from contextlib import aclosing
 from typing import Any
 
 from consistency.checking.joined_rows import joined_rows
-from consistency.checking.leaves import DifferingPartitions, DifferingRows, LeafResult
+from consistency.checking.leaves import DifferingPartitions, DifferingRows, LeafResult, digest_leaf
 from consistency.checking.listing import Listing
-from consistency.checking.narrow_partitions import Partitions, differing_partitions, gather_rows, not_in_all
+from consistency.checking.narrow_partitions import (
+    HASHED_ROWS,
+    Partitions,
+    differing_partitions,
+    gather_rows,
+    not_in_all,
+)
 from consistency.checking.plan import Leaf
 from consistency.cluster.server_digest import ServerDigest
 from consistency.cluster.table_reader import TableReader
@@ -29,6 +35,8 @@ from consistency.rows.read import read_states
 
 MOST_KNOWN = 2_000
 """Rows of one leaf that are remembered until they are read: of more their hashes are compared once again."""
+_MOST_HELD = 5 * HASHED_ROWS
+"""Hashes of a replica's rows that are held at once, if a piece of a leaf has more rows than was expected."""
 _BATCH = 2_000
 _DENSE = 0.3
 """If more rows of a leaf than this share differ, all of them are read in pages instead of those by key."""
@@ -71,8 +79,9 @@ async def differing_rows(
 async def digest_by_row(table: TableReader, leaf: Leaf, partitions: Partitions, *, leaf_rows: int) -> LeafResult:
     """Digest a leaf of about `leaf_rows` rows on all its replicas at one instant, by their hashes, piece by piece.
 
-    Its rows that differ are found on the way; they are told where they are not too many to be remembered. Raises a
-    ReplicaError where a replica does not answer.
+    Its rows that differ are found on the way; they are told where they are not too many to be remembered. A leaf of
+    which a piece is too large to be held, as a huge partition is, is digested whole. Raises a ReplicaError where a
+    replica does not answer.
     """
     now_s, first = table.now_s(), leaf.replicas[0]
     newest_us = (await table.digest(first, leaf.token_range, now_s, newest=True)).newest_us
@@ -80,7 +89,10 @@ async def digest_by_row(table: TableReader, leaf: Leaf, partitions: Partitions, 
     names: list[RowName] = []
     counts = JoinCounts()
     for piece in partitions.pieces(leaf, leaf_rows):
-        hashed = await gather_rows([table.row_hashes(node, piece, now_s) for node in leaf.replicas])
+        hashed = await gather_rows([table.row_hashes(node, piece, now_s) for node in leaf.replicas], most=_MOST_HELD)
+        if any(len(rows) > _MOST_HELD for rows in hashed):
+            partitions.dense = True
+            return await digest_leaf(table, leaf)
         for node, rows in zip(leaf.replicas, hashed, strict=True):
             hashes[node].append([row[-1] or b"" for row in rows])
         names += _told_apart(table.reading, hashed, counts)[: MOST_KNOWN + 1 - len(names)]

@@ -59,7 +59,8 @@ async def _served(lanes: Lanes, waiting: list[tuple[str, Look]], *, giving_up: s
         assert not order
     if giving_up:
         tasks[giving_up].cancel()
-    await asyncio.gather(*tasks.values(), return_exceptions=True)
+    async with within(5):
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
     return order
 
 
