@@ -30,7 +30,10 @@ def stubborn(before: Evidence, now: Evidence) -> str:
     shown = [held[name] for name in apart for held in copies if name in held]
     if all(atom.value == b"" for atom in shown) and not any(_is_element_of_set(now, name) for name in apart):
         return EMPTY
-    return EXPIRED  # a younger delete would have been spread by the merge
+    purged_us = now.when.purged_us(now.table.gc_grace_seconds)
+    # What a delete hides is no younger than the delete, and the merge would have spread a younger one.
+    old = all(atom.writetime is not None and atom.writetime < purged_us for atom in shown)
+    return EXPIRED if old else ""
 
 
 def _is_element_of_set(now: Evidence, name: AtomName) -> bool:

@@ -18,18 +18,27 @@ from repair.deciding.stubborn import EMPTY, EXPIRED, stubborn
 from repair.keeping.entries import Result
 from repair.keeping.planfile import PlannedRow
 from repair.planning.planner import _of_view
-from tests.unit.test_repair_decide import BARE, YOUNG_US, cell, evidence, table
+from tests.unit.test_repair_decide import BARE, OLD, OLD_US, YOUNG_US, cell, evidence, table
 
 REF = RowRef("ks", "t", 7, {"id": "00000001"})
-SET = RowState((Cell(bytes.fromhex("000000010000000161"), (YOUNG_US,), (None,)),))
+ELEMENT = bytes.fromhex("000000010000000161")
+SET = RowState((Cell(ELEMENT, (OLD_US,), (None,)),))
 """A set of one text, whose cell has an empty value as those of all sets do."""
+YOUNG_SET = RowState((Cell(ELEMENT, (YOUNG_US,), (None,)),))
+AGELESS_SET = RowState((Cell(ELEMENT),))
+"""What a server of 4.x tells of it."""
 
 
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (evidence(cell(), cell(), None), EXPIRED),
-        (evidence(cell(), cell(None), None), EXPIRED),
+        (evidence(OLD, OLD, None), EXPIRED),
+        (evidence(OLD, cell(None), None), EXPIRED),
+        (evidence(cell(), cell(), None), ""),
+        (evidence(cell(), cell(None), None), ""),
+        (evidence(YOUNG_SET, YOUNG_SET, None, of=table("set<text>")), ""),
+        (evidence(AGELESS_SET, AGELESS_SET, None, of=table("set<text>")), ""),
+        (evidence(cell(), cell(), None, of=table(gc_grace_seconds=3000)), EXPIRED),
         (evidence(cell(""), cell(""), cell(None)), EMPTY),
         (evidence(cell("a"), cell("b"), None), ""),
         (evidence(BARE, BARE, None, of=table("")), ""),
@@ -38,7 +47,10 @@ SET = RowState((Cell(bytes.fromhex("000000010000000161"), (YOUNG_US,), (None,)),
     ],
 )
 def test_what_a_merge_leaves_apart_is_named(found: Case, said: str) -> None:
-    """A delete past its grace, also of a set; an empty value against a delete; two values that differ are neither."""
+    """A delete past its grace, also of a set; an empty value against a delete; two values that differ are neither.
+
+    Cells that are younger than gc_grace, or of unknown age, are hidden by no delete that is past it.
+    """
     assert stubborn(found, found) == said
     planned = PlannedRow(REF, Rule.LAST_WRITE, Action.RECONCILE, "", {})
     outcome = failed(planned, found, found, None)
