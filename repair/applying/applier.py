@@ -62,7 +62,7 @@ class Applier:
         Ends early, between rows or steps of a range, when `stop` is set.
         """
         entries = known.entries
-        tally = Tally(len(self._plan.rows) + self._plan.rows_in_ranges)
+        tally = Tally(len(self._plan.rows) + self._plan.rows_in_ranges, left_out=self._plan.left_out)
         for entry in entries.values():
             if entry.result is not None and not entry.open:
                 tally.add(entry.result, entry.reason, entry.change)

@@ -30,6 +30,8 @@ class Tally:
     """How many rows had vanished when the breaker stopped the run; None where it did not."""
     interrupted: bool = False
     out_of_time: bool = False
+    left_out: int = 0
+    """Rows of the findings that the plan says nothing of: what became of them is not known."""
 
     @property
     def results(self) -> Counter[Result]:
@@ -143,8 +145,11 @@ def has_stayed(outcome: Outcome | None) -> bool:
     return any(state is not None for state in (outcome.after or {}).values())
 
 
-def exit_code(results: Iterable[Result]) -> ExitCode:
-    """Return the command's exit code: what is left or differs weighs more than what is not known."""
+def exit_code(results: Iterable[Result], left_out: int = 0) -> ExitCode:
+    """Return the command's exit code: what is left or differs weighs more than what is not known.
+
+    `left_out` are rows that were found to differ and never planned: nothing is known of them.
+    """
     found = set(results)
     wrong = found & {Result.LEFT, Result.SKIPPED, Result.DIVERGENT, Result.REFUSED, Result.NOT_UNDONE}
-    return ExitCode.of(wrong=bool(wrong), unknown=bool(found & {Result.WAITING, Result.UNKNOWN}))
+    return ExitCode.of(wrong=bool(wrong), unknown=bool(left_out or found & {Result.WAITING, Result.UNKNOWN}))

@@ -136,8 +136,8 @@ def plan(findings: Path, output: str | None, **given: Any) -> int:
     \b
     Exit codes:
       0 every row agrees or will be acted on · 1 some rows are left alone
-      2 usage · 3 some rows wait for replicas that cannot be read
-      4 could not run
+      2 usage · 3 some rows wait for replicas that cannot be read, or
+        were left out by --range-merge only · 4 could not run
     """  # noqa: D301
     from repair.api import run_plan  # noqa: PLC0415
     from repair.cli.progress import Ticker  # noqa: PLC0415
@@ -189,7 +189,7 @@ def _plan_exit(made: Plan) -> int:
     waiting = [row for row in left if row.rule in (Rule.TOO_FEW, Rule.WAITS)]
     in_ranges = any(found.kinds.keys() & {Kind.ZOMBIE_SUSPECT, Kind.FUTURE_WRITE_TIME} for found in made.ranges)
     wrong = bool(made.refused) or in_ranges or len(left) > len(waiting)
-    return ExitCode.of(wrong=wrong, unknown=bool(waiting))
+    return ExitCode.of(wrong=wrong, unknown=bool(waiting or made.left_out))
 
 
 @repair.command()
@@ -215,7 +215,8 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
     Exit codes:
       0 every row is verified
       1 something is left alone, was skipped or still differs
-      2 usage · 3 something could not be verified · 4 could not run
+      2 usage · 3 something could not be verified, or the plan leaves
+        rows out · 4 could not run
       5 locked · 130 interrupted
     """  # noqa: D301
     from repair.api import begin  # noqa: PLC0415
@@ -259,7 +260,7 @@ def resume(journal: Path, **given: Any) -> int:
     if not record.open_rows and not record.open_ranges:
         click.echo(f"{journal}: every row has its outcome, so nothing is left to do")
         note_repaired(ledger, journal)
-        return exit_code(record.results)
+        return exit_code(record.results, record.plan.left_out)
     confirm(f"Continue with {what_is_open(record)} of cluster {record.plan.cluster!r}?", yes=given["yes"])
     code = _applied(target, str(journal), go_on(journal), record.plan, given)
     note_repaired(ledger, journal)
@@ -342,7 +343,7 @@ def show(file: Path, forecast: str | None, show_keys: bool, **given: Any) -> int
         msg = f"--forecast {forecast}: {file} is a journal, which says what became of its rows; show the plan"
         raise UsageError(msg)
     print_record(console, record, keys=show_keys)
-    return exit_code(record.results) if record.complete else ExitCode.INCOMPLETE
+    return exit_code(record.results, record.plan.left_out) if record.complete else ExitCode.INCOMPLETE
 
 
 def _forecast_so(made: Plan, forecast: str | None) -> Plan:

@@ -92,7 +92,7 @@ def carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tall
     print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
     if tally.interrupted:
         return tally, ExitCode.INTERRUPTED
-    return tally, exit_code(tally.results) if tally.stopped_at is None else ExitCode.DIVERGENT
+    return tally, exit_code(tally.results, tally.left_out) if tally.stopped_at is None else ExitCode.DIVERGENT
 
 
 async def _listening(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> Tally:

@@ -44,6 +44,7 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
             Text("repair plan ", style="bold"), safe(plan.run_id), f"  cluster {safe(plan.cluster)}",
             f"  {len(plan.rows)} rows, {len(plan.to_do)} to act on, {len(left)} left alone",
             f", {len(plan.refused)} refused for now" if plan.refused else "",
+            f", {plan.left_out:,} left out" if plan.left_out else "",
             f", and {plan.rows_in_ranges:,} in {counted(len(plan.ranges), 'range')}" if plan.ranges else "",
         ),
         soft_wrap=True,
@@ -253,6 +254,9 @@ def print_tally(console: Console, tally: Tally, seconds: float) -> None:
 
 def print_results(console: Console, tally: Tally) -> None:
     """Print the rows by outcome, with the reasons, what became of them, and what ended the run early."""
+    if tally.left_out:
+        text = f"{counted(tally.left_out, 'further row')} of the findings left out of the plan"
+        indented(console, text, style="yellow")
     for result, count in tally.results.most_common():
         indented(console, Text(f"{count} {result.value}", style=_STYLES.get(result, "")))
         for (about, reason), times in tally.reasons.most_common():
@@ -287,4 +291,4 @@ def print_record(console: Console, record: Record, *, keys: bool = False) -> Non
         indented(console, f"{waiting:,} not started", style="yellow")
     if ranges := len(record.open_ranges):
         indented(console, f"{counted(ranges, 'range')} not ended", style="yellow")
-    print_results(console, Tally(0, record.account))
+    print_results(console, Tally(0, record.account, left_out=record.plan.left_out))

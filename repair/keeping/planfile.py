@@ -95,6 +95,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     ranges: tuple[RangeFinding, ...] = ()
     """Ranges that are merged as ranges: their rows were counted, and are decided when they are merged."""
+    left_out: int = 0
+    """Rows of the findings that were neither read nor planned; the warnings say why."""
 
     def only(self, keep: Callable[[PlannedRow], bool]) -> Plan:
         """Return the plan with the rows for which `keep` is true, and without ranges: nobody can choose their rows."""
@@ -146,6 +148,7 @@ class Plan:
             "salt": self.salt,
             "rows": len(self.rows),
             **({"ranges": len(self.ranges)} if self.ranges else {}),
+            **({"left_out": self.left_out} if self.left_out else {}),
             "warnings": list(self.warnings),
         }
 
@@ -204,4 +207,5 @@ def _plan(header: Mapping[str, Any], lines: list[Any]) -> Plan:
         rows=tuple(PlannedRow.from_json(row) for row in rows),
         warnings=tuple(map(str, header["warnings"])),
         ranges=tuple(map(RangeFinding.from_json, ranges)),
+        left_out=int(header.get("left_out", 0)),
     )

@@ -166,6 +166,7 @@ async def make_plan(
             )
         ),
         ranges=tuple(merged),
+        left_out=len(listed) + sum(found.rows for found, _ in by_rows) if only_ranges else 0,
     )
 
 
@@ -189,9 +190,13 @@ def _left_out(listed: int, by_rows: Sequence[tuple[RangeFinding, str]]) -> Itera
     """Say what a plan of ranges only leaves out."""
     if listed:
         yield f"--range-merge only: {counted(listed, 'listed row')} left out"
-    why = Counter((found.full_name, reason) for found, reason in by_rows)
-    for (name, reason), ranges in why.items():
-        yield f"--range-merge only: {counted(ranges, 'range')} of {name} left out: {reason}"
+    ranges, rows = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for found, reason in by_rows:
+        ranges[found.full_name, reason] += 1
+        rows[found.full_name, reason] += found.rows
+    for (name, reason), count in ranges.items():
+        some = f"{counted(rows[name, reason], 'row')} in {counted(count, 'range')}"
+        yield f"--range-merge only: {some} of {name} left out: {reason}"
 
 
 def _require_same_cluster(header: Mapping[str, Any], evidence: CaseReader, path: Path) -> None:

@@ -24,7 +24,7 @@ from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding, RangeView
 from consistency.results.verdict import ExitCode
-from repair.cli.repair import repair
+from repair.cli.repair import _plan_exit, repair
 from repair.deciding.case import CaseReader
 from repair.deciding.decide import Action, Rule
 from repair.deciding.forecast import Change
@@ -108,6 +108,28 @@ def test_what_ranges_only_leaves_out_is_said(tmp_path: Path) -> None:
     assert not made.rows
     assert not made.ranges
     assert any("left out: it has static columns" in warning for warning in made.warnings)
+    assert made.left_out == sum(found.rows for found in read_ranges(tmp_path / "findings")) > 0
+    assert parse_plan(made.text().encode(), "plan") == made
+
+
+@pytest.mark.parametrize(("acts", "code"), [(True, ExitCode.INCOMPLETE), (False, ExitCode.DIVERGENT)])
+def test_rows_that_are_left_out_are_shown_and_keep_every_command_from_exiting_with_0(
+    acts: bool, code: ExitCode, tmp_path: Path
+) -> None:
+    """Neither planned nor read, they may still differ: counted in the plan, by apply, and in the journal."""
+    row = replace(ROW, action=Action.RECONCILE if acts else Action.NONE)
+    made = replace(PLAN, rows=(row,), left_out=1_200)
+    assert _plan_exit(made) == code
+    assert _plan_exit(replace(made, left_out=0)) == (ExitCode.CONSISTENT if acts else ExitCode.DIVERGENT)
+    write_plan(tmp_path / "plan", made)
+    assert "1,200 left out" in CliRunner().invoke(repair, ["show", str(tmp_path / "plan")]).output
+    journal = Journal.create(tmp_path / "j", made)
+    asyncio.run(journal.outcome(0, Outcome(Result.VERIFIED if acts else Result.LEFT, "why")))
+    journal.close()
+    for words in (["show", str(tmp_path / "j")], ["resume", str(tmp_path / "j")]):
+        said = CliRunner().invoke(repair, words)
+        assert said.exit_code == code, said.output
+        assert "1,200 further rows of the findings left out of the plan" in said.output or words[0] == "resume"
 
 
 @pytest.mark.parametrize(
