@@ -110,7 +110,7 @@ class Digests:
 
         async def pages(name: str) -> AsyncGenerator[Page, None]:
             text = selects.hash_rows_of_partitions(reading, name)
-            for values in partition_lists(partitions):
+            for values in partition_lists(reading.table, partitions):
                 statement = self._sizes.hashed(reading, text, now_s, values)
                 async with aclosing(self._gate.pages(node, statement)) as found:
                     async for page in found:

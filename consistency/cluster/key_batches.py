@@ -4,17 +4,23 @@ What has neither in common is asked for as every clustering key of a few in ever
 that brings is not wanted, and costs less than a request for each row.
 
 One request for many rows costs little more than one for a single row, on both ends of the wire.
+
+Of partition keys of different bytes that are one value to their type, such as the decimals 1.0 and 1.00, a server reads
+only the one that a list names first, though they are two partitions: no list names both.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from consistency.cluster import selects
 from consistency.cluster.port import Key
 from consistency.cluster.wire import INT
+from consistency.model.cqlbytes import MalformedValueError
+from consistency.model.cqlorder import UnorderableTypeError, key_function
+from consistency.model.cqltype import CqlType
 from consistency.model.reading import CellColumn, Reading
 from consistency.model.schema import Table
 
@@ -49,6 +55,7 @@ class Batch:
 def batches(reading: Reading, keys: Sequence[Key], *, page_rows: int = 0) -> Iterator[Batch]:
     """Yield statements that read these rows; `page_rows`: how many rows may be read at once, wanted or not."""
     width = len(reading.table.partition_key)
+    last = reading.table.partition_key[-1].type
     gathers = takes_clustering_in(reading.table, reading.statics + reading.regulars)
     by_partition: dict[Key, list[Key]] = defaultdict(list)
     for key in dict.fromkeys(keys):
@@ -68,12 +75,15 @@ def batches(reading: Reading, keys: Sequence[Key], *, page_rows: int = 0) -> Ite
         if len(found) < crossed or len(found) == 1:
             few[found[0][: width - 1]] += found
             continue
-        for part in _parts(found):
+        for part in _parts_apart(found, last, width - 1):
+            if len(part) == 1:
+                yield _cross(reading, part)
+                continue
             wanted = serialized_list([key[width - 1] for key in part])
             values = (*part[0][: width - 1], wanted, *part[0][width:])
             yield Batch(tuple(part), selects.select_row_of_partitions(reading), values)
     for found in few.values():
-        for part in _parts(found, crossed):
+        for part in _parts_apart(found, last, width - 1, crossed):
             yield _cross(reading, part)
 
 
@@ -88,14 +98,34 @@ def _cross(reading: Reading, keys: Sequence[Key]) -> Batch:
     return Batch(tuple(keys), selects.select_rows_of_partitions(reading), values, crossed=width)
 
 
-def partition_lists(partitions: Sequence[Key]) -> Iterator[tuple[bytes, ...]]:
+def partition_lists(table: Table, partitions: Sequence[Key]) -> Iterator[tuple[bytes, ...]]:
     """Yield the values that name these partitions: the columns but for the last, and a list of that."""
     alike: dict[Key, list[Key]] = defaultdict(list)
     for key in partitions:
         alike[key[:-1]].append(key)
     for first, found in alike.items():
-        for part in _parts(found):
+        for part in _parts_apart(found, table.partition_key[-1].type, -1):
             yield (*first, serialized_list([key[-1] for key in part]))
+
+
+def _parts_apart(keys: Sequence[Key], kind: CqlType, at: int, most: int = MOST_KEYS) -> Iterator[Sequence[Key]]:
+    """Cut keys into parts in which no two have different bytes of one value at a place, which is of this type."""
+    for found in _apart(keys, kind, at) if kind.is_respelled else [keys]:
+        yield from _parts(found, most)
+
+
+def _apart(keys: Sequence[Key], kind: CqlType, at: int) -> Iterable[Sequence[Key]]:
+    """Return the keys with the first spelling of each value, those with the second, and so on; or each by itself."""
+    spellings: dict[Hashable, dict[bytes, int]] = defaultdict(dict)
+    groups: dict[int, list[Key]] = defaultdict(list)
+    try:
+        value_of = key_function([(kind, False)])
+        for key in keys:
+            same = spellings[value_of([key[at]])]
+            groups[same.setdefault(key[at], len(same))].append(key)
+    except (UnorderableTypeError, MalformedValueError):  # nothing is known of what the servers take for one
+        return [[key] for key in keys]
+    return groups.values()
 
 
 def _parts(keys: Sequence[Key], most: int = MOST_KEYS) -> Iterator[Sequence[Key]]:

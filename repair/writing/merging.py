@@ -106,12 +106,14 @@ class MergingReads:
 def _likes(node: Node, evidence: Evidence) -> list[Hashable]:
     """Return what rows may have in common to be read together: the partition, or all but its last column.
 
-    Rows of a partition come first, as a server reads them at once.
+    Rows of a partition come first, as a server reads them at once. Of a list of partition keys it reads but one of
+    those that are one value to their type in different bytes: no partitions are listed if there may be such.
     """
     key, table = evidence.name.key, evidence.table
     width = len(table.partition_key)
     asked = (node, table.full_name)
-    spread = (*asked, "clustering key", key[: width - 1], key[width:])
+    other = key[: width if table.partition_key[-1].type.is_respelled else width - 1]
+    spread = (*asked, "clustering key", other, key[width:])
     gathers = takes_clustering_in(table, evidence.columns)
     return [(*asked, "partition", key[:width]), spread] if gathers else [spread]
 

@@ -67,6 +67,27 @@ def test_what_is_spelled_otherwise_is_found_once(respelled: RunningCluster, tmp_
     ], summary(report)
 
 
+@pytest.mark.parametrize("columns", ["d decimal PRIMARY KEY, v int", "d decimal, c int, v int, PRIMARY KEY (d, c)"])
+def test_partitions_whose_keys_are_one_value_are_each_found_and_repaired(
+    cluster: RunningCluster, tmp_path: Path, columns: str
+) -> None:
+    """1.0 and 1.00 have tokens of their own, though of a list of keys the servers read one of them alone."""
+    name = cluster.keyspace("spelledkeys")
+    cluster.ddl(f"CREATE TABLE {name}.t ({columns})")
+    more, value = (", c", ", 7") if "c int" in columns else ("", "")
+    stamp = f"USING TIMESTAMP {time.time_ns() // 1000 - 3_600_000_000}"
+    insert = f"INSERT INTO {name}.t (d, v{more}) VALUES ({{}}, 1{value}) {stamp}"
+    for n, key in enumerate(("1.0", "1.00", "1.000", "2.5", "2.50")):
+        cluster.on(1 + n % 3, insert.format(key))
+    _, findings = cluster.findings(tmp_path / "f.jsonl", name)
+    assert sorted(str(f.key["d"]) for f in findings) == ["1.0", "1.00", "1.000", "2.5", "2.50"]
+    _, tally = Repairing(cluster, tmp_path, name).repaired()
+    assert results(tally) == {Result.VERIFIED: 5}
+    held = everything(cluster, name, "t")
+    assert held[1] == held[2] == held[3]
+    assert len(held[1]) == 5
+
+
 def test_it_is_explained_and_left_alone(respelled: RunningCluster, tmp_path: Path) -> None:
     """No policy touches it: what is held stays, byte for byte, on every node."""
     before = {table: everything(respelled, "respelled", table) for table in TABLES}

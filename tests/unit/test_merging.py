@@ -113,6 +113,19 @@ def test_rows_of_one_partition_with_a_collection_are_read_one_by_one() -> None:
     assert [" IN " in cql for _, cql, _ in server.sent] == [False, False]
 
 
+def test_partitions_that_may_be_one_to_the_servers_are_read_one_by_one() -> None:
+    """Of a list they would read the decimal 1.0 and leave 1.00 as it is, which is a partition of its own."""
+    table = make_table("t", ("int", "decimal"), ("int",), (), ("text",))
+    like = evidence(cell(), None, None, of=table)
+    names = [(b"1", b"1.0", b"x"), (b"1", b"1.00", b"x"), (b"1", b"1.0", b"y")]
+    server = Server()
+    assert merge(server, [(NODES[0], replace(like, name=RowName(1, name))) for name in names]) == ["", "", ""]
+    assert sorted(cql.partition("WHERE ")[2] for _, cql, _ in server.sent) == [
+        "p0 = ? AND p1 = ? AND c0 = ?",
+        "p0 = ? AND p1 = ? AND c0 IN ? LIMIT 3",
+    ]
+
+
 @pytest.mark.parametrize(("names", "repeated"), [((b"ax", b"ay"), False), ((b"ax", b"bx"), True)])
 def test_too_few_replicas_are_certain_for_one_partition_alone(names: Sequence[bytes], *, repeated: bool) -> None:
     """Of several partitions some may have been merged before one had too few: nobody says that nothing was done."""

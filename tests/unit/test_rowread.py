@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import pytest
 
 from consistency.cluster import selects
-from consistency.cluster.key_batches import MOST_KEYS, batches
+from consistency.cluster.key_batches import MOST_KEYS, batches, partition_lists
 from consistency.cluster.port import Key
 from consistency.errors import ReplicaRefused, ReplicaUnavailable
+from consistency.model.cqlbytes import split_sequence
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading
 from consistency.model.ring import Node
 from consistency.rows.names import RowName
@@ -69,6 +70,45 @@ def test_collections_forbid_a_list_of_clustering_keys() -> None:
     assert [b.cql for b in batches(MAPS, [key(1, 1), key(1, 2)])] == [selects.select_row(MAPS)] * 2
     (batch,) = batches(MAPS, [key(1, 1), key(2, 1)])
     assert batch.cql.endswith("WHERE p0 IN ? AND c0 = ?")
+
+
+ONE_VALUE = {
+    "decimal": [int_bytes(1) + b"\x0a", int_bytes(2) + b"\x64", int_bytes(3) + b"\x03\xe8"],
+    "varint": [b"\x07", b"\0\x07", b"\0\0\x07"],
+    "double": [bytes.fromhex(f"7ff800000000000{n}") for n in range(3)],
+    "boolean": [b"\1", b"\2", b"\3"],
+    "frozen<tuple<int, decimal>>": [b"\xff" * 4 + part for part in (b"", b"\xff" * 4, b"\xff" * 8)],
+    "'org.acme.Point'": [b"a", b"b", b"c"],
+    "frozen<tuple<float>>": [b"\0\0\0\1a", b"\0\0\0\1b", b"\0\0\0\1c"],
+}
+"""By type: spellings of one value, or bytes of which nobody knows that they are not."""
+
+
+@pytest.mark.parametrize("kind", ONE_VALUE)
+@pytest.mark.parametrize("clustering", [(), ("int",)])
+@pytest.mark.parametrize("first", [(), ("int",)])
+def test_no_list_names_two_partitions_that_are_one_to_the_servers(
+    kind: str, clustering: tuple[str, ...], first: tuple[str, ...]
+) -> None:
+    """The servers read the first of them alone: rows of the others would pass for missing on every replica."""
+    reading = Reading(make_table("t", (*first, kind), clustering), Depth.CONTENT, Capabilities())
+    others = [int_bytes(2) + bytes([n]) for n in range(80)] if kind == "decimal" else []
+    spelled = ONE_VALUE[kind] + others
+    width = len(first) + 1
+    for row_of in (int_bytes(7), None):  # one clustering key, or another for each
+        keys = [
+            (*map(int_bytes, range(len(first))), part, *[row_of or int_bytes(n)] * len(clustering))
+            for n, part in enumerate(spelled)
+        ]
+        made = list(batches(reading, keys, page_rows=5_000))
+        assert sorted(k for batch in made for k in batch.keys) == sorted(keys)
+        for batch in made:
+            assert len({key[width - 1] for key in batch.keys} & set(ONE_VALUE[kind])) < 2
+        assert len(made) < len(keys) or not others
+        lists = list(partition_lists(reading.table, [key[:width] for key in keys]))
+        named = [part for values in lists for part in split_sequence(values[-1])]
+        assert sorted(p or b"" for p in named) == sorted(spelled)
+        assert all(len(set(split_sequence(values[-1])) & set(ONE_VALUE[kind])) < 2 for values in lists)
 
 
 def test_rows_with_nothing_in_common_are_crossed() -> None:
