@@ -246,7 +246,7 @@ class Sandbox:
         for dc, wanted in self.options.dc_counts.items():
             if present.count(dc) > wanted:
                 msg = (
-                    f"{dc} has {present.count(dc)} nodes, the options ask for {wanted}: "
+                    f"nodes of {dc}: {present.count(dc)}, the options ask for {wanted}: "
                     "take nodes out with 'consistency sandbox remove N'"
                 )
                 raise UsageError(msg)

@@ -55,7 +55,7 @@ def check_memory(nodes: int, heap_mb: int) -> None:
     available = available_mb()
     if needed > available:
         msg = (
-            f"not enough memory: {nodes} nodes with --heap {heap_mb}m need about {needed} MB, {available} MB "
+            f"not enough memory: --nodes {nodes} with --heap {heap_mb}m takes about {needed} MB, {available} MB "
             "are available; use a smaller --heap or fewer --nodes"
         )
         raise SandboxError(msg)

@@ -69,9 +69,10 @@ def _empty_owner(
     certain = sum(held.get((table, n), 0) for n in others if node in owners.always_with[n])
     if rows < FEWEST_ROWS:
         return []
+    sharing = counted(len(others), "node that shares its ranges holds", "nodes that share its ranges hold")
     detail = (
-        f"{node} owns {percent(owners.shares[node])} of {keyspace.name}.{table} and holds no row of it, the"
-        f" {counted(len(others), 'node')} that share its ranges hold {rows}: did it join without streaming?"
+        f"{node} owns {percent(owners.shares[node])} of {keyspace.name}.{table} and holds no row of it, the {sharing}"
+        f" {rows}: did it join without streaming?"
     )
     severity = Severity.ERROR if certain >= FEWEST_ROWS else Severity.WARNING
     return [

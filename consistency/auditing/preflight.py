@@ -20,6 +20,7 @@ from consistency.errors import UsageError
 from consistency.ledger import Behind
 from consistency.model.ring import Node, Replication, Ring
 from consistency.model.schema import SYSTEM_KEYSPACES, Keyspace
+from consistency.results.figures import counted
 from consistency.results.verdict import ExitCode
 
 SCHEMA_VERSION = 1
@@ -130,7 +131,8 @@ def find_node(ring: Ring, text: str) -> Node:
     if len(found) == 1:
         return found[0]
     if found:
-        msg = f"{text} are {len(found)} nodes; name one by its port or host id: {', '.join(n.name for n in found)}"
+        several = ", ".join(node.name for node in found)
+        msg = f"{text} names {counted(len(found), 'node')}; name one by its port or host id: {several}"
         raise UsageError(msg)
     names = [name for node in ring.nodes for name in (node.name, node.host_id)]
     close = difflib.get_close_matches(text, names, n=1)
@@ -273,7 +275,7 @@ class _Loss:
 
     @property
     def _figures(self) -> str:
-        text = f"{self.live} of {self.rf} replicas live, {quorum(self.rf)} needed"
+        text = f"{self.live} of {counted(self.rf, 'replica')} live, {quorum(self.rf)} needed"
         if self.down:
             text += f"; down already: {_named(sorted(n.name for n in self.down))}"
         if self.silent:
@@ -327,7 +329,7 @@ def _behind(facts: Facts, node: Node, known: Known, placements: Mapping[str, Pla
 
 
 def _rows(count: int) -> str:
-    return "1 row is" if count == 1 else f"{count:,} rows are"
+    return counted(count, "row is", "rows are")
 
 
 def _already_down(node: Node) -> Iterator[Reason]:

@@ -63,13 +63,14 @@ def _out_of_reach(subject: Subject, level: str, rf: int, ranges: Iterable[Live])
         elif live.sure < needed:
             doubtful += live.share
             silent.update(live.not_known)
+    asked = f"{level} ({needed} of {counted(rf, 'replica')})"
     if lacking:
         causes = ["its replicas have too few nodes"] * too_few + [f"down: {named(down)}"] * bool(down)
-        detail = f"{level} ({needed} of {rf} replicas) fails for {percent(lacking)} of the ring"
+        detail = f"{asked} fails for {percent(lacking)} of the ring"
         mend = subject.alter if too_few else _start(down)
         yield subject.violation("no_quorum", f"{detail}; {'; '.join(causes)}", mend)
     if doubtful:
-        detail = f"whether {level} ({needed} of {rf} replicas) works is not known for {percent(doubtful)} of the ring"
+        detail = f"whether {asked} works is not known for {percent(doubtful)} of the ring"
         yield subject.violation("no_quorum", f"{detail}; {_silent(silent)}", _ask(silent), Severity.UNKNOWN)
 
 
@@ -92,16 +93,14 @@ def under_replicated(subject: Subject) -> Iterator[Violation]:
                 silent.update(live.not_known)
         if lacking:
             detail = (
-                f"{percent(lacking)} of the ring has fewer than {group.placed} live replicas in"
+                f"{percent(lacking)} of the ring has fewer than {counted(group.placed, 'live replica')} in"
                 f" {group.label}, {fewest} at the least; down: {named(down)}"
             )
             severity = Severity.WARNING if fewest >= quorum(group.rf) else Severity.ERROR
             yield subject.violation("under_replicated", detail, _start(down), severity)
         if doubtful:
-            detail = (
-                f"whether {percent(doubtful)} of the ring has {group.placed} live replicas in {group.label} is not"
-                f" known; {_silent(silent)}"
-            )
+            wanted = f"{counted(group.placed, 'live replica')} in {group.label}"
+            detail = f"whether {percent(doubtful)} of the ring has {wanted} is not known; {_silent(silent)}"
             yield subject.violation("under_replicated", detail, _ask(silent), Severity.WARNING)
 
 

@@ -15,6 +15,7 @@ from consistency.errors import ReplicaError
 from consistency.ledger.port import RangeRead
 from consistency.model.ring import Node
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles, merged
+from consistency.results.figures import counted
 from consistency.results.report import NOT_IN_SAMPLE, Unread
 from consistency.results.sample import SampledTable
 from consistency.results.tree_report import TreeReport
@@ -247,7 +248,7 @@ class Account:
         fallen = [r.fell_back for r in self.results.values() if r.fell_back]
         if not fallen:
             return ""
-        return f"{len(fallen)} of {len(self.plan.leaves)} leaves were hashed on the client: {fallen[0]}"
+        return f"{len(fallen)} of {counted(len(self.plan.leaves), 'leaf', 'leaves')} hashed on the client: {fallen[0]}"
 
     def unread(self) -> tuple[Unread, ...]:
         """Name what was not read: ranges by replica and reason, touching ranges joined."""

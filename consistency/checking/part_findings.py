@@ -9,6 +9,7 @@ from pathlib import Path
 from consistency.errors import UsageError
 from consistency.ledger.part_account import PartAccount
 from consistency.model.part import Part
+from consistency.results.figures import counted
 from consistency.results.findings import Finding, read_all, read_header
 from consistency.results.range_findings import RangeFinding
 
@@ -33,8 +34,8 @@ def locate(account: PartAccount, ledger: Path) -> Path | None:
             return path
     what = f"{there[0]} is of another run" if there else f"{written.name} is missing"
     msg = (
-        f"part {account.part} in {ledger} found {rows:,} rows that differ, and its findings file {what}: "
-        "put it beside the ledger, or run the part again"
+        f"part {account.part} in {ledger} found {counted(rows, 'row that differs', 'rows that differ')}, and its"
+        f" findings file {what}: put it beside the ledger, or run the part again"
     )
     raise UsageError(msg)
 
@@ -48,5 +49,6 @@ def findings_of(account: PartAccount, path: Path | None) -> Iterator[Finding | R
         seen.update({kind.value: count for kind, count in kinds.items()})
         yield found
     if +seen != +wanted:
-        msg = f"{path} has {seen.total():,} of the {wanted.total():,} rows that part {account.part} found; run it again"
+        rows = counted(wanted.total(), "row")
+        msg = f"{path} has {seen.total():,} of the {rows} that part {account.part} found; run it again"
         raise UsageError(msg)

@@ -53,7 +53,8 @@ def browse(findings: Path, output: Path | None) -> int:
 
     shelf = Shelf(findings)
     if not shelf.entries:
-        rest = f"; {shelf.counted:,} are counted by range: check with --max-findings all" if shelf.counted else ""
+        some = counted(shelf.counted, "is", "are")
+        rest = f"; {some} counted by range: check with --max-findings all" if shelf.counted else ""
         indented(make_console(sys.stdout), f"{safe(findings)} holds no rows to look through{rest}", first="")
         return 0
     output = output or findings.with_name(f"{findings.stem}-marked{findings.suffix}")

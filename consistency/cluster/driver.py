@@ -356,7 +356,7 @@ def translate(node: Node, error: BaseException) -> ReplicaError:
         return translate(node, inner) if inner is not None else ReplicaUnavailable("not reachable", node)
     if isinstance(error, cassandra.Unavailable):
         alive, needed = error.alive_replicas or 0, error.required_replicas or 0
-        said = f"it takes {alive} replicas for alive, where the request needs {needed}"
+        said = f"replicas that it takes for alive: {alive}, where the request needs {needed}"
         return TooFewReplicas(said, alive, needed, node)
     for theirs, ours, text in _TRANSLATIONS:
         if isinstance(error, theirs):

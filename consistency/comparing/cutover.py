@@ -27,6 +27,7 @@ from consistency.ledger.lock import under_way
 from consistency.model.ring import Ring
 from consistency.model.sides import Side
 from consistency.results.comparison import ComparedTable, Comparison, SchemaDifference
+from consistency.results.figures import counted
 from consistency.results.verdict import ExitCode
 
 SCHEMA_VERSION = 1
@@ -62,10 +63,10 @@ class Cutover:
             return against[0].detail + (f" (and {len(against) - 1} more)" if len(against) > 1 else "")
         rows = sum(table.report.rows for table in self.comparison.tables)
         read, known = len(self.comparison.tables), len(self.recorded)
-        told = [f"{rows:,} rows in {_count(read)}"] if read or not known else []
+        told = [f"{counted(rows, 'row')} in {counted(read, 'table')}"] if read or not known else []
         if known:
             oldest_s = max(table.age_s for table in self.recorded)
-            told.append(f"{_count(known)} by the ledger, as of {oldest_s:,.0f} s ago or later")
+            told.append(f"{counted(known, 'table')} by the ledger, as of {oldest_s:,.0f} s ago or later")
         return f"the target holds exactly what the source holds: {', and '.join(told)}"
 
     def as_json(self) -> dict[str, Any]:
@@ -154,18 +155,20 @@ def _table(table: ComparedTable) -> Iterator[Reason]:
         yield Reason("rows_differ", Answer.NO, f"{name}: rows differ ({kinds})", keyspace)
     for side, of_side in table.inner.items():
         if rows := sum(of_side.values()):
-            detail = f"{name}: the {side} disagrees with itself in {rows:,} rows: check and repair that cluster"
+            detail = (
+                f"{name}: the {side} disagrees with itself in {counted(rows, 'row')}: check and repair that cluster"
+            )
             yield Reason("inner", Answer.NO, detail, keyspace)
     if not report.coverage.complete:
         missing = report.coverage.failed + report.coverage.skipped
         yield Reason(
             "not_read",
             Answer.UNKNOWN,
-            f"{name}: {missing:,} of {report.coverage.planned:,} digests could not be read",
+            f"{name}: {missing:,} of {counted(report.coverage.planned, 'digest')} could not be read",
             keyspace,
         )
     if report.unsettled_rows:
-        detail = f"{name}: {report.unsettled_rows:,} rows kept changing or could not be read again"
+        detail = f"{name}: {counted(report.unsettled_rows, 'row')} kept changing or could not be read again"
         yield Reason("unsettled", Answer.UNKNOWN, detail, keyspace)
     yield from _declared(name, keyspace, table.schema)
 
@@ -185,10 +188,6 @@ def _declared(name: str, keyspace: str, schema: Sequence[SchemaDifference]) -> I
     for each in schema:
         detail = f"{name}: {each.what} is {each.source} in the source, {each.target} in the target"
         yield Reason("declared_otherwise", Answer.YES, detail, keyspace)
-
-
-def _count(tables: int) -> str:
-    return f"{tables:,} table{'s' * (tables != 1)}"
 
 
 def _nodes(side: Side, ring: Ring) -> Iterator[Reason]:

@@ -20,6 +20,7 @@ from consistency.model.reading import Depth, Reading
 from consistency.model.ring import Ring
 from consistency.model.schema import Table
 from consistency.model.sides import Side
+from consistency.results.figures import counted
 from consistency.results.pair_findings import PairFinding, PairHeader, PairKind, read_compared, read_pair_header
 from consistency.results.verdict import ExitCode
 from consistency.rows.evidence import Evidence, read_evidence
@@ -89,7 +90,8 @@ def choose_pair_finding(path: Path, number: int) -> ChosenPair:
     rows = (found for found in read_compared(path) if isinstance(found, PairFinding))
     found = next(islice(rows, number - 1, number), None) if number <= total else None
     if found is None:
-        msg = f"--row {number}: {path} holds {total} rows that differ between the clusters; the first is --row 1"
+        some = counted(total, "row that differs", "rows that differ")
+        msg = f"--row {number}: {path} holds {some} between the clusters; the first is --row 1"
         raise UsageError(msg)
     return ChosenPair(found, number, total, header)
 

@@ -29,6 +29,7 @@ from consistency.model.ring import Arc, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.sides import Side, SidedNode
 from consistency.results.comparison import SchemaDifference
+from consistency.results.figures import counted
 from consistency.results.pair_findings import PairHeader
 
 
@@ -171,7 +172,7 @@ def _refuse_itself(pair: Pair, matched: Matched, options: CompareOptions) -> Non
         return
     itself = [tables.source.full_name for tables in matched.pairs if tables.source.full_name == tables.target.full_name]
     if itself:
-        more = f" and {len(itself) - 1:,} more tables" if len(itself) > 1 else ""
+        more = f" and {counted(len(itself) - 1, 'more table')}" if len(itself) > 1 else ""
         msg = (
             f"source and target are one cluster, so {itself[0]}{more} would be compared with itself: name the hosts of"
             " another cluster with --target-hosts, another keyspace as KS=KS2, or data centres with --dc, --target-dc"

@@ -18,6 +18,7 @@ from consistency.model.ring import Node
 from consistency.model.schema import Table
 from consistency.model.servertime import ServerTime
 from consistency.model.sides import Side, on_side
+from consistency.results.figures import counted
 from consistency.rows.evidence import Evidence
 from consistency.rows.merge_join import Difference
 from consistency.rows.names import RowName
@@ -61,7 +62,7 @@ class Rules:
             owners = [node for node in self.owners(table, token) if on_side(node, side)]
             answered = sum(on_side(node, side) for node in read)
             if 2 * answered <= len(owners):
-                return f"{answered} of {len(owners)} replicas of the {side} were read, which is no quorum"
+                return f"{answered} of {counted(len(owners), 'replica')} of the {side} read, which is no quorum"
         return ""
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from consistency.model.cqltext import visible
 from consistency.model.write_times import minute_text, window_text
 from consistency.results.cause import Cause, CauseKind
+from consistency.results.figures import counted
 from consistency.results.findings import Finding, State
 from consistency.results.kinds import Kind
 from consistency.results.recency import newest_of
@@ -256,8 +257,8 @@ class CauseCounter:
         missing, partitions = self._missing[name], len(self._partitions[name])
         if partitions > _MOST_PARTITIONS or missing < _ROWS_OF_DELETED * partitions:
             return ""
-        count = "1 partition" if partitions == 1 else f"{partitions:,} partitions"
-        return f", or were the rows that it lacks, {missing:,} of {count}, deleted with these through it alone"
+        of = counted(partitions, "partition")
+        return f", or were the rows that it lacks, {missing:,} of {of}, deleted with these through it alone"
 
     def _missed_deletes(self, name: str) -> Cause | None:
         """Rows that only one replica holds: it may have missed their deletes, or all others lost them."""
@@ -265,8 +266,8 @@ class CauseCounter:
         if rows < FEWEST_ROWS:
             return None
         text = (
-            f"Only {visible(name)} holds {rows:,} rows, which the other replicas lack: were they deleted while it was"
-            " down longer than the hint window, or did the others lose them?"
+            f"Only {visible(name)} holds {counted(rows, 'row')}, which the other replicas lack: were they deleted while"
+            " it was down longer than the hint window, or did the others lose them?"
         )
         return Cause(CauseKind.MISSED_DELETES, text, rows, (name,))
 
@@ -312,8 +313,9 @@ class CauseCounter:
         coarse = self._whole_ms >= NEARLY_ALL * count
         clock = f", {self._whole_ms:,} of them at a whole millisecond" if coarse else ""
         text = (
-            f"{count:,} rows hold different values with one write time{clock}: are there two writers without a shared"
-            f" clock that set write times themselves (USING TIMESTAMP){', in milliseconds' if coarse else ''}?"
+            f"{counted(count, 'row holds', 'rows hold')} different values with one write time{clock}: are there two"
+            " writers without a shared clock that set write times themselves (USING"
+            f" TIMESTAMP){', in milliseconds' if coarse else ''}?"
         )
         return Cause(CauseKind.TIED_CLOCKS, text, count)
 
@@ -321,11 +323,12 @@ class CauseCounter:
         count = self._kinds[Kind.FUTURE_WRITE_TIME]
         if count < FEWEST_ROWS:
             return None
+        some = counted(count, "row carries", "rows carry")
         if self._furthest_us > _NANOSECONDS:
-            text = f"{count:,} rows carry write times beyond the year 5000: does a client pass nanoseconds?"
+            text = f"{some} write times beyond the year 5000: does a client pass nanoseconds?"
         else:
             until = minute_text(self._furthest_us)
-            text = f"{count:,} rows carry write times in the future, up to {until}: is a client's clock wrong?"
+            text = f"{some} write times in the future, up to {until}: is a client's clock wrong?"
         return Cause(CauseKind.FUTURE_CLOCK, text, count)
 
     def _zombies(self) -> Cause | None:
@@ -345,8 +348,8 @@ class CauseCounter:
             return None
         holders = tuple(name for name, _ in self._holders[Kind.NON_OWNER].most_common(MOST_RUNS))
         text = (
-            f"{count:,} rows lie on nodes that do not own them, most on {_names(holders[:1])}: was nodetool cleanup not"
-            " run after a node joined or a replication factor was lowered?"
+            f"{counted(count, 'row lies', 'rows lie')} on nodes that do not own them, most on {_names(holders[:1])}:"
+            " was nodetool cleanup not run after a node joined or a replication factor was lowered?"
         )
         return Cause(CauseKind.NO_CLEANUP, text, count, holders)
 
@@ -376,7 +379,7 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _of(hollow: Hollow) -> str:
-    return f"{hollow.lacking:,} of about {hollow.rows:,} rows"
+    return f"{hollow.lacking:,} of about {counted(hollow.rows, 'row')}"
 
 
 def _share(part: int, whole: int) -> str:

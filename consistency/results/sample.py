@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consistency.errors import UsageError
+from consistency.results.figures import counted
 
 CONFIDENCE = 0.95
 
@@ -85,8 +86,8 @@ class Bound:
         lost = f"fewer than {_figure(self.per_million)} rows in a million differ if they were lost one by one"
         if ranges and rows:
             return (
-                f"With 95% confidence fewer than {self.ranges:,} of {self.of_ranges:,} token ranges hold a row that"
-                f" differs, wherever they lie, and {lost}."
+                f"With 95% confidence rows differ in fewer than {self.ranges:,} of"
+                f" {counted(self.of_ranges, 'token range')}, wherever they lie, and {lost}."
             )
         said = f"With 95% confidence {lost}. " if rows else ""
         more = "in how many token ranges rows differ" if rows else "how many rows differ"

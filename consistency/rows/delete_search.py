@@ -15,6 +15,7 @@ from consistency.cluster.port import Key, ReplicaReader
 from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.model.reading import Reading, RowState, each_time
 from consistency.model.ring import Node
+from consistency.results.figures import counted
 from consistency.rows.cells import Atom, winners
 from consistency.rows.evidence import Evidence
 
@@ -39,8 +40,7 @@ def search_warnings(skipped: int, refused: str, most: int) -> tuple[str, ...]:
     """Say what could not be looked for: so many partitions beyond the bound, or any, as the servers refuse."""
     found = []
     if skipped and most:
-        count = "1 partition" if skipped == 1 else f"{skipped:,} partitions"
-        found.append(f"deletes were not looked for in {count} more: --max-traces {most}")
+        found.append(f"deletes were not looked for in {counted(skipped, 'more partition')}: --max-traces {most}")
     if refused:
         found.append(f"deletes cannot be looked for, so rows may be forecast unknown: {refused}")
     return tuple(found)

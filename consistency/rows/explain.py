@@ -14,6 +14,7 @@ from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
 from consistency.model.reading import Cell, CellColumn, Locality, RowState
 from consistency.model.ring import Node, Ring
+from consistency.results.figures import counted
 from consistency.results.findings import Finding, is_range, read_findings, read_header
 from consistency.results.kinds import Kind
 from consistency.results.verdict import ExitCode
@@ -136,11 +137,12 @@ def choose_finding(path: Path, number: int) -> Chosen:
     if not total:
         msg = f"{path} holds no finding: its check found no differing row"
         if ranges:
-            msg = f"{path} lists no row, it counts those of {ranges} ranges: check with --max-findings all to list them"
+            some = counted(ranges, "range")
+            msg = f"{path} lists no row, it counts those of {some}: check with --max-findings all to list them"
         raise UsageError(msg)
     found = next(islice(read_findings(path), number - 1, number), None) if number <= total else None
     if found is None:
-        msg = f"--row {number}: {path} holds {total} findings; the first is --row 1"
+        msg = f"--row {number}: {path} holds {counted(total, 'finding')}; the first is --row 1"
         raise UsageError(msg)
     return Chosen(found, number, total, header)
 

@@ -42,7 +42,7 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
     console.print(
         Text.assemble(
             Text("repair plan ", style="bold"), safe(plan.run_id), f"  cluster {safe(plan.cluster)}",
-            f"  {len(plan.rows)} rows, {len(plan.to_do)} to act on, {len(left)} left alone",
+            f"  {counted(len(plan.rows), 'row')}, {len(plan.to_do)} to act on, {len(left)} left alone",
             f", {len(plan.refused)} refused for now" if plan.refused else "",
             f", {plan.left_out:,} left out" if plan.left_out else "",
             f", and {plan.rows_in_ranges:,} in {counted(len(plan.ranges), 'range')}" if plan.ranges else "",
@@ -178,7 +178,7 @@ def print_preview(console: Console, counts: Mapping[Undoing, int]) -> None:
     if not counts:
         console.print("nothing is left to undo")
     for undoing, count in counts.items():
-        indented(console, f"{counted(count, 'row')} {undoing.value}", first="", rest="  ")
+        indented(console, undoing.of(count), first="", rest="  ")
 
 
 def print_next(console: Console, why: str, words: Sequence[str], connection: Sequence[str]) -> None:
@@ -223,7 +223,7 @@ def _print_left(console: Console, left: Sequence[PlannedRow]) -> None:
     short = {dc for row in left for dc, (read, total) in row.dcs.items() if read < total}
     for dc in sorted(short):
         worst = min((row.dcs[dc] for row in left if dc in row.dcs), key=lambda pair: pair[0])
-        indented(console, f"{safe(dc)}: {worst[0]} of {worst[1]} replicas could be read", style="dim")
+        indented(console, f"{safe(dc)}: {worst[0]} of {counted(worst[1], 'replica')} could be read", style="dim")
 
 
 def _print_refused(console: Console, rows: Sequence[PlannedRow]) -> None:
@@ -248,7 +248,7 @@ def print_keys(console: Console, rows: Iterable[tuple[RowRef, str]]) -> None:
 def print_tally(console: Console, tally: Tally, seconds: float) -> None:
     """Print what came of an apply."""
     rate = f", {tally.done / seconds:.0f} rows/s" if seconds > 0 else ""
-    console.print(f"{tally.done} of {tally.total} rows done in {seconds:.1f} s{rate}")
+    console.print(f"{tally.done:,} of {counted(tally.total, 'row')} done in {seconds:.1f} s{rate}")
     print_results(console, tally)
 
 

@@ -21,6 +21,7 @@ from consistency.model.reading import Depth, Locality, Reading, Route, RowState
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.servertime import ServerTime
+from consistency.results.figures import counted
 from consistency.rows.evidence import Evidence, EvidenceReader
 from consistency.rows.merge_join import Difference
 from consistency.rows.names import RowName, RowRef
@@ -44,8 +45,9 @@ def reach(keyspace: Keyspace, exist: int) -> Reach:
     places = ", ".join(f"{dc} {rf}" for dc, rf in keyspace.replication.factors if dc and rf)
     named = f" ({places})" if places else ""
     return Reach(
-        f"keyspace {keyspace.name} needs {asked} replicas of each row{named}, {exist} nodes exist to hold them: lower"
-        f" its replication factor, as consistency audit {keyspace.name} says"
+        f"keyspace {keyspace.name} needs {counted(asked, 'replica')} of each row{named},"
+        f" {counted(exist, 'node exists', 'nodes exist')} to hold them: lower its replication factor, as consistency"
+        f" audit {keyspace.name} says"
     )
 
 

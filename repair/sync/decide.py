@@ -14,6 +14,7 @@ from functools import cached_property
 
 from consistency.comparing.terms import Compare, Terms
 from consistency.model.reading import Cell, CellColumn
+from consistency.results.figures import counted
 from consistency.rows.cells import Atom, AtomName, respelled, times_of, winners
 from consistency.rows.evidence import Evidence
 from consistency.rows.reconcile import EMPTY
@@ -261,7 +262,7 @@ def _unjudged(look: _Look) -> Decision | None:
     case = look.case
     for side, evidence in case.sides:
         if 2 * len(evidence.states) <= len(evidence.owners):
-            read = f"{len(evidence.states)} of {len(evidence.owners)} replicas of the {side} read"
+            read = f"{len(evidence.states)} of {counted(len(evidence.owners), 'replica')} of the {side} read"
             why = f": {evidence.why_unread}" if evidence.unread else ""
             return _left(Rule.TOO_FEW, read + why)
     if case.masked is not None:

@@ -22,6 +22,7 @@ from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import Clock
 from consistency.errors import ReplicaError
 from consistency.model.reading import Cell, RowState
+from consistency.results.figures import counted
 from consistency.rows.cells import atoms
 from consistency.rows.names import RowRef
 from consistency.rows.reconcile import rank
@@ -52,16 +53,27 @@ ActedOn = tuple[int, RowRef, Action, Entry]
 """A row that something was to be done with: its number in the journal, which one, what, and what the journal knows."""
 
 
-class Undoing(str, Enum):
-    """What undoing a row means."""
+class Undoing(Enum):
+    """What undoing a row means: told of one row, and of many."""
 
-    NOTHING = "stay as they are, for most replicas held the same before"
-    REWRITE = "written again, as most replicas held them"
-    DELETE = "DELETED, as most replicas did not have them"
-    UNPURGE = "purged before: written to ALL their replicas, also to those that never had them"
-    IMPOSSIBLE = "cannot be undone: " + NO_MAJORITY
-    UNCHANGED = "not changed by the repair: nothing to undo"
-    UNKNOWN = "left alone unless they are as they were: it is not known whether the repair changed them"
+    NOTHING = "as most replicas held it before: nothing to undo", "as most replicas held them before: nothing to undo"
+    REWRITE = "written again, as most replicas held it", "written again, as most replicas held them"
+    DELETE = "DELETED, as most replicas did not have it", "DELETED, as most replicas did not have them"
+    UNPURGE = (
+        "purged before: written to ALL its replicas, also to those that never had it",
+        "purged before: written to ALL their replicas, also to those that never had them",
+    )
+    IMPOSSIBLE = "cannot be undone: " + NO_MAJORITY, "cannot be undone: no majority held one version of each before"
+    UNCHANGED = "not changed by the repair: nothing to undo", "not changed by the repair: nothing to undo"
+    UNKNOWN = (
+        "left alone unless it is as it was: it is not known whether the repair changed it",
+        "left alone unless they are as they were: it is not known whether the repair changed them",
+    )
+
+    def of(self, count: int) -> str:
+        """Return what so many rows come to."""
+        one, many = self.value
+        return counted(count, f"row {one}", f"rows {many}")
 
 
 class Proof(str, Enum):

@@ -38,7 +38,7 @@ def test_too_little_memory_is_said_in_figures(monkeypatch: pytest.MonkeyPatch) -
     """What is needed, what there is, what to change."""
     monkeypatch.setattr(machine, "available_mb", lambda: 2000)
     machine.check_memory(1, 1024)
-    with pytest.raises(SandboxError, match=r"3 nodes .* 4272 MB, 2000 MB are available; use a smaller --heap"):
+    with pytest.raises(SandboxError, match=r"--nodes 3 .* 4272 MB, 2000 MB are available; use a smaller --heap"):
         machine.check_memory(3, 1024)
 
 

@@ -617,7 +617,7 @@ def test_a_row_that_cannot_be_explained_is_one_line(pair: Pair, tmp_path: Path) 
     assert "UNKNOWN" in result.stdout
     assert "target 10.0.0.2:9042 could not be read" in result.stdout
     pair.target.broken.clear()
-    assert "holds 1 rows that differ" in explained(pair, path, "--row", "2").stderr
+    assert "holds 1 row that differs" in explained(pair, path, "--row", "2").stderr
     pair.target.rings(others("third"))
     assert "! the target of the comparison was cluster 'new'" in explained(pair, path).stdout
     pair.target.shop = replace(pair.target.shop, name="gone")

@@ -217,7 +217,7 @@ def test_traces_are_bounded_and_each_partition_is_read_once(monkeypatch: pytest.
         assert (await stage.plan()).forecast == {Forecast.RESTORE: 15, Forecast.UNKNOWN: 35}
 
     played(stage, play)
-    assert search.warnings == ("deletes were not looked for in 7 partitions more: --max-traces 3",)
+    assert search.warnings == ("deletes were not looked for in 7 more partitions: --max-traces 3",)
 
 
 def test_without_traces_nothing_is_asked_and_nobody_is_warned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -400,3 +400,13 @@ def test_an_intent_is_read_back_from_where_it_was_put(tmp_path: Path) -> None:
     journal, _ = Journal.reopen(path)
     asyncio.run(write(journal, 100))
     journal.close()
+
+
+@pytest.mark.parametrize("undoing", Undoing)
+def test_an_undo_is_told_of_one_row_as_of_many(undoing: Undoing) -> None:
+    """One row is as it was, many are as they were."""
+    one, many = undoing.of(1), undoing.of(2_000)
+    assert one.startswith("1 row ")
+    assert many.startswith("2,000 rows ")
+    assert not {"they", "them", "their"} & set(one.split())
+    assert not {"it", "its"} & set(many.partition(":")[0].split())

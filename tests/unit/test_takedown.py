@@ -298,7 +298,7 @@ def test_a_node_is_found_by_any_of_its_names() -> None:
         with pytest.raises(UsageError, match="no node of test"):
             find_node(ring, text)
     shared = replace(ring, nodes=tuple(replace(n, address="h", port=n.port + i) for i, n in enumerate(ring.nodes)))
-    with pytest.raises(UsageError, match="h are 3 nodes; name one by its port"):
+    with pytest.raises(UsageError, match="h names 3 nodes; name one by its port"):
         find_node(shared, "h")
     assert find_node(shared, "h:9043") == shared.nodes[1]
 

@@ -69,7 +69,7 @@ class Browser(App[int]):
 
     def _choices(self) -> Tree[Choice]:
         shelf = self._shelf
-        tree: Tree[Choice] = Tree(Text(f"{len(shelf.entries):,} rows"), data=Choice(), id="choices")
+        tree: Tree[Choice] = Tree(Text(counted(len(shelf.entries), "row")), data=Choice(), id="choices")
         tree.guide_depth = 2
         tree.root.expand()
         tables = tree.root.add("tables", data=Choice(), expand=True)

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from consistency.cli.show.terminal.problems import key_text
 from consistency.model.cqltext import visible
-from consistency.results.figures import moment
+from consistency.results.figures import counted, moment
 from consistency.results.findings import Finding, State, WriteTime
 from consistency.results.recency import Recency, newest_time, recencies
 
@@ -69,5 +69,5 @@ def _cell(held: tuple[WriteTime, Recency] | None, day: str) -> Text:
     newest = newest_time(times)
     text = "null" if newest is None else moment(newest, micros=True).removeprefix(f"{day} " if day else "")
     if isinstance(times, list) and len(times) > 1:
-        text += f" ({len(times)} cells)"
+        text += f" ({counted(len(times), 'cell')})"
     return Text(f"{text} {recency.word}".rstrip(), style=_STYLE[recency])

@@ -107,7 +107,8 @@ def headline(report: Report | None, view: View) -> tuple[Verdict, str, str]:
     rows = sum(table.divergent_rows for table in differing)
     some = f"{counted(len(report.tables), 'table')} watched, {len(view.latest):,} visited since this watch began"
     if report.verdict is Verdict.DIVERGENT:
-        return report.verdict, f"{counted(rows, 'row')} in {counted(len(differing), 'table')} differ.", f"{some}."
+        where = f"in {counted(len(differing), 'table')}"
+        return report.verdict, f"{counted(rows, f'row {where} differs', f'rows {where} differ')}.", f"{some}."
     if report.verdict is Verdict.UNKNOWN:
         unknown = len(report.tables) - len(known)
         return report.verdict, f"No difference is known; {counted(unknown, 'table')} not proven yet.", f"{some}."
@@ -129,7 +130,7 @@ def _of_target(target: TargetEnd, view: View) -> tuple[Verdict, str, str]:
     rows = sum(target.findings_by_kind.values())
     inner = sum(sum(table.inner.values()) for table in target.tables)
     torn = f"; in {counted(inner, 'row')} a cluster disagrees with itself" if inner else ""
-    return verdict, f"{counted(rows, 'row')} differ between the clusters{torn}.", f"{some}."
+    return verdict, f"{counted(rows, 'row differs', 'rows differ')} between the clusters{torn}.", f"{some}."
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from consistency.cli.show.terminal import strip
 from consistency.model.cqltext import visible
+from consistency.results.figures import counted
 from consistency.results.report import Report
 
 SIZE = 400
@@ -116,7 +117,7 @@ def _chosen(drawn: Sequence[tuple[str, str, str]], behind: Mapping[str, int]) ->
     for dc, group in groupby(drawn, key=lambda item: item[1]):
         rest = [item for item in group if item not in kept]
         if rest:
-            out.append((f"{len(rest):,} more nodes", dc, strip.merge(cells for _, _, cells in rest)))
+            out.append((counted(len(rest), "more node"), dc, strip.merge(cells for _, _, cells in rest)))
     return sorted(out, key=lambda item: item[1])
 
 

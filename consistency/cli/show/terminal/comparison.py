@@ -147,7 +147,8 @@ def _print_findings(console: Console, result: Comparison, *, keys: bool) -> None
     if total > MOST_FINDINGS and result.findings_path:
         hints.append(f"all in {safe(result.findings_path)}")
     if counted_rows:
-        hints.append(f"{counted_rows:,} rows are counted by range and not listed: --max-findings all lists each")
+        some = counted(counted_rows, "row is", "rows are")
+        hints.append(f"{some} counted by range and not listed: --max-findings all lists each")
     if listed and not keys:
         hints.append("keys are hidden here: --show-keys prints them")
     if hints:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from consistency.cli.show.terminal.console import heading, indented, safe
 from consistency.results.distribution import Distribution, PartitionSizes
-from consistency.results.figures import short
+from consistency.results.figures import counted, short
 
 MOST_NODES, MOST_TABLES = 40, 10
 _BAR = 24
@@ -26,7 +26,8 @@ def print_distribution(console: Console, found: Distribution) -> None:
     console.print(heading("data by node") + Text("  MiB of data files; | is what its token ranges say", style="dim"))
     console.print(_nodes(found))
     if len(found.nodes) > MOST_NODES:
-        indented(console, f"{len(found.nodes) - MOST_NODES} more nodes, in the result as JSON (--json)", style="dim")
+        more = counted(len(found.nodes) - MOST_NODES, "more node")
+        indented(console, f"{more}, in the result as JSON (--json)", style="dim")
     tables = found.tables[:MOST_TABLES]
     if tables:
         console.print()

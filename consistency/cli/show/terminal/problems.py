@@ -137,7 +137,7 @@ def _print_replica(console: Console, replica: str, entries: Sequence[tuple[Table
         shares[table.full_name] += sum(r.share for r in unread.ranges)
     ranges = sum(len(unread.ranges) for _, unread in entries)
     table, unread = entries[0]
-    where = safe(table.full_name) if len(shares) == 1 else f"{len(shares):,} tables"
+    where = safe(table.full_name) if len(shares) == 1 else counted(len(shares), "table")
     upto = "" if len(shares) == 1 else "up to "
     text = f"{safe(replica)}  {counted(ranges, 'range')}, {upto}{percent(max(shares.values()))} of the ring, in {where}"
     indented(console, Text.assemble(("? ", "yellow"), text), rest="    ")

@@ -120,7 +120,7 @@ def _times_text(times: Times, one: Callable[[int], str]) -> str:
     newest = max(each_time(times), default=None)
     if newest is None:
         return "-"
-    return f"{one(newest)}" if len(times) == 1 else f"{one(newest)} ({len(times)} cells)"
+    return f"{one(newest)}" if len(times) == 1 else f"{one(newest)} ({counted(len(times), 'cell')})"
 
 
 def _expiry_text(seconds: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.text import Text
 
 from consistency.cli.show.terminal.console import MARK_STYLES
+from consistency.results.figures import counted
 from consistency.results.report import TableReport
 
 _WEIGHT = {" ": 0, "=": 1, "?": 2, "x": 3}
@@ -57,4 +58,4 @@ def chosen_strips(tables: Sequence[TableReport], most: int) -> list[tuple[str, s
         return [(t.full_name, t.strip) for t in troubled]
     merged = merge(t.strip for t in (troubled or drawn))
     many = len(troubled or drawn)
-    return [(f"{many:,} tables" if many > 1 else (troubled or drawn)[0].full_name, merged)] if merged else []
+    return [(counted(many, "table") if many > 1 else (troubled or drawn)[0].full_name, merged)] if merged else []

@@ -73,7 +73,8 @@ def _print_counted(console: Console, report: Report) -> None:
         if not (counts := table.counted).rows:
             continue
         ranges = counted(counts.ranges, "token range")
-        title = Text.assemble(heading(f"{safe(table.full_name)}"), f"  {counts.rows:,} more rows differ, in {ranges}")
+        more = counted(counts.rows, "more row differs", "more rows differ")
+        title = Text.assemble(heading(f"{safe(table.full_name)}"), f"  {more}, in {ranges}")
         console.print(title)
         for name, view in counts.replicas.items():
             parts = [f"lacks {view.missing:,}"] if view.missing else []
@@ -145,9 +146,9 @@ def _repaired(report: Report, repair: RepairSummary, amount: str) -> str:
     good = repair.rows - repair.remaining - repair.unknown
     parts = [f"{good:,} now agree on every replica" + (", proven by reading them" if good else "")]
     if repair.remaining:
-        parts.append(f"{repair.remaining:,} are left")
+        parts.append(f"{counted(repair.remaining, 'is', 'are')} left")
     if repair.unknown:
-        parts.append(f"{repair.unknown:,} wait for replicas that cannot be read")
+        parts.append(f"{counted(repair.unknown, 'waits', 'wait')} for replicas that cannot be read")
     text = f"{repair.rows:,} of {amount} differed: {'; '.join(parts)}."
     if repair.checked_again is Verdict.DIVERGENT and not repair.remaining:
         text += " A second check of the partitions written to found differences."

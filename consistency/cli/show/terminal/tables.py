@@ -85,7 +85,7 @@ def _collapsed(tables: Sequence[TableReport]) -> list[Text]:
             mark = MARKS[verdict]
             parts = [f"{counted(len(some), 'more table')} {verdict.value}", f"{short(sum(t.rows for t in some))} rows"]
             if verdict is Verdict.DIVERGENT:
-                parts.append(f"{sum(t.divergent_rows for t in some):,} differ")
+                parts.append(counted(sum(t.divergent_rows for t in some), "differs", "differ"))
             parts.append(span(sum(t.seconds for t in some)))
             out.append(Text.assemble((mark, MARK_STYLES[mark]), " ", ", ".join(parts)))
     return out
