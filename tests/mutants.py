@@ -384,6 +384,8 @@ MUTANTS = (
            'return kind.is_multicell and kind.name == "set"', "return False", "tests/unit/test_repair_stubborn.py"),
     Mutant("refusals: any row that a merge leaves is blamed on a delete", "repair/deciding/stubborn.py",
            "if dict(before.states) != dict(now.states):", "if False:", "tests/unit/test_repair_stubborn.py"),
+    Mutant("loading: an interrupt is a traceback", "consistency/cli/__init__.py",
+           "except KeyboardInterrupt:", "except RecursionError:", "tests/unit/test_cli.py -k while_the_commands"),
     Mutant("figures: one row is rows", "repair/cli/show.py",
            "{counted(len(plan.rows), 'row')}, {", "{len(plan.rows)} rows, {", "tests/house/test_figures.py"),
     Mutant("figures: one row wait", "consistency/cli/show/terminal/summary.py",

@@ -13,10 +13,17 @@ check.py, audit.py, explain.py, browse.py, history.py, watch.py, ...   one comma
 
 from __future__ import annotations
 
-import click
+import sys
 
 from consistency import __version__
-from consistency.cli.group import LazyGroup
+
+try:
+    import click
+
+    from consistency.cli.group import LazyGroup
+except KeyboardInterrupt:  # loading takes a moment: Ctrl-C ends it as quietly as it ends a command
+    sys.stderr.write("interrupted\n")
+    sys.exit(130)
 
 COMMANDS = {
     "demo": "sandbox.demo:demo",

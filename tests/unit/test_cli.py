@@ -47,6 +47,21 @@ def one_line(text: str) -> str:
 # Exit codes.
 
 
+def test_an_interrupt_while_the_commands_are_loaded_is_no_traceback() -> None:
+    """On a busy machine that takes a second, and so does the patience of whoever typed the wrong name."""
+    program = """if True:
+        import sys
+        class Interrupting:
+            def find_spec(self, name, *_):
+                if name == "consistency.cli.group":
+                    raise KeyboardInterrupt
+        sys.meta_path.insert(0, Interrupting())
+        from consistency.cli import main
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 def test_a_clean_cluster_exits_0(shell: Shell) -> None:
     """Every replica agrees and everything was read."""
     result = shell.check()
