@@ -175,7 +175,7 @@ async def alter(connection: Connection, nodes: tuple[Node, ...], ddl: str) -> No
     await _schema_versions(connection, nodes)
 
 
-@retry(retry=retry_if_result(lambda versions: len(versions) > 1), stop=stop_after_attempt(100), wait=wait_fixed(0.2))
+@retry(retry=retry_if_result(lambda versions: len(versions) > 1), stop=stop_after_attempt(600), wait=wait_fixed(0.2))
 async def _schema_versions(connection: Connection, nodes: tuple[Node, ...]) -> set[object]:
     cql = "SELECT schema_version FROM system.local"
     return {row["schema_version"] for node in nodes for row in await connection.select(node, cql)}
