@@ -74,14 +74,18 @@ class Changes:
         self._next_at = float("-inf")
         self._describing = asyncio.Lock()
 
+    def is_after(self, moment: float) -> bool:
+        """Whether the cluster was described at least once after a moment (monotonic seconds)."""
+        return self._described_at >= moment
+
     async def after(self, moment: float) -> None:
-        """Have the cluster described at least once after a moment (monotonic seconds).
+        """Have the cluster described at least once after a moment.
 
         Whoever waits for the same description waits for it together.
         """
-        while self._described_at < moment:
+        while not self.is_after(moment):
             async with self._describing:
-                if self._described_at < moment:
+                if not self.is_after(moment):
                     await self._clock.sleep(max(0.0, self._next_at - self._clock.monotonic()))
                     await self.look()
 

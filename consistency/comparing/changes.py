@@ -31,7 +31,8 @@ class PairChanges:
 
     async def after(self, moment: float) -> None:
         """Have both clusters described at least once after a moment (monotonic seconds)."""
-        await asyncio.gather(*(changes.after(moment) for changes in self._sides.values()))
+        if late := [changes for changes in self._sides.values() if not changes.is_after(moment)]:
+            await asyncio.gather(*(changes.after(moment) for changes in late))
 
     def begin_look(self) -> None:
         """Believe nothing until both clusters have been described once more."""

@@ -16,7 +16,7 @@ from enum import Enum
 from consistency.comparing.terms import Terms
 from consistency.model.reading import Cell, CellColumn, RowState
 from consistency.model.ring import Node
-from consistency.model.sides import Side, on_side
+from consistency.model.sides import Side, SidedNode
 from consistency.results.pair_findings import GRAVEST_FIRST, PairKind
 from consistency.rows.cells import Atom, AtomName, atoms
 from consistency.rows.reconcile import EMPTY, contest
@@ -48,6 +48,8 @@ class Unlike:
     @property
     def facts(self) -> tuple[PairKind, ...]:
         """All kinds that apply, gravest first."""
+        if not self.columns and not self.key:
+            return () if self.row is None else (self.row,)
         found = set((self.columns or {}).values())
         if self.row is not None:
             found.add(self.row)
@@ -64,13 +66,17 @@ class Unlike:
 
 def by_side(states: States) -> dict[Side, dict[Node, RowState | None]]:
     """Tell the copies of the two sides apart."""
-    return {side: {node: state for node, state in states.items() if on_side(node, side)} for side in Side}
+    found: dict[Side, dict[Node, RowState | None]] = {Side.SOURCE: {}, Side.TARGET: {}}
+    for node, state in states.items():
+        if isinstance(node, SidedNode):
+            found[node.side][node] = state
+    return found
 
 
 def agreed(states: States) -> bool:
     """Whether some copies are the same, or there is none to disagree."""
-    first, *others = states.values() or (None,)
-    return all(other == first for other in others)
+    copies = list(states.values())
+    return not copies or copies.count(copies[0]) == len(copies)
 
 
 def compare_row(columns: Sequence[CellColumn], states: States, terms: Terms) -> Unlike:
@@ -96,8 +102,8 @@ def compare_row(columns: Sequence[CellColumn], states: States, terms: Terms) -> 
 def merged(copies: States) -> RowState | None:
     """Return the newest version of each column that any copy holds; None where none holds the row."""
     present = {node: state for node, state in copies.items() if state is not None}
-    if not present:
-        return None
+    if agreed(present):
+        return next(iter(present.values()), None)
     width = len(next(iter(present.values())).cells)
     cells = tuple(contest({n: state.cells[i] for n, state in present.items()}).winner for i in range(width))
     spellings = {state.spelling for state in present.values()}

@@ -92,10 +92,10 @@ def _changes(cluster: Cluster, planned: Planned) -> Changes:
 
 def _rules(planned: Planned) -> Rules:
     """Return by what rows are judged: of counters, whose times no two clusters share, by their values alone."""
-    owned = owners_in(planned.tasks)
+    owned, of_counters, of_others = owners_in(planned.tasks), Terms(Compare.VALUES), planned.options.terms
 
     def terms(table: Table) -> Terms:
-        return Terms(Compare.VALUES) if table.is_counter else planned.options.terms
+        return of_counters if table.is_counter else of_others
 
     return Rules(terms, lambda table, token: owned[table.full_name].of(token))
 

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from consistency.checking.account import strip_cell
 from consistency.checking.changes import Changing
 from consistency.checking.claiming import claim
 from consistency.checking.observer import PairObserver
@@ -115,7 +114,7 @@ class PairSettlements:
         reason = self._changes.of_range(table, token_range)
         if left := settled.unsettled + (len(settled.rows) if reason else 0):
             self._leave_unsettled(table, token_range, reason, rows=left)
-        if not settled.rows or reason:
+        if not len(settled.rows) or reason:
             return
         target = self._targets[table.full_name]
         kinds, inner = settled.kinds, settled.inner
@@ -124,7 +123,7 @@ class PairSettlements:
             self._inner[table.full_name, side]["counted"] += count
         self._counted[table.full_name] += len(settled.rows)
         if (account := self._scans.of(table.full_name).account) is not None:
-            for token in {strip_cell(row.token): row.token for row in settled.rows}.values():
+            for token in settled.rows.spread_tokens:
                 account.mark_divergent(token)
             account.mark_unlike(token_range)
         names = (target.keyspace, target.name)

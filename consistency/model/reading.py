@@ -229,7 +229,7 @@ class Reading:
             return None
         columns = self.statics if static else self.regulars
         pairs = zip(columns, state.cells, strict=True)
-        return replace(state, cells=tuple(_only_read(column, cell) for column, cell in pairs))
+        return RowState(tuple(_only_read(column, cell) for column, cell in pairs), state.spelling)
 
     def has_row(self, raw: RawRow) -> bool:
         """Whether the raw row is a row of the table, and not a partition with statics only.
@@ -287,6 +287,8 @@ class Reading:
 
 
 def _only_read(column: CellColumn, cell: Cell) -> Cell:
+    if column.value and column.writetime and (column.ttl or cell.expires is None):
+        return cell
     return Cell(
         cell.value if column.value else None,
         cell.writetimes if column.writetime else None,

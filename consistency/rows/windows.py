@@ -144,16 +144,16 @@ def _least(ahead: Sequence[_Ahead]) -> int | None:
 
 
 def _window(layout: RowLayout, parts: Sequence[list[RawRow]], end: int) -> Window:
-    first, *others = parts
-    if all(part == first for part in others):
+    unlike, places = _told_apart(parts)
+    first, *others = unlike
+    if not others:
         return Window(end, np.zeros(0, np.int64), {}, first)
     common = set(first).intersection(*others)
     key_of: Callable[[RawRow], KeyCells] = itemgetter(layout.key)
     rows: dict[KeyCells, list[RawRow | None]] = {}
-    for place, part in enumerate(parts):
-        unlike = [row for row in part if row not in common] if common else part
-        for row in unlike:
-            held = rows.setdefault(key_of(row), [None] * len(parts))
+    for place, part in enumerate(unlike):
+        for row in [row for row in part if row not in common] if common else part:
+            held = rows.setdefault(key_of(row), [None] * len(unlike))
             if held[place] is not None:
                 raise InternalError(_TWICE)
             held[place] = row
@@ -163,8 +163,21 @@ def _window(layout: RowLayout, parts: Sequence[list[RawRow]], end: int) -> Windo
     tokens = _tokens([next(filter(None, held)) for held in rows.values()])
     order = np.argsort(tokens, kind="stable")
     keys, copies = list(rows), list(rows.values())
-    ordered = {keys[n]: tuple(copies[n]) for n in order.tolist()}
+    of_each: Callable[[list[RawRow | None]], Copies] = itemgetter(*places)
+    ordered = {keys[n]: of_each(copies[n]) for n in order.tolist()}
     return Window(end, tokens[order], ordered, alike)
+
+
+def _told_apart(parts: Sequence[list[RawRow]]) -> tuple[list[list[RawRow]], list[int]]:
+    """Return the parts that are not the same, and which of them each replica sent: most hold what another one does."""
+    unlike: list[list[RawRow]] = []
+    places: list[int] = []
+    for part in parts:
+        place = next((place for place, other in enumerate(unlike) if other == part), len(unlike))
+        if place == len(unlike):
+            unlike.append(part)
+        places.append(place)
+    return unlike, places
 
 
 def _tokens(rows: Sequence[RawRow]) -> Numbers:

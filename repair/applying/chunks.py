@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from consistency.checking.joined_rows import joined_rows
+from consistency.checking.joined_rows import OF_TOKEN, OF_TOKEN_BYTES, joined_rows, windowed_rows
 from consistency.checking.plan import Leaf
 from consistency.cluster.port import Clock
 from consistency.errors import InternalError
@@ -26,7 +26,7 @@ from consistency.model.tokens import TokenRange
 from consistency.results.range_findings import RangeFinding
 from consistency.rows.merge_join import JoinCounts
 from consistency.rows.names import RowName, named_key
-from consistency.rows.windows import Copies, KeyCells, Window, WindowTooWide, by_key, bytes_of, windows
+from consistency.rows.windows import Copies, KeyCells, Window, WindowTooWide, by_key, bytes_of
 from repair.deciding.case import Case, CaseReader, States
 from repair.deciding.copies import Copies as HostCopies
 from repair.deciding.decide import Action, Decision, Rule, decide, kept_to
@@ -68,9 +68,9 @@ class Limits:
     """Rows after which a chunk ends."""
     size: int = 16 * 1024 * 1024
     """Bytes of the copies of rows that differ."""
-    of_token: int = 20_000
+    of_token: int = OF_TOKEN
     """Rows of one partition that are kept in memory together: those of a larger one are left alone."""
-    of_token_size: int = 64 * 1024 * 1024
+    of_token_size: int = OF_TOKEN_BYTES
     """Bytes of their copies, those of rows that are alike as well."""
 
 
@@ -142,20 +142,11 @@ class ChunkReader:
                 raise
         return building.chunk(max(1, counts.largest_page))
 
-    async def _windows(
+    def _windows(
         self, token_range: TokenRange, now_s: int, counts: JoinCounts | None = None
     ) -> AsyncGenerator[Window, None]:
-        async with AsyncExitStack() as opened:
-            streams = [
-                await opened.enter_async_context(aclosing(self._table.rows(node, token_range, now_s)))
-                for node in self.owners
-            ]
-            limits, layout = self._limits, self.reading.layout
-            most = (limits.of_token, limits.of_token_size)
-            found = windows(layout, streams, token_range.end, counts or JoinCounts(), *most)
-            async with aclosing(found) as each:
-                async for window in each:
-                    yield window
+        leaf, limits = Leaf(token_range, self.owners), self._limits
+        return windowed_rows(self._table, leaf, counts or JoinCounts(), now_s, limits.of_token, limits.of_token_size)
 
     def _sorted(self, window: Window, make: Make, when: ServerTime) -> tuple[PlainRows, list[Judged]]:
         """Tell the plain rows of a window from those that must be looked at one by one."""
