@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -191,6 +191,22 @@ class EvidenceReader:
             found.update(zip(numbers, some, strict=True))
         return [found[number] for number in range(len(refs))]
 
+    def reading(self, ref: RowRef) -> Reading:
+        """Return how the row's table is read as evidence: all of every row."""
+        return Reading(self.table(ref), Depth.CONTENT, self._reader.capabilities)
+
+    def evidence_at(self, place: RowRef) -> Callable[[RowName, Mapping[Node, RowState | None]], Evidence]:
+        """Return what makes evidence of rows that all owners of a range are asked for from now on.
+
+        `place` stands for any of them.
+        """
+        reading, owners, when = self.reading(place), self.owners(place), self._clock.server_time()
+
+        def evidence(name: RowName, states: Mapping[Node, RowState | None]) -> Evidence:
+            return Evidence(reading, name, owners, states, {}, when)
+
+        return evidence
+
     def _is_disputed(self, ref: RowRef) -> bool:
         """Whether the nodes disagree on who owns a row: then no majority of its owners can be told."""
         replication = self.keyspace(ref).replication
@@ -202,9 +218,8 @@ class EvidenceReader:
         self, refs: Sequence[RowRef], owners: tuple[Node, ...], when: ServerTime, *, disputed: bool
     ) -> list[Evidence]:
         """Read rows of one table and one set of owners; of disputed ones nothing is read."""
-        table = self.table(refs[0])
-        reading = Reading(table, Depth.CONTENT, self._reader.capabilities)
-        names = [row_name(table, ref) for ref in refs]
+        reading = self.reading(refs[0])
+        names = [row_name(reading.table, ref) for ref in refs]
         if disputed:
             return [Evidence(reading, name, owners, {}, dict.fromkeys(owners, DISPUTED), when) for name in names]
         return await read_evidence(self._reader, reading, names, owners, when)

@@ -17,7 +17,7 @@ from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.table_reader import TableReader
 from consistency.errors import UsageError
-from consistency.model.reading import Depth, Locality, Reading, Route, RowState
+from consistency.model.reading import Locality, Route, RowState
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.servertime import ServerTime
@@ -104,8 +104,7 @@ class CaseReader(EvidenceReader):
 
     def table_reader(self, ref: RowRef) -> TableReader:
         """Return what reads ranges of the row's table: all of every row, as evidence needs it."""
-        reading = Reading(self.table(ref), Depth.CONTENT, self._reader.capabilities)
-        return TableReader(self._reader, reading, Route.CLIENT, self._clock)
+        return TableReader(self._reader, self.reading(ref), Route.CLIENT, self._clock)
 
     async def cases_of_range(
         self, place: RowRef, found: AsyncIterator[Difference], when: ServerTime

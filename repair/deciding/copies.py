@@ -10,6 +10,7 @@ from typing import Any
 from consistency.model.reading import Cell, RowState, Times
 from consistency.rows.evidence import Evidence
 
+_in_short = json.JSONEncoder(separators=(",", ":")).encode
 Copies = Mapping[str, RowState | None]
 """Each replica's copy by host id."""
 
@@ -26,7 +27,7 @@ def digests(held: Copies, salt: str) -> dict[str, str]:
 
 def state_digest(state: RowState | None, salt: str) -> str:
     """Digest one copy."""
-    text = json.dumps(state_json(state), separators=(",", ":"))
+    text = _in_short(state_json(state))
     return hashlib.blake2b(text.encode(), key=salt.encode(), digest_size=16).hexdigest()
 
 

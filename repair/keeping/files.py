@@ -123,9 +123,12 @@ def _require_private(path: Path, remedy: str) -> None:
         raise UsageError(msg)
 
 
+_in_short = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
+
 def json_line(data: Mapping[str, Any]) -> bytes:
     """Return one line of a file."""
-    return (json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n").encode()
+    return (_in_short(data) + "\n").encode()
 
 
 def json_of(line: bytes) -> dict[str, Any]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from consistency.comparing.opening import Pair, naming
 from consistency.errors import UsageError
+from consistency.model.reading import RowState
 from consistency.model.schema import Table
 from consistency.model.sides import Side
 from consistency.rows.evidence import Evidence, EvidenceReader
-from consistency.rows.names import RowRef
+from consistency.rows.names import RowName, RowRef
 from repair.deciding.case import Case, CaseReader, fingerprint
 from repair.deciding.copies import Copies, copies, state_digest
 from repair.sync.policy import Direction
@@ -64,8 +65,10 @@ class PairCase:
 
 
 def copies_digest(held: Copies, salt: str) -> str:
-    """Digest all copies of one side."""
-    text = json.dumps(sorted((host, state_digest(state, salt)) for host, state in held.items()))
+    """Digest all copies of one side; what several replicas hold is digested once."""
+    distinct = {id(state): state for state in held.values()}
+    known = {key: state_digest(state, salt) for key, state in distinct.items()}
+    text = json.dumps(sorted((host, known[id(state)]) for host, state in held.items()))
     return hashlib.blake2b(text.encode(), key=salt.encode(), digest_size=16).hexdigest()
 
 
@@ -116,6 +119,29 @@ class PairCaseReader:
             PairCase(one, other, self._direction, self._masked[_names(ref)])
             for ref, one, other in zip(refs, given, taken, strict=True)
         ]
+
+    async def cases_at(self, place: PairRef) -> Callable[[RowName, Mapping[Side, RowState | None]], PairCase] | None:
+        """Return what makes cases of rows of a range, read from now on, that all replicas of each side hold alike.
+
+        `place` stands for any of them. None if they must be read by key: the nodes of a side disagree on who owns rows,
+        or the sides tell different things of a row, so that one reading of the range is not each side's own.
+        """
+        await self._look_at(place)
+        giver, taker = self._direction.giver, self._direction.taker
+        rings = [self.on(side).ring for side in Side]
+        able = {self.on(side).reading(place.on(side)).capabilities for side in Side}
+        if any(ring.disputed for ring in rings) or len(able) > 1:
+            return None
+        given = self.giver.evidence_at(place.on(giver))
+        taken = await self.taker.cases_at(place.on(taker), self._pair.of(taker).clock.server_time())
+        givers, takers = self.giver.owners(place.on(giver)), self.taker.owners(place.on(taker))
+        masked = self._masked[_names(place)]
+
+        def case(name: RowName, held: Mapping[Side, RowState | None]) -> PairCase:
+            one = given(name, dict.fromkeys(givers, held[giver]))
+            return PairCase(one, taken(name, dict.fromkeys(takers, held[taker])), self._direction, masked)
+
+        return case
 
     async def _look_at(self, ref: PairRef) -> None:
         """See once a table that both sides declare the same columns, and whether our roles read them as stored."""

@@ -17,14 +17,12 @@ from itertools import islice
 from pathlib import Path
 
 from consistency import __version__
-from consistency.checking.joined_rows import joined_rows
 from consistency.checking.plan import Leaf
 from consistency.checking.settle_window import settle_window
 from consistency.cluster.table_reader import TableReader
 from consistency.comparing.opening import Pair, naming
 from consistency.comparing.placement import sided
 from consistency.comparing.reader import PairClock, PairReader, in_common
-from consistency.comparing.rows import compare_row
 from consistency.comparing.terms import Compare, Terms
 from consistency.errors import ReplicaError
 from consistency.model.reading import Depth, Reading, Route
@@ -40,18 +38,20 @@ from consistency.results.pair_findings import (
     read_pair_header,
 )
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
-from consistency.rows.merge_join import JoinCounts
 from consistency.rows.names import RowRef, row_ref
 from repair.sync.cases import PairCase, PairCaseReader, PairRef
 from repair.sync.decide import decide
 from repair.sync.guards import require_clusters
 from repair.sync.planfile import PlanWriter, SideGround, Summary, SyncHeader, SyncPlan, SyncRow
 from repair.sync.policy import Direction, Extra, SyncPolicy
+from repair.sync.range_rows import RangeRows
 
 _BATCH = 100
 _AT_ONCE = 4
 
 Progress = Callable[[int], None]
+Named = tuple[PairRef, PairCase | None]
+"""A row that a comparison found to differ, with its case where that is known already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +110,10 @@ class _Planner:
         return self._writer.summary
 
     async def run(self, findings: Path, progress: Progress) -> None:
-        waiting: list[PairRef] = []
+        waiting: list[Named] = []
         async with aclosing(self._refs(findings)) as refs:
-            async for ref in refs:
-                waiting.append(ref)
+            async for named in refs:
+                waiting.append(named)
                 if len(waiting) == _BATCH * _AT_ONCE:
                     await self._plan(waiting)
                     progress(self._summary.rows)
@@ -124,11 +124,11 @@ class _Planner:
             told = f"the {side} disagrees with itself on {counted(rows, 'row')}: check and repair that cluster too"
             self._summary.warnings.append(told)
 
-    async def _refs(self, findings: Path) -> AsyncGenerator[PairRef, None]:
+    async def _refs(self, findings: Path) -> AsyncGenerator[Named, None]:
         for found in read_compared(findings):
             if isinstance(found, PairFinding):
                 ref = RowRef(found.keyspace, found.table, found.token, found.key_hex, found.key)
-                yield PairRef.of(ref, found.target)
+                yield PairRef.of(ref, found.target), None
             elif isinstance(found, InnerFinding):
                 self._inner[found.side] += 1
             else:
@@ -137,7 +137,7 @@ class _Planner:
                     async for row in rows:
                         yield row
 
-    async def _of_range(self, found: PairRange) -> AsyncGenerator[PairRef, None]:
+    async def _of_range(self, found: PairRange) -> AsyncGenerator[Named, None]:
         """Find the rows of a range that differ between the sides; a range that cannot be read is counted as such."""
         tables = {side: self._table(side, found) for side in Side}
         table, token_range = tables[Side.SOURCE], found.token_range
@@ -151,14 +151,12 @@ class _Planner:
             for node in self._cases.on(side).owners(place.on(side))
         ]
         terms = Terms(Compare.VALUES) if table.is_counter else self._header.policy.terms
-        leaf, differing = Leaf(token_range, tuple(nodes)), 0
+        rows, differing = RangeRows(whole, Leaf(token_range, tuple(nodes)), terms, await self._cases.cases_at(place)), 0
         try:
-            async with aclosing(joined_rows(whole, leaf, JoinCounts(), whole.now_s())) as differences:
-                async for each in differences:
-                    columns = whole.reading.statics if each.name.static else whole.reading.regulars
-                    if compare_row(columns, each.states, terms).facts:
-                        differing += 1
-                        yield PairRef.of(row_ref(table, each.name), found.target)
+            async with aclosing(rows.read()) as found_rows:
+                async for name, case in found_rows:
+                    differing += 1
+                    yield PairRef.of(row_ref(table, name), found.target), case
         except ReplicaError as error:
             self._summary.unread[f"a range of {found.keyspace}.{found.table}: {error}"] += max(
                 1, found.rows - differing
@@ -169,13 +167,14 @@ class _Planner:
         with naming(side):
             return self._cases.on(side).table(RowRef(*names, 0, {}))
 
-    async def _plan(self, refs: list[PairRef]) -> None:
-        """Read and decide some rows, and write them down in their order."""
-        batches = list(_batched(refs, _BATCH))
-        for batch, cases in zip(batches, await asyncio.gather(*map(self._cases.read_many, batches)), strict=True):
-            for ref, case in zip(batch, cases, strict=True):
-                self._note(ref)
-                self._writer.add(_planned(ref, case, self._header))
+    async def _plan(self, rows: list[Named]) -> None:
+        """Read what has not been read of some rows, decide, and write them down in their order."""
+        batches = list(_batched([ref for ref, case in rows if case is None], _BATCH))
+        read = await asyncio.gather(*map(self._cases.read_many, batches))
+        by_key = iter([case for batch in read for case in batch])
+        for ref, case in rows:
+            self._note(ref)
+            self._writer.add(_planned(ref, next(by_key) if case is None else case, self._header))
 
     def _note(self, ref: PairRef) -> None:
         """Keep what the plan rests on of a row's table."""
