@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from consistency.results.distribution import Distribution
 from consistency.results.pair_findings import Compared
 from consistency.results.report import Report, Severity, Violation
 from consistency.results.verdict import ExitCode
+from consistency.watching.target_ledger import recorded
 
 AUDIT_SCHEMA_VERSION = 1
 
@@ -212,6 +214,7 @@ def compare(
     observer: PairObserver | None = None,
     take: Callable[[Compared], None] | None = None,
     cancel: threading.Event | None = None,
+    ledger: Path | None = None,
 ) -> Comparison:
     """Compare two clusters and return whether the target holds exactly what the source holds.
 
@@ -223,8 +226,12 @@ def compare(
     `take` is given each finding as it is claimed, on this thread; the result has the counts and the first 20. Setting
     `cancel` from another thread ends the comparison within seconds with a correct partial result.
 
+    With a `ledger` that file remembers by table when the clusters were last compared and last equal, as `--ledger` of
+    the command has it, and no other run may use it of these clusters meanwhile; a problem with the file is a warning.
+
     Raises a ConsistencyError when it cannot run, with the side in its message: UsageError for a name or an option,
-    ConnectError, TopologyError. What could not be read of a table, or has no counterpart, is in the result.
+    ConnectError, TopologyError, LockedError. What of a table could not be read, or has no counterpart, is in the
+    result.
     """
     chosen = options or CompareOptions()
     chosen = replace(chosen, names=names) if names else chosen
@@ -234,7 +241,11 @@ def compare(
 
     async def compared(stop: asyncio.Event) -> Comparison:
         async with open_pair(source, target, limits, locality=locality) as pair:
-            return await run_compare(pair, chosen, observer, stop, take=take or _nobody)
+            work = partial(run_compare, pair, chosen, observer, stop, take=take or _nobody)
+            if ledger is None:
+                return await work()
+            result, _ = await recorded(pair, chosen, ledger, work, partial(warnings.warn, stacklevel=2))
+            return result
 
     return run_until(cancel, compared, "await asyncio.to_thread(compare, ...)")
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,9 +274,8 @@ def _repeated(given: dict[str, Any]) -> tuple[str, ...]:
 async def _compare(order: Order, progress: Progress, take: Callable[[Compared], None]) -> tuple[Comparison, bool]:
     """Return the result, and whether it is in the ledger if there is one."""
     from consistency.cluster.pinned import ReadLimits  # noqa: PLC0415 - loads the driver
-    from consistency.comparing.opening import open_pair, ring_of  # noqa: PLC0415
-    from consistency.comparing.recording import begin  # noqa: PLC0415
-    from consistency.watching.target_ledger import PairsKeeper  # noqa: PLC0415
+    from consistency.comparing.opening import open_pair  # noqa: PLC0415
+    from consistency.watching.target_ledger import recorded  # noqa: PLC0415
 
     interrupt = listening(progress)
     limits = ReadLimits(politeness=order.politeness)
@@ -284,14 +284,8 @@ async def _compare(order: Order, progress: Progress, take: Callable[[Compared], 
         interrupt.begun()
         if order.ledger is None:
             return await _read(order, pair, progress, take, interrupt.stop), True
-        rings = {cluster.side: await ring_of(cluster) for cluster in pair}
-        with PairsKeeper(order.ledger).visit(rings) as kept:
-            warn(kept.note)
-            begun = await begin(pair, order.options)
-            result = await _read(order, pair, progress, take, interrupt.stop)
-            begun.enter(result, kept)
-            warn(kept.problem)
-        return result, not kept.problem
+        work = partial(_read, order, pair, progress, take, interrupt.stop)
+        return await recorded(pair, order.options, order.ledger, work, warn)
 
 
 async def _read(

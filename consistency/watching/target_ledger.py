@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from consistency.errors import LedgerError
+from consistency.comparing.opening import Pair, ring_of
+from consistency.comparing.preparing import CompareOptions
+from consistency.comparing.recording import begin
+from consistency.errors import LedgerError, UsageError
 from consistency.ledger import ComparedPair, PairsLedger, PastComparison, open_ledger
 from consistency.ledger.lock import one_run
 from consistency.model.ring import Ring
 from consistency.model.sides import Side
+from consistency.results.comparison import Comparison
 from consistency.results.verdict import Verdict
 
 
@@ -49,6 +53,31 @@ class PairsKept:
         known = PastComparison(compared_us, equal_us, verdict, placement)
         self._memory[pair] = known
         return known
+
+
+async def recorded(
+    pair: Pair,
+    options: CompareOptions,
+    ledger: Path,
+    compare: Callable[[], Awaitable[Comparison]],
+    warn: Callable[[str], object],
+) -> tuple[Comparison, bool]:
+    """Compare, and have the ledger hold the result; return it, and whether the ledger does.
+
+    Raises UsageError for a sample, which is not entered, and LockedError if another run holds the lock of a cluster.
+    """
+    if options.sample is not None:
+        raise UsageError("a ledger keeps what whole tables were found to be, a sample is not entered: leave out one")
+    rings = {cluster.side: await ring_of(cluster) for cluster in pair}
+    with PairsKeeper(ledger).visit(rings) as kept:
+        if kept.note:
+            warn(kept.note)
+        begun = await begin(pair, options)
+        result = await compare()
+        begun.enter(result, kept)
+        if kept.problem:
+            warn(kept.problem)
+    return result, not kept.problem
 
 
 class PairsKeeper:

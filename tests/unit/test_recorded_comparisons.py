@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import consistency
+from consistency.checking.sampling import Sample
 from consistency.cli import main
 from consistency.cluster.clock import SystemClock
 from consistency.comparing.recording import Begun
+from consistency.errors import LockedError, UsageError
 from consistency.ledger import ComparedPair, open_ledger
 from consistency.ledger.lock import one_run
 from consistency.ledger.migrate import COMPARED
@@ -108,6 +111,20 @@ def test_a_comparison_is_recorded_as_a_watch_records_it(pair: Pair, ledger: Path
         assert after[4] == "divergent"
         assert after[5] > before[5]
         assert after[6] == before[6]
+
+
+def test_the_library_records_a_comparison_as_the_command_does(pair: Pair, ledger: Path) -> None:
+    """A switch may rest on it; a sample is refused, and a lock that another run holds is an error."""
+    reach = {"hosts": "s", "target_hosts": "t"}
+    options = consistency.CompareOptions(settle_window_s=0.0)
+    result = consistency.compare("shop", options=options, ledger=ledger, **reach)
+    assert result.verdict is Verdict.CONSISTENT
+    code, _, _, reads = asked(pair, ledger)
+    assert (code, reads) == (0, 0)
+    with pytest.raises(UsageError, match="a sample is not entered"):
+        consistency.compare("shop", options=replace(options, sample=Sample(0.5)), ledger=ledger, **reach)
+    with one_run(others("new"), ledger), pytest.raises(LockedError):
+        consistency.compare("shop", options=options, ledger=ledger, **reach)
 
 
 def test_a_sample_is_not_recorded(pair: Pair, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
