@@ -34,6 +34,8 @@ _PEERS = (
     "SELECT host_id, peer, peer_port, data_center, rack, tokens, native_address, native_port, release_version"
     " FROM system.peers_v2"
 )
+_DROPPED = "keyspace_name, table_name, column_name, CAST(dropped_time AS text) AS dropped_time"
+"""As text: of a column that a server itself has dropped it is further away than a client can tell."""
 _PAGE_ROWS = 500
 
 
@@ -200,15 +202,17 @@ async def read_ring(connection: Connection) -> Ring:
 async def read_schema_rows(connection: Connection, node: Node) -> SchemaRows:
     """Read how one node describes every keyspace, for `build_schema`; raises a ReplicaError where it does not."""
 
-    async def rows(table: str) -> Sequence[Mapping[str, Any]]:
-        return await connection.select(node, f"SELECT * FROM system_schema.{table}", timeout_s=_TIMEOUT_S)
+    async def rows(table: str, columns: str = "*") -> Sequence[Mapping[str, Any]]:
+        return await connection.select(node, f"SELECT {columns} FROM system_schema.{table}", timeout_s=_TIMEOUT_S)
 
     async def masks() -> Sequence[Mapping[str, Any]]:
         return await rows("column_masks") if node.version >= (5, 0) else ()
 
     names = ("keyspaces", "tables", "columns", "views", "types", "indexes")
-    keyspaces, tables, columns, views, types, indexes, masked = await asyncio.gather(*map(rows, names), masks())
-    return SchemaRows(keyspaces, tables, columns, views, types, masked, indexes)
+    keyspaces, tables, columns, views, types, indexes, masked, dropped = await asyncio.gather(
+        *map(rows, names), masks(), rows("dropped_columns", _DROPPED)
+    )
+    return SchemaRows(keyspaces, tables, columns, views, types, masked, indexes, dropped)
 
 
 async def gossip_states(connection: Connection, asked: Node, release: str) -> Mapping[str, str] | None:

@@ -54,6 +54,8 @@ class Table:
     params: tuple[tuple[str, str], ...] = field(default=())
     indexes: tuple[str, ...] = ()
     """Its secondary indexes, as people read them."""
+    dropped: tuple[str, ...] = ()
+    """Columns that were dropped, and when: one of that name that was added since holds nothing of what they held."""
 
     @property
     def full_name(self) -> str:
@@ -109,6 +111,7 @@ class Table:
             + "".join(f"\0{fields}" for fields in c.type.fields_of_user_types)
             for c in self.columns
         )
+        text += "".join(f"\ndropped {column}" for column in self.dropped)
         return hashlib.sha256(f"{self.table_id}\n{text}".encode()).hexdigest()[:32]
 
     def column(self, name: str) -> Column:
@@ -148,6 +151,7 @@ class SchemaRows:
     types: Rows
     masks: Rows = ()
     indexes: Rows = ()
+    dropped: Rows = ()
 
 
 _KIND_ORDER = {"partition_key": 0, "clustering": 1, "static": 2, "regular": 3}
@@ -183,7 +187,14 @@ def _tables(keyspace: str, rows: SchemaRows) -> tuple[dict[str, Table], dict[str
             unreadable[name] = f"{type(error).__name__}: {error}"
             continue
         indexes = tuple(sorted(_index(r) for r in _in(keyspace, rows.indexes) if r["table_name"] == name))
-        tables[name] = replace(_table(keyspace, name, base, row, built), indexes=indexes)
+        dropped = tuple(
+            sorted(
+                f"{r['column_name']} {r['dropped_time']}"
+                for r in _in(keyspace, rows.dropped)
+                if r["table_name"] == name
+            )
+        )
+        tables[name] = replace(_table(keyspace, name, base, row, built), indexes=indexes, dropped=dropped)
     return tables, unreadable
 
 

@@ -202,6 +202,22 @@ def test_undo_of_a_purge_brings_the_row_back(cluster: RunningCluster, tmp_path: 
     assert {cluster.on(n, "SELECT v FROM purged.t").one()["v"] for n in (1, 2, 3)} == {"undead"}
 
 
+def test_undo_brings_no_dropped_column_back(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+    """One that was dropped and added again has its name and its type, and is another one."""
+    ks = cluster.keyspace("dropped")
+    cluster.ddl(f"CREATE TABLE {ks}.t (id int PRIMARY KEY, kept text, secret text)")
+    cluster.everywhere(f"INSERT INTO dropped.t (id, kept, secret) VALUES (1, 'k0', 'old') USING TIMESTAMP {base_us}")
+    cluster.on(1, f"UPDATE dropped.t USING TIMESTAMP {base_us + 1} SET kept = 'k1', secret = 'new' WHERE id = 1")
+    repairing = Repairing(cluster, tmp_path, "dropped")
+    _, tally = repairing.repaired()
+    assert results(tally) == {Result.VERIFIED: 1}
+    cluster.ddl("ALTER TABLE dropped.t DROP secret", "ALTER TABLE dropped.t ADD secret text")
+    ran = cluster.command("repair", "undo", str(repairing.journal), "--yes", *cluster.host_options)
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert "dropped.t" in ran.stderr
+    assert {cluster.on(n, "SELECT kept, secret FROM dropped.t").one() for n in (1, 2, 3)} == {("k1", None)}
+
+
 def test_undo_takes_no_quorum_write_back(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
     """Columns that overlapping majorities hold stay; what no majority held is not undone; what it lacked is deleted."""
     ks = cluster.keyspace("votes")

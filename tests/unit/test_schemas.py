@@ -15,7 +15,7 @@ from consistency.cluster.schemas import agreed_schema, read_schema
 from consistency.errors import ReplicaUnavailable, SchemaError
 from consistency.model.cqltype import UserType, parse_type
 from consistency.model.ring import Node, Replication
-from consistency.model.schema import Keyspace, Table
+from consistency.model.schema import Keyspace, SchemaRows, Table, build_schema
 from tests.unit.fake_cluster import nodes, table
 
 ONE, TWO, THREE = nodes()
@@ -71,6 +71,31 @@ def test_masks_and_fields_of_user_types_are_part_of_a_table() -> None:
 
     prints = [t.fingerprint for t in (orders, masked, with_type("a"), with_type("a", "b"), with_type("c"))]
     assert len(set(prints)) == 5
+
+
+def test_a_column_that_was_dropped_and_added_again_is_another_one() -> None:
+    """It has the name and the type of the first, and none of its values."""
+    where = {"keyspace_name": "shop", "table_name": "orders"}
+    replication = {"class": "SimpleStrategy", "replication_factor": "3"}
+    kinds = {"id": "partition_key", "v": "regular"}
+
+    def built(*dropped: tuple[str, int]) -> Table:
+        rows = SchemaRows(
+            keyspaces=[{"keyspace_name": "shop", "replication": replication}],
+            tables=[{**where, "id": "1", "gc_grace_seconds": 1}],
+            columns=[
+                {**where, "column_name": name, "kind": kind, "type": "int", "clustering_order": "none", "position": 0}
+                for name, kind in kinds.items()
+            ],
+            views=(),
+            types=(),
+            dropped=[{**where, "table_name": t, "column_name": "v", "dropped_time": when} for t, when in dropped],
+        )
+        return build_schema(rows)["shop"].tables["orders"]
+
+    once, twice = built(("orders", 5)), built(("orders", 6))
+    assert len({built().fingerprint, once.fingerprint, twice.fingerprint}) == 3
+    assert built(("others", 5)) == built()
 
 
 class Told:
