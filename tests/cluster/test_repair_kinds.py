@@ -215,7 +215,8 @@ def test_undo_brings_no_dropped_column_back(cluster: RunningCluster, tmp_path: P
     ran = cluster.command("repair", "undo", str(repairing.journal), "--yes", *cluster.host_options)
     assert ran.returncode == 4, ran.stdout + ran.stderr
     assert "dropped.t" in ran.stderr
-    assert {cluster.on(n, "SELECT kept, secret FROM dropped.t").one() for n in (1, 2, 3)} == {("k1", None)}
+    for n in (1, 2, 3):
+        assert cluster.on(n, "SELECT kept, secret FROM dropped.t").one() == {"kept": "k1", "secret": None}
 
 
 def test_undo_takes_no_quorum_write_back(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
