@@ -57,11 +57,11 @@ class Undoing(Enum):
     """What undoing a row means: told of one row, and of many."""
 
     NOTHING = "as most replicas held it before: nothing to undo", "as most replicas held them before: nothing to undo"
-    REWRITE = "written again, as most replicas held it", "written again, as most replicas held them"
-    DELETE = "DELETED, as most replicas did not have it", "DELETED, as most replicas did not have them"
+    REWRITE = "to be written again, as most replicas held it", "to be written again, as most replicas held them"
+    DELETE = "to be DELETED, as most replicas did not have it", "to be DELETED, as most replicas did not have them"
     UNPURGE = (
-        "purged before: written to ALL its replicas, also to those that never had it",
-        "purged before: written to ALL their replicas, also to those that never had them",
+        "purged before: to be written to ALL its replicas, also to those that never had it",
+        "purged before: to be written to ALL their replicas, also to those that never had them",
     )
     IMPOSSIBLE = "cannot be undone: " + NO_MAJORITY, "cannot be undone: no majority held one version of each before"
     UNCHANGED = "not changed by the repair: nothing to undo", "not changed by the repair: nothing to undo"
