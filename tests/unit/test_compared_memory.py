@@ -81,8 +81,8 @@ def test_rows_that_only_the_source_holds_are_counted_in_memory_that_does_not_gro
 
 def test_a_row_that_waits_to_be_counted_takes_a_few_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no object, which takes 400 and more."""
-    _, waited, memory = counted(monkeypatch, 4_000, 100_000)
-    _, waited_more, memory_more = counted(monkeypatch, 24_000, 100_000)
+    _, waited, memory = counted(monkeypatch, 2_000, 100_000)
+    _, waited_more, memory_more = counted(monkeypatch, 8_000, 100_000)
     assert (memory_more - memory) * 1e6 / (waited_more - waited) < 250
 
 
@@ -94,7 +94,7 @@ def test_a_comparison_and_its_sync_are_planned_in_memory_that_does_not_grow(
     monkeypatch.setattr(counting, "MOST_WAITING", 500)
     monkeypatch.setattr(settle, "_QUEUE_LIMIT", 500)
     monkeypatch.setattr(many_rows, "PAGE", 100)
-    rows = min(ROWS, 20_000) // 5
+    rows = min(ROWS // 2, 20_000) // 5
     (compared_few, planned_few), (compared, planned) = (_peaks(count, listed, tmp_path) for count in (rows, 5 * rows))
     assert compared < 1.3 * compared_few + 1, (compared_few, compared)
     assert planned < 1.3 * planned_few + 1, (planned_few, planned)
