@@ -21,6 +21,7 @@ from consistency.errors import ReplicaRefused
 from consistency.model.reading import RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
+from consistency.model.tree import Digest
 from consistency.rows.names import named_key
 
 HASHED_ROWS = 10_000
@@ -106,16 +107,15 @@ async def digest_by_partition(table: TableReader, leaf: Leaf, partitions: Partit
 
     Its partitions that differ are found on the way. Raises a ReplicaError where a replica does not answer.
     """
-    answers: dict[Node, list[RawRow]] = {node: [] for node in leaf.replicas}
-    found: list[DifferingPartitions | None] = []
     now_s, reading, layout = table.now_s(), table.reading, table.reading.partition_layout
+    asked = ServerDigest(reading, newest=True)
+    digests: dict[Node, Digest] = dict.fromkeys(leaf.replicas, asked.total([]))
+    found: list[DifferingPartitions | None] = []
     for piece in partitions.pieces(leaf, leaf_rows):
         told = await gather_rows([_told_by(table, leaf, node, piece, now_s) for node in leaf.replicas])
         for node, rows in zip(leaf.replicas, told, strict=True):
-            answers[node] += [row[layout.digest] for row in rows]
+            digests[node] = asked.add(digests[node], asked.total([row[layout.digest] for row in rows]))
         found.append(_compared(reading, [{row[layout.compared] for row in rows} for rows in told], partitions))
-    asked = ServerDigest(reading, newest=True)
-    digests = {node: asked.total(rows) for node, rows in answers.items()}
     return LeafResult(leaf, now_s, digests, {}, table.scheme, differing=_joined(found))
 
 

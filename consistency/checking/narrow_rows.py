@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from consistency.checking.joined_rows import joined_rows
@@ -29,6 +30,7 @@ from consistency.model.cqlorder import UnorderableTypeError, key_function
 from consistency.model.layout import token_in
 from consistency.model.reading import RawRow, Reading
 from consistency.model.ring import Node
+from consistency.model.tree import Digest
 from consistency.rows.merge_join import Difference, JoinCounts
 from consistency.rows.names import RowName, named_key
 from consistency.rows.read import read_states
@@ -85,7 +87,9 @@ async def digest_by_row(table: TableReader, leaf: Leaf, partitions: Partitions, 
     """
     now_s, first = table.now_s(), leaf.replicas[0]
     newest_us = (await table.digest(first, leaf.token_range, now_s, newest=True)).newest_us
-    hashes: dict[Node, list[list[bytes]]] = {node: [] for node in leaf.replicas}
+    asked = ServerDigest(table.reading, newest=True)
+    digests: dict[Node, Digest] = dict.fromkeys(leaf.replicas, asked.of_hashes([]))
+    digests[first] = replace(digests[first], newest_us=newest_us)
     names: list[RowName] = []
     counts = JoinCounts()
     for piece in partitions.pieces(leaf, leaf_rows):
@@ -94,10 +98,8 @@ async def digest_by_row(table: TableReader, leaf: Leaf, partitions: Partitions, 
             partitions.dense = True
             return await digest_leaf(table, leaf)
         for node, rows in zip(leaf.replicas, hashed, strict=True):
-            hashes[node].append([row[-1] or b"" for row in rows])
+            digests[node] = asked.add(digests[node], asked.of_hashes([row[-1] or b"" for row in rows]))
         names += _told_apart(table.reading, hashed, counts)[: MOST_KNOWN + 1 - len(names)]
-    asked = ServerDigest(table.reading, newest=True)
-    digests = {node: asked.of_hashes(some, newest_us if node == first else None) for node, some in hashes.items()}
     partitions.dense |= len(names) > MOST_KNOWN
     known = None if len(names) > MOST_KNOWN else DifferingRows(tuple(names), counts.rows)
     return LeafResult(leaf, now_s, digests, {}, table.scheme, differing=known)

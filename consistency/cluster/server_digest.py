@@ -52,11 +52,10 @@ class ServerDigest:
         number = sum(_number(row[DIGEST.sum]) for row in rows)
         return Digest(count, _sum_bytes(number), newest_time([cell for row in rows for cell in row[DIGEST.times]]))
 
-    def of_hashes(self, hashes: Sequence[Sequence[bytes]], newest_us: int | None) -> Digest:
-        """Return the digest of a range from the hashes of its rows, as they came for each part of it."""
-        fixed = fixed_part(self.reading)
-        number = sum(_total(some) - fixed * len(some) for some in hashes if some)
-        return Digest(sum(map(len, hashes)), _sum_bytes(number), newest_us)
+    def of_hashes(self, hashes: Sequence[bytes]) -> Digest:
+        """Return the digest of a range from the hashes of its rows, which tell no write time."""
+        number = _total(hashes) - fixed_part(self.reading) * len(hashes)
+        return Digest(len(hashes), _sum_bytes(number))
 
 
 def _sum_bytes(number: int) -> bytes:
@@ -65,7 +64,7 @@ def _sum_bytes(number: int) -> bytes:
 
 def _total(hashes: Sequence[bytes]) -> int:
     """Add up hashes, each a signed number; where all are of one width no number is made of any by itself."""
-    if len(set(map(len, hashes))) > 1:
+    if len(set(map(len, hashes))) != 1:
         return sum(map(_number, hashes))
     words = np.frombuffer(b"".join(hashes), ">u4").reshape(len(hashes), -1)
     number = 0

@@ -8,14 +8,16 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
+from consistency.checking.account import strip_cell
 from consistency.checking.plan import Leaf
 from consistency.cluster.by_token import token_of
 from consistency.cluster.clock import SystemClock
 from consistency.cluster.table_reader import TableReader
 from consistency.comparing import counted_rows
-from consistency.comparing.counted_rows import UnlikeRows
+from consistency.comparing.counted_rows import CountedRows, UnlikeRows
 from consistency.comparing.terms import Compare, Terms
 from consistency.errors import InternalError
 from consistency.model.cqltype import parse_type
@@ -24,7 +26,7 @@ from consistency.model.ring import Node
 from consistency.model.row_arrays import NO_TIME
 from consistency.model.schema import Column
 from consistency.model.sides import Side, SidedNode
-from consistency.model.tokens import TokenRange
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.results.pair_findings import GRAVEST_FIRST
 from repair.sync.range_rows import RangeRows
 from tests.unit.fake_cluster import US, nodes, table
@@ -143,6 +145,17 @@ def test_a_row_without_write_times_is_of_no_age() -> None:
     held.of[SOURCE[0]][1] = held.of[SOURCE[1]][1] = held.of[SOURCE[2]][1] = (*_name(1), *(None,) * 6)
     ((_, kind, inner, newest),) = read(held, Terms(), windowed=True, with_map=False).values()
     assert (GRAVEST_FIRST[kind].value, inner, newest) == ("only_source", 0, NO_TIME)
+
+
+def test_rows_mark_each_cell_of_a_strip_that_they_lie_in() -> None:
+    """By one token of each, at the ends of the ring too."""
+    rng = random.Random(3)
+    for count in (0, 1, 40, 2_000):
+        tokens = [rng.randint(MIN_TOKEN + 1, MAX_TOKEN) for _ in range(count)] + [MIN_TOKEN + 1, -1, 0, MAX_TOKEN]
+        none = np.zeros(len(tokens), np.int64)
+        rows = CountedRows(none, np.array(tokens), none.astype(np.int8), none.astype(np.int8), none, none)
+        marked = [strip_cell(token) for token in rows.spread_tokens]
+        assert sorted(marked) == sorted({strip_cell(token) for token in tokens})
 
 
 def test_two_rows_of_one_hash_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import reduce
 
 import pytest
 
@@ -19,6 +20,7 @@ from consistency.cluster.server_digest import ServerDigest
 from consistency.errors import ReplicaRefused, ReplicaUnavailable
 from consistency.model.reading import Capabilities, RawRow
 from consistency.model.tokens import TokenRange
+from consistency.model.tree import Digest
 from consistency.results.findings import Finding
 from consistency.results.kinds import Kind
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row
@@ -237,11 +239,12 @@ def test_hashes_add_up_as_the_servers_do() -> None:
         hashes = [rng.randbytes(width) for _ in range(1_000)] + [b"\xff" * width, b"\x80" + bytes(width - 1)]
         number = sum(int.from_bytes(each, "big", signed=True) for each in hashes)
         for parts in ([hashes], [hashes[:3], [], hashes[3:]], [[*hashes[:5], b""], hashes[5:]]):
-            digest = ServerDigest(READING, newest=True).of_hashes(parts, 5)
+            asked = ServerDigest(READING, newest=True)
+            digest = reduce(asked.add, map(asked.of_hashes, parts), Digest(0, bytes(20), 5))
             assert int.from_bytes(digest.value, "big") == number % 2**160
             assert (digest.rows, digest.newest_us) == (sum(map(len, parts)), 5)
-    assert ServerDigest(READING, newest=True).of_hashes([], None).rows == 0
+    assert ServerDigest(READING, newest=True).of_hashes([]) == Digest(0, bytes(20))
     remainders = replace(READING, capabilities=Capabilities(hashes=False))
     alone = [(number + 2**126).to_bytes(16, "big") for number in (3, -4, 2**125)]
-    digest = ServerDigest(remainders, newest=True).of_hashes([alone], None)
+    digest = ServerDigest(remainders, newest=True).of_hashes(alone)
     assert int.from_bytes(digest.value, "big") == 2**125 - 1
