@@ -236,7 +236,7 @@ def test_undo_takes_no_quorum_write_back(cluster: RunningCluster, tmp_path: Path
     assert results(tally) == {Result.VERIFIED: 3}
     asked = cluster.command("repair", "undo", str(repairing.journal), "--dry-run", *cluster.host_options)
     assert asked.returncode == 0
-    assert "1 row DELETED" in asked.stdout
+    assert "1 row to be DELETED" in asked.stdout
     assert "1 row cannot be undone" in asked.stdout
     for _ in range(2):
         ran = cluster.command("repair", "undo", str(repairing.journal), "--yes", *cluster.host_options)
