@@ -65,6 +65,8 @@ TARGET = "tests/unit/test_target_watch.py"
 
 
 MUTANTS = (
+    Mutant("run time: a run that planned too long reads nothing", "consistency/checking/oldest_first.py",
+           "    at_least = 1\n", "    at_least = 0\n", "tests/unit/test_slices.py"),
     Mutant("pairs: traffic is switched although rows differ", "consistency/comparing/cutover.py",
            'yield Reason("rows_differ", Answer.NO,', 'yield Reason("rows_differ", Answer.YES,', COMPARING),
     Mutant("pairs: traffic is switched in the middle of a sync", "consistency/comparing/cutover.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby
 
 from consistency.checking.plan import Leaf, TablePlan
 from consistency.checking.scan import Scan
@@ -40,7 +40,8 @@ def oldest_first(tables: Iterable[tuple[Scan, Sequence[Leaf], Sequence[int]]]) -
 async def scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: Clock, deadline: float) -> None:
     """Digest the oldest ranges until the time is over, then compare what was digested.
 
-    A range that was begun is finished; the others are entered as left for the next run.
+    The oldest range is read even if planning took all the time, or runs that are short for a busy cluster would never
+    get anywhere. A range that was begun is finished; the others are entered as left for the next run.
     """
     try:
         await _scan_slice(scans, recorder, clock, deadline)
@@ -50,11 +51,14 @@ async def scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: Cl
 
 
 async def _scan_slice(scans: Sequence[Scan], recorder: Recorder | None, clock: Clock, deadline: float) -> None:
+    at_least = 1
     for part in oldest_first([await _planned(scan, recorder) for scan in scans]):
         account = part.scan.account
-        if account is not None and clock.monotonic() < deadline:
+        if account is not None and (at_least or clock.monotonic() < deadline):
             part.scan.observer.table_planned(part.scan.task.reading.table, _part(account.plan, part.leaves))
-            await part.scan.digest(account, until(deadline, clock, part.leaves))
+            later = until(deadline, clock, part.leaves[at_least:])
+            await part.scan.digest(account, chain(part.leaves[:at_least], later))
+            at_least = 0
     for scan in scans:
         if scan.account is not None:
             scan.account.put_off_rest(PUT_OFF)

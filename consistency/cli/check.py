@@ -85,8 +85,8 @@ from consistency.rows.classify import DEFAULT_MAX_SKEW_S
     "--run-time",
     type=SECONDS,
     metavar="SECONDS",
-    help="Start no further range after this long. The least recently read ranges come first, and the next run with "
-    "the same ledger continues from there.",
+    help="Start no further range after this long, but read one in any case. The least recently read ranges come first, "
+    "and the next run with the same ledger continues from there.",
 )
 @click.option(
     "--sample",

@@ -61,7 +61,8 @@ _SHARE = 0.25
     "--run-time",
     type=SECONDS,
     metavar="SECONDS",
-    help="Start no further range of a table after this long; the next visit continues with the least recently read. "
+    help="Start no further range of a table after this long, but read one in any case; the next visit continues with "
+    "the least recently read. "
     f"Needs a ledger, not with --dc. Default with a ledger: {DEFAULT_RUN_TIME_S:.0f}.",
 )
 @serving_options
