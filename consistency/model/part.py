@@ -47,7 +47,7 @@ class Part:
     @property
     def token_range(self) -> TokenRange:
         """The piece of the ring."""
-        return TokenRange.full_ring().split(self.of)[self.number - 1]
+        return TokenRange.full_ring().piece(self.number - 1, self.of)
 
     def of_arcs(self, arcs: Iterable[Arc]) -> tuple[Arc, ...]:
         """Return what of some arcs lies in the piece; ranges over its ends are cut there."""

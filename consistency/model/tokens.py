@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from consistency.errors import InternalError, TopologyError
 
@@ -70,10 +69,14 @@ class TokenRange:
         Returns fewer if there are fewer tokens than parts; a single token cannot be cut.
         """
         parts = max(1, min(parts, self.width))
-        cuts = [self.start + self.width * i // parts for i in range(parts + 1)]
-        pieces = tuple(TokenRange(a, b) for a, b in pairwise(cuts))
+        pieces = tuple(self.piece(number, parts) for number in range(parts))
         assert_tiles(pieces, [self])
         return pieces
+
+    def piece(self, number: int, parts: int) -> TokenRange:
+        """Return one of the ranges that `split` gives, counted from 0, without making the others."""
+        start, end = (self.start + self.width * cut // parts for cut in (number, number + 1))
+        return TokenRange(start, end)
 
 
 def unwrapped(start: int, end: int) -> tuple[TokenRange, ...]:

@@ -25,7 +25,7 @@ from consistency.ledger import open_ledger
 from consistency.ledger.part_account import PartAccount
 from consistency.model.part import MOST_PARTS, Part
 from consistency.model.ring import MURMUR3, Arc, Replication, Ring
-from consistency.model.tokens import TokenRange, merged
+from consistency.model.tokens import MAX_TOKEN, TokenRange, merged
 from consistency.results.report import Report
 from consistency.results.verdict import Verdict
 from tests.simulation.cases import run_case
@@ -43,6 +43,14 @@ def test_parts_tile_the_ring(of: int) -> None:
     """Whatever their number: no token is in none of them, and none in two."""
     pieces = [Part(number, of).token_range for number in range(1, of + 1)]
     assert merged(pieces) == (TokenRange.full_ring(),)
+    assert tuple(pieces) == TokenRange.full_ring().split(of)
+
+
+def test_one_of_many_parts_is_cut_without_the_others() -> None:
+    """Each arc of a large ring asks for it: a tenth of a second each would be minutes."""
+    began = time.process_time()
+    assert all(Part(MOST_PARTS, MOST_PARTS).token_range.end == MAX_TOKEN for _ in range(500))
+    assert time.process_time() - began < 5
 
 
 def test_a_part_is_named_from_one_or_from_zero() -> None:
