@@ -54,7 +54,7 @@ LONG := $(addprefix tests/cluster/test_,$(addsuffix .py,damage_matrix deleted_or
 soak: $(BUILT) ## the long variants, an hour and more; figures at the end of each part
 	CONSISTENCY_SEEDS=100000 $(BIN)/python -m pytest tests/unit/test_simulation.py $(ARGS)
 	CONSISTENCY_REPAIR_SEEDS=50000 $(BIN)/python -m pytest tests/unit/test_repair_simulation.py $(ARGS)
-	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/unit/test_repair_decide.py $(ARGS)
+	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest $(addprefix tests/unit/test_,$(addsuffix .py,repair_decide parts spreading compared_spreading)) $(ARGS)
 	CONSISTENCY_ROWS=1000000 $(BIN)/python -m pytest tests/unit/test_compared_memory.py $(ARGS)
 	CONSISTENCY_SOAK=1 $(BIN)/python -m pytest tests/cluster/test_faults.py $(ARGS)
 	CONSISTENCY_LOAD_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_load.py $(ARGS)

@@ -16,7 +16,7 @@ from sandbox.errors import SandboxError, UsageError
 from sandbox.flags import Runtime, nodetool_command
 from sandbox.jars import provide_jars
 from sandbox.java import find_java
-from sandbox.launch import Launch, node_home, system_log, wait_seen
+from sandbox.launch import Launch, made_user, node_home, system_log, wait_seen
 from sandbox.layout import plan_cluster, plan_joining
 from sandbox.logs import LogWatch
 from sandbox.machine import check_listening, check_memory, free_jmx_port
@@ -118,7 +118,7 @@ class Sandbox:
         """Start one node, or wake it if it is frozen, and wait until all running nodes see it up."""
         with self._locked():
             state = self._state()
-            record = _record(state, n)
+            record = state.node(n)
             process = record.live_process
             if process is None:
                 self._launch(state, [record], progress or _silent)
@@ -129,7 +129,7 @@ class Sandbox:
         """Stop one node: cleanly (`term`), at once (`kill`), or suspended (`freeze`)."""
         with self._locked():
             state = self._state()
-            record = _record(state, n)
+            record = state.node(n)
             if how == "freeze":
                 if record.live_process is None:
                     msg = f"node {n} is not running: nothing to freeze"
@@ -143,7 +143,7 @@ class Sandbox:
         say = progress or _silent
         with self._locked():
             state = self._state()
-            record = _record(state, n)
+            record = state.node(n)
             if len(state.nodes) == 1:
                 msg = f"node {n} is the last one: use down --delete"
                 raise UsageError(msg)
@@ -177,7 +177,7 @@ class Sandbox:
     def nodetool(self, n: int, *args: str, capture: bool = True) -> subprocess.CompletedProcess[str]:
         """Run nodetool against one node; without `capture` it prints to our output."""
         state = self._state()
-        record = _record(state, n)
+        record = state.node(n)
         if record.live_process is None:
             msg = f"node {n} is not running: start it with 'consistency sandbox start {n}'"
             raise SandboxError(msg)
@@ -294,10 +294,14 @@ class Sandbox:
         say(f"starting {_names(records)} of Cassandra {state.options.version.release}")
         try:
             for record in records:
-                kept = launch.start(record, seeds(state, record))
-                state = state.with_node(replace(record, process=kept.id))
-                state.save()
+                state = _started(launch, state, record)
             launch.wait(watches, new_cluster=not state.formed)
+            if state.options.auth and not state.formed and not made_user(watches):
+                say(f"starting node {records[-1].n} again: the first user was made before the nodes knew each other")
+                launch.end(records[-1].n)
+                watches[records[-1].n].skip_to_end()
+                state = _started(launch, state, records[-1])
+                launch.wait(watches, new_cluster=True)
         except BaseException:
             launch.kill()
             raise
@@ -373,13 +377,11 @@ def _runtime(options: SandboxOptions, say: Progress) -> Runtime:
     return Runtime(java, jars, provide_naming(java, cache, say), ClassData.of(java, jars, cache))
 
 
-def _record(state: SandboxState, n: int) -> NodeRecord:
-    record = state.nodes.get(n)
-    if record is None:
-        known = ", ".join(str(number) for number in state.nodes)
-        msg = f"node {n}: this sandbox has the nodes {known}"
-        raise UsageError(msg)
-    return record
+def _started(launch: Launch, state: SandboxState, record: NodeRecord) -> SandboxState:
+    kept = launch.start(record, seeds(state, record))
+    state = state.with_node(replace(record, process=kept.id))
+    state.save()
+    return state
 
 
 def _names(records: Sequence[NodeRecord]) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 POLL_S = 0.1
 # A node logs that it learns of another's tokens a moment before it uses them.
 SETTLE_S = 0.3
+# How long nodes that all see each other may take to make the first user.
+USER_S = 5.0
 RING_DELAY = "-Dcassandra.ring_delay_ms="
 FIRST_NODES_DELAY_MS = 1000
 # Also how long a node looks for a first peer; with less time it may give up on a busy machine.
@@ -75,27 +77,32 @@ class Launch:
 
         `watches` holds every running node, the started ones among them.
         """
-        # The first user is created when the nodes are up; until then nobody can log in.
         awaits_user = new_cluster and self._options.auth
         begun = time.monotonic()
         announced: set[int] = set()
+        seen_at: float | None = None
         while True:
             for watch in watches.values():
                 watch.read()
             self._raise_if_dead()
-            awaits_user = awaits_user and not any(watch.made_superuser for watch in watches.values())
             ready = {n for n in self.kept if n in announced or _takes_clients(watches[n])}
             for n in sorted(ready - announced):
                 self._progress(f"node {n} takes clients ({time.monotonic() - begun:.0f} s)")
             announced |= ready
-            if len(announced) == len(self.kept) and not unseen(watches, self.kept) and not awaits_user:
-                time.sleep(SETTLE_S)
-                if self._lists:
-                    self._runtime.class_data.make(module_flags())
-                return
+            if len(announced) == len(self.kept) and not unseen(watches, self.kept):
+                seen_at = seen_at or time.monotonic()
+                if not awaits_user or made_user(watches) or time.monotonic() - seen_at > USER_S:
+                    time.sleep(SETTLE_S)
+                    if self._lists:
+                        self._runtime.class_data.make(module_flags())
+                    return
             if time.monotonic() - begun > self._options.start_timeout_s:
                 raise self._timed_out(watches, announced)
             time.sleep(POLL_S)
+
+    def end(self, n: int) -> None:
+        """End one process of this round, which may then be started again."""
+        self.kept[n].kill()
 
     def kill(self) -> None:
         """End all processes of this round."""
@@ -126,6 +133,16 @@ class Launch:
         return StartError(
             f"node {observer} does not see node {other} up {limit} (log: {system_log(self._options, observer)})"
         )
+
+
+def made_user(watches: Mapping[int, LogWatch]) -> bool:
+    """Whether one of the nodes made the first user where all of them look for it.
+
+    A node makes it as soon as it has tokens, from those that it knows by then. On a busy machine that may be before it
+    knows the others': the user then lies on a node that nobody asks, and no login works.
+    """
+    places = [watch.place for watch in watches.values()]
+    return any(watch.made_user_knowing(p for p in places if p != watch.place) for watch in watches.values())
 
 
 def ring_delay(record: NodeRecord) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from sandbox.layout import NodePlace
@@ -29,7 +30,8 @@ class LogWatch:
         self.place = place
         self.log = log
         self.listens = False
-        self.made_superuser = False
+        self.user_made_among: frozenset[str] | None = None
+        """Whose tokens the node knew when it made the first user; None if it made none."""
         self._up: dict[str, bool] = {}
         self._normal: set[str] = set()
         self._offset = 0
@@ -46,6 +48,10 @@ class LogWatch:
     def sees(self, place: NodePlace) -> bool:
         """Whether it sees another node up and knows its tokens."""
         return self._up.get(place.endpoint, False) and place.endpoint in self._normal
+
+    def made_user_knowing(self, places: Iterable[NodePlace]) -> bool:
+        """Whether it made the first user when it knew the tokens of all these nodes: where they look for it."""
+        return self.user_made_among is not None and {place.endpoint for place in places} <= self.user_made_among
 
     def read(self) -> None:
         """Read what was logged since the last call."""
@@ -72,12 +78,12 @@ class LogWatch:
         elif LISTENS.search(line):
             self.listens = True
         elif SUPERUSER.search(line):
-            self.made_superuser = True
+            self.user_made_among = frozenset(self._normal)
 
     def _forget(self) -> None:
         self._up.clear()
         self._normal.clear()
-        self.listens = False
+        self.listens, self.user_made_among = False, None
 
 
 def failure_reason(system_log: Path, console: Path, system_from: int = 0, console_from: int = 0) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sandbox.errors import SandboxError
+from sandbox.errors import SandboxError, UsageError
 from sandbox.layout import NodePlace
 from sandbox.options import SandboxOptions
 from sandbox.process import ProcessId
@@ -56,6 +56,15 @@ class SandboxState:
         """Return a copy in which one node is replaced or added."""
         nodes = {**self.nodes, record.n: record}
         return replace(self, nodes=nodes, next_n=max(self.next_n, record.n + 1))
+
+    def node(self, n: int) -> NodeRecord:
+        """Return one node; UsageError if there is none of that number."""
+        record = self.nodes.get(n)
+        if record is None:
+            known = ", ".join(str(number) for number in self.nodes)
+            msg = f"node {n}: this sandbox has the nodes {known}"
+            raise UsageError(msg)
+        return record
 
     def without_node(self, n: int) -> SandboxState:
         """Return a copy without one node; its number is not used again."""

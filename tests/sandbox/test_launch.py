@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sandbox.launch import ring_delay, unseen
+from sandbox import Sandbox
+from sandbox import cluster as of_sandbox
+from sandbox.launch import made_user, ring_delay, unseen
 from sandbox.layout import plan_cluster
 from sandbox.logs import LogWatch
 from sandbox.options import SandboxOptions
-from sandbox.state import NodeRecord
+from sandbox.process import ProcessId
+from sandbox.state import NodeRecord, load_state
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from sandbox.process import KeptProcess
 
 PLACES = plan_cluster(SandboxOptions())
 FIRST = NodeRecord(PLACES[0], jmx_port=10_000)
@@ -39,3 +46,68 @@ def test_nodes_that_ran_before_need_not_see_each_other_anew(tmp_path: Path) -> N
     watches = {place.n: LogWatch(place, tmp_path / f"{place.n}.log") for place in PLACES}
     assert unseen(watches, [3]) == [(1, 3), (2, 3), (3, 1), (3, 2)]
     assert unseen(watches, []) == []
+
+
+NORMAL = "DEBUG [GossipStage:1] StorageService.java:3317 - Node /{}:7000 state NORMAL, token [1]\n"
+MADE = "INFO  [OptionalTasks:1] CassandraRoleManager.java:454 - Created default superuser role 'cassandra'\n"
+STARTS = "INFO  [main] CassandraDaemon.java:655 - JVM vendor/version: a/b\n"
+
+
+@pytest.mark.parametrize(
+    ("logs", "made"),
+    [
+        ([(), (), ()], False),
+        ([(1, 2, 3, MADE), (), ()], True),
+        ([(), (2, 1, 3, MADE), (3, MADE)], True),
+        ([(1, 2, MADE, 3), (2, MADE, 1, 3), (3, 1, 2)], False),
+        ([(1, 2, 3, MADE, STARTS, 1, 2, 3), (), ()], False),
+    ],
+)
+def test_the_first_user_counts_if_its_node_knew_all_others(
+    tmp_path: Path, logs: list[tuple[int | str, ...]], made: bool
+) -> None:
+    """One that was made too early lies on a node that nobody asks: no login works."""
+    watches = {place.n: LogWatch(place, tmp_path / f"{place.n}.log") for place in PLACES}
+    for watch, log in zip(watches.values(), logs, strict=True):
+        lines = [NORMAL.format(PLACES[what - 1].address) if isinstance(what, int) else what for what in log]
+        watch.log.write_text("".join(lines))
+        watch.read()
+    assert made_user(watches) is made
+
+
+@pytest.mark.parametrize(("made", "starts"), [(True, [1, 2, 3]), (False, [1, 2, 3, "end 3", 3])])
+def test_a_node_starts_again_where_the_first_user_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: bool, starts: list[int | str]
+) -> None:
+    """At its next start a node that knows all others makes another; the state names the process that runs."""
+    done: list[int | str] = []
+
+    class Recorded:
+        """A launch that starts nothing."""
+
+        def __init__(self, *_: object) -> None:
+            self.kept: dict[int, KeptProcess] = {}
+
+        def start(self, record: NodeRecord, _: object) -> SimpleNamespace:
+            done.append(record.n)
+            return SimpleNamespace(id=ProcessId(len(done), 0.0))
+
+        def end(self, n: int) -> None:
+            done.append(f"end {n}")
+
+        def wait(self, watches: Mapping[int, LogWatch], *, new_cluster: bool) -> None:
+            assert new_cluster
+            assert len(watches) == 3
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(of_sandbox, "Launch", Recorded)
+    monkeypatch.setattr(of_sandbox, "_runtime", lambda *_: None)
+    monkeypatch.setattr(of_sandbox, "check_memory", lambda *_: None)
+    monkeypatch.setattr(of_sandbox, "made_user", lambda _: made)
+    Sandbox(SandboxOptions(dir=tmp_path / "box", auth=True, address_base="127.0.250.1")).up()
+    assert done == starts
+    state = load_state(tmp_path / "box")
+    assert state is not None
+    assert [record.process.pid for record in state.nodes.values() if record.process] == [1, 2, len(done)]

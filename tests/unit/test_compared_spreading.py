@@ -39,6 +39,7 @@ from tests.simulation.scenario import row
 from tests.simulation.spreading import SimWorkers, spread_pair
 from tests.simulation.two_clusters import PairOutcome, PairScenario, run_pair
 from tests.simulation.values import int_bytes
+from tests.support.figures import LONG
 from tests.support.stand_in_worker import clusters, opener_of_two
 from tests.unit.fake_cluster import port
 from tests.unit.test_spreading import FIGURES, Reading, stand_ins
@@ -74,7 +75,7 @@ def whole(seed: int) -> bool:
     return run_pair(seed).case.options.sample is None
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(60 if LONG else 24))
 def test_workers_find_what_one_process_finds(seed: int) -> None:
     """With 1, 2 and 4 of them, line by line and leaf by leaf, on every kind of pair."""
     alone = run_pair(seed)
@@ -90,7 +91,7 @@ def test_workers_find_what_one_process_finds(seed: int) -> None:
                 assert lines(alone) == lines(shared)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(60 if LONG else 24))
 def test_workers_that_are_lost_cost_time_and_no_truth(seed: int) -> None:
     """A third of the units is lost with its worker: what it had is read again or unknown, never consistent."""
     if not whole(seed):

@@ -31,6 +31,7 @@ from consistency.results.verdict import Verdict
 from tests.simulation.cases import run_case
 from tests.simulation.parting import in_parts
 from tests.simulation.scenario import Scenario
+from tests.support.figures import LONG
 from tests.unit.fake_cluster import FakeCluster, Version, nodes, opener
 
 FIGURES = ("full_name", "rows", "divergent_rows", "unsettled_rows", "verdict", "depth", "route", "locality", "strip",
@@ -66,7 +67,7 @@ def test_what_is_no_part_is_refused(text: str) -> None:
         Part.parse(text)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(60 if LONG else 24))
 def test_parts_together_equal_one_whole_run(seed: int) -> None:
     """Findings, counts, figures, violations and verdict, one after the other and at once, on every kind of cluster."""
     alone = run_case(seed)
@@ -98,7 +99,7 @@ def _alike(alone: Report, split: Report, *, all_listed: bool) -> list[Any]:
     return out
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(30 if LONG else 12))
 def test_without_one_of_its_parts_a_run_is_never_consistent(seed: int) -> None:
     """Its piece is unread on every replica, and its trees have no root."""
     options = run_case(seed).case.options

@@ -43,6 +43,7 @@ from tests.simulation.memory import Trouble
 from tests.simulation.scenario import Scenario, row
 from tests.simulation.spreading import SimWorkers, checked_by, spread
 from tests.simulation.values import int_bytes
+from tests.support.figures import LONG
 from tests.support.stand_in_worker import cluster as stand_in
 from tests.unit.fake_cluster import FakeCluster, port
 
@@ -73,7 +74,7 @@ def _leaves(table: TableReport) -> dict[Any, Any]:
     return {tree.replicas: [leaf for leaf, _ in tree.hashes] for tree in table.trees}
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(60 if LONG else 24))
 def test_workers_find_what_one_process_finds(seed: int) -> None:
     """With 1, 2 and 4 of them, down to the leaves of the trees, on every kind of cluster."""
     alone = run_case(seed)
@@ -87,7 +88,7 @@ def test_workers_find_what_one_process_finds(seed: int) -> None:
             assert unlike(alone.report, shared.report, all_listed=all_listed) == []
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(60 if LONG else 24))
 def test_workers_that_are_lost_cost_time_and_no_truth(seed: int) -> None:
     """A third of the units is lost with its worker: what it had is read again or unknown, never consistent."""
     if not whole(seed):
