@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sandbox.config import write_config
 from sandbox.errors import StartError
 from sandbox.flags import daemon_command, module_flags
+from sandbox.layout import owner_of
 from sandbox.logs import LogWatch, failure_reason, size_of
 from sandbox.machine import accepts_connections
 from sandbox.process import KeptProcess
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 POLL_S = 0.1
 # A node logs that it learns of another's tokens a moment before it uses them.
 SETTLE_S = 0.3
+# Of the name cassandra, by which system_auth has its row.
+FIRST_USER_TOKEN = 356242581507269238
 # How long nodes that all see each other may take to make the first user.
 USER_S = 5.0
 RING_DELAY = "-Dcassandra.ring_delay_ms="
@@ -136,13 +139,13 @@ class Launch:
 
 
 def made_user(watches: Mapping[int, LogWatch]) -> bool:
-    """Whether one of the nodes made the first user where all of them look for it.
+    """Whether a node made the first user where all of them look for it.
 
-    A node makes it as soon as it has tokens, from those that it knows by then. On a busy machine that may be before it
-    knows the others': the user then lies on a node that nobody asks, and no login works.
+    A node makes it as soon as it has tokens itself, on the one it then takes for its owner. On a busy machine that may
+    be before it knows the owner: the user lies on a node that nobody asks, and no login works.
     """
-    places = [watch.place for watch in watches.values()]
-    return any(watch.made_user_knowing(p for p in places if p != watch.place) for watch in watches.values())
+    owner = owner_of(FIRST_USER_TOKEN, [watch.place for watch in watches.values()])
+    return any(watch.made_user_knowing(owner) for watch in watches.values())
 
 
 def ring_delay(record: NodeRecord) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sandbox.options import SandboxOptions
 
@@ -64,6 +64,12 @@ def interleaved_tokens(nodes: int, num_tokens: int, offset: int = 0) -> list[tup
     # Half a slot in, so that no token is the ring's minimum, which Murmur3 reserves.
     tokens = [RING_START + (2 * slot + 1) * RING_SIZE // (2 * slots) + offset for slot in range(slots)]
     return [tuple(tokens[node::nodes]) for node in range(nodes)]
+
+
+def owner_of(token: int, places: Sequence[NodePlace]) -> NodePlace:
+    """Return the node that has the first of all their tokens from this one on, around the ring."""
+    held = sorted((at, n) for n, place in enumerate(places) for at in place.tokens)
+    return places[next((n for at, n in held if at >= token), held[0][1])]
 
 
 def _place(options: SandboxOptions, n: int, dc: str, index_in_dc: int, tokens: tuple[int, ...]) -> NodePlace:

@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from sandbox.layout import NodePlace
@@ -49,9 +48,9 @@ class LogWatch:
         """Whether it sees another node up and knows its tokens."""
         return self._up.get(place.endpoint, False) and place.endpoint in self._normal
 
-    def made_user_knowing(self, places: Iterable[NodePlace]) -> bool:
-        """Whether it made the first user when it knew the tokens of all these nodes: where they look for it."""
-        return self.user_made_among is not None and {place.endpoint for place in places} <= self.user_made_among
+    def made_user_knowing(self, place: NodePlace) -> bool:
+        """Whether it made the first user, and knew this node's tokens, or has them, when it did."""
+        return self.user_made_among is not None and place.endpoint in self.user_made_among
 
     def read(self) -> None:
         """Read what was logged since the last call."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cassandra import Unauthorized
+from cassandra import ReadTimeout, Unauthorized, Unavailable
 from hypothesis import HealthCheck, settings
 
 from tests.support.addresses import address
@@ -144,11 +144,14 @@ def guarded_cluster(tmp_path_factory: pytest.TempPathFactory, authority: Authori
     clusters = sandbox_cluster(directory, "guarded", killed=True, auth=True, settings=settings, heap="512m")
     cluster: RunningCluster = next(clusters)
     try:
-        # First of all: until rows are read at ALL, the new replicas of system_auth know of no user's rights.
-        cluster.ddl("ALTER KEYSPACE system_auth WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}")
-        eventually(
-            lambda: _spread(cluster) and _may_create(cluster), 90, "the first user's becoming a superuser on every node"
+        # First of all: until rows are read at ALL, the new replicas of system_auth know of no user, and refuse who
+        # connects to them. The driver gives such a node up, so it connects anew.
+        cluster.session.execute(
+            "ALTER KEYSPACE system_auth WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}", timeout=120
         )
+        eventually(lambda: _spread(cluster), 90, "the first user's arrival on every node")
+        cluster.close()
+        eventually(lambda: _may_create(cluster), 90, "the first user's becoming a superuser on every node")
         _GUARDED.append(cluster)
         yield cluster
     finally:
@@ -160,9 +163,11 @@ def _spread(cluster: RunningCluster) -> bool:
     """Have the servers merge what each replica of system_auth holds, if the first user may read it yet."""
     of_auth = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'system_auth'"
     try:
+        if not cluster.agreed():
+            return False
         for table in list(cluster.session.execute(of_auth)):
             list(cluster.everywhere(f"SELECT * FROM system_auth.{table['table_name']}"))
-    except Unauthorized:
+    except (Unauthorized, ReadTimeout, Unavailable):
         return False
     return True
 

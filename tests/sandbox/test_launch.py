@@ -7,11 +7,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from cassandra.metadata import Murmur3Token
 
 from sandbox import Sandbox
 from sandbox import cluster as of_sandbox
 from sandbox.launch import made_user, ring_delay, unseen
-from sandbox.layout import plan_cluster
+from sandbox.layout import owner_of, plan_cluster
 from sandbox.logs import LogWatch
 from sandbox.options import SandboxOptions
 from sandbox.process import ProcessId
@@ -53,25 +54,31 @@ MADE = "INFO  [OptionalTasks:1] CassandraRoleManager.java:454 - Created default 
 STARTS = "INFO  [main] CassandraDaemon.java:655 - JVM vendor/version: a/b\n"
 
 
+OWNER = next(n for n, place in enumerate(PLACES, 1) if place == owner_of(Murmur3Token.hash_fn("cassandra"), PLACES))
+ONE, OTHER = (n for n in range(1, len(PLACES) + 1) if n != OWNER)
+
+
 @pytest.mark.parametrize(
     ("logs", "made"),
     [
-        ([(), (), ()], False),
-        ([(1, 2, 3, MADE), (), ()], True),
-        ([(), (2, 1, 3, MADE), (3, MADE)], True),
-        ([(1, 2, MADE, 3), (2, MADE, 1, 3), (3, 1, 2)], False),
-        ([(1, 2, 3, MADE, STARTS, 1, 2, 3), (), ()], False),
+        ({}, False),
+        ({ONE: [ONE, OTHER, OWNER, MADE]}, True),
+        ({ONE: [ONE, OWNER, MADE, OTHER]}, True),
+        ({OWNER: [OWNER, MADE, ONE, OTHER]}, True),
+        ({ONE: [ONE, OTHER, MADE, OWNER], OTHER: [OTHER, MADE, ONE, OWNER], OWNER: [OWNER, ONE, OTHER]}, False),
+        ({ONE: [ONE, OTHER, MADE, OWNER], OTHER: [OTHER, OWNER, ONE, MADE]}, True),
+        ({ONE: [ONE, OTHER, OWNER, MADE, STARTS, ONE, OTHER, OWNER]}, False),
     ],
 )
-def test_the_first_user_counts_if_its_node_knew_all_others(
-    tmp_path: Path, logs: list[tuple[int | str, ...]], made: bool
+def test_the_first_user_counts_if_its_node_knew_its_owner(
+    tmp_path: Path, logs: dict[int, list[int | str]], made: bool
 ) -> None:
     """One that was made too early lies on a node that nobody asks: no login works."""
     watches = {place.n: LogWatch(place, tmp_path / f"{place.n}.log") for place in PLACES}
-    for watch, log in zip(watches.values(), logs, strict=True):
+    for n, log in logs.items():
         lines = [NORMAL.format(PLACES[what - 1].address) if isinstance(what, int) else what for what in log]
-        watch.log.write_text("".join(lines))
-        watch.read()
+        watches[n].log.write_text("".join(lines))
+        watches[n].read()
     assert made_user(watches) is made
 
 

@@ -141,6 +141,16 @@ class RunningCluster:
             time.sleep(0.02)
         raise AssertionError("the schema did not settle within 120 s")
 
+    def agreed(self) -> bool:
+        """Whether the first node has heard of one schema from all, whoever of them the driver reaches."""
+        of_table = "SELECT schema_version FROM system.{}"
+        rows = [
+            row
+            for table in ("local", "peers")
+            for row in self.session.execute(of_table.format(table), host=self._seed())
+        ]
+        return len(rows) == len(self.hosts) and len({row["schema_version"] for row in rows}) == 1
+
     def _schema_of(self, host: Any) -> Any:
         """Return a node's version of the schema, if the driver reaches it now: it calls some up that it lost."""
         try:
