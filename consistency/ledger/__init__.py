@@ -38,7 +38,15 @@ from consistency.ledger.clusters import KnownCluster
 from consistency.ledger.latest import LatestReads
 from consistency.ledger.pairs import ComparedPair, PairsLedger, PastComparison
 from consistency.ledger.part_account import PartAccount
-from consistency.ledger.parts import PartRecorder, has_run, keep_part, kept_parts, mark_merged, merged_whole
+from consistency.ledger.parts import (
+    PartRecorder,
+    forget_part,
+    has_run,
+    keep_part,
+    kept_parts,
+    mark_merged,
+    merged_whole,
+)
 from consistency.ledger.past import Behind, Past, PastRun, TableAge
 from consistency.ledger.recorder import RunRecorder, mark_ended, mark_repaired
 from consistency.ledger.store import Store
@@ -68,7 +76,11 @@ class LedgerFile:
         return RunRecorder(self._store)
 
     def part_recorder(self, part: Part, run_name: str, terms: Mapping[str, Any]) -> PartRecorder:
-        """Return what keeps one part of a run; `terms` are the options that all its parts must share."""
+        """Return what keeps one part of a run; `terms` are the options that all its parts must share.
+
+        An older account of the part is forgotten now, not when the new one is there.
+        """
+        forget_part(self._store, part, run_name)
         return PartRecorder(part, run_name, terms, lambda account: keep_part(self._store, account))
 
     def parts(self) -> list[PartAccount]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from consistency.errors import UsageError
@@ -88,6 +89,16 @@ def keep_part(store: Store, account: PartAccount) -> str:
     except sqlite3.Error as error:
         return f"the ledger {store.path} could not be written ({error}): this part does not count in it"
     return ""
+
+
+def forget_part(store: Store, part: Part, run_name: str) -> None:
+    """Forget a part's account, as the part is now read anew: if that is killed, an older reading must not stand for it.
+
+    A ledger that cannot be written has its problem told at the end of the run.
+    """
+    row = (run_name, part.of, part.number)
+    with suppress(sqlite3.Error), store.transaction() as db:
+        db.execute("DELETE FROM parts WHERE run = ? AND of = ? AND number = ?", row)
 
 
 def kept_parts(store: Store) -> list[PartAccount]:

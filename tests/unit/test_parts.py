@@ -379,6 +379,22 @@ def test_a_complete_part_that_was_interrupted_is_not_believed(cluster: FakeClust
     assert merge(*paths)[1]["verdict"] == "unknown"
 
 
+async def _killed(*_: object) -> Report:
+    raise RuntimeError
+
+
+def test_a_part_that_is_killed_is_missing_whatever_it_read_the_night_before(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Last night another part was killed: what the two nights read must not make one whole run."""
+    paths = two_parts(tmp_path)
+    with monkeypatch.context() as stopped:
+        stopped.setattr("consistency.cli.check.run_check", _killed)
+        assert part("1/2", paths[0]).exit_code == 4
+    code, told = merge(*paths)
+    assert (code, told["verdict"], told["parts"]["missing"]) == (3, "unknown", [1])
+
+
 def test_merge_waits_for_parts_that_come(cluster: FakeCluster, tmp_path: Path) -> None:
     """And takes what there is once the time is over."""
     paths = two_parts(tmp_path)
