@@ -99,7 +99,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
     elif os.environ.get("CONSISTENCY_TEST_CLUSTER") == "containers":
         yield from container_cluster()
     else:
-        yield from sandbox_cluster(tmp_path_factory.mktemp("cluster"), "shared")
+        settings = {"enable_user_defined_functions": "true"}  # the name that every version knows
+        yield from sandbox_cluster(tmp_path_factory.mktemp("cluster"), "shared", settings=settings)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
+from consistency.cluster.natives import native
 from consistency.model.reading import Capabilities, CellColumn, Reading, Route
 from consistency.model.schema import Table
 
@@ -71,7 +72,7 @@ def summed_hash(reading: Reading, spelling: str) -> str:
     """Return the number that a row adds to a digest; `spelling` is the lane's of the algorithm, where there is one."""
     form, terms = _form(reading), _row_terms(reading, spelling)
     if form is Form.MASK_HASH:
-        return f"blob_as_varint({_mask_hash(terms, spelling)})"
+        return native("blob_as_varint", _mask_hash(terms, spelling))
     # A sum of bigints would wrap around; that of varints does not, and adds up like the others.
     return f"cast({_token(reading.table, terms)} as varint)" if form is Form.MURMUR3 else _remainder(terms)
 
@@ -113,7 +114,7 @@ def hashed_cell(reading: Reading, term: str, column: CellColumn, spelling: str) 
     mask_hash takes nothing of a collection into a tuple but its hash; a tuple of blobs takes every type.
     """
     masked = _form(reading) is Form.MASK_HASH and column.column.type.is_multicell
-    return f"mask_hash({term}, '{spelling}')" if masked else term
+    return native("mask_hash", term, f"'{spelling}'") if masked else term
 
 
 def _form(reading: Reading) -> Form:
@@ -135,16 +136,17 @@ def _row_terms(reading: Reading, spelling: str) -> list[str]:
 def _mask_hash(terms: Sequence[str], algorithm: str) -> str:
     # A tuple of one would be read as a term in brackets.
     value = f"({', '.join(terms)})" if len(terms) > 1 else terms[0]
-    return f"mask_hash({value}, '{algorithm}')"
+    return native("mask_hash", value, f"'{algorithm}'")
 
 
 def _token(table: Table, terms: Sequence[str]) -> str:
     is_blob = table.partition_key[0].type.name == "blob"
-    return f"token({_one_value(terms)})" if is_blob else f"token(blobAsVarchar({_one_value(terms)}))"
+    value = _one_value(terms)
+    return native("token", value if is_blob else native("blobAsVarchar", value))
 
 
 def _remainder(terms: Sequence[str]) -> str:
-    return f"(varint){DIVIDEND} % (blobAsVarint({_one_value(terms)}) % (varint){PRIME})"
+    return f"(varint){DIVIDEND} % ({native('blobAsVarint', _one_value(terms))} % (varint){PRIME})"
 
 
 def _one_value(terms: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consistency.cluster.natives import native
 from consistency.cluster.row_hash import cell_terms, hash_of, hashed_cell, row_hash, summed_hash
 from consistency.model.reading import Reading
 from consistency.model.schema import Column, Table
@@ -14,7 +15,12 @@ _HASH = "hash"
 
 
 def token_of(table: Table) -> str:
-    """Return `token(...)` of the partition key."""
+    """Return the token of the partition key, as a term of what is selected."""
+    return native("token", *(column.quoted for column in table.partition_key))
+
+
+def _token_where(table: Table) -> str:
+    """Return the same as a part of a condition, where it is syntax and takes no keyspace."""
     return f"token({_names(table.partition_key)})"
 
 
@@ -149,7 +155,7 @@ def _hashes(reading: Reading, spelling: str) -> str:
 
 
 def _digest_terms(reading: Reading, spelling: str, *, newest: bool) -> list[str]:
-    terms = ["count(*)", f"sum({summed_hash(reading, spelling)}) AS {_HASH}"]
+    terms = ["count(*)", f"{native('sum', summed_hash(reading, spelling))} AS {_HASH}"]
     return terms + (newest_terms(reading) if newest else [])
 
 
@@ -161,7 +167,7 @@ def newest_times(reading: Reading, token_range: TokenRange) -> str:
 def newest_terms(reading: Reading) -> list[str]:
     """Return the aggregates that tell each column's newest write time; none where no column has one."""
     return [
-        f"max({'maxwritetime' if column.column.type.is_multicell else 'writetime'}({column.column.quoted}))"
+        native("max", f"{'maxwritetime' if column.column.type.is_multicell else 'writetime'}({column.column.quoted})")
         for column in reading.statics + reading.regulars
         if column.writetime
     ]
@@ -204,11 +210,11 @@ def in_clustering(table: Table) -> str:
 
 
 def _at(table: Table, token: int) -> str:
-    return f"{token_of(table)} >= {token} AND {token_of(table)} <= {token}"
+    return f"{_token_where(table)} >= {token} AND {_token_where(table)} <= {token}"
 
 
 def in_range(table: Table, token_range: TokenRange) -> str:
     """Return the condition that a row lies in a token range."""
-    token = token_of(table)
+    token = _token_where(table)
     upper = f"{token} <= {token_range.end}"
     return upper if token_range.start == MIN_TOKEN else f"{token} > {token_range.start} AND {upper}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from consistency.cluster.key_batches import clustering_value, serialized_list
+from consistency.cluster.natives import native
 from consistency.cluster.selects import in_clustering, in_partitions, in_range
 from consistency.model.cqltype import quote_identifier
 from consistency.model.reading import CellColumn
@@ -81,7 +82,7 @@ def merging_range_read(table: Table, token_range: TokenRange, page_rows: int) ->
     Every regular column is counted, as a server merges only the columns that a read asks for.
     """
     counted = table.regulars or table.partition_key
-    columns = ", ".join(f"count({column.quoted})" for column in counted)
+    columns = ", ".join(native("count", column.quoted) for column in counted)
     text = f"SELECT {columns} FROM {table.quoted} WHERE {in_range(table, token_range)}"
     return Write(text, (), once=True, page_rows=page_rows)
 

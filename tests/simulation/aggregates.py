@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import CodeType
+from types import CodeType, SimpleNamespace
 from typing import Any
 
 import xxhash
@@ -101,17 +101,20 @@ def _blob(part: Held | Number) -> bytes | None:
 
 
 FUNCTIONS = {
-    "token": _token,
     "writetime": lambda held: _number(held.writetime),
     "maxwritetime": _newest,
     "ttl": lambda held: _number(held.ttl),
-    "mask_hash": _mask_hash,
-    "blob_as_varint": lambda raw: Number(int.from_bytes(raw, "big", signed=True)),
-    "blobAsVarint": lambda held: Number(int.from_bytes(held.value, "big", signed=True)),
-    "blobAsVarchar": lambda held: held,
     "tuple_of_blobs": _tuple,
     "varint": Number,
-    "sum": lambda number: number,
+    # The bare name of one of these may be another function of the table's keyspace.
+    "system": SimpleNamespace(
+        token=_token,
+        mask_hash=_mask_hash,
+        blob_as_varint=lambda raw: Number(int.from_bytes(raw, "big", signed=True)),
+        blobAsVarint=lambda held: Number(int.from_bytes(held.value, "big", signed=True)),
+        blobAsVarchar=lambda held: held,
+        sum=lambda number: number,
+    ),
 }
 _SPELLED = (
     (re.compile(r"\(tuple<[blob, ]*>\)"), "tuple_of_blobs"),

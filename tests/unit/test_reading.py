@@ -75,7 +75,7 @@ def test_the_statement_asks_for_exactly_the_cells_of_a_raw_row(
     reading = Reading(replace(TABLE, is_counter=counter), depth, capabilities)
     statement = selects.select_rows(reading, TokenRange.full_ring())
     names = statement.removeprefix("SELECT ").split(" FROM ")[0]
-    wanted = ["token(p0", "p1)", "p0", "p1", "c0"]
+    wanted = ["system.token(p0", "p1)", "p0", "p1", "c0"]
     for column in reading.statics + reading.regulars:
         name = column.column.name
         wanted += [name] * column.value + [f"writetime({name})"] * column.writetime + [f"ttl({name})"] * column.ttl
