@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import stat
+from contextlib import suppress
 from pathlib import Path
 
-from consistency.errors import UsageError
+from consistency.errors import LockedError, UsageError
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -22,6 +24,64 @@ def create_private(path: Path, flags: int = 0) -> int:
         path.unlink()
         raise
     return handle
+
+
+def partial_of(path: Path) -> Path:
+    """Return where a file is written until it is whole and takes its place."""
+    return path.with_name(path.name + ".partial")
+
+
+def begin_partial(path: Path) -> int:
+    """Begin the file that will take the place of `path`, in place of one that a killed run left; OSError if it cannot.
+
+    It is locked until it is closed, so rename it before: two runs that shared it would make one file of both, and the
+    first to end would call it whole. LockedError if another run writes it.
+    """
+    partial = partial_of(path)
+    _clear(partial, path)
+    handle = create_private(partial)
+    if not _locked(handle) or not _lies_at(handle, partial):
+        os.close(handle)
+        raise _in_use(path)
+    return handle
+
+
+def _clear(partial: Path, path: Path) -> None:
+    try:
+        left = os.open(partial, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    except OSError:  # a link, or a file that may not be read: nobody that writes here holds it
+        partial.unlink()
+        return
+    try:
+        if not _locked(left):
+            raise _in_use(path)
+        if _lies_at(left, partial):
+            partial.unlink()
+    finally:
+        os.close(left)
+
+
+def _locked(handle: int) -> bool:
+    """Take the lock of a file, unless another run has it; a file system without locks has none to take."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _lies_at(handle: int, path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    return False
+
+
+def _in_use(path: Path) -> LockedError:
+    return LockedError(f"another run writes to {path}: wait for its end, or name another file")
 
 
 def is_open_to_others(mode: int) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consistency.cli.connection import Target, connection_options, take_connection
-from consistency.cli.outputs import STDOUT, require_different, require_page, require_writable, write_json, write_private
+from consistency.cli.outputs import STDOUT, require_different, require_json, require_page, write_json, write_private
 from consistency.cli.show.terminal.console import make_console
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def audit(
     require_different({"--json": json_path, "--html": html_path})
     target = take_connection(given)
     require_page("--html", html_path)
-    require_writable("--json", json_path, special=True)
+    require_json("--json", json_path)
     report = asyncio.run(_audit(target, names, rf_min, distribution=distribution))
     write_json("--json", json_path, report.as_json())
     if html_path is not None:

@@ -21,6 +21,7 @@ from consistency.cli.outputs import (
     STDOUT,
     NotWritten,
     require_different,
+    require_json,
     require_page,
     require_writable,
     write_json,
@@ -222,7 +223,7 @@ def _order(names: tuple[str, ...], given: dict[str, Any]) -> Order:
     source, target = take_both(given)
     require_writable("--findings", given["findings"])
     require_replaceable("--findings", given["findings"])
-    require_writable("--json", given["json_path"], special=True)
+    require_json("--json", given["json_path"])
     require_page("--html", given["html_path"])
     politeness = take_politeness(given)
     give_way(politeness)

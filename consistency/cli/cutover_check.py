@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from consistency.cli.connection import Target, connection_options, take_both, target_options
-from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.outputs import STDOUT, require_json, write_json
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
 from consistency.cli.progress import listening, make_progress, ticking
 from consistency.cli.show.terminal.console import make_console
@@ -93,7 +93,7 @@ def cutover_check(names: tuple[str, ...], **given: Any) -> int:
     if ledger is not None and given["max_age"] is None:
         raise UsageError("--ledger: say with --max-age how long ago a table may have been equal")
     source, target = take_both(given)
-    require_writable("--json", given["json_path"], special=True)
+    require_json("--json", given["json_path"])
     politeness = take_politeness(given)
     give_way(politeness)
     options = CompareOptions(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from consistency.cli.ledger import READ, ledger_option, take_ledger
-from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.outputs import STDOUT, require_json, write_json
 from consistency.cli.show.terminal.console import make_console
 from consistency.cli.show.terminal.history import print_history
 from consistency.errors import UsageError
@@ -59,7 +59,7 @@ def history(names: tuple[str, ...], **given: Any) -> int:
         raise UsageError(
             "no ledger is named: give --ledger FILE, CONSISTENCY_LEDGER, or [ledger] path in the TOML file"
         )
-    require_writable("--json", json_path, special=True)
+    require_json("--json", json_path)
     with open_ledger(path, create=False) as ledger:
         found = read_history(
             ledger,

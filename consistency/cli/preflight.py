@@ -10,7 +10,7 @@ import click
 
 from consistency.cli.connection import Target, connection_options, take_connection
 from consistency.cli.ledger import READ, ledger_option, take_ledger
-from consistency.cli.outputs import STDOUT, require_writable, write_json
+from consistency.cli.outputs import STDOUT, require_json, write_json
 from consistency.cli.show.terminal.console import make_console, safe
 from consistency.cli.values import SECONDS
 
@@ -69,7 +69,7 @@ def preflight(node: str, **given: Any) -> int:
 
     ledger = take_ledger(given)
     target = take_connection(given)
-    require_writable("--json", given["json_path"], special=True)
+    require_json("--json", given["json_path"])
     options = PreflightOptions(
         keyspaces=tuple(given["keyspaces"]),
         ledger=ledger,

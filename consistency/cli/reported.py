@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from consistency.cli.outputs import STDOUT, NotWritten, require_page, require_writable, write_json, write_private
+from consistency.cli.outputs import STDOUT, NotWritten, require_json, require_page, write_json, write_private
 from consistency.cli.plugin import leave
 from consistency.cli.show.page.collect import Collector
 from consistency.cli.show.terminal.advice import Typed
@@ -59,7 +59,7 @@ class Outputs:
     def of(cls, given: Mapping[str, Any], typed: Typed) -> Outputs:
         """Take them from a command's arguments; UsageError for what cannot be written."""
         json_path, html_path = given["json_path"], given["html_path"]
-        require_writable("--json", json_path, special=True)
+        require_json("--json", json_path)
         if given["nagios"] and json_path == STDOUT:
             raise UsageError("--nagios and --json - both write to stdout; give --json a file")
         require_page("--html", html_path)

@@ -7,6 +7,7 @@ user of the machine. A TOML file that holds a password must not be readable by o
 from __future__ import annotations
 
 import configparser
+import difflib
 import math
 import os
 import ssl
@@ -28,6 +29,8 @@ else:
 DEFAULT_PORT = 9042
 ENV_PREFIX = "CONSISTENCY_"
 DEFAULT_CONFIG = "~/.config/consistency/config.toml"
+_TABLES = ("connection", "target", "ledger", "repair")
+"""Every table of the TOML file; its commands share the file, so each of them knows all of them."""
 
 Place = tuple[str, int]
 """Host (a name or an address) and port of a native transport."""
@@ -127,7 +130,7 @@ def load_settings(
     path = given.config or environ.get(ENV_PREFIX + "CONFIG")
     _lay_over(merged, _from_toml(load_config(path).get(section.table, {}), path or DEFAULT_CONFIG, section))
     _lay_over(merged, _from_environ(environ, section))
-    _lay_over(merged, _from_options(given))
+    _lay_over(merged, _from_options(given, section))
     if "hosts" not in merged and not section.is_first:
         msg = (
             f"no {section.table} cluster is named: give {section.options}hosts, {section.env}HOSTS, or hosts in "
@@ -176,6 +179,12 @@ def load_config(path: str | None) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"--config {chosen} is not TOML: {error}"
         raise SettingsError(msg) from None
+    for name in config:
+        if name not in _TABLES:  # left unread, a misspelt [connection] would have another cluster checked
+            close = difflib.get_close_matches(name, _TABLES, n=1)
+            hint = f"did you mean [{close[0]}]?" if close else f"it has {', '.join(f'[{each}]' for each in _TABLES)}"
+            msg = f"--config {chosen}: there is no table [{name}]; {hint}"
+            raise SettingsError(msg)
     holders = [config.get(section.table, {}) for section in (CONNECTION, TARGET)]
     held = any(isinstance(table, dict) and "password" in table for table in holders)
     if held and is_open_to_others(chosen.stat().st_mode):
@@ -209,6 +218,10 @@ def _from_toml(entries: object, path: str, section: Section) -> dict[str, Any]:
             msg = f"--config {path}: [{section.table}] {key} has the wrong type"
             raise SettingsError(msg)
         out[key] = ",".join(map(str, value)) if isinstance(value, list) else value
+    if "port" in out:
+        out["port"] = _port(out["port"], f"--config {path}: [{section.table}] port")
+    if "hosts" in out:
+        out["hosts_from"] = f"--config {path}: [{section.table}] hosts"
     return out
 
 
@@ -217,6 +230,10 @@ def _from_environ(environ: Mapping[str, str], section: Section) -> dict[str, Any
     for key in ("HOSTS", "PORT", "USERNAME", "PASSWORD", "CONNECT_TIMEOUT", "PROTOCOL"):
         if environ.get(section.env + key):
             out[key.lower()] = environ[section.env + key]
+    if "port" in out:
+        out["port"] = _port(out["port"], section.env + "PORT")
+    if "hosts" in out:
+        out["hosts_from"] = section.env + "HOSTS"
     password_file = environ.get(section.env + "PASSWORD_FILE")
     if password_file:
         try:
@@ -230,9 +247,10 @@ def _from_environ(environ: Mapping[str, str], section: Section) -> dict[str, Any
     return out
 
 
-def _from_options(given: GivenOptions) -> dict[str, Any]:
+def _from_options(given: GivenOptions, section: Section) -> dict[str, Any]:
     pairs = {
         "hosts": given.hosts,
+        "hosts_from": given.hosts and f"{section.options}hosts",
         "port": given.port,
         "username": given.username,
         "tls": given.tls,
@@ -248,9 +266,9 @@ def _from_cqlshrc(path: str | None) -> dict[str, Any]:
     parser = _ini(chosen, "--cqlshrc")
     out: dict[str, Any] = {}
     if parser.has_option("connection", "hostname"):
-        out["hosts"] = parser.get("connection", "hostname")
+        out |= {"hosts": parser.get("connection", "hostname"), "hosts_from": f"--cqlshrc {chosen} hostname"}
     if parser.has_option("connection", "port"):
-        out["port"] = parser.get("connection", "port")
+        out["port"] = _port(parser.get("connection", "port"), f"--cqlshrc {chosen} port")
     out.update(_cqlsh_credentials(parser))
     if parser.getboolean("connection", "ssl", fallback=False):
         out["tls"] = tls_from_cqlshrc(parser)
@@ -289,7 +307,7 @@ def _ini(path: Path, source: str) -> configparser.ConfigParser:
 
 def _build(merged: Mapping[str, Any], section: Section) -> ConnectionSettings:
     port = _port(merged.get("port", DEFAULT_PORT), f"{section.options}port")
-    hosts = parse_hosts(str(merged.get("hosts", "127.0.0.1")), port, f"{section.options}hosts")
+    hosts = parse_hosts(str(merged.get("hosts", "127.0.0.1")), port, merged.get("hosts_from", ""))
     username, password = merged.get("username"), merged.get("password")
     if username and password is None:
         msg = (

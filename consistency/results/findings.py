@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import Any, Protocol, TextIO
 
 from consistency.errors import DAMAGED, UsageError
-from consistency.private import create_private, require_unshared
+from consistency.private import begin_partial, partial_of, require_unshared
 from consistency.results.forecast import Forecast
+from consistency.results.json_lines import OTHERS, lines_of
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RANGE, RangeFinding
 
@@ -29,7 +30,7 @@ FINDINGS = "findings"
 """The type of a check's file, in its header."""
 COMPARISON = "comparison"
 """The type of the file of a comparison of two clusters (pair_findings.py)."""
-_CALLED = {FINDINGS: "findings file", COMPARISON: "findings file of two clusters: see consistency compare"}
+_CALLED = {FINDINGS: "findings file", COMPARISON: "findings file of two clusters"}
 _RANGE_LINE = f'{{"type":"{RANGE}"'
 
 
@@ -181,8 +182,8 @@ class FindingsWriter:
         if path is not None:
             # A pipe or a device is written directly: renaming a file over /dev/null would replace it.
             special = path.exists() and not path.is_file()
-            self._partial = path if special else path.with_name(path.name + ".partial")
-            self._file = _open_private(self._partial, "--findings")
+            self._partial = path if special else partial_of(path)
+            self._file = _begun(path, "--findings")
             self._line(header.as_json())
 
     def write(self, finding: Finding) -> None:
@@ -207,13 +208,12 @@ class FindingsWriter:
         if self._file is None or self.path is None:
             return
         try:
-            with self._file as file:
-                file.flush()
-                if self._partial != self.path:
-                    os.fsync(file.fileno())
-            self._file = None
+            self._file.flush()
             if self._partial != self.path:
-                self._partial.replace(self.path)
+                os.fsync(self._file.fileno())
+                self._partial.replace(self.path)  # before it is closed, which lets another run take the name
+            self._file.close()
+            self._file = None
         except OSError as error:
             self._give_up(error)
 
@@ -241,21 +241,20 @@ class FindingsWriter:
         """Continue without the file, because a partial file would pass for a complete one."""
         file, self._file = self._file, None
         self.error = error.strerror or type(error).__name__
-        with suppress(OSError):  # the rest of the buffer does not fit either
-            if file is not None:
-                file.close()
         if self._partial != self.path:
             with suppress(OSError):
                 self._partial.unlink()
+        with suppress(OSError):  # the rest of the buffer does not fit either
+            if file is not None:
+                file.close()
 
 
-def _open_private(path: Path, option: str) -> TextIO:
+def _begun(path: Path, option: str) -> TextIO:
+    """Open a pipe or a device, or begin the file that takes the place of a file once it is whole."""
     try:
         if path.exists() and not path.is_file():
             return path.open("w", encoding="ascii")
-        with suppress(FileNotFoundError):
-            path.unlink()
-        handle = create_private(path)
+        handle = begin_partial(path)
     except OSError as error:
         msg = f"{option} {path}: {error.strerror}; name a file in a directory that can be written"
         raise UsageError(msg) from None
@@ -269,7 +268,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
 
 def read_first(path: Path, kind: str, written_by: str) -> Mapping[str, Any]:
     """Return the header line of a file of some kind, or raise one line that says why it is not one."""
-    lines = lines_of(path)
+    lines = lines_of(path, f"a {_CALLED[kind]} is written by: {written_by}")
     try:
         first = next(lines)
     except StopIteration:
@@ -277,8 +276,8 @@ def read_first(path: Path, kind: str, written_by: str) -> Mapping[str, Any]:
         raise UsageError(msg) from None
     found = str(first.get("type")) if isinstance(first, dict) else ""
     if found != kind:
-        other = f"it is a {_CALLED[found]}" if found in _CALLED else "line 1 is not its header"
-        msg = f"{path} is not a {_CALLED[kind]}: {other}"
+        other = f"it is {OTHERS[found]}" if found in OTHERS else "line 1 is not its header"
+        msg = f"{path} is not a {_CALLED[kind]}: {other}; one is written by: {written_by}"
         raise UsageError(msg)
     if first.get("schema") != SCHEMA_VERSION:
         msg = f"{path} has schema {first.get('schema')!r}; this version reads {SCHEMA_VERSION}: run the check again"
@@ -348,11 +347,13 @@ def copy_findings(source: Path, target: Path, numbers: Collection[int], option: 
     if target.resolve() == source.resolve():
         msg = f"{option} {target}: is the input file; name another"
         raise UsageError(msg)
+    if target.exists() and not target.is_file():
+        msg = f"{option} {target}: is not a regular file; name one"
+        raise UsageError(msg)
     read_header(source)
-    partial = target.with_name(target.name + ".partial")
     copied = 0
     try:
-        with source.open(encoding="utf-8") as lines, _open_private(partial, option) as out:
+        with source.open(encoding="utf-8") as lines, _begun(target, option) as out:
             out.write(lines.readline())
             rows = (line for line in lines if not is_range(line))
             for number, line in enumerate(rows, start=1):
@@ -361,30 +362,13 @@ def copy_findings(source: Path, target: Path, numbers: Collection[int], option: 
                     copied += 1
             out.flush()
             os.fsync(out.fileno())
-        partial.replace(target)
+            partial_of(target).replace(target)
     except UnicodeError:
         msg = f"{source} holds characters that no check writes; run the check again"
         raise UsageError(msg) from None
     except OSError as error:
+        with suppress(OSError):
+            partial_of(target).unlink()
         msg = f"{option} {target}: {error.strerror}; name a file in a directory that can be written"
         raise UsageError(msg) from None
     return copied
-
-
-def lines_of(path: Path) -> Iterator[Any]:
-    """Yield every line of a file as the JSON that it holds; UsageError names the first line that is none."""
-    if path.exists() and not path.is_file():
-        msg = f"{path} is not a regular file"
-        raise UsageError(msg)
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    yield json.loads(line)
-                except (ValueError, RecursionError):
-                    msg = f"{path} line {number} is cut short or not JSON; run the check again"
-                    raise UsageError(msg) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        msg = f"cannot read {path}: {reason}"
-        raise UsageError(msg) from None

@@ -23,9 +23,9 @@ from consistency.results.findings import (
     Finding,
     ReplicaView,
     WriteTime,
-    lines_of,
     read_first,
 )
+from consistency.results.json_lines import lines_of
 
 _RANGE = "range"
 

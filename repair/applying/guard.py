@@ -62,7 +62,7 @@ class Guard:
     async def _check(self) -> None:
         ring = await self._reader.ring_now()
         if ring.cluster != self._plan.cluster:
-            msg = f"the plan is for cluster {self._plan.cluster!r}, this is {ring.cluster!r}"
+            msg = f"the plan is for cluster {self._plan.cluster!r}, this is {ring.cluster!r}: name its hosts"
             raise PlanRefused(msg)
         if ring.fingerprint != self._plan.ring:
             if self._plan.host_ids and not self._plan.host_ids & ring.host_ids:

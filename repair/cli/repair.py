@@ -246,6 +246,11 @@ def resume(journal: Path, **given: Any) -> int:
     Rows that ended are not touched. Those that were refused, or whose end is not known, are read and decided again.
 
     \b
+    Examples:
+      consistency repair resume journal.jsonl --hosts 10.0.0.1
+      consistency repair resume journal.jsonl --max-deletes 50 --yes
+
+    \b
     Exit codes: as apply
     """  # noqa: D301
     from repair.api import go_on  # noqa: PLC0415
@@ -294,6 +299,11 @@ def undo(journal: Path, **given: Any) -> int:
     written to since cannot be brought back; each is named.
 
     \b
+    Examples:
+      consistency repair undo journal.jsonl --dry-run
+      consistency repair undo journal.jsonl --hosts 10.0.0.1
+
+    \b
     Exit codes:
       0 every row that was changed is undone · 1 some could not be · 2 usage
       4 could not run · 5 locked
@@ -323,6 +333,11 @@ def undo(journal: Path, **given: Any) -> int:
 @connection_options
 def show(file: Path, forecast: str | None, show_keys: bool, **given: Any) -> int:  # noqa: FBT001
     """Print a plan, or what a journal says happened. No cluster is contacted.
+
+    \b
+    Examples:
+      consistency repair show plan.jsonl --show-keys
+      consistency repair show journal.jsonl
 
     \b
     Exit codes: of a journal as apply's; of a plan 0 · 2 the file cannot be used

@@ -281,6 +281,11 @@ def show(file: Path, show_keys: bool) -> int:  # noqa: FBT001
     """Print a plan, or what a journal says happened. No cluster is contacted.
 
     \b
+    Examples:
+      consistency sync show sync.jsonl --show-keys
+      consistency sync show journal.jsonl
+
+    \b
     Exit codes: of a journal as apply's; of a plan 0 · 2 the file cannot be used
     """  # noqa: D301
     from repair.applying.outcomes import exit_code  # noqa: PLC0415

@@ -18,16 +18,16 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from consistency.errors import UsageError
-from consistency.private import closing, create_private, is_open_to_others
+from consistency.private import begin_partial, closing, is_open_to_others, partial_of
+from consistency.results.json_lines import OTHERS
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One of the files: what it is called, what to do with it, and which of its schemas this version reads."""
+    """One of the files: what it is called, and which of its schemas this version reads."""
 
     type: str
     called: str
-    use: str
     schemas: tuple[int, ...]
     again: str = ""
     """How to have another one, if this one cannot be used; empty of a journal, which cannot be made again."""
@@ -55,8 +55,8 @@ class Format:
         """Read the first line; UsageError where it is not of this format, or of a schema that is not known."""
         data = json_of(first)
         if data.get("type") != self.type:
-            other = next((f"it is {each.called}, {each.use}" for each in FORMATS if each.type == data.get("type")), "")
-            msg = f"{name} is not {self.called}: {other or 'line 1 is not its header'}"
+            found = OTHERS.get(str(data.get("type")))
+            msg = f"{name} is not {self.called}: {f'it is {found}' if found else 'line 1 is not its header'}"
             raise UsageError(msg)
         if data.get("schema") not in self.schemas:
             known = " and ".join(map(str, self.schemas))
@@ -92,10 +92,10 @@ class Format:
                 raise UsageError(msg)
 
 
-REPAIR_PLAN = Format("repair-plan", "a repair plan", "for 'repair apply'", (1,), "plan again")
-REPAIR_JOURNAL = Format("repair-journal", "a repair journal", "for 'repair resume'", (1, 2))
-SYNC_PLAN = Format("sync-plan", "the plan of a sync", "for 'sync apply'", (1,), "plan again")
-SYNC_JOURNAL = Format("sync-journal", "the journal of a sync", "for 'sync resume'", (1,))
+REPAIR_PLAN = Format("repair-plan", "a repair plan", (1,), "plan again")
+REPAIR_JOURNAL = Format("repair-journal", "a repair journal", (1, 2))
+SYNC_PLAN = Format("sync-plan", "the plan of a sync", (1,), "plan again")
+SYNC_JOURNAL = Format("sync-journal", "the journal of a sync", (1,))
 FORMATS = (REPAIR_PLAN, REPAIR_JOURNAL, SYNC_PLAN, SYNC_JOURNAL)
 
 
@@ -167,22 +167,22 @@ class SealedWriter:
     def __init__(self, path: Path, of: Format) -> None:
         """Begin; UsageError where no file can be made there, or something else lies there."""
         self._path = path
-        self._partial = path.with_name(path.name + ".partial")
+        self._partial = partial_of(path)
+        self._ended = False
         self._seal = Seal()
         of.require_replaceable(path)
         with self._or_lost():
-            with suppress(FileNotFoundError):
-                self._partial.unlink()
-            self._file = os.fdopen(create_private(self._partial), "wb")
+            self._file = os.fdopen(begin_partial(path), "wb")
 
     def __enter__(self) -> SealedWriter:  # noqa: PYI034 - Self is 3.11
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with suppress(OSError):
+        if not self._ended:
+            with suppress(OSError):
+                self._partial.unlink()
+        with suppress(OSError):  # last, because the name is another run's from then on
             self._file.close()
-        with suppress(OSError):
-            self._partial.unlink()
 
     @property
     def length(self) -> int:
@@ -209,6 +209,7 @@ class SealedWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._partial.replace(self._path)
+            self._ended = True
 
 
 @dataclass(frozen=True, slots=True)

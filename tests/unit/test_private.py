@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
+from consistency import private
 from consistency.cli.outputs import write_private
 from consistency.cli.show.browse.shelf import Shelf
-from consistency.errors import UsageError
+from consistency.errors import LockedError, UsageError
 from consistency.ledger import open_ledger
 from consistency.model.ring import MURMUR3, Ring
 from consistency.private import create_private
 from consistency.results.findings import FindingsWriter, copy_findings, read_findings, read_header
 from consistency.rows.explain import choose_finding
 from consistency.watching.findings_folder import FindingsFolder
+from repair.keeping.files import REPAIR_PLAN, SealedWriter
 from tests.unit.fake_cluster import nodes
 from tests.unit.test_findings import FINDING, HEADER
 from tests.unit.test_terminal import report, table_report
@@ -119,3 +121,73 @@ def test_a_watch_keeps_what_it_found_before_in_a_file_that_was_opened_to_others(
     assert kept.findings_path == str(latest)
     assert mode(latest) == 0o600
     assert list(read_findings(latest)) == [FINDING]
+
+
+WRITERS: dict[str, Callable[[Path], Any]] = {
+    "findings": lambda path: FindingsWriter(path, HEADER),
+    "plan": lambda path: SealedWriter(path, REPAIR_PLAN),
+}
+
+
+def finished(writer: Any) -> None:
+    """Write a line and, where that is not done by closing it, put the file in its place."""
+    if isinstance(writer, SealedWriter):
+        writer.add(REPAIR_PLAN.mark)
+        writer.end()
+    else:
+        writer.write(FINDING)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_two_runs_do_not_make_one_file_of_both(tmp_path: Path, writer: str) -> None:
+    """The second one to begin is told, at once; the first one's file is its own, and whole when it is named so."""
+    path = tmp_path / "file"
+    first = WRITERS[writer](path)
+    with pytest.raises(LockedError, match=f"another run writes to {path}: wait for its end, or name another file"):
+        WRITERS[writer](path)
+    with first:
+        finished(first)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+    with WRITERS[writer](path):
+        pass
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_file_has_its_name_before_another_run_may_begin_one(
+    tmp_path: Path, writer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the run that ends would name the other one's unfinished file."""
+    path, refused = tmp_path / "file", []
+    replace = Path.replace
+
+    def begin_another(self: Path, target: Path) -> Path:
+        with pytest.raises(LockedError):
+            WRITERS[writer](path)
+        refused.append(self)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", begin_another)
+    with WRITERS[writer](path) as first:
+        finished(first)
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_a_killed_run_left_is_replaced(tmp_path: Path, writer: str) -> None:
+    """Whatever it is: no lock outlives its process. What a link leads to is not touched."""
+    path, elsewhere = tmp_path / "file", tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    for leave in (Path.touch, lambda partial: partial.symlink_to(elsewhere)):
+        leave(tmp_path / "file.partial")
+        with WRITERS[writer](path) as begun:
+            finished(begun)
+        assert elsewhere.read_text() == "mine"
+        assert not (tmp_path / "file.partial").exists()
+
+
+def test_a_file_that_was_taken_away_meanwhile_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its making and its lock another run may have found it unlocked, and cleared it away."""
+    locked = private._locked
+    monkeypatch.setattr(private, "_locked", lambda handle: (tmp_path / "file.partial").unlink() or locked(handle))
+    with pytest.raises(LockedError):
+        private.begin_partial(tmp_path / "file")

@@ -227,7 +227,7 @@ def test_the_target_has_settings_of_its_own(tmp_path: Path) -> None:
         ("", 0o600, "no target cluster is named: give --target-hosts, CONSISTENCY_TARGET_HOSTS"),
         ("[target]\nhosts = 'a'\npassword = 'p'\nusername = 'u'\n", 0o644, "chmod 600"),
         ("[target]\nhosts = 'a'\nusername = 'u'\n", 0o600, "CONSISTENCY_TARGET_PASSWORD_FILE"),
-        ("[target]\nhosts = 'a:b'\n", 0o600, "--target-hosts"),
+        ("[target]\nhosts = 'a:b'\n", 0o600, r"\[target\] hosts 'a:b'"),
         ("[target]\nhots = 'a'\n", 0o600, r"\[target\] knows no 'hots'"),
         ("[target]\nhosts = 'a'\naddresses = {x = 1}\n", 0o600, r"\[target.addresses\]"),
     ],
@@ -259,3 +259,31 @@ def test_both_clusters_are_taken_from_one_command_line(tmp_path: Path) -> None:
     assert source.settings.contact_points == (("a", 9042),)
     assert target.settings.contact_points == (("b", 7),)
     assert target.words == ("--target-hosts", "b", "--target-port", "7")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[conection]\nhosts = 'a'\n", r"there is no table \[conection\]; did you mean \[connection\]\?"),
+        ("[x]\n", r"no table \[x\]; it has \[connection\], \[target\], \[ledger\], \[repair\]$"),
+        ("hosts = 'a'\n", r"no table \[hosts\]"),
+    ],
+)
+def test_a_table_that_nobody_reads_is_a_mistake(tmp_path: Path, text: str, words: str) -> None:
+    """A misspelt [connection] left unread would have the cluster at 127.0.0.1 checked in place of the one meant."""
+    with pytest.raises(SettingsError, match=words):
+        load_settings(GivenOptions(config=config(tmp_path, text)), {})
+
+
+def test_a_wrong_port_names_where_it_stands(tmp_path: Path) -> None:
+    """Nobody looks for an option that was not given."""
+    cqlshrc = tmp_path / "rc"
+    for text, environ, words in (
+        ("port = 90x", {}, f"--cqlshrc {cqlshrc} port: '90x'"),
+        ("hostname = a:b", {}, f"--cqlshrc {cqlshrc} hostname 'a:b'"),
+        ("", {"CONSISTENCY_PORT": "y"}, "CONSISTENCY_PORT: 'y'"),
+        ("", {"CONSISTENCY_HOSTS": "a:b"}, "CONSISTENCY_HOSTS 'a:b'"),
+    ):
+        cqlshrc.write_text(f"[connection]\n{text}\n")
+        with pytest.raises(SettingsError, match=f"^{re.escape(words)}.* is not a port"):
+            load_settings(GivenOptions(cqlshrc=str(cqlshrc)), environ)

@@ -180,6 +180,15 @@ def test_everything_fits_80_columns(stream: type[io.StringIO], monkeypatch: pyte
     assert max(map(cell_len, plain.splitlines())) <= 80
 
 
+def test_a_narrow_terminal_keeps_the_names_of_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells fold: a line that says 'divergent' and not of what is no use."""
+    monkeypatch.setenv("COLUMNS", "40")
+    shown = report(tables=(table_report("orders", divergent_rows=3),))
+    plain = without_codes(text_of(shown, stream=Tty()))
+    assert any("shop.orders" in line.replace(" ", "") and "3" in line for line in plain.splitlines()), plain
+    assert max(map(cell_len, plain[: plain.index("ring")].splitlines())) <= 40
+
+
 def without_codes(text: str) -> str:
     """Return text without colours; nothing else may be in it."""
     import re  # noqa: PLC0415

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from consistency.model.cqltext import visible
@@ -15,6 +16,7 @@ from consistency.results.verdict import Verdict
 
 MAX_WIDTH = 100
 PLAIN_WIDTH = 80
+_NARROW = 70
 
 VERDICT_STYLES: Mapping[Verdict, str] = {
     Verdict.CONSISTENT: "bold green",
@@ -63,6 +65,14 @@ def make_console(stream: IO[str] | None = None, *, environ: Mapping[str, str] | 
         # One column stays free, because some terminals wrap a line that fills the last one.
         console.width = max(40, min(MAX_WIDTH, console.width - 1))
     return console
+
+
+def print_grid(console: Console, grid: Table) -> None:
+    """Print a table; on a narrow terminal its cells fold, because rich would leave out the first columns, the names."""
+    if console.width < _NARROW:
+        for column in grid.columns:
+            column.no_wrap, column.overflow = False, "fold"
+    console.print(grid)
 
 
 def is_live(stream: IO[str], environ: Mapping[str, str]) -> bool:

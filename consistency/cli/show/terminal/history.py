@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consistency.cli.show.terminal.advice import quoted
-from consistency.cli.show.terminal.console import MARK_STYLES, MARKS, command, heading, indented, safe
+from consistency.cli.show.terminal.console import MARK_STYLES, MARKS, command, heading, indented, print_grid, safe
 from consistency.cli.show.terminal.problems import percent
 from consistency.ledger import PastRun
 from consistency.ledger.history import History, Standing, TableHistory
@@ -139,7 +139,7 @@ def _print_tables(console: Console, tables: Sequence[TableHistory]) -> None:
             Text(f"{table.known.differing:,}" if table.known.differing else "none"),
         )
     if shown:
-        console.print(grid)
+        print_grid(console, grid)
     rest = Counter(t.standing for t in tables if t not in shown)
     for standing, count in rest.items():
         mark = _TABLE_MARKS[standing]
@@ -184,7 +184,7 @@ def _print_runs(console: Console, runs: Sequence[PastRun]) -> None:
         grid.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         grid.add_row(*_run(run))
-    console.print(grid)
+    print_grid(console, grid)
 
 
 def _run(run: PastRun) -> list[Text | str]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from consistency.cli.show.terminal.console import MARK_STYLES, MARKS, heading, indented, safe
+from consistency.cli.show.terminal.console import MARK_STYLES, MARKS, heading, indented, print_grid, safe
 from consistency.results.figures import counted, short, span
 from consistency.results.report import TableReport
 from consistency.results.verdict import Verdict
@@ -22,7 +22,7 @@ def print_tables(console: Console, tables: Sequence[TableReport]) -> None:
     scanned = [t for t in tables if t.depth]
     shown, rest = choose_lines(scanned)
     if shown:
-        console.print(_grid(shown))
+        print_grid(console, _grid(shown))
     for note in _collapsed(rest):
         console.print(note)
     _print_not_scanned(console, [t for t in tables if not t.depth])
