@@ -130,7 +130,7 @@ async def _undo(
     progress: Callable[[Tally], None] | None,
 ) -> Tally:
     writer = CqlWriter(reader.access)
-    journal, record = Journal.reopen(path)
+    journal, record = Journal.reopen(path, "undo")
     try:
         guard = Guard(record.plan, reader, writer, clock)
         undoer = Undoer(await CaseReader.open(reader, clock), writer, guard, clock)

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from consistency.errors import UsageError
 from consistency.private import begin_partial, closing, is_open_to_others, partial_of
 from consistency.results.json_lines import OTHERS
+from repair.keeping.chain import first_check
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Format:
     schemas: tuple[int, ...]
     again: str = ""
     """How to have another one, if this one cannot be used; empty of a journal, which cannot be made again."""
+    chained_since: int = 0
+    """The first of a journal's schemas whose lines have checksums (`chain.py`)."""
 
     @property
     def mark(self) -> dict[str, Any]:
@@ -59,10 +62,15 @@ class Format:
             msg = f"{name} is not {self.called}: {f'it is {found}' if found else 'line 1 is not its header'}"
             raise UsageError(msg)
         if data.get("schema") not in self.schemas:
-            known = " and ".join(map(str, self.schemas))
+            *older, newest = map(str, self.schemas)
+            known = f"{', '.join(older)} and {newest}" if older else newest
             msg = f"{name} has schema {data.get('schema')!r}; this version reads {known}{self.or_again}"
             raise UsageError(msg)
         return data
+
+    def first_check(self, first: bytes, header: Mapping[str, Any]) -> int | None:
+        """Return the checksum of a journal's first line; None of a journal whose lines have none."""
+        return first_check(first) if header["schema"] >= self.chained_since else None
 
     @property
     def or_again(self) -> str:
@@ -93,9 +101,9 @@ class Format:
 
 
 REPAIR_PLAN = Format("repair-plan", "a repair plan", (1,), "plan again")
-REPAIR_JOURNAL = Format("repair-journal", "a repair journal", (1, 2))
+REPAIR_JOURNAL = Format("repair-journal", "a repair journal", (1, 2, 3), chained_since=3)
 SYNC_PLAN = Format("sync-plan", "the plan of a sync", (1,), "plan again")
-SYNC_JOURNAL = Format("sync-journal", "the journal of a sync", (1,))
+SYNC_JOURNAL = Format("sync-journal", "the journal of a sync", (1, 2), chained_since=2)
 FORMATS = (REPAIR_PLAN, REPAIR_JOURNAL, SYNC_PLAN, SYNC_JOURNAL)
 
 

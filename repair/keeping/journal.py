@@ -4,7 +4,7 @@ JSON Lines, mode 0600, a line fsynced before anything follows from it. The first
 plan, so that resume and undo need no other file. A kill can cut the last line short: it is dropped.
 
 An outcome says what is known of our writes to the row, and which replicas they changed: undo rests on that alone.
-Journals of schema 1 do not say it. Of replicas that hold the same the copy is written once.
+Journals of schema 1 do not say it, and those before schema 3 have no checksums (`chain.py`). Of replicas that hold the same the copy is written once.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 from consistency.errors import ConsistencyError, LockedError, UsageError
 from consistency.private import create_private
 from repair.deciding.copies import Copies, copies_from_json, copies_json
+from repair.keeping.chain import chained, first_check
 from repair.keeping.entries import Outcome, Place, Result, outcome_json
 from repair.keeping.files import REPAIR_JOURNAL, json_line
 from repair.keeping.planfile import Plan
@@ -35,6 +36,10 @@ class Read(Protocol):
     @property
     def length(self) -> int:
         """Bytes up to the end of the last whole line."""
+
+    @property
+    def check(self) -> int | None:
+        """The checksum of the last whole line; None in a journal without checksums."""
 
 
 RecordT = TypeVar("RecordT", bound=Read)
@@ -85,6 +90,8 @@ class Journal(Lines):
         self._waiting: list[bytes] = []
         self._added = self._durable = 0
         self._end = os.fstat(handle).st_size
+        self._check: int | None = None
+        self._way_on = "resume"
         self._broken: JournalError | None = None
         self._syncing = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
@@ -112,24 +119,28 @@ class Journal(Lines):
         journal._lock()
         try:
             for part in first:
+                if journal._check is None:
+                    journal._check = first_check(part)
                 journal._write(part)
                 journal._end += len(part)
             _sync_directory(path)
         except JournalError as error:
             journal.close()
             path.unlink(missing_ok=True)  # a header cut short is of no use to resume
-            msg = f"--journal {path} cannot be written: {error.__context__ or error}; nothing was begun"
+            cause = error.__context__
+            reason = cause.strerror if isinstance(cause, OSError) else error
+            msg = f"--journal {path} cannot be written: {reason}; nothing was begun: name a file where there is room"
             raise JournalError(msg) from None
         return journal
 
     @classmethod
-    def reopen(cls, path: Path) -> tuple[Journal, Record]:
-        """Go on with a journal, after its last whole line."""
-        return cls.gone_on_with(path, read_journal)
+    def reopen(cls, path: Path, way_on: str = "resume") -> tuple[Journal, Record]:
+        """Go on with a journal, after its last whole line; `way_on` is what goes on once more, if this is cut short."""
+        return cls.gone_on_with(path, read_journal, way_on)
 
     @classmethod
     def gone_on_with(  # noqa: PYI019 - Self is 3.11
-        cls: type[JournalT], path: Path, read: Callable[[Path], RecordT]
+        cls: type[JournalT], path: Path, read: Callable[[Path], RecordT], way_on: str
     ) -> tuple[JournalT, RecordT]:
         """Go on with a journal after the last whole line that `read` tells of; nobody else writes to it meanwhile."""
         try:
@@ -145,7 +156,8 @@ class Journal(Lines):
             journal.close()
             raise
         os.ftruncate(handle, record.length)
-        journal._end = record.length
+        journal._end, journal._check = record.length, record.check
+        journal._way_on = way_on
         return journal, record
 
     def intended(self, place: Place) -> Copies:
@@ -171,6 +183,8 @@ class Journal(Lines):
             raise LockedError(msg) from None
 
     async def _add(self, raw: bytes) -> Place:
+        if self._check is not None:
+            raw, self._check = chained(raw, self._check)
         place = self._end, len(raw)
         self._waiting.append(raw)
         self._end += len(raw)
@@ -195,7 +209,7 @@ class Journal(Lines):
         except OSError as error:
             msg = (
                 f"the journal {self.path} cannot be written: {error.strerror}; nothing more was begun: "
-                f"make room, then '{self.command} resume {self.path}'"
+                f"make room, then '{self.command} {self._way_on} {self.path}'"
             )
             self._broken = JournalError(msg)
             raise self._broken from None

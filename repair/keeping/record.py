@@ -14,10 +14,14 @@ from typing import Any, BinaryIO
 
 from consistency.errors import DAMAGED, UsageError
 from repair.deciding.copies import copies_from_json
+from repair.keeping.chain import check_of
 from repair.keeping.chunk_lines import ChunkName, ChunkRecord, ChunkRow, Source, rows_of, take_chunk
 from repair.keeping.entries import Account, Entry, Place, Result, ended
 from repair.keeping.files import REPAIR_JOURNAL
 from repair.keeping.planfile import Plan, parse_plan
+
+DISTRUSTED = "nothing after it can be trusted: put back a copy of the file as it was written, or check and plan again"
+"""What follows from a line that is not as it was written."""
 
 
 def _no_source(place: Place) -> bytes:
@@ -35,6 +39,8 @@ class Record:
     chunks: Mapping[ChunkName, ChunkRecord] = field(default_factory=dict)
     source: Source = field(default=_no_source, repr=False)
     name: str = "the journal"
+    check: int | None = None
+    """The checksum of the last whole line; None in a journal without checksums."""
 
     @property
     def complete(self) -> bool:
@@ -123,21 +129,24 @@ def parse_journal(raw: bytes, name: str) -> Record:
 def _parsed(file: BinaryIO, name: str, source: Source) -> Record:
     lines = _whole_lines(file)
     first, (_, length) = next(lines, (b"", (0, 0)))
-    plan = _plan(first, name)
+    header = REPAIR_JOURNAL.header(first, name)
+    plan = parse_plan(str(header.get("plan")).encode(), f"the plan in {name}")
+    check = REPAIR_JOURNAL.first_check(first, header)
     entries: dict[int, Entry] = {}
     chunks: dict[ChunkName, ChunkRecord] = {}
     for number, (line, place) in enumerate(lines, start=2):
         try:
+            check = check_of(line, check)
             data = json.loads(line)
             if take_chunk(data, place, chunks):
                 _require(all(0 <= chunk < len(plan.ranges) for chunk, _ in chunks))
             else:
                 _require(0 <= _take(data, entries) < len(plan.rows))
         except DAMAGED:
-            msg = f"{name} line {number} is damaged; nothing after it can be trusted"
+            msg = f"{name} line {number} is damaged; {DISTRUSTED}"
             raise UsageError(msg) from None
         length = sum(place)
-    return Record(plan, entries, length, chunks, source, name)
+    return Record(plan, entries, length, chunks, source, name, check)
 
 
 def _whole_lines(file: BinaryIO) -> Iterator[tuple[bytes, Place]]:
@@ -152,11 +161,6 @@ def _whole_lines(file: BinaryIO) -> Iterator[tuple[bytes, Place]]:
 def _require(fits: bool) -> None:  # noqa: FBT001
     if not fits:
         raise ValueError(fits)
-
-
-def _plan(first: bytes, name: str) -> Plan:
-    planned = REPAIR_JOURNAL.header(first, name).get("plan")
-    return parse_plan(str(planned).encode(), f"the plan in {name}")
 
 
 def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> int:

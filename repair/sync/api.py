@@ -133,7 +133,7 @@ async def run_sync_undo(
         async with open_cluster(settings) as (reader, clock):
             with one_run(await reader.ring(), kind="repair"):
                 writer = CqlWriter(reader.access)
-                journal, record = SyncJournal.go_on(path)
+                journal, record = SyncJournal.go_on(path, "undo")
                 try:
                     guard = Guard(record.plan.ground(side), reader, writer, clock)
                     await guard.check()

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from consistency.errors import DAMAGED, UsageError
+from repair.keeping.chain import check_of
 from repair.keeping.entries import Account, Entry
 from repair.keeping.files import SYNC_JOURNAL, json_line
 from repair.keeping.journal import Journal
-from repair.keeping.record import entry_after, row_of
+from repair.keeping.record import DISTRUSTED, entry_after, row_of
 from repair.sync.planfile import SyncPlan, parse_plan
 
 _PIECE = 1 << 20
@@ -26,12 +27,14 @@ _WORDS = ("intent", "outcome", "undoing", "undo")
 class SyncRecord:
     """A journal as read: its plan, and where the lines lie that tell of each row; 0 is nowhere."""
 
-    def __init__(self, plan: SyncPlan, path: Path, length: int) -> None:
+    def __init__(self, plan: SyncPlan, path: Path, length: int, check: int | None) -> None:
         """Know nothing of any row yet."""
         self.plan = plan
         self.path = path
         self.length = length
         """Bytes up to the end of the last whole line."""
+        self.check = check
+        """The checksum of the last whole line; None in a journal without checksums."""
         self._at = {word: array("q", bytes(8 * plan.summary.rows)) for word in _WORDS}
         self._open = bytearray(b"\1") * plan.summary.rows
 
@@ -132,9 +135,9 @@ class SyncJournal(Journal):
             raise
 
     @classmethod
-    def go_on(cls, path: Path) -> tuple[SyncJournal, SyncRecord]:
-        """Go on with a journal, after its last whole line."""
-        return cls.gone_on_with(path, read_sync_journal)
+    def go_on(cls, path: Path, way_on: str = "resume") -> tuple[SyncJournal, SyncRecord]:
+        """Go on with a journal, after its last whole line; `way_on` is what goes on once more, if this is cut short."""
+        return cls.gone_on_with(path, read_sync_journal, way_on)
 
 
 def _copied(plan: Path, size: int) -> Iterator[bytes]:
@@ -152,20 +155,22 @@ def read_sync_journal(path: Path) -> SyncRecord:
 
 def _parsed(file: BinaryIO, path: Path) -> SyncRecord:
     first = file.readline()
-    length = int(SYNC_JOURNAL.header(first, str(path)).get("plan", 0))
+    header = SYNC_JOURNAL.header(first, str(path))
+    length, check = int(header.get("plan", 0)), SYNC_JOURNAL.first_check(first, header)
     at = len(first) + length
     if path.stat().st_size < at:
         msg = f"{path} holds no whole plan: nothing was begun; delete it and apply the plan again"
         raise UsageError(msg)
-    record = SyncRecord(parse_plan(file, path, len(first), length), path, at)
+    record = SyncRecord(parse_plan(file, path, len(first), length), path, at, check)
     file.seek(at)
     for number, line in enumerate(file, start=1):
         if not line.endswith(b"\n"):
             break
         try:
+            record.check = check_of(line, record.check)
             record.take(json.loads(line), at)
         except (*DAMAGED, StopIteration):
-            msg = f"{path}: line {number} after the plan is damaged; nothing after it can be trusted"
+            msg = f"{path}: line {number} after the plan is damaged; {DISTRUSTED}"
             raise UsageError(msg) from None
         at += len(line)
         record.length = at

@@ -27,6 +27,7 @@ from repair.applying.pace import ApplyOptions, Pace
 from repair.deciding.case import CaseReader, fingerprint
 from repair.deciding.copies import copies_from_json
 from repair.deciding.policy import Policy, Require, Zombies
+from repair.keeping.chain import chained
 from repair.keeping.entries import Place, Result
 from repair.keeping.files import REPAIR_JOURNAL, json_line
 from repair.keeping.journal import Copies, Lines
@@ -127,8 +128,10 @@ class MemoryJournal(Lines):
         try:
             await asyncio.sleep(0.0005)
         except asyncio.CancelledError:
+            raw, _ = chained(raw, self._check)
             self.raw += raw[: self._rng.randrange(len(raw))]
             raise
+        raw, self._check = chained(raw, self._check)
         self.raw += raw
         return len(self.raw) - len(raw), len(raw)
 
@@ -136,6 +139,8 @@ class MemoryJournal(Lines):
         """Read it as resume does, and drop a torn last line."""
         found = parse_journal(self.raw, "journal")
         self.raw = self.raw[: found.length]
+        assert found.check is not None
+        self._check = found.check
         return found
 
 

@@ -26,6 +26,7 @@ from repair.applying.guard import Guard
 from repair.applying.outcomes import Tally
 from repair.applying.pace import ApplyOptions, Pace
 from repair.deciding.case import CaseReader
+from repair.keeping.chain import chained
 from repair.keeping.entries import Place, Result
 from repair.keeping.journal import Lines
 from repair.sync.cases import PairCaseReader
@@ -91,13 +92,17 @@ class SimJournal(Lines):
     def __init__(self, path: Path, rng: random.Random) -> None:
         self._path = path
         self._rng = rng
+        self._check = self.record().check or 0
 
     async def _add(self, raw: bytes) -> Place:
         try:
             await asyncio.sleep(0.0005)
         except asyncio.CancelledError:
+            raw, _ = chained(raw, self._check)
             raw = raw[: self._rng.randrange(len(raw))]
             raise
+        else:
+            raw, self._check = chained(raw, self._check)
         finally:
             with self._path.open("ab") as file:
                 file.write(raw)
@@ -107,6 +112,7 @@ class SimJournal(Lines):
         """Read it as resume does, and drop a torn last line."""
         found = read_sync_journal(self._path)
         os.truncate(self._path, found.length)
+        self._check = found.check or 0
         return found
 
 
@@ -203,9 +209,9 @@ class _Play:
         if traffic:
             await asyncio.sleep(self._rng.choice((0.0, 0.1)))
         path = self._folder / "journal.jsonl"
-        journal = SimJournal(path, random.Random(self._rng.getrandbits(64)))
         opened, _ = SyncJournal.begin(path, plan)
         opened.close()
+        journal = SimJournal(path, random.Random(self._rng.getrandbits(64)))
         tally, resumed = await self._applied(journal)
         if traffic:
             await traffic

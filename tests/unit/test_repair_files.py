@@ -130,6 +130,32 @@ def test_a_journal_cut_anywhere_is_what_had_happened(tmp_path: Path) -> None:
             parse_journal(raw[:end], "journal")
 
 
+def test_no_changed_lost_or_moved_line_of_a_journal_is_believed(tmp_path: Path) -> None:
+    """An undo would write the changed byte, and a row whose beginning was lost would pass for one that never began."""
+    path = tmp_path / "journal"
+
+    async def work(journal: Journal, number: int) -> None:
+        await asyncio.gather(*(journal.intent(n, {"h": STATE}) for n in range(number)))
+        await journal.outcome(0, Outcome(Result.VERIFIED, "", {"h": STATE}))
+        journal.close()
+
+    asyncio.run(work(Journal.create(path, plan_of()), 2))
+    asyncio.run(work(Journal.reopen(path)[0], 1))
+    raw = path.read_bytes()
+    first, *lines = raw.splitlines(keepends=True)
+    assert len(lines) == 5
+    assert parse_journal(raw, "f").entries.keys() == {0, 1}
+    for at in range(len(first), len(raw) - 1, 3):
+        with pytest.raises(UsageError, match="is damaged; nothing after it can be trusted: put back a copy"):
+            parse_journal(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :], "f")
+    for at in range(4):
+        lost = b"".join([first, *lines[:at], *lines[at + 1 :]])
+        moved = b"".join([first, *lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]])
+        for text in (lost, moved):
+            with pytest.raises(UsageError, match=f"line {at + 2} is damaged"):
+                parse_journal(text, "f")
+
+
 def test_a_reopened_journal_drops_the_torn_line(tmp_path: Path) -> None:
     """What follows a torn line is written after the last whole one; the first pre-image stays."""
     path = tmp_path / "journal"
@@ -193,10 +219,14 @@ def test_rows_under_way_share_an_fsync(tmp_path: Path, monkeypatch: pytest.Monke
     assert set(read_journal(tmp_path / "journal").entries) == set(range(100))
 
 
-def test_a_full_disk_stops_the_journal_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a torn line nothing is added, whoever tries; what was durable reads back."""
+@pytest.mark.parametrize("way_on", ["resume", "undo"])
+def test_a_full_disk_stops_the_journal_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way_on: str) -> None:
+    """After a torn line nothing is added, whoever tries; what was durable reads back, and the way on is the same."""
     path = tmp_path / "journal"
     journal = Journal.create(path, plan_of())
+    if way_on != "resume":
+        journal.close()
+        journal, _ = Journal.reopen(path, way_on)
     real = os.write
     room = 30
 
@@ -210,7 +240,7 @@ def test_a_full_disk_stops_the_journal_for_good(tmp_path: Path, monkeypatch: pyt
     async def work() -> None:
         await journal.outcome(0, Outcome(Result.VERIFIED))
         monkeypatch.setattr(os, "write", full)
-        with pytest.raises(JournalError, match=r"No space left.*resume"):
+        with pytest.raises(JournalError, match=rf"No space left.*: make room, then 'repair {way_on} {path}'"):
             await journal.intent(1, {"h": STATE})
         monkeypatch.setattr(os, "write", real)
         with pytest.raises(JournalError):
@@ -251,7 +281,7 @@ def test_a_file_of_another_format_is_named_for_what_it_is(tmp_path: Path) -> Non
                 continue
             with pytest.raises(UsageError, match=f"f is not {wanted.called}: it is {OTHERS[given.type]}$"):
                 wanted.header(first, "f")
-    with pytest.raises(UsageError, match=r"f has schema 7; this version reads 1 and 2$"):
+    with pytest.raises(UsageError, match=r"f has schema 7; this version reads 1, 2 and 3$"):
         REPAIR_JOURNAL.header(json_line({**REPAIR_JOURNAL.mark, "schema": 7}), "f")
     with pytest.raises(UsageError, match="f has schema 7; this version reads 1: plan again"):
         REPAIR_PLAN.header(json_line({**REPAIR_PLAN.mark, "schema": 7}), "f")
@@ -375,12 +405,17 @@ def test_a_journal_of_an_older_version_is_read_and_proves_nothing(tmp_path: Path
     journal = Journal.create(path, plan_of())
     asyncio.run(journal.intent(0, {"a": STATE, "b": None}))
     journal.close()
-    text = path.read_text(encoding="ascii").replace('{"schema":2', '{"schema":1', 1)
+    text = path.read_text(encoding="ascii").replace('{"schema":3', '{"schema":1', 1)
     copies = '{"a":[["01",1,null],[null,null,null],[null,null,null]]}'
     path.write_text(text + '{"outcome":0,"result":"verified","reason":"","after":' + copies + "}\n", encoding="ascii")
     record = read_journal(path)
     assert record.entries[0].fate is None
     assert preview(record) == {Undoing.UNKNOWN: 1}
+    again, _ = Journal.reopen(path)
+    asyncio.run(again.outcome(1, Outcome(Result.LEFT)))
+    again.close()
+    assert b'"check"' not in path.read_bytes().splitlines()[-1], "what it began without it goes on without"
+    assert read_journal(path).entries[1].result is Result.LEFT
     assert "older version" in unproven(record.entries[0])
 
 

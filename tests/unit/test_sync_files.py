@@ -166,6 +166,19 @@ def test_a_journal_cut_anywhere_reads_as_what_had_happened(tmp_path: Path) -> No
         read_sync_journal(cut)
 
 
+def test_a_changed_byte_of_a_journal_is_refused(tmp_path: Path) -> None:
+    """An undo would write it."""
+    path, ends = journaled(tmp_path)
+    raw = path.read_bytes()
+    for at in range(ends[0], len(raw) - 1, 11):
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+        with pytest.raises(UsageError, match="is damaged; nothing after it can be trusted"):
+            read_sync_journal(path)
+    older = raw.replace(b'{"schema":2', b'{"schema":1', 1)
+    path.write_bytes(older[: ends[-1]].replace(b'"reason":"busy"', b'"reason":"late"'))
+    assert read_sync_journal(path).check is None, "an older one has no checksums: it is believed"
+
+
 @pytest.mark.parametrize("line", [b"{}\n", b'{"intent":9,"before":{}}\n', b'{"outcome":0}\n', b"[]\n", b"x\n"])
 def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     """Nothing after it can be trusted, so nothing is done."""
