@@ -4,7 +4,8 @@ JSON Lines, mode 0600, a line fsynced before anything follows from it. The first
 plan, so that resume and undo need no other file. A kill can cut the last line short: it is dropped.
 
 An outcome says what is known of our writes to the row, and which replicas they changed: undo rests on that alone.
-Journals of schema 1 do not say it, and those before schema 3 have no checksums (`chain.py`). Of replicas that hold the same the copy is written once.
+Journals of schema 1 do not say it, and those before schema 3 have no checksums (`chain.py`). Of replicas
+that hold the same the copy is written once.
 """
 
 from __future__ import annotations
