@@ -32,13 +32,13 @@ def test_the_findings_file_is_closed_whatever_is_raised(
 ) -> None:
     """The earlier file stays, and what was found is beside it, marked partial."""
     opened: list[TextIO] = []
-    honest = findings._open_private
+    honest = findings._begun
 
     def open_private(path: Path, option: str) -> TextIO:
         opened.append(honest(path, option))
         return opened[-1]
 
-    monkeypatch.setattr(findings, "_open_private", open_private)
+    monkeypatch.setattr(findings, "_begun", open_private)
     cluster = FakeCluster().fill(6)
     del cluster.rows["10.0.0.3:9042"][4]
     path = tmp_path / "f.jsonl"
