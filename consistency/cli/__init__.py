@@ -6,7 +6,8 @@ outputs.py     files and pipes the commands write to
 ledger.py      the ledger, and the lock of one run at a time
 telemetry.py   the metrics file and the event log
 plugin.py      --nagios: one line and an exit code for every end
-interrupt.py   Ctrl-C and SIGTERM
+interrupt.py   Ctrl-C, SIGTERM and SIGHUP while a command is at work
+signals.py     the same while it loads, asks or writes
 serving.py     what a watch serves, and to whom
 check.py, audit.py, explain.py, browse.py, history.py, watch.py, ...   one command each
 """

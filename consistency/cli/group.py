@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TextIO
 
 import click
 
+from consistency.cli.signals import as_interrupts
 from consistency.errors import ConsistencyError
 from consistency.model.cqltext import visible
 from consistency.results.verdict import ExitCode
@@ -23,6 +24,12 @@ from consistency.spreading.nursery import begin_early
 
 _EXTRAS = {"sandbox": "sandbox", "demo": "sandbox"}
 """Which commands need an extra to be installed."""
+
+
+_NEVER_IN_ARGV = (
+    "no option takes a password, which others could read: set CONSISTENCY_PASSWORD, or name a file of mode 0600 in "
+    "CONSISTENCY_PASSWORD_FILE"
+)
 
 
 class LazyGroup(click.Group):
@@ -71,7 +78,8 @@ class LazyGroup(click.Group):
         _replace_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             _escape_unknown_characters(stream)
-        code = _flushed(_guarded(lambda: super(LazyGroup, self).main(args, prog_name, **extra)))
+        with as_interrupts():
+            code = _flushed(_guarded(lambda: super(LazyGroup, self).main(args, prog_name, **extra)))
         if args is None and _threads_left():
             # The driver's threads may wait for a silent node; do not wait for them.
             with suppress(OSError, ValueError):
@@ -152,6 +160,8 @@ def _misused(error: click.ClickException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later
         click.echo(message, err=True)
         return int(ExitCode.USAGE)
+    if isinstance(error, click.NoSuchOption) and "pass" in error.option_name:
+        return _say(f"{error.option_name}: {_NEVER_IN_ARGV}", ExitCode.USAGE)
     context = getattr(error, "ctx", None)
     hint = f"; see: {context.command_path} --help" if context is not None else ""
     return _say(message.rstrip(".") + hint, ExitCode.USAGE)

@@ -7,9 +7,8 @@ import os
 import signal
 from collections.abc import Callable
 
+from consistency.cli.signals import SIGNALS
 from consistency.results.verdict import ExitCode
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupt:
@@ -22,11 +21,20 @@ class Interrupt:
         self._begun = False
 
     def listen(self) -> None:
-        """Handle the signals; a signal that is ignored (nohup) stays ignored."""
+        """Handle the signals; a signal that is ignored (nohup) stays ignored.
+
+        Not by the loop's own handlers: once it has ended, a signal would end the process without a word.
+        """
         loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
+
+        def received(*_: object) -> None:
+            if not loop.is_running():
+                raise KeyboardInterrupt
+            loop.call_soon_threadsafe(self._received)
+
+        for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                loop.add_signal_handler(number, self._received)
+                signal.signal(number, received)
 
     def begun(self) -> None:
         """Say that the running work now ends when `stop` is set."""

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 import consistency
-from consistency.cli import main
+from consistency.cli import check, main
 from consistency.cli.group import LazyGroup
 from consistency.cluster.throttle import DEFAULT_GUARD, Politeness
 from consistency.errors import ConnectError, ConsistencyError, LockedError, ReplicaTimeout
@@ -60,6 +61,48 @@ def test_an_interrupt_while_the_commands_are_loaded_is_no_traceback() -> None:
     """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("words", [["--password", "s3cret"], ["--password=s3cret"], ["--passwd", "s3cret"]])
+def test_an_option_for_a_password_is_refused_with_the_way_in(shell: Shell, words: list[str]) -> None:
+    """What others can read with `ps` is no place for it."""
+    result = shell.run("check", *words)
+    assert result.exit_code == 2
+    assert one_line(result.stderr).count("CONSISTENCY_PASSWORD_FILE") == 1
+    assert "s3cret" not in result.output
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_before_the_work_begins_is_one_line(name: str) -> None:
+    """While a command loads or reads its files: 130, as for Ctrl-C."""
+    program = f"""if True:
+        import os, signal, sys, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here
+        import consistency.cli.check as check
+        from consistency.cli import main
+        check._run = lambda *_: os.kill(os.getpid(), signal.{name}) or time.sleep(30)
+        main(["check", "--hosts", "127.0.0.1:1"])
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "interrupted")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_report_is_written_exits_130(shell: Shell, number: signal.Signals) -> None:
+    """The event loop has ended by then, and its handlers with it; the signals are the caller's own again afterwards."""
+    work, before = check._run, signal.getsignal(number)
+
+    def worked(*arguments: Any) -> Any:
+        done = work(*arguments)
+        os.kill(os.getpid(), number)
+        time.sleep(30)
+        return done
+
+    shell.patch.setattr(check, "_run", worked)
+    result = shell.check()
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr.endswith("interrupted\n")
+    assert signal.getsignal(number) == before
 
 
 def test_a_clean_cluster_exits_0(shell: Shell) -> None:
