@@ -26,12 +26,8 @@ class NotWritten(ConsistencyError):
         super().__init__(f"{self.file}; it was not written")
 
 
-def require_writable(option: str, path: str | None, *, special: bool = False, begins: bytes = b"") -> None:
-    """Raise UsageError if a file cannot be written later; `special` also takes pipes and devices.
-
-    A file that is there is replaced only if it begins like what is written: a report must not take the place of a
-    journal, of which no second one is to be had.
-    """
+def require_writable(option: str, path: str | None, *, special: bool = False) -> None:
+    """Raise UsageError if a file cannot be written later; `special` also takes pipes and devices."""
     if path is None or path == STDOUT:
         return
     target = Path(path)
@@ -44,7 +40,6 @@ def require_writable(option: str, path: str | None, *, special: bool = False, be
         msg = f"{option} {path}: is not a regular file; name one"
         raise UsageError(msg)
     try:
-        _require_replaceable(option, target, begins)
         handle, probe = tempfile.mkstemp(dir=Path(os.path.realpath(target)).parent, prefix=".consistency-")
         os.close(handle)
         Path(probe).unlink()
@@ -53,17 +48,33 @@ def require_writable(option: str, path: str | None, *, special: bool = False, be
         raise UsageError(msg) from None
 
 
+def require_output(option: str, path: str | None, *, special: bool = False) -> None:
+    """Raise UsageError if what is only printed or shown cannot be written later, or would cost what a command reads.
+
+    It takes the place of whatever is there, as everywhere; but a journal's pre-images, or a ledger, are not to be had
+    again, and who names one has mistyped.
+    """
+    require_writable(option, path, special=special)
+    if path is None or not Path(path).is_file():
+        return
+    with suppress(OSError), Path(path).open("rb") as file:
+        first = file.readline(10_000)
+        if first.startswith(b"SQLite format 3") or any(f'"type":"{kind}"'.encode() in first for kind in OTHERS):
+            msg = f"{option} {path} exists and is read by other commands: it is left as it is; name another file"
+            raise UsageError(msg)
+
+
 def require_page(option: str, path: str | None) -> None:
     """Raise UsageError if a page cannot be written later; a page is no output for a pipe."""
     if path == STDOUT:
         msg = f"{option} -: name a file; the page is opened in a browser"
         raise UsageError(msg)
-    require_writable(option, path, begins=b"<!doctype html>")
+    require_output(option, path)
 
 
 def require_json(option: str, path: str | None) -> None:
     """Raise UsageError if JSON cannot be written later: to a file, a pipe or a device."""
-    require_writable(option, path, special=True, begins=b"{\n")
+    require_output(option, path, special=True)
 
 
 def require_different(paths: Mapping[str, str | None]) -> None:
@@ -132,28 +143,6 @@ def _write(path: Path, text: str, *, mode: int | None = None) -> None:
         with suppress(OSError):
             beside.unlink()
         raise
-
-
-def require_log(option: str, path: str) -> None:
-    """Raise UsageError if no log can be appended to a file: also if it is one that a command reads."""
-    require_writable(option, path, special=True)
-    if not Path(path).is_file():
-        return
-    with suppress(OSError), Path(path).open("rb") as file:
-        first = file.readline(10_000)
-        if first.startswith(b"SQLite format 3") or any(f'"type":"{kind}"'.encode() in first for kind in OTHERS):
-            msg = f"{option} {path} exists and is no log: nothing is added to it; name another file"
-            raise UsageError(msg)
-
-
-def _require_replaceable(option: str, path: Path, begins: bytes) -> None:
-    if not begins or not path.exists():
-        return
-    with path.open("rb") as file:
-        first = file.read(200).lstrip().lower()
-    if first and not first.startswith(begins.lower()):
-        msg = f"{option} {path} exists and is something else: it is not replaced; name another file"
-        raise UsageError(msg)
 
 
 def _is_special(path: Path) -> bool:

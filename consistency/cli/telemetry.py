@@ -16,7 +16,7 @@ import click
 from consistency import __version__
 from consistency.checking.observer import Observer, Silent
 from consistency.cli.group import exit_code_of
-from consistency.cli.outputs import STDOUT, require_log, require_writable, write_public
+from consistency.cli.outputs import STDOUT, require_output, write_public
 from consistency.cluster.settings import ENV_PREFIX
 from consistency.errors import ConsistencyError, SettingsError, UsageError
 from consistency.results.report import Report
@@ -98,7 +98,7 @@ def _format_of(environ: Mapping[str, str]) -> str | None:
 
 
 def _append_to(path: str) -> IO[str]:
-    require_log("--log-file", path)
+    require_output("--log-file", path, special=True)
     try:
         return Path(path).open("a", encoding="utf-8")
     except OSError as error:
@@ -123,7 +123,7 @@ class Telemetry:
         self._labels = parse_labels(given.pop("metrics_label"))
         if self._path == STDOUT:
             raise UsageError("--metrics -: metrics need a file; name one, such as consistency.prom")
-        require_writable("--metrics", self._path, begins=b"# HELP")
+        require_output("--metrics", self._path)
         self._log, self.log_on_stderr = open_log(given, self.run_id)
         if self._log is not None:
             self._log.emit("run.started", command=command, version=__version__)

@@ -74,7 +74,7 @@ def test_a_write_in_the_middle_of_apply_survives(cluster: RunningCluster, tmp_pa
 
     writer = threading.Thread(target=write)
     writer.start()
-    tally = repairing.apply(made, ApplyOptions(rate=15.0, at_once=2))
+    tally = repairing.apply(made, ApplyOptions(rate=6.0, at_once=2))
     writer.join()
     held = {n: [cluster.on(n, f"SELECT v FROM middle.t WHERE id = {row}").one()["v"] for row in late] for n in (2, 3)}
     assert held[2] == ["live"] * 10
