@@ -52,7 +52,7 @@ def test_the_tutorial_comes_true(shell: PageShell) -> None:
     shown = printed(TUTORIAL)
     assert sorted(shown) == [2, 3, 4, 5, 6]  # check, check, explain, plan, apply
     for number, text in shown.items():
-        assert unvarying(text) in unvarying(said[number])
+        assert unvarying(text) in unvarying(said[number]), unvarying(said[number])
     kinds = re.findall(r"^(\w+) orders", mended, re.MULTILINE)
     assert kinds.count("stale") == 20  # those that were new on Monday are updated on Tuesday
     assert mended.endswith("{'verified': 20}\n")
