@@ -31,7 +31,8 @@ _VARYING = {
     r"\b[\d.]+(ms|s|m \d\ds)\b": "TIME",
     r"\b[\d.]+ s, [\d,]+ rows/s": "SPEED",
     # Rows that differ settle side by side: which of them come first varies.
-    r"(\d+ (missing|stale) \S+ token -?\d+ (missing|behind) on \S+ (in [\w, ]+; )?newest write TIME UTC ?)+": "ROWS ",
+    r"(\d+ (missing|stale) \S+ token -?\d+ (missing|behind|(current )?only) on [\d.:, ]+; (in [\w, ]+; )?"
+    r"newest write TIME UTC ?)+": "ROWS ",
 }
 _ENDS_WITH = re.compile(r"^(.*?)\s+# exit code (\d+)$", re.MULTILINE)
 
