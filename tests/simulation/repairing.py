@@ -131,6 +131,10 @@ class MemoryJournal(Lines):
             raw, _ = chained(raw, self._check)
             self.raw += raw[: self._rng.randrange(len(raw))]
             raise
+        return self.enter(raw)
+
+    def enter(self, raw: bytes) -> Place:
+        """Write a whole line at once, as if by a run that was killed right after it."""
         raw, self._check = chained(raw, self._check)
         self.raw += raw
         return len(self.raw) - len(raw), len(raw)

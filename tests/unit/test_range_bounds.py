@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from repair.applying import pace, range_merging
 from repair.applying.chunks import ChunkReader, Limits
 from repair.applying.guard import PlanRefused
 from repair.keeping.entries import Fate, Result
+from repair.keeping.files import json_line
 from repair.keeping.planfile import Plan
 from tests.simulation.repair_servers import Refusals, Trick
 from tests.simulation.repairing import MemoryJournal
@@ -183,7 +185,9 @@ def test_a_resume_that_is_killed_forgets_no_vanished_row() -> None:
         assert sum(chunk.account.vanished for chunk in again.chunks.values()) == 4
         if open_chunk is not None:
             at, length = open_chunk.before or (0, 0)
-            journal.raw += journal.raw[at : at + length]
+            line = json.loads(journal.raw[at : at + length])
+            del line["check"]
+            journal.enter(json_line(line))
         assert sum(chunk.account.vanished for chunk in journal.record().chunks.values()) == 4
 
     stage.played(play)

@@ -137,7 +137,7 @@ def test_a_kill_between_the_write_and_its_proof_leaves_the_row_to_a_person() -> 
         plan = await stage.plan()
         journal = journal_of(plan)
         (before,) = await stage.evidence.read_many([plan.rows[0].ref])
-        journal.raw += json_line({"intent": 0, "before": copies_json(copies(before))})
+        journal.enter(json_line({"intent": 0, "before": copies_json(copies(before))}))
         for node in NODES:
             key, clustering = stage.rows[0]
             write = Write(key, clustering, YOUNG_US, (("v0", None, int_bytes(7)),), insert=True)
