@@ -49,7 +49,7 @@ class LogWatch:
         return self._up.get(place.endpoint, False) and place.endpoint in self._normal
 
     def made_user_knowing(self, place: NodePlace) -> bool:
-        """Whether it made the first user, and knew this node's tokens, or has them, when it did."""
+        """Whether it made the first user, and knew this node's tokens by then; its own it knows."""
         return self.user_made_among is not None and place.endpoint in self.user_made_among
 
     def read(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from consistency.errors import ConsistencyError, UsageError
-from consistency.results.json_lines import OTHERS
+from consistency.results.json_lines import KNOWN_FILES
 
 STDOUT = "-"
 
@@ -59,7 +59,7 @@ def require_output(option: str, path: str | None, *, special: bool = False) -> N
         return
     with suppress(OSError), Path(path).open("rb") as file:
         first = file.readline(10_000)
-        if first.startswith(b"SQLite format 3") or any(f'"type":"{kind}"'.encode() in first for kind in OTHERS):
+        if first.startswith(b"SQLite format 3") or any(f'"type":"{kind}"'.encode() in first for kind in KNOWN_FILES):
             msg = f"{option} {path} exists and is read by other commands: it is left as it is; name another file"
             raise UsageError(msg)
 

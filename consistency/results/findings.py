@@ -21,7 +21,7 @@ from typing import Any, Protocol, TextIO
 from consistency.errors import DAMAGED, UsageError
 from consistency.private import begin_partial, partial_of, require_unshared
 from consistency.results.forecast import Forecast
-from consistency.results.json_lines import OTHERS, lines_of
+from consistency.results.json_lines import KNOWN_FILES, lines_of
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RANGE, RangeFinding
 
@@ -276,7 +276,7 @@ def read_first(path: Path, kind: str, written_by: str) -> Mapping[str, Any]:
         raise UsageError(msg) from None
     found = str(first.get("type")) if isinstance(first, dict) else ""
     if found != kind:
-        other = f"it is {OTHERS[found]}" if found in OTHERS else "line 1 is not its header"
+        other = f"it is {KNOWN_FILES[found]}" if found in KNOWN_FILES else "line 1 is not its header"
         msg = f"{path} is not a {_CALLED[kind]}: {other}; one is written by: {written_by}"
         raise UsageError(msg)
     if first.get("schema") != SCHEMA_VERSION:
@@ -354,21 +354,24 @@ def copy_findings(source: Path, target: Path, numbers: Collection[int], option: 
     copied = 0
     try:
         with source.open(encoding="utf-8") as lines, _begun(target, option) as out:
-            out.write(lines.readline())
-            rows = (line for line in lines if not is_range(line))
-            for number, line in enumerate(rows, start=1):
-                if number in numbers:
-                    out.write(line)
-                    copied += 1
-            out.flush()
-            os.fsync(out.fileno())
-            partial_of(target).replace(target)
+            try:
+                out.write(lines.readline())
+                rows = (line for line in lines if not is_range(line))
+                for number, line in enumerate(rows, start=1):
+                    if number in numbers:
+                        out.write(line)
+                        copied += 1
+                out.flush()
+                os.fsync(out.fileno())
+                partial_of(target).replace(target)
+            except BaseException:
+                with suppress(OSError):  # before it is closed, which lets another run take the name
+                    partial_of(target).unlink()
+                raise
     except UnicodeError:
         msg = f"{source} holds characters that no check writes; run the check again"
         raise UsageError(msg) from None
     except OSError as error:
-        with suppress(OSError):
-            partial_of(target).unlink()
         msg = f"{option} {target}: {error.strerror}; name a file in a directory that can be written"
         raise UsageError(msg) from None
     return copied

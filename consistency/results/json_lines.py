@@ -9,7 +9,7 @@ from typing import Any
 
 from consistency.errors import UsageError
 
-OTHERS = {
+KNOWN_FILES = {
     "repair-plan": "a repair plan, for 'repair apply'",
     "repair-journal": "a repair journal, for 'repair resume'",
     "sync-plan": "the plan of a sync, for 'sync apply'",
@@ -17,7 +17,7 @@ OTHERS = {
     "findings": "a findings file, for 'explain' and 'repair plan'",
     "comparison": "a findings file of two clusters, for 'explain' and 'sync plan'",
 }
-"""What other files say of themselves in their first line, and what takes them."""
+"""The files that commands read, by the type in their first line: what each is, and what takes it."""
 
 
 def lines_of(path: Path, written_by: str = "") -> Iterator[Any]:

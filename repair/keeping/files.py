@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from consistency.errors import UsageError
 from consistency.private import begin_partial, closing, is_open_to_others, partial_of
-from consistency.results.json_lines import OTHERS
+from consistency.results.json_lines import KNOWN_FILES
 from repair.keeping.chain import first_check
 
 
@@ -58,7 +58,7 @@ class Format:
         """Read the first line; UsageError where it is not of this format, or of a schema that is not known."""
         data = json_of(first)
         if data.get("type") != self.type:
-            found = OTHERS.get(str(data.get("type")))
+            found = KNOWN_FILES.get(str(data.get("type")))
             msg = f"{name} is not {self.called}: {f'it is {found}' if found else 'line 1 is not its header'}"
             raise UsageError(msg)
         if data.get("schema") not in self.schemas:

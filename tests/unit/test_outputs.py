@@ -11,7 +11,7 @@ import pytest
 from consistency.cli.outputs import require_json, require_output, require_page
 from consistency.errors import UsageError
 from consistency.ledger import open_ledger
-from consistency.results.json_lines import OTHERS
+from consistency.results.json_lines import KNOWN_FILES
 from repair.keeping.files import FORMATS, json_line
 
 REQUIRES: dict[str, Callable[[str], Any]] = {
@@ -26,7 +26,7 @@ REQUIRES: dict[str, Callable[[str], Any]] = {
 def test_no_report_takes_the_place_of_a_file_that_a_command_reads(tmp_path: Path, option: str) -> None:
     """A journal holds pre-images, and a ledger the past: neither is to be had again."""
     path = tmp_path / "file"
-    for kind in OTHERS:
+    for kind in KNOWN_FILES:
         path.write_bytes(json_line({"schema": 1, "type": kind, "plan": "x" * 20_000}))
         with pytest.raises(UsageError, match=f"^{option} {path} exists and is .*; name another file$"):
             REQUIRES[option](str(path))
@@ -48,4 +48,4 @@ def test_a_report_takes_the_place_of_anything_else(tmp_path: Path, option: str, 
 
 def test_every_format_is_known_by_name_to_what_reads_another() -> None:
     """Whoever is given the wrong file says what it is."""
-    assert {each.type for each in FORMATS} < OTHERS.keys()
+    assert {each.type for each in FORMATS} < KNOWN_FILES.keys()

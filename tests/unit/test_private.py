@@ -191,3 +191,23 @@ def test_a_file_that_was_taken_away_meanwhile_is_nobodys(tmp_path: Path, monkeyp
     monkeypatch.setattr(private, "_locked", lambda handle: (tmp_path / "file.partial").unlink() or locked(handle))
     with pytest.raises(LockedError):
         private.begin_partial(tmp_path / "file")
+
+
+def test_a_copy_that_fails_clears_away_its_own_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that never began has none: what lies there is another run's, which still writes it."""
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    findings(source)
+    partial = private.partial_of(copy)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(UsageError, match="No space left"):
+            copy_findings(source, copy, {1}, "--output")
+    assert not partial.exists()
+    another = private.begin_partial(copy)
+    monkeypatch.setattr("consistency.results.findings.read_header", lambda path: path.unlink())
+    with pytest.raises(UsageError, match="No such file"):
+        copy_findings(source, copy, {1}, "--output")
+    assert partial.exists()
+    os.close(another)

@@ -16,7 +16,7 @@ import pytest
 from consistency.cli.show.terminal.console import make_console
 from consistency.errors import LockedError, UsageError
 from consistency.model.reading import Cell, RowState
-from consistency.results.json_lines import OTHERS
+from consistency.results.json_lines import KNOWN_FILES
 from consistency.rows.names import RowRef
 from repair.cli.show import print_plan
 from repair.deciding.copies import state_from_json, state_json
@@ -279,7 +279,7 @@ def test_a_file_of_another_format_is_named_for_what_it_is(tmp_path: Path) -> Non
             if wanted is given:
                 assert wanted.header(first, "f")["type"] == given.type
                 continue
-            with pytest.raises(UsageError, match=f"f is not {wanted.called}: it is {OTHERS[given.type]}$"):
+            with pytest.raises(UsageError, match=f"f is not {wanted.called}: it is {KNOWN_FILES[given.type]}$"):
                 wanted.header(first, "f")
     with pytest.raises(UsageError, match=r"f has schema 7; this version reads 1, 2 and 3$"):
         REPAIR_JOURNAL.header(json_line({**REPAIR_JOURNAL.mark, "schema": 7}), "f")
