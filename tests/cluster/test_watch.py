@@ -243,6 +243,7 @@ def test_damage_is_reported_within_a_round_beside_writers_and_over_a_kill(
                 memory.append(watch.memory_mb)
             limit = max(8 * PERIOD_S, 160)
             eventually(lambda: planted.look() or len(planted.took) == len(planted.at), limit, "the last report")
+            eventually(lambda: bool(rounds or watch.events("watch.round")), limit, "the end of a round")
             rounds += [event["seconds"] for event in watch.events("watch.round")]
             # The file of findings is written a moment before the board is.
             counted = ("consistency_divergent_rows", "live", "t")
