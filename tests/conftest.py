@@ -100,7 +100,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
         yield from container_cluster()
     else:
         settings = {"enable_user_defined_functions": "true"}  # the name that every version knows
-        yield from sandbox_cluster(tmp_path_factory.mktemp("cluster"), "shared", settings=settings)
+        version = os.environ.get("CONSISTENCY_TEST_CASSANDRA", "5.0")
+        yield from sandbox_cluster(tmp_path_factory.mktemp("cluster"), "shared", cassandra=version, settings=settings)
 
 
 @pytest.fixture(scope="session")

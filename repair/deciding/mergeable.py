@@ -7,6 +7,7 @@ from enum import Enum
 from consistency.cluster.guardrails import NO_GUARDRAILS
 from consistency.cluster.wire import ALL
 from consistency.model.ownership import disputed_ranges, overlap
+from consistency.model.reading import Reading
 from consistency.model.schema import Table
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding
@@ -14,8 +15,7 @@ from consistency.rows.names import RowRef
 from repair.deciding.case import CaseReader
 from repair.deciding.policy import Policy, Zombies
 
-_OLDER = "a server is older than Cassandra 5.0, on which alone it was tried that such reads merge every column"
-
+_UNTOLD = "it has collections, and a server is older than Cassandra 5.0, which alone tells when they were written"
 
 FEW = 500
 """Rows that are read by key sooner than a range of some ten thousand is read as a whole."""
@@ -41,7 +41,7 @@ async def why_by_rows(cases: CaseReader, found: RangeFinding, policy: Policy) ->
     reasons = (
         _table_forbids(table),
         _policy_forbids(found, policy),
-        "" if cases.table_reader(place).reading.capabilities.hashes else _OLDER,
+        _untold_ages(cases.table_reader(place).reading, found),
         "" if all(node.up for node in owners) else "a replica is down",
         "" if _of_one_replica_set(cases, found) else "the nodes do not agree on one set of replicas for it",
         cases.reach(place).not_at_all,
@@ -58,6 +58,16 @@ def _policy_forbids(found: RangeFinding, policy: Policy) -> str:
     if policy.zombies is Zombies.QUARANTINE or not found.kinds.get(Kind.ZOMBIE_SUSPECT):
         return ""
     return f"--zombies {policy.zombies.value} decides row by row"
+
+
+def _untold_ages(reading: Reading, found: RangeFinding) -> str:
+    """Say why rows are decided one by one where servers before 5.0 do not tell when a collection was written.
+
+    What a minority holds of it is left as a zombie suspect, and a range is merged around the whole partition of such a
+    row. A row that a replica lacks is rarely one.
+    """
+    told = all(column.writetime for column in reading.regulars)
+    return "" if told or set(found.kinds) <= {Kind.MISSING} else _UNTOLD
 
 
 def _table_forbids(table: Table) -> str:

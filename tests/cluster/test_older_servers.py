@@ -20,7 +20,7 @@ from consistency.results.forecast import Forecast
 from consistency.results.verdict import ExitCode
 from repair.deciding.decide import Action, Rule
 from repair.keeping.entries import Result
-from tests.support import hashing, quietness
+from tests.support import hashing, merged_ranges, quietness
 from tests.support.cluster import RunningCluster, eventually, sandbox_cluster, summary
 from tests.support.damage import SHAPES, Planter, as_expected
 from tests.support.deletes import Deletes, told_and_done
@@ -87,6 +87,11 @@ def test_rows_that_are_not_listed_are_counted_exactly(planted: Planter, tmp_path
     counted, _ = planted.cluster.findings(tmp_path / "ranges", "older", depth=Depth.CONTENT, scan=none)
     assert counted.findings_by_kind == listed.findings_by_kind, summary(counted)
     assert (counted.exit_code, counted.coverage) == (ExitCode.DIVERGENT, listed.coverage)
+
+
+def test_ranges_are_merged_around_what_is_left_and_undone(planted: Planter, tmp_path: Path) -> None:
+    """An older server's read of a range at ALL merges every column too."""
+    merged_ranges.told_and_held(planted.cluster, tmp_path)
 
 
 def test_content_in_the_servers_is_the_default(planted: Planter) -> None:

@@ -110,7 +110,8 @@ def _rows(
     columns: list[dict[str, str]],
 ) -> dict[str, str]:
     names = [quoted(c["column_name"]) for c in columns]
-    times = [f"writetime({quoted(c['column_name'])})" for c in columns if c["type"] != "counter"]
+    untold = ("counter", *(("map<", "set<", "list<") if cluster.version < (5, 0) else ()))
+    times = [f"writetime({quoted(c['column_name'])})" for c in columns if not c["type"].startswith(untold)]
     rows = cluster.on(n, f"SELECT {distinct}{', '.join(keys + names + times)} FROM {keyspace}.{quoted(table)}")
     return {str(list(row.values())[: len(keys)]): str(list(row.values())) for row in rows}
 

@@ -15,7 +15,6 @@ from consistency.cli import main
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.wire import ALL
 from consistency.errors import UsageError
-from consistency.model.reading import Route
 from consistency.model.ring import MURMUR3, Replication, Ring
 from consistency.model.schema import Keyspace
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
@@ -38,7 +37,7 @@ from repair.keeping.record import read_journal
 from repair.planning import planner
 from repair.planning.planner import PlanOptions, make_plan
 from tests.simulation.values import make_table
-from tests.unit.test_range_findings import COUNTED, PLAIN, damaged
+from tests.unit.test_range_findings import COUNTED, OLD, PLAIN, damaged
 from tests.unit.test_repair_files import STATE, plan_of
 
 PLAN = plan_of()
@@ -152,13 +151,22 @@ def test_a_table_that_cannot_be_merged_by_ranges(change: dict[str, Any], said: s
 def test_a_cluster_in_which_no_range_can_be_merged() -> None:
     """A replica down, another view of the ring, missing nodes, forbidden levels: rows are decided one by one."""
     assert "down" in _why(down=True)
-    assert "older than Cassandra 5.0" in _why(older=True)
     assert "one set of replicas" in _why(viewed=True)
     assert "one set of replicas" in _why(within=WHOLE, rf=2)
     assert "needs 5 replicas" in _why(rf=5)
     assert "forbidden" in _why(guarded=True)
     assert "decides row by row" in _why(policy=Policy(Zombies.RESTORE), kinds={Kind.ZOMBIE_SUSPECT: 1})
     assert not _why(policy=Policy(Zombies.RESTORE))
+
+
+def test_servers_that_do_not_tell_when_collections_were_written() -> None:
+    """Before 5.0 a range is merged too, but not where single rows would be left for their collections' unknown age."""
+    collections = make_table("t", ("int",), ("int",), (), ("int", "map<text, int>"))
+    stale, missing = {Kind.STALE: 1, Kind.MISSING: 1}, {Kind.MISSING: 1}
+    assert not _why(older=True, kinds=stale)
+    assert "tells when they were written" in _why(older=True, table=collections, kinds=stale)
+    assert not _why(older=True, table=collections, kinds=missing)
+    assert not _why(table=collections, kinds=stale)
 
 
 def _why(
@@ -173,7 +181,7 @@ def _why(
     policy: Policy | None = None,
     kinds: dict[Kind, int] | None = None,
 ) -> str:
-    scenario = damaged(1, Route.CLIENT if older else None)
+    scenario = damaged(1, table=table, capabilities=OLD if older else None)
     nodes = tuple(replace(node, up=not down) for node in scenario.nodes)
     views = (Ring("simulated", MURMUR3, nodes[1:]),) if viewed else ()
     ring = Ring("simulated", MURMUR3, nodes, views)
