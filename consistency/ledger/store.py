@@ -84,8 +84,7 @@ class Store:
                 msg = f"--ledger {path}: {error}; {_way_out(error)}, or name another file"
                 raise UsageError(msg) from None
             if not create:
-                msg = f"the ledger {path} is damaged ({error}), so nothing counts as checked; a check begins it anew"
-                raise LedgerError(msg) from None
+                raise LedgerError(_nothing_counts(path, error)) from None
             require_ours(path, begun=False)
             note = f"the ledger {path} is damaged ({error}): moved to {_move_aside(path)}; everything is unchecked"
         _require_usable(path, create=create)
@@ -111,6 +110,15 @@ class Store:
 def _way_out(error: sqlite3.DatabaseError) -> str:
     """Say what may help if an undamaged ledger cannot be used."""
     return "wait until no other process uses it" if "locked" in str(error) else "look for a full or failing disk"
+
+
+def _nothing_counts(path: Path, error: sqlite3.DatabaseError) -> str:
+    """Say what a reader can do about a file that tells nothing: a check replaces only what was a ledger."""
+    try:
+        require_ours(path, begun=False)
+    except UsageError:
+        return f"{path} is not a ledger ({error}), so nothing counts as checked; name another file"
+    return f"the ledger {path} is damaged ({error}), so nothing counts as checked; a check begins it anew"
 
 
 def _require_usable(path: Path, *, create: bool) -> None:

@@ -536,7 +536,7 @@ def test_a_file_that_never_was_a_ledger_stays_as_it_is(tmp_path: Path, mode: int
     path.chmod(mode)
     with pytest.raises(UsageError, match="is not a ledger; it is not replaced"):
         open_ledger(path)
-    with pytest.raises(LedgerError, match="nothing counts as checked"):
+    with pytest.raises(LedgerError, match=r"is not a ledger .* nothing counts as checked; name another file"):
         open_ledger(path, create=False)
     with pytest.raises(UsageError, match="is not a ledger; it is not replaced"), one_run(ring, path):
         pass
