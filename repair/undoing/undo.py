@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from enum import Enum
 
@@ -37,8 +37,9 @@ from repair.deciding.permitted import Way, through_coordinator
 from repair.keeping.entries import Entry, Fate, Result
 from repair.keeping.journal import Journal
 from repair.keeping.record import Record
+from repair.undoing.restoring import restoring, truncated_since
 from repair.undoing.undo_chunks import OfChunk, OfRow, chunk_to_undo
-from repair.writing.statements import Assigned, Write, batch, delete_row, put_cells, put_row
+from repair.writing.statements import Write, batch
 from repair.writing.writer import RowWriter
 
 _NEVER = -(2**63)
@@ -265,7 +266,8 @@ class Undoer:
         at_us = entry.undoing_us or write_time(action, wanted, entry, evidence)
         if too_early := _too_early(at_us, evidence):
             return Result.NOT_UNDONE, too_early
-        writes = restoring(evidence, wanted, at_us)
+        truncated = "" if wanted is None else await truncated_since(self._writer, evidence, entry)
+        writes = truncated or restoring(evidence, wanted, at_us)
         if isinstance(writes, str):
             return Result.NOT_UNDONE, writes
         way = through_coordinator(evidence, (at_us,))
@@ -369,32 +371,3 @@ def _only_moved(evidence: Case, entry: Entry) -> bool:
 
 def _newest(state: RowState | None) -> int:
     return _NEVER if state is None or state.newest_us is None else state.newest_us
-
-
-def restoring(evidence: Case, wanted: RowState | None, at_us: int) -> list[Write] | str:
-    """Return the writes that make `wanted` the newest version, or why they cannot be written.
-
-    All carry one write time; cells that expire at different times take a write each.
-    """
-    if wanted is None and not evidence.name.static:
-        return [delete_row(evidence, at_us)]
-    by_expiry: dict[int | None, list[Assigned]] = defaultdict(list)
-    nothing: list[Assigned] = []
-    cells = wanted.cells if wanted else (Cell(None),) * len(evidence.columns)
-    for column, cell in zip(evidence.columns, cells, strict=True):
-        expiries = set(cell.expires) if isinstance(cell.expires, tuple) else {cell.expires}
-        if len(expiries) > 1:
-            return f"the elements of {column.column.name} expire at different times: no single write can restore them"
-        group = nothing if cell.value is None else by_expiry[expiries.pop() if expiries else None]
-        group.append((column.column, cell.value))
-    now_s = evidence.when.expiry_s
-    if any(expiry is not None and expiry <= now_s for expiry in by_expiry):
-        return "some of the earlier cells have expired since"
-    # The first write makes the row, which lasts as long as the longest of its cells.
-    order = sorted(by_expiry, key=lambda expiry: math.inf if expiry is None else expiry, reverse=True) or [None]
-    writes = []
-    for number, expiry in enumerate(order):
-        assigned = by_expiry[expiry] + (nothing if number == 0 else [])
-        put = put_row if number == 0 and not evidence.name.static else put_cells
-        writes.append(put(evidence, assigned, at_us, expiry))
-    return writes

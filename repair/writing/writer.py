@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
+from uuid import UUID
 
 from consistency.cluster.pinned import PinnedAccess
 from consistency.cluster.wire import ALL, NODE_LOCAL, QUORUM, Statement
@@ -29,6 +30,9 @@ class RowWriter(Protocol):
 
     async def schema_versions(self, nodes: tuple[Node, ...]) -> set[str]:
         """Return the schema versions that these nodes are at; one where they agree."""
+
+    async def truncated_us(self, nodes: tuple[Node, ...], table_id: str) -> int | None:
+        """Return when, by the newest of these nodes' records, the table was truncated; None where none has one."""
 
 
 class CqlWriter:
@@ -62,9 +66,17 @@ class CqlWriter:
 
     async def schema_versions(self, nodes: tuple[Node, ...]) -> set[str]:
         """Ask each node."""
-        found: set[str] = set()
+        return {str(version) for version in await self._of_local(nodes, "schema_version")}
+
+    async def truncated_us(self, nodes: tuple[Node, ...], table_id: str) -> int | None:
+        """Ask each node: a record is a place in the commit log and, in its last eight bytes, the time in ms."""
+        records = [told.get(UUID(table_id)) for told in await self._of_local(nodes, "truncated_at") if told]
+        return max((int.from_bytes(record[-8:], "big") * 1000 for record in records if record), default=None)
+
+    async def _of_local(self, nodes: tuple[Node, ...], column: str) -> list[Any]:
+        found = []
         for node in nodes:
             with suppress(ReplicaError):  # one that went down meanwhile has no say
-                rows = await self._access.connection.select(node, "SELECT schema_version FROM system.local")
-                found.add(str(rows[0]["schema_version"]))
+                rows = await self._access.connection.select(node, f"SELECT {column} FROM system.local")
+                found.append(rows[0][column])
         return found

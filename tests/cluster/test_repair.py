@@ -291,6 +291,23 @@ def test_undo_brings_back_what_most_replicas_held(cluster: RunningCluster, tmp_p
     assert dump(cluster, "kill.t", "id", "v") == before
 
 
+def test_an_undo_brings_nothing_back_into_a_truncated_table(
+    cluster: RunningCluster, tmp_path: Path, base_us: int
+) -> None:
+    """Rows that the repair deleted are absent before and after TRUNCATE: the nodes' own records tell of it."""
+    _spread(cluster, base_us, 3)
+    for i in range(3):
+        cluster.on(1, f"DELETE FROM kill.t USING TIMESTAMP {base_us + 10} WHERE id = {i}")
+    repairing = Repairing(cluster, tmp_path, "kill")
+    repairing.repaired()
+    assert list(cluster.everywhere("SELECT id FROM kill.t WHERE id IN (0, 1, 2)")) == []
+    cluster.session.execute("TRUNCATE kill.t", timeout=120)
+    undone = cluster.command("repair", "undo", str(repairing.journal), "--yes", *cluster.host_options)
+    assert undone.returncode == 1, undone.stdout + undone.stderr
+    assert "truncated since" in " ".join(undone.stdout.split())
+    assert list(cluster.everywhere("SELECT id FROM kill.t")) == []
+
+
 def test_bad_plans_and_other_rings_write_nothing(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
     """A plan for another ring or cluster, edited or cut short: one line, an exit code, no journal, no write."""
     _spread(cluster, base_us, 3)

@@ -97,9 +97,13 @@ class SimWriter:
         self._asked = 0
         self.failed = 0
         self.ranges_read: list[TokenRange] = []
+        self.truncations_us: dict[str, int] = {}
 
     async def schema_versions(self, nodes: tuple[Node, ...]) -> set[str]:
         return {"one"}
+
+    async def truncated_us(self, nodes: tuple[Node, ...], table_id: str) -> int | None:
+        return self.truncations_us.get(table_id)
 
     async def on(self, node: Node, write: Statement) -> None:
         await _to_its_end(self._on(node, write))
