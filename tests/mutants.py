@@ -149,6 +149,8 @@ MUTANTS = (
            "if atom.writetime is None or not timed]", "if False]", "tests/unit/test_sync_decide.py"),
     Mutant("sync: a side that changed since the plan is not noticed", "repair/sync/still_right.py",
            "if seen[side] != planned.seen[side]:", "if False:", "tests/unit/test_sync_still_right.py"),
+    Mutant("sync: tables that are declared otherwise are synced", "repair/sync/cases.py",
+           "columns_apart(TablePair(*(tables[side] for side in Side)))", "()", "tests/unit/test_sync_cases.py"),
     Mutant("sync: what others wrote meanwhile counts as ours", "repair/sync/still_right.py",
            "    if foreign(now, _items(now, before), given):\n", "    if False:\n", SYNC),
     Mutant("sync: what does not show is taken for done", "repair/sync/verify.py",

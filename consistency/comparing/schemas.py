@@ -21,7 +21,6 @@ def declared_otherwise(
     pair: TablePair, source: Mapping[str, Keyspace], target: Mapping[str, Keyspace]
 ) -> tuple[SchemaDifference, ...]:
     """Return how a table is declared otherwise on the two sides, what keeps its rows from being compared first."""
-    columns = sorted(_columns(pair), key=lambda found: found.what)
     options = [
         SchemaDifference(name, told(pair.source), told(pair.target))
         for name, told in _OPTIONS.items()
@@ -29,7 +28,12 @@ def declared_otherwise(
     ]
     mine, theirs = _views(pair.source, source), _views(pair.target, target)
     views = [SchemaDifference("materialized views", mine, theirs)] if mine != theirs else []
-    return (*columns, *options, *views)
+    return (*columns_apart(pair), *options, *views)
+
+
+def columns_apart(pair: TablePair) -> tuple[SchemaDifference, ...]:
+    """Return what keeps rows of two tables from being compared, and cells from being written to the other."""
+    return tuple(sorted(_columns(pair), key=lambda found: found.what))
 
 
 def why_not_compared(found: tuple[SchemaDifference, ...]) -> str:

@@ -8,7 +8,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from consistency.comparing.matching import TablePair
 from consistency.comparing.opening import Pair, naming
+from consistency.comparing.schemas import columns_apart, why_not_compared
 from consistency.errors import UsageError
 from consistency.model.reading import RowState
 from consistency.model.schema import Table
@@ -151,9 +153,8 @@ class PairCaseReader:
         for side in Side:
             with naming(side):
                 tables[side] = self.on(side).table(ref.on(side))
-        source, target = ([(c.name, c.kind, c.type.cql) for c in tables[side].columns] for side in Side)
-        if source != target:
-            msg = f"{_names(ref)}: its columns are not the same on both sides any more; compare again"
+        if reason := why_not_compared(columns_apart(TablePair(*(tables[side] for side in Side)))):
+            msg = f"{_names(ref)}: {reason}; compare again"
             raise UsageError(msg)
         masked = None
         for side, table in tables.items():
