@@ -25,7 +25,7 @@ from consistency.spreading.messages import Terms
 from consistency.spreading.port import Workers
 from repair.applying.actions import Actor
 from repair.applying.applier import Applier
-from repair.applying.guard import Guard
+from repair.applying.guard import NO_UNDO, Guard
 from repair.applying.outcomes import Tally
 from repair.applying.pace import ApplyOptions, Pace
 from repair.deciding.case import CaseReader
@@ -132,7 +132,7 @@ async def _undo(
     writer = CqlWriter(reader.access)
     journal, record = Journal.reopen(path, "undo")
     try:
-        guard = Guard(record.plan, reader, writer, clock)
+        guard = Guard(record.plan, reader, writer, clock, NO_UNDO)
         undoer = Undoer(await CaseReader.open(reader, clock), writer, guard, clock)
         pace = Pace(clock, options.rate)
         return await undoer.run(record, journal, pace, stop or asyncio.Event(), progress or (lambda _: None))

@@ -13,6 +13,8 @@ from repair.deciding.case import fingerprint
 from repair.writing.writer import RowWriter
 
 _EVERY_S = 2.0
+NO_UNDO = "the journal tells of what was there before, and no longer fits: look at its rows, and write them yourself"
+"""What to do where an undo finds another cluster or table than there was."""
 
 
 class PlanRefused(ConsistencyError):
@@ -42,8 +44,12 @@ class Ground(Protocol):
 class Guard:
     """Checks before the first row and, at most every two seconds, before the next."""
 
-    def __init__(self, plan: Ground, reader: ClusterReader, writer: RowWriter, clock: Clock) -> None:
+    def __init__(
+        self, plan: Ground, reader: ClusterReader, writer: RowWriter, clock: Clock, way_on: str = "run the check again"
+    ) -> None:
+        """Guard a plan; `way_on` is what to do where the cluster has changed for good."""
         self._plan = plan
+        self._way_on = way_on
         self._reader = reader
         self._writer = writer
         self._clock = clock
@@ -68,7 +74,8 @@ class Guard:
             if self._plan.host_ids and not self._plan.host_ids & ring.host_ids:
                 msg = f"the plan is for another cluster called {ring.cluster!r}, of other nodes: name its hosts"
                 raise PlanRefused(msg)
-            raise PlanRefused("the ring has changed since the plan was made: run the check again")
+            msg = f"the ring has changed since the plan was made: {self._way_on}"
+            raise PlanRefused(msg)
         if _disputes(ring) != _disputes(await self._reader.ring()):
             raise PlanRefused("the nodes have come to disagree on who owns what: run consistency audit, then try again")
         up = tuple(node for node in (await self._reader.ring()).nodes if node.up)
@@ -81,7 +88,7 @@ class Guard:
             keyspace, _, table = name.partition(".")
             found = schema[keyspace].tables.get(table) if keyspace in schema else None
             if found is None or fingerprint(schema[keyspace], found) != planned:
-                msg = f"{name} or its keyspace's replication has changed since the plan was made: run the check again"
+                msg = f"{name} or its keyspace's replication has changed since the plan was made: {self._way_on}"
                 raise PlanRefused(msg)
 
 

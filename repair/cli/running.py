@@ -58,7 +58,7 @@ def free_journal() -> str:
 
 def require_new_journal(journal: str, group: str) -> None:
     """Refuse a journal that exists, or that cannot be written."""
-    if Path(journal).exists():
+    if Path(journal).is_file():
         msg = f"--journal {journal} exists: continue it with '{group} resume {journal}', or name a new file"
         raise UsageError(msg)
     require_writable("--journal", journal)

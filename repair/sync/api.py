@@ -27,7 +27,7 @@ from consistency.errors import InternalError
 from consistency.ledger.lock import one_run
 from consistency.model.reading import Locality
 from consistency.model.sides import Side
-from repair.applying.guard import Guard
+from repair.applying.guard import NO_UNDO, Guard
 from repair.applying.outcomes import Tally
 from repair.applying.pace import ApplyOptions, Pace
 from repair.deciding.case import CaseReader
@@ -135,7 +135,7 @@ async def run_sync_undo(
                 writer = CqlWriter(reader.access)
                 journal, record = SyncJournal.go_on(path, "undo")
                 try:
-                    guard = Guard(record.plan.ground(side), reader, writer, clock)
+                    guard = Guard(record.plan.ground(side), reader, writer, clock, NO_UNDO)
                     await guard.check()
                     undoer = Undoer(await CaseReader.open(reader, clock), writer, guard, clock, only_moves=False)
                     pace = Pace(clock, (options or ApplyOptions()).rate)

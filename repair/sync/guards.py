@@ -12,6 +12,8 @@ from repair.applying.guard import Guard
 from repair.sync.planfile import SyncPlan
 from repair.writing.writer import RowWriter
 
+_WAY_ON = "compare and plan again"
+
 
 class Guards:
     """Checks both sides before the first row and, at most every two seconds, before the next."""
@@ -19,7 +21,8 @@ class Guards:
     def __init__(self, plan: SyncPlan, pair: Pair, writers: Mapping[Side, RowWriter]) -> None:
         """Guard a plan on both sides; a writer of each asks its nodes for their schema."""
         self._guards = {
-            side: Guard(plan.ground(side), pair.of(side).reader, writers[side], pair.of(side).clock) for side in Side
+            side: Guard(plan.ground(side), pair.of(side).reader, writers[side], pair.of(side).clock, _WAY_ON)
+            for side in Side
         }
 
     async def check(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ from consistency.rows.delete_search import DeleteSearch
 from consistency.rows.names import RowRef
 from repair.applying.actions import Actor
 from repair.applying.applier import Applier
-from repair.applying.guard import Guard, PlanRefused
+from repair.applying.guard import NO_UNDO, Guard, PlanRefused
 from repair.applying.outcomes import Tally
 from repair.applying.pace import ApplyOptions, Pace
 from repair.deciding.case import CaseReader
@@ -347,6 +348,28 @@ async def _undo(stage: Stage, plan: Plan, journal: MemoryJournal) -> Tally:
     guard = Guard(plan, stage.cluster, stage.writer, stage.clock)
     undoer = Undoer(stage.evidence, stage.writer, guard, stage.clock)
     return await undoer.run(journal.record(), journal, Pace(stage.clock, None), asyncio.Event(), lambda _: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("changed", ["ring", "table"])
+def test_what_no_longer_fits_says_how_to_go_on(changed: str) -> None:
+    """A repair, a sync and an undo go on in other ways: none of them by a check alone."""
+    stage = Stage()
+
+    async def play() -> None:
+        plan = await stage.plan()
+        ground = SimpleNamespace(
+            cluster=plan.cluster,
+            ring="another" if changed == "ring" else plan.ring,
+            host_ids=plan.host_ids,
+            tables=dict.fromkeys(plan.tables, "another"),
+        )
+        guards = (stage.cluster, stage.writer, stage.clock)
+        with pytest.raises(PlanRefused, match=r"changed since the plan was made: run the check again$"):
+            await Guard(ground, *guards).check()
+        with pytest.raises(PlanRefused, match=r"changed since the plan was made: the journal tells of .* yourself$"):
+            await Guard(ground, *guards, NO_UNDO).check()
+
+    played(stage, play)
 
 
 def test_an_undo_wins_over_any_delete_that_a_server_had_stamped_by_then() -> None:

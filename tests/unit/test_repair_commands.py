@@ -62,3 +62,7 @@ def test_a_journal_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(UsageError, match="exists: continue it with 'sync resume"):
         require_new_journal(str(tmp_path / "journal"), "sync")
     require_new_journal(str(tmp_path / "new"), "repair")
+    with pytest.raises(UsageError, match="is a directory; name a file"):
+        require_new_journal(str(tmp_path), "sync")
+    with pytest.raises(UsageError, match="is not a regular file"):
+        require_new_journal("/dev/full", "sync")
