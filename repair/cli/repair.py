@@ -278,7 +278,9 @@ def _applied(target: Target, journal: str, opened: OpenJournal, made: Plan, give
 
     options = apply_options(given)
     tally, code = carried_out(
-        lambda ticker, stop: run_apply(target.settings, made, opened, options, stop=stop, progress=ticker.applied)
+        lambda ticker, stop: run_apply(target.settings, made, opened, options, stop=stop, progress=ticker.applied),
+        "repair resume",
+        journal,
     )
     most = max((tally.stopped_at or 0) + 1, made.forecast[Forecast.UNKNOWN])
     tell_what_follows(tally, "repair", journal, target.words, ("let them vanish", most))
@@ -321,7 +323,11 @@ def undo(journal: Path, **given: Any) -> int:
         return 0
     confirm(f"Undo them in cluster {record.plan.cluster!r}?", yes=given["yes"])
     _, code = carried_out(
-        lambda ticker, stop: run_undo(target.settings, journal, apply_options(given), stop=stop, progress=ticker.undone)
+        lambda ticker, stop: run_undo(
+            target.settings, journal, apply_options(given), stop=stop, progress=ticker.undone
+        ),
+        "repair undo",
+        str(journal),
     )
     return code
 

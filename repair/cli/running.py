@@ -14,7 +14,7 @@ import click
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.outputs import require_writable
 from consistency.cli.show.terminal.console import make_console
-from consistency.errors import UsageError
+from consistency.errors import ConnectError, ReplicaError, UsageError
 from consistency.results.verdict import ExitCode
 
 if TYPE_CHECKING:
@@ -82,13 +82,26 @@ def tell_what_follows(
         print_next(console, "go on", resume, connection)
 
 
-def carried_out(work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]]) -> tuple[Tally, int]:
-    """Run an apply or an undo with progress and Ctrl-C; print what came of it, and return it with the exit code."""
+def carried_out(
+    work: Callable[[Ticker, asyncio.Event], Coroutine[Any, Any, Tally]], again: str, journal: str
+) -> tuple[Tally, int]:
+    """Run an apply or an undo with progress and Ctrl-C; print what came of it, and return it with the exit code.
+
+    `again` is the command that goes on with the journal: an error that ends the work names it, where nodes do not
+    answer any more.
+    """
     from repair.applying.outcomes import exit_code  # noqa: PLC0415
     from repair.cli.show import print_tally  # noqa: PLC0415
 
     began = time.monotonic()
-    tally = asyncio.run(_listening(work))
+    try:
+        tally = asyncio.run(_listening(work))
+    except (ConnectError, ReplicaError) as error:
+        if not Path(journal).is_file():
+            raise
+        kind = ConnectError if isinstance(error, ConnectError) else ReplicaError
+        msg = f"{error}; {journal} tells what was done, '{again} {journal}' goes on from there"
+        raise kind(msg) from error
     print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
     if tally.interrupted:
         return tally, ExitCode.INTERRUPTED

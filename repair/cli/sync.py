@@ -226,7 +226,9 @@ def _apply(
 
     options = SyncApplyOptions(apply_options(given), Level(given["level"]))
     tally, code = carried_out(
-        lambda ticker, stop: run_sync_apply(both, made, opened, options, stop=stop, progress=ticker.applied)
+        lambda ticker, stop: run_sync_apply(both, made, opened, options, stop=stop, progress=ticker.applied),
+        "sync resume",
+        journal,
     )
     tell_what_follows(tally, "sync", journal, words, ("delete the others too", made.summary.deletes))
     return code
@@ -269,7 +271,9 @@ def undo(journal: Path, **given: Any) -> int:
     confirm(f"Undo them in the {side}, cluster {record.plan.header.sides[side].cluster!r}?", yes=given["yes"])
     options = apply_options(given)
     _, code = carried_out(
-        lambda ticker, stop: run_sync_undo(both.of(side), journal, options, stop=stop, progress=ticker.undone)
+        lambda ticker, stop: run_sync_undo(both.of(side), journal, options, stop=stop, progress=ticker.undone),
+        "sync undo",
+        str(journal),
     )
     return code
 

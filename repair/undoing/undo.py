@@ -172,10 +172,14 @@ def undoing(action: Action, entry: Entry) -> Undoing:
     return Undoing.DELETE if wanted is None else Undoing.REWRITE
 
 
-def brought_back(result: Result, action: Action, entry: Entry) -> Change | None:
-    """Say that an undone row had vanished and is there again: not one that most replicas lacked, for it stays gone."""
-    vanished = result is Result.UNDONE and entry.change is Change.DELETED
-    return Change.RESTORED if vanished and isinstance(most_held(action, entry.before or {}), RowState) else None
+def became(result: Result, action: Action, entry: Entry) -> Change | None:
+    """Say what an undo has done to a row; None where it wrote nothing: what most replicas lacked stays gone."""
+    done = undoing(action, entry)
+    if result is not Result.UNDONE or done not in (Undoing.DELETE, Undoing.REWRITE, Undoing.UNPURGE):
+        return None
+    if done is Undoing.DELETE:
+        return Change.DELETED
+    return Change.RESTORED if entry.change is Change.DELETED else Change.UPDATED
 
 
 class Undoer:
@@ -234,7 +238,7 @@ class Undoer:
                 result, reason = await self.row(number, ref, action, entry, journal)
                 if result is not Result.UNCHANGED:
                     await journal.undone(number, result, reason)
-                tally.add(result, reason, brought_back(result, action, entry))
+                tally.add(result, reason, became(result, action, entry))
                 progress(tally)
 
         await side_by_side(lane, _AT_ONCE)

@@ -29,7 +29,7 @@ from repair.deciding.policy import Policy, Require, Zombies
 from repair.keeping.entries import Entry, Fate, Result
 from repair.keeping.planfile import Plan
 from repair.planning.planner import PlanOptions, plan_batch
-from repair.undoing.undo import NO_MAJORITY, Undoer, Undoing, brought_back, most_held, undoing, write_time
+from repair.undoing.undo import NO_MAJORITY, Undoer, Undoing, became, most_held, undoing, write_time
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.repair_laws import shown
 from tests.simulation.repair_servers import SimWriter, collect_garbage
@@ -279,24 +279,27 @@ def test_what_an_undo_would_bring_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "holders", "meaning", "back"),
+    ("action", "change", "holders", "meaning", "done"),
     [
-        (Action.RECONCILE, 1, Undoing.NOTHING, None),
-        (Action.RECONCILE, 2, Undoing.REWRITE, Change.RESTORED),
-        (Action.PURGE, 1, Undoing.UNPURGE, Change.RESTORED),
+        (Action.RECONCILE, Change.DELETED, 1, Undoing.NOTHING, None),
+        (Action.RECONCILE, Change.DELETED, 2, Undoing.REWRITE, Change.RESTORED),
+        (Action.PURGE, Change.DELETED, 1, Undoing.UNPURGE, Change.RESTORED),
+        (Action.RECONCILE, Change.RESTORED, 1, Undoing.DELETE, Change.DELETED),
+        (Action.RECONCILE, Change.UPDATED, 3, Undoing.REWRITE, Change.UPDATED),
     ],
 )
-def test_a_row_that_most_replicas_lacked_is_not_said_to_be_back(
-    action: Action, holders: int, meaning: Undoing, back: Change | None
+def test_what_an_undo_has_done_to_a_row_is_told(
+    action: Action, change: Change, holders: int, meaning: Undoing, done: Change | None
 ) -> None:
-    """Its delete was known to most: the undo leaves it deleted, so nobody is told that it was restored."""
-    held = RowState((Cell(b"a", 5),))
+    """A row whose delete was known to most stays deleted, so nobody is told that it was restored."""
+    held, newer = (RowState((Cell(value, 5),)) for value in (b"a", b"b"))
     before = {str(node): held if node < holders else None for node in range(3)}
-    gone: dict[str, RowState | None] = dict.fromkeys(before)
-    entry = Entry(before, Result.VERIFIED, "", gone, fate=Fate.DONE, changed=frozenset("0"), change=Change.DELETED)
+    left = {Change.DELETED: None, Change.RESTORED: held, Change.UPDATED: newer}[change]
+    after = dict.fromkeys(before, left)
+    entry = Entry(before, Result.VERIFIED, "", after, fate=Fate.DONE, changed=frozenset("0"), change=change)
     assert undoing(action, entry) is meaning
-    assert brought_back(Result.UNDONE, action, entry) is back
-    assert brought_back(Result.NOT_UNDONE, action, entry) is None
+    assert became(Result.UNDONE, action, entry) is done
+    assert became(Result.NOT_UNDONE, action, entry) is None
 
 
 def test_an_undo_never_overwrites_what_came_after() -> None:

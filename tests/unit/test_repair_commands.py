@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from consistency.errors import UsageError
+from consistency.errors import ConnectError, ConsistencyError, ReplicaUnavailable, UsageError
 from repair.applying.outcomes import Tally
-from repair.cli.running import free_journal, require_new_journal, tell_what_follows
+from repair.cli.progress import Ticker
+from repair.cli.running import carried_out, free_journal, require_new_journal, tell_what_follows
 from repair.keeping.entries import Result
 
 VANISH = ("let them vanish", 7)
@@ -66,3 +68,21 @@ def test_a_journal_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         require_new_journal(str(tmp_path), "sync")
     with pytest.raises(UsageError, match="is not a regular file"):
         require_new_journal("/dev/full", "sync")
+
+
+@pytest.mark.parametrize("error", [ConnectError("no node answers at h"), ReplicaUnavailable("no node answers at h")])
+def test_nodes_that_stop_answering_leave_a_way_on(error: ConsistencyError, tmp_path: Path) -> None:
+    """What ends an apply says where it goes on from; before there is a journal nothing has begun."""
+    journal = tmp_path / "j"
+
+    async def work(ticker: Ticker, stop: asyncio.Event) -> Tally:
+        raise error
+
+    for begun in (False, True):
+        if begun:
+            journal.touch()
+        with pytest.raises(ConsistencyError) as ended:
+            carried_out(work, "sync resume", str(journal))
+        assert ended.value.exit_code == error.exit_code
+        assert ("'sync resume" in str(ended.value)) is begun
+        assert str(ended.value).startswith("no node answers at h")
