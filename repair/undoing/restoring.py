@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
+from consistency.errors import ReplicaError
 from consistency.model.reading import Cell, RowState
 from repair.deciding.case import Case
 from repair.keeping.entries import Entry
@@ -18,9 +19,13 @@ _DOUBT_US = 10_000_000
 async def truncated_since(writer: RowWriter, evidence: Case, entry: Entry) -> str:
     """Say why nothing may be brought back into a table that was emptied since; empty where it was not.
 
-    A row that the repair left nowhere looks the same after TRUNCATE, which only the nodes' own records tell.
+    A row that the repair left nowhere looks the same after TRUNCATE, which only the nodes' own records tell. While one
+    of them cannot be read, it is not known.
     """
-    truncated_us = await writer.truncated_us(tuple(evidence.states), evidence.table.table_id)
+    try:
+        truncated_us = await writer.truncated_us(tuple(evidence.states), evidence.table.table_id)
+    except ReplicaError as error:
+        return f"it is not known whether its table was truncated since: {error}"
     if truncated_us is None or (entry.by_us is not None and truncated_us < entry.by_us - _DOUBT_US):
         return ""
     return "its table was truncated since: if the row must come back, write it yourself"

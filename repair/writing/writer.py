@@ -32,7 +32,10 @@ class RowWriter(Protocol):
         """Return the schema versions that these nodes are at; one where they agree."""
 
     async def truncated_us(self, nodes: tuple[Node, ...], table_id: str) -> int | None:
-        """Return when, by the newest of these nodes' records, the table was truncated; None where none has one."""
+        """Return when, by the newest of these nodes' records, the table was truncated; None where none has one.
+
+        Raises a ReplicaError where a node does not tell: it alone may have the record.
+        """
 
 
 class CqlWriter:
@@ -66,17 +69,18 @@ class CqlWriter:
 
     async def schema_versions(self, nodes: tuple[Node, ...]) -> set[str]:
         """Ask each node."""
-        return {str(version) for version in await self._of_local(nodes, "schema_version")}
+        found: set[str] = set()
+        for node in nodes:
+            with suppress(ReplicaError):  # one that went down meanwhile has no say
+                found.add(str(await self._of_local(node, "schema_version")))
+        return found
 
     async def truncated_us(self, nodes: tuple[Node, ...], table_id: str) -> int | None:
         """Ask each node: a record is a place in the commit log and, in its last eight bytes, the time in ms."""
-        records = [told.get(UUID(table_id)) for told in await self._of_local(nodes, "truncated_at") if told]
-        return max((int.from_bytes(record[-8:], "big") * 1000 for record in records if record), default=None)
+        told = [await self._of_local(node, "truncated_at") for node in nodes]
+        records = [records[UUID(table_id)] for records in told if records and UUID(table_id) in records]
+        return max((int.from_bytes(record[-8:], "big") * 1000 for record in records), default=None)
 
-    async def _of_local(self, nodes: tuple[Node, ...], column: str) -> list[Any]:
-        found = []
-        for node in nodes:
-            with suppress(ReplicaError):  # one that went down meanwhile has no say
-                rows = await self._access.connection.select(node, f"SELECT {column} FROM system.local")
-                found.append(rows[0][column])
-        return found
+    async def _of_local(self, node: Node, column: str) -> Any:
+        rows = await self._access.connection.select(node, f"SELECT {column} FROM system.local")
+        return rows[0][column]
