@@ -12,6 +12,7 @@ import xxhash
 
 from consistency.cluster import selects
 from consistency.cluster.gate import Gate
+from consistency.cluster.hashed_columns import HashedColumns
 from consistency.cluster.key_batches import partition_lists
 from consistency.cluster.lanes import Look
 from consistency.cluster.page_arrays import hashed_rows
@@ -136,15 +137,16 @@ class Digests:
     ) -> HashedRows:
         """Read hashes and write times of a range's rows, as arrays."""
         await self._sizes.learn(node, reading)
+        asked = HashedColumns.of(reading, times=times)
         parts: list[HashedRows] = []
         async with self._gate.lane(node, Look.ROWS) as name:
 
             def statement(part: TokenRange) -> Statement:
-                return self._sizes.hashed(reading, selects.hashed_rows(reading, part, name, times=times), now_s)
+                return self._sizes.hashed(reading, selects.hashed_rows(reading, part, name, asked), now_s)
 
             async with aclosing(self._gate.range_pages(node, token_range, statement)) as pages:
-                parts += [hashed_rows(page) async for page in pages]
-        return HashedRows.joined(parts, len(selects.row_times(reading)) if times else 0)
+                parts += [hashed_rows(page, asked) async for page in pages]
+        return HashedRows.joined(parts, len(asked.written))
 
     async def _streamed(
         self, node: Node, reading: Reading, look: Look, pages: Callable[[str], AsyncGenerator[Page, None]]

@@ -6,53 +6,133 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
-from consistency.cluster.wire import Page
-from consistency.model.row_arrays import NO_TIME, HashedRows
+from consistency.cluster.hashed_columns import HashedColumns
+from consistency.cluster.wire import INT, Page
+from consistency.model.row_arrays import Flags, HashedRows, Hashes, Numbers
 
-_TOKEN, _KEY, _HASH, _EXPIRY, _AGE, _TIMES = range(6)
-_NO_TIME_BYTES = NO_TIME.to_bytes(8, "big", signed=True)
+Bytes = NDArray[np.uint8]
+"""The bytes of one column's cells, a row each."""
+_TOKEN_BYTES = _TIME_BYTES = 8
+_TTL_BYTES = 4
+_NULL = b"\x80"
+"""What a null number begins with, zeros after it: the least number, which stands for no time and is no TTL."""
 
 
-def hashed_rows(page: Page) -> HashedRows:
-    """Return the rows of a page: token, hashes of key, row, expiries and ages, then a write time by column."""
-    cells = _in_columns(page)
-    return HashedRows(
-        _longs(cells[_TOKEN]),
-        _hashes(cells[_KEY])[:, 0],
-        _hashes(cells[_HASH]),
-        _hashes(cells[_EXPIRY])[:, 0],
-        _hashes(cells[_AGE])[:, 0],
-        np.stack([_longs(column) for column in cells[_TIMES:]], axis=1)
-        if len(cells) > _TIMES
-        else np.zeros((page.row_count, 0), np.int64),
+def hashed_rows(page: Page, asked: HashedColumns) -> HashedRows:
+    """Return the rows of a page, whose cells are in the order of what was asked for."""
+    cells = _Cells(page)
+    tokens = _longs(cells.next(_TOKEN_BYTES))
+    hashes = _hashes(cells.next())
+    key = [cells.next_as_sent() for _ in asked.key]
+    keys = _hashes(cells.next())[:, 0] if asked.hashed_key else _names(tokens, key, asked.widths)
+    expiries, ages = (
+        _hashes(cells.next())[:, 0] if elements else np.zeros(page.row_count, np.uint64)
+        for elements in (asked.elements_expire, asked.elements_written)
     )
+    for _ in asked.expire:
+        expiries = _mixed(expiries ^ _words(cells.next(_TTL_BYTES))[0])
+    times = [_longs(cells.next(_TIME_BYTES)) for _ in asked.written]
+    stacked = np.stack(times, axis=1) if times else np.zeros((page.row_count, 0), np.int64)
+    return HashedRows(tokens, keys, hashes, expiries, ages, stacked)
 
 
-def _in_columns(page: Page) -> list[NDArray[np.uint8]]:
-    """Return the bytes of each column's cells, a row each; a null is the least bigint."""
-    widths = page.widths()
-    if widths is None:
-        return [_joined(column) for column in zip(*page.rows(), strict=True)]
-    starts = accumulate((4 + max(width, 0) for width in widths), initial=4)
-    table = np.frombuffer(page.body, np.uint8).reshape(page.row_count, -1)
-    return [
-        table[:, start : start + width] if width >= 0 else _joined([None] * page.row_count)
-        for start, width in zip(starts, widths, strict=False)
-    ]
+class _Cells:
+    """The cells of a page, a column after the other."""
+
+    def __init__(self, page: Page) -> None:
+        self._count = page.row_count
+        self._widths = page.widths()
+        self._at = 0
+        if self._widths is None:
+            self._columns: Sequence[Sequence[bytes | None]] = list(zip(*page.rows(), strict=True))
+        else:
+            self._table = np.frombuffer(page.body, np.uint8).reshape(page.row_count, -1)
+            self._starts = list(accumulate((4 + max(width, 0) for width in self._widths), initial=4))
+
+    def next(self, null_width: int = 0) -> Bytes:
+        """Return the next column, of which all cells have as many bytes; a null of so many is the least number."""
+        cells = self.next_as_sent()
+        if isinstance(cells, np.ndarray):
+            return cells
+        null = _NULL.ljust(null_width, b"\0")
+        return _joined([null if cell is None else cell for cell in cells])
+
+    def next_as_sent(self) -> Bytes | Sequence[bytes | None]:
+        """Return the next column: bytes where all of its cells have as many and none is a null."""
+        at = self._at
+        self._at += 1
+        if self._widths is None:
+            return self._columns[at]
+        start, width = self._starts[at], self._widths[at]
+        return self._table[:, start : start + width] if width >= 0 else [None] * self._count
 
 
-def _joined(cells: Sequence[bytes | None]) -> NDArray[np.uint8]:
-    raw = b"".join(_NO_TIME_BYTES if cell is None else cell for cell in cells)
-    return np.frombuffer(raw, np.uint8).reshape(len(cells), -1)
+def _joined(cells: Sequence[bytes]) -> Bytes:
+    return np.frombuffer(b"".join(cells), np.uint8).reshape(len(cells), -1)
 
 
-def _longs(cells: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _names(tokens: Numbers, key: Sequence[Bytes | Sequence[bytes | None]], widths: Sequence[int]) -> Hashes:
+    """Return what names rows: the token, and the cells of the clustering key if there is one, as one number.
+
+    The token alone tells partitions apart, as well as any hash of 64 bits. A row of which a cell has not the bytes of
+    its type has its name made by itself: an empty int is one, and the last cells of a compact table may be null.
+    """
+    names = tokens.view(np.uint64)
+    names = _mixed(names) if widths else names
+    odd = np.zeros(len(tokens), np.bool_)
+    for cells, width in zip(key, widths, strict=True):
+        column, unlike = _of_width(cells, width)
+        odd |= unlike
+        for word in _words(column):
+            names = _mixed(names ^ word)
+    for row in np.flatnonzero(odd).tolist():
+        names[row] = _odd_name(int(tokens[row]), [cells[row] for cells in key])
+    return names
+
+
+def _of_width(cells: Bytes | Sequence[bytes | None], width: int) -> tuple[Bytes, Flags]:
+    """Return a column as bytes, and which of its cells have another width: zeros stand for those."""
+    if isinstance(cells, np.ndarray):
+        alike = cells.shape[1] == width
+        return (cells if alike else np.zeros((len(cells), width), np.uint8)), np.full(len(cells), not alike)
+    zeros = bytes(width)
+    found = [cell if cell is not None and len(cell) == width else zeros for cell in cells]
+    unlike = [cell is not one for cell, one in zip(cells, found, strict=True)]
+    return _joined(found), np.array(unlike, np.bool_)
+
+
+def _odd_name(token: int, key: Sequence[Bytes | bytes | None]) -> int:
+    raw = [None if cell is None else bytes(cell) for cell in key]
+    written = b"".join(INT.pack(-1) if cell is None else INT.pack(len(cell)) + cell for cell in raw)
+    return xxhash.xxh3_64_intdigest(token.to_bytes(8, "big", signed=True) + written)
+
+
+def _mixed(numbers: Hashes) -> Hashes:
+    """Return numbers of which each bit depends on all of a number's: two of them never become one (splitmix64)."""
+    mixed: Hashes = numbers + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def _words(cells: Bytes) -> list[Hashes]:
+    """Return cells as numbers of 64 bits, as many as they fill; zeros are in front of shorter ones."""
+    count = -(-cells.shape[1] // 8)
+    padded = np.zeros((len(cells), 8 * count), np.uint8)
+    padded[:, padded.shape[1] - cells.shape[1] :] = cells
+    numbers = padded.view(">u8").astype(np.uint64)
+    return [numbers[:, place] for place in range(count)]
+
+
+def _longs(cells: Bytes) -> Numbers:
     return np.ascontiguousarray(cells).view(">i8")[:, 0].astype(np.int64)
 
 
-def _hashes(cells: NDArray[np.uint8]) -> NDArray[np.uint64]:
+def _hashes(cells: Bytes) -> Hashes:
     """Return hashes of 16 bytes, or of 8, as two numbers each."""
     numbers = np.ascontiguousarray(cells).view(">u8")
     two = np.zeros((len(cells), 2), np.uint64)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consistency.cluster.hashed_columns import HashedColumns
 from consistency.cluster.natives import native
 from consistency.cluster.row_hash import cell_terms, hash_of, hashed_cell, row_hash, summed_hash
-from consistency.model.reading import Reading
+from consistency.model.reading import CellColumn, Reading
 from consistency.model.schema import Column, Table
 from consistency.model.tokens import MIN_TOKEN, TokenRange
 
@@ -108,32 +109,25 @@ def hash_rows_of_partitions(reading: Reading, spelling: str) -> str:
     return f"{_hashes(reading, spelling)} WHERE {in_partitions(reading.table)}"
 
 
-def hashed_rows(reading: Reading, token_range: TokenRange, spelling: str, *, times: bool) -> str:
-    """Read each row's token, the hashes of HashedRows, and the newest write time of each column.
-
-    A hash costs the server as much as it takes to read a small row. So the token stands for the key of a partition of
-    one row, and for what a table does not have. Without `times` it stands for all that tells kinds apart, too.
-    """
+def hashed_rows(reading: Reading, token_range: TokenRange, spelling: str, asked: HashedColumns) -> str:
+    """Read each row's token and hash, then what else is asked of it, in the order of HashedColumns."""
     table = reading.table
     token = token_of(table)
-    ttls = [hashed_cell(reading, f"ttl({c.column.quoted})", c, spelling) for c in reading.regulars if c.ttl]
-    timed = [c for c in reading.regulars if c.writetime and c.column.type.is_multicell]
-    written = [hashed_cell(reading, f"writetime({c.column.quoted})", c, spelling) for c in timed]
-    keys = hash_of(reading, [column.quoted for column in table.primary_key], spelling) if table.clustering else token
-    expiries = hash_of(reading, [token, *ttls], spelling) if ttls and times else token
-    ages = hash_of(reading, [token, *written], spelling) if written and times else token
-    hashed = row_hash(reading, spelling)
-    columns = ", ".join([token, keys, hashed, expiries, ages, *(row_times(reading) if times else [])])
-    return f"SELECT {columns} FROM {table.quoted} WHERE {in_range(table, token_range)}"
+    terms = [token, row_hash(reading, spelling), *(column.quoted for column in asked.key)]
+    if asked.hashed_key:
+        terms.append(hash_of(reading, [column.quoted for column in table.primary_key], spelling))
+    for columns, what in ((asked.elements_expire, "ttl"), (asked.elements_written, "writetime")):
+        cells = [hashed_cell(reading, f"{what}({c.column.quoted})", c, spelling) for c in columns]
+        if cells:
+            # With the token, as some forms hash no term by itself.
+            terms.append(hash_of(reading, [token, *cells], spelling))
+    terms += [f"ttl({c.column.quoted})" for c in asked.expire] + list(map(newest_of, asked.written))
+    return f"SELECT {', '.join(terms)} FROM {table.quoted} WHERE {in_range(table, token_range)}"
 
 
-def row_times(reading: Reading) -> list[str]:
-    """Return what tells the newest write time of each regular column of a row."""
-    return [
-        f"{'maxwritetime' if column.column.type.is_multicell else 'writetime'}({column.column.quoted})"
-        for column in reading.regulars
-        if column.writetime
-    ]
+def newest_of(column: CellColumn) -> str:
+    """Return what tells the newest write time of a column in a row."""
+    return f"{'maxwritetime' if column.column.type.is_multicell else 'writetime'}({column.column.quoted})"
 
 
 def partition_digests(reading: Reading, token_range: TokenRange, spelling: str, *, newest: bool = False) -> str:
@@ -166,11 +160,7 @@ def newest_times(reading: Reading, token_range: TokenRange) -> str:
 
 def newest_terms(reading: Reading) -> list[str]:
     """Return the aggregates that tell each column's newest write time; none where no column has one."""
-    return [
-        native("max", f"{'maxwritetime' if column.column.type.is_multicell else 'writetime'}({column.column.quoted})")
-        for column in reading.statics + reading.regulars
-        if column.writetime
-    ]
+    return [native("max", newest_of(column)) for column in reading.statics + reading.regulars if column.writetime]
 
 
 def _aggregate(table: Table, terms: Sequence[str], token_range: TokenRange) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import xxhash
 
 from consistency.cluster import selects
+from consistency.cluster.hashed_columns import HashedColumns
 from consistency.cluster.wire import INT, Page
 from consistency.model.reading import CellColumn, RawRow, Reading
 from consistency.model.tokens import TokenRange
@@ -162,21 +163,24 @@ def row_hash(reading: Reading, raw: RawRow) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _compiled_timed(reading: Reading, times: bool) -> CodeType:
-    statement = selects.hashed_rows(reading, TokenRange.full_ring(), "MD5", times=times)
+def _compiled_columns(reading: Reading, asked: HashedColumns) -> CodeType:
+    statement = selects.hashed_rows(reading, TokenRange.full_ring(), "MD5", asked)
     columns = statement.removeprefix("SELECT ").rsplit(" FROM ", 1)[0]
-    return compile(f"({_python(columns)},)", "<timed hash statement>", "eval")
+    return compile(f"({_python(columns)},)", "<hashed columns statement>", "eval")
 
 
-def timed_hashes(reading: Reading, raws: Sequence[RawRow], *, times: bool) -> Page:
+def hashed_columns(reading: Reading, raws: Sequence[RawRow], asked: HashedColumns) -> Page:
     """Return the page that the scanner's statement gives for these rows."""
-    code = _compiled_timed(reading, times)
-    body, width = bytearray(), 5 + (len(selects.row_times(reading)) if times else 0)
-    for raw in raws:
-        for cell in eval(code, FUNCTIONS | _names(reading, raw)):
-            written = _written(cell) if isinstance(cell, Number) else cell
-            body += INT.pack(-1) if written is None else INT.pack(len(written)) + written
-    return Page(len(raws), width, bytes(body))
+    code = _compiled_columns(reading, asked)
+    rows = [[_sent(cell) for cell in eval(code, FUNCTIONS | _names(reading, raw))] for raw in raws]
+    body = b"".join(INT.pack(-1) if cell is None else INT.pack(len(cell)) + cell for row in rows for cell in row)
+    return Page(len(raws), len(rows[0]) if rows else 0, body)
+
+
+def _sent(cell: Held | Number | bytes) -> bytes | None:
+    if isinstance(cell, Number):
+        return _written(cell)
+    return cell.value if isinstance(cell, Held) else cell
 
 
 def _written(number: Number) -> bytes | None:

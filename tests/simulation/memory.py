@@ -15,9 +15,9 @@ import xxhash
 
 from consistency.cluster.by_token import RowsByToken
 from consistency.cluster.guardrails import Guardrails
+from consistency.cluster.hashed_columns import HashedColumns
 from consistency.cluster.locality import TracedPartition, TracesLeft
 from consistency.cluster.page_arrays import hashed_rows
-from consistency.cluster.selects import row_times
 from consistency.errors import (
     NotProvenLocal,
     ReplicaError,
@@ -33,7 +33,7 @@ from consistency.model.row_arrays import HashedRows
 from consistency.model.schema import Column, Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
-from tests.simulation.aggregates import row_hash, server_digest, timed_hashes
+from tests.simulation.aggregates import hashed_columns, row_hash, server_digest
 from tests.simulation.storage import Key, Mutation, Path, Stored, TableStorage, Visible, merge_row, token_of
 from tests.simulation.values import SCALARS, int_bytes, long_bytes, sized
 from tests.simulation.vclock import EPOCH_S, VirtualLoop
@@ -304,8 +304,9 @@ class SimCluster:
     ) -> HashedRows:
         disturbed = await self._serve(node, reading.table, scans=True)
         raws = [self._raw(reading, seen, now) for seen, now in self._seen(node, reading, token_range, now_s)]
-        columns = len(row_times(reading)) if times else 0
-        rows = hashed_rows(timed_hashes(reading, raws, times=times)) if raws else HashedRows.none(columns)
+        asked = HashedColumns.of(reading, times=times)
+        page = hashed_columns(reading, raws, asked)
+        rows = hashed_rows(page, asked) if raws else HashedRows.none(len(asked.written))
         if not disturbed:
             return rows
         # Two queries that share a MessageDigest get hashes that nobody will see again.

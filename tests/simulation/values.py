@@ -47,7 +47,9 @@ def _text(rng: random.Random) -> str:
 
 
 SCALARS: dict[str, Scalar] = {
-    "int": Scalar("int", lambda rng: rng.randrange(-50, 50), int_bytes, lambda raw: _INT.unpack(raw)[0]),
+    "int": Scalar(
+        "int", lambda rng: rng.randrange(-50, 50), int_bytes, lambda raw: _INT.unpack(raw)[0] if raw else -(2**31) - 1
+    ),
     "bigint": Scalar(
         "bigint", lambda rng: rng.randrange(-(2**40), 2**40), long_bytes, lambda raw: _LONG.unpack(raw)[0]
     ),

@@ -17,12 +17,10 @@ from hypothesis import strategies as st
 from consistency.checking import descend, range_settling
 from consistency.checking.scan import ScanOptions
 from consistency.cli.show.browse.shelf import Shelf
-from consistency.cluster.page_arrays import hashed_rows
-from consistency.cluster.wire import INT, Page
 from consistency.errors import ReplicaError, ReplicaTimeout, UsageError
 from consistency.model.reading import Capabilities, Route
 from consistency.model.ring import MURMUR3, Ring
-from consistency.model.row_arrays import NO_TIME, HashedRows, compare
+from consistency.model.row_arrays import HashedRows, compare
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import copy_findings, read_findings, read_ranges
 from consistency.results.kinds import Kind
@@ -343,35 +341,6 @@ def test_the_latest_findings_of_a_watch_keep_ranges_that_were_not_read_again(tmp
 
 def _place(found: RangeFinding) -> tuple[int, int, int]:
     return found.token_range.start, found.token_range.end, found.rows
-
-
-def _page(rows: list[tuple[bytes | None, ...]]) -> Page:
-    cells = [INT.pack(-1) if cell is None else INT.pack(len(cell)) + cell for row in rows for cell in row]
-    return Page(len(rows), len(rows[0]), b"".join(cells))
-
-
-def _rows_of(width: int) -> Any:
-    """Return rows whose hashes take so many bytes: a token's 8, or the 16 of the other forms."""
-    hashed = st.binary(min_size=width, max_size=width)
-    token = st.integers(-(2**63), 2**63 - 1).map(lambda n: n.to_bytes(8, "big", signed=True))
-    time = st.one_of(st.none(), st.integers(0, 2**60).map(lambda n: n.to_bytes(8, "big")))
-    return st.lists(st.tuples(token, hashed, hashed, hashed, hashed, time), min_size=1, max_size=80)
-
-
-@given(st.sampled_from((8, 16)).flatmap(_rows_of), st.booleans())
-def test_a_page_becomes_the_same_arrays_however_its_rows_are_laid_out(
-    rows: list[tuple[bytes | None, ...]], alike: bool
-) -> None:
-    """Rows that are all laid out alike are read at once, others one by one: with the same result."""
-    if alike:
-        rows = [(*row[:5], None) for row in rows] * 40
-    found = hashed_rows(_page(rows))
-    assert found.tokens.tolist() == [int.from_bytes(row[0] or b"", "big", signed=True) for row in rows]
-    assert found.keys.tolist() == [int.from_bytes((row[1] or b"")[:8], "big") for row in rows]
-    assert found.hashes.tolist() == [
-        [int.from_bytes((row[2] or b"")[a : a + 8], "big") for a in (0, 8)] for row in rows
-    ]
-    assert found.times[:, 0].tolist() == [NO_TIME if t[5] is None else int.from_bytes(t[5], "big") for t in rows]
 
 
 def _arrays(held: dict[int, int]) -> HashedRows:
