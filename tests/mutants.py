@@ -27,6 +27,7 @@ BREAKER = "tests/unit/test_breaker.py tests/unit/test_forecast.py"
 DELETES = "tests/unit/test_delete_search.py"
 PARTITIONS = "tests/unit/test_repair_whole_partitions.py tests/unit/test_repair_applying.py"
 PLAIN = "tests/unit/test_plain_rows.py"
+PACKED = "tests/unit/test_packed_rows.py"
 RANGES = "tests/unit/test_range_merging.py"
 BOUNDS = "tests/unit/test_range_bounds.py"
 ROOTS = "tests/cluster/test_roots.py"
@@ -1215,9 +1216,9 @@ MUTANTS = (
            "if now.pop(work.key_at(place), None) == work.copies_at(place)]",
            "if now.pop(work.key_at(place), None) is not None]", RANGES),
     Mutant("ranges: what came of a plain row is not looked at", "repair/applying/range_merging.py",
-           "after[regulars] == merged(work.copies_at(place), regulars)", "True", RANGES),
+           "held and foreseen[work.key_at(place)] in held.as_foreseen", "held", RANGES),
     Mutant("ranges: plain rows are foreseen though the merge was not acknowledged", "repair/applying/range_merging.py",
-           "if done and after is not None", "if after is not None", RANGES),
+           "if done and held and", "if held and", RANGES),
     Mutant("plain rows: a zombie is plain", "repair/deciding/plain_rows.py",
            "~rows.tied & ~self._suspected(rows)", "~rows.tied", PLAIN),
     Mutant("plain rows: a tie is plain", "repair/deciding/plain_rows.py",
@@ -1230,7 +1231,7 @@ MUTANTS = (
            "min(when.future_us(policy.max_skew_s), when.in_flight_us(policy.window_s))",
            "when.future_us(policy.max_skew_s)", PLAIN),
     Mutant("plain rows: none may vanish", "repair/deciding/plain_rows.py",
-           "return plain, ~stays &", "return plain, stays & ~stays &", PLAIN),
+           "vanishing = ~stays &", "vanishing = stays & ~stays &", PLAIN),
     Mutant("plain rows: a data centre's minority is none", "repair/deciding/plain_rows.py",
            "*(of_dcs if len(dcs) > 1 else [])", "", PLAIN),
     Mutant("plain rows: a journal forgets which copies were the same", "repair/keeping/plain_lines.py",
@@ -1242,7 +1243,15 @@ MUTANTS = (
     Mutant("windows: tokens far apart are taken for out of order", "consistency/rows/windows.py",
            "(self.tokens[1:] < self.tokens[:-1]).any()", "(np.diff(self.tokens) < 0).any()", PLAIN),
     Mutant("windows: a row that comes twice is taken", "consistency/rows/windows.py",
-           "if not rows.keys().isdisjoint(map(key_of, common)):", "if False:", PLAIN),
+           "if not ahead.isdisjoint(keys_of([*common], begin)):", "if False:", PLAIN),
+    Mutant("windows: a row that comes twice as it is alike nowhere is taken", "consistency/rows/windows.py",
+           "            if held[place] is not None:", "            if False:", PLAIN),
+    Mutant("packed rows: a page is cut in a value that holds the mark", "consistency/cluster/packed_rows.py",
+           "if len(rows) == page.row_count and not rest:", "if not rest:", PACKED),
+    Mutant("packed rows: keys of one length are taken for laid out alike", "consistency/cluster/packed_rows.py",
+           "if all((table[:, at : at + 4] == table[0, at : at + 4]).all() for at in starts):", "if True:", PACKED),
+    Mutant("plain rows: the newest copy is one that is older in some column", "repair/deciding/plain_rows.py",
+           "whole = _all(self.times == newest, 2)", "whole = _any(self.times == newest, 2)", PLAIN),
     Mutant("windows: who fails leaves the others reading", "consistency/rows/windows.py",
            "return_exceptions=True):", "return_exceptions=False):", PLAIN),
     Mutant("ranges: a read at ALL goes from row to row over what is to be left", "repair/applying/range_merging.py",
@@ -1267,6 +1276,9 @@ MUTANTS = (
            "Account(vanished=held.account.vanished)", "Account()", BOUNDS),
     Mutant("ranges: rows that are alike are kept beside those that differ", "repair/applying/chunks.py",
            "for key in alike.keys() & keys)", "for key in alike)", BOUNDS),
+    Mutant("ranges: a plain row that is otherwise is not looked at again", "repair/applying/chunks.py",
+           "np.union1d(np.array([*sought.values()], np.int64), tokens_of([*left]))",
+           "np.array([*sought.values()], np.int64)", RANGES),
     Mutant("ranges: a large partition is merged over what has changed", "repair/applying/range_merging.py",
            "for key, each in walked.items() if key not in ours}", "for key, each in walked.items() if False}", BOUNDS),
     Mutant("ranges: evidence ages while read follows read", "repair/applying/range_merging.py",

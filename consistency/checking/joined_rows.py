@@ -42,7 +42,7 @@ async def windowed_rows(
     """
     async with AsyncExitStack() as opened:
         streams = [
-            await opened.enter_async_context(aclosing(table.rows(node, leaf.token_range, now_s)))
+            await opened.enter_async_context(aclosing(table.packed_rows(node, leaf.token_range, now_s)))
             for node in leaf.replicas
         ]
         found = windows(table.reading.layout, streams, leaf.token_range.end, counts, most, most_bytes)

@@ -17,6 +17,7 @@ from consistency.cluster.gate import Gate
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.liveness import with_liveness
 from consistency.cluster.locality import TracedPartition, TracesLeft
+from consistency.cluster.packed_rows import PackedPages
 from consistency.cluster.pinned import PinnedAccess, ReadLimits, probe
 from consistency.cluster.port import Key, Pages
 from consistency.cluster.request_counts import RequestCounts
@@ -153,6 +154,10 @@ class CqlReader:
     def rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Pages:
         """Stream a range's rows."""
         return self._pages.of_range(node, reading, token_range, now_s)
+
+    def packed_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> PackedPages:
+        """Stream the same rows, none of them taken apart."""
+        return self._pages.packed(node, reading, token_range, now_s)
 
     def _named(self, node: Node) -> RowsByKey | RowsByToken:
         """Return what reads a node's rows by name: by token where a trace must prove each answer."""

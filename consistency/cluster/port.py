@@ -7,6 +7,7 @@ from typing import Protocol
 
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.locality import TracedPartition, TracesLeft
+from consistency.cluster.packed_rows import PackedPages
 from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.model.ring import Node, Ring
 from consistency.model.row_arrays import HashedRows
@@ -38,6 +39,9 @@ class ReplicaReader(Protocol):
 
     def rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Pages:
         """Stream the rows of a range in ring order, a page at a time."""
+
+    def packed_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> PackedPages:
+        """Stream the same rows, none of them taken apart."""
 
     def row_hashes(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Pages:
         """Stream token, primary key and hash of the rows of a range in ring order (where servers can hash)."""

@@ -10,6 +10,7 @@ from consistency.cluster import selects
 from consistency.cluster.by_token import token_of
 from consistency.cluster.gate import Gate
 from consistency.cluster.locality import TracedPartition, tombstones_in
+from consistency.cluster.packed_rows import MARK, PackedPages, cut
 from consistency.cluster.port import Key, Pages
 from consistency.cluster.row_sizes import RowSizes
 from consistency.cluster.wire import Page, Statement
@@ -30,13 +31,13 @@ class RowPages:
         self._recent = _RecentPages()
 
     async def undecoded(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
+        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, mark: bytes | None = None
     ) -> AsyncGenerator[Page, None]:
-        """Page through a range's rows as the bytes they arrive in."""
+        """Page through a range's rows as the bytes they arrive in; with a mark that is the last cell of each."""
         await self._sizes.learn(node, reading)
 
         def statement(part: TokenRange) -> Statement:
-            return self._sizes.sent(reading, selects.select_rows(reading, part), now_s)
+            return self._sizes.sent(reading, selects.select_rows(reading, part, mark), now_s)
 
         async with aclosing(self._gate.range_pages(node, token_range, statement)) as pages:
             async for page in pages:
@@ -48,6 +49,12 @@ class RowPages:
         async with aclosing(self.undecoded(node, reading, token_range, now_s)) as pages:
             async for page in pages:
                 yield self._recent.rows(page)
+
+    async def packed(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> PackedPages:
+        """Page through a range's rows, none of which is taken apart."""
+        async with aclosing(self.undecoded(node, reading, token_range, now_s, MARK)) as pages:
+            async for page in pages:
+                yield cut(page)
 
     async def named(self, node: Node, reading: Reading, text: str, values: Key, now_s: int) -> Pages:
         """Page through the rows of a statement that asks for them by key or token."""

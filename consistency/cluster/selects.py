@@ -25,9 +25,11 @@ def _token_where(table: Table) -> str:
     return f"token({_names(table.partition_key)})"
 
 
-def select_rows(reading: Reading, token_range: TokenRange) -> str:
-    """Read the rows of a token range in ring order."""
-    return f"SELECT {_columns(reading)} FROM {reading.table.quoted} WHERE {in_range(reading.table, token_range)}"
+def select_rows(reading: Reading, token_range: TokenRange, mark: bytes | None = None) -> str:
+    """Read the rows of a token range in ring order; with a mark that is the last cell of each."""
+    marked = "" if mark is None else f", (blob)0x{mark.hex()} AS mark"
+    where = in_range(reading.table, token_range)
+    return f"SELECT {_columns(reading)}{marked} FROM {reading.table.quoted} WHERE {where}"
 
 
 def select_row(reading: Reading) -> str:

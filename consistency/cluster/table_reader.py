@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from consistency.cluster.packed_rows import PackedPages
 from consistency.cluster.port import Clock, Key, Pages, ReplicaReader
 from consistency.cluster.row_hash import scheme
 from consistency.model.reading import Locality, Reading, Route
@@ -65,6 +66,10 @@ class TableReader:
     def rows(self, node: Node, token_range: TokenRange, now_s: int) -> Pages:
         """Stream the rows of a range in ring order."""
         return self.reader.rows(node, self.reading, token_range, now_s)
+
+    def packed_rows(self, node: Node, token_range: TokenRange, now_s: int) -> PackedPages:
+        """Stream the same rows, none of them taken apart."""
+        return self.reader.packed_rows(node, self.reading, token_range, now_s)
 
     def row_hashes(self, node: Node, token_range: TokenRange, now_s: int) -> Pages:
         """Stream the hashes of a range's rows."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from consistency.cluster.locality import TracedPartition, TracesLeft
+from consistency.cluster.packed_rows import PackedPages
 from consistency.cluster.port import ClusterReader, Key, Pages
 from consistency.comparing.opening import Pair
 from consistency.errors import InternalError
@@ -68,6 +69,11 @@ class PairReader:
         """Stream the rows of a range."""
         reader, own, read = self._read(node, reading)
         return reader.rows(own, read, token_range, now_s)
+
+    def packed_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> PackedPages:
+        """Stream the same rows, none of them taken apart."""
+        reader, own, read = self._read(node, reading)
+        return reader.packed_rows(own, read, token_range, now_s)
 
     def row_hashes(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Pages:
         """Stream the hashes of a range's rows."""

@@ -1,7 +1,8 @@
 """The rows of one token range that not all of its replicas hold alike, a window of tokens at a time.
 
 Where many rows differ, walking through them in order costs more than sorting out the equal ones by their bytes: each
-replica's rows of a window are a set, what all sets hold is equal everywhere, and only the rest is matched by its key.
+replica's rows of a window are a set, what all sets hold is equal everywhere, and only the rest is taken apart and
+matched by its key.
 So nothing need be known of the order of rows within a token. A window ends between two tokens, as the rows of a
 partition belong together; who reads a partition that is larger than a window can be walks through it
 (`merge_join.py`).
@@ -17,9 +18,9 @@ from operator import itemgetter
 
 import numpy as np
 
-from consistency.cluster.port import Pages
+from consistency.cluster.packed_rows import PackedPages, PackedRow, keys_of, packed, tokens_of, unpacked
 from consistency.errors import InternalError
-from consistency.model.layout import RowLayout
+from consistency.model.layout import RowLayout, token_in
 from consistency.model.reading import RawRow
 from consistency.model.row_arrays import Numbers
 from consistency.rows.merge_join import JoinCounts
@@ -30,7 +31,6 @@ Copies = tuple[RawRow | None, ...]
 """One row as each replica holds it, in the order of the replicas."""
 
 _TWICE = "a replica sent one row twice; the range cannot be compared"
-_TOKEN_OF: Callable[[RawRow], bytes | None] = itemgetter(0)
 
 
 class WindowTooWide(Exception):
@@ -44,7 +44,7 @@ class Window:
     end: int
     tokens: Numbers
     differing: dict[KeyCells, Copies]
-    alike: Sequence[RawRow]
+    alike: Sequence[PackedRow]
 
     @property
     def rows(self) -> int:
@@ -55,11 +55,11 @@ class Window:
 class _Ahead:
     """One replica's rows that were read and are not in a window yet, with their tokens."""
 
-    def __init__(self, pages: Pages, counts: JoinCounts) -> None:
+    def __init__(self, pages: PackedPages, counts: JoinCounts) -> None:
         self._pages = pages
         self._counts = counts
         self._page = 0
-        self.rows: list[RawRow] = []
+        self.rows: list[PackedRow] = []
         self.tokens: Numbers = np.zeros(0, np.int64)
         self.done = False
         self._weighed = self._weight = 0
@@ -74,7 +74,7 @@ class _Ahead:
         self._page = len(page)
         self._counts.largest_page = max(self._counts.largest_page, len(page))
         self.rows += page
-        self.tokens = np.concatenate([self.tokens, _tokens(page)])
+        self.tokens = np.concatenate([self.tokens, tokens_of(page)])
         if (self.tokens[1:] < self.tokens[:-1]).any():  # their difference may be larger than a number holds
             raise InternalError("rows did not arrive in ring order; the range cannot be compared")
 
@@ -90,7 +90,7 @@ class _Ahead:
             return None
         return int(self.tokens[-1]) - 1 if self.rows else np.iinfo(np.int64).min
 
-    def take(self, end: int) -> list[RawRow]:
+    def take(self, end: int) -> list[PackedRow]:
         """Return the rows up to a token, and forget them."""
         count = int(np.searchsorted(self.tokens, end, side="right"))
         if not count:
@@ -101,13 +101,13 @@ class _Ahead:
 
     def weigh(self) -> int:
         """Return how many bytes the rows take; those that were weighed already are not looked at again."""
-        self._weight += bytes_of(self.rows[self._weighed :])
+        self._weight += sum(map(len, self.rows[self._weighed :]))
         self._weighed = len(self.rows)
         return self._weight
 
 
 async def windows(
-    layout: RowLayout, streams: Sequence[Pages], end: int, counts: JoinCounts, most: int, most_bytes: int
+    layout: RowLayout, streams: Sequence[PackedPages], end: int, counts: JoinCounts, most: int, most_bytes: int
 ) -> AsyncGenerator[Window, None]:
     """Yield the range's windows up to its end in ring order; `counts.rows` has counted a window's rows by then.
 
@@ -143,24 +143,20 @@ def _least(ahead: Sequence[_Ahead]) -> int | None:
     return min((to for each in ahead if (to := each.whole_to) is not None), default=None)
 
 
-def _window(layout: RowLayout, parts: Sequence[list[RawRow]], end: int) -> Window:
+def _window(layout: RowLayout, parts: Sequence[list[PackedRow]], end: int) -> Window:
     unlike, places = _told_apart(parts)
     first, *others = unlike
     if not others:
         return Window(end, np.zeros(0, np.int64), {}, first)
     common = set(first).intersection(*others)
-    key_of: Callable[[RawRow], KeyCells] = itemgetter(layout.key)
-    rows: dict[KeyCells, list[RawRow | None]] = {}
-    for place, part in enumerate(unlike):
-        for row in [row for row in part if row not in common] if common else part:
-            held = rows.setdefault(key_of(row), [None] * len(unlike))
-            if held[place] is not None:
-                raise InternalError(_TWICE)
-            held[place] = row
-    if not rows.keys().isdisjoint(map(key_of, common)):
+    rest = [[row for row in part if row not in common] if common else part for part in unlike]
+    rows = _by_key(layout, rest)
+    begin = layout.key.stop
+    ahead = {packed(next(filter(None, held))[:begin]) for held in rows.values()}
+    if not ahead.isdisjoint(keys_of([*common], begin)):
         raise InternalError(_TWICE)
     alike = [row for row in first if row in common] if common else []
-    tokens = _tokens([next(filter(None, held)) for held in rows.values()])
+    tokens = np.array([token_in(next(filter(None, held))) for held in rows.values()], np.int64)
     order = np.argsort(tokens, kind="stable")
     keys, copies = list(rows), list(rows.values())
     of_each: Callable[[list[RawRow | None]], Copies] = itemgetter(*places)
@@ -168,9 +164,25 @@ def _window(layout: RowLayout, parts: Sequence[list[RawRow]], end: int) -> Windo
     return Window(end, tokens[order], ordered, alike)
 
 
-def _told_apart(parts: Sequence[list[RawRow]]) -> tuple[list[list[RawRow]], list[int]]:
+def _by_key(layout: RowLayout, parts: Sequence[Sequence[PackedRow]]) -> dict[KeyCells, list[RawRow | None]]:
+    """Take rows apart, and return the copies of each by its key; what several replicas sent is one object."""
+    apart = list(dict.fromkeys(chain.from_iterable(parts)))
+    raws = dict(zip(apart, unpacked(apart, layout.regulars.stop), strict=True))
+    key_of: Callable[[RawRow], KeyCells] = itemgetter(layout.key)
+    rows: dict[KeyCells, list[RawRow | None]] = {}
+    for place, part in enumerate(parts):
+        for row in part:
+            raw = raws[row]
+            held = rows.setdefault(key_of(raw), [None] * len(parts))
+            if held[place] is not None:
+                raise InternalError(_TWICE)
+            held[place] = raw
+    return rows
+
+
+def _told_apart(parts: Sequence[list[PackedRow]]) -> tuple[list[list[PackedRow]], list[int]]:
     """Return the parts that are not the same, and which of them each replica sent: most hold what another one does."""
-    unlike: list[list[RawRow]] = []
+    unlike: list[list[PackedRow]] = []
     places: list[int] = []
     for part in parts:
         place = next((place for place, other in enumerate(unlike) if other == part), len(unlike))
@@ -180,13 +192,10 @@ def _told_apart(parts: Sequence[list[RawRow]]) -> tuple[list[list[RawRow]], list
     return unlike, places
 
 
-def _tokens(rows: Sequence[RawRow]) -> Numbers:
-    return np.frombuffer(b"".join(map(_TOKEN_OF, rows)), ">i8").astype(np.int64)  # type: ignore[arg-type]
-
-
-def by_key(layout: RowLayout, rows: Sequence[RawRow]) -> dict[KeyCells, RawRow]:
-    """Return rows by the cells of their keys."""
-    return dict(zip(map(itemgetter(layout.key), rows), rows, strict=True))
+def by_key(layout: RowLayout, rows: Sequence[PackedRow]) -> dict[KeyCells, RawRow]:
+    """Return rows taken apart, by the cells of their keys."""
+    raws = unpacked(rows, layout.regulars.stop)
+    return dict(zip(map(itemgetter(layout.key), raws), raws, strict=True))
 
 
 def bytes_of(rows: Sequence[RawRow | None]) -> int:

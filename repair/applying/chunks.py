@@ -9,7 +9,6 @@ window is walked through instead.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from consistency.checking.joined_rows import OF_TOKEN, OF_TOKEN_BYTES, joined_rows, windowed_rows
 from consistency.checking.plan import Leaf
+from consistency.cluster.packed_rows import PackedRow, tokens_of
 from consistency.cluster.port import Clock
 from consistency.errors import InternalError
 from consistency.model.layout import token_in
@@ -92,10 +92,14 @@ class Chunk:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A part of a range as its replicas hold it: rows that differ, and some that are alike everywhere, by key."""
+    """A part of a range as its replicas hold it: rows that differ, and some that are alike everywhere, by key.
+
+    `as_foreseen`: those that all replicas hold as was foreseen, which are not taken apart.
+    """
 
     differing: dict[KeyCells, Copies]
     alike: dict[KeyCells, RawRow]
+    as_foreseen: set[PackedRow]
 
 
 class ChunkReader:
@@ -151,17 +155,18 @@ class ChunkReader:
     def _sorted(self, window: Window, make: Make, when: ServerTime) -> tuple[PlainRows, list[Judged]]:
         """Tell the plain rows of a window from those that must be looked at one by one."""
         keys, copies = list(window.differing), list(window.differing.values())
-        plain, may_vanish = np.zeros(len(keys), np.bool_), np.zeros(len(keys), np.bool_)
-        if keys and can_be_plain(self.reading):
-            plain, may_vanish = Sorter(self.reading, self.owners, self._policy, when).plain(copies)
-            plain &= np.fromiter((None not in key for key in keys), np.bool_, len(keys))
-            if plain.any():
-                first = int(np.argmax(plain))
-                # What does not depend on the row, such as what the servers allow, is decided by the rules themselves.
-                like_all = self._judged_row(keys[first], copies[first], make, when).decision
-                plain &= is_simple(like_all) and like_all.rule is Rule.LAST_WRITE
+        if not keys or not can_be_plain(self.reading):
+            others = [self._judged_row(key, held, make, when) for key, held in window.differing.items()]
+            return PlainRows.none(), others
+        plain, may_vanish, newest = Sorter(self.reading, self.owners, self._policy, when).told_apart(copies)
+        plain &= np.fromiter((None not in key for key in keys), np.bool_, len(keys))
+        if plain.any():
+            first = int(np.argmax(plain))
+            # What does not depend on the row, such as what the servers allow, is decided by the rules themselves.
+            like_all = self._judged_row(keys[first], copies[first], make, when).decision
+            plain &= is_simple(like_all) and like_all.rule is Rule.LAST_WRITE
         others = [self._judged_row(keys[n], copies[n], make, when) for n in np.flatnonzero(~plain).tolist()]
-        return PlainRows(window.tokens, keys, copies, may_vanish).take(plain), others
+        return PlainRows(window.tokens, keys, copies, may_vanish, newest).take(plain), others
 
     def _judged_row(self, key: KeyCells, copies: Copies, make: Make, when: ServerTime) -> Judged:
         """Judge a row by its raw copies; InternalError where these differ in a way that cannot be named."""
@@ -189,18 +194,31 @@ class ChunkReader:
         make = await self._cases.cases_at(self.place, when)
         return make(RowName(self.place.token, ()), dict.fromkeys(self.owners))
 
-    async def held(self, token_range: TokenRange, when: ServerTime, keys: AbstractSet[KeyCells]) -> Held:
+    async def held(
+        self,
+        token_range: TokenRange,
+        when: ServerTime,
+        sought: Mapping[KeyCells, int],
+        foreseen: Mapping[KeyCells, PackedRow],
+    ) -> Held:
         """Read a part of the range on every replica, as of an instant; WindowTooWide where a partition is too large.
 
-        Of the rows that are alike only those of these keys are kept: there may be many more, and large ones.
+        `sought` has the tokens of rows that are looked for, `foreseen` what all replicas are to hold of others. Of the
+        rows that are alike only those are kept that are sought, or were foreseen otherwise: there may be many more, and
+        large ones.
         """
-        found, layout = Held({}, {}), self.reading.layout
+        found, layout = Held({}, {}, set()), self.reading.layout
+        keys, left = sought.keys() | foreseen.keys(), set(foreseen.values())
         async with aclosing(self._windows(token_range, when.expiry_s)) as each:
             async for window in each:
                 found.differing.update(window.differing)
-                if keys:
-                    alike = by_key(layout, window.alike)
-                    found.alike.update((key, alike[key]) for key in alike.keys() & keys)
+                as_foreseen = left.intersection(window.alike)
+                left -= as_foreseen
+                found.as_foreseen.update(as_foreseen)
+                tokens = np.union1d(np.array([*sought.values()], np.int64), tokens_of([*left]))
+                near = np.flatnonzero(np.isin(tokens_of(window.alike), tokens)).tolist() if len(tokens) else ()
+                alike = by_key(layout, [window.alike[n] for n in near])
+                found.alike.update((key, alike[key]) for key in alike.keys() & keys)
         return found
 
     def copies_in(self, held: Held, key: KeyCells, when: ServerTime) -> HostCopies:

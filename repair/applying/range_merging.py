@@ -33,7 +33,6 @@ from repair.deciding.case import CaseReader
 from repair.deciding.copies import copies
 from repair.deciding.decide import Action, Rule
 from repair.deciding.forecast import most_held
-from repair.deciding.plain_rows import merged
 from repair.deciding.policy import Zombies
 from repair.keeping.chunk_lines import ChunkRecord, ChunkRow, merged_json, merging_json
 from repair.keeping.entries import Account, Entry, Fate, Outcome, Result
@@ -210,17 +209,18 @@ class RangeMerger:
         if not tokens:
             return
         acted = await self._act(reader, work, tokens)
-        keys = {*map(work.key_at, plain), *(each.case.name.key for each in begun)}
+        sought: dict[KeyCells, int] = {each.case.name.key: _token(each) for each in begun}
+        regulars = reader.reading.layout.regulars
+        foreseen = {work.key_at(place): work.foreseen_at(place, regulars) for place in plain}
+        span = TokenRange(tokens[0] - 1, tokens[-1])
         try:
-            held: Held | None = await reader.held(TokenRange(tokens[0] - 1, tokens[-1]), work.when, keys)
+            held: Held | None = await reader.held(span, work.when, sought, foreseen)
         except (ReplicaError, WindowTooWide):
             held = None  # who does not answer is found out row by row
-        regulars = reader.reading.layout.regulars
         otherwise: list[int] = []
         for place in plain:
-            after = held.alike.get(work.key_at(place)) if held else None
             done = acted[work.token_at(place)].fate is Fate.DONE
-            if done and after is not None and after[regulars] == merged(work.copies_at(place), regulars):
+            if done and held and foreseen[work.key_at(place)] in held.as_foreseen:
                 work.as_foreseen.add(place)
             else:
                 otherwise.append(place)
@@ -293,7 +293,7 @@ class RangeMerger:
         tokens = [*map(_token, begun), *map(work.token_at, plain)]
         span = TokenRange(min(tokens) - 1, max(tokens))
         try:
-            now = (await reader.held(span, work.when, set())).differing
+            now = (await reader.held(span, work.when, {}, {})).differing
         except WindowTooWide:
             all_begun = [*begun, *await self._as_cases(reader, work, plain)]
             walked = {each.case.name.key: each for each in await reader.again(span)}

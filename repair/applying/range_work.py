@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from consistency.cluster.guardrails import Refusal
+from consistency.cluster.packed_rows import PackedRow
 from consistency.cluster.port import Key
 from consistency.model.servertime import ServerTime
 from consistency.model.tokens import TokenRange
@@ -157,6 +158,10 @@ class Work:
     def copies_at(self, place: int) -> RawCopies:
         """Return the copies of a plain row as they were read."""
         return self.plain.copies[place - len(self.rows)]
+
+    def foreseen_at(self, place: int, regulars: slice) -> PackedRow:
+        """Return what every replica is to hold of a plain row once it is merged."""
+        return self.plain.foreseen(place - len(self.rows), regulars)
 
     def fate_of(self, group: Group) -> tuple[int, int, int]:
         """Return of how many rows of a group a merge may leave nothing; how many may be gone; how many have stayed."""

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import eq, itemgetter
+from typing import NamedTuple
 
 import numpy as np
 
+from consistency.cluster.packed_rows import PackedRow, packed
 from consistency.model.reading import RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.row_arrays import NO_TIME, Flags, Numbers
@@ -32,12 +34,14 @@ class PlainRows:
     """Some rows in ring order: the token and key of each, and its raw copies in the order of the replicas.
 
     `may_vanish` tells of which rows, that most replicas hold, a merge may leave nothing (repair/deciding/forecast.py).
+    `newest` is the place of the copy whose every column is as new as any other's, -1 where there is none such.
     """
 
     tokens: Numbers
     keys: Sequence[KeyCells]
     copies: Sequence[Copies]
     may_vanish: Flags
+    newest: Numbers
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -45,7 +49,7 @@ class PlainRows:
     @classmethod
     def none(cls) -> PlainRows:
         """Return no rows."""
-        return cls(np.zeros(0, np.int64), (), (), np.zeros(0, np.bool_))
+        return cls(np.zeros(0, np.int64), (), (), np.zeros(0, np.bool_), np.zeros(0, np.int64))
 
     @classmethod
     def joined(cls, parts: Sequence[PlainRows]) -> PlainRows:
@@ -57,6 +61,7 @@ class PlainRows:
             [key for part in parts for key in part.keys],
             [held for part in parts for held in part.copies],
             np.concatenate([np.zeros(0, np.bool_), *(part.may_vanish for part in parts)]),
+            np.concatenate([np.zeros(0, np.int64), *(part.newest for part in parts)]),
         )
 
     def take(self, which: Flags) -> PlainRows:
@@ -66,8 +71,24 @@ class PlainRows:
         places = np.flatnonzero(which).tolist()
         keys, copies = self.keys, self.copies
         return PlainRows(
-            self.tokens[which], [keys[n] for n in places], [copies[n] for n in places], self.may_vanish[which]
+            self.tokens[which],
+            [keys[n] for n in places],
+            [copies[n] for n in places],
+            self.may_vanish[which],
+            self.newest[which],
         )
+
+    def foreseen(self, place: int, regulars: slice) -> PackedRow:
+        """Return a row as every replica sends it once the servers have merged it: each column's newest cell.
+
+        A delete that some replica knows of may take them, whole or in part: then that is not what is found.
+        """
+        held, newest = self.copies[place], int(self.newest[place])
+        row = held[newest] if newest >= 0 else None
+        if row is None:
+            first = next(filter(None, held))
+            row = (*first[: regulars.start], *merged(held, regulars))
+        return packed(row)
 
 
 def can_be_plain(reading: Reading) -> bool:
@@ -76,6 +97,17 @@ def can_be_plain(reading: Reading) -> bool:
     if not columns or reading.table.statics or reading.table.is_counter:
         return False
     return all(c.value and c.writetime and c.ttl and not c.column.type.is_multicell for c in columns)
+
+
+class Sorted(NamedTuple):
+    """Which rows are plain; of which a merge may leave nothing though most replicas hold them; each one's newest copy.
+
+    Shapes (n,); `newest` as in PlainRows.
+    """
+
+    plain: Flags
+    may_vanish: Flags
+    newest: Numbers
 
 
 class Sorter:
@@ -88,8 +120,8 @@ class Sorter:
         self._policy = policy
         self._when = when
 
-    def plain(self, copies: Sequence[Copies]) -> tuple[Flags, Flags]:
-        """Return which rows are plain, and of which rows a merge may leave nothing though most replicas hold them."""
+    def told_apart(self, copies: Sequence[Copies]) -> Sorted:
+        """Judge rows by their copies."""
         rows = _Columns(copies, self._values)
         newest = rows.times.max(axis=(1, 2))
         policy, when = self._policy, self._when
@@ -98,7 +130,8 @@ class Sorter:
         plain = settled & newer & ~rows.some_bare & ~rows.timeless & ~rows.tied & ~self._suspected(rows)
         everywhere = _all(rows.present, 1)
         stays = everywhere & _any(_all(rows.held, 1), 1)
-        return plain, ~stays & (2 * rows.present.sum(axis=1) > rows.present.shape[1])
+        vanishing = ~stays & (2 * rows.present.sum(axis=1) > rows.present.shape[1])
+        return Sorted(plain, vanishing, rows.newest)
 
     def _suspected(self, rows: _Columns) -> Flags:
         """Return which rows hold a cell that may be a zombie's: old, and held by a minority (rows/zombies.py)."""
@@ -145,6 +178,13 @@ class _Columns:
         """Which columns each copy holds."""
         held: Flags = self.times != NO_TIME
         return held
+
+    @property
+    def newest(self) -> Numbers:
+        """The place of the copy of each row whose every column is as new as any other's, -1 where there is none."""
+        newest = self.times.max(axis=1, keepdims=True)
+        whole = _all(self.times == newest, 2) & self.present
+        return np.where(_any(whole, 1), whole.argmax(axis=1), -1)
 
     @property
     def some_bare(self) -> Flags:

@@ -17,6 +17,7 @@ from consistency.cluster.by_token import RowsByToken
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.hashed_columns import HashedColumns
 from consistency.cluster.locality import TracedPartition, TracesLeft
+from consistency.cluster.packed_rows import PackedPages
 from consistency.cluster.page_arrays import hashed_rows
 from consistency.errors import (
     NotProvenLocal,
@@ -34,6 +35,7 @@ from consistency.model.schema import Column, Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
 from tests.simulation.aggregates import hashed_columns, row_hash, server_digest
+from tests.simulation.packed import all_packed
 from tests.simulation.storage import Key, Mutation, Path, Stored, TableStorage, Visible, merge_row, token_of
 from tests.simulation.values import SCALARS, int_bytes, long_bytes, sized
 from tests.simulation.vclock import EPOCH_S, VirtualLoop
@@ -270,6 +272,9 @@ class SimCluster:
                 yield page
             if after is None:
                 return
+
+    def packed_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> PackedPages:
+        return all_packed(self.rows(node, reading, token_range, now_s))
 
     def row_hashes(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int

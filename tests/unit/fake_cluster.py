@@ -11,6 +11,7 @@ from typing import Any
 from consistency.cluster.clock import SystemClock
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.locality import TracesLeft
+from consistency.cluster.packed_rows import PackedPages
 from consistency.cluster.request_counts import RequestCounts
 from consistency.errors import ReplicaError
 from consistency.model.cqltype import parse_type
@@ -19,6 +20,7 @@ from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Column, Keyspace, Table
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.model.tree import Digest
+from tests.simulation.packed import all_packed
 
 TOKEN_STEP = 10**15
 US = 1_700_000_000_000_000
@@ -218,6 +220,9 @@ class _Port:
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int
     ) -> AsyncGenerator[list[RawRow], None]:
         return self._cluster.rows_of(node, reading, token_range)
+
+    def packed_rows(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> PackedPages:
+        return all_packed(self.rows(node, reading, token_range, now_s))
 
 
 def port(cluster: FakeCluster) -> Any:

@@ -15,6 +15,7 @@ from consistency.checking.account import strip_cell
 from consistency.checking.plan import Leaf
 from consistency.cluster.by_token import token_of
 from consistency.cluster.clock import SystemClock
+from consistency.cluster.packed_rows import PackedPages
 from consistency.cluster.table_reader import TableReader
 from consistency.comparing import counted_rows
 from consistency.comparing.counted_rows import CountedRows, UnlikeRows
@@ -29,6 +30,7 @@ from consistency.model.sides import Side, SidedNode
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.results.pair_findings import GRAVEST_FIRST
 from repair.sync.range_rows import RangeRows
+from tests.simulation.packed import all_packed
 from tests.unit.fake_cluster import US, nodes, table
 
 SOURCE = [SidedNode.of(Side.SOURCE, node) for node in nodes(3)]
@@ -56,6 +58,10 @@ class Held:
         ordered = sorted(self.of[node].values(), key=lambda row: int.from_bytes(row[0] or b"", "big", signed=True))
         for at in range(0, len(ordered), 7):
             yield ordered[at : at + 7]
+
+    def packed_rows(self, node: Node, *_: object) -> PackedPages:
+        """The same rows as bytes."""
+        return all_packed(self.rows(node))
 
 
 def drawn(rng: random.Random, *, with_map: bool) -> Held:

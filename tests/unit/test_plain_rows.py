@@ -6,7 +6,7 @@ import asyncio
 import base64
 import random
 import zlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consistency.cluster.packed_rows import PackedPages
+from consistency.cluster.packed_rows import packed as packed_row
 from consistency.errors import InternalError
-from consistency.model.layout import token_in
+from consistency.model.layout import RowLayout, token_in
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.servertime import ServerTime
@@ -89,7 +91,7 @@ def test_a_row_is_plain_if_the_rules_for_single_rows_say_so(
     owners, rows = drawn
     if not rows:
         return
-    plain, vanishing = Sorter(READING, owners, policy, WHEN).plain(rows)
+    plain, vanishing, _ = Sorter(READING, owners, policy, WHEN).told_apart(rows)
     for copies, is_plain, may in zip(rows, plain.tolist(), vanishing.tolist(), strict=True):
         case = case_of(owners, copies)
         decision = kept_to(Action.RECONCILE, case, decide(case, policy))
@@ -116,9 +118,9 @@ def test_a_cell_of_unknown_age_is_not_plain() -> None:
         tuple((*key, b"\0\0\0\1", long_bytes(NOW_US - 3_600_000_000 - n), None, *second) for n in range(1, 3))
         for second in ((None, None, None), (b"a", written, None))
     ]
-    assert Sorter(READING, OWNERS[:2], Policy(), WHEN).plain(rows)[0].tolist() == [True, True]
+    assert Sorter(READING, OWNERS[:2], Policy(), WHEN).told_apart(rows).plain.tolist() == [True, True]
     rows[0] = ((*key, b"\0\0\0\1", written, None, b"a", None, None), *rows[0][1:])
-    assert Sorter(READING, OWNERS[:2], Policy(), WHEN).plain(rows)[0].tolist() == [False, True]
+    assert Sorter(READING, OWNERS[:2], Policy(), WHEN).told_apart(rows).plain.tolist() == [False, True]
     assert decide(case_of(OWNERS[:2], rows[0]), Policy()).rule is Rule.ZOMBIE
 
 
@@ -128,8 +130,8 @@ def test_what_one_data_centre_lacks_may_be_deleted_there() -> None:
     old = long_bytes(NOW_US - 900_000_000_000)
     row = (long_bytes(1), int_bytes(1), int_bytes(0), b"\0\0\0\1", old, None, b"a", old, None)
     rows: list[Copies] = [(row, row, row, None, None)]
-    assert Sorter(READING, owners, Policy(), WHEN).plain(rows)[0].tolist() == [False]
-    assert Sorter(READING, OWNERS, Policy(), WHEN).plain(rows)[0].tolist() == [True]
+    assert Sorter(READING, owners, Policy(), WHEN).told_apart(rows).plain.tolist() == [False]
+    assert Sorter(READING, OWNERS, Policy(), WHEN).told_apart(rows).plain.tolist() == [True]
     assert decide(case_of(owners, rows[0]), Policy()).rule is Rule.ZOMBIE
 
 
@@ -140,25 +142,27 @@ def test_a_journal_gives_back_the_copies_of_plain_rows(drawn: tuple[tuple[Node, 
     owners, rows = drawn
     if not rows:
         return
-    plain, vanishing = Sorter(READING, owners, Policy(), WHEN).plain(rows)
+    plain, vanishing, newest = Sorter(READING, owners, Policy(), WHEN).told_apart(rows)
     keys = [next(filter(None, copies))[READING.layout.key] for copies in rows]
     tokens = [int.from_bytes(next(filter(None, copies))[0] or b"", "big") for copies in rows]
-    some = PlainRows(_longs(tokens), keys, rows, vanishing).take(plain)
+    some = PlainRows(_longs(tokens), keys, rows, vanishing, newest).take(plain)
     data = packed(some, READING.layout, [node.host_id for node in owners], NOW_S)
     found = list(unpacked(data))
     assert data["count"] == len(found) == len(some)
-    for (token, key, copies), raws, at, name in zip(found, some.copies, some.tokens, some.keys, strict=True):
+    for n, (token, key, copies) in enumerate(found):
+        raws, at, name = some.copies[n], some.tokens[n], some.keys[n]
         assert (token, key) == (int(at), [(cell or b"").hex() for cell in name])
         assert copies == host_copies(case_of(owners, raws))
         raw = (long_bytes(token), *name, *merged(raws, READING.layout.regulars))
         assert as_merged(copies) == dict.fromkeys(copies, READING.row_state(raw, NOW_S))
+        assert some.foreseen(n, READING.layout.regulars) == packed_row(raw)
 
 
 @pytest.mark.parametrize("place", [-2, 3, 127])
 def test_a_copy_of_a_replica_that_does_not_exist_is_damage(place: int) -> None:
     """Whatever a changed file says, nothing of it is taken for another replica's copy."""
     row = (long_bytes(1), int_bytes(1), int_bytes(0), b"\0\0\0\1", long_bytes(9), None, b"a", long_bytes(9), None)
-    rows = PlainRows(_longs([1]), [row[READING.layout.key]], [(row, None, row)], np.zeros(1, np.bool_))
+    rows = PlainRows(_longs([1]), [row[READING.layout.key]], [(row, None, row)], np.zeros(1, np.bool_), _longs([0]))
     data = packed(rows, READING.layout, ["a", "b", "c"], NOW_S)
     raw = bytearray(zlib.decompress(base64.b64decode(data["rows"])))
     raw[8] = place % 256
@@ -168,7 +172,7 @@ def test_a_copy_of_a_replica_that_does_not_exist_is_damage(place: int) -> None:
 
 
 def _longs(tokens: Sequence[int]) -> windows_module.Numbers:
-    return windows_module._tokens([(long_bytes(token),) for token in tokens])
+    return np.array(tokens, np.int64)
 
 
 @pytest.mark.parametrize(
@@ -193,11 +197,11 @@ def test_tables_whose_columns_are_one_cell_each_have_plain_rows(
 # Windows
 
 
-async def _pages(rows: Sequence[RawRow], sizes: random.Random) -> AsyncGenerator[list[RawRow], None]:
+async def _pages(rows: Sequence[RawRow], sizes: random.Random) -> PackedPages:
     at = 0
     while at < len(rows):
         size = sizes.randrange(1, 6)
-        yield list(rows[at : at + size])
+        yield [packed_row(row) for row in rows[at : at + size]]
         at += size
         await asyncio.sleep(0)
 
@@ -206,7 +210,7 @@ def _row(token: int, key: int, value: int) -> RawRow:
     return long_bytes(token), int_bytes(key), int_bytes(0), int_bytes(value)
 
 
-LAYOUT = Reading(make_table("w", ["int"], ["int"], regulars=[]), Depth.CONTENT, Capabilities()).layout
+LAYOUT = RowLayout.of(partition=1, clustering=1, statics=0, regulars=1)
 
 
 async def _read(
@@ -272,6 +276,8 @@ def test_rows_out_of_order_or_twice_are_no_evidence() -> None:
         asyncio.run(_read([rows, rows[::-1]], 9))
     with pytest.raises(InternalError, match="twice"):
         asyncio.run(_read([rows, [*rows[:3], _row(2, 2, 2), *rows[3:]]], 9))
+    with pytest.raises(InternalError, match="twice"):
+        asyncio.run(_read([rows[:2], [*rows[:3], _row(2, 2, 2), *rows[3:]]], 9))
 
 
 def test_tokens_may_lie_as_far_apart_as_the_ring_is_long() -> None:
@@ -287,13 +293,13 @@ class Failing:
     def __init__(self) -> None:
         self.answered = False
 
-    async def late(self) -> AsyncGenerator[list[RawRow], None]:
+    async def late(self) -> PackedPages:
         """Answer after the other has failed."""
         await asyncio.sleep(0.01)
         self.answered = True
-        yield [_row(1, 1, 1)]
+        yield [packed_row(_row(1, 1, 1))]
 
-    async def failing(self) -> AsyncGenerator[list[RawRow], None]:
+    async def failing(self) -> PackedPages:
         """Fail at once."""
         raise InternalError("it does not answer")
         yield []
