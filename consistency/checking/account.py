@@ -58,12 +58,12 @@ class Account:
             if node in result.errors:
                 self.failures[result.leaf, node] = str(result.errors[node])
 
-    def compare_branch(self, leaf: Leaf) -> list[LeafResult]:
-        """Compare the branch of trees that a leaf is on; what differs, once all of the branch was read."""
+    def compare_branch(self, leaf: Leaf) -> list[LeafResult] | None:
+        """Compare the branch of trees that a leaf is on; what differs, None where it was not read whole yet."""
         arc, place = self._places[leaf]
         branch = self.plan.arcs[arc][place - place % BRANCH :][:BRANCH]
         if any(other not in self.results or self.results[other].errors for other in branch):
-            return []
+            return None
         return self._compare(branch)
 
     def compare(self) -> list[LeafResult]:

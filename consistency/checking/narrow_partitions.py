@@ -1,23 +1,26 @@
 """Which partitions differ, found by a digest of each: of the others no row is hashed by itself.
 
 A leaf's digest is the sum of its partitions', so where leaf after leaf differs each is digested by partition at once,
-and not a second time when it is looked at more closely. Clean leaves are digested whole: one answer says it all.
+and not a second time when it is looked at more closely. So are the first leaves of a table, where a small piece of it
+shows that its partitions hold many rows: whether leaves differ is not known yet. Others are digested whole: one answer
+says it all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Collection, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
-from consistency.checking.leaves import DifferingPartitions, LeafResult
+from consistency.checking.leaves import DifferingPartitions, LeafResult, digest_leaf
 from consistency.checking.plan import Leaf
+from consistency.checking.trees import BRANCH
 from consistency.cluster.port import Key, Pages
-from consistency.cluster.server_digest import ServerDigest
+from consistency.cluster.server_digest import ServerDigest, bigint
 from consistency.cluster.table_reader import TableReader
-from consistency.errors import ReplicaRefused
+from consistency.errors import ReplicaError, ReplicaRefused
 from consistency.model.reading import RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
@@ -25,13 +28,20 @@ from consistency.model.tree import Digest
 from consistency.rows.names import named_key
 
 HASHED_ROWS = 10_000
-"""Rows whose hashes are held at once, of each replica: about 3 MB."""
+"""Rows whose hashes are held at once, of each replica, or partitions whose digests are: about 3 MB."""
+MOST_HELD = 5 * HASHED_ROWS
+"""Of these, if a piece of a leaf has more than was expected."""
 _LEAST_PER_PARTITION, _MOST_DIFFERING = 4, 0.5
 """Digests of partitions with fewer rows than this, or of which more rows than this share are hashed all the same, cost
 more than they save."""
 _LEAST_AT_ONCE, _UNLIKE_LEAVES, _MOSTLY = 20, 2, 0.7
 """So many rows a partition holds, and so many leaves differ, before leaves are digested by partition at once; and so
 large a share of them before their rows are hashed at once, which costs twice as much."""
+_LEAST_AT_FIRST = 40
+"""So many rows a partition holds before the first leaves are digested by partition, which may all be clean: each answer
+costs the client 5 us, and seven leaves of a clean table tell it no more than seven answers would."""
+_GLANCES = 16, 4
+"""What part of a leaf is looked at to learn how large partitions are; the next one where that holds none."""
 
 
 @dataclass(slots=True)
@@ -40,6 +50,8 @@ class Partitions:
 
     `leaves` and `unlike`: how many leaves were digested, and how many of them differed. `largest`: the rows of the
     largest of them. `dense`: whether one held more than is hashed row by row at once, or is remembered.
+    `seen_groups` and `seen_rows`: the partitions, and their rows, of which no more is known than how large they are.
+    `at_first`: whether they are so large that leaves are digested by partition until the first of them were compared.
     """
 
     groups: int = 0
@@ -50,6 +62,9 @@ class Partitions:
     largest: int = 0
     dense: bool = False
     refused: bool = False
+    seen_groups: int = 0
+    seen_rows: int = 0
+    at_first: bool = False
 
     def worth_it(self, reading: Reading) -> bool:
         """Whether to narrow a leaf down to its differing partitions before any row is hashed."""
@@ -60,10 +75,11 @@ class Partitions:
     def worth_it_at_once(self, reading: Reading) -> bool:
         """Whether to digest the next leaf by partition: most leaves before it differed, in few of their partitions.
 
-        Of partitions that are not known yet a closer look would ask the same.
+        Or none was compared yet, and partitions are known to be large. Of partitions that are not known yet a closer
+        look would ask the same.
         """
-        large = self.rows >= _LEAST_AT_ONCE * self.groups
-        return large and self._unlike(1 / 2) and self.worth_it(reading)
+        large = self.rows + self.seen_rows >= _LEAST_AT_ONCE * (self.groups + self.seen_groups)
+        return large and (self.at_first or self._unlike(1 / 2)) and self.worth_it(reading)
 
     def rows_worth_it_at_once(self, reading: Reading) -> bool:
         """Whether to hash the rows of the next leaf one by one: leaves differ, and partitions tell nothing of where."""
@@ -77,14 +93,48 @@ class Partitions:
         """Take note of how large a leaf is."""
         self.largest = max(self.largest, result.rows)
 
-    def compared(self, leaves: int, differing: int) -> None:
-        """Take note of leaves that were compared."""
+    def compared(self, leaves: int, differing: int, *, whole: bool) -> None:
+        """Take note of leaves that were read; `whole`: whether the branch they are on was compared."""
         self.leaves += leaves
         self.unlike += differing
+        self.at_first = self.at_first and self.leaves < (BRANCH if whole else 2 * BRANCH)
 
-    def pieces(self, leaf: Leaf, rows: int) -> Sequence[TokenRange]:
+    def saw(self, reading: Reading, told: Collection[RawRow]) -> None:
+        """Take note of the digests of some partitions of one replica, which were compared with no other's."""
+        self.seen_groups += len(told)
+        self.seen_rows += sum(bigint(row[reading.partition_layout.count]) for row in told)
+
+    def pieces_by_row(self, leaf: Leaf, rows: int) -> Sequence[TokenRange]:
         """Cut a leaf of about so many rows, or of as many as the largest has, so that each part can be held at once."""
-        return leaf.token_range.split(math.ceil(max(rows, self.largest) / HASHED_ROWS))
+        return _pieces(leaf, max(rows, self.largest))
+
+    def pieces_by_partition(self, leaf: Leaf, rows: int) -> Sequence[TokenRange]:
+        """Cut it so that the digests of the partitions of each part can be held: of large ones there are few."""
+        known, held = self.groups + self.seen_groups, self.rows + self.seen_rows
+        most = max(rows, self.largest)
+        return _pieces(leaf, most * known / held if held else most)
+
+
+def _pieces(leaf: Leaf, answers: float) -> Sequence[TokenRange]:
+    return leaf.token_range.split(max(1, math.ceil(answers / HASHED_ROWS)))
+
+
+async def glance(table: TableReader, leaf: Leaf, partitions: Partitions) -> None:
+    """Learn from a small piece of a leaf, on one replica, whether partitions are worth a digest each from the first.
+
+    Where it does not answer nothing was learnt, and leaves are digested whole.
+    """
+    if not partitions.worth_it(table.reading):
+        return
+    with suppress(ReplicaError):
+        for part in _GLANCES:
+            piece = leaf.token_range.split(part)[0]
+            (told,) = await gather_rows([table.partition_digests(leaf.replicas[0], piece, table.now_s())])
+            partitions.saw(table.reading, told)
+            if told:
+                break
+    seen = partitions.seen_groups
+    partitions.at_first = seen > 0 and partitions.seen_rows >= _LEAST_AT_FIRST * seen
 
 
 async def differing_partitions(
@@ -105,14 +155,18 @@ async def differing_partitions(
 async def digest_by_partition(table: TableReader, leaf: Leaf, partitions: Partitions, *, leaf_rows: int) -> LeafResult:
     """Digest a leaf of about `leaf_rows` rows on all its replicas at one instant, piece by piece.
 
-    Its partitions that differ are found on the way. Raises a ReplicaError where a replica does not answer.
+    Its partitions that differ are found on the way. One that has too many partitions to be held is digested whole.
+    Raises a ReplicaError where a replica does not answer.
     """
     now_s, reading, layout = table.now_s(), table.reading, table.reading.partition_layout
     asked = ServerDigest(reading, newest=True)
     digests: dict[Node, Digest] = dict.fromkeys(leaf.replicas, asked.total([]))
     found: list[DifferingPartitions | None] = []
-    for piece in partitions.pieces(leaf, leaf_rows):
-        told = await gather_rows([_told_by(table, leaf, node, piece, now_s) for node in leaf.replicas])
+    for piece in partitions.pieces_by_partition(leaf, leaf_rows):
+        told = await gather_rows([_told_by(table, leaf, node, piece, now_s) for node in leaf.replicas], most=MOST_HELD)
+        if any(len(rows) > MOST_HELD for rows in told):
+            partitions.saw(reading, told[0])
+            return await digest_leaf(table, leaf)
         for node, rows in zip(leaf.replicas, told, strict=True):
             digests[node] = asked.add(digests[node], asked.total([row[layout.digest] for row in rows]))
         found.append(_compared(reading, [{row[layout.compared] for row in rows} for rows in told], partitions))
@@ -130,7 +184,7 @@ def _compared(reading: Reading, told: Sequence[set[RawRow]], partitions: Partiti
     rows: dict[Key, int] = {}
     for row in set[RawRow]().union(*told):
         key = named_key(row[layout.partition])
-        rows[key] = max(rows.get(key, 0), int.from_bytes(row[layout.count] or b"", "big"))
+        rows[key] = max(rows.get(key, 0), bigint(row[layout.count]))
     keys = {named_key(row[layout.partition]) for row in not_in_all(told)}
     held, differing = sum(rows.values()), sum(rows[key] for key in keys)
     partitions.groups += len(rows)

@@ -16,7 +16,7 @@ from consistency.checking.joined_rows import joined_rows
 from consistency.checking.leaves import DifferingPartitions, DifferingRows, LeafResult, digest_leaf
 from consistency.checking.listing import Listing
 from consistency.checking.narrow_partitions import (
-    HASHED_ROWS,
+    MOST_HELD,
     Partitions,
     differing_partitions,
     gather_rows,
@@ -37,8 +37,6 @@ from consistency.rows.read import read_states
 
 MOST_KNOWN = 2_000
 """Rows of one leaf that are remembered until they are read: of more their hashes are compared once again."""
-_MOST_HELD = 5 * HASHED_ROWS
-"""Hashes of a replica's rows that are held at once, if a piece of a leaf has more rows than was expected."""
 _BATCH = 2_000
 _DENSE = 0.3
 """If more rows of a leaf than this share differ, all of them are read in pages instead of those by key."""
@@ -92,9 +90,9 @@ async def digest_by_row(table: TableReader, leaf: Leaf, partitions: Partitions, 
     digests[first] = replace(digests[first], newest_us=newest_us)
     names: list[RowName] = []
     counts = JoinCounts()
-    for piece in partitions.pieces(leaf, leaf_rows):
-        hashed = await gather_rows([table.row_hashes(node, piece, now_s) for node in leaf.replicas], most=_MOST_HELD)
-        if any(len(rows) > _MOST_HELD for rows in hashed):
+    for piece in partitions.pieces_by_row(leaf, leaf_rows):
+        hashed = await gather_rows([table.row_hashes(node, piece, now_s) for node in leaf.replicas], most=MOST_HELD)
+        if any(len(rows) > MOST_HELD for rows in hashed):
             partitions.dense = True
             return await digest_leaf(table, leaf)
         for node, rows in zip(leaf.replicas, hashed, strict=True):

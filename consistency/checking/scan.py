@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from consistency.checking.account import Account
@@ -14,7 +14,7 @@ from consistency.checking.descend import Descent, differences
 from consistency.checking.future import written_after
 from consistency.checking.leaves import DifferingPartitions, DifferingRows, LeafResult, digest_leaf, digest_leaves
 from consistency.checking.listing import Listing
-from consistency.checking.narrow_partitions import Partitions, digest_by_partition
+from consistency.checking.narrow_partitions import Partitions, digest_by_partition, glance
 from consistency.checking.narrow_rows import digest_by_row
 from consistency.checking.observer import Observer
 from consistency.checking.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
@@ -127,7 +127,19 @@ class Scan:
         """
         self.started = self.table.clock.monotonic()
         self.account = Account(await self._plan(leaf_rows or (lambda _, most: most)), self.task.asides)
+        await self._glance(self.account.plan)
         return self.account
+
+    async def _glance(self, plan: TablePlan) -> None:
+        """See how large the partitions of a large table are, so that its first leaves are digested in the right way.
+
+        Not where a replica of theirs is down: by partition nothing is known of a leaf before all have answered.
+        """
+        leaf = next(iter(plan.leaves), None)
+        if leaf is None or self.sampled or plan.estimated_rows <= BRANCH * self.options.leaf_rows:
+            return
+        if self.table.hashes_rows and self.table.provable(leaf.replicas) and all(node.up for node in leaf.replicas):
+            await glance(self.table, leaf, self._partitions)
 
     async def _plan(self, leaf_rows: Callable[[int, int], int]) -> TablePlan:
         table, arcs = self.task.reading.table, self.task.arcs
@@ -184,9 +196,11 @@ class Scan:
         """Digest a leaf whole, or in parts at once where leaf after leaf had to be digested so a second time."""
         digest = self._in_parts() if self.table.hashes_rows and self.table.provable(leaf.replicas) else None
         if digest is not None:
-            # A replica that does not answer is asked again below, and how that ends is in the account.
-            with suppress(ReplicaError):
+            try:
                 return await digest(self.table, leaf, self._partitions, leaf_rows=self.options.leaf_rows)
+            except ReplicaError:
+                # A replica that does not answer is asked again below, and how that ends is in the account.
+                self._partitions.at_first = False
         return await digest_leaf(self.table, leaf)
 
     def _in_parts(self) -> InParts | None:
@@ -230,8 +244,9 @@ class Scan:
         if result.errors:
             return  # it may be read at the end
         unlike = account.compare_branch(result.leaf)
-        self._partitions.compared(leaves=1, differing=sum(each.leaf not in self._descents for each in unlike))
-        for each in unlike:
+        news = sum(each.leaf not in self._descents for each in unlike or ())
+        self._partitions.compared(leaves=1, differing=news, whole=unlike is not None)
+        for each in unlike or ():
             self._descend_once(account, each)
         self._look_ahead_once(account, result)
 

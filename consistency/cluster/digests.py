@@ -122,15 +122,28 @@ class Digests:
     def of_partitions(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, newest: bool
     ) -> Pages:
-        """Stream the digests of a range's partitions."""
+        """Stream the digests of a range's partitions, a piece at a time while others work with the node."""
         count = reading.partition_layout.count
+        size = self._pieces[node, reading.table.full_name]
 
-        def pages(name: str) -> AsyncGenerator[Page, None]:
-            text = selects.partition_digests(reading, token_range, name, newest=newest)
-            statement = self._sizes.hashed(reading, text, now_s)
-            return self._gate.pages(node, statement, lambda page: sum(bigint(row[count]) for row in page.rows()))
+        async def pages(name: str) -> AsyncGenerator[Page, None]:
+            left: TokenRange | None = token_range
+            while left is not None:
+                # A page holds so many partitions, of however many rows: it would keep the node for longer.
+                part, left = size.cut(left, token_range) if self._gate.asks_little(node) else (left, None)
+                text = selects.partition_digests(reading, part, name, newest=newest)
+                asked = self._gate.pages(node, self._sizes.hashed(reading, text, now_s), rows_read)
+                async with aclosing(asked) as found:
+                    async for page in found:
+                        yield page
 
-        return self._streamed(node, reading, Look.PARTITIONS, pages)
+        taken: list[list[RawRow]] = []
+
+        def rows_read(page: Page) -> int:
+            taken.append(page.rows())
+            return sum(bigint(row[count]) for row in taken[-1])
+
+        return self._streamed(node, reading, Look.PARTITIONS, pages, lambda _: taken.pop())
 
     async def arrays_of_rows(
         self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, times: bool
@@ -149,13 +162,18 @@ class Digests:
         return HashedRows.joined(parts, len(asked.written))
 
     async def _streamed(
-        self, node: Node, reading: Reading, look: Look, pages: Callable[[str], AsyncGenerator[Page, None]]
+        self,
+        node: Node,
+        reading: Reading,
+        look: Look,
+        pages: Callable[[str], AsyncGenerator[Page, None]],
+        rows: Callable[[Page], list[RawRow]] = Page.rows,
     ) -> Pages:
         """Page through what a node hashes, in a lane of its own from the first page to the last.
 
-        `pages` is given the lane's spelling of the algorithm.
+        `pages` is given the lane's spelling of the algorithm; `rows` takes each page apart as it comes.
         """
         await self._sizes.learn(node, reading)
         async with self._gate.lane(node, look) as spelling, aclosing(pages(spelling)) as found:
             async for page in found:
-                yield page.rows()
+                yield rows(page)

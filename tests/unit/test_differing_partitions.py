@@ -223,7 +223,7 @@ def test_a_leafs_digest_is_the_sum_of_its_rows() -> None:
             assert again.differing is None
             assert known.dense
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("consistency.checking.narrow_rows._MOST_HELD", 30)
+                patch.setattr("consistency.checking.narrow_rows.MOST_HELD", 30)
                 known = Partitions()
                 again = await digest_by_row(scenario.reads(READING), leaf, known, leaf_rows=leaf_rows)
             assert (again.digests, again.newest_us, again.differing) == (whole.digests, whole.newest_us, None)

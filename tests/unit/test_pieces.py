@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import bisect
 import random
-from collections.abc import Callable
+import re
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from consistency.cluster.digests import Digests
+from consistency.cluster.gate import Gate
 from consistency.cluster.query_size import _FIRST_PART, PIECE_S, Piece, PieceSize, in_pieces
+from consistency.cluster.row_pages import RowPages
+from consistency.cluster.row_sizes import RowSizes
 from consistency.cluster.server_digest import ServerDigest
-from consistency.model.reading import Capabilities, Depth, Reading
+from consistency.cluster.wire import Page
+from consistency.model.reading import Capabilities, Depth, RawRow, Reading
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles
 from consistency.model.tree import Digest
 from tests.unit.fake_cluster import table
+from tests.unit.test_differing_rows import READING
 
 EVERYTHING = TokenRange.full_ring()
 ASKED = ServerDigest(Reading(table(), Depth.CONTENT, Capabilities()), newest=True)
@@ -177,3 +187,46 @@ def test_the_digest_of_a_range_is_the_sum_of_its_parts() -> None:
     nothing = ASKED.decode((bigint(0), None, None))
     assert ASKED.add(nothing, one) == ASKED.add(one, nothing) == one
     assert ASKED.add(nothing, nothing).newest_us is None
+
+
+@pytest.mark.parametrize("little", [True, False])
+def test_partitions_are_digested_in_pieces_too(*, little: bool) -> None:
+    """While others work: a page holds partitions of however many rows. Each page is taken apart once."""
+    asked: list[str] = []
+    counted: list[int] = []
+    apart: list[Page] = []
+
+    class Told(Page):
+        def rows(self) -> list[tuple[bytes | None, ...]]:
+            apart.append(self)
+            return [(b"token", bytes([len(apart)]), (3).to_bytes(8, "big"), b"sum")]
+
+    @asynccontextmanager
+    async def lane(*_: object) -> AsyncGenerator[str, None]:
+        yield "MD5"
+
+    async def learn(*_: object) -> None:
+        pass
+
+    async def pages(_: object, text: str, rows: Callable[[Page], int]) -> AsyncGenerator[Page, None]:
+        asked.append(text)
+        for _page in range(2):
+            counted.append(rows(page := Told(1, 4, b"")))
+            yield page
+
+    gate = SimpleNamespace(lane=lane, pages=pages, asks_little=lambda _: little)
+    sizes = SimpleNamespace(learn=learn, hashed=lambda _, text, *__: text)
+    digests = Digests(cast("Gate", gate), cast("RowSizes", sizes), cast("RowPages", None))
+
+    async def main() -> list[RawRow]:
+        told = digests.of_partitions(cast("Any", "node 1"), READING, EVERYTHING, 1, newest=False)
+        return [row async for page in told for row in page]
+
+    rows = asyncio.run(main())
+    assert len(asked) == len(set(asked)) == (_FIRST_PART + 1 if little else 1)
+    assert [row[1] for row in rows] == [bytes([n + 1]) for n in range(2 * len(asked))]
+    assert len(apart) == len(counted) == 2 * len(asked)
+    assert set(counted) == {3}
+    ends = [int(re.findall(r"<= (-?[0-9]+)", text)[0]) for text in asked]
+    starts = [int(found[0]) if (found := re.findall(r" > (-?[0-9]+)", text)) else MIN_TOKEN for text in asked]
+    assert_tiles([TokenRange(start, end) for start, end in zip(starts, ends, strict=True)], [EVERYTHING])
