@@ -1,7 +1,8 @@
 """What changed under a run, asked of all nodes again and again: what was read of it cannot be believed.
 
 Writes of live traffic go to other replicas once a range changes hands; a row then differs although nothing is wrong.
-So before a difference is claimed, the ring and the schema are described anew, after the reading that showed it.
+So before a difference is claimed, the ring and the schema are described anew, after the reading that showed it: of the
+schema its version on every node, as long as all have the one that was read, and at the end of a run all of it.
 """
 
 from __future__ import annotations
@@ -87,17 +88,20 @@ class Changes:
             async with self._describing:
                 if not self.is_after(moment):
                     await self._clock.sleep(max(0.0, self._next_at - self._clock.monotonic()))
-                    await self.look()
+                    await self._look(self._reader.schema_again)
 
     def begin_look(self) -> None:
         """Believe nothing until the cluster has been described once more."""
         self._unread = "whether the ring or the schema changed during the run could not be read in time"
 
     async def look(self) -> None:
-        """Describe the cluster now."""
+        """Describe the cluster now, its whole schema too: a version is written a moment after what it is made of."""
+        await self._look(self._reader.schema)
+
+    async def _look(self, read_schema: Callable[[], Awaitable[Mapping[str, Keyspace]]]) -> None:
         began = self._clock.monotonic()
         try:
-            ring, schema = await asyncio.gather(self._reader.ring_now(), self._reader.schema())
+            ring, schema = await asyncio.gather(self._reader.ring_now(), read_schema())
         except ConsistencyError as error:
             self._unread = f"whether the ring or the schema changed during the run could not be read: {error}"
         else:

@@ -100,6 +100,10 @@ class CqlReader:
         """Read every keyspace as all nodes describe it that answer."""
         return await self._described.schema()
 
+    async def schema_again(self) -> dict[str, Keyspace]:
+        """Read it if any node has another version of it than all had the last time."""
+        return await self._described.schema_again()
+
     async def guardrails(self, table: Table) -> dict[Node, Guardrails]:
         """Ask every node that is up."""
         return await self._described.guardrails(table)

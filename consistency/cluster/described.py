@@ -8,7 +8,7 @@ from consistency.cluster.connection import Connection
 from consistency.cluster.guardrails import Guardrails, read_guardrails
 from consistency.cluster.masks import sees_masked
 from consistency.cluster.pinned import PinnedAccess
-from consistency.cluster.schemas import read_schema
+from consistency.cluster.schemas import Schemas
 from consistency.cluster.server_clocks import longest_write_s
 from consistency.cluster.snapshot import Describer
 from consistency.model.reading import Capabilities
@@ -24,6 +24,7 @@ class Described:
         self._ring = ring
         self._access = access
         self._describer = describer
+        self._schemas = Schemas(connection)
 
     @property
     def ring(self) -> Ring:
@@ -33,6 +34,10 @@ class Described:
     @property
     def _up(self) -> Sequence[Node]:
         return [node for node in self._ring.nodes if node.up]
+
+    @property
+    def _asked(self) -> Sequence[Node]:
+        return sorted(self._ring.nodes, key=lambda n: not (n.up and self._access.answers(n)))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -53,8 +58,11 @@ class Described:
 
     async def schema(self) -> dict[str, Keyspace]:
         """Read every keyspace as all nodes describe it that answer."""
-        asked = sorted(self._ring.nodes, key=lambda n: not (n.up and self._access.answers(n)))
-        return await read_schema(self._connection, asked, patient=not self._describer.schemas_differ)
+        return await self._schemas.read(self._asked, patient=not self._describer.schemas_differ)
+
+    async def schema_again(self) -> dict[str, Keyspace]:
+        """Read it if any node has another version of it than all had the last time."""
+        return await self._schemas.read_again(self._asked, patient=not self._describer.schemas_differ)
 
     async def guardrails(self, table: Table) -> dict[Node, Guardrails]:
         """Ask every node that is up."""

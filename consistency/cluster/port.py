@@ -126,6 +126,9 @@ class ClusterReader(ReplicaReader, Protocol):
     async def schema(self) -> dict[str, Keyspace]:
         """Read every keyspace."""
 
+    async def schema_again(self) -> dict[str, Keyspace]:
+        """Read it if any node has another version of it than all had when it was read last."""
+
     async def guardrails(self, table: Table) -> Mapping[Node, Guardrails]:
         """Find out what each node, as a coordinator, forbids our role to do with a table's rows."""
 

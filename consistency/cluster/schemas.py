@@ -22,14 +22,45 @@ _NAMED = 4
 Described = Mapping[str, Keyspace]
 
 
-async def read_schema(connection: Connection, nodes: Sequence[Node], *, patient: bool = True) -> dict[str, Keyspace]:
-    """Read every keyspace; a table that the nodes describe in several ways is unreadable, with their names.
+class Schemas:
+    """Reads the schema, and knows of what version it was: as long as all nodes have that one it is not read again.
 
-    Of the nodes of one schema version the first describes it for all. Where `patient`, nodes of several versions get a
-    moment to learn of a change. SchemaError where no node describes it.
+    Of nodes of one version a single one describes the schema in any case, so the others are taken at the word of their
+    version as it is; a version is made of all that is in system_schema.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._version = ""
+        self._schema: dict[str, Keyspace] = {}
+
+    async def read(self, nodes: Sequence[Node], *, patient: bool) -> dict[str, Keyspace]:
+        """Read every keyspace."""
+        self._schema, self._version = await _read(self._connection, nodes, patient=patient)
+        return dict(self._schema)
+
+    async def read_again(self, nodes: Sequence[Node], *, patient: bool) -> dict[str, Keyspace]:
+        """Read it if any node has another version than all had the last time, or does not tell which it has."""
+        if self._version and _one_version(*await _by_version(self._connection, nodes)) == self._version:
+            return dict(self._schema)
+        return await self.read(nodes, patient=patient)
+
+
+async def read_schema(connection: Connection, nodes: Sequence[Node], *, patient: bool = True) -> dict[str, Keyspace]:
+    """Read every keyspace once, as `Schemas` does."""
+    return (await _read(connection, nodes, patient=patient))[0]
+
+
+async def _read(connection: Connection, nodes: Sequence[Node], *, patient: bool) -> tuple[dict[str, Keyspace], str]:
+    """Read every keyspace, and return with them the version where all nodes have one.
+
+    A table that the nodes describe in several ways is unreadable, with their names. Of the nodes of one schema version
+    the first describes it for all. Where `patient`, nodes of several versions get a moment to learn of a change.
+    SchemaError where no node describes it.
     """
     for look in range(_LOOKS):
-        groups, silent = await _by_version(connection, nodes)
+        versions, silent = await _by_version(connection, nodes)
+        groups = list(versions.values())
         if not groups:
             msg = f"no node would describe the schema: {next(iter(silent.values()), 'none answers')}"
             raise SchemaError(msg)
@@ -41,20 +72,20 @@ async def read_schema(connection: Connection, nodes: Sequence[Node], *, patient:
     if not described:
         raise SchemaError("no node would describe the schema: each stopped answering when it was asked")
     mute = [group for group, schema in zip(groups, found, strict=True) if schema is None]
-    return agreed_schema(described, mute)
+    return agreed_schema(described, mute), _one_version(versions, silent)
 
 
 async def _by_version(
     connection: Connection, nodes: Sequence[Node]
-) -> tuple[list[tuple[Node, ...]], Mapping[Node, ReplicaError]]:
-    """Return the nodes that answer in groups of one schema version, the largest first, and the errors of the others."""
+) -> tuple[dict[str, tuple[Node, ...]], Mapping[Node, ReplicaError]]:
+    """Return the nodes that answer by schema version, the largest group first, and the errors of the others."""
 
     async def version(node: Node) -> str | ReplicaError:
         try:
             rows = await connection.select(node, "SELECT schema_version FROM system.local", timeout_s=_TIMEOUT_S)
         except ReplicaError as error:
             return error
-        return str(rows[0]["schema_version"])
+        return str(rows[0]["schema_version"] or "")
 
     groups: dict[str, list[Node]] = defaultdict(list)
     silent: dict[Node, ReplicaError] = {}
@@ -63,7 +94,12 @@ async def _by_version(
             silent[node] = told
         else:
             groups[told].append(node)
-    return sorted((tuple(group) for group in groups.values()), key=len, reverse=True), silent
+    return {told: tuple(groups[told]) for told in sorted(groups, key=lambda told: -len(groups[told]))}, silent
+
+
+def _one_version(versions: Mapping[str, Sequence[Node]], silent: Mapping[Node, ReplicaError]) -> str:
+    """Return the schema version that all nodes have, empty where they have several, or one does not tell."""
+    return next(iter(versions)) if len(versions) == 1 and not silent else ""
 
 
 def _agreed(groups: Sequence[Sequence[Node]]) -> bool:

@@ -227,6 +227,9 @@ class SimCluster:
         await asyncio.sleep(0.001)
         return self.change_schema(dict(self._schema)) if self.change_schema else dict(self._schema)
 
+    async def schema_again(self) -> dict[str, Keyspace]:
+        return await self.schema()
+
     async def count(self, node: Node, table: Table, token_range: TokenRange) -> int:
         await self._serve(node, table, scans=True)
         now_s = EPOCH_S + int(self._loop.now)

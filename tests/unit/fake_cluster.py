@@ -119,6 +119,9 @@ class FakeCluster:
         local = Keyspace("system", Replication.parse({"class": "LocalStrategy"}), {})
         return {self.shop.keyspace: shop, "system": local, **self.extra}
 
+    async def schema_again(self) -> dict[str, Keyspace]:
+        return await self.schema()
+
     def locality(self, node: Node) -> Locality:
         return Locality.NODE_LOCAL if self.node_local else Locality.TRACED
 

@@ -17,7 +17,7 @@ from consistency.model.cqltype import CqlType
 from consistency.model.ownership import DISPUTED
 from consistency.model.reading import CHECKED_DEPTHS, Capabilities, Depth, RawRow, Reading, Route
 from consistency.model.ring import Replication
-from consistency.model.schema import Table
+from consistency.model.schema import Keyspace, Table
 from consistency.results.cause import CauseKind
 from consistency.results.findings import State, read_findings
 from consistency.results.kinds import Kind
@@ -245,6 +245,29 @@ def test_a_table_that_was_altered_or_dropped_meanwhile_takes_the_verdict_back(
     report = scenario.check()
     assert report.verdict is Verdict.UNKNOWN
     assert f"the table was {words}" in report.tables[0].unread[0].reason
+
+
+def test_the_whole_schema_is_read_at_the_beginning_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before differences are claimed it is read again: that is its version alone as long as nobody alters it."""
+    scenario = Scenario()
+    scenario.fill()
+    scenario.apply(row(1, 50, v0=int_bytes(1)), on=[1])
+    asked: list[str] = []
+    before = dict(scenario.cluster._schema)
+
+    async def schema() -> dict[str, Keyspace]:
+        asked.append("whole")
+        return before
+
+    async def schema_again() -> dict[str, Keyspace]:
+        asked.append("again")
+        return before
+
+    monkeypatch.setattr(scenario.cluster, "schema", schema)
+    monkeypatch.setattr(scenario.cluster, "schema_again", schema_again)
+    scenario.check()
+    assert len(scenario.findings) == 1
+    assert asked == ["whole", "again", "whole"]
 
 
 @pytest.mark.parametrize("error", [TopologyError("no node would describe the ring"), ReplicaUnavailable("n: down")])

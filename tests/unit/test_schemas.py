@@ -11,7 +11,7 @@ import pytest
 
 from consistency.cluster import schemas
 from consistency.cluster.connection import Connection
-from consistency.cluster.schemas import agreed_schema, read_schema
+from consistency.cluster.schemas import Schemas, agreed_schema, read_schema
 from consistency.errors import ReplicaUnavailable, SchemaError
 from consistency.model.cqltype import UserType, parse_type
 from consistency.model.ring import Node, Replication
@@ -137,3 +137,61 @@ def test_one_node_of_each_version_describes_the_schema(monkeypatch: pytest.Monke
     assert set(asked) == {ONE, TWO}
     with pytest.raises(SchemaError, match="no node would describe the schema"):
         read(Told({ONE: [], TWO: [], THREE: []}), asked, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("versions", "again"),
+    [
+        ({ONE: ["a"], TWO: ["a"], THREE: ["a"]}, False),
+        ({ONE: ["a", "b"], TWO: ["a", "b"], THREE: ["a", "b"]}, True),
+        ({ONE: ["a"], TWO: ["a"], THREE: ["a", "old"]}, True),
+        ({ONE: ["a"], TWO: ["a"], THREE: ["old", "old"]}, True),
+        ({ONE: ["a"], TWO: ["a"], THREE: []}, True),
+        ({ONE: [""], TWO: [""], THREE: [""]}, True),
+    ],
+    ids=["the same", "another", "an old node", "nodes that disagree", "a node that is gone", "none is told"],
+)
+def test_the_schema_is_read_again_unless_all_nodes_have_the_version_that_was_read(
+    versions: dict[Node, list[str]], again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else the nodes say, or do not say, leads to a whole look; what was read is changed by nobody."""
+    described: list[Node] = []
+
+    async def describe(_: object, group: tuple[Node, ...]) -> dict[str, Keyspace]:
+        described.append(group[0])
+        return keyspace(table())
+
+    async def main() -> None:
+        reads = Schemas(cast("Connection", Told(versions)))
+        first = await reads.read(nodes(), patient=False)
+        described.clear()
+        second = await reads.read_again(nodes(), patient=False)
+        assert second == first
+        assert second is not first
+        assert bool(described) == again
+
+    monkeypatch.setattr(schemas, "_describe", describe)
+    asyncio.run(main())
+
+
+def test_a_node_that_went_and_came_back_is_believed_after_a_whole_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is gone nothing is known of its schema; nor is it before it was read at all."""
+    described: list[Node] = []
+
+    async def describe(_: object, group: tuple[Node, ...]) -> dict[str, Keyspace]:
+        described.append(group[0])
+        return keyspace(table())
+
+    async def main() -> None:
+        told = Told({ONE: ["a"], TWO: ["a"], THREE: []})
+        reads = Schemas(cast("Connection", told))
+        for expected in (1, 2):
+            await reads.read_again(nodes(), patient=False)
+            assert len(described) == expected
+        told.versions[THREE.host_id] = ["a"]
+        for _ in range(2):
+            await reads.read_again(nodes(), patient=False)
+            assert len(described) == 3
+
+    monkeypatch.setattr(schemas, "_describe", describe)
+    asyncio.run(main())
