@@ -184,7 +184,7 @@ def _compared(reading: Reading, told: Sequence[set[RawRow]], partitions: Partiti
     rows: dict[Key, int] = {}
     for row in set[RawRow]().union(*told):
         key = named_key(row[layout.partition])
-        rows[key] = max(rows.get(key, 0), bigint(row[layout.count]))
+        rows[key] = max(rows.get(key, 0), int.from_bytes(row[layout.count] or b"", "big"))
     keys = {named_key(row[layout.partition]) for row in not_in_all(told)}
     held, differing = sum(rows.values()), sum(rows[key] for key in keys)
     partitions.groups += len(rows)

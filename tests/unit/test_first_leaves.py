@@ -23,7 +23,7 @@ from consistency.errors import ReplicaRefused, ReplicaUnavailable
 from consistency.model.reading import RawRow, Reading, Route
 from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
-from tests.simulation.scenario import LONG_AGO_US, Scenario, row
+from tests.simulation.scenario import LONG_AGO_US, Scenario, make_nodes, row
 from tests.simulation.storage import token_of
 from tests.simulation.values import int_bytes
 from tests.unit.test_differing_partitions import checked, large_table
@@ -116,7 +116,7 @@ def test_a_glance_that_finds_nothing_looks_once_more_and_no_further() -> None:
         raise ReplicaRefused("guardrail")
         yield []
 
-    leaf = Leaf(TokenRange.full_ring(), Scenario().nodes)
+    leaf = Leaf(TokenRange.full_ring(), make_nodes(("dc1",) * 3))
     table = SimpleNamespace(reading=READING, partition_digests=answered, now_s=lambda: 1)
     known = Partitions()
     asyncio.run(glance(cast("TableReader", table), leaf, known))
