@@ -94,11 +94,15 @@ def test_a_replica_that_fails_ends_the_digests_by_partition(monkeypatch: pytest.
     scenario = in_large_partitions()
     asked = Asked(scenario, monkeypatch)
 
-    async def fails(*_: object, **__: object) -> object:
+    tried: list[Leaf] = []
+
+    async def fails(_: object, leaf: Leaf, *__: object, **___: object) -> object:
+        tried.append(leaf)
         raise ReplicaUnavailable("a connection was lost")
 
     monkeypatch.setattr("consistency.checking.scan.digest_by_partition", fails)
     report = scenario.check(scan=ScanOptions(leaf_rows=120, leaves_at_once=1))
+    assert len(tried) == 1
     assert len(asked.whole) == report.tables[0].ranges
     assert report.coverage.complete
 
