@@ -13,6 +13,7 @@ from consistency.checking.listing import Listing
 from consistency.checking.narrow_partitions import HASHED_ROWS, Partitions
 from consistency.checking.narrow_rows import differing_rows
 from consistency.checking.plan import Leaf
+from consistency.checking.range_rows import FirstReadings
 from consistency.checking.trees import differing
 from consistency.cluster.table_reader import TableReader
 from consistency.errors import ReplicaError, TooMuchToScan
@@ -156,11 +157,12 @@ async def _rows_of(
 ) -> AsyncGenerator[Difference | Leaf, None]:
     """Yield the differing rows of a leaf that is not split."""
     nodes = tuple(current.digests)
+    known = None if isinstance(current.differing, FirstReadings) else current.differing
     hashed = current.rows <= READ_ROWS and table.hashes_rows and not current.fell_back
     for piece in current.leaf.token_range.split(math.ceil(current.rows / HASHED_ROWS) if hashed else 1):
         leaf = Leaf(piece, nodes)
-        if current.differing is not None:
-            found = differing_rows(table, current.leaf, counts, partitions, listing, current.differing)
+        if known is not None:
+            found = differing_rows(table, current.leaf, counts, partitions, listing, known)
         elif hashed:
             found = differing_rows(table, leaf, counts, partitions, listing)
         else:
@@ -168,7 +170,7 @@ async def _rows_of(
         async with aclosing(found):
             async for difference in found:
                 yield difference
-        if current.differing is not None:
+        if known is not None:
             return
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from consistency.checking.plan import Leaf
 from consistency.cluster.port import Key
@@ -14,6 +15,9 @@ from consistency.model.reading import Route
 from consistency.model.ring import Node
 from consistency.model.tree import Digest
 from consistency.rows.names import RowName
+
+if TYPE_CHECKING:
+    from consistency.checking.range_rows import FirstReadings
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,8 @@ class LeafResult:
     """What the digests were made of, and where: `depth/route`."""
     fell_back: str = ""
     """Why the leaf was hashed on the client although the server was asked to, empty where it was not."""
-    differing: DifferingPartitions | DifferingRows | None = None
-    """Its partitions, or rows, that differ, where that is known already."""
+    differing: DifferingPartitions | DifferingRows | FirstReadings | None = None
+    """Its partitions, or rows, that differ, where that is known already; or its rows as they are counted."""
     full: bool = False
     """Whether it is known that most parts of it differ."""
 

@@ -49,7 +49,8 @@ class Partitions:
     """What the partitions of a table were like so far: how many, their rows, and those of them in differing ones.
 
     `leaves` and `unlike`: how many leaves were digested, and how many of them differed. `largest`: the rows of the
-    largest of them. `dense`: whether one held more than is hashed row by row at once, or is remembered.
+    largest of them. `dense`: whether one held more than is hashed row by row at once, or is remembered. `huge`: whether
+    a piece of one held more than is read as arrays at once.
     `seen_groups` and `seen_rows`: the partitions, and their rows, of which no more is known than how large they are.
     `at_first`: whether they are so large that leaves are digested by partition until the first of them were compared.
     """
@@ -61,6 +62,7 @@ class Partitions:
     unlike: int = 0
     largest: int = 0
     dense: bool = False
+    huge: bool = False
     refused: bool = False
     seen_groups: int = 0
     seen_rows: int = 0
@@ -84,6 +86,13 @@ class Partitions:
     def rows_worth_it_at_once(self, reading: Reading) -> bool:
         """Whether to hash the rows of the next leaf one by one: leaves differ, and partitions tell nothing of where."""
         return self._unlike(_MOSTLY) and not self.dense and not self.worth_it(reading)
+
+    def arrays_worth_it_at_once(self, reading: Reading) -> bool:
+        """Whether to hash the rows of the next leaf for a count: most leaves before it differed.
+
+        A hash of each row costs a third more than a digest of them all, and saves that digest where a leaf differs.
+        """
+        return self._unlike(1 / 2) and not self.huge and not reading.table.respelled
 
     def _unlike(self, share: float) -> bool:
         """Whether so large a share of the leaves differed, and not just one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 import numpy as np
 import xxhash
@@ -16,7 +17,7 @@ from consistency.cluster.table_reader import TableReader
 from consistency.errors import InternalError, ReplicaError
 from consistency.model.reading import Cell, Reading, RowState, each_time
 from consistency.model.ring import Node
-from consistency.model.row_arrays import NO_TIME, HashedRows, UnlikeRows, compare
+from consistency.model.row_arrays import NO_TIME, HashedRows, Shown, UnlikeRows, compare
 from consistency.rows.merge_join import Difference, JoinCounts
 
 
@@ -27,10 +28,10 @@ class RangeRows:
     All readings are as of one instant, because what is left of a TTL is hashed as well.
     """
 
-    def __init__(self, table: TableReader, leaf: Leaf) -> None:
+    def __init__(self, table: TableReader, leaf: Leaf, now_s: int | None = None) -> None:
         self._table = table
         self._leaf = leaf
-        self._now_s = table.now_s()
+        self._now_s = table.now_s() if now_s is None else now_s
         # Two spellings of a key are two hashes, so the rows of a table that can have them are joined.
         self._hashed = table.hashes_rows and not table.reading.table.respelled
 
@@ -42,7 +43,7 @@ class RangeRows:
         """
         if self._hashed:
             try:
-                replicas = await self._hashes(times=False)
+                replicas = await self._hashes(Shown.ROWS)
             except ReplicaError as error:
                 if not beyond_the_server([error]):
                     raise
@@ -56,19 +57,56 @@ class RangeRows:
         """Read them once more, with what tells kinds apart; raises InternalError where two rows have one name now."""
         if not self._hashed:
             return await self._joined()
-        replicas = await self._hashes(times=True)
+        replicas = await self._hashes(Shown.KINDS)
         if not all(rows.distinct for rows in replicas):
             raise InternalError("two rows of one range have one hash; the range cannot be compared")
         return compare(replicas)
 
-    async def _hashes(self, *, times: bool) -> Sequence[HashedRows]:
-        table, token_range = self._table, self._leaf.token_range
-        asked = (table.hashed_rows(node, token_range, self._now_s, times=times) for node in self._leaf.replicas)
+    async def hashed(self, *, most: int) -> Sequence[HashedRows]:
+        """Read them for the first time where servers hash, all of them; the first replica tells write times too.
+
+        Of a replica that holds more than `most` a page more than that is read.
+        """
+        first, *others = self._leaf.replicas
+        asked = [self._of(first, Shown.AGES, most), *(self._of(node, Shown.ROWS, most) for node in others)]
         return await asyncio.gather(*asked)
+
+    def begun_with(self, replicas: Sequence[HashedRows]) -> FirstReading | None:
+        """Return what was read of all replicas as the first reading; None where two rows of one have one name."""
+        if not all(rows.distinct for rows in replicas):
+            return None
+        return FirstReading(self._leaf, self, compare([rows.without_times for rows in replicas]))
+
+    async def _hashes(self, shown: Shown) -> Sequence[HashedRows]:
+        return await asyncio.gather(*(self._of(node, shown) for node in self._leaf.replicas))
+
+    async def _of(self, node: Node, shown: Shown, most: int | None = None) -> HashedRows:
+        return await self._table.hashed_rows(node, self._leaf.token_range, self._now_s, shown, most=most)
 
     async def _joined(self) -> UnlikeRows:
         async with aclosing(joined_rows(self._table, self._leaf, JoinCounts(), self._now_s)) as found:
             return _as_arrays(self._table.reading, self._leaf.replicas, [difference async for difference in found])
+
+
+@dataclass(frozen=True, eq=False)
+class FirstReading:
+    """What differed in a part of a leaf when it was read for the first time, and what reads that again."""
+
+    leaf: Leaf
+    rows: RangeRows
+    unlike: UnlikeRows
+
+
+@dataclass(frozen=True, eq=False)
+class FirstReadings:
+    """The parts of a leaf in which rows differ, each as it was read first."""
+
+    parts: tuple[FirstReading, ...]
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return bool(self.parts)
 
 
 def _as_arrays(reading: Reading, nodes: Sequence[Node], found: Sequence[Difference]) -> UnlikeRows:

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from consistency.checking.plan import Leaf
-from consistency.checking.range_rows import RangeRows
+from consistency.checking.range_rows import FirstReading, RangeRows
 from consistency.checking.settle import CLOCKS_S, MAX_ROUNDS
 from consistency.cluster.table_reader import TableReader
 from consistency.model.reading import Reading
@@ -62,14 +62,21 @@ class RangeSettling(Protocol):
     def waiting(self) -> int:
         """Rows that are not judged yet."""
 
-    async def settle(self, leaf: Leaf) -> None:
-        """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
+    @property
+    def takes_readings(self) -> bool:
+        """Whether it begins with hashes of a leaf's rows that were read before, and has room for them."""
+
+    async def settle(self, leaf: Leaf, read: FirstReading | None = None) -> None:
+        """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering.
+
+        `read` is what was read of it already.
+        """
 
 
 class WaitingRows:
     """The rows of ranges that wait for another reading; while they are too many no further range is begun."""
 
-    def __init__(self, most: int = MOST_WAITING) -> None:
+    def __init__(self, most: int) -> None:
         self.count = 0
         self._most = most
         self._fewer = asyncio.Condition()
@@ -105,20 +112,29 @@ class RangeSettler:
         self._sink = sink
         self._beginners = asyncio.Semaphore(_AT_ONCE)
         self._readers = asyncio.Semaphore(_AT_ONCE)
-        self._waiting = WaitingRows()
+        self._waiting = WaitingRows(MOST_WAITING)
 
     @property
     def waiting(self) -> int:
         """Rows that are not judged yet."""
         return self._waiting.count
 
-    async def settle(self, leaf: Leaf) -> None:
+    @property
+    def takes_readings(self) -> bool:
+        """Whether it has room for rows that are read already: they wait for none."""
+        return self._waiting.count < MOST_WAITING // 2
+
+    async def settle(self, leaf: Leaf, read: FirstReading | None = None) -> None:
         """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
         async with AsyncExitStack() as held:
-            async with self._beginners:
-                await self._waiting.room()
-                rows = RangeRows(self._table, leaf)
-                first = await rows.first()
+            if read is None:
+                async with self._beginners:
+                    await self._waiting.room()
+                    rows = RangeRows(self._table, leaf)
+                    first = await rows.first()
+                    await held.enter_async_context(self._waiting.holding(len(first)))
+            else:
+                rows, first = read.rows, read.unlike
                 await held.enter_async_context(self._waiting.holding(len(first)))
             settled = await self._settled(leaf, rows, first)
         if settled.rows or settled.unsettled:

@@ -14,10 +14,12 @@ from consistency.checking.descend import Descent, differences
 from consistency.checking.future import written_after
 from consistency.checking.leaves import DifferingPartitions, DifferingRows, LeafResult, digest_leaf, digest_leaves
 from consistency.checking.listing import Listing
+from consistency.checking.narrow_arrays import digest_by_arrays
 from consistency.checking.narrow_partitions import Partitions, digest_by_partition, glance
 from consistency.checking.narrow_rows import digest_by_row
 from consistency.checking.observer import Observer
 from consistency.checking.plan import LEAF_ROWS, Aside, Leaf, TablePlan, cut, estimate_rows
+from consistency.checking.range_rows import FirstReading, FirstReadings
 from consistency.checking.range_settling import RangeSettling
 from consistency.checking.settle import Settling
 from consistency.checking.trees import BRANCH
@@ -97,7 +99,7 @@ class Scan:
     _ahead: dict[Leaf, asyncio.Task[None] | None] = field(default_factory=dict)
     """The leaves in which rows from the future are, or were, looked for: each only once as well."""
     _partitions: Partitions = field(default_factory=Partitions)
-    _known: dict[Leaf, DifferingPartitions | DifferingRows] = field(default_factory=dict)
+    _known: dict[Leaf, DifferingPartitions | DifferingRows | FirstReadings] = field(default_factory=dict)
     """What differs in leaves that are not looked at yet."""
     _at_fault: AtFault = field(default_factory=AtFault)
     _counting: list[asyncio.Task[None]] = field(default_factory=list)
@@ -205,10 +207,15 @@ class Scan:
 
     def _in_parts(self) -> InParts | None:
         """Return how to digest the next leaf in parts; None where it is better digested whole."""
-        if self._partitions.worth_it_at_once(self.table.reading):
+        partitions, reading = self._partitions, self.table.reading
+        room = len(self._known) < _MOST_KNOWN_LEAVES
+        counted = self._listing.full and self.ranges.takes_readings
+        if counted and room and partitions.arrays_worth_it_at_once(reading):
+            return digest_by_arrays
+        if partitions.worth_it_at_once(reading):
             return digest_by_partition
-        listed = not self._listing.full and len(self._known) < _MOST_KNOWN_LEAVES
-        return digest_by_row if listed and self._partitions.rows_worth_it_at_once(self.table.reading) else None
+        listed = not self._listing.full and room
+        return digest_by_row if listed and partitions.rows_worth_it_at_once(reading) else None
 
     def _worth_another_try(self, account: Account) -> list[Leaf]:
         """Once more, at the end, for leaves whose replicas may be back; a replica with nothing else is left alone."""
@@ -260,15 +267,18 @@ class Scan:
 
     async def _descend(self, account: Account, result: LeafResult) -> None:
         async with self._gate:
-            descent = Descent()
-            result = replace(result, differing=self._known.pop(result.leaf, None))
+            descent, known = Descent(), self._known.pop(result.leaf, None)
+            if isinstance(known, FirstReadings):
+                for read in known.parts:
+                    self._begin_count(account, result.leaf, read.leaf, read)
+                return
+            result = replace(result, differing=known)
             try:
                 found = differences(self.table, result, descent, self._partitions, self._listing)
                 async with aclosing(found):
                     async for difference in found:
                         if isinstance(difference, Leaf):
-                            counting = self._count(account, result.leaf, difference)
-                            self._counting.append(asyncio.create_task(counting))
+                            self._begin_count(account, result.leaf, difference)
                         else:
                             await self.settler.put(self.task.reading, difference)
                 account.count_rows(result.leaf, descent.rows)
@@ -277,10 +287,13 @@ class Scan:
             except (ReplicaError, SchemaError, InternalError) as error:
                 account.fail(result.leaf, str(error))
 
-    async def _count(self, account: Account, leaf: Leaf, part: Leaf) -> None:
+    def _begin_count(self, account: Account, leaf: Leaf, part: Leaf, read: FirstReading | None = None) -> None:
+        self._counting.append(asyncio.create_task(self._count(account, leaf, part, read)))
+
+    async def _count(self, account: Account, leaf: Leaf, part: Leaf, read: FirstReading | None) -> None:
         """Have the rows counted that differ in a part of a leaf."""
         try:
-            await self.ranges.settle(part)
+            await self.ranges.settle(part, read)
         except (ReplicaError, SchemaError, InternalError) as error:
             account.fail(leaf, str(error))
 

@@ -32,7 +32,7 @@ from consistency.cluster.wire import ONE, Statement
 from consistency.errors import ReplicaError, ReplicaUnavailable
 from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.model.ring import Node, Ring
-from consistency.model.row_arrays import HashedRows
+from consistency.model.row_arrays import HashedRows, Shown
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
@@ -148,10 +148,17 @@ class CqlReader:
         return self._digests.of_rows_in(node, reading, partitions, now_s)
 
     async def hashed_rows(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, times: bool
+        self,
+        node: Node,
+        reading: Reading,
+        token_range: TokenRange,
+        now_s: int,
+        shown: Shown,
+        *,
+        most: int | None = None,
     ) -> HashedRows:
-        """Read hashes and write times of a range's rows, as arrays."""
-        return await self._digests.arrays_of_rows(node, reading, token_range, now_s, times=times)
+        """Read hashes of a range's rows as arrays, and what else is to be shown of them."""
+        return await self._digests.arrays_of_rows(node, reading, token_range, now_s, shown, most=most)
 
     # Rows.
 

@@ -25,7 +25,7 @@ from consistency.cluster.wire import Page, Statement
 from consistency.errors import ReplicaTimeout, TooMuchToScan
 from consistency.model.reading import RawRow, Reading, Route
 from consistency.model.ring import Node
-from consistency.model.row_arrays import HashedRows
+from consistency.model.row_arrays import HashedRows, Shown
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
 
@@ -146,11 +146,18 @@ class Digests:
         return self._streamed(node, reading, Look.PARTITIONS, pages, lambda _: taken.pop())
 
     async def arrays_of_rows(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, times: bool
+        self,
+        node: Node,
+        reading: Reading,
+        token_range: TokenRange,
+        now_s: int,
+        shown: Shown,
+        *,
+        most: int | None = None,
     ) -> HashedRows:
-        """Read hashes and write times of a range's rows, as arrays."""
+        """Read hashes of a range's rows as arrays, and what else is to be shown; of more than `most` a page more."""
         await self._sizes.learn(node, reading)
-        asked = HashedColumns.of(reading, times=times)
+        asked = HashedColumns.of(reading, shown)
         parts: list[HashedRows] = []
         async with self._gate.lane(node, Look.ROWS) as name:
 
@@ -158,7 +165,10 @@ class Digests:
                 return self._sizes.hashed(reading, selects.hashed_rows(reading, part, name, asked), now_s)
 
             async with aclosing(self._gate.range_pages(node, token_range, statement)) as pages:
-                parts += [hashed_rows(page, asked) async for page in pages]
+                async for page in pages:
+                    parts.append(hashed_rows(page, asked))
+                    if most is not None and sum(map(len, parts)) > most:
+                        break
         return HashedRows.joined(parts, len(asked.written))
 
     async def _streamed(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consistency.model.reading import CellColumn, Reading
+from consistency.model.row_arrays import Shown
 from consistency.model.schema import Column
 
 _WIDTHS = {"tinyint": 1, "smallint": 2, "int": 4, "date": 4, "bigint": 8, "time": 8, "timestamp": 8} | dict.fromkeys(
@@ -35,17 +36,18 @@ class HashedColumns:
     written: tuple[CellColumn, ...]
 
     @classmethod
-    def of(cls, reading: Reading, *, times: bool) -> HashedColumns:
-        """Return what is asked for a reading: without `times` nothing of what tells kinds apart."""
+    def of(cls, reading: Reading, shown: Shown) -> HashedColumns:
+        """Return what is asked for a reading."""
         clustering = reading.table.clustering
         plain = all(column.type.name in _WIDTHS for column in clustering)
-        expire = [column for column in reading.regulars if times and column.ttl]
-        written = tuple(column for column in reading.regulars if times and column.writetime)
+        kinds = shown is Shown.KINDS
+        expire = [column for column in reading.regulars if kinds and column.ttl]
+        written = tuple(column for column in reading.regulars if shown is not Shown.ROWS and column.writetime)
         return cls(
             clustering if plain else (),
             hashed_key=not plain,
             elements_expire=tuple(column for column in expire if column.column.type.is_multicell),
-            elements_written=tuple(column for column in written if column.column.type.is_multicell),
+            elements_written=tuple(column for column in written if kinds and column.column.type.is_multicell),
             expire=tuple(column for column in expire if not column.column.type.is_multicell),
             written=written,
         )

@@ -32,8 +32,7 @@ def hashed_rows(page: Page, asked: HashedColumns) -> HashedRows:
         _hashes(cells.next())[:, 0] if elements else np.zeros(page.row_count, np.uint64)
         for elements in (asked.elements_expire, asked.elements_written)
     )
-    for _ in asked.expire:
-        expiries = _mixed(expiries ^ _words(cells.next(_TTL_BYTES))[0])
+    expiries = _folded(expiries, [cells.next(_TTL_BYTES) for _ in asked.expire])
     times = [_longs(cells.next(_TIME_BYTES)) for _ in asked.written]
     stacked = np.stack(times, axis=1) if times else np.zeros((page.row_count, 0), np.int64)
     return HashedRows(tokens, keys, hashes, expiries, ages, stacked)
@@ -54,10 +53,13 @@ class _Cells:
 
     def next(self, null_width: int = 0) -> Bytes:
         """Return the next column, of which all cells have as many bytes; a null of so many is the least number."""
+        null = _NULL.ljust(null_width, b"\0")
+        if self._widths is not None and self._widths[self._at] < 0:
+            self._at += 1
+            return np.broadcast_to(np.frombuffer(null, np.uint8), (self._count, null_width))
         cells = self.next_as_sent()
         if isinstance(cells, np.ndarray):
             return cells
-        null = _NULL.ljust(null_width, b"\0")
         return _joined([null if cell is None else cell for cell in cells])
 
     def next_as_sent(self) -> Bytes | Sequence[bytes | None]:
@@ -80,14 +82,13 @@ def _names(tokens: Numbers, key: Sequence[Bytes | Sequence[bytes | None]], width
     The token alone tells partitions apart, as well as any hash of 64 bits. A row of which a cell has not the bytes of
     its type has its name made by itself: an empty int is one, and the last cells of a compact table may be null.
     """
-    names = tokens.view(np.uint64)
-    names = _mixed(names) if widths else names
+    columns: list[Bytes] = []
     odd = np.zeros(len(tokens), np.bool_)
     for cells, width in zip(key, widths, strict=True):
         column, unlike = _of_width(cells, width)
         odd |= unlike
-        for word in _words(column):
-            names = _mixed(names ^ word)
+        columns.append(column)
+    names = _folded(tokens.view(np.uint64), columns)
     for row in np.flatnonzero(odd).tolist():
         names[row] = _odd_name(int(tokens[row]), [cells[row] for cells in key])
     return names
@@ -110,22 +111,27 @@ def _odd_name(token: int, key: Sequence[Bytes | bytes | None]) -> int:
     return xxhash.xxh3_64_intdigest(token.to_bytes(8, "big", signed=True) + written)
 
 
+def _folded(numbers: Hashes, columns: Sequence[Bytes]) -> Hashes:
+    """Return numbers that depend on others and on columns, all of whose cells there are; the others without columns."""
+    if not columns:
+        return numbers
+    width = sum(column.shape[1] for column in columns)
+    words = np.zeros((len(numbers), -(-width // 8)), ">u8")
+    np.concatenate(columns, axis=1, out=words.view(np.uint8)[:, :width])
+    numbers = _mixed(numbers)
+    for word in words.T:
+        numbers = _mixed(numbers ^ word.astype(np.uint64))
+    return numbers
+
+
 def _mixed(numbers: Hashes) -> Hashes:
     """Return numbers of which each bit depends on all of a number's: two of them never become one (splitmix64)."""
     mixed: Hashes = numbers + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed ^= mixed >> np.uint64(shift)
+        mixed *= np.uint64(factor)
     mixed ^= mixed >> np.uint64(31)
     return mixed
-
-
-def _words(cells: Bytes) -> list[Hashes]:
-    """Return cells as numbers of 64 bits, as many as they fill; zeros are in front of shorter ones."""
-    count = -(-cells.shape[1] // 8)
-    padded = np.zeros((len(cells), 8 * count), np.uint8)
-    padded[:, padded.shape[1] - cells.shape[1] :] = cells
-    numbers = padded.view(">u8").astype(np.uint64)
-    return [numbers[:, place] for place in range(count)]
 
 
 def _longs(cells: Bytes) -> Numbers:

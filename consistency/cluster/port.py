@@ -10,7 +10,7 @@ from consistency.cluster.locality import TracedPartition, TracesLeft
 from consistency.cluster.packed_rows import PackedPages
 from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.model.ring import Node, Ring
-from consistency.model.row_arrays import HashedRows
+from consistency.model.row_arrays import HashedRows, Shown
 from consistency.model.schema import Keyspace, Table
 from consistency.model.servertime import ClockReading, ServerTime
 from consistency.model.tokens import TokenRange
@@ -58,9 +58,19 @@ class ReplicaReader(Protocol):
         """
 
     async def hashed_rows(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, times: bool
+        self,
+        node: Node,
+        reading: Reading,
+        token_range: TokenRange,
+        now_s: int,
+        shown: Shown,
+        *,
+        most: int | None = None,
     ) -> HashedRows:
-        """Read hashes of the rows of a range as arrays (where servers can hash), with `times` their write times too."""
+        """Read hashes of the rows of a range as arrays (where servers can hash), and what else is to be shown of them.
+
+        Of a range with more than `most` rows a page more than that is read.
+        """
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row by primary key."""

@@ -97,6 +97,11 @@ def fixed_part(reading: Reading) -> int:
     return _FIXED if _form(reading) is Form.REMAINDER else 0
 
 
+def hash_bytes(reading: Reading) -> int:
+    """Return how many bytes the hash of a row by itself has."""
+    return 8 if _form(reading) is Form.MURMUR3 else 16
+
+
 def cell_terms(column: CellColumn) -> list[str]:
     """Return what is read of a column, as terms of a SELECT: value, write time, TTL."""
     name = column.column.quoted

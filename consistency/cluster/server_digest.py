@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from consistency.cluster import selects
-from consistency.cluster.row_hash import fixed_part
+from consistency.cluster.row_hash import fixed_part, hash_bytes
 from consistency.model.layout import DIGEST
 from consistency.model.reading import RawRow, Reading
+from consistency.model.row_arrays import HashedRows
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
 
 _WORD_BITS = 32
+_WORD_MASK = np.uint64(2**_WORD_BITS - 1)
 _LONG = struct.Struct(">q")
 _SUM_BYTES = 20
 """A sum of hashes of 16 bytes."""
@@ -56,6 +58,17 @@ class ServerDigest:
         """Return the digest of a range from the hashes of its rows, which tell no write time."""
         number = _total(hashes) - fixed_part(self.reading) * len(hashes)
         return Digest(len(hashes), _sum_bytes(number))
+
+    def of_arrays(self, rows: HashedRows) -> Digest:
+        """Return the digest of a range from the hashes of its rows as arrays, with the newest of their write times."""
+        width = hash_bytes(self.reading)
+        words = rows.hashes[:, : width // 8]
+        number = 0
+        for half in (part for word in words.T for part in (word >> np.uint64(_WORD_BITS), word & _WORD_MASK)):
+            number = (number << _WORD_BITS) + int(half.sum())
+        negative = int((words[:, 0] >> np.uint64(63)).sum())
+        number -= (negative << 8 * width) + fixed_part(self.reading) * len(rows)
+        return Digest(len(rows), _sum_bytes(number), rows.newest_us)
 
 
 def _sum_bytes(number: int) -> bytes:

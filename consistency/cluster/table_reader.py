@@ -10,7 +10,7 @@ from consistency.cluster.port import Clock, Key, Pages, ReplicaReader
 from consistency.cluster.row_hash import scheme
 from consistency.model.reading import Locality, Reading, Route
 from consistency.model.ring import Node
-from consistency.model.row_arrays import HashedRows
+from consistency.model.row_arrays import HashedRows, Shown
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
 
@@ -79,9 +79,11 @@ class TableReader:
         """Stream the hashes of the rows of some partitions."""
         return self.reader.row_hashes_of(node, self.reading, partitions, now_s)
 
-    async def hashed_rows(self, node: Node, token_range: TokenRange, now_s: int, *, times: bool) -> HashedRows:
-        """Read hashes and write times of a range's rows, as arrays."""
-        return await self.reader.hashed_rows(node, self.reading, token_range, now_s, times=times)
+    async def hashed_rows(
+        self, node: Node, token_range: TokenRange, now_s: int, shown: Shown, *, most: int | None = None
+    ) -> HashedRows:
+        """Read hashes of a range's rows as arrays, of more than `most` a page more than that."""
+        return await self.reader.hashed_rows(node, self.reading, token_range, now_s, shown, most=most)
 
     def partition_digests(self, node: Node, token_range: TokenRange, now_s: int, *, newest: bool = False) -> Pages:
         """Stream the digests of a range's partitions."""

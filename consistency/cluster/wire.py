@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+import numpy as np
+
 ONE = 1
 TWO = 2
 THREE = 3
@@ -153,8 +155,7 @@ class Page:
             return None
         size, at = at, 0
         for width in widths:
-            prefix = self.body[at : at + 4]
-            if any(self.body[at + i :: size] != prefix[i : i + 1] * self.row_count for i in range(4)):
+            if (np.ndarray((self.row_count,), ">i4", self.body, at, (size,)) != width).any():
                 return None
             at += 4 + max(width, 0)
         return widths

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from consistency.checking.plan import Leaf
+from consistency.checking.range_rows import FirstReading
 from consistency.checking.range_settling import WaitingRows
 from consistency.checking.settle import CLOCKS_S, MAX_ROUNDS
 from consistency.cluster.table_reader import TableReader
 from consistency.comparing.counted_rows import CountedRows, UnlikeRows
 from consistency.comparing.settling import Rules
-from consistency.errors import ReplicaError
+from consistency.errors import InternalError, ReplicaError
 from consistency.model.row_arrays import NO_TIME, Numbers
 from consistency.model.schema import Table
 from consistency.model.sides import Side
@@ -71,8 +72,15 @@ class RangeCounter:
         """Rows that are not judged yet."""
         return self._waiting.count
 
-    async def settle(self, leaf: Leaf) -> None:
+    @property
+    def takes_readings(self) -> bool:
+        """Whether it begins with hashes of rows: it does not, as it must know what the rows hold."""
+        return False
+
+    async def settle(self, leaf: Leaf, read: FirstReading | None = None) -> None:
         """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
+        if read is not None:
+            raise InternalError("rows of two clusters were to be counted by their hashes")
         if reason := self._rules.too_few(self._table.reading.table, leaf.token_range.end, leaf.replicas):
             raise ReplicaError(reason)
         async with AsyncExitStack() as held:

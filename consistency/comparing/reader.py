@@ -12,7 +12,7 @@ from consistency.comparing.opening import Pair
 from consistency.errors import InternalError
 from consistency.model.reading import Capabilities, Locality, RawRow, Reading, Route
 from consistency.model.ring import Node
-from consistency.model.row_arrays import HashedRows
+from consistency.model.row_arrays import HashedRows, Shown
 from consistency.model.schema import Table
 from consistency.model.servertime import ClockReading, ServerTime
 from consistency.model.sides import Side, SidedNode
@@ -93,11 +93,18 @@ class PairReader:
         return reader.partition_digests(own, read, token_range, now_s, newest=newest)
 
     async def hashed_rows(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, times: bool
+        self,
+        node: Node,
+        reading: Reading,
+        token_range: TokenRange,
+        now_s: int,
+        shown: Shown,
+        *,
+        most: int | None = None,
     ) -> HashedRows:
         """Read hashes of a range's rows, as arrays."""
         reader, own, read = self._read(node, reading)
-        return await reader.hashed_rows(own, read, token_range, now_s, times=times)
+        return await reader.hashed_rows(own, read, token_range, now_s, shown, most=most)
 
     async def row(self, node: Node, reading: Reading, key: Key, now_s: int) -> RawRow | None:
         """Read one row."""

@@ -7,7 +7,8 @@ on which none does. Keys are hashes of keys: who wants to name a row reads it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,14 @@ NO_TIME = np.iinfo(np.int64).min
 Numbers = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
+
+
+class Shown(Enum):
+    """What is read of rows beside their names and hashes: the newest write times too, or all that tells kinds apart."""
+
+    ROWS = "rows"
+    AGES = "ages"
+    KINDS = "kinds"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +51,30 @@ class HashedRows:
     @property
     def distinct(self) -> bool:
         """Whether no two rows have one key: two keys can have one hash, and two partitions one token."""
-        return len(np.unique(self.keys)) == len(self)
+        ordered = np.sort(self.keys)
+        return not (ordered[1:] == ordered[:-1]).any()
+
+    def take(self, which: Flags) -> HashedRows:
+        """Return some of the rows."""
+        return HashedRows(
+            self.tokens[which],
+            self.keys[which],
+            self.hashes[which],
+            self.expiries[which],
+            self.ages[which],
+            self.times[which],
+        )
+
+    @property
+    def newest_us(self) -> int | None:
+        """The newest of the write times that were read, None where there is none."""
+        newest = int(self.times.max(initial=NO_TIME))
+        return None if newest == NO_TIME else newest
+
+    @property
+    def without_times(self) -> HashedRows:
+        """The same rows, as if no write time had been read."""
+        return replace(self, times=self.times[:, :0])
 
     @classmethod
     def none(cls, columns: int) -> HashedRows:
@@ -126,26 +158,52 @@ class UnlikeRows:
 
 
 def compare(replicas: Sequence[HashedRows]) -> UnlikeRows:
-    """Return the rows that not all replicas hold with the same hash."""
-    keys, places = np.unique(np.concatenate([rows.keys for rows in replicas]), return_inverse=True)
-    shape, columns = (len(keys), len(replicas)), replicas[0].times.shape[1]
-    tokens = np.zeros(len(keys), np.int64)
-    present = np.zeros(shape, np.bool_)
-    hashes = np.zeros((*shape, 2), np.uint64)
-    expiries, ages = np.zeros(shape, np.uint64), np.zeros(shape, np.uint64)
-    times = np.full((*shape, columns), NO_TIME)
+    """Return the rows that not all replicas hold with the same hash; of each replica all names are distinct."""
+    unlike = [rows.take(which) for rows, which in zip(replicas, _told_apart(replicas), strict=True)]
+    keys, places = np.unique(np.concatenate([rows.keys for rows in unlike]), return_inverse=True)
+    shape, columns = (len(keys), len(unlike)), unlike[0].times.shape[1]
+    found = UnlikeRows(
+        np.zeros(len(keys), np.int64),
+        keys,
+        np.zeros(shape, np.bool_),
+        np.zeros((*shape, 2), np.uint64),
+        np.zeros(shape, np.uint64),
+        np.zeros(shape, np.uint64),
+        np.full((*shape, columns), NO_TIME),
+    )
     start = 0
-    for number, rows in enumerate(replicas):
+    for number, rows in enumerate(unlike):
         at = places[start : start + len(rows)]
         start += len(rows)
-        tokens[at] = rows.tokens
-        present[at, number] = True
-        hashes[at, number] = rows.hashes
-        expiries[at, number] = rows.expiries
-        ages[at, number] = rows.ages
-        times[at, number] = rows.times
-    unlike = ~present.all(axis=1) | (hashes != hashes[:, :1]).any(axis=(1, 2))
-    return UnlikeRows(tokens, keys, present, hashes, expiries, ages, times).take(unlike)
+        found.tokens[at] = rows.tokens
+        found.present[at, number] = True
+        found.hashes[at, number] = rows.hashes
+        found.expiries[at, number] = rows.expiries
+        found.ages[at, number] = rows.ages
+        found.times[at, number] = rows.times
+    return found
+
+
+def _told_apart(replicas: Sequence[HashedRows]) -> Sequence[Flags]:
+    """Return of each replica which of its rows not all others hold with the same hash: no more is asked of the rest."""
+    first, *others = replicas
+    if all(np.array_equal(first.keys, rows.keys) for rows in others):  # in ring order, and none is missing anywhere
+        unlike = np.zeros(len(first), np.bool_)
+        for rows in others:
+            unlike |= (rows.hashes != first.hashes).any(axis=1)
+        return [unlike] * len(replicas)
+    keys = np.concatenate([rows.keys for rows in replicas])
+    hashes = np.concatenate([rows.hashes for rows in replicas])
+    order, width = np.argsort(keys), len(replicas)
+    keys, hashes = keys[order], hashes[order]
+    # A key that all replicas hold takes as many places here as there are replicas, and with it what they hold.
+    starts = np.flatnonzero(keys[: max(0, len(keys) - width + 1)] == keys[width - 1 :])
+    for place in range(1, width):
+        starts = starts[(hashes[starts] == hashes[starts + place]).all(axis=1)]
+    told = np.ones(len(keys), np.bool_)
+    for place in range(width):
+        told[order[starts + place]] = False
+    return np.split(told, np.cumsum([len(rows) for rows in replicas])[:-1])
 
 
 def stale(rows: UnlikeRows) -> Flags:

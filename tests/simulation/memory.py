@@ -30,7 +30,7 @@ from consistency.errors import (
 )
 from consistency.model.reading import Capabilities, CellColumn, Locality, RawRow, Reading, Route
 from consistency.model.ring import Node, Replication, Ring
-from consistency.model.row_arrays import HashedRows
+from consistency.model.row_arrays import HashedRows, Shown
 from consistency.model.schema import Column, Keyspace, Table
 from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
@@ -308,11 +308,21 @@ class SimCluster:
                     yield mine
 
     async def hashed_rows(
-        self, node: Node, reading: Reading, token_range: TokenRange, now_s: int, *, times: bool
+        self,
+        node: Node,
+        reading: Reading,
+        token_range: TokenRange,
+        now_s: int,
+        shown: Shown,
+        *,
+        most: int | None = None,
     ) -> HashedRows:
         disturbed = await self._serve(node, reading.table, scans=True)
         raws = [self._raw(reading, seen, now) for seen, now in self._seen(node, reading, token_range, now_s)]
-        asked = HashedColumns.of(reading, times=times)
+        if most is None or len(raws) <= most:
+            self.digested.add((node, reading.table.name, token_range))
+        raws = raws[: None if most is None else most + 1]
+        asked = HashedColumns.of(reading, shown)
         page = hashed_columns(reading, raws, asked)
         rows = hashed_rows(page, asked) if raws else HashedRows.none(len(asked.written))
         if not disturbed:

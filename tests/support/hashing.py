@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
+from consistency.checking.narrow_arrays import digest_by_arrays
 from consistency.checking.narrow_partitions import Partitions, digest_by_partition
 from consistency.checking.narrow_rows import digest_by_row
 from consistency.checking.plan import Leaf
@@ -78,6 +79,9 @@ async def sums_add_up(cluster: RunningCluster, name: str, page_rows: int) -> Non
             by_row = await digest_by_row(table, leaf, Partitions(), leaf_rows=35_000)
             assert replace(by_row.digests[node], newest_us=None) == whole
             assert by_row.newest_us == newest.newest_us
+            by_arrays = await digest_by_arrays(table, leaf, Partitions(), leaf_rows=35_000)
+            assert by_arrays.digests[node] == whole
+            assert by_arrays.newest_us == newest.newest_us
             some = random.Random(1).sample(keys, 60)
             again = await rows_of(reader.row_hashes_of(node, reading, some, now_s))
             assert sorted(again) == sorted(row for row in rows if row[reading.layout.partition] in set(some))

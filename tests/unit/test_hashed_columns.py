@@ -19,7 +19,7 @@ from consistency.cluster.hashed_columns import HashedColumns
 from consistency.cluster.page_arrays import hashed_rows
 from consistency.cluster.wire import INT, Page
 from consistency.model.reading import Capabilities, Depth, RawRow, Reading
-from consistency.model.row_arrays import NO_TIME, HashedRows
+from consistency.model.row_arrays import NO_TIME, HashedRows, Shown
 from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange
 from tests.simulation.scenario import LONG_AGO_US, Scenario, row
@@ -33,9 +33,9 @@ OLD = Capabilities(hashes=False, unchecked_text=True, collection_times=False)
 FIELDS = ("tokens", "keys", "hashes", "expiries", "ages", "times")
 
 
-def asked_of(table: Table, *, times: bool = True) -> HashedColumns:
+def asked_of(table: Table, shown: Shown = Shown.KINDS) -> HashedColumns:
     """Return what is asked of the rows of a table."""
-    return HashedColumns.of(Reading(table, Depth.CONTENT, Capabilities()), times=times)
+    return HashedColumns.of(Reading(table, Depth.CONTENT, Capabilities()), shown)
 
 
 def page_of(rows: Sequence[RawRow]) -> Page:
@@ -83,7 +83,7 @@ def test_a_row_becomes_the_same_however_the_others_of_its_page_are_laid_out(rows
 
 def test_rows_of_a_range_have_names_of_their_own() -> None:
     """Numbers that follow one another, change places or are next to nothing in one of two columns, of many tokens."""
-    asked, rng = asked_of(make_table("t", ("int",), ("int", "bigint")), times=False), random.Random(4)
+    asked, rng = asked_of(make_table("t", ("int",), ("int", "bigint")), Shown.ROWS), random.Random(4)
     tokens = [rng.getrandbits(64).to_bytes(8, "big") for _ in range(40)] + [bytes(8), b"\xff" * 8, long_bytes(1)]
     few = [*range(40), 2**31 - 1]
     rows = [(token, bytes(16), int_bytes(c), long_bytes(d)) for token in tokens for c, d in product(few, few)]
@@ -96,7 +96,7 @@ def test_rows_of_a_range_have_names_of_their_own() -> None:
 
 def test_the_token_is_the_name_of_a_row_without_clustering_key() -> None:
     """Nothing of it is made another number."""
-    found = hashed_rows(page_of([(long_bytes(-7), bytes(8))]), asked_of(ALONE, times=False))
+    found = hashed_rows(page_of([(long_bytes(-7), bytes(8))]), asked_of(ALONE, Shown.ROWS))
     assert found.keys.view(np.int64).tolist() == [-7]
 
 
@@ -107,12 +107,12 @@ def test_the_token_is_the_name_of_a_row_without_clustering_key() -> None:
 def test_one_hash_tells_a_row_apart_and_numbers_the_rest(table: Table, hashes: int, of_times: int) -> None:
     """A hash more is for a key with a text in it, and two are for the times of collections."""
     reading = Reading(table, Depth.CONTENT, Capabilities())
-    for times, wanted in ((False, hashes), (True, of_times)):
-        asked = HashedColumns.of(reading, times=times)
+    for shown, wanted in ((Shown.ROWS, hashes), (Shown.AGES, hashes), (Shown.KINDS, of_times)):
+        asked = HashedColumns.of(reading, shown)
         text = selects.hashed_rows(reading, TokenRange.full_ring(), "MD5", asked)
         assert text.count("system.mask_hash((") == wanted
     older = Reading(table, Depth.CONTENT, OLD)
-    text = selects.hashed_rows(older, TokenRange.full_ring(), "", HashedColumns.of(older, times=True))
+    text = selects.hashed_rows(older, TokenRange.full_ring(), "", HashedColumns.of(older, Shown.KINDS))
     assert text.count("tuple<blob") == hashes, "servers before 5.0 tell no times of collections"
 
 

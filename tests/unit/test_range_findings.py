@@ -20,7 +20,7 @@ from consistency.cli.show.browse.shelf import Shelf
 from consistency.errors import ReplicaError, ReplicaTimeout, UsageError
 from consistency.model.reading import Capabilities, Route
 from consistency.model.ring import MURMUR3, Ring
-from consistency.model.row_arrays import HashedRows, compare
+from consistency.model.row_arrays import HashedRows, Shown, compare
 from consistency.model.tokens import TokenRange
 from consistency.results.findings import copy_findings, read_findings, read_ranges
 from consistency.results.kinds import Kind
@@ -149,26 +149,26 @@ def test_rows_whose_keys_have_one_hash_are_all_counted(seed: int, monkeypatch: p
     scenario = damaged(seed)
     honest = scenario.cluster.hashed_rows
 
-    async def colliding(*asked: Any, times: bool) -> HashedRows:
-        found = await honest(*asked, times=times)
+    async def colliding(*asked: Any, most: int | None) -> HashedRows:
+        found = await honest(*asked, most=most)
         return replace(found, keys=found.keys % 5)
 
     monkeypatch.setattr(scenario.cluster, "hashed_rows", colliding)
     assert scenario.check(scan=COUNTED).findings_by_kind == damaged(seed).check(scan=LISTED).findings_by_kind
 
 
-@pytest.mark.parametrize("refused", [{False}, {False, True}])
+@pytest.mark.parametrize("refused", [{Shown.ROWS}, {Shown.ROWS, Shown.KINDS}])
 def test_rows_that_a_server_cannot_hash_are_counted_all_the_same(
-    refused: set[bool], monkeypatch: pytest.MonkeyPatch
+    refused: set[Shown], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are joined here from the first reading to the last, also where it could hash them the second time."""
     scenario = damaged(2)
     honest = scenario.cluster.hashed_rows
 
-    async def refusing(*asked: Any, times: bool) -> HashedRows:
-        if times in refused:
+    async def refusing(*asked: Any, most: int | None) -> HashedRows:
+        if asked[-1] in refused:
             raise ReplicaTimeout("it takes too long")
-        return await honest(*asked, times=times)
+        return await honest(*asked, most=most)
 
     monkeypatch.setattr(scenario.cluster, "hashed_rows", refusing)
     report = scenario.check(scan=COUNTED)
@@ -181,10 +181,10 @@ def test_a_range_that_cannot_be_hashed_the_second_time_is_unknown(monkeypatch: p
     scenario = damaged(2)
     honest = scenario.cluster.hashed_rows
 
-    async def refusing(*asked: Any, times: bool) -> HashedRows:
-        if times:
+    async def refusing(*asked: Any, most: int | None) -> HashedRows:
+        if asked[-1] is Shown.KINDS:
             raise ReplicaTimeout("it takes too long")
-        return await honest(*asked, times=times)
+        return await honest(*asked, most=most)
 
     monkeypatch.setattr(scenario.cluster, "hashed_rows", refusing)
     report = scenario.check(scan=COUNTED)
@@ -349,7 +349,7 @@ def _arrays(held: dict[int, int]) -> HashedRows:
     return HashedRows(keys.astype(np.int64), keys, hashes, keys, keys, np.zeros((len(held), 1), np.int64))
 
 
-@given(st.lists(st.dictionaries(st.integers(0, 30), st.integers(0, 2)), min_size=2, max_size=4))
+@given(st.lists(st.dictionaries(st.integers(0, 30), st.integers(0, 2)), min_size=2, max_size=6))
 def test_arrays_are_compared_as_sets_are(replicas: list[dict[int, int]]) -> None:
     """Exactly the keys that some replica lacks or holds with another hash."""
     everything = {key for held in replicas for key in held}
