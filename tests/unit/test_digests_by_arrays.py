@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from consistency.checking import narrow_arrays, range_settling
 from consistency.checking.leaves import digest_leaf
+from consistency.checking.listing import Listing
 from consistency.checking.narrow_arrays import digest_by_arrays
 from consistency.checking.narrow_partitions import Partitions
 from consistency.checking.plan import Leaf
@@ -180,6 +181,28 @@ def test_a_table_of_which_few_leaves_differ_is_digested_whole(monkeypatch: pytes
     assert leaves == []
     dense(VARINTS).check(scan=SMALL)
     assert leaves == [], "two spellings of a key are two hashes"
+
+
+def test_a_listing_ends_at_the_last_of_some_leaves_that_it_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room that no leaf fits in would have every further leaf digested, hashed by name, refused, and then counted."""
+    plain = without(monkeypatch, dense())
+    leaves = used(monkeypatch)
+    report = dense().check(scan=replace(SMALL, leaf_rows=20, max_findings=14))
+    assert leaves
+    (table,), (other,) = report.tables, plain.tables
+    assert 0 < table.divergent_rows - table.counted.rows < 14
+    assert table.divergent_rows == other.divergent_rows
+    assert report.findings_by_kind == plain.findings_by_kind
+
+
+def test_a_leaf_that_has_too_many_rows_does_not_end_a_listing() -> None:
+    """The next one may have few; only after four on end nobody expects that any more."""
+    listing = Listing(10)
+    assert [listing.takes(rows) for rows in (4, 7, 8, 9, 3)] == [True, False, False, False, True]
+    assert [listing.takes(rows) for rows in (4, 5, 1)] == [False, False, True]
+    assert [listing.takes(rows) for rows in (4, 5, 6, 7, 1)] == [False] * 5
+    assert listing.full
+    assert Listing().takes(10**9)
 
 
 def test_hashes_are_read_ahead_only_while_few_rows_wait(monkeypatch: pytest.MonkeyPatch) -> None:
