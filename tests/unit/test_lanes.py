@@ -17,6 +17,7 @@ from consistency.cluster.row_hash import HASH_SPELLINGS
 from consistency.cluster.waits import within
 from consistency.model.reading import Route
 from consistency.model.ring import Node
+from consistency.model.row_arrays import Shown
 from consistency.model.tokens import TokenRange
 from tests.unit.test_differing_rows import READING
 
@@ -115,7 +116,7 @@ def test_each_question_says_how_close_it_looks() -> None:
             digests.of_partitions(node, READING, ring, 1, newest=False),
         ):
             assert [page async for page in pages] == []
-        await digests.arrays_of_rows(node, READING, ring, 1, times=True)
+        await digests.arrays_of_rows(node, READING, ring, 1, Shown.KINDS)
         await digests.of_range(node, READING, Route.SERVER, ring, 1, newest=False)
 
     asyncio.run(main())
