@@ -46,11 +46,6 @@ class Schemas:
         return await self.read(nodes, patient=patient)
 
 
-async def read_schema(connection: Connection, nodes: Sequence[Node], *, patient: bool = True) -> dict[str, Keyspace]:
-    """Read every keyspace once, as `Schemas` does."""
-    return (await _read(connection, nodes, patient=patient))[0]
-
-
 async def _read(connection: Connection, nodes: Sequence[Node], *, patient: bool) -> tuple[dict[str, Keyspace], str]:
     """Read every keyspace, and return with them the version where all nodes have one.
 

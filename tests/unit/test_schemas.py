@@ -11,7 +11,7 @@ import pytest
 
 from consistency.cluster import schemas
 from consistency.cluster.connection import Connection
-from consistency.cluster.schemas import Schemas, agreed_schema, read_schema
+from consistency.cluster.schemas import Schemas, agreed_schema
 from consistency.errors import ReplicaUnavailable, SchemaError
 from consistency.model.cqltype import UserType, parse_type
 from consistency.model.ring import Node, Replication
@@ -121,7 +121,7 @@ def read(told: Told, described: list[Node], monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(schemas, "_describe", describe)
     monkeypatch.setattr(schemas, "_BETWEEN_LOOKS_S", 0.0)
-    return asyncio.run(read_schema(cast("Connection", told), nodes()))
+    return asyncio.run(Schemas(cast("Connection", told)).read(nodes(), patient=True))
 
 
 def test_one_node_of_each_version_describes_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
