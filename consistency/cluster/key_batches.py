@@ -16,6 +16,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from consistency.cluster import selects
+from consistency.cluster.packed_rows import packed
 from consistency.cluster.port import Key
 from consistency.cluster.wire import INT
 from consistency.model.cqlbytes import MalformedValueError
@@ -139,9 +140,9 @@ def takes_clustering_in(table: Table, columns: Iterable[CellColumn]) -> bool:
 
 def clustering_value(values: Key) -> bytes:
     """Serialize one clustering key as an element of IN: as it is where it has one column, else as a tuple."""
-    return values[0] if len(values) == 1 else b"".join(INT.pack(len(v)) + v for v in values)
+    return values[0] if len(values) == 1 else packed(values)
 
 
 def serialized_list(values: Sequence[bytes]) -> bytes:
     """Serialize a list as it is bound to IN."""
-    return INT.pack(len(values)) + b"".join(INT.pack(len(v)) + v for v in values)
+    return INT.pack(len(values)) + packed(values)

@@ -28,8 +28,8 @@ _TOKEN = slice(4, 12)
 _NULL = INT.pack(-1)
 
 
-def packed(row: RawRow) -> PackedRow:
-    """Return a row as the bytes it would arrive in."""
+def packed(row: Sequence[bytes | None]) -> PackedRow:
+    """Return the cells of a row, or some of them, as the bytes they would arrive in."""
     return b"".join([_NULL if cell is None else INT.pack(len(cell)) + cell for cell in row])
 
 

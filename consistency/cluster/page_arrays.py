@@ -10,7 +10,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from consistency.cluster.hashed_columns import HashedColumns
-from consistency.cluster.wire import INT, Page
+from consistency.cluster.packed_rows import packed
+from consistency.cluster.wire import Page
 from consistency.model.row_arrays import Flags, HashedRows, Hashes, Numbers
 
 Bytes = NDArray[np.uint8]
@@ -106,8 +107,7 @@ def _of_width(cells: Bytes | Sequence[bytes | None], width: int) -> tuple[Bytes,
 
 
 def _odd_name(token: int, key: Sequence[Bytes | bytes | None]) -> int:
-    raw = [None if cell is None else bytes(cell) for cell in key]
-    written = b"".join(INT.pack(-1) if cell is None else INT.pack(len(cell)) + cell for cell in raw)
+    written = packed(tuple(None if cell is None else bytes(cell) for cell in key))
     return xxhash.xxh3_64_intdigest(token.to_bytes(8, "big", signed=True) + written)
 
 
