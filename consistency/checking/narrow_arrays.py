@@ -7,16 +7,13 @@ not digested first and then hashed. A leaf that turns out equal cost a little mo
 from __future__ import annotations
 
 from consistency.checking.leaves import LeafResult, digest_leaf
-from consistency.checking.narrow_partitions import HASHED_ROWS, Partitions
+from consistency.checking.narrow_partitions import MOST_HELD, Partitions
 from consistency.checking.plan import Leaf
 from consistency.checking.range_rows import FirstReading, FirstReadings, RangeRows
 from consistency.cluster.server_digest import ServerDigest
 from consistency.cluster.table_reader import TableReader
 from consistency.model.ring import Node
 from consistency.model.tree import Digest
-
-MOST_HELD = 5 * HASHED_ROWS
-"""Rows of a replica that are held at once, if a piece of a leaf has more than was expected."""
 
 
 async def digest_by_arrays(table: TableReader, leaf: Leaf, partitions: Partitions, *, leaf_rows: int) -> LeafResult:

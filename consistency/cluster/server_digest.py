@@ -17,7 +17,6 @@ from consistency.model.tokens import TokenRange
 from consistency.model.tree import Digest
 
 _WORD_BITS = 32
-_WORD_MASK = np.uint64(2**_WORD_BITS - 1)
 _LONG = struct.Struct(">q")
 _SUM_BYTES = 20
 """A sum of hashes of 16 bytes."""
@@ -61,13 +60,8 @@ class ServerDigest:
 
     def of_arrays(self, rows: HashedRows) -> Digest:
         """Return the digest of a range from the hashes of its rows as arrays, with the newest of their write times."""
-        width = hash_bytes(self.reading)
-        words = rows.hashes[:, : width // 8]
-        number = 0
-        for half in (part for word in words.T for part in (word >> np.uint64(_WORD_BITS), word & _WORD_MASK)):
-            number = (number << _WORD_BITS) + int(half.sum())
-        negative = int((words[:, 0] >> np.uint64(63)).sum())
-        number -= (negative << 8 * width) + fixed_part(self.reading) * len(rows)
+        raw = rows.hashes[:, : hash_bytes(self.reading) // 8].astype(">u8").tobytes()
+        number = _added(raw, len(rows)) - fixed_part(self.reading) * len(rows)
         return Digest(len(rows), _sum_bytes(number), rows.newest_us)
 
 
@@ -79,7 +73,14 @@ def _total(hashes: Sequence[bytes]) -> int:
     """Add up hashes, each a signed number; where all are of one width no number is made of any by itself."""
     if len(set(map(len, hashes))) != 1:
         return sum(map(_number, hashes))
-    words = np.frombuffer(b"".join(hashes), ">u4").reshape(len(hashes), -1)
+    return _added(b"".join(hashes), len(hashes))
+
+
+def _added(raw: bytes, count: int) -> int:
+    """Add up so many signed numbers of one width, which follow each other."""
+    if not count:
+        return 0
+    words = np.frombuffer(raw, ">u4").reshape(count, -1)
     number = 0
     for column in words.sum(axis=0, dtype=np.uint64):
         number = (number << _WORD_BITS) + int(column)

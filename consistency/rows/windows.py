@@ -2,9 +2,8 @@
 
 Where many rows differ, walking through them in order costs more than sorting out the equal ones by their bytes: each
 replica's rows of a window are a set, what all sets hold is equal everywhere, and only the rest is taken apart and
-matched by its key.
-So nothing need be known of the order of rows within a token. A window ends between two tokens, as the rows of a
-partition belong together; who reads a partition that is larger than a window can be walks through it
+matched by its key. So nothing need be known of the order of rows within a token. A window ends between two tokens, as
+the rows of a partition belong together; who reads a partition that is larger than a window can be walks through it
 (`merge_join.py`).
 """
 
@@ -18,9 +17,9 @@ from operator import itemgetter
 
 import numpy as np
 
-from consistency.cluster.packed_rows import PackedPages, PackedRow, keys_of, packed, tokens_of, unpacked
+from consistency.cluster.packed_rows import PackedPages, PackedRow, keys_of, tokens_of, unpacked
 from consistency.errors import InternalError
-from consistency.model.layout import RowLayout, token_in
+from consistency.model.layout import RowLayout
 from consistency.model.reading import RawRow
 from consistency.model.row_arrays import Numbers
 from consistency.rows.merge_join import JoinCounts
@@ -150,13 +149,12 @@ def _window(layout: RowLayout, parts: Sequence[list[PackedRow]], end: int) -> Wi
         return Window(end, np.zeros(0, np.int64), {}, first)
     common = set(first).intersection(*others)
     rest = [[row for row in part if row not in common] if common else part for part in unlike]
-    rows = _by_key(layout, rest)
+    rows, one_of_each = _by_key(layout, rest)
     begin = layout.key.stop
-    ahead = {packed(next(filter(None, held))[:begin]) for held in rows.values()}
-    if not ahead.isdisjoint(keys_of([*common], begin)):
+    if not set(keys_of(one_of_each, begin)).isdisjoint(keys_of([*common], begin)):
         raise InternalError(_TWICE)
     alike = [row for row in first if row in common] if common else []
-    tokens = np.array([token_in(next(filter(None, held))) for held in rows.values()], np.int64)
+    tokens = tokens_of(one_of_each)
     order = np.argsort(tokens, kind="stable")
     keys, copies = list(rows), list(rows.values())
     of_each: Callable[[list[RawRow | None]], Copies] = itemgetter(*places)
@@ -164,20 +162,30 @@ def _window(layout: RowLayout, parts: Sequence[list[PackedRow]], end: int) -> Wi
     return Window(end, tokens[order], ordered, alike)
 
 
-def _by_key(layout: RowLayout, parts: Sequence[Sequence[PackedRow]]) -> dict[KeyCells, list[RawRow | None]]:
-    """Take rows apart, and return the copies of each by its key; what several replicas sent is one object."""
+def _by_key(
+    layout: RowLayout, parts: Sequence[Sequence[PackedRow]]
+) -> tuple[dict[KeyCells, list[RawRow | None]], list[PackedRow]]:
+    """Take rows apart, and return the copies of each by its key; and one of the copies of each, as it was sent.
+
+    What several replicas sent is one object.
+    """
     apart = list(dict.fromkeys(chain.from_iterable(parts)))
     raws = dict(zip(apart, unpacked(apart, layout.regulars.stop), strict=True))
     key_of: Callable[[RawRow], KeyCells] = itemgetter(layout.key)
     rows: dict[KeyCells, list[RawRow | None]] = {}
+    one_of_each: list[PackedRow] = []
     for place, part in enumerate(parts):
         for row in part:
             raw = raws[row]
-            held = rows.setdefault(key_of(raw), [None] * len(parts))
+            key = key_of(raw)
+            held = rows.get(key)
+            if held is None:
+                held = rows[key] = [None] * len(parts)
+                one_of_each.append(row)
             if held[place] is not None:
                 raise InternalError(_TWICE)
             held[place] = raw
-    return rows
+    return rows, one_of_each
 
 
 def _told_apart(parts: Sequence[list[PackedRow]]) -> tuple[list[list[PackedRow]], list[int]]:
