@@ -13,7 +13,7 @@ from consistency.model.ring import Node
 from consistency.model.tokens import TokenRange
 from consistency.rows.cells import Atom, AtomName, lacked, times_of, winners
 from repair.deciding.case import Case
-from repair.deciding.decide import Action, Decision, deletes_row, suspected
+from repair.deciding.decide import Action, Decision, Rule, deletes_row, suspected
 from repair.deciding.permitted import merging, through_coordinator
 from repair.keeping.entries import Fate
 from repair.writing.hidden import Cells, HiddenDeletes
@@ -24,6 +24,7 @@ from repair.writing.statements import (
     delete_cell,
     delete_row,
     merging_range_read,
+    merging_read_by_token,
     write_cells,
     write_marker,
 )
@@ -94,12 +95,22 @@ class Actor:
 
     async def _act(self, doing: _Doing, again: ReadAgain) -> None:
         if doing.decision.action is Action.RECONCILE:
-            await self._merging.merge(merging(doing.evidence).node, doing.evidence)
-            doing.fate = Fate.DONE
+            await self._merge(doing, again)
         elif doing.decision.action is Action.WRITE_BACK:
             await self._write_back(doing, again)
         elif doing.decision.action is Action.PURGE:
             await self._purge(doing)
+
+    async def _merge(self, doing: _Doing, again: ReadAgain) -> None:
+        """Have the servers merge the row; where nothing but an expiry differs they may not notice, and are asked twice.
+
+        Their digests of copies say how long a cell was to live when it was written, and not until when.
+        """
+        node = merging(doing.evidence).node
+        await self._merging.merge(node, doing.evidence)
+        doing.fate = Fate.DONE
+        if doing.decision.rule is Rule.EXPIRY and not (await again()).agreed:
+            await self._writer.through(node, merging_read_by_token(doing.evidence), at_all=True)
 
     async def _write_back(self, doing: _Doing, again: ReadAgain) -> None:
         """Write to each replica all that it lacks, in one statement: no reader sees a part of it.

@@ -76,6 +76,27 @@ def merging_read(rows: Sequence[Evidence]) -> Write:
     return Write(f"SELECT {wanted} FROM {table.quoted} WHERE {' AND '.join(where)}{limit}", values)
 
 
+def merging_read_by_token(evidence: Evidence) -> Write:
+    """Return the read of one row that has the servers compare its copies themselves, and not digests of them.
+
+    Of a partition that is named a coordinator reads one copy, and digests of the others: these leave out when a cell
+    expires, so copies that differ in nothing else are not merged. Of a range of tokens it reads every copy. The servers
+    look the clustering key up, so ALLOW FILTERING costs nothing here.
+    """
+    table, token = evidence.table, evidence.name.token
+    where = in_range(table, TokenRange(token - 1, token))
+    columns = [c.column.quoted for c in evidence.columns]
+    if not table.clustering:
+        return Write(f"SELECT {', '.join(columns)} FROM {table.quoted} WHERE {where}", (), once=True)
+    if evidence.name.static:
+        columns = [*columns, table.clustering[0].quoted]
+        named, values = " AND ".join(f"{c.quoted} IN ()" for c in table.clustering), evidence.name.key[:0]
+    else:
+        named, values = _equals(table.clustering), evidence.name.key[len(table.partition_key) :]
+    text = f"SELECT {', '.join(columns)} FROM {table.quoted} WHERE {where} AND {named} ALLOW FILTERING"
+    return Write(text, values, once=True)
+
+
 def merging_range_read(table: Table, token_range: TokenRange, page_rows: int) -> Write:
     """Return the read that makes the servers merge all rows of a token range, page by page, and sends none of them.
 

@@ -184,6 +184,34 @@ def test_a_static_repair_does_not_raise_the_first_row(cluster: RunningCluster, t
     assert cluster.on(3, "SELECT s FROM stat.t WHERE p = 1").one()["s"] == "newer"
 
 
+def test_copies_that_differ_in_their_expiry_alone_get_the_latest(
+    cluster: RunningCluster, tmp_path: Path, base_us: int
+) -> None:
+    """A write with a TTL that is tried again by another coordinator, a second later: the servers' digests are alike."""
+    ks = cluster.keyspace("expiries")
+    cluster.ddl(
+        f"CREATE TABLE {ks}.alone (id int PRIMARY KEY, v text, m map<text, int>)",
+        f"CREATE TABLE {ks}.wide (p int, c int, d int, s text static, v text, PRIMARY KEY (p, c, d))",
+    )
+    until = f"USING TIMESTAMP {base_us} AND TTL 90000"
+    for n in (1, 2, 3):
+        for change in (
+            f"UPDATE {ks}.alone {until} SET v = 'v' WHERE id = 1",
+            f"UPDATE {ks}.alone {until} SET m['a'] = 1 WHERE id = 2",
+            f"INSERT INTO {ks}.alone (id, v) VALUES (3, 'v') {until}",
+            f"UPDATE {ks}.wide {until} SET v = 'v' WHERE p = 1 AND c = 1 AND d = 1",
+            f"UPDATE {ks}.wide {until} SET s = 's' WHERE p = 2",
+        ):
+            cluster.on(n, change)
+        if n < 3:
+            time.sleep(1.1)
+    repairing = Repairing(cluster, tmp_path, ks)
+    made, tally = repairing.repaired()
+    assert rules(made) == {Rule.EXPIRY}
+    assert results(tally) == {Result.VERIFIED: 5}, tally.reasons
+    assert repairing.check().exit_code is ExitCode.CONSISTENT
+
+
 def test_a_newer_write_survives_and_is_named(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
     """What was written between plan and apply stays, and its row is skipped; the others are repaired."""
     ks = cluster.keyspace("newer")

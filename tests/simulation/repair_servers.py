@@ -35,6 +35,7 @@ _BATCH = ("BEGIN UNLOGGED BATCH ", "APPLY BATCH")
 _INSERT = re.compile(r"INSERT INTO (\S+) \((.*?)\) VALUES")
 _DELETE = re.compile(r"DELETE (?:(\S+?)(\[\?\])? )?FROM (\S+) USING TIMESTAMP \? WHERE ")
 _RANGE = re.compile(r"WHERE (?:token\([^)]*\) > (-?\d+) AND )?token\([^)]*\) <= (-?\d+)$")
+_AT_TOKEN = re.compile(r"WHERE (?:token\([^)]*\) > (-?\d+) AND )?token\([^)]*\) <= (-?\d+) AND .* ALLOW FILTERING$")
 _SELECT = re.compile(r"SELECT .* FROM (\S+) WHERE ")
 
 
@@ -175,8 +176,9 @@ class SimWriter:
         trick = self._trick(write)
         if trick is Trick.FORBIDDEN:
             self._answer(node, trick)
-        for key in _rows_named(table, write):
-            self._merge(node, key, trick, static=static, at_all=at_all)
+        found = _AT_TOKEN.search(write.cql)
+        for key in self._rows_at(found, write) if found else _rows_named(table, write):
+            self._merge(node, key, trick, static=static, at_all=at_all, by_digest=not found)
         self._answer(node, trick)
 
     def _merge_range(self, node: Node, after: int, until: int, *, at_all: bool) -> None:
@@ -214,8 +216,14 @@ class SimWriter:
         if refused:
             raise ReplicaRefused(refused)
 
-    def _merge(self, node: Node, key: Key, trick: Trick | None, *, static: bool, at_all: bool) -> None:
-        """Read one row at its replicas, which merges it on them."""
+    def _rows_at(self, found: re.Match[str], write: Statement) -> list[Key]:
+        """Return the rows of one clustering key in all partitions of a range."""
+        after, until = int(found[1] or MIN_TOKEN), int(found[2])
+        places = {place for n in self._cluster.ring_before.nodes for place in self._between(n, after, until)}
+        return [(*key, *(part or b"" for part in write.values)) for _, _, key in places]
+
+    def _merge(self, node: Node, key: Key, trick: Trick | None, *, static: bool, at_all: bool, by_digest: bool) -> None:
+        """Read one row at its replicas, which merges it on them; not where it is by digests, and these are alike."""
         table, split = self._table, len(self._table.partition_key)
         owners = self._cluster.replicas(table, key[:split])
         up = [owner for owner in owners if not self._is_down(owner)]
@@ -223,6 +231,8 @@ class SimWriter:
         if table.read_repair != "BLOCKING":
             return
         clustering = None if static else key[split:]
+        if by_digest and len({self._cluster.store(n, table).row_digest(key[:split], clustering) for n in up}) == 1:
+            return
         merged = TableStorage(table)
         for owner in up:
             merge_row(self._cluster.store(owner, table), merged, key[:split], clustering)

@@ -7,7 +7,7 @@ tombstone, which CQL does not show. Source of the rules: Cells.reconcile, Row.Me
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -192,6 +192,21 @@ class TableStorage:
         deleted = partition.deleted_at(row)
         cells = row.live_cells(deleted, now_s)
         return Visible(key, clustering, cells) if cells or row.is_live(deleted, now_s) else None
+
+    def row_digest(self, key: Key, clustering: Key | None) -> Hashable:
+        """Return what a digest tells of one row and its deletions: how long a cell was to live, not until when.
+
+        Every cell is as if it had been written with the same TTL. Of the mark of an INSERT it tells the expiry.
+        """
+        partition = self.partitions.get(key)
+        if partition is None:
+            return None
+        row = partition.static if clustering is None else partition.rows.get(clustering)
+        if row is None:
+            return partition.deleted, tuple(partition.ranges)
+        above = partition.deleted if clustering is None else partition.deleted_at(row)
+        cells = {(name, cell.ts, cell.value, cell.expires is not None) for name, cell in row.cells.items()}
+        return above, row.deleted, row.liveness, frozenset(cells), frozenset(row.complex_deleted.items())
 
     def visible_rows(self, key: Key, now_s: int) -> list[Visible]:
         """Return the live rows of a partition in the server's order."""
