@@ -81,7 +81,8 @@ class TableReport:
 
     `ranges` were planned and `ranges_read` were reached. `strip` has a letter for each 1/64 of the ring: `=`
     agreed, `x` divergent, `?` not read, ` ` not planned. `blind` has a sentence for everything that this depth
-    cannot see on this table. `note` says why a table was not checked at all. `tracks` holds the strip of each
+    cannot see on this table. `note` says why a table was not checked at all, or which of
+    its leaves were hashed otherwise than `route` says. `tracks` holds the strip of each
     replica's own ranges, with `x` where it is behind.
     """
 

@@ -1,7 +1,7 @@
 """The pipeline of a repair: guard, read, still right?, intent, act, verify, outcome.
 
-Rows go through it some at a time, as one reading and one write to the disk serve many of them. Each stage is somebody
-else's work: which rows go together, and when, is told by applying.py and pace.py.
+Rows go through it some at a time, as one reading and one write to the disk serve many of them. Which rows go together
+is told by applier.py, and when by pace.py.
 """
 
 from __future__ import annotations
