@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         TopologyError,
         UsageError,
     )
+    from consistency.model.part import Part
     from consistency.model.reading import Depth, Locality, Route
     from consistency.model.sides import Side
     from consistency.results.comparison import ComparedTable, Comparison
@@ -72,6 +73,7 @@ _FROM = {
     "results.pair_findings": ("InnerFinding", "PairFinding", "PairKind", "PairRange", "read_compared"),
     "results.range_findings": ("RangeFinding", "RangeView"),
     "checking.observer": ("Observer", "Progress", "Silent"),
+    "model.part": ("Part",),
     "model.sides": ("Side",),
     "model.reading": ("Depth", "Locality", "Route"),
     "results.report": ("Report", "Severity", "TableReport", "Unread", "Violation"),
@@ -111,6 +113,7 @@ __all__ = [
     "PairFinding",
     "PairKind",
     "PairRange",
+    "Part",
     "Politeness",
     "Preflight",
     "PreflightOptions",
