@@ -303,23 +303,21 @@ def require_replaceable(option: str, path: str | None) -> None:
 
 def read_findings(path: Path) -> Iterator[Finding]:
     """Yield the rows that a file lists, checking its header and every line."""
-    return (finding for finding in _read(path) if isinstance(finding, Finding))
+    return (finding for finding in read_all(path) if isinstance(finding, Finding))
 
 
 def read_ranges(path: Path) -> Iterator[RangeFinding]:
     """Yield the ranges of a file whose rows are counted and not listed."""
-    return (finding for finding in _read(path) if isinstance(finding, RangeFinding))
+    return (finding for finding in read_all(path) if isinstance(finding, RangeFinding))
 
 
 def finding_of(line: str) -> Finding | RangeFinding:
     """Read one line that `as_json` has made; KeyError, ValueError or TypeError if it is none."""
-    data = json.loads(line)
+    return _finding(json.loads(line))
+
+
+def _finding(data: Mapping[str, Any]) -> Finding | RangeFinding:
     return RangeFinding.from_json(data) if data.get("type") == RANGE else Finding.from_json(data)
-
-
-def read_all(path: Path) -> Iterator[Finding | RangeFinding]:
-    """Yield every finding of a file in its order."""
-    return _read(path)
 
 
 def is_range(line: str) -> bool:
@@ -327,13 +325,14 @@ def is_range(line: str) -> bool:
     return line.startswith(_RANGE_LINE)
 
 
-def _read(path: Path) -> Iterator[Finding | RangeFinding]:
+def read_all(path: Path) -> Iterator[Finding | RangeFinding]:
+    """Yield every finding of a file in its order, checking its header and every line."""
     read_header(path)
     for number, data in enumerate(lines_of(path), start=1):
         if number == 1:
             continue
         try:
-            yield RangeFinding.from_json(data) if data.get("type") == RANGE else Finding.from_json(data)
+            yield _finding(data)
         except DAMAGED as error:
             msg = f"{path} line {number} is not a finding ({type(error).__name__}); run the check again"
             raise UsageError(msg) from None

@@ -26,8 +26,7 @@ from consistency.results.findings import (
     read_first,
 )
 from consistency.results.json_lines import lines_of
-
-_RANGE = "range"
+from consistency.results.range_findings import RANGE
 
 
 class PairKind(str, Enum):
@@ -183,7 +182,7 @@ class PairRange:
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form: one line of the file, which begins with its type."""
         return {
-            "type": _RANGE,
+            "type": RANGE,
             "keyspace": self.keyspace,
             "table": self.table,
             "target": {"keyspace": self.target[0], "table": self.target[1]},
@@ -286,6 +285,6 @@ def read_compared(path: Path) -> Iterator[Compared]:
 
 
 def _one(data: Mapping[str, Any]) -> Compared:
-    if data.get("type") == _RANGE:
+    if data.get("type") == RANGE:
         return PairRange.from_json(data)
     return InnerFinding.from_json(data) if "side" in data else PairFinding.from_json(data)

@@ -55,7 +55,6 @@ class DeleteSearch:
     def __init__(self, reader: ReplicaReader, most: int = DEFAULT_MOST_TRACES) -> None:
         self._reader = reader
         self._left = most
-        self._most = most
         self._seen: dict[Place, asyncio.Task[_Shown | None]] = {}
         self._skipped: set[Place] = set()
         self._refused = ""
@@ -69,11 +68,6 @@ class DeleteSearch:
     def refused(self) -> str:
         """Why no server is asked, empty where they are."""
         return self._refused
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Say what could not be looked for."""
-        return search_warnings(len(self._skipped), self._refused, self._most)
 
     async def rules_out(self, rows: Sequence[Evidence]) -> list[bool]:
         """Say of each row whether it stays, or comes back, when the servers merge it: no delete of it is hidden."""

@@ -108,11 +108,6 @@ class Plan:
         return sum(found.rows for found in self.ranges)
 
     @property
-    def by_rule(self) -> Mapping[tuple[Rule, Action], int]:
-        """Count the rows by rule and action."""
-        return Counter((row.rule, row.action) for row in self.rows)
-
-    @property
     def forecast(self) -> Mapping[Forecast, int]:
         """Count the rows that something will be done with by what that would do to them."""
         return Counter(row.forecast or Forecast.UNKNOWN for row in self.to_do)

@@ -17,7 +17,7 @@ from consistency.errors import NotProvenLocal, ReplicaRefused
 from consistency.model.reading import ONE_REPLICA, Locality
 from consistency.results.findings import Finding, Kind
 from consistency.results.forecast import Forecast
-from consistency.rows.delete_search import DeleteSearch
+from consistency.rows.delete_search import DEFAULT_MOST_TRACES, DeleteSearch, search_warnings
 from consistency.rows.explain import Chosen, explain
 from consistency.rows.names import RowRef
 from repair.deciding.case import CaseReader
@@ -199,7 +199,13 @@ def test_what_cannot_be_traced_is_not_known(monkeypatch: pytest.MonkeyPatch, err
 
     played(stage, play)
     assert len(asked) == (1 if warned else 2)
-    assert any("SELECT permission" in warning for warning in search.warnings) is warned
+    assert (
+        any(
+            "SELECT permission" in warning
+            for warning in search_warnings(len(search.skipped), search.refused, DEFAULT_MOST_TRACES)
+        )
+        is warned
+    )
 
 
 def test_traces_are_bounded_and_each_partition_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +223,9 @@ def test_traces_are_bounded_and_each_partition_is_read_once(monkeypatch: pytest.
         assert (await stage.plan()).forecast == {Forecast.RESTORE: 15, Forecast.UNKNOWN: 35}
 
     played(stage, play)
-    assert search.warnings == ("deletes were not looked for in 7 more partitions: --max-traces 3",)
+    assert search_warnings(len(search.skipped), search.refused, 3) == (
+        "deletes were not looked for in 7 more partitions: --max-traces 3",
+    )
 
 
 def test_without_traces_nothing_is_asked_and_nobody_is_warned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +235,7 @@ def test_without_traces_nothing_is_asked_and_nobody_is_warned(monkeypatch: pytes
     monkeypatch.setattr(stage, "search", lambda: search)
     monkeypatch.setattr(stage.cluster, "traced_partition", None)
     assert told(stage) is Forecast.UNKNOWN
-    assert search.warnings == ()
+    assert search_warnings(len(search.skipped), search.refused, 0) == ()
 
 
 def test_random_histories_never_belie_a_forecast() -> None:
