@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from consistency.cluster.port import Clock, ClusterReader
@@ -18,8 +19,6 @@ from consistency.model.ring import Replication, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.tokens import TokenRange
 
-Described = tuple[Ring, Mapping[str, Keyspace]]
-
 _SHARE = 0.1
 """The part of a run's time that is spent on describing the cluster, at most."""
 _MOST_PAUSE_S = 10.0
@@ -27,6 +26,14 @@ RING_CHANGED = (
     "the ring changed during the run (a node joined, left or moved): this range has other replicas now; "
     "run the check again"
 )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One cluster as its nodes described it when a run began."""
+
+    ring: Ring
+    schema: Mapping[str, Keyspace]
 
 
 class Changing(Protocol):
@@ -60,13 +67,10 @@ class Changing(Protocol):
 class Changes:
     """Compares what the nodes say now with what they said when the run began; what ever changed stays changed."""
 
-    def __init__(
-        self, reader: ClusterReader, clock: Clock, before: Described, still_seen: Callable[[Table], Awaitable[bool]]
-    ) -> None:
+    def __init__(self, reader: ClusterReader, clock: Clock, before: Snapshot) -> None:
         self._reader = reader
         self._clock = clock
         self._before = before
-        self._still_seen = still_seen
         self._rings: dict[str, Ring] = {}
         self._altered: dict[str, str] = {}
         self._moved: dict[Replication, tuple[TokenRange, ...]] = {}
@@ -112,15 +116,15 @@ class Changes:
         self._next_at = ended + min(_MOST_PAUSE_S, (ended - began) * (1 / _SHARE - 1))
 
     def _enter(self, ring: Ring, schema: Mapping[str, Keyspace]) -> None:
-        known = {self._before[0].fingerprint, *(view.fingerprint for view in self._before[0].views)}
-        if ring.unplaced and not self._before[0].unplaced:
+        known = {self._before.ring.fingerprint, *(view.fingerprint for view in self._before.ring.views)}
+        if ring.unplaced and not self._before.ring.unplaced:
             self._rings["unplaced"] = ring
             self._moved.clear()
         for seen in (ring, *ring.views):
             if seen.fingerprint not in known and seen.fingerprint not in self._rings:
                 self._rings[seen.fingerprint] = seen
                 self._moved.clear()
-        for keyspace in self._before[1].values():
+        for keyspace in self._before.schema.values():
             for table in keyspace.tables.values():
                 if why := _altered(table, keyspace, schema):
                     self._altered.setdefault(table.full_name, f"{why} during the run; run the check again")
@@ -135,9 +139,9 @@ class Changes:
 
     def moved(self, table: Table) -> tuple[TokenRange, ...]:
         """Return the ranges whose replicas are others than when the run began, or were meanwhile."""
-        replication = self._before[1][table.keyspace].replication
+        replication = self._before.schema[table.keyspace].replication
         if replication not in self._moved:
-            first = self._before[0]
+            first = self._before.ring
             now = self._rings.values()
             unplaced = [disputed_ranges(ring, replication) for ring in now if ring.unplaced]
             self._moved[replication] = joined(*unplaced, *(changed_ranges(first, ring, replication) for ring in now))
@@ -156,7 +160,7 @@ class Changes:
     async def masks(self, tables: list[Table]) -> None:
         """Ask again whether our role reads masked columns as they are stored: the right may have been revoked."""
         for table in tables:
-            if any(column.masked for column in table.columns) and not await self._still_seen(table):
+            if any(column.masked for column in table.columns) and not await self._reader.sees_masked(table):
                 self._altered.setdefault(
                     table.full_name, "UNMASK was revoked from our role during the run; run the check again"
                 )

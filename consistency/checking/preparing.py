@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from consistency import __version__
+from consistency.checking.changes import Snapshot
 from consistency.checking.scan import TableTask
 from consistency.checking.settle_window import settled_how
 from consistency.checking.tasks import CheckOptions, Tasks
@@ -44,6 +45,11 @@ class Prepared:
     notes: tuple[str, ...]
     piece: bool = False
     """Whether this is a piece of a check whose driver judges the whole, and looks back at ring and schema."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The ring and the schema, which must stay as they are."""
+        return Snapshot(self.ring, self.schema)
 
     @property
     def started_at(self) -> str:

@@ -65,7 +65,7 @@ async def run_prepared(
         if recorder is not None:
             recorder.begin(prepared.facts)
         scans = Scans()
-        changes = Changes(reader, clock, (prepared.ring, prepared.schema), reader.sees_masked)
+        changes = Changes(reader, clock, prepared.snapshot)
         listeners = Listeners(writer, recorder, watching, room)
         causes = CauseCounter([] if prepared.piece else [token for token, _ in prepared.ring.owners])
         settlements = Settlements(scans, changes, listeners, causes, options.scan.max_skew_s)

@@ -19,8 +19,6 @@ _BETWEEN_LOOKS_S = 0.7
 _TIMEOUT_S = 10.0
 _NAMED = 4
 
-Described = Mapping[str, Keyspace]
-
 
 class Schemas:
     """Reads the schema, and knows of what version it was: as long as all nodes have that one it is not read again.
@@ -114,7 +112,7 @@ async def _describe(connection: Connection, group: Sequence[Node]) -> dict[str, 
 
 
 def agreed_schema(
-    described: Sequence[tuple[Sequence[Node], Described]], mute: Sequence[Sequence[Node]] = ()
+    described: Sequence[tuple[Sequence[Node], Mapping[str, Keyspace]]], mute: Sequence[Sequence[Node]] = ()
 ) -> dict[str, Keyspace]:
     """Put together what groups of nodes say; `mute` are groups of other versions that do not say what they know."""
     if mute:
@@ -124,7 +122,7 @@ def agreed_schema(
     return {name: _agreed_keyspace(name, described) for name in names}
 
 
-def _agreed_keyspace(name: str, described: Sequence[tuple[Sequence[Node], Described]]) -> Keyspace:
+def _agreed_keyspace(name: str, described: Sequence[tuple[Sequence[Node], Mapping[str, Keyspace]]]) -> Keyspace:
     told = [(group, schema.get(name)) for group, schema in described]
     first = next(keyspace for _, keyspace in told if keyspace is not None)
     lacking = [node for group, keyspace in told if keyspace is None for node in group]

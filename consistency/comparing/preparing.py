@@ -11,13 +11,14 @@ from enum import Enum
 from pathlib import Path
 
 from consistency import __version__
+from consistency.checking.changes import Snapshot
 from consistency.checking.plan import Aside
 from consistency.checking.sampling import Sample
 from consistency.checking.scan import ScanOptions, TableTask
 from consistency.checking.settle_window import settled_how
 from consistency.cluster.port import Clock
 from consistency.cluster.table_reading import choose
-from consistency.comparing.matching import Matched, Schema, TablePair, match_tables
+from consistency.comparing.matching import Matched, TablePair, match_tables
 from consistency.comparing.opening import Cluster, Pair, naming
 from consistency.comparing.placement import Owned, Owners, joint_arcs, sided
 from consistency.comparing.reader import in_common
@@ -82,14 +83,6 @@ class CompareOptions:
 
 
 @dataclass(frozen=True)
-class Described:
-    """One side as it was when the comparison began."""
-
-    ring: Ring
-    schema: Schema
-
-
-@dataclass(frozen=True)
 class Planned:
     """A comparison, about to begin.
 
@@ -101,7 +94,7 @@ class Planned:
     run_id: str
     started_us: int
     started: float
-    sides: Mapping[Side, Described]
+    sides: Mapping[Side, Snapshot]
     matched: Matched
     tasks: tuple[TableTask, ...]
     refused: Mapping[str, str]
@@ -124,9 +117,7 @@ class Planned:
     @property
     def header(self) -> PairHeader:
         """What the findings file says of the comparison."""
-        clusters = {
-            side: (described.ring.cluster, described.ring.fingerprint) for side, described in self.sides.items()
-        }
+        clusters = {side: (seen.ring.cluster, seen.ring.fingerprint) for side, seen in self.sides.items()}
         compare, tolerated_s = self.options.compare.value, self.options.tolerate_writetime_s
         return PairHeader(self.run_id, self.started_at, f"consistency {__version__}", compare, tolerated_s, clusters)
 
@@ -134,7 +125,7 @@ class Planned:
 async def plan_comparison(pair: Pair, clock: Clock, options: CompareOptions) -> Planned:
     """Read rings and schemas and decide how each table is read; UsageError where a name does not exist on a side."""
     run_id, started_us, started = options.run_id or str(uuid.uuid4()), clock.now_us(), clock.monotonic()
-    sides = dict(zip(Side, await asyncio.gather(*map(_described, pair)), strict=True))
+    sides = dict(zip(Side, await asyncio.gather(*map(_snapshot, pair)), strict=True))
     for side, dc, option in ((Side.SOURCE, options.dc, "--dc"), (Side.TARGET, options.target_dc, "--target-dc")):
         _require_dc(side, sides[side].ring, dc, option)
     matched = match_tables(sides[Side.SOURCE].schema, sides[Side.TARGET].schema, options.names)
@@ -155,9 +146,9 @@ async def plan_comparison(pair: Pair, clock: Clock, options: CompareOptions) -> 
     return Planned(options, run_id, started_us, started, sides, matched, tuple(tasks), refused, schema, window_s, notes)
 
 
-async def _described(cluster: Cluster) -> Described:
+async def _snapshot(cluster: Cluster) -> Snapshot:
     with naming(cluster.side):
-        return Described(await cluster.reader.ring(), await cluster.reader.schema())
+        return Snapshot(await cluster.reader.ring(), await cluster.reader.schema())
 
 
 def _require_dc(side: Side, ring: Ring, dc: str | None, option: str) -> None:
@@ -195,7 +186,7 @@ async def _window(pair: Pair, options: CompareOptions) -> tuple[float, tuple[str
 class _Planner:
     """Decides for each pair of tables how it is read, or why it is not."""
 
-    def __init__(self, pair: Pair, sides: Mapping[Side, Described], options: CompareOptions) -> None:
+    def __init__(self, pair: Pair, sides: Mapping[Side, Snapshot], options: CompareOptions) -> None:
         self._pair = pair
         self._sides = sides
         self._options = options

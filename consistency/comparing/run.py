@@ -86,8 +86,7 @@ def changes_since(pair: Pair, planned: Planned) -> PairChanges:
 
 
 def _changes(cluster: Cluster, planned: Planned) -> Changes:
-    before = planned.sides[cluster.side]
-    return Changes(cluster.reader, cluster.clock, (before.ring, before.schema), cluster.reader.sees_masked)
+    return Changes(cluster.reader, cluster.clock, planned.sides[cluster.side])
 
 
 def _rules(planned: Planned) -> Rules:

@@ -99,8 +99,7 @@ class CheckSpread:
 
     def changes(self) -> Changes:
         """Return what tells whether ring and schema are what they were when the check was prepared."""
-        before = (self._prepared.ring, self._prepared.schema)
-        return Changes(self.reader, self.clock, before, self.reader.sees_masked)
+        return Changes(self.reader, self.clock, self._prepared.snapshot)
 
     async def take_findings(self, unit: Unit, came: UnitRead, writer: FindingsWriter) -> None:
         """Write, count and record them."""
