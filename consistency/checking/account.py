@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,14 +14,13 @@ from consistency.checking.trees import BRANCH, differing, grow
 from consistency.errors import ReplicaError
 from consistency.ledger.port import RangeRead
 from consistency.model.ring import Node
-from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange, assert_tiles, merged
+from consistency.model.tokens import TokenRange, assert_tiles, merged
 from consistency.results.figures import counted
 from consistency.results.report import NOT_IN_SAMPLE, Unread
 from consistency.results.sample import SampledTable
+from consistency.results.strip import STRIP_CELLS, crossed, fill, strip_cell
 from consistency.results.tree_report import TreeReport
 from consistency.results.verdict import Coverage
-
-STRIP_CELLS = 64
 
 
 @dataclass
@@ -294,7 +293,7 @@ class Account:
         for aside in self.asides:
             for token_range in aside.arc.ranges:
                 fill(cells, token_range, "?")
-        return _crossed(cells, self.divergent)
+        return crossed(cells, self.divergent)
 
     def tracks(self) -> dict[str, str]:
         """Draw each replica's own ranges: `=` read, `x` behind in a row, `?` not read, blank where it owns nothing."""
@@ -309,7 +308,7 @@ class Account:
                     fill(tracks[node.name], token_range, "?")
         for name in self.behind:  # a node may hold rows of ranges that it does not own
             tracks[name]
-        return {name: _crossed(cells, self.behind.get(name, ())) for name, cells in tracks.items()}
+        return {name: crossed(cells, self.behind.get(name, ())) for name, cells in tracks.items()}
 
 
 def _first(leaf: Leaf, cut_from: Mapping[Leaf, Leaf]) -> Leaf:
@@ -317,30 +316,3 @@ def _first(leaf: Leaf, cut_from: Mapping[Leaf, Leaf]) -> Leaf:
     while leaf in cut_from:
         leaf = cut_from[leaf]
     return leaf
-
-
-_WEIGHT = {" ": 0, "=": 1, "?": 2, "x": 3}
-_BY_WEIGHT, _BY_MARK = str.maketrans(" =?x", "0123"), str.maketrans("0123", " =?x")
-
-
-def fill(cells: list[str], token_range: TokenRange, mark: str) -> None:
-    """Draw a range into the cells of a strip: the graver mark wins."""
-    first, last = strip_cell(token_range.start + 1), strip_cell(token_range.end)
-    for i in range(first, last + 1):
-        if _WEIGHT[mark] > _WEIGHT[cells[i]]:
-            cells[i] = mark
-
-
-def overlaid(strips: Iterable[str]) -> str:
-    """Return one strip of several, with the gravest mark of each cell; strips that are empty do not count."""
-    drawn = [strip.translate(_BY_WEIGHT) for strip in strips if strip]
-    return "".join(map(max, *drawn)).translate(_BY_MARK) if len(drawn) > 1 else "".join(drawn).translate(_BY_MARK)
-
-
-def _crossed(cells: Sequence[str], divergent: Container[int]) -> str:
-    return "".join("x" if i in divergent else cell for i, cell in enumerate(cells))
-
-
-def strip_cell(token: int) -> int:
-    """Return the cell of a strip in which a token lies, from 0."""
-    return min(STRIP_CELLS - 1, (token - MIN_TOKEN) * STRIP_CELLS // (RING_SIZE + 1))

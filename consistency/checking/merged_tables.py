@@ -6,11 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from consistency.checking.account import STRIP_CELLS, fill, overlaid
 from consistency.model.ring import Arc
 from consistency.model.tokens import TokenRange, merged
 from consistency.results.range_findings import Counted, RangeView
 from consistency.results.report import TableReport, Unread
+from consistency.results.strip import STRIP_CELLS, fill, overlaid
 from consistency.results.tree_report import TreeReport, joined
 from consistency.results.verdict import Coverage
 

@@ -21,12 +21,11 @@ from consistency.cluster.table_reader import TableReader
 from consistency.model.reading import Reading
 from consistency.model.row_arrays import NO_TIME, Numbers, UnlikeRows
 from consistency.model.servertime import ServerTime
+from consistency.results.strip import one_of_each_cell
 
 MOST_WAITING = 500_000
 """Rows that wait for another reading before no further range is read: some 100 MB."""
 _AT_ONCE = 4
-_STRIP_BITS = 58
-"""A token shifted by so many bits tells which 1/64 of the ring it lies in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +43,9 @@ class SettledRange:
     read_at: float
 
     @property
-    def tokens(self) -> list[int]:
-        """A token of each part of the ring in which a row differs: one in each 1/64."""
-        tokens = np.concatenate([rows.tokens for rows in self.rows])
-        _, first = np.unique(tokens >> _STRIP_BITS, return_index=True)
-        one_of_each: list[int] = tokens[first].tolist()
-        return one_of_each
+    def spread_tokens(self) -> list[int]:
+        """A token of each cell of a strip in which a row differs."""
+        return one_of_each_cell(np.concatenate([rows.tokens for rows in self.rows]))
 
 
 Sink = Callable[[SettledRange], Awaitable[None]]

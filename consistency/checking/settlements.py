@@ -119,7 +119,7 @@ class Settlements:
         self._counted[table.full_name] = self.counted(table.full_name).plus(found)
         if (account := self._scans.of(table.full_name).account) is not None:
             behind = tuple(name for name, view in found.replicas.items() if view.missing or view.stale)
-            for token in settled.tokens:
+            for token in settled.spread_tokens:
                 account.mark_divergent(token, behind or tuple(found.replicas))
             account.mark_unlike(token_range)
         await self._listeners.tell_range(found, settled.reading.depth)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from consistency.checking.account import STRIP_CELLS
 from consistency.checking.joined_rows import joined_rows, windowed_rows
 from consistency.checking.plan import Leaf
 from consistency.cluster.table_reader import TableReader
@@ -28,6 +27,7 @@ from consistency.model.ring import Node
 from consistency.model.row_arrays import NO_TIME, Flags, Numbers
 from consistency.model.sides import Side, on_side
 from consistency.results.pair_findings import GRAVEST_FIRST, PairKind
+from consistency.results.strip import one_of_each_cell
 from consistency.rows.merge_join import JoinCounts
 from consistency.rows.names import named_key
 from consistency.rows.windows import Copies, KeyCells, Window, WindowTooWide
@@ -35,8 +35,6 @@ from consistency.rows.windows import Copies, KeyCells, Window, WindowTooWide
 _NONE = -1
 _PLACE = {kind: place for place, kind in enumerate(GRAVEST_FIRST)}
 _BIT = {side: 1 << place for place, side in enumerate(Side)}
-_STRIP_BITS = 64 - (STRIP_CELLS - 1).bit_length()
-"""A token shifted by so many bits tells in which cell of a strip it lies."""
 _NO_TIME_BYTES = NO_TIME.to_bytes(8, "big", signed=True)
 
 Small = NDArray[np.int8]
@@ -92,9 +90,7 @@ class CountedRows:
     @property
     def spread_tokens(self) -> list[int]:
         """A token of each cell of a strip in which a row differs."""
-        _, first = np.unique(self.tokens >> _STRIP_BITS, return_index=True)
-        one_of_each: list[int] = self.tokens[first].tolist()
-        return one_of_each
+        return one_of_each_cell(self.tokens)
 
 
 class UnlikeRows:

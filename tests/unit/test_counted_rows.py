@@ -11,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from consistency.checking.account import strip_cell
 from consistency.checking.plan import Leaf
 from consistency.cluster.by_token import token_of
 from consistency.cluster.clock import SystemClock
@@ -29,6 +28,7 @@ from consistency.model.schema import Column
 from consistency.model.sides import Side, SidedNode
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.results.pair_findings import GRAVEST_FIRST
+from consistency.results.strip import strip_cell
 from repair.sync.range_rows import RangeRows
 from tests.simulation.packed import all_packed
 from tests.unit.fake_cluster import US, nodes, table

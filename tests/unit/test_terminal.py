@@ -30,6 +30,7 @@ from consistency.results.figures import counted, moment, short, span
 from consistency.results.findings import Finding, ReplicaView, State
 from consistency.results.kinds import Kind
 from consistency.results.report import Report, Severity, TableReport, Unread, Violation
+from consistency.results.strip import overlaid
 from consistency.results.verdict import Coverage, Verdict
 from tests.unit.fake_cluster import nodes, table
 
@@ -301,8 +302,8 @@ def test_the_findings_shown_are_of_different_kinds() -> None:
 
 def test_strips_are_laid_over_each_other() -> None:
     """The gravest mark of a cell shows."""
-    assert strip.merge(["==? ", "=x= ", ""]) == "=x? "
-    assert strip.merge([]) == ""
+    assert overlaid(["==? ", "=x= ", ""]) == "=x? "
+    assert overlaid([]) == ""
 
 
 def test_each_troubled_table_has_its_strip_until_they_are_many() -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from consistency.checking.account import STRIP_CELLS, strip_cell
 from consistency.ledger.history import WARN_AT
 from consistency.ledger.spans import Span
-from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange
+from consistency.model.tokens import MIN_TOKEN, RING_SIZE
 from consistency.results.report import LEFT_OUT, TableReport
+from consistency.results.strip import STRIP_CELLS, cells_of
 
 MARKS = " =a.d?x"
 """From the least grave to the gravest; a strip of the report has ` `, `=`, `?` and `x` of them."""
@@ -182,12 +182,8 @@ def _failed_cells(table: TableReport) -> npt.NDArray[np.bool_]:
     for unread in table.unread:
         if unread.reason not in LEFT_OUT:
             for token_range in unread.ranges:
-                failed[slice(*_span(token_range))] = True
+                failed[cells_of(token_range.start, token_range.end)] = True
     return failed
-
-
-def _span(token_range: TokenRange) -> tuple[int, int]:
-    return strip_cell(token_range.start + 1), strip_cell(token_range.end) + 1
 
 
 def _cells_of(spans: Sequence[Span]) -> tuple[Times, Times, npt.NDArray[np.bool_]]:
@@ -197,7 +193,7 @@ def _cells_of(spans: Sequence[Span]) -> tuple[Times, Times, npt.NDArray[np.bool_
     covered, unclean = np.zeros(STRIP_CELLS), np.zeros(STRIP_CELLS, dtype=np.bool_)
     for span in spans:
         start, end = (span.start - MIN_TOKEN) / width, (span.end - MIN_TOKEN) / width
-        for cell in range(strip_cell(span.start + 1), strip_cell(span.end) + 1):
+        for cell in cells_of(span.start, span.end):
             clean_at_s[cell] = min(clean_at_s[cell], span.clean_us / 1e6)
             tried_at_s[cell] = min(tried_at_s[cell], span.tried_us / 1e6)
             covered[cell] += min(end, cell + 1) - max(start, cell)

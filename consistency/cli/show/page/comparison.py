@@ -12,7 +12,6 @@ from consistency import __version__
 from consistency.cli.show.page.render import MOST_TABLES, asset, environment, policy, troubled_first, unread_of
 from consistency.cli.show.page.ring import SIZE, Track, draw_some
 from consistency.cli.show.page.token_line import PairCollector
-from consistency.cli.show.terminal import strip
 from consistency.cli.show.terminal.advice import Typed
 from consistency.cli.show.terminal.comparison import (
     basis,
@@ -25,6 +24,7 @@ from consistency.cli.show.terminal.comparison import (
 from consistency.model.sides import Side
 from consistency.results.comparison import ComparedCluster, ComparedTable, Comparison
 from consistency.results.pair_findings import GRAVEST_FIRST, PairFinding
+from consistency.results.strip import overlaid
 
 BETWEEN = "source and target"
 _QUORUM = "Read at LOCAL_QUORUM: where replicas disagreed, read repair may have written."
@@ -114,8 +114,8 @@ def _tracks(result: Comparison, behind: Mapping[str, int]) -> tuple[Track, ...]:
     }
     for name in (name for report in reports for name in report.tracks):
         places.setdefault(name, f"{name.split(' ')[0]} by itself")
-    nodes = [(name, dc, strip.merge(report.tracks.get(name, "") for report in reports)) for name, dc in places.items()]
-    return draw_some([(BETWEEN, "both sides", strip.merge(r.strip for r in reports)), *nodes], behind)
+    nodes = [(name, dc, overlaid(report.tracks.get(name, "") for report in reports)) for name, dc in places.items()]
+    return draw_some([(BETWEEN, "both sides", overlaid(r.strip for r in reports)), *nodes], behind)
 
 
 def _first(result: Comparison) -> Iterator[_First]:

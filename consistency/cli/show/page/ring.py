@@ -11,6 +11,7 @@ from consistency.cli.show.terminal import strip
 from consistency.model.cqltext import visible
 from consistency.results.figures import counted
 from consistency.results.report import Report
+from consistency.results.strip import overlaid
 
 SIZE = 400
 _CENTRE = SIZE / 2
@@ -64,7 +65,7 @@ class Track:
 
 def tracks(report: Report, behind: Mapping[str, int]) -> tuple[Track, ...]:
     """Return the tracks of a check's nodes from the outside in."""
-    merged = {name: strip.merge(t.tracks.get(name, "") for t in report.tables) for name in _names(report)}
+    merged = {name: overlaid(t.tracks.get(name, "") for t in report.tables) for name in _names(report)}
     return draw_some(((name, report.places.get(name, ""), cells) for name, cells in merged.items()), behind)
 
 
@@ -117,7 +118,7 @@ def _chosen(drawn: Sequence[tuple[str, str, str]], behind: Mapping[str, int]) ->
     for dc, group in groupby(drawn, key=lambda item: item[1]):
         rest = [item for item in group if item not in kept]
         if rest:
-            out.append((counted(len(rest), "more node"), dc, strip.merge(cells for _, _, cells in rest)))
+            out.append((counted(len(rest), "more node"), dc, overlaid(cells for _, _, cells in rest)))
     return sorted(out, key=lambda item: item[1])
 
 

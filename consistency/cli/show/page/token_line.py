@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from consistency.checking.account import STRIP_CELLS, strip_cell
 from consistency.model.tokens import MIN_TOKEN, RING_SIZE, TokenRange
 from consistency.results.findings import differing_replicas
 from consistency.results.pair_findings import Compared, InnerFinding, PairFinding, PairRange
+from consistency.results.strip import STRIP_CELLS, cells_of, strip_cell
 
 MOST_LINES = 12
 
@@ -81,7 +81,7 @@ class PairCollector:
 def _shares(token_range: TokenRange) -> Iterator[tuple[int, float]]:
     """Yield which part of a range lies in which cell; the parts add up to 1."""
     start = token_range.start
-    for cell in range(strip_cell(token_range.start + 1), strip_cell(token_range.end) + 1):
+    for cell in cells_of(token_range.start, token_range.end):
         # The last token of a cell: the largest one for which `strip_cell` gives the cell.
         last = MIN_TOKEN + ((cell + 1) * (RING_SIZE + 1) - 1) // STRIP_CELLS
         end = min(last, token_range.end)

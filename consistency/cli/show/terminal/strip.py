@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.text import Text
 
 from consistency.cli.show.terminal.console import MARK_STYLES
 from consistency.results.figures import counted
 from consistency.results.report import TableReport
+from consistency.results.strip import overlaid
 
-_WEIGHT = {" ": 0, "=": 1, "?": 2, "x": 3}
 _BLOCKS = {" ": " ", "=": "━", "?": "░", "x": "█"}
 """Shapes that differ even without colour."""
 _MEANING = {"=": "agreed", "?": "not read", "x": "divergent"}
-
-
-def merge(strips: Iterable[str]) -> str:
-    """Merge strips; each cell shows its gravest mark."""
-    kept = [strip for strip in strips if strip]
-    width = max(map(len, kept), default=0)
-    return "".join(
-        max(cell, key=lambda mark: _WEIGHT.get(mark, 0)) for cell in zip(*(s.ljust(width) for s in kept), strict=True)
-    )
 
 
 def draw(strip: str, *, blocks: bool) -> Text:
     """Return the strip as coloured blocks, or as its plain characters."""
     text = Text()
     for mark in strip:
-        known = mark if mark in _WEIGHT else "?"
+        known = mark if mark in _BLOCKS else "?"
         text.append(_BLOCKS[known] if blocks else known, style=MARK_STYLES.get(known, ""))
     return text
 
@@ -56,6 +47,6 @@ def chosen_strips(tables: Sequence[TableReport], most: int) -> list[tuple[str, s
     troubled = [t for t in drawn if has_problem(t.strip)]
     if 0 < len(troubled) <= most:
         return [(t.full_name, t.strip) for t in troubled]
-    merged = merge(t.strip for t in (troubled or drawn))
+    merged = overlaid(t.strip for t in (troubled or drawn))
     many = len(troubled or drawn)
     return [(counted(many, "table") if many > 1 else (troubled or drawn)[0].full_name, merged)] if merged else []
