@@ -13,7 +13,7 @@ from repair.keeping.entries import Result
 from repair.sync.decide import Action
 from repair.sync.journal import SyncJournal, SyncRecord
 from repair.sync.planfile import SyncRow
-from repair.undoing.undo import Undoer, Undoing, undoing
+from repair.undoing.undo import ActedOn, Undoer, Undoing, undoing
 
 
 def as_repaired(action: Action) -> RepairAction:
@@ -51,6 +51,7 @@ async def undo_all(
     """Undo every row that was acted on and not undone yet; ends early, between rows, when `stop` is set."""
     numbers, side = to_undo(record), record.plan.policy.direction.taker
     tally = Tally(len(numbers))
-    acted = ((n, row.ref.on(side), as_repaired(row.action), record.entry(n)) for n, row in _planned(record, numbers))
+    rows = _planned(record, numbers)
+    acted = (ActedOn(n, row.ref.on(side), as_repaired(row.action), record.entry(n)) for n, row in rows)
     await undoer.rows(acted, journal, pace, stop, tally, progress)
     return tally

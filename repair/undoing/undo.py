@@ -16,6 +16,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import Enum
 
 from consistency.cluster.guardrails import Refusal
@@ -50,8 +51,14 @@ _AS_BEFORE = "nothing to undo: every replica holds the same as before the repair
 KEEPS_NEW_TIMES = "with a new write time: the old ones cannot be brought back"
 
 
-ActedOn = tuple[int, RowRef, Action, Entry]
-"""A row that something was to be done with: its number in the journal, which one, what, and what the journal knows."""
+@dataclass(frozen=True, slots=True)
+class ActedOn:
+    """A row that something was to be done with: its number in the journal, what, and what the journal knows of it."""
+
+    number: int
+    ref: RowRef
+    action: Action
+    entry: Entry
 
 
 class Undoing(Enum):
@@ -104,7 +111,7 @@ def unproven(entry: Entry) -> str:
     return f"left alone: it is not known whether the repair changed it{why}"
 
 
-def most_held(action: Action, before: Copies) -> RowState | str | None:
+def to_bring_back(action: Action, before: Copies) -> RowState | str | None:
     """Return the copy to bring back, None for no row, or why there is none; after a purge, what was purged.
 
     A strict majority of the replicas must have had the row, or lacked it, and agreed on each of its columns: votes are
@@ -159,7 +166,7 @@ def preview(record: Record) -> Counter[Undoing]:
 
 def undoing(action: Action, entry: Entry) -> Undoing:
     """Say what an undo would do with a row."""
-    wanted = most_held(action, entry.before or {})
+    wanted = to_bring_back(action, entry.before or {})
     proven = proof(entry)
     if proven is not Proof.CHANGED:
         return Undoing.UNCHANGED if proven is Proof.UNCHANGED else Undoing.UNKNOWN
@@ -205,13 +212,13 @@ class Undoer:
         acted = to_undo(record)
         tally = Tally(len(acted) + sum(chunk.to_undo for chunk in record.chunks.values()))
         planned = record.plan.rows
-        of_plan = ((n, planned[n].ref, planned[n].action, entry) for n, entry in acted.items())
+        of_plan = (ActedOn(n, planned[n].ref, planned[n].action, entry) for n, entry in acted.items())
         await self.rows(of_plan, journal, pace, stop, tally, progress)
         for name in sorted(record.chunks):
             chunk = record.chunks[name]
             if chunk.to_undo and not tally.interrupted:
                 held, of_chunk = chunk_to_undo(chunk, record.rows_of(chunk)), OfChunk(journal, name)
-                rows = ((place, row.planned.ref, row.planned.action, row.entry) for place, row in held.items())
+                rows = (ActedOn(n, row.planned.ref, row.planned.action, row.entry) for n, row in held.items())
                 await self.rows(rows, of_chunk, pace, stop, tally, progress)
                 if not tally.interrupted:
                     await of_chunk.ended()
@@ -230,36 +237,36 @@ class Undoer:
         waiting = iter(acted)
 
         async def lane() -> None:
-            for number, ref, action, entry in waiting:
+            for row in waiting:
                 await pace.wait(stop)
                 if stop.is_set():
                     tally.interrupted = True
                     return
-                result, reason = await self.row(number, ref, action, entry, journal)
+                result, reason = await self._row(row, journal)
                 if result is not Result.UNCHANGED:
-                    await journal.undone(number, result, reason)
-                tally.add(result, reason, became(result, action, entry))
+                    await journal.undone(row.number, result, reason)
+                tally.add(result, reason, became(result, row.action, row.entry))
                 progress(tally)
 
         await side_by_side(lane, _AT_ONCE)
 
-    async def row(self, number: int, ref: RowRef, action: Action, entry: Entry, journal: OfRow) -> tuple[Result, str]:
+    async def _row(self, row: ActedOn, journal: OfRow) -> tuple[Result, str]:
         """Undo one row that was acted on, and say what came of that and why."""
         await self._guard.check()
+        entry = row.entry
         proven = proof(entry)
         if proven is Proof.UNCHANGED:
             return Result.UNCHANGED, f"{_UNCHANGED}: {entry.reason}" if entry.reason else _UNCHANGED
-        evidence = await self._evidence.read(ref)
+        evidence = await self._evidence.read(row.ref)
         if proven is Proof.CHANGED:
-            return await self._changed(number, ref, action, entry, evidence, journal)
+            return await self._changed(row, evidence, journal)
         as_before = not evidence.unread and copies(evidence) == entry.before
         return (Result.UNCHANGED, _AS_BEFORE) if as_before else (Result.NOT_UNDONE, unproven(entry))
 
-    async def _changed(
-        self, number: int, ref: RowRef, action: Action, entry: Entry, evidence: Case, journal: OfRow
-    ) -> tuple[Result, str]:
+    async def _changed(self, row: ActedOn, evidence: Case, journal: OfRow) -> tuple[Result, str]:
         """Undo a row that the repair changed."""
-        wanted = most_held(action, entry.before or {})
+        entry = row.entry
+        wanted = to_bring_back(row.action, entry.before or {})
         refusal = _refusal(entry, evidence, only_moves=self._only_moves) or (wanted if isinstance(wanted, str) else "")
         if refusal or isinstance(wanted, str):
             return Result.NOT_UNDONE, refusal
@@ -267,7 +274,7 @@ class Undoer:
             return Result.NOT_UNDONE, "it has been written to since its undo started"
         if evidence.agreed and next(iter(evidence.states.values())) == wanted:
             return Result.UNDONE, "nothing to write: most replicas held the same before"
-        at_us = entry.undoing_us or write_time(action, wanted, entry, evidence)
+        at_us = entry.undoing_us or write_time(row.action, wanted, entry, evidence)
         if too_early := _too_early(at_us, evidence):
             return Result.NOT_UNDONE, too_early
         truncated = "" if wanted is None else await truncated_since(self._writer, evidence, entry)
@@ -276,8 +283,8 @@ class Undoer:
             return Result.NOT_UNDONE, writes
         way = through_coordinator(evidence, (at_us,))
         if entry.undoing_us is None and not way.refused:
-            await journal.undoing(number, at_us)
-        return await self._written(ref, way, batch(writes), wanted)
+            await journal.undoing(row.number, at_us)
+        return await self._written(row.ref, way, batch(writes), wanted)
 
     async def _written(self, ref: RowRef, way: Way, write: Write, wanted: RowState | None) -> tuple[Result, str]:
         if way.refused:

@@ -24,7 +24,7 @@ from repair.deciding.forecast import Change
 from repair.deciding.policy import Policy, Zombies
 from repair.keeping.entries import Entry, Result
 from repair.keeping.record import Record
-from repair.undoing.undo import most_held
+from repair.undoing.undo import to_bring_back
 from tests.simulation.storage import Key, Mutation, Stored, TableStorage, merge_row
 
 Row = tuple[str, Key, "Key | None"]
@@ -212,7 +212,7 @@ def undo_laws(scene: Scene, applied: Record, record: Record, now: Held) -> list[
     for number, row in enumerate(scene.rows):
         entry = record.entries.get(number, Entry())
         was_undone = entry.undo is Result.UNDONE
-        wanted = most_held(record.plan.rows[number].action, entry.before or {}) if was_undone else None
+        wanted = to_bring_back(record.plan.rows[number].action, entry.before or {}) if was_undone else None
         changed = any(
             shown(scene.before[node], row, scene.now_s) != shown(scene.after[node], row, scene.now_s)
             for node in scene.owners[row]

@@ -29,7 +29,7 @@ from repair.deciding.policy import Policy, Require, Zombies
 from repair.keeping.entries import Entry, Fate, Result
 from repair.keeping.planfile import Plan
 from repair.planning.planner import PlanOptions, plan_batch
-from repair.undoing.undo import NO_MAJORITY, Undoer, Undoing, became, most_held, undoing, write_time
+from repair.undoing.undo import NO_MAJORITY, Undoer, Undoing, became, to_bring_back, undoing, write_time
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.repair_laws import shown
 from tests.simulation.repair_servers import SimWriter, collect_garbage
@@ -271,11 +271,11 @@ def test_what_an_undo_would_bring_back() -> None:
         return RowState(tuple(Cell(v, 5 if v else None) for v in values))
 
     zombie, live, other = state(b"a", None), state(None, b"b"), state(b"c", b"b")
-    assert most_held(Action.PURGE, {"1": zombie, "2": live, "3": live}) == state(b"a", b"b")
-    assert most_held(Action.RECONCILE, {"1": zombie, "2": live, "3": live}) == live
-    assert most_held(Action.RECONCILE, {"1": None, "2": None, "3": live}) is None
-    assert most_held(Action.RECONCILE, {"1": zombie, "2": live, "3": other}) == NO_MAJORITY
-    assert most_held(Action.RECONCILE, {"1": None, "2": live}) == NO_MAJORITY
+    assert to_bring_back(Action.PURGE, {"1": zombie, "2": live, "3": live}) == state(b"a", b"b")
+    assert to_bring_back(Action.RECONCILE, {"1": zombie, "2": live, "3": live}) == live
+    assert to_bring_back(Action.RECONCILE, {"1": None, "2": None, "3": live}) is None
+    assert to_bring_back(Action.RECONCILE, {"1": zombie, "2": live, "3": other}) == NO_MAJORITY
+    assert to_bring_back(Action.RECONCILE, {"1": None, "2": live}) == NO_MAJORITY
 
 
 @pytest.mark.parametrize(
