@@ -24,7 +24,7 @@ from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding
 from consistency.rows.delete_search import DEFAULT_MOST_TRACES, DeleteSearch, search_warnings
-from consistency.rows.names import Identity, RowRef
+from consistency.rows.names import RowRef
 from repair.deciding.case import Case, CaseReader
 from repair.deciding.copies import copies, digests
 from repair.deciding.decide import Action, Decision, Rule, decide
@@ -71,6 +71,14 @@ class PlanOptions:
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class FoundRow:
+    """A row that was found to differ, and whether only a node that does not own it was found to hold it."""
+
+    ref: RowRef
+    only_non_owner: bool = False
+
+
 @dataclass(frozen=True)
 class PlannedRows:
     """What was decided of some rows, in their order; in how many partitions deletes were not looked for, and why."""
@@ -88,12 +96,12 @@ class Deciding(Protocol):
     async def decide(
         self,
         evidence: CaseReader,
-        rows: Sequence[tuple[RowRef, bool]],
+        rows: Sequence[FoundRow],
         options: PlanOptions,
         salt: str,
         progress: Progress | None,
     ) -> PlannedRows:
-        """Return what was decided of rows; with each is told whether only a node that does not own it held it."""
+        """Return what was decided of rows."""
 
 
 class Alone:
@@ -105,7 +113,7 @@ class Alone:
     async def decide(
         self,
         evidence: CaseReader,
-        rows: Sequence[tuple[RowRef, bool]],
+        rows: Sequence[FoundRow],
         options: PlanOptions,
         salt: str,
         progress: Progress | None,
@@ -213,20 +221,21 @@ def _require_same_cluster(header: Mapping[str, Any], evidence: CaseReader, path:
         raise UsageError(msg)
 
 
-def _distinct(findings: Iterable[Finding], counted: Iterable[RowRef]) -> list[tuple[RowRef, bool]]:
-    """Return each row once, with whether only a node that does not own it was found to hold it."""
-    rows: dict[Identity, tuple[RowRef, bool]] = {ref.identity: (ref, False) for ref in counted}
+def _distinct(findings: Iterable[Finding], counted: Iterable[RowRef]) -> list[FoundRow]:
+    """Return each row once; one that an owner holds too is no row of a non-owner alone."""
+    rows = {ref.identity: FoundRow(ref) for ref in counted}
     for found in findings:
         ref = RowRef.of(found)
-        non_owner = found.kind is Kind.NON_OWNER
-        rows[ref.identity] = (ref, non_owner and rows.get(ref.identity, (ref, True))[1])
+        before = rows.get(ref.identity)
+        alone = found.kind is Kind.NON_OWNER and (before is None or before.only_non_owner)
+        rows[ref.identity] = FoundRow(ref, alone)
     return list(rows.values())
 
 
 async def plan_rows(
     evidence: CaseReader,
     search: DeleteSearch,
-    rows: Sequence[tuple[RowRef, bool]],
+    rows: Sequence[FoundRow],
     options: PlanOptions,
     salt: str,
     progress: Progress | None,
@@ -234,7 +243,7 @@ async def plan_rows(
     """Read and decide many rows at once, in the order of the findings."""
     planned: dict[int, PlannedRow] = {}
     # The owners are asked for many rows at once.
-    order = sorted(range(len(rows)), key=lambda n: evidence.together(rows[n][0]))
+    order = sorted(range(len(rows)), key=lambda n: evidence.together(rows[n].ref))
     batches = iter([order[at : at + _BATCH] for at in range(0, len(order), _BATCH)])
 
     async def lane() -> None:
@@ -254,17 +263,15 @@ async def plan_rows(
 
 
 async def plan_batch(
-    evidence: CaseReader, search: DeleteSearch, rows: Sequence[tuple[RowRef, bool]], options: PlanOptions, salt: str
+    evidence: CaseReader, search: DeleteSearch, rows: Sequence[FoundRow], options: PlanOptions, salt: str
 ) -> list[PlannedRow]:
-    """Read some rows and decide each; with `non_owner` only a node that does not own the row was found to hold it."""
-    seen = await evidence.read_many([ref for ref, _ in rows])
-    decisions = [
-        _decided(found, options, non_owner=non_owner) for (_, non_owner), found in zip(rows, seen, strict=True)
-    ]
+    """Read some rows and decide each."""
+    seen = await evidence.read_many([row.ref for row in rows])
+    decisions = [_decided(row, case, options) for row, case in zip(rows, seen, strict=True)]
     told = await _forecasts(search, seen, decisions)
     planned = [
-        _planned(ref, found, decision, each, options, salt)
-        for (ref, _), found, decision, each in zip(rows, seen, decisions, told, strict=True)
+        _planned(row.ref, case, decision, each, options, salt)
+        for row, case, decision, each in zip(rows, seen, decisions, told, strict=True)
     ]
     return [replace(row, sentence=await _of_view(evidence, row)) if row.rule is Rule.VIEW else row for row in planned]
 
@@ -288,9 +295,9 @@ async def _of_view(evidence: CaseReader, row: PlannedRow) -> str:
     )
 
 
-def _decided(seen: Case, options: PlanOptions, *, non_owner: bool) -> Decision:
+def _decided(row: FoundRow, seen: Case, options: PlanOptions) -> Decision:
     decision = decide(seen, options.policy)
-    if non_owner and decision.done:
+    if row.only_non_owner and decision.done:
         decision = Decision(Rule.NOT_OWNED, sentence=Rule.NOT_OWNED.sentence)
     if options.only and decision.rule not in options.only and decision.action is not Action.NONE:
         decision = replace(decision, action=Action.NONE, sentence="not asked for: --only names other rules", refused="")

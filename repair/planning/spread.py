@@ -27,7 +27,7 @@ from repair.deciding.case import CaseReader
 from repair.deciding.decide import Rule
 from repair.deciding.policy import Policy
 from repair.keeping.planfile import PlannedRow
-from repair.planning.planner import PlannedRows, PlanOptions, Progress, plan_rows
+from repair.planning.planner import FoundRow, PlannedRows, PlanOptions, Progress, plan_rows
 
 _MOST_ROWS = 400
 _UNITS_EACH = 3
@@ -49,16 +49,17 @@ class RowsUnit:
     max_traces: int = 0
 
     @classmethod
-    def of(cls, number: int, rows: Sequence[tuple[RowRef, bool]], max_traces: int = 0) -> RowsUnit:
+    def of(cls, number: int, rows: Sequence[FoundRow], max_traces: int = 0) -> RowsUnit:
         """Return the unit of some rows."""
-        told = [(ref.keyspace, ref.table, ref.token, ref.key_hex, non_owner) for ref, non_owner in rows]
+        told = [(row.ref.keyspace, row.ref.table, row.ref.token, row.ref.key_hex, row.only_non_owner) for row in rows]
         return cls(number, tuple(told), max_traces)
 
     @property
-    def refs(self) -> list[tuple[RowRef, bool]]:
+    def found(self) -> list[FoundRow]:
         """The rows."""
         return [
-            (RowRef(keyspace, table, token, key), non_owner) for keyspace, table, token, key, non_owner in self.rows
+            FoundRow(RowRef(keyspace, table, token, key), only_non_owner)
+            for keyspace, table, token, key, only_non_owner in self.rows
         ]
 
     def as_text(self) -> str:
@@ -105,7 +106,7 @@ class Shared:
     async def decide(
         self,
         evidence: CaseReader,
-        rows: Sequence[tuple[RowRef, bool]],
+        rows: Sequence[FoundRow],
         options: PlanOptions,
         salt: str,
         progress: Progress | None,
@@ -118,10 +119,8 @@ class Shared:
         finally:
             await self._workers.close()
 
-    def _order(
-        self, evidence: CaseReader, rows: Sequence[tuple[RowRef, bool]], options: PlanOptions, salt: str
-    ) -> Order:
-        named, run_id = {ref.full_name: ref for ref, _ in rows}, str(uuid.uuid4())
+    def _order(self, evidence: CaseReader, rows: Sequence[FoundRow], options: PlanOptions, salt: str) -> Order:
+        named, run_id = {row.ref.full_name: row.ref for row in rows}, str(uuid.uuid4())
         names = {name: [ref.keyspace, ref.table] for name, ref in named.items()}
         tables = {name: evidence.fingerprint(ref) for name, ref in named.items()}
         size, told = self._workers.size, {**_options_json(options), "salt": salt, "tables": names}
@@ -130,12 +129,12 @@ class Shared:
     async def _decided(
         self,
         evidence: CaseReader,
-        rows: Sequence[tuple[RowRef, bool]],
+        rows: Sequence[FoundRow],
         options: PlanOptions,
         progress: Progress | None,
     ) -> PlannedRows:
         # As by one process: rows of the same owners are asked for together.
-        order = sorted(range(len(rows)), key=lambda n: evidence.together(rows[n][0]))
+        order = sorted(range(len(rows)), key=lambda n: evidence.together(rows[n].ref))
         most = max(1, min(_MOST_ROWS, -(-len(order) // (_UNITS_EACH * self._workers.size))))
         parts = [(order[at : at + most], 0) for at in range(0, len(order), most)]
         first = await self._read(rows, parts, progress)
@@ -151,7 +150,7 @@ class Shared:
         return PlannedRows([made[n] for n in range(len(rows))], skipped, refused, traces)
 
     async def _read(
-        self, rows: Sequence[tuple[RowRef, bool]], parts: Sequence[tuple[list[int], int]], progress: Progress | None
+        self, rows: Sequence[FoundRow], parts: Sequence[tuple[list[int], int]], progress: Progress | None
     ) -> _Deciding:
         deciding = _Deciding(rows, parts, progress)
         await Handing(self._workers, self._clock, deciding).run(asyncio.Event())
@@ -160,14 +159,14 @@ class Shared:
 
 def _searched(
     evidence: CaseReader,
-    rows: Sequence[tuple[RowRef, bool]],
-    places: Sequence[tuple[str, tuple[str, ...], str]],
+    rows: Sequence[FoundRow],
+    places: Sequence[Searched],
     most: int,
 ) -> Iterator[tuple[list[int], int]]:
     """Yield the rows of partitions in which deletes are looked for, partition by partition, and by how many reads."""
     wanted = Counter((table, key) for table, key, _ in places)
     of: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
-    for number, (ref, _) in enumerate(rows):
+    for number, ref in enumerate(row.ref for row in rows):
         partition = ref.full_name, tuple(ref.key_hex[column.name] for column in evidence.table(ref).partition_key)
         if partition in wanted:
             of[partition].append(number)
@@ -186,7 +185,7 @@ class _Deciding:
     """Takes what was decided of rows, in parts with so many traces each."""
 
     def __init__(
-        self, rows: Sequence[tuple[RowRef, bool]], parts: Sequence[tuple[list[int], int]], progress: Progress | None
+        self, rows: Sequence[FoundRow], parts: Sequence[tuple[list[int], int]], progress: Progress | None
     ) -> None:
         self._rows = rows
         self._parts = parts
@@ -218,7 +217,7 @@ class _Deciding:
     def planned(self) -> dict[int, PlannedRow]:
         """Return each row as a plan has it, by its number."""
         return {
-            n: replace(PlannedRow.from_json(row), ref=self._rows[n][0])
+            n: replace(PlannedRow.from_json(row), ref=self._rows[n].ref)
             for number, (part, _) in enumerate(self._parts)
             for n, row in zip(part, self.came[number].rows, strict=True)
         }
@@ -239,7 +238,7 @@ class RowsReader:
         """Decide the rows of a unit."""
         asked = RowsUnit.from_text(unit)
         search = DeleteSearch(self._reader, asked.max_traces)
-        planned = await plan_rows(self._evidence, search, asked.refs, self._options, self._salt, None)
+        planned = await plan_rows(self._evidence, search, asked.found, self._options, self._salt, None)
         before, now = self._traces, self._reader.traces
         self._traces = now
         return RowsDecided(

@@ -33,7 +33,7 @@ from repair.keeping.files import REPAIR_JOURNAL, json_line
 from repair.keeping.journal import Copies, Lines
 from repair.keeping.planfile import Plan, PlannedRow
 from repair.keeping.record import Record, parse_journal
-from repair.planning.planner import PlanOptions, plan_batch
+from repair.planning.planner import FoundRow, PlanOptions, plan_batch
 from repair.undoing.undo import Undoer
 from tests.simulation.clocks import Clocks, draw_clocks
 from tests.simulation.histories import (
@@ -398,7 +398,7 @@ class _Play:
             ring = self._cluster.ring_before
             plan = replace(plan, ranges=await draw_ranges(self._moves, evidence, self._table, policy, ring))
         ranged = lie_in_ranges(plan, rows, self._ref)
-        listed = [(self._ref(row), False) for row in rows if row not in ranged]
+        listed = [FoundRow(self._ref(row)) for row in rows if row not in ranged]
         return replace(plan, rows=tuple(await plan_batch(evidence, search, listed, options, "salt")))
 
     async def _differing(self, evidence: CaseReader, plan: Plan, rows: list[Row]) -> int:

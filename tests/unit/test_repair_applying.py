@@ -28,7 +28,7 @@ from repair.deciding.forecast import Change
 from repair.deciding.policy import Policy, Require, Zombies
 from repair.keeping.entries import Entry, Fate, Result
 from repair.keeping.planfile import Plan
-from repair.planning.planner import PlanOptions, plan_batch
+from repair.planning.planner import FoundRow, PlanOptions, plan_batch
 from repair.undoing.undo import NO_MAJORITY, Undoer, Undoing, became, to_bring_back, undoing, write_time
 from tests.simulation.memory import Fault, SimCluster, Trouble
 from tests.simulation.repair_laws import shown
@@ -86,7 +86,7 @@ class Stage:
             for key, clustering in self.rows
         ]
         made = await plan_batch(
-            self.evidence, self.search(), [(ref, False) for ref in refs], PlanOptions(self.policy), "salt"
+            self.evidence, self.search(), [FoundRow(ref) for ref in refs], PlanOptions(self.policy), "salt"
         )
         return await planned_on(self.cluster, self.table, self.policy, made)
 

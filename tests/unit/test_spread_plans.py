@@ -172,7 +172,7 @@ def test_a_unit_arrives_as_it_was_handed_out() -> None:
     """With keys, tokens and who holds a row."""
     unit = RowsUnit(3, (("ks", "t", -5, {"k": "00ff"}, True),), 7)
     assert RowsUnit.from_text(unit.as_text()) == unit
-    assert unit.refs[0][0].key_hex == {"k": "00ff"}
+    assert unit.found[0].ref.key_hex == {"k": "00ff"}
     assert issubclass(UnitFailed, ConsistencyError)
 
 
