@@ -182,9 +182,7 @@ def _report(whole: Whole, writer: FindingsWriter, causes: CauseCounter, top: tup
         likely_causes=causes.causes(owned),
         places={node.name: node.dc for node in ring.nodes},
         notes=tuple(dict.fromkeys([*(note for report in reports for note in report.notes), *whole.notes])),
-        traces=TracesLeft(
-            sum(report.traces.sessions for report in reports), sum(report.traces.with_keys for report in reports)
-        ),
+        traces=sum((report.traces for report in reports), TracesLeft()),
         cluster_id=first.report.cluster_id,
         run_name=first.run_name,
         parts=MergedParts(first.part.of, tuple(part.number for part in whole.missing)),

@@ -9,7 +9,7 @@ node, and shows nothing asked of any other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from consistency.cluster.wire import Statement
@@ -62,6 +62,17 @@ class TracesLeft:
     def as_json(self) -> dict[str, int]:
         """Return the JSON form."""
         return {"sessions": self.sessions, "with_keys": self.with_keys}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, int]) -> TracesLeft:
+        """Read the JSON form; KeyError if it is not valid."""
+        return cls(data["sessions"], data["with_keys"])
+
+    def __add__(self, other: TracesLeft) -> TracesLeft:
+        return TracesLeft(self.sessions + other.sessions, self.with_keys + other.with_keys)
+
+    def __sub__(self, earlier: TracesLeft) -> TracesLeft:
+        return TracesLeft(self.sessions - earlier.sessions, self.with_keys - earlier.with_keys)
 
     def add(self, statement: Statement) -> None:
         """Count a statement that is traced.

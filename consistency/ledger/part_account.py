@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from consistency.cluster.locality import TracesLeft
@@ -163,7 +163,7 @@ def _report(data: Mapping[str, Any], part: Part, nodes: Mapping[str, Node]) -> R
         interrupted=told["interrupted"],
         places=data["places"],
         notes=tuple(told["notes"]),
-        traces=TracesLeft(**{f.name: told["traces"][f.name] for f in fields(TracesLeft)}),
+        traces=TracesLeft.from_json(told["traces"]),
         cluster_id=told["cluster_id"],
         part=part,
         run_name=data["run"],

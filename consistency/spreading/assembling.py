@@ -136,8 +136,7 @@ class Assembling(Generic[UnitsT]):
         self.tables[name].take(came, self.nodes)
         self.replicas.update(came.replicas)
         self.notes.update(dict.fromkeys(came.notes))
-        sessions, with_keys = came.traces
-        self._traces = TracesLeft(self._traces.sessions + sessions, self._traces.with_keys + with_keys)
+        self._traces += came.traces
 
     def void(self, changes: Changing) -> None:
         """Take back what changed under the run."""
@@ -146,4 +145,4 @@ class Assembling(Generic[UnitsT]):
 
     def traces(self, own: TracesLeft) -> TracesLeft:
         """Return what the proofs of all workers have left on the servers, and our own."""
-        return TracesLeft(own.sessions + self._traces.sessions, own.with_keys + self._traces.with_keys)
+        return own + self._traces

@@ -225,7 +225,6 @@ class CheckUnits:
             tuple(telling.findings),
             tuple(report.replicas),
             report.notes,
-            (0, 0),
             report.interrupted,
         )
 

@@ -203,7 +203,6 @@ class PairPieces:
             tuple(telling.findings),
             tuple(replicas),
             result.notes,
-            (0, 0),
             result.interrupted,
         )
 

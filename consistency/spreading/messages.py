@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from consistency.cluster.locality import TracesLeft
 from consistency.cluster.pinned import ReadLimits
 from consistency.cluster.settings import GivenOptions
 from consistency.cluster.throttle import Politeness
@@ -138,17 +139,18 @@ class UnitRead:
     findings: tuple[str, ...]
     replicas: tuple[str, ...]
     notes: tuple[str, ...]
-    traces: tuple[int, int]
     interrupted: bool
+    traces: TracesLeft = field(default_factory=TracesLeft)
+    """What its proofs by trace left on the servers."""
 
     def as_text(self) -> str:
         """Return the JSON form."""
-        return json.dumps({**self.__dict__}, separators=(",", ":"))
+        return json.dumps({**self.__dict__, "traces": self.traces.as_json()}, separators=(",", ":"))
 
     @classmethod
     def from_text(cls, text: str) -> UnitRead:
         """Read the JSON form."""
         data: dict[str, Any] = json.loads(text)
-        for name in ("reads", "findings", "replicas", "notes", "traces"):
+        for name in ("reads", "findings", "replicas", "notes"):
             data[name] = tuple(data[name])
-        return cls(**data)
+        return cls(**{**data, "traces": TracesLeft.from_json(data["traces"])})

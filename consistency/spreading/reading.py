@@ -72,11 +72,10 @@ class UnitReader:
             self._cut = known
         return known
 
-    def _new_traces(self) -> tuple[int, int]:
+    def _new_traces(self) -> TracesLeft:
         """Return what proofs by trace have left on the servers since this was last told."""
-        before, now = self._traces, self._source.traces
-        self._traces = now
-        return now.sessions - before.sessions, now.with_keys - before.with_keys
+        before, self._traces = self._traces, self._source.traces
+        return self._traces - before
 
 
 class Telling(SilentPair):

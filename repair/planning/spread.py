@@ -80,7 +80,7 @@ class RowsDecided:
     rows: tuple[Mapping[str, Any], ...]
     skipped: tuple[Searched, ...]
     refused: str
-    traces: tuple[int, int]
+    traces: TracesLeft
 
     def as_text(self) -> str:
         """Return the JSON form."""
@@ -91,7 +91,7 @@ class RowsDecided:
         """Read the JSON form."""
         data = json.loads(text)
         places = tuple((table, tuple(key), host_id) for table, key, host_id in data["skipped"])
-        return cls(tuple(data["rows"]), places, data["refused"], tuple(data["traces"]))
+        return cls(tuple(data["rows"]), places, data["refused"], TracesLeft.from_json(data["traces"]))
 
 
 class Shared:
@@ -144,9 +144,7 @@ class Shared:
         made = {**first.planned(), **second.planned()}
         refused = next((came.refused for came in second.came.values() if came.refused), "")
         skipped = 0 if refused else len(places) - len(allowed)
-        traces = self._reader.traces
-        for came in (*first.came.values(), *second.came.values()):
-            traces = TracesLeft(traces.sessions + came.traces[0], traces.with_keys + came.traces[1])
+        traces = sum((came.traces for came in (*first.came.values(), *second.came.values())), self._reader.traces)
         return PlannedRows([made[n] for n in range(len(rows))], skipped, refused, traces)
 
     async def _read(
@@ -239,15 +237,14 @@ class RowsReader:
         asked = RowsUnit.from_text(unit)
         search = DeleteSearch(self._reader, asked.max_traces)
         planned = await plan_rows(self._evidence, search, asked.found, self._options, self._salt, None)
-        before, now = self._traces, self._reader.traces
-        self._traces = now
+        before, self._traces = self._traces, self._reader.traces
         return RowsDecided(
             tuple(row.as_json() for row in planned),
             tuple(
                 sorted((table, tuple(part.hex() for part in key), node.host_id) for table, key, node in search.skipped)
             ),
             search.refused,
-            (now.sessions - before.sessions, now.with_keys - before.with_keys),
+            self._traces - before,
         ).as_text()
 
 
