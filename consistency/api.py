@@ -62,7 +62,7 @@ class AuditReport:
     keyspaces: tuple[str, ...]
     violations: tuple[Violation, ...]
     distribution: Distribution | None = None
-    """How the data lies on the nodes, where that was asked for."""
+    """How the data lies on the nodes, if that was asked for."""
 
     @property
     def errors(self) -> int:

@@ -78,7 +78,7 @@ class LedgerError(ConsistencyError):
 
 
 class ReplicaError(ConsistencyError):
-    """One replica did not answer one question: which one (`node`, where one was asked), and why (`reason`).
+    """One replica did not answer one question: which one (`node`, if one was asked), and why (`reason`).
 
     `repeated`: an earlier attempt of the request failed, but the server may have carried it out.
     """

@@ -165,7 +165,7 @@ def plan(
     is told as to `check`. `progress` is called with the rows decided and all rows. `write_plan` keeps the plan in a
     file for `repair show` and `repair apply`.
 
-    Raises a ConsistencyError: UsageError where the file is none of this cluster or the ring has changed since.
+    Raises a ConsistencyError: UsageError if the file is none of this cluster or the ring has changed since.
     """
     chosen = options or PlanOptions()
     target = connection_settings(settings, hosts)
@@ -188,13 +188,13 @@ def apply(
 ) -> Tally:
     """Apply a plan, which may have been filtered with `plan.only(...)`; the journal must be a new file.
 
-    Writes to the cluster. Each row is read again, acted on only where it is as planned, then verified on every
+    Writes to the cluster. Each row is read again, acted on only if it is as planned, then verified on every
     replica; the journal holds all copies from before, values too, mode 0600. `progress` is called with the Tally so far
     on this thread. Setting `cancel` from another one ends it between rows: the Tally says `interrupted`, and
     `resume` goes on.
 
-    Raises a ConsistencyError: UsageError for a journal that exists, PlanRefused where cluster, ring, schema or
-    permissions do not fit the plan, LockedError where another repair is under way. What became of a row is in the
+    Raises a ConsistencyError: UsageError for a journal that exists, PlanRefused if cluster, ring, schema or
+    permissions do not fit the plan, LockedError if another repair is under way. What became of a row is in the
     Tally, not raised.
     """
     target, opened = connection_settings(settings, hosts), begin(Path(journal), plan)

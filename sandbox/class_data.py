@@ -44,11 +44,11 @@ class ClassData:
 
     @property
     def flags(self) -> list[str]:
-        """What lets Java use the archive: nothing where there is none yet."""
+        """What lets Java use the archive: nothing if there is none yet."""
         return [f"-XX:SharedArchiveFile={self.archive}"] if self.archive.exists() else []
 
     def listing(self) -> list[str]:
-        """Return the flags of one node that lists its classes; none where that is done, or another process does it."""
+        """Return the flags of one node that lists its classes; none if that is done, or another process does it."""
         if self.archive.exists() or not self._claimed():
             return []
         return [f"-XX:DumpLoadedClassList={self._list}"]

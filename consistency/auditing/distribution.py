@@ -90,7 +90,7 @@ def _many_tombstones(nodes: Collection[NodeData]) -> Iterator[Violation]:
 def _worst(
     nodes: Collection[NodeData], figure: Callable[[HeldTable], int | None], limit: int
 ) -> Iterator[tuple[HeldTable, Node]]:
-    """Yield each table with the node on which it is worst, where that is as bad as the limit; the worst first."""
+    """Yield each table with the node on which it is worst, if that is as bad as the limit; the worst first."""
     worst: dict[str, tuple[HeldTable, Node]] = {}
     for data in nodes:
         for table in data.tables:

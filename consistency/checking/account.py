@@ -45,7 +45,7 @@ class Account:
     unjudged: set[Leaf] = field(default_factory=set)
     """The leaves in which a row could not be judged."""
     put_off: str = ""
-    """Why leaves that were not reached are left out on purpose; empty where they are not."""
+    """Why leaves that were not reached are left out on purpose; empty if they are not."""
     _parts: dict[Leaf, tuple[Leaf, ...]] = field(default_factory=dict)
     """What stands now for leaves that were cut."""
 
@@ -58,7 +58,7 @@ class Account:
                 self.failures[result.leaf, node] = str(result.errors[node])
 
     def compare_branch(self, leaf: Leaf) -> list[LeafResult] | None:
-        """Compare the branch of trees that a leaf is on; what differs, None where it was not read whole yet."""
+        """Compare the branch of trees that a leaf is on; what differs, None if it was not read whole yet."""
         arc, place = self._places[leaf]
         branch = self.plan.arcs[arc][place - place % BRANCH :][:BRANCH]
         if any(other not in self.results or self.results[other].errors for other in branch):
@@ -243,7 +243,7 @@ class Account:
 
     @property
     def note(self) -> str:
-        """Say how many leaves the server could not digest, empty where it managed them all."""
+        """Say how many leaves the server could not digest, empty if it managed them all."""
         fallen = [r.fell_back for r in self.results.values() if r.fell_back]
         if not fallen:
             return ""
@@ -285,7 +285,7 @@ class Account:
         return replace(result, digests=kept)
 
     def strip(self) -> str:
-        """Draw the ring in 64 cells: `=` agreed, `x` divergent, `?` not read, blank where nothing was asked for."""
+        """Draw the ring in 64 cells: `=` agreed, `x` divergent, `?` not read, blank if nothing was asked for."""
         cells = [" "] * STRIP_CELLS
         failed = Counter(leaf for leaf, _ in self.failures)
         for leaf in self._asked_for():
@@ -296,7 +296,7 @@ class Account:
         return crossed(cells, self.divergent)
 
     def tracks(self) -> dict[str, str]:
-        """Draw each replica's own ranges: `=` read, `x` behind in a row, `?` not read, blank where it owns nothing."""
+        """Draw each replica's own ranges: `=` read, `x` behind in a row, `?` not read, blank if it owns nothing."""
         tracks: dict[str, list[str]] = defaultdict(lambda: [" "] * STRIP_CELLS)
         for leaf in self._asked_for():
             for node in leaf.replicas:
@@ -312,7 +312,7 @@ class Account:
 
 
 def _first(leaf: Leaf, cut_from: Mapping[Leaf, Leaf]) -> Leaf:
-    """Return the planned leaf that a leaf was cut from, itself where it was not."""
+    """Return the planned leaf that a leaf was cut from, itself if it was not."""
     while leaf in cut_from:
         leaf = cut_from[leaf]
     return leaf

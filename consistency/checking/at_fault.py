@@ -17,7 +17,7 @@ from consistency.errors import ReplicaError, TooMuchToScan
 from consistency.model.tokens import TokenRange
 
 MOST_AT_FAULT = 32
-"""Partitions of one table that are looked for; where there are more, the ranges that hold them stay unread."""
+"""Partitions of one table that are looked for; if there are more, the ranges that hold them stay unread."""
 _PARTS = 8
 
 Digest = Callable[[Leaf], Awaitable[LeafResult]]

@@ -52,16 +52,16 @@ class Changing(Protocol):
         """Ask again whether our role reads masked columns as they are stored."""
 
     def of_table(self, table: Table) -> str:
-        """Say why nothing that was read of a table can be believed; empty where it can."""
+        """Say why nothing that was read of a table can be believed; empty if it can."""
 
     def altered(self, table: Table) -> str:
-        """Say how a table or its replication changed since the run began; empty where nobody saw it change."""
+        """Say how a table or its replication changed since the run began; empty if nobody saw it change."""
 
     def moved(self, table: Table) -> tuple[TokenRange, ...]:
         """Return the ranges whose replicas are others than when the run began, or were meanwhile."""
 
     def of_range(self, table: Table, token_range: TokenRange) -> str:
-        """Say why differences of rows in a range cannot be judged; empty where they can."""
+        """Say why differences of rows in a range cannot be judged; empty if they can."""
 
 
 class Changes:
@@ -130,11 +130,11 @@ class Changes:
                     self._altered.setdefault(table.full_name, f"{why} during the run; run the check again")
 
     def of_table(self, table: Table) -> str:
-        """Say why nothing that was read of a table can be believed; empty where it can."""
+        """Say why nothing that was read of a table can be believed; empty if it can."""
         return self._unread or self.altered(table)
 
     def altered(self, table: Table) -> str:
-        """Say how a table or its replication changed since the run began; empty where nobody saw it change."""
+        """Say how a table or its replication changed since the run began; empty if nobody saw it change."""
         return self._altered.get(table.full_name, "")
 
     def moved(self, table: Table) -> tuple[TokenRange, ...]:
@@ -148,11 +148,11 @@ class Changes:
         return self._moved[replication]
 
     def of_row(self, table: Table, token: int) -> str:
-        """Say why a row's differences cannot be judged; empty where they can."""
+        """Say why a row's differences cannot be judged; empty if they can."""
         return self.of_range(table, TokenRange.at(token))
 
     def of_range(self, table: Table, token_range: TokenRange) -> str:
-        """Say why differences of rows in a range cannot be judged; empty where they can."""
+        """Say why differences of rows in a range cannot be judged; empty if they can."""
         if overlap(token_range, self.moved(table)):
             return RING_CHANGED
         return self.of_table(table)

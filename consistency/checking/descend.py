@@ -59,7 +59,7 @@ async def differences(
 
     A leaf whose digests differ and whose rows are read equal, byte by byte, yields nothing: a hash was
     disturbed, or a write was under way. `partitions` is what the scan knows of the table's. What a server refuses to
-    have read is split until a partition is left, which is entered in `descent`. Raises a ReplicaError where a
+    have read is split until a partition is left, which is entered in `descent`. Raises a ReplicaError if a
     replica stops answering; what was yielded before stands.
     """
     pending = [result]
@@ -117,7 +117,7 @@ def _refused_for_what_it_holds(error: ReplicaError) -> bool:
 
 
 async def _parts_instead(table: TableReader, result: LeafResult, room: Listing) -> list[LeafResult] | None:
-    """Return the parts to look at instead of a leaf that is too large, the first last; None where it is not."""
+    """Return the parts to look at instead of a leaf that is too large, the first last; None if it is not."""
     if room.full and result.leaf.token_range.width > 1:
         return await _unlike_parts(table, result)  # whatever part of it differs: it is too large to be counted
     return await _differing(table, result) if _is_large(result, table.route) else None
@@ -133,7 +133,7 @@ def _is_large(result: LeafResult, route: Route) -> bool:
 
 
 async def _differing(table: TableReader, parent: LeafResult) -> list[LeafResult]:
-    """Return the parts of a leaf that differ, the first last; the leaf itself where most of them do.
+    """Return the parts of a leaf that differ, the first last; the leaf itself if most of them do.
 
     Full of differences, another level of digests would only read everything once more.
     """

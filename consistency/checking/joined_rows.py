@@ -38,7 +38,7 @@ async def windowed_rows(
 ) -> AsyncGenerator[Window, None]:
     """Yield the rows of a leaf window by window, copies in the order of its replicas; raises a ReplicaError as `rows`.
 
-    WindowTooWide where a partition has more rows than are kept in memory together.
+    WindowTooWide if a partition has more rows than are kept in memory together.
     """
     async with AsyncExitStack() as opened:
         streams = [

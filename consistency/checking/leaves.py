@@ -57,9 +57,9 @@ class LeafResult:
     scheme: str = ""
     """What the digests were made of, and where: `depth/route`."""
     fell_back: str = ""
-    """Why the leaf was hashed on the client although the server was asked to, empty where it was not."""
+    """Why the leaf was hashed on the client although the server was asked to, empty if it was not."""
     differing: DifferingPartitions | DifferingRows | FirstReadings | None = None
-    """Its partitions, or rows, that differ, where that is known already; or its rows as they are counted."""
+    """Its partitions, or rows, that differ, if that is known already; or its rows as they are counted."""
     full: bool = False
     """Whether it is known that most parts of it differ."""
 

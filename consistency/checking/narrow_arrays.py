@@ -20,7 +20,7 @@ async def digest_by_arrays(table: TableReader, leaf: Leaf, partitions: Partition
     """Digest a leaf of about `leaf_rows` rows on all its replicas at one instant, piece by piece.
 
     What differs in it is remembered, unless two rows of it have one name. A leaf of which a piece is too large to be
-    held, as a huge partition is, is digested whole. Raises a ReplicaError where a replica does not answer.
+    held, as a huge partition is, is digested whole. Raises a ReplicaError if a replica does not answer.
     """
     now_s, asked = table.now_s(), ServerDigest(table.reading, newest=True)
     digests: dict[Node, Digest] = dict.fromkeys(leaf.replicas, asked.total([]))

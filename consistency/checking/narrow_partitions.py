@@ -149,9 +149,9 @@ async def glance(table: TableReader, leaf: Leaf, partitions: Partitions) -> None
 async def differing_partitions(
     table: TableReader, leaf: Leaf, now_s: int, partitions: Partitions
 ) -> DifferingPartitions | None:
-    """Return the partitions of a leaf that differ; None where most of its rows would be hashed all the same.
+    """Return the partitions of a leaf that differ; None if most of its rows would be hashed all the same.
 
-    None as well where the server refuses; raises other ReplicaErrors.
+    None as well if the server refuses; raises other ReplicaErrors.
     """
     try:
         told = await gather_rows([table.partition_digests(node, leaf.token_range, now_s) for node in leaf.replicas])
@@ -165,7 +165,7 @@ async def digest_by_partition(table: TableReader, leaf: Leaf, partitions: Partit
     """Digest a leaf of about `leaf_rows` rows on all its replicas at one instant, piece by piece.
 
     Its partitions that differ are found on the way. One that has too many partitions to be held is digested whole.
-    Raises a ReplicaError where a replica does not answer.
+    Raises a ReplicaError if a replica does not answer.
     """
     now_s, reading, layout = table.now_s(), table.reading, table.reading.partition_layout
     asked = ServerDigest(reading, newest=True)

@@ -2,7 +2,7 @@
 
 For rows of 2 kB that is a fiftieth of the bytes. Where partitions hold many rows each has a digest of its own first,
 and only the rows of those that differ are hashed. A row whose hashes differ is read by its key, on all replicas
-at one instant, and is a difference only where these copies differ.
+at one instant, and is a difference only if these copies differ.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ async def differing_rows(
     """Yield every row of a leaf on which its replicas differ, in ring order; raises a ReplicaError as `rows` does.
 
     Where they are too many to be listed it yields the leaf instead. `differing`: the partitions, or rows, of the leaf
-    that differ, where that is known already.
+    that differ, if that is known already.
     """
     counted_before = counts.rows
     names = await _differing_names(table, leaf, table.now_s(), counts, partitions, differing)
@@ -80,7 +80,7 @@ async def digest_by_row(table: TableReader, leaf: Leaf, partitions: Partitions, 
     """Digest a leaf of about `leaf_rows` rows on all its replicas at one instant, by their hashes, piece by piece.
 
     Its rows that differ are found on the way; they are told where they are not too many to be remembered. A leaf of
-    which a piece is too large to be held, as a huge partition is, is digested whole. Raises a ReplicaError where a
+    which a piece is too large to be held, as a huge partition is, is digested whole. Raises a ReplicaError if a
     replica does not answer.
     """
     now_s, first = table.now_s(), leaf.replicas[0]
@@ -151,7 +151,7 @@ def _told_apart(reading: Reading, hashed: Sequence[set[RawRow]], counts: JoinCou
 
 
 def _order(reading: Reading) -> Callable[[Sequence[Any]], tuple[Any, ...]] | None:
-    """Return what sorts clustering keys as the server does; None where we do not know its order."""
+    """Return what sorts clustering keys as the server does; None if we do not know its order."""
     try:
         return key_function([(c.type, c.reversed) for c in reading.table.clustering])
     except UnorderableTypeError:

@@ -195,7 +195,7 @@ class ProgressTeller(Silent):
         self._say(findings=self._now.findings + rows)
 
     def settling(self, waiting: int) -> None:
-        """Tell how many wait, where that changed."""
+        """Tell how many wait, if that changed."""
         if waiting != self._now.waiting:
             self._say(waiting=waiting)
 

@@ -71,7 +71,7 @@ class Prepared:
 
 
 async def prepare(reader: ClusterReader, clock: Clock, options: CheckOptions) -> Prepared:
-    """Read ring and schema and decide how each table in scope is read; UsageError where a name does not exist."""
+    """Read ring and schema and decide how each table in scope is read; UsageError if a name does not exist."""
     run_id, started_us, started = options.run_id or str(uuid.uuid4()), clock.now_us(), clock.monotonic()
     ring, schema = await reader.ring(), await reader.schema()
     scope = choose_tables(schema, options.names, views=options.views)

@@ -36,7 +36,7 @@ class RangeRows:
         self._hashed = table.hashes_rows and not table.reading.table.respelled
 
     async def first(self) -> UnlikeRows:
-        """Read them; raises a ReplicaError where a replica does not answer.
+        """Read them; raises a ReplicaError if a replica does not answer.
 
         Where servers hash they need not show what tells kinds apart yet. Rows that they cannot hash, or of which two
         have one name, are joined.
@@ -54,7 +54,7 @@ class RangeRows:
         return await self._joined()
 
     async def again(self) -> UnlikeRows:
-        """Read them once more, with what tells kinds apart; raises InternalError where two rows have one name now."""
+        """Read them once more, with what tells kinds apart; raises InternalError if two rows have one name now."""
         if not self._hashed:
             return await self._joined()
         replicas = await self._hashes(Shown.KINDS)
@@ -72,7 +72,7 @@ class RangeRows:
         return await asyncio.gather(*asked)
 
     def begun_with(self, replicas: Sequence[HashedRows]) -> FirstReading | None:
-        """Return what was read of all replicas as the first reading; None where two rows of one have one name."""
+        """Return what was read of all replicas as the first reading; None if two rows of one have one name."""
         if not all(rows.distinct for rows in replicas):
             return None
         return FirstReading(self._leaf, self, compare([rows.without_times for rows in replicas]))

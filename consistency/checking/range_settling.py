@@ -63,7 +63,7 @@ class RangeSettling(Protocol):
         """Whether it begins with hashes of a leaf's rows that were read before, and has room for them."""
 
     async def settle(self, leaf: Leaf, read: FirstReading | None = None) -> None:
-        """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering.
+        """Count the rows of a leaf that differ; raises a ReplicaError if a replica stops answering.
 
         `read` is what was read of it already.
         """
@@ -121,7 +121,7 @@ class RangeSettler:
         return self._waiting.count < MOST_WAITING // 2
 
     async def settle(self, leaf: Leaf, read: FirstReading | None = None) -> None:
-        """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
+        """Count the rows of a leaf that differ; raises a ReplicaError if a replica stops answering."""
         async with AsyncExitStack() as held:
             if read is None:
                 async with self._beginners:

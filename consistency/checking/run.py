@@ -42,7 +42,7 @@ async def run_check(
 ) -> Report:
     """Check the tables in scope and return the report; setting `stop` ends early with a true partial one.
 
-    UsageError where a name does not exist; nothing else that concerns a single table or replica is raised.
+    UsageError if a name does not exist; nothing else that concerns a single table or replica is raised.
     `recorder` writes down for later runs what was read and found. `room` is awaited after each finding:
     it returns when whoever takes them has room for more.
     """
@@ -75,7 +75,7 @@ async def run_prepared(
         scanning = Scanning(reader, clock, prepared, scans, judges, watching)
         interrupted = await interruptible(scanning.run(changes, recorder), stop)
     if interrupted and recorder is not None and not prepared.piece:
-        # What was read before the interrupt counts later only where nothing changed under it.
+        # What was read before the interrupt counts later only if nothing changed under it.
         await scans.look_back(changes, LAST_LOOK_S)
     ended = Ended(prepared, scans, settlements, settler, interrupted)
     report = ended.report(writer, recorder, reader.traces, clock.monotonic() - prepared.started)

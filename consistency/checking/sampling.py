@@ -20,7 +20,7 @@ _READ_AT_LEAST = 2_000
 _FEWEST_ROWS = 8
 """Rows that a range should hold: to ask for a smaller one takes a server as long."""
 _PASSES = 100
-"""In so many rounds over all tables the whole of each is read, where there is time."""
+"""In so many rounds over all tables the whole of each is read, if there is time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,7 @@ class Scan:
         return await digest_leaf(self.table, leaf)
 
     def _in_parts(self) -> InParts | None:
-        """Return how to digest the next leaf in parts; None where it is better digested whole."""
+        """Return how to digest the next leaf in parts; None if it is better digested whole."""
         partitions, reading = self._partitions, self.table.reading
         room = len(self._known) < _MOST_KNOWN_LEAVES
         counted = self._listing.full and self.ranges.takes_readings

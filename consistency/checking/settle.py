@@ -1,6 +1,6 @@
 """Read a suspected row again, past the settle window, before any difference is claimed.
 
-Live traffic makes replicas differ for as long as a write is in flight. A difference is claimed only where it
+Live traffic makes replicas differ for as long as a write is in flight. A difference is claimed only if it
 outlived the window; a row that kept changing until patience ran out is counted as unsettled, which makes
 the verdict unknown, never divergent.
 """
@@ -181,7 +181,7 @@ class Settler:
         self._news.set()
 
     async def _next(self) -> Suspect | None:
-        """Return the suspect that was seen first; None where all are judged and no more will come."""
+        """Return the suspect that was seen first; None if all are judged and no more will come."""
         while self._failure is None:
             if self._queue:
                 return self._queue.popleft()

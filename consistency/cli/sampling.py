@@ -10,7 +10,7 @@ from consistency.errors import UsageError
 
 
 def take_sample(given: dict[str, Any]) -> Sample | None:
-    """Return the sample that --sample or --within asks for, drawn by --seed; None where all is to be read."""
+    """Return the sample that --sample or --within asks for, drawn by --seed; None if all is to be read."""
     if given["sample"] is None and given["within"] is None:
         if given["seed"] is not None:
             raise UsageError("--seed draws a sample again: name its size too, with --sample or --within")

@@ -33,8 +33,8 @@ def agree(
 ) -> Ring:
     """Put the nodes' descriptions together; `silences` says why the nodes that have no view do not answer.
 
-    `reached` says where nodes are reached: nodes that tell one address are called by that. TopologyError where it does
-    not tell them apart, or where no node owns a token.
+    `reached` says where nodes are reached: nodes that tell one address are called by that. TopologyError if it does
+    not tell them apart, or if no node owns a token.
     """
     about, stale = _sorted_out(views)
     members = {host_id: _member(host_id, view.own, views, silences or {}) for host_id, view in views.items()}
@@ -56,7 +56,7 @@ def _sorted_out(views: Mapping[str, View]) -> tuple[Said, list[tuple[View, Claim
     """Return what the nodes say of one another, and rows that are left over from another time.
 
     Those are rows that gossip does not know, a node's row of itself, and all but one of several of a host id: the one
-    at the address that the node itself tells, where it answers.
+    at the address that the node itself tells, if it answers.
     """
     about: dict[str, list[tuple[View, Claim]]] = defaultdict(list)
     stale: list[tuple[View, Claim]] = []
@@ -131,7 +131,7 @@ def _member(host_id: str, claim: Claim, views: Mapping[str, View], silences: Map
 
 
 def _state(host_id: str, broadcast: str, views: Mapping[str, View]) -> str:
-    """Return what gossip says of a node: its own, else what most nodes say, NORMAL where none shows it."""
+    """Return what gossip says of a node: its own, else what most nodes say, NORMAL if none shows it."""
     own = views.get(host_id)
     if own is not None and own.gossip is not None and broadcast in own.gossip:
         return own.gossip[broadcast]
@@ -194,7 +194,7 @@ def _says(view: View, said: Sequence[tuple[View, Claim]]) -> bool:
 def _seen_by(
     view: View, told: Mapping[str, Claim], believed: Mapping[str, Node], unknown_nodes: Sequence[str]
 ) -> tuple[Node, ...] | None:
-    """Return the nodes as one node places them, None where that is as believed.
+    """Return the nodes as one node places them, None if that is as believed.
 
     A node that its peers table lacks and its gossip knows is known to it: only a restart would make it forget.
     """

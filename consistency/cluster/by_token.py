@@ -85,7 +85,7 @@ class RowsByToken:
     async def _paged(
         self, node: Node, reading: Reading, left: dict[Hashable, Key], found: dict[Key, RawRow], now_s: int
     ) -> bool:
-        """Move the rows of a partition from `left` to `found`, a page at a time; False where it was not read whole."""
+        """Move the rows of a partition from `left` to `found`, a page at a time; False if it was not read whole."""
         name = _names(reading)
         partition = next(iter(left.values()))[: len(reading.table.partition_key)]
         text = selects.select_rows_at(reading, token_of(partition))
@@ -156,7 +156,7 @@ async def paged_by_range(
 
 
 def before_last_token(page: Page) -> tuple[Page, int] | None:
-    """Cut off the partition that a page ends in, and return its token; None where the page holds no other."""
+    """Cut off the partition that a page ends in, and return its token; None if the page holds no other."""
     rows = page.rows()
     last = token_in(rows[-1])
     kept = next((at for at in range(len(rows), 0, -1) if token_in(rows[at - 1]) != last), 0)

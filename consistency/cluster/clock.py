@@ -13,7 +13,7 @@ class SystemClock:
     """The servers' time, counted on from when their clocks were read; this machine's own clock plays no part in it.
 
     The readings say how far each server's clock is ahead of this machine's monotonic one, so a wall clock that is
-    wrong by hours, or set right in the middle of a run, changes nothing. Only where no server told its time is this
+    wrong by hours, or set right in the middle of a run, changes nothing. Only if no server told its time is this
     machine's believed.
     """
 

@@ -68,7 +68,7 @@ class Connection:
         return connection
 
     async def meet(self) -> None:
-        """Dial every contact point; that one of them answers is enough. Also where all connections were lost."""
+        """Dial every contact point; that one of them answers is enough. Also if all connections were lost."""
         points = self._dialer.contact_points
         met = await asyncio.gather(*(self._dialer.dial(place) for place in points), return_exceptions=True)
         for channel in met:
@@ -112,7 +112,7 @@ class Connection:
 
     @property
     def username(self) -> str | None:
-        """The role logged in with, empty where a provider does not say; None where the servers ask for no login."""
+        """The role logged in with, empty if a provider does not say; None if the servers ask for no login."""
         if not self._asked_to_log_in:
             return None
         return self._dialer.username
@@ -152,7 +152,7 @@ class Connection:
         return tuple(self._places[node.host_id])
 
     def place_of(self, host_id: str) -> Place | None:
-        """Return where a node was reached, None where it was not."""
+        """Return where a node was reached, None if it was not."""
         channel = self._channels.get(host_id)
         return channel.place if channel is not None else None
 
@@ -298,7 +298,7 @@ class Connection:
             self.counts.count_answered(node.host_id)
 
     def _learn_level(self, error: LevelForbidden, wanted: int) -> None:
-        """Ask at another level of the same effect from now on; where there is none the refusal stands."""
+        """Ask at another level of the same effect from now on; if there is none the refusal stands."""
         if not self._levels.learn(wanted, str(error.__cause__)):
             raise error
 

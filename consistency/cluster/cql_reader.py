@@ -109,7 +109,7 @@ class CqlReader:
         return await self._described.guardrails(table)
 
     async def write_timeout_s(self) -> float | None:
-        """Return how long a write may be under way on the most patient node; None where no node tells."""
+        """Return how long a write may be under way on the most patient node; None if no node tells."""
         return await self._described.write_timeout_s()
 
     async def sees_masked(self, table: Table) -> bool:
@@ -189,7 +189,7 @@ class CqlReader:
     async def traced_partition(
         self, node: Node, reading: Reading, partition: Key, now_s: int
     ) -> TracedPartition | None:
-        """Read one partition, with how many tombstones the node met; None where it is too large, or is not told."""
+        """Read one partition, with how many tombstones the node met; None if it is too large, or is not told."""
         return await self._pages.traced_partition(node, reading, partition, now_s)
 
     async def count(self, node: Node, table: Table, token_range: TokenRange) -> int:
@@ -199,5 +199,5 @@ class CqlReader:
 
 
 async def _probed(connection: Connection, node: Node, forced: Locality | None) -> Locality | ReplicaError:
-    """Find out how a node can be read; the error where it does not answer, or did not describe the ring."""
+    """Find out how a node can be read; the error if it does not answer, or did not describe the ring."""
     return await probe(connection, node, forced) if node.up else ReplicaUnavailable(str(node.silence))

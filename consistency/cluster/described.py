@@ -69,7 +69,7 @@ class Described:
         return await read_guardrails(self._connection, self._up, table)
 
     async def write_timeout_s(self) -> float | None:
-        """Return how long a write may be under way on the most patient node; None where no node tells."""
+        """Return how long a write may be under way on the most patient node; None if no node tells."""
         return await longest_write_s(self._connection, self._up)
 
     async def sees_masked(self, table: Table) -> bool:

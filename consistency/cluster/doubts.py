@@ -62,7 +62,7 @@ def _doubts_of_peers(ring: Ring, views: Mapping[str, View], about: Said) -> Iter
 
 
 def _unlike(node: Node, own: Claim | None, claim: Claim | None) -> str:
-    """Say in which columns a row of peers_v2 is not as its node, or as that says itself; empty where it is."""
+    """Say in which columns a row of peers_v2 is not as its node, or as that says itself; empty if it is."""
     if claim is None:
         return "lacks it"
     columns: list[tuple[str, object, object]] = [

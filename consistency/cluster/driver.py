@@ -241,7 +241,7 @@ class Dialer:
 
     @property
     def username(self) -> str:
-        """The role logged in with, empty where a provider does not say."""
+        """The role logged in with, empty if a provider does not say."""
         provider = self._cluster.auth_provider
         return self.settings.username or str(getattr(provider, "username", None) or "")
 

@@ -44,7 +44,7 @@ _FAIL_BOUNDS = {"minimum_timestamp_fail_threshold": -1, "maximum_timestamp_fail_
 class Refusal:
     """What a server did not do for us, and why.
 
-    `rule` is the guardrail or the permission that forbids it, empty where it is none of these. `passes`: whether
+    `rule` is the guardrail or the permission that forbids it, empty if it is none of these. `passes`: whether
     asking again later may help. `certain`: whether nothing at all was done, as the server refused before it began.
     """
 
@@ -79,7 +79,7 @@ class Guardrails:
     name: str = ""
 
     def forbids_times(self, times: Sequence[int]) -> str:
-        """Say why writes of these times are refused; empty where they are not.
+        """Say why writes of these times are refused; empty if they are not.
 
         Servers look at the time of a single statement, not at those of a batch (measured on 5.0.8): the rule is the
         operator's, so it is kept for both.
@@ -137,7 +137,7 @@ async def _refused(connection: Connection, node: Node, cql: str, levels: Sequenc
 async def _bound(connection: Connection, node: Node, table: Table, time_us: int, level: int) -> tuple[int | None, str]:
     """Return the bound that a write of this time would break, or why no time of ours is taken at all.
 
-    The statement names no key, so that it is refused by every server: by the guardrail first, where there is one.
+    The statement names no key, so that it is refused by every server: by the guardrail first, if there is one.
     """
     where = " AND ".join(f"{c.quoted} = ?" for c in table.partition_key)
     text = f"DELETE FROM {table.quoted} USING TIMESTAMP ? WHERE {where}"

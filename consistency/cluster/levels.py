@@ -45,14 +45,14 @@ class Levels:
 
 
 def forbidden(text: str) -> frozenset[int]:
-    """Return the levels that a guardrail forbids by these words; none where they are not a guardrail's of levels."""
+    """Return the levels that a guardrail forbids by these words; none if they are not a guardrail's of levels."""
     found = _FORBIDDEN.search(text)
     named = {found[2], *found[3].split(", ")} if found else set()
     return frozenset(NAMES[name] for name in named if name in NAMES)
 
 
 def sentence(text: str) -> str:
-    """Say which guardrail forbids which level, with the way out; empty where the words are not such a guardrail's."""
+    """Say which guardrail forbids which level, with the way out; empty if the words are not such a guardrail's."""
     found = _FORBIDDEN.search(text)
     if not found:
         return ""

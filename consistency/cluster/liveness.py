@@ -48,7 +48,7 @@ class Asks(Protocol):
 
 
 async def with_liveness(connection: Asks, ring: Ring) -> Ring:
-    """Return the ring with `alive` set for the nodes that do not answer us; costs nothing where all do.
+    """Return the ring with `alive` set for the nodes that do not answer us; costs nothing if all do.
 
     Up to three nodes are asked; what they do not agree on is not known.
     """
@@ -68,7 +68,7 @@ def _who_to_ask(up: Sequence[Node]) -> list[Node]:
 
 
 async def liveness(connection: Asks, asked: Node, silent: Sequence[Node], ring: Ring) -> Mapping[Node, bool | None]:
-    """Return, for nodes that do not answer us, whether `asked` takes them for alive; None where it does not show it.
+    """Return, for nodes that do not answer us, whether `asked` takes them for alive; None if it does not show it.
 
     It takes three seconds at the most and raises nothing of a node.
     """
@@ -211,7 +211,7 @@ class _Look:
                     self.found.update((node, False) for node in open_)
 
     async def _by_heartbeat(self) -> None:
-        """Judge the nodes that are left by gossip's heartbeat, where the server shows it."""
+        """Judge the nodes that are left by gossip's heartbeat, if the server shows it."""
         before = await self._heartbeats()
         shut = {n: False for n in self._left if before.get(n.broadcast, (0, ""))[1] in _SHUT_DOWN}
         self.found.update(shut)

@@ -52,7 +52,7 @@ class TracesLeft:
 
     @property
     def sentence(self) -> str:
-        """Say what is left and for how long; nothing where nothing is."""
+        """Say what is left and for how long; nothing if nothing is."""
         if not self.sessions:
             return ""
         count = "1 traced query stays" if self.sessions == 1 else f"{self.sessions:,} traced queries stay"
@@ -88,7 +88,7 @@ class TracesLeft:
 
 
 def tombstones_in(events: Iterable[TraceEvent]) -> int | None:
-    """Return how many tombstones a read met, by its trace; None where the trace does not tell."""
+    """Return how many tombstones a read met, by its trace; None if the trace does not tell."""
     found = [_COUNTED.match(event.activity) for event in events]
     counts = [int(match[1]) for match in found if match is not None]
     return sum(counts) if counts else None

@@ -158,7 +158,7 @@ class PinnedAccess:
         await asyncio.sleep(_SNITCH_UPDATES_S + min(0.02 * attempt, 0.5))
 
     async def _trace(self, node: Node, trace_id: bytes | None) -> list[TraceEvent] | None:
-        """Return a finished trace's events, or None where it did not finish in time.
+        """Return a finished trace's events, or None if it did not finish in time.
 
         The coordinator writes its events in order and the duration last, so a trace that has its duration
         has all of the coordinator's events. Reading at ALL finds them whichever replica holds them.
@@ -233,7 +233,7 @@ class PinnedAccess:
 
 
 async def probe(connection: Connection, node: Node, forced: Locality | None) -> Locality | ReplicaError:
-    """Find out how a node can be read; the error where it does not answer."""
+    """Find out how a node can be read; the error if it does not answer."""
     attempts = AsyncRetrying(
         retry=retry_if_exception(_passing),
         stop=stop_after_attempt(4),

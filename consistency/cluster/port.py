@@ -26,7 +26,7 @@ Pages = AsyncGenerator[list[RawRow], None]
 class ReplicaReader(Protocol):
     """Answers questions about one replica, and only from that replica.
 
-    Every method raises a ReplicaError where the answer was not had or not proven; it never guesses.
+    Every method raises a ReplicaError if the answer was not had or not proven; it never guesses.
     """
 
     async def digest(
@@ -44,7 +44,7 @@ class ReplicaReader(Protocol):
         """Stream the same rows, none of them taken apart."""
 
     def row_hashes(self, node: Node, reading: Reading, token_range: TokenRange, now_s: int) -> Pages:
-        """Stream token, primary key and hash of the rows of a range in ring order (where servers can hash)."""
+        """Stream token, primary key and hash of the rows of a range in ring order (if servers can hash)."""
 
     def row_hashes_of(self, node: Node, reading: Reading, partitions: Sequence[Key], now_s: int) -> Pages:
         """Stream the same of the rows of some partitions, in no order."""
@@ -67,7 +67,7 @@ class ReplicaReader(Protocol):
         *,
         most: int | None = None,
     ) -> HashedRows:
-        """Read hashes of the rows of a range as arrays (where servers can hash), and what else is to be shown of them.
+        """Read hashes of the rows of a range as arrays (if servers can hash), and what else is to be shown of them.
 
         Of a range with more than `most` rows a page more than that is read.
         """
@@ -84,7 +84,7 @@ class ReplicaReader(Protocol):
     async def traced_partition(
         self, node: Node, reading: Reading, partition: Key, now_s: int
     ) -> TracedPartition | None:
-        """Read one partition, with how many tombstones the node met; None where it is too large, or is not told."""
+        """Read one partition, with how many tombstones the node met; None if it is too large, or is not told."""
 
     async def count(self, node: Node, table: Table, token_range: TokenRange) -> int:
         """Count the rows of a range."""
@@ -143,4 +143,4 @@ class ClusterReader(ReplicaReader, Protocol):
         """Find out what each node, as a coordinator, forbids our role to do with a table's rows."""
 
     async def write_timeout_s(self) -> float | None:
-        """Return how long a write may be under way on the most patient node; None where no node tells."""
+        """Return how long a write may be under way on the most patient node; None if no node tells."""

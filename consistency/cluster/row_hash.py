@@ -69,7 +69,7 @@ def scheme(reading: Reading, route: Route) -> str:
 
 
 def summed_hash(reading: Reading, spelling: str) -> str:
-    """Return the number that a row adds to a digest; `spelling` is the lane's of the algorithm, where there is one."""
+    """Return the number that a row adds to a digest; `spelling` is the lane's of the algorithm, if there is one."""
     form, terms = _form(reading), _row_terms(reading, spelling)
     if form is Form.MASK_HASH:
         return native("blob_as_varint", _mask_hash(terms, spelling))

@@ -49,7 +49,7 @@ async def _read(connection: Connection, nodes: Sequence[Node], *, patient: bool)
 
     A table that the nodes describe in several ways is unreadable, with their names. Of the nodes of one schema version
     the first describes it for all. Where `patient`, nodes of several versions get a moment to learn of a change.
-    SchemaError where no node describes it.
+    SchemaError if no node describes it.
     """
     for look in range(_LOOKS):
         versions, silent = await _by_version(connection, nodes)
@@ -91,7 +91,7 @@ async def _by_version(
 
 
 def _one_version(versions: Mapping[str, Sequence[Node]], silent: Mapping[Node, ReplicaError]) -> str:
-    """Return the schema version that all nodes have, empty where they have several, or one does not tell."""
+    """Return the schema version that all nodes have, empty if they have several, or one does not tell."""
     return next(iter(versions)) if len(versions) == 1 and not silent else ""
 
 
@@ -148,7 +148,7 @@ _WAY_OUT = "see nodetool describecluster; where it stays so, there: nodetool res
 
 
 def _disagreement(table: str, known: Sequence[tuple[Sequence[Node], Keyspace]]) -> str:
-    """Say which nodes describe a table in another way than most; empty where all describe it alike."""
+    """Say which nodes describe a table in another way than most; empty if all describe it alike."""
     prints: dict[str, list[Node]] = defaultdict(list)
     for group, keyspace in known:
         found = keyspace.tables.get(table)

@@ -161,7 +161,7 @@ def newest_times(reading: Reading, token_range: TokenRange) -> str:
 
 
 def newest_terms(reading: Reading) -> list[str]:
-    """Return the aggregates that tell each column's newest write time; none where no column has one."""
+    """Return the aggregates that tell each column's newest write time; none if no column has one."""
     return [native("max", newest_of(column)) for column in reading.statics + reading.regulars if column.writetime]
 
 

@@ -64,7 +64,7 @@ def reading_of(node: Node, told_ms: int, sent_us: int, received_us: int) -> Cloc
 
 
 async def longest_write_s(connection: Connection, nodes: Sequence[Node]) -> float | None:
-    """Return how long a write may be under way on the most patient node; None where no node tells.
+    """Return how long a write may be under way on the most patient node; None if no node tells.
 
     A node that does not tell is taken to have Cassandra's default.
     """
@@ -86,7 +86,7 @@ async def _write_timeout_s(connection: Connection, node: Node) -> float | None:
 
 
 def seconds(text: str, unit: str = "") -> float | None:
-    """Return a duration of cassandra.yaml in seconds (`2s`, `2000ms`; in 4.0 `2000`); None where it is none."""
+    """Return a duration of cassandra.yaml in seconds (`2s`, `2000ms`; in 4.0 `2000`); None if it is none."""
     match = _DURATION.fullmatch(text.strip().lower())
     factor = _UNITS_S.get(match[2] or unit) if match else None
     return None if match is None or factor is None else int(match[1]) * factor

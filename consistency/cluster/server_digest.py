@@ -93,7 +93,7 @@ def _number(raw: bytes | None) -> int:
 
 
 def newest_time(cells: Sequence[bytes | None]) -> int | None:
-    """Return the latest of some columns' newest write times, None where there is none."""
+    """Return the latest of some columns' newest write times, None if there is none."""
     return max((bigint(cell) for cell in cells if cell), default=None)
 
 

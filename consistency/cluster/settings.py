@@ -107,7 +107,7 @@ class ConnectionSettings:
 
 @dataclass(frozen=True, slots=True)
 class GivenOptions:
-    """What the command line gave; None where it gave nothing."""
+    """What the command line gave; None if it gave nothing."""
 
     hosts: str | None = None
     port: int | None = None

@@ -52,7 +52,7 @@ class Describer:
         """What was doubted after every look of the last time: that is not waited for again."""
 
     async def ring(self) -> Ring:
-        """Return the ring that all nodes agree on that answer; TopologyError where none does."""
+        """Return the ring that all nodes agree on that answer; TopologyError if none does."""
         for look in range(_LOOKS):
             ring = await self._look()
             if self._lasting.issuperset(ring.doubts) or look == _LOOKS - 1:
@@ -181,7 +181,7 @@ def _text(raw: bytes | None) -> str:
 
 
 def _tokens(raw: bytes | None) -> tuple[int, ...]:
-    """Read a set<text> of tokens; empty where they are none of Murmur3Partitioner."""
+    """Read a set<text> of tokens; empty if they are none of Murmur3Partitioner."""
     found: list[int] = []
     at = 4
     while raw and at < len(raw):
@@ -200,7 +200,7 @@ async def read_ring(connection: Connection) -> Ring:
 
 
 async def read_schema_rows(connection: Connection, node: Node) -> SchemaRows:
-    """Read how one node describes every keyspace, for `build_schema`; raises a ReplicaError where it does not."""
+    """Read how one node describes every keyspace, for `build_schema`; raises a ReplicaError if it does not."""
 
     async def rows(table: str, columns: str = "*") -> Sequence[Mapping[str, Any]]:
         return await connection.select(node, f"SELECT {columns} FROM system_schema.{table}", timeout_s=_TIMEOUT_S)
@@ -216,7 +216,7 @@ async def read_schema_rows(connection: Connection, node: Node) -> SchemaRows:
 
 
 async def gossip_states(connection: Connection, asked: Node, release: str) -> Mapping[str, str] | None:
-    """Return each node's gossip state by `address:port` between nodes; None where the server does not show it."""
+    """Return each node's gossip state by `address:port` between nodes; None if the server does not show it."""
     major = int(release.split(".", maxsplit=1)[0])
     if major < 5:
         return None

@@ -83,7 +83,7 @@ class Requests:
 
 
 class NodeWatch(Protocol):
-    """What can be seen of a node from outside; both raise a ReplicaError where the node does not say."""
+    """What can be seen of a node from outside; both raise a ReplicaError if the node does not say."""
 
     async def small_read(self, node: Node) -> float:
         """Return how many seconds the node takes for a small read."""

@@ -40,7 +40,7 @@ class TlsSettings:
 
     @property
     def weakness(self) -> str:
-        """What others could do as this verifies too little, in one line; empty where all is verified."""
+        """What others could do as this verifies too little, in one line; empty if all is verified."""
         if not self.verify:
             return "TLS verifies no certificate (verify = false): others on the network can read the login and data"
         if not self.check_hostname:
@@ -51,7 +51,7 @@ class TlsSettings:
         return ""
 
     def context(self) -> ssl.SSLContext:
-        """Build the context, or raise SettingsError naming the file at fault; WeakTlsWarning where it is weak."""
+        """Build the context, or raise SettingsError naming the file at fault; WeakTlsWarning if it is weak."""
         if self.weakness:
             warnings.warn(self.weakness, WeakTlsWarning, stacklevel=2)
         return self._context(check_hostname=self.check_hostname and self.verify)

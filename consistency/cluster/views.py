@@ -12,7 +12,7 @@ _ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - what a node tells that 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one node says of a node, perhaps of itself; None where it says nothing.
+    """What one node says of a node, perhaps of itself; None if it says nothing.
 
     `broadcast` is the node's `address:port` between nodes, `tokens` are sorted.
     """
@@ -28,7 +28,7 @@ class Claim:
 
     @property
     def reachable_at(self) -> tuple[str, int] | None:
-        """Return the native address and port, None where they do not name a place."""
+        """Return the native address and port, None if they do not name a place."""
         if self.address is None or self.port is None or self.address in _ANYWHERE:
             return None
         return self.address, self.port
@@ -39,7 +39,7 @@ class View:
     """What one node says of the cluster.
 
     `nameless` are rows of its peers table without a host id, by broadcast address. `gossip` maps the broadcast address
-    of every node that its gossip knows to the state there, None where the server does not show it.
+    of every node that its gossip knows to the state there, None if the server does not show it.
     """
 
     own: Claim

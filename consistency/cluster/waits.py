@@ -46,7 +46,7 @@ async def in_thread(blocking: Callable[[], _T], unwanted: Callable[[_T], object]
 
 
 def _tell(loop: asyncio.AbstractEventLoop, settle: Callable[[], object]) -> bool:
-    """Run something on the loop; False where the loop is gone, as the run was interrupted."""
+    """Run something on the loop; False if the loop is gone, as the run was interrupted."""
     try:
         loop.call_soon_threadsafe(settle)
     except RuntimeError:

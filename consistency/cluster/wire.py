@@ -143,7 +143,7 @@ class Page:
         return struct.Struct(">" + "".join(f"4x{width}s" for width in widths))
 
     def widths(self) -> list[int] | None:
-        """Return how many bytes each cell of a row has, -1 for a null, where that is the same in all rows.
+        """Return how many bytes each cell of a row has, -1 for a null, if that is the same in all rows.
 
         Rows of hashes of a table with keys of fixed size are like that. Every length in front of a cell is looked at.
         """

@@ -49,11 +49,11 @@ class PairChanges:
             await changes.masks([self._named(side, table) for table in tables])
 
     def of_table(self, table: Table) -> str:
-        """Say why nothing that was read of a table can be believed; empty where it can."""
+        """Say why nothing that was read of a table can be believed; empty if it can."""
         return self._first(table, Changes.of_table)
 
     def altered(self, table: Table) -> str:
-        """Say how a table or its replication changed since the run began; empty where nobody saw it change."""
+        """Say how a table or its replication changed since the run began; empty if nobody saw it change."""
         return self._first(table, Changes.altered)
 
     def moved(self, table: Table) -> tuple[TokenRange, ...]:
@@ -61,5 +61,5 @@ class PairChanges:
         return joined(*(changes.moved(self._named(side, table)) for side, changes in self._sides.items()))
 
     def of_range(self, table: Table, token_range: TokenRange) -> str:
-        """Say why differences of rows in a range cannot be judged; empty where they can."""
+        """Say why differences of rows in a range cannot be judged; empty if they can."""
         return self._first(table, lambda changes, named: changes.of_range(named, token_range))

@@ -106,7 +106,7 @@ class UnlikeRows:
         self._windowed = not (table.reading.statics or table.reading.table.respelled)
 
     async def read(self) -> CountedRows:
-        """Read them; raises a ReplicaError where a replica does not answer, InternalError where rows make no sense."""
+        """Read them; raises a ReplicaError if a replica does not answer, InternalError if rows make no sense."""
         try:
             rows = await (self._by_windows() if self._windowed else self._joined())
         except WindowTooWide:
@@ -216,7 +216,7 @@ class _Judging:
         return CountedRows.joined([plain, others.counted()])
 
     def _by_states(self, rows: _Rows, key: KeyCells, copies: Copies, token: int) -> None:
-        """Judge a row whose bytes do not tell enough; InternalError where they differ and nobody can say how."""
+        """Judge a row whose bytes do not tell enough; InternalError if they differ and nobody can say how."""
         states = {raw: self._reading.row_state(raw, self._now_s, key) for raw in copies if raw is not None}
         if None not in copies and len(set(states.values())) == 1:
             raise InternalError("two rows differ in a way that cannot be named; the range cannot be compared")
@@ -233,7 +233,7 @@ class Picked:
         self._source, self._target = (_picking(places[side]) for side in Side)
 
     def agreed(self, copies: Copies) -> tuple[RawRow | None, RawRow | None] | None:
-        """Return what all replicas of the source hold, and all of the target; None where those of a side disagree."""
+        """Return what all replicas of the source hold, and all of the target; None if those of a side disagree."""
         mine, theirs = self._source(copies), self._target(copies)
         one, two = mine[0], theirs[0]
         return (one, two) if mine.count(one) == len(mine) and theirs.count(two) == len(theirs) else None
@@ -271,7 +271,7 @@ class RawKinds:
         self._simple = not any(c.writetime and c.column.type.is_multicell for c in reading.regulars)
 
     def kind(self, source: RawRow | None, target: RawRow | None) -> int | None:
-        """Return the kind by its place in GRAVEST_FIRST, or `same`; None where the bytes alone do not tell."""
+        """Return the kind by its place in GRAVEST_FIRST, or `same`; None if the bytes alone do not tell."""
         if source is None or target is None:
             return _PLACE[PairKind.ONLY_SOURCE if target is None else PairKind.ONLY_TARGET]
         if self._values(source) != self._values(target):

@@ -78,7 +78,7 @@ class RangeCounter:
         return False
 
     async def settle(self, leaf: Leaf, read: FirstReading | None = None) -> None:
-        """Count the rows of a leaf that differ; raises a ReplicaError where a replica stops answering."""
+        """Count the rows of a leaf that differ; raises a ReplicaError if a replica stops answering."""
         if read is not None:
             raise InternalError("rows of two clusters were to be counted by their hashes")
         if reason := self._rules.too_few(self._table.reading.table, leaf.token_range.end, leaf.replicas):

@@ -58,7 +58,7 @@ class PairExplanation:
 
     @cached_property
     def unlike(self) -> Unlike:
-        """How the sides differ for sure now; nothing where a side was not read at all."""
+        """How the sides differ for sure now; nothing if a side was not read at all."""
         if not all(self.sides.values()):
             return Unlike()
         return compare_row(self.evidence.columns, self.evidence.states, self.terms)
@@ -81,7 +81,7 @@ class PairExplanation:
 
 
 def choose_pair_finding(path: Path, number: int) -> ChosenPair:
-    """Take the row `number` (from 1) that differs between the clusters; UsageError where there is none."""
+    """Take the row `number` (from 1) that differs between the clusters; UsageError if there is none."""
     header = read_pair_header(path)
     total = sum(isinstance(found, PairFinding) for found in read_compared(path))
     if not total:

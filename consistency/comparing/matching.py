@@ -64,7 +64,7 @@ class _Name:
 
 
 def match_tables(source: Schema, target: Schema, names: Sequence[str]) -> Matched:
-    """Match the tables named, or all that are not Cassandra's own; UsageError where a name does not exist on a side."""
+    """Match the tables named, or all that are not Cassandra's own; UsageError if a name does not exist on a side."""
     parsed = list(dict.fromkeys(_Name.parse(text) for text in names))
     _require_one_target_each(parsed)
     with naming(Side.SOURCE):

@@ -123,7 +123,7 @@ class Planned:
 
 
 async def plan_comparison(pair: Pair, clock: Clock, options: CompareOptions) -> Planned:
-    """Read rings and schemas and decide how each table is read; UsageError where a name does not exist on a side."""
+    """Read rings and schemas and decide how each table is read; UsageError if a name does not exist on a side."""
     run_id, started_us, started = options.run_id or str(uuid.uuid4()), clock.now_us(), clock.monotonic()
     sides = dict(zip(Side, await asyncio.gather(*map(_snapshot, pair)), strict=True))
     for side, dc, option in ((Side.SOURCE, options.dc, "--dc"), (Side.TARGET, options.target_dc, "--target-dc")):

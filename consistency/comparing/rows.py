@@ -3,7 +3,7 @@
 Where the replicas of a side agree, what they hold is what the cluster holds. Where they do not, the newest version of
 each cell wins, as in Cassandra's own merge. But CQL shows no tombstones: what some replica lacks may have been deleted
 there, and then a merge deletes it. So a side that disagrees with itself may come to one of several things, and the
-sides differ for sure only where none of them is what the other side may come to. Otherwise that the side disagrees
+sides differ for sure only if none of them is what the other side may come to. Otherwise that the side disagrees
 with itself is all that is claimed.
 """
 
@@ -100,7 +100,7 @@ def compare_row(columns: Sequence[CellColumn], states: States, terms: Terms) -> 
 
 
 def merged(copies: States) -> RowState | None:
-    """Return the newest version of each column that any copy holds; None where none holds the row."""
+    """Return the newest version of each column that any copy holds; None if none holds the row."""
     present = {node: state for node, state in copies.items() if state is not None}
     if agreed(present):
         return next(iter(present.values()), None)

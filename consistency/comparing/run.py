@@ -47,7 +47,7 @@ async def run_compare(
 ) -> Comparison:
     """Compare the tables in scope and return the result; setting `stop` ends early with a true partial one.
 
-    UsageError where a name does not exist on a side. `take` is given every finding, `room` is awaited after each.
+    UsageError if a name does not exist on a side. `take` is given every finding, `room` is awaited after each.
     """
     planned = await plan_comparison(pair, PairClock(pair), options)
     return await run_planned(pair, planned, observer, stop, room, take)

@@ -37,7 +37,7 @@ def columns_apart(pair: TablePair) -> tuple[SchemaDifference, ...]:
 
 
 def why_not_compared(found: tuple[SchemaDifference, ...]) -> str:
-    """Say which differences keep the rows of two tables from being compared; empty where none does."""
+    """Say which differences keep the rows of two tables from being compared; empty if none does."""
     told = [f"{each.what}: {each.source} in the source, {each.target} in the target" for each in found if each.blocks]
     return f"its columns are not the same ({'; '.join(told)})" if told else ""
 

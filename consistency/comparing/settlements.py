@@ -96,7 +96,7 @@ class PairSettlements:
             await self._report(table, token, found, ())
 
     async def _take_side(self, settled: Settled) -> bool:
-        """Enter a row on which the replicas of one side disagree; False where it could not be judged."""
+        """Enter a row on which the replicas of one side disagree; False if it could not be judged."""
         table, token = settled.table, settled.name.token
         side = next(node.side for node in settled.owners if isinstance(node, SidedNode))
         evidence = inner_evidence(settled, self._targets[table.full_name] if side is Side.TARGET else table)

@@ -39,7 +39,7 @@ class Terms:
         return cls(Compare(header.compare), round(header.tolerate_writetime_s * 1e6))
 
     def unlike(self, one: Cell | Atom | None, other: Cell | Atom | None) -> PairKind | None:
-        """Say how two versions of a cell, or of a whole column, differ; None where they do not. No cell is None."""
+        """Say how two versions of a cell, or of a whole column, differ; None if they do not. No cell is None."""
         if _value(one) != _value(other):
             return PairKind.VALUE
         if one is None or other is None or self.compare is Compare.VALUES:

@@ -54,7 +54,7 @@ def one_run(ring: Ring, ledger: Path | None = None, *, kind: str = "run") -> Ite
 
 
 def under_way(ring: Ring, *, kind: str) -> str:
-    """Say which run of a kind holds the lock of a cluster on this machine; empty where none does."""
+    """Say which run of a kind holds the lock of a cluster on this machine; empty if none does."""
     try:
         with one_run(ring, kind=kind):
             return ""

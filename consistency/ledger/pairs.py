@@ -42,7 +42,7 @@ class ComparedPair:
 class PastComparison:
     """When a pair of tables was last compared and last equal, as the start of that comparison (microseconds).
 
-    `placement` tells where the rows lay that were compared last; it is empty where that is not known.
+    `placement` tells where the rows lay that were compared last; it is empty if that is not known.
     """
 
     compared_us: int

@@ -68,7 +68,7 @@ class TableAge:
 
     @property
     def unchanged_since_us(self) -> int | None:
-        """When a run first saw the roots that the newest runs see; None where they are new or replicas differ."""
+        """When a run first saw the roots that the newest runs see; None if they are new or replicas differ."""
         found = [tree.since_us for tree in self.trees if tree.root is not None and tree.since_us < tree.read_us]
         return max(found) if found and len(found) == len(self.trees) else None
 

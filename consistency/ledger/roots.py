@@ -25,7 +25,7 @@ CREATE TABLE leaf_hashes (
 class KnownTree:
     """One replica set's tree as it was last read whole.
 
-    `replicas` are host ids. `root` is None where they had none in common. `changed` leaves had another hash than when
+    `replicas` are host ids. `root` is None if they had none in common. `changed` leaves had another hash than when
     they were read before. Times in microseconds: `since_us` is when this root was first seen, with no other since.
     """
 

@@ -79,7 +79,7 @@ def split_vector(cql_type: CqlType, raw: bytes) -> list[bytes]:
 
 
 def fixed_bytes(cql_type: CqlType) -> int | None:
-    """Return the size in bytes of every value of this type inside a vector, None where sizes vary."""
+    """Return the size in bytes of every value of this type inside a vector, None if sizes vary."""
     if cql_type.name == "vector":
         size = fixed_bytes(cql_type.args[0])
         return None if size is None else size * (cql_type.dimension or 0)

@@ -132,7 +132,7 @@ def quote_string(text: str) -> str:
 
 
 def parse_type(text: str, udts: Mapping[str, UserType]) -> CqlType:
-    """Parse a type's text; `udts` are the keyspace's user types by unquoted name, looked up only where named.
+    """Parse a type's text; `udts` are the keyspace's user types by unquoted name, looked up only if named.
 
     Raises UnknownTypeError for text that is not a type, an unknown user type, or one that contains itself.
     """

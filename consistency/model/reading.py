@@ -120,7 +120,7 @@ class RowState:
 
     @property
     def oldest_us(self) -> int | None:
-        """The oldest write time of any cell, or None where one does not tell its own, or is of many elements."""
+        """The oldest write time of any cell, or None if one does not tell its own, or is of many elements."""
         oldest: int | None = None
         for cell in self.cells:
             if cell.value is None:

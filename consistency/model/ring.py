@@ -50,7 +50,7 @@ class Node:
     `state` is the gossip state if the server shows it (NORMAL, BOOT, LEAVING, ...), else NORMAL for a node with
     tokens. `broadcast` is its `address:port` between nodes, as traces name it.
 
-    `up` is whether it answers us, `silence` why it does not, where that is known. `alive` is whether the other nodes
+    `up` is whether it answers us, `silence` why it does not, if that is known. `alive` is whether the other nodes
     count on a node that does not answer us, or None if that is not known.
     """
 

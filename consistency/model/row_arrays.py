@@ -67,7 +67,7 @@ class HashedRows:
 
     @property
     def newest_us(self) -> int | None:
-        """The newest of the write times that were read, None where there is none."""
+        """The newest of the write times that were read, None if there is none."""
         newest = int(self.times.max(initial=NO_TIME))
         return None if newest == NO_TIME else newest
 
@@ -136,7 +136,7 @@ class UnlikeRows:
 
     @property
     def newest(self) -> Numbers:
-        """The newest write time of each row, NO_TIME where it shows none."""
+        """The newest write time of each row, NO_TIME if it shows none."""
         if not self.times.shape[2]:
             return np.full(len(self), NO_TIME)
         newest: Numbers = self.times.max(axis=(1, 2))

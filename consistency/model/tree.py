@@ -38,7 +38,7 @@ class Digest:
 
 
 def leaf_hash(token_range: TokenRange, digest: Digest | None, scheme: str) -> bytes | None:
-    """Return the 16-byte hash of one leaf, None where it was not read.
+    """Return the 16-byte hash of one leaf, None if it was not read.
 
     `scheme` says what was hashed and where: digests of different schemes are never compared.
     """
@@ -73,7 +73,7 @@ class MerkleTree:
 
     @property
     def root(self) -> bytes | None:
-        """The hash over everything; None where a leaf was not read."""
+        """The hash over everything; None if a leaf was not read."""
         return self.levels[-1][0]
 
 
@@ -87,7 +87,7 @@ def _parent(level: int, left: bytes | None, right: bytes | None) -> bytes | None
 def differing_leaves(trees: Mapping[ReplicaT, MerkleTree]) -> list[int]:
     """Return the positions of the leaves on which the replicas that were read differ, in ring order.
 
-    Starts at the roots and descends only where they are not all known and equal. All trees must have the same shape.
+    Starts at the roots and descends only if they are not all known and equal. All trees must have the same shape.
     """
     every = list(trees.values())
     if not every:

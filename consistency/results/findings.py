@@ -76,7 +76,7 @@ class Finding:
     `key` maps column to a JSON value (JSON-native where exact, else as cqlsh prints it); a static row has
     only its partition key. `key_hex` maps the same columns to their serialized bytes in hex. `columns` are
     the columns that differ, `facts` all kinds that apply, gravest first. `forecast` is what a merge would do to the row
-    as far as its copies tell; None where they are alike, and in files of earlier versions.
+    as far as its copies tell; None if they are alike, and in files of earlier versions.
     """
 
     kind: Kind

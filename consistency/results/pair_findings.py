@@ -59,8 +59,8 @@ GRAVEST_FIRST = tuple(PairKind)
 class SideView:
     """What one cluster holds of a row: what its replicas come to when they are merged, and each of them.
 
-    `writetimes` and `expires` (seconds since the epoch) are of the merged row, empty where there is none. `merged` is
-    False where the replicas hold nothing of it.
+    `writetimes` and `expires` (seconds since the epoch) are of the merged row, empty if there is none. `merged` is
+    False if the replicas hold nothing of it.
     """
 
     merged: bool

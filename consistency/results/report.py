@@ -112,7 +112,7 @@ class TableReport:
     scheme: str = ""
     """What was hashed, where and in which form, unless `note` tells of leaves that the client hashed instead."""
     sample: SampledTable | None = None
-    """How much a sample has read; None where the whole table was to be read."""
+    """How much a sample has read; None if the whole table was to be read."""
     part: Part | None = None
     """Which part of the table was to be read; None for all of it."""
     held: Mapping[str, int] = field(default_factory=dict)
@@ -265,7 +265,7 @@ class Report:
     """The traces that proofs left on the servers."""
     cluster_id: str = ""
     sampling: Sampling | None = None
-    """How a sample was asked for; None where everything was to be read."""
+    """How a sample was asked for; None if everything was to be read."""
     part: Part | None = None
     """Which part of a run this is; None of a whole one."""
     run_name: str = ""

@@ -42,8 +42,8 @@ def fewer_than(share: float, confidence: float = CONFIDENCE) -> int:
 class SampledTable:
     """How much of one table a sample has read.
 
-    `share` is the least part of the ranges of any set of replicas that was read whole, 0 where one was not reached.
-    `left_out` counts the digests that were not asked for, none where a set was not reached: then they are lacking.
+    `share` is the least part of the ranges of any set of replicas that was read whole, 0 if one was not reached.
+    `left_out` counts the digests that were not asked for, none if a set was not reached: then they are lacking.
     `rows` estimates all rows of the table.
     """
 
@@ -106,7 +106,7 @@ class Bound:
 
 
 def bound(tables: Sequence[SampledTable], *, ranges: int, rows_read: int) -> Bound | None:
-    """Return what a sample of some tables proves that found no difference; None where it read nothing of one.
+    """Return what a sample of some tables proves that found no difference; None if it read nothing of one.
 
     `ranges` are all ranges of these tables, and `rows_read` are the rows in those that were read.
     """

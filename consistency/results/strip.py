@@ -1,6 +1,6 @@
 """The ring as a strip of cells: which of them a token or a range lies in, and the gravest mark of each.
 
-Marks, the gravest last: blank where nothing was asked for, `=` read and agreed, `?` not read, `x` a row differs.
+Marks, the gravest last: blank if nothing was asked for, `=` read and agreed, `?` not read, `x` a row differs.
 """
 
 from __future__ import annotations

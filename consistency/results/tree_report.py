@@ -12,7 +12,7 @@ from consistency.model.tokens import TokenRange
 from consistency.model.tree import MerkleTree
 
 LeafHashes = tuple[TokenRange, tuple[bytes | None, ...]]
-"""A leaf, and its hash on each replica of its set, in their order; None where it was not read."""
+"""A leaf, and its hash on each replica of its set, in their order; None if it was not read."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TreeReport:
 
     @cached_property
     def roots(self) -> Mapping[Node, bytes | None]:
-        """Each replica's root, None where one of its leaves was not read."""
+        """Each replica's root, None if one of its leaves was not read."""
         held = [hashes for _, hashes in self.hashes]
         return {n: MerkleTree.build([hashes[at] for hashes in held]).root for at, n in enumerate(self.replicas)}
 
@@ -47,7 +47,7 @@ class TreeReport:
 
     @property
     def root(self) -> bytes | None:
-        """The root that all replicas have; None where they have none in common."""
+        """The root that all replicas have; None if they have none in common."""
         found = set(self.roots.values())
         return found.pop() if len(found) == 1 else None
 

@@ -38,7 +38,7 @@ class Judgement:
 
 
 def judge_row(evidence: Evidence, *, max_skew_s: float = DEFAULT_MAX_SKEW_S) -> Judgement:
-    """Say which kinds apply to a row, none where all is well as far as it was read."""
+    """Say which kinds apply to a row, none if all is well as far as it was read."""
     columns = contests(evidence.states)
     facts = {_KIND_OF[c.decided_by] for c in columns if c.decided_by is not DecidedBy.SAME}
     if evidence.key_respelled:

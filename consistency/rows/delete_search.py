@@ -66,7 +66,7 @@ class DeleteSearch:
 
     @property
     def refused(self) -> str:
-        """Why no server is asked, empty where they are."""
+        """Why no server is asked, empty if they are."""
         return self._refused
 
     async def rules_out(self, rows: Sequence[Evidence]) -> list[bool]:
@@ -85,7 +85,7 @@ class DeleteSearch:
         )
 
     async def _shown(self, row: Evidence, node: Node) -> _Shown | None:
-        """Read a partition on a node once; None where nothing is known of it."""
+        """Read a partition on a node once; None if nothing is known of it."""
         partition = row.name.key[: len(row.table.partition_key)]
         place = row.table.full_name, partition, node
         if place not in self._seen:
@@ -120,7 +120,7 @@ def _shown_in(reading: Reading, found: TracedPartition, now_s: int) -> _Shown:
 
 
 def _surely_kept(row: Evidence) -> int | None:
-    """Return the newest write time of a cell that no replica which shows the row has deleted; None where there is none.
+    """Return the newest write time of a cell that no replica which shows the row has deleted; None if there is none.
 
     A cell that all of them show is newer than any delete of it there. It must also outlast the repair, and be younger
     than gc_grace_seconds: a tombstone as old as that may still hide it on its replica, and is not counted.

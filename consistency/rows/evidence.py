@@ -29,7 +29,7 @@ from consistency.rows.read import read_states
 class Evidence:
     """One row on all its owners at one instant.
 
-    `states` holds the owners that were read, None where there is no such row: each cell with its value, write times
+    `states` holds the owners that were read, None if there is no such row: each cell with its value, write times
     and expiries. `unread` are those that did not answer, with the reason.
     """
 
@@ -102,7 +102,7 @@ class Evidence:
 
     @property
     def why_unread(self) -> str:
-        """The first replica that was not read, and why; empty where all were."""
+        """The first replica that was not read, and why; empty if all were."""
         return next((f"{node}: {reason}" for node, reason in self.unread.items()), "")
 
     def by_dc(self) -> dict[str, tuple[int, int]]:

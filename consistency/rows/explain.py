@@ -58,7 +58,7 @@ class Explanation:
 
     @property
     def states(self) -> Mapping[Node, RowState | None]:
-        """The owners that were read, None where there is no such row."""
+        """The owners that were read, None if there is no such row."""
         return self.evidence.states
 
     @property
@@ -129,7 +129,7 @@ def decided_by(contest: Contest, versions: Sequence[Cell], *, multicell: bool) -
 
 
 def choose_finding(path: Path, number: int) -> Chosen:
-    """Take finding `number` (from 1) from a file; UsageError where the file or the number cannot be used."""
+    """Take finding `number` (from 1) from a file; UsageError if the file or the number cannot be used."""
     header = read_header(path)
     with path.open(encoding="utf-8", errors="replace") as lines:
         of_ranges = Counter(map(is_range, lines))

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def forecast_of_merge(evidence: Evidence) -> Forecast | None:
-    """Say what a merge would do to a row; None where the copies that were read are alike."""
+    """Say what a merge would do to a row; None if the copies that were read are alike."""
     if evidence.agreed:
         return None
     return Forecast.UPDATE if stays(evidence) else Forecast.UNKNOWN

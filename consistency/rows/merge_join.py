@@ -1,7 +1,7 @@
 """Merge-join the rows of one token range on all its replicas, streaming, and tell which rows differ.
 
 Each replica sends its rows in the server's own order. Whole chunks that are equal everywhere are passed
-over by one comparison in C; only where they differ are rows put in order and matched one by one. Memory
+over by one comparison in C; only if they differ are rows put in order and matched one by one. Memory
 is a page per replica, whatever the range or the partition holds.
 """
 
@@ -27,7 +27,7 @@ _FIRST, _MOST = 32, 1024
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A row that is not the same everywhere: its state by replica, None where there is no such row."""
+    """A row that is not the same everywhere: its state by replica, None if there is no such row."""
 
     name: RowName
     states: Mapping[Node, RowState | None]
@@ -52,7 +52,7 @@ async def join_rows(
 ) -> AsyncGenerator[Difference, None]:
     """Yield every row on which the replicas differ, in ring order.
 
-    Raises InternalError where a replica's rows do not come in the order of Cassandra's comparators as we
+    Raises InternalError if a replica's rows do not come in the order of Cassandra's comparators as we
     know them: then no pairing can be trusted, and the range is unknown.
     """
     counts = counts if counts is not None else JoinCounts()

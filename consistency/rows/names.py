@@ -36,7 +36,7 @@ Identity = tuple[str, str, tuple[tuple[str, str], ...]]
 class RowRef:
     """Which row: table, token and the serialized key, column by column, as the findings file has it.
 
-    `key` is the same as people read it, empty where nobody told; what is acted on is `key_hex`.
+    `key` is the same as people read it, empty if nobody told; what is acted on is `key_hex`.
     """
 
     keyspace: str
@@ -62,7 +62,7 @@ class RowRef:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RowRef:
-        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        """Read the JSON form; KeyError, ValueError or TypeError if it is not valid."""
         key_hex = {str(name): bytes.fromhex(text).hex() for name, text in data["key_hex"].items()}
         return cls(str(data["keyspace"]), str(data["table"]), int(data["token"]), key_hex, dict(data.get("key", {})))
 
@@ -102,7 +102,7 @@ def name_in(reading: Reading, raw: RawRow) -> RowName:
 
 
 def named_key(cells: Sequence[bytes | None]) -> Key:
-    """Return a primary key by which the row can be asked for, or raise InternalError where CQL has none."""
+    """Return a primary key by which the row can be asked for, or raise InternalError if CQL has none."""
     key = tuple(part for part in cells if part is not None)
     if len(key) != len(cells):
         raise InternalError("a row lacks a clustering column (COMPACT STORAGE) and cannot be asked for in CQL")

@@ -12,13 +12,13 @@ from consistency.model.ring import Node
 from consistency.rows.names import RowName
 
 States = dict[Node, RowState | None]
-"""What each node that answered holds of a row, None where it has no such row."""
+"""What each node that answered holds of a row, None if it has no such row."""
 Unread = dict[Node, str]
 """The nodes that did not answer, with the reason."""
 
 
 async def read_state(reader: ReplicaReader, reading: Reading, name: RowName, node: Node, now_s: int) -> RowState | None:
-    """Return one row's state on one node, None where the node has no such row."""
+    """Return one row's state on one node, None if the node has no such row."""
     if name.static:
         raw = await reader.static_row(node, reading, name.key, now_s)
         return None if raw is None else reading.static_row_state(raw, now_s)

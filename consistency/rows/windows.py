@@ -84,7 +84,7 @@ class _Ahead:
 
     @property
     def whole_to(self) -> int | None:
-        """The token up to which no more rows will come; None where nothing more comes at all."""
+        """The token up to which no more rows will come; None if nothing more comes at all."""
         if self.done:
             return None
         return int(self.tokens[-1]) - 1 if self.rows else np.iinfo(np.int64).min
@@ -110,8 +110,8 @@ async def windows(
 ) -> AsyncGenerator[Window, None]:
     """Yield the range's windows up to its end in ring order; `counts.rows` has counted a window's rows by then.
 
-    Raises WindowTooWide where a replica has more than `most` rows, or `most_bytes` of them, of which none can be told
-    to be the last of its token, InternalError where rows come out of order or twice.
+    Raises WindowTooWide if a replica has more than `most` rows, or `most_bytes` of them, of which none can be told
+    to be the last of its token, InternalError if rows come out of order or twice.
     """
     ahead = [_Ahead(stream, counts) for stream in streams]
     while True:
@@ -138,7 +138,7 @@ async def _read_on(ahead: Sequence[_Ahead]) -> None:
 
 
 def _least(ahead: Sequence[_Ahead]) -> int | None:
-    """Return the token up to which the rows of all replicas are there; None where all of the range is."""
+    """Return the token up to which the rows of all replicas are there; None if all of the range is."""
     return min((to for each in ahead if (to := each.whole_to) is not None), default=None)
 
 

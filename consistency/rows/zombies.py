@@ -14,7 +14,7 @@ from consistency.rows.evidence import Evidence
 
 
 def zombie_suspects(evidence: Evidence) -> frozenset[AtomName] | None:
-    """Return the cells that a minority holds and whose delete may be purged elsewhere; None where there is no doubt.
+    """Return the cells that a minority holds and whose delete may be purged elsewhere; None if there is no doubt.
 
     The empty set means a row that has nothing but its key: its age cannot be known.
     """

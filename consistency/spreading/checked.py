@@ -48,7 +48,7 @@ async def run_spread(
 ) -> Report:
     """Check the tables in scope by workers; otherwise as `run_check`.
 
-    Raises a ConsistencyError where the workers cannot connect. What nobody could read is unknown.
+    Raises a ConsistencyError if the workers cannot connect. What nobody could read is unknown.
     """
     if options.sample is not None or options.run_time_s is not None or options.part is not None:
         raise UsageError("workers read whole tables: leave out --sample, --within, --run-time and --part")

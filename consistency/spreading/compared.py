@@ -50,7 +50,7 @@ async def compare_spread(
 ) -> Comparison:
     """Compare the tables in scope by workers; otherwise as `run_compare`.
 
-    Raises a ConsistencyError where the workers cannot connect. What nobody could read is unknown.
+    Raises a ConsistencyError if the workers cannot connect. What nobody could read is unknown.
     """
     if options.sample is not None:
         raise UsageError("workers read whole tables: leave out --sample and --within")

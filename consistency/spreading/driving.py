@@ -70,7 +70,7 @@ async def lead(
 ) -> ResultT_co:
     """Have a run read by workers; they are let go of in the end.
 
-    Raises a ConsistencyError where the workers cannot connect. A worker that is lost later costs nothing but time: what
+    Raises a ConsistencyError if the workers cannot connect. A worker that is lost later costs nothing but time: what
     it had under way is read again. What nobody could read is unknown.
     """
     begun: list[_Driver] = []

@@ -29,7 +29,7 @@ class Work(str, Enum):
 class Terms:
     """On what terms workers read: the politeness of the whole run, how to prove answers, how options say to connect.
 
-    `target` says it of the second cluster, None where there is one.
+    `target` says it of the second cluster, None if there is one.
     """
 
     politeness: Politeness = field(default_factory=Politeness)

@@ -19,7 +19,7 @@ NOT_YET = "not compared yet by this watch"
 
 @dataclass(frozen=True, slots=True)
 class TargetTable:
-    """A table of the source and its counterpart, by the latest comparison; `target` is empty where there is none.
+    """A table of the source and its counterpart, by the latest comparison; `target` is empty if there is none.
 
     `whole` says that all of both was read and settled, so that what was not found is not there. `last_equal_s` is when
     the latest comparison began that found them equal (seconds since the epoch), as far as is known.

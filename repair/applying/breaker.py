@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 SPARE = 10
-"""So many more may vanish than the plan forecasts, where nobody says how many."""
+"""So many more may vanish than the plan forecasts, if nobody says how many."""
 
 
 class Breaker:
@@ -50,7 +50,7 @@ class Breaker:
             return not self.open
 
     async def let_begin(self, rows: int) -> bool:
-        """Wait until the rows of a partition that may vanish may begin; False where none may any more."""
+        """Wait until the rows of a partition that may vanish may begin; False if none may any more."""
         while rows and not self.may_begin(rows):
             if not await self.wait():
                 return False

@@ -38,7 +38,7 @@ def merged_partitions(begun: Sequence[Begun]) -> set[tuple[str, int]]:
 
 
 def can_be_taken(case: Case) -> bool:
-    """Whether a delete can take the row: only where replicas differ can one know of a delete that others do not."""
+    """Whether a delete can take the row: only if replicas differ can one know of a delete that others do not."""
     return not case.agreed and bool(case.present)
 
 

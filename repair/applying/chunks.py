@@ -124,7 +124,7 @@ class ChunkReader:
     async def next(self, left: TokenRange, room: int) -> Chunk:
         """Read the next chunk of what is left of the range; about `room` of its rows may vanish once they are merged.
 
-        Raises a ReplicaError where a replica does not answer.
+        Raises a ReplicaError if a replica does not answer.
         """
         try:
             return await self._by_windows(left, room)
@@ -169,7 +169,7 @@ class ChunkReader:
         return PlainRows(window.tokens, keys, copies, may_vanish, newest).take(plain), others
 
     def _judged_row(self, key: KeyCells, copies: Copies, make: Make, when: ServerTime) -> Judged:
-        """Judge a row by its raw copies; InternalError where these differ in a way that cannot be named."""
+        """Judge a row by its raw copies; InternalError if these differ in a way that cannot be named."""
         reading, states = self.reading, {}
         for raw in copies:
             if raw is not None and raw not in states:
@@ -201,7 +201,7 @@ class ChunkReader:
         sought: Mapping[KeyCells, int],
         foreseen: Mapping[KeyCells, PackedRow],
     ) -> Held:
-        """Read a part of the range on every replica, as of an instant; WindowTooWide where a partition is too large.
+        """Read a part of the range on every replica, as of an instant; WindowTooWide if a partition is too large.
 
         `sought` has the tokens of rows that are looked for, `foreseen` what all replicas are to hold of others. Of the
         rows that are alike only those are kept that are sought, or were foreseen otherwise: there may be many more, and
@@ -222,7 +222,7 @@ class ChunkReader:
         return found
 
     def copies_in(self, held: Held, key: KeyCells, when: ServerTime) -> HostCopies:
-        """Return a row as each replica holds it, by the host id; None where there is no such row."""
+        """Return a row as each replica holds it, by the host id; None if there is no such row."""
         alike = held.alike.get(key)
         raws = held.differing.get(key, (alike,) * len(self.owners))
         states: dict[RawRow | None, RowState | None] = {None: None}

@@ -34,7 +34,7 @@ class Ground(Protocol):
 
     @property
     def host_ids(self) -> frozenset[str]:
-        """Nodes by which another cluster of the same name is told; empty where none are known."""
+        """Nodes by which another cluster of the same name is told; empty if none are known."""
 
     @property
     def tables(self) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ class Tally:
     total: int
     account: Account = field(default_factory=Account)
     stopped_at: int | None = None
-    """How many rows had vanished when the breaker stopped the run; None where it did not."""
+    """How many rows had vanished when the breaker stopped the run; None if it did not."""
     interrupted: bool = False
     out_of_time: bool = False
     left_out: int = 0
@@ -91,7 +91,7 @@ def left_alone(row: PlannedRow, now: Evidence | None) -> Outcome:
 
 
 def settled(now: Evidence) -> Outcome | None:
-    """Return the outcome of a row whose replicas agree after it was acted on; None where they do not, yet."""
+    """Return the outcome of a row whose replicas agree after it was acted on; None if they do not, yet."""
     if now.agreed and not now.unread:
         return Outcome(Result.VERIFIED, "", copies(now))
     if now.agreed and len(now.states) >= now.quorum:

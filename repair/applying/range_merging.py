@@ -85,7 +85,7 @@ class RangeMerger:
     ) -> bool:
         """Merge a range: what is open of its known chunks, then what no chunk has come to; `ended` is told of each.
 
-        Returns whether the range was read to its end. Raises a ReplicaError where a replica cannot be read.
+        Returns whether the range was read to its end. Raises a ReplicaError if a replica cannot be read.
         """
         found = self._plan.ranges[number]
         whole = found.token_range

@@ -51,7 +51,7 @@ class Begun:
 
 
 def look(row: Row, case: Case, plan: Plan, *, merged: bool = False) -> Decision | Outcome:
-    """Return what to do with a row, or what came of it where nothing is to be done, or may be.
+    """Return what to do with a row, or what came of it if nothing is to be done, or may be.
 
     `merged` says that other rows of its partition were merged since its intent.
     """
@@ -78,7 +78,7 @@ def still_right(row: Row, case: Case, plan: Plan) -> Decision | Outcome:
 
 
 def _changed(planned: PlannedRow, case: Case, decision: Decision, salt: str) -> str:
-    """Say in what a row is not as planned; empty where it is."""
+    """Say in what a row is not as planned; empty if it is."""
     if not _as_planned(planned, case, salt):
         why = next(iter(case.unread.values()), "it does not answer")
         return f"{_NOT_READ}: {why}" if _unread_since(planned, case) else _CHANGED
@@ -106,7 +106,7 @@ def _as_planned(planned: PlannedRow, case: Case, salt: str) -> bool:
 
 
 def _changed_halfway(planned: PlannedRow, case: Case, decision: Decision, before: Copies) -> str:
-    """Say why what a killed run had begun with a row is not to be done again; empty where it is.
+    """Say why what a killed run had begun with a row is not to be done again; empty if it is.
 
     Our own half-done work only moves known cells between replicas or hides them under tombstones; a cell
     that no replica had is somebody else's write.

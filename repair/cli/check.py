@@ -63,7 +63,7 @@ def watch_repairer(policy: NightlyPolicy, ledger: Path | None) -> VisitRepairer:
 
 
 def note_repaired(ledger: Path | None, journal: Path) -> None:
-    """Tell the ledger, where there is one, of the rows that were proven to agree."""
+    """Tell the ledger, if there is one, of the rows that were proven to agree."""
     remember_or_warn(ledger, journal, _warn)
 
 

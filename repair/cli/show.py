@@ -1,4 +1,4 @@
-"""Print plans and outcomes: rules, counts, what is left alone and why. Keys only where they are asked for."""
+"""Print plans and outcomes: rules, counts, what is left alone and why. Keys only if they are asked for."""
 
 from __future__ import annotations
 

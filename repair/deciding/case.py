@@ -32,7 +32,7 @@ States = Mapping[Node, RowState | None]
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Why no request at ALL can be answered, with the way out; empty where one can."""
+    """Why no request at ALL can be answered, with the way out; empty if one can."""
 
     not_at_all: str = ""
 

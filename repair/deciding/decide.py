@@ -106,7 +106,7 @@ class Decision:
     """Whether a write through a coordinator is at ALL; at QUORUM where a replica is down."""
     suspects: frozenset[AtomName] = frozenset()
     refused: str = ""
-    """Which rule of which server forbids the action for now; empty where none does."""
+    """Which rule of which server forbids the action for now; empty if none does."""
 
     @property
     def done(self) -> bool:
@@ -132,7 +132,7 @@ def _forbidden(evidence: Case, policy: Policy) -> Decision | None:
 
 
 def too_few(evidence: Case, require: Require) -> str:
-    """Say which replicas are too few to decide by; empty where they are enough."""
+    """Say which replicas are too few to decide by; empty if they are enough."""
     read, owners = len(evidence.states), len(evidence.owners)
     needed = owners if require is Require.ALL else evidence.quorum
     if read < max(needed, 1):
@@ -146,7 +146,7 @@ def too_few(evidence: Case, require: Require) -> str:
 
 
 def _settled(evidence: Case, policy: Policy) -> Decision | None:
-    """Return the decision where nothing differs, or where time must pass."""
+    """Return the decision if nothing differs, or time must pass."""
     newest = evidence.newest_us
     if newest is not None and newest > evidence.when.future_us(policy.max_skew_s):
         return _left(Rule.FUTURE)  # wrong also where all agree: it hides every write until then
@@ -276,7 +276,7 @@ def _writing_back(evidence: Case) -> Way:
 
 
 def _unreachable(evidence: Case) -> str:
-    """Say why no write that all replicas acknowledge can be had; empty where one can.
+    """Say why no write that all replicas acknowledge can be had; empty if one can.
 
     By QUORUM alone a cell that is covered by a tombstone cannot be told from one that has not arrived.
     """

@@ -29,7 +29,7 @@ class Change(str, Enum):
 
 
 def forecast(case: Case, decision: Decision, *, undeleted: bool = False) -> Forecast | None:
-    """Say what the decision would do to the row; None where nothing is to be done.
+    """Say what the decision would do to the row; None if nothing is to be done.
 
     `undeleted` says that no replica which lacks the row holds a delete of it that a merge would pass on.
     """

@@ -35,7 +35,7 @@ def place_of(found: RangeFinding) -> RowRef:
 
 
 async def why_by_rows(cases: CaseReader, found: RangeFinding, policy: Policy) -> str:
-    """Say why the rows of a range are to be planned one by one; empty where it can be merged as a range."""
+    """Say why the rows of a range are to be planned one by one; empty if it can be merged as a range."""
     place = place_of(found)
     table, owners = cases.table(place), cases.owners(place)
     reasons = (

@@ -34,7 +34,7 @@ class PlainRows:
     """Some rows in ring order: the token and key of each, and its raw copies in the order of the replicas.
 
     `may_vanish` tells of which rows, that most replicas hold, a merge may leave nothing (repair/deciding/forecast.py).
-    `newest` is the place of the copy whose every column is as new as any other's, -1 where there is none such.
+    `newest` is the place of the copy whose every column is as new as any other's, -1 if there is none such.
     """
 
     tokens: Numbers
@@ -181,7 +181,7 @@ class _Columns:
 
     @property
     def newest(self) -> Numbers:
-        """The place of the copy of each row whose every column is as new as any other's, -1 where there is none."""
+        """The place of the copy of each row whose every column is as new as any other's, -1 if there is none."""
         newest = self.times.max(axis=1, keepdims=True)
         whole = _all(self.times == newest, 2) & self.present
         return np.where(_any(whole, 1), whole.argmax(axis=1), -1)

@@ -57,7 +57,7 @@ class Policy:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Policy:
-        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        """Read the JSON form; KeyError, ValueError or TypeError if it is not valid."""
         skew_s, settle_s = float(data["max_skew_s"]), float(data["settle_s"])
         if not (0 <= skew_s < math.inf and 0 <= settle_s < math.inf):
             raise ValueError(skew_s)

@@ -1,4 +1,4 @@
-"""Why replicas still differ after the servers merged a row, where that is known: it will differ tomorrow as well."""
+"""Why replicas still differ after the servers merged a row, if that is known: it will differ tomorrow as well."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPIRED = (
 
 
 def stubborn(before: Evidence, now: Evidence) -> str:
-    """Say what keeps the copies of a row apart that a merge left as they were; empty where that is not known."""
+    """Say what keeps the copies of a row apart that a merge left as they were; empty if that is not known."""
     if dict(before.states) != dict(now.states):
         return ""
     copies = list(now.copies.values())

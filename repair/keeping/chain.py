@@ -26,7 +26,7 @@ def chained(line: bytes, before: int) -> tuple[bytes, int]:
 
 
 def check_of(line: bytes, before: int | None) -> int | None:
-    """Return a line's checksum; ValueError where it does not fit, None in a journal without any."""
+    """Return a line's checksum; ValueError if it does not fit, None in a journal without any."""
     if before is None:
         return None
     check = zlib.crc32(line[:-_LENGTH], before)

@@ -172,7 +172,7 @@ def _named(what: str, number: int, token_range: TokenRange) -> dict[str, Any]:
 
 
 def take_chunk(data: Mapping[str, Any], place: Place, chunks: dict[ChunkName, ChunkRecord]) -> bool:
-    """Take note of a line about a chunk; False where it is about something else."""
+    """Take note of a line about a chunk; False if it is about something else."""
     if "merging" in data:
         _merging(data, place, chunks)
     elif "merged" in data:
@@ -220,7 +220,7 @@ def _unmerged(data: Mapping[str, Any], held: ChunkRecord) -> None:
 
 
 def rows_of(chunk: ChunkRecord, keyspace: str, table: str, source: Source) -> list[ChunkRow]:
-    """Unpack the rows of a chunk; KeyError, ValueError, TypeError or zlib.error where its lines are damaged."""
+    """Unpack the rows of a chunk; KeyError, ValueError, TypeError or zlib.error if its lines are damaged."""
     if chunk.before is None:
         return []
     data = json.loads(source(chunk.before))

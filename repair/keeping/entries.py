@@ -52,7 +52,7 @@ class Outcome:
     changed: frozenset[str] = frozenset()
     """The host ids of the replicas whose copies our writes changed, proven by reading them after."""
     change: Change | None = None
-    """What became of the row; None where that is not known."""
+    """What became of the row; None if that is not known."""
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Account:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Account:
-        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        """Read the JSON form; KeyError, ValueError or TypeError if it is not valid."""
         return cls(
             Counter({Result(name): int(count) for name, count in data["results"].items()}),
             Counter({(Result(name), str(reason)): int(count) for name, reason, count in data["reasons"]}),
@@ -131,7 +131,7 @@ class Entry:
 
     @property
     def pre_image(self) -> Copies | None:
-        """The copies before our writes; None where none of ours can have reached the row."""
+        """The copies before our writes; None if none of ours can have reached the row."""
         return None if self.fate is Fate.NONE else self.before
 
 

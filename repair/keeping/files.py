@@ -41,7 +41,7 @@ class Format:
         return {"schema": max(self.schemas), "type": self.type}
 
     def is_of(self, path: Path) -> bool:
-        """Whether a file is one, as its first bytes say; UsageError where it cannot be read."""
+        """Whether a file is one, as its first bytes say; UsageError if it cannot be read."""
         try:
             if path.exists() and not path.is_file():
                 msg = f"{path} is not a regular file"
@@ -55,7 +55,7 @@ class Format:
         return f'"{self.type}"'.encode() in first
 
     def header(self, first: bytes, name: str) -> dict[str, Any]:
-        """Read the first line; UsageError where it is not of this format, or of a schema that is not known."""
+        """Read the first line; UsageError if it is not of this format, or of a schema that is not known."""
         data = json_of(first)
         if data.get("type") != self.type:
             found = KNOWN_FILES.get(str(data.get("type")))
@@ -112,7 +112,7 @@ def _unreadable(path: Path, error: OSError) -> UsageError:
 
 
 def _require_private(path: Path, remedy: str) -> None:
-    """Say in one line why a file cannot be trusted, where it cannot: only its owner may read and write it."""
+    """Say in one line why a file cannot be trusted, if it cannot: only its owner may read and write it."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
@@ -140,7 +140,7 @@ def json_line(data: Mapping[str, Any]) -> bytes:
 
 
 def json_of(line: bytes) -> dict[str, Any]:
-    """Return what a line holds; nothing where it is no JSON object."""
+    """Return what a line holds; nothing if it is no JSON object."""
     try:
         data = json.loads(line)
     except (ValueError, RecursionError):
@@ -173,7 +173,7 @@ class SealedWriter:
     """Writes a sealed file as it is made, whole or not at all, durable and readable by its owner alone."""
 
     def __init__(self, path: Path, of: Format) -> None:
-        """Begin; UsageError where no file can be made there, or something else lies there."""
+        """Begin; UsageError if no file can be made there, or something else lies there."""
         self._path = path
         self._partial = partial_of(path)
         self._ended = False

@@ -1,7 +1,7 @@
 """Plain rows in a line of a journal: the bytes that the servers sent, by column, packed as one piece.
 
 A piece holds, one after another: the token of each row (8 bytes); by which replica's copy each replica's is told (a
-signed byte: its own place, that of an earlier replica with the same copy, or -1 where it has no such row); the length
+signed byte: its own place, that of an earlier replica with the same copy, or -1 if it has no such row); the length
 of each cell (4 bytes, -1 for a null); the cells, first the key of each row, then each copy that is kept, by replica.
 """
 
@@ -86,7 +86,7 @@ class _Cells:
         self._lengths = iter(lengths)
 
     def next(self, count: int) -> list[bytes | None]:
-        """Return the next cells; ValueError where there are no more."""
+        """Return the next cells; ValueError if there are no more."""
         found: list[bytes | None] = []
         for _ in range(count):
             length = next(self._lengths)

@@ -37,7 +37,7 @@ class PlannedRow:
     refused: str = ""
     """Which rule of which server forbids the action for now: apply leaves the row until it is lifted."""
     forecast: Forecast | None = None
-    """What the action would do to the row; None where nothing is done, and in plans of earlier versions."""
+    """What the action would do to the row; None if nothing is done, and in plans of earlier versions."""
     lacking: tuple[str, ...] = ()
     """The replicas that lack the row."""
 
@@ -63,7 +63,7 @@ class PlannedRow:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PlannedRow:
-        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        """Read the JSON form; KeyError, ValueError or TypeError if it is not valid."""
         return cls(
             RowRef.from_json(data),
             Rule(data["rule"]),

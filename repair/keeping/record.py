@@ -171,7 +171,7 @@ def _take(data: Mapping[str, Any], entries: dict[int, Entry]) -> int:
 
 
 def row_of(data: Mapping[str, Any]) -> int:
-    """Return the number of the row that a line is about; KeyError, ValueError or TypeError where it is none."""
+    """Return the number of the row that a line is about; KeyError, ValueError or TypeError if it is none."""
     named = [data[name] for name in ("intent", "outcome", "undoing") if name in data]
     return int(named[0] if named else data["undo"])
 

@@ -123,7 +123,7 @@ async def repair_found(
 async def _check_touched(
     reader: CqlReader, clock: Clock, plan: Plan, entries: dict[int, Entry], checked: CheckOptions, stop: asyncio.Event
 ) -> Report | None:
-    """Check the partitions of every row that was acted on, as any check would; None where there are none."""
+    """Check the partitions of every row that was acted on, as any check would; None if there are none."""
     touched: dict[str, set[int]] = defaultdict(set)
     for number, entry in entries.items():
         if entry.before is not None:
@@ -202,7 +202,7 @@ def remember(ledger: Path, journal: Path) -> int:
 def remember_or_warn(
     ledger: Path | None, journal: Path | None, warn: Callable[[str], object], report: Report | None = None
 ) -> None:
-    """Tell the ledger, where there is one, of the rows proven and of how the run that found them ended with them.
+    """Tell the ledger, if there is one, of the rows proven and of how the run that found them ended with them.
 
     What it cannot take is a warning: the rows are repaired all the same.
     """

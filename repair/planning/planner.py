@@ -339,7 +339,7 @@ def _planned(
 
 
 def _within(rows: list[PlannedRow], limit: int | None) -> Iterable[PlannedRow]:
-    """Act on the first rows only, where there is a limit; the others stay in the plan as left alone."""
+    """Act on the first rows only, if there is a limit; the others stay in the plan as left alone."""
     acting = 0
     for row in rows:
         acting += row.action is not Action.NONE

@@ -18,7 +18,7 @@ from repair.deciding.mergeable import place_of
 async def rows_of_ranges(cases: CaseReader, ranges: Iterable[RangeFinding]) -> AsyncGenerator[RowRef, None]:
     """Yield the rows of some ranges on which their replicas differ now, in ring order within a range.
 
-    Raises a ReplicaError where a replica does not answer: a row that it alone lacks would else be left out of the plan,
+    Raises a ReplicaError if a replica does not answer: a row that it alone lacks would else be left out of the plan,
     and nobody would know.
     """
     for found in ranges:

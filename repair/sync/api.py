@@ -164,7 +164,7 @@ def sync_plan(
     docs/two-clusters.md. Rows are streamed to `output`, which is all that holds them. How to connect is told as to
     `compare`. `progress` is called with the number of rows decided.
 
-    Raises a ConsistencyError: UsageError where the file is none of these two clusters.
+    Raises a ConsistencyError: UsageError if the file is none of these two clusters.
     """
     both, chosen = _both(hosts, target_hosts, settings, target_settings), options or SyncOptions()
     return run(
@@ -192,8 +192,8 @@ def sync_apply(
     has changed, then written with the other side's own write times and expiries, then verified on every replica; the
     journal holds the copies from before, values too, mode 0600. `progress` and `cancel` as for `apply`.
 
-    Raises a ConsistencyError: UsageError for a journal that exists or a plan that cannot be trusted, PlanRefused where
-    a cluster, ring or schema does not fit the plan, LockedError where a repair of that cluster is under way. What
+    Raises a ConsistencyError: UsageError for a journal that exists or a plan that cannot be trusted, PlanRefused if
+    a cluster, ring or schema does not fit the plan, LockedError if a repair of that cluster is under way. What
     became of a row is in the Tally, not raised.
     """
     made = read_sync_plan(Path(plan))

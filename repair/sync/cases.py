@@ -43,7 +43,7 @@ class PairRef:
 class PairCase:
     """The evidence of one row on the side that gives and the side that takes.
 
-    `masked`: a side on which our role reads the mask of a column, None where there is none.
+    `masked`: a side on which our role reads the mask of a column, None if there is none.
     """
 
     giver: Evidence

@@ -168,7 +168,7 @@ class _Look:
 
     @cached_property
     def given(self) -> dict[AtomName, Atom] | None:
-        """The newest version of each cell of the giver; None where its replicas disagree on what is there.
+        """The newest version of each cell of the giver; None if its replicas disagree on what is there.
 
         What one replica lacks may be deleted there, and then a merge of them deletes it.
         """
@@ -271,7 +271,7 @@ def _unjudged(look: _Look) -> Decision | None:
 
 
 def _same(look: _Look) -> Decision | None:
-    """Return the decision where the sides do not differ."""
+    """Return the decision if the sides do not differ."""
     if look.differ:
         return None
     for side, evidence in look.case.sides:
@@ -282,7 +282,7 @@ def _same(look: _Look) -> Decision | None:
 
 
 def _not_now(look: _Look, policy: SyncPolicy) -> Decision | None:
-    """Return the decision where time must pass, or nobody can name the row as it is."""
+    """Return the decision if time must pass, or nobody can name the row as it is."""
     case = look.case
     states = [*case.giver.present.values(), *case.taker.present.values()]
     if any(state.spelling is not None for state in states) or respelled(case.taker.columns, states):
@@ -297,7 +297,7 @@ def _not_now(look: _Look, policy: SyncPolicy) -> Decision | None:
 
 
 def _not_so(look: _Look) -> Decision | None:
-    """Return the decision where CQL cannot write what differs as it stands."""
+    """Return the decision if CQL cannot write what differs as it stands."""
     case = look.case
     if case.taker.table.is_counter:
         return _left(Rule.COUNTER)
@@ -351,7 +351,7 @@ def _worded(look: _Look, deleted: Cells, row_us: int | None, left: tuple[str, ..
 
 
 def _not_deletable(look: _Look) -> str:
-    """Say why what the taker alone holds is not deleted though that is asked for; empty where it can be."""
+    """Say why what the taker alone holds is not deleted though that is asked for; empty if it can be."""
     for side, evidence in look.case.sides:
         if evidence.unread:
             return f"not deleted, as not every replica of the {side} can be read"

@@ -33,7 +33,7 @@ class Guards:
 
 
 def require_clusters(told: Mapping[Side, tuple[str, str]], rings: Mapping[Side, Ring], what: str) -> None:
-    """Raise UsageError where the clusters are not those that a file is of, by their names and rings' fingerprints."""
+    """Raise UsageError if the clusters are not those that a file is of, by their names and rings' fingerprints."""
     found = {side: (ring.cluster, ring.fingerprint) for side, ring in rings.items()}
     if found == dict(told):
         return

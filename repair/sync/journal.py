@@ -39,7 +39,7 @@ class SyncRecord:
         self._open = bytearray(b"\1") * plan.summary.rows
 
     def take(self, data: dict[str, Any], at: int) -> None:
-        """Take note of a line about one row, which lies there; KeyError, ValueError or TypeError where it is none."""
+        """Take note of a line about one row, which lies there; KeyError, ValueError or TypeError if it is none."""
         number, word = row_of(data), next(word for word in _WORDS if word in data)
         if not 0 <= number < len(self._open):
             raise ValueError(number)

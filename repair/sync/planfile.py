@@ -52,7 +52,7 @@ class SyncRow:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SyncRow:
-        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        """Read the JSON form; KeyError, ValueError or TypeError if it is not valid."""
         ref = RowRef.from_json(data)
         keyspace, table = data.get("target", (ref.keyspace, ref.table))
         return cls(
@@ -138,7 +138,7 @@ class Summary:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Summary:
-        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        """Read the JSON form; KeyError, ValueError or TypeError if it is not valid."""
         return cls(
             int(data["rows"]),
             Counter({(str(t), Rule(rule), Action(action)): int(n) for t, rule, action, n in data["counts"]}),
@@ -210,7 +210,7 @@ class PlanWriter:
     """Writes a plan as it is made, whole or not at all, and counts what it comes to."""
 
     def __init__(self, path: Path, header: SyncHeader) -> None:
-        """Begin; UsageError where no file can be made there, or something else lies there."""
+        """Begin; UsageError if no file can be made there, or something else lies there."""
         self._path = path
         self._header = header
         self._file = SealedWriter(path, SYNC_PLAN)

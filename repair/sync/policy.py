@@ -15,7 +15,7 @@ from consistency.model.sides import Side
 from consistency.rows.classify import DEFAULT_MAX_SKEW_S
 
 DEFAULT_MAX_DELETES = 1_000
-"""Of so many rows something may be deleted, where nobody says how many."""
+"""Of so many rows something may be deleted, if nobody says how many."""
 
 
 class Direction(str, Enum):
@@ -91,7 +91,7 @@ class SyncPolicy:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SyncPolicy:
-        """Read the JSON form; KeyError, ValueError or TypeError where it is not one."""
+        """Read the JSON form; KeyError, ValueError or TypeError if it is not valid."""
         window_s, skew_s = float(data["settle_s"]), float(data["max_skew_s"])
         if not (0 <= window_s < math.inf and 0 <= skew_s < math.inf):
             raise ValueError(window_s)

@@ -32,7 +32,7 @@ class RangeRows:
     """Reads the rows of one range on which the sides differ, by the terms of the comparison."""
 
     def __init__(self, table: TableReader, leaf: Leaf, terms: Terms, make: Make | None) -> None:
-        """Read all of every row; `make` makes its case, None where rows must be read by key."""
+        """Read all of every row; `make` makes its case, None if rows must be read by key."""
         self._table = table
         self._leaf = leaf
         self._terms = terms
@@ -42,7 +42,7 @@ class RangeRows:
         self._now_s = table.now_s()
 
     async def read(self) -> AsyncGenerator[Found, None]:
-        """Yield them in ring order; raises a ReplicaError where a replica does not answer."""
+        """Yield them in ring order; raises a ReplicaError if a replica does not answer."""
         reading, done = self._table.reading, self._leaf.token_range.start
         if self._make is not None and not (reading.statics or reading.table.respelled):
             try:

@@ -51,7 +51,7 @@ def untouched(planned: SyncRow) -> Outcome | None:
 
 
 def look(row: Row, case: PairCase, plan: SyncPlan) -> Decision | Outcome:
-    """Return what to do with a row, or what came of it where nothing is to be done, or may be."""
+    """Return what to do with a row, or what came of it if nothing is to be done, or may be."""
     decision = decide(case, plan.policy)
     if decision.done:
         return after_earlier(

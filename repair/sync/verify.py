@@ -45,7 +45,7 @@ async def verify(
 
 
 def _outcome(begun: Begun, now: Case, acted: Acted, policy: SyncPolicy, *, last: bool) -> Outcome | None:
-    """Return what came of a row; None where it may still come."""
+    """Return what came of a row; None if it may still come."""
     shown = _Shown(begun, now, policy)
     if not shown.lacking and now.states:
         outcome = shown.done

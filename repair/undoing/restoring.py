@@ -17,7 +17,7 @@ _DOUBT_US = 10_000_000
 
 
 async def truncated_since(writer: RowWriter, evidence: Case, entry: Entry) -> str:
-    """Say why nothing may be brought back into a table that was emptied since; empty where it was not.
+    """Say why nothing may be brought back into a table that was emptied since; empty if it was not.
 
     A row that the repair left nowhere looks the same after TRUNCATE, which only the nodes' own records tell. While one
     of them cannot be read, it is not known.

@@ -180,7 +180,7 @@ def undoing(action: Action, entry: Entry) -> Undoing:
 
 
 def became(result: Result, action: Action, entry: Entry) -> Change | None:
-    """Say what an undo has done to a row; None where it wrote nothing: what most replicas lacked stays gone."""
+    """Say what an undo has done to a row; None if it wrote nothing: what most replicas lacked stays gone."""
     done = undoing(action, entry)
     if result is not Result.UNDONE or done not in (Undoing.DELETE, Undoing.REWRITE, Undoing.UNPURGE):
         return None
@@ -342,7 +342,7 @@ def _same_values(state: RowState | None, wanted: RowState | None) -> bool:
 
 
 def _refusal(entry: Entry, evidence: Case, *, only_moves: bool) -> str:
-    """Say why a row cannot be undone; empty where it can."""
+    """Say why a row cannot be undone; empty if it can."""
     if evidence.table.is_counter:
         return "a counter cannot be set to an earlier total"
     if any(column.column.masked for column in evidence.columns):

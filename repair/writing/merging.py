@@ -47,7 +47,7 @@ class MergingReads:
         self._open: dict[Hashable, _Group] = {}
 
     async def merge(self, node: Node, evidence: Evidence) -> None:
-        """Have a row merged; raises a ReplicaError where not all its replicas took part."""
+        """Have a row merged; raises a ReplicaError if not all its replicas took part."""
         if evidence.name.static:
             await self._alone(node, evidence)
             return
@@ -119,6 +119,6 @@ def _likes(node: Node, evidence: Evidence) -> list[Hashable]:
 
 
 def _noticed(read: asyncio.Task[None]) -> None:
-    """Take note of how a read ended, also where all its rows were given up."""
+    """Take note of how a read ended, also if all its rows were given up."""
     if not read.cancelled():
         read.exception()

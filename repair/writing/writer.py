@@ -17,7 +17,7 @@ _TIMEOUT_S = 30.0
 
 
 class RowWriter(Protocol):
-    """Runs statements; each raises a ReplicaError where it was not acknowledged."""
+    """Runs statements; each raises a ReplicaError if it was not acknowledged."""
 
     async def through(self, node: Node, write: Write, *, at_all: bool) -> None:
         """Run a statement with `node` as coordinator, at ALL or at QUORUM."""
@@ -32,9 +32,9 @@ class RowWriter(Protocol):
         """Return the schema versions that these nodes are at; one where they agree."""
 
     async def truncated_us(self, nodes: tuple[Node, ...], table_id: str) -> int | None:
-        """Return when, by the newest of these nodes' records, the table was truncated; None where none has one.
+        """Return when, by the newest of these nodes' records, the table was truncated; None if none has one.
 
-        Raises a ReplicaError where a node does not tell: it alone may have the record.
+        Raises a ReplicaError if a node does not tell: it alone may have the record.
         """
 
 

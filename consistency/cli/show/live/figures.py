@@ -42,7 +42,7 @@ def ago(seconds: float) -> str:
 class TableLine:
     """One table: how old its oldest clean pass is against gc_grace_seconds, and what its latest visit said.
 
-    `part` is the age as a part of gc_grace_seconds, None where that is not known.
+    `part` is the age as a part of gc_grace_seconds, None if that is not known.
     """
 
     name: str
