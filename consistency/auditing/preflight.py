@@ -18,6 +18,7 @@ from consistency.auditing.nodes import ON_THE_MOVE
 from consistency.auditing.placement import Live, Placement, may_serve, quorum, serves
 from consistency.errors import UsageError
 from consistency.ledger import Behind
+from consistency.model.cqltext import some_of
 from consistency.model.ring import Node, Replication, Ring
 from consistency.model.schema import SYSTEM_KEYSPACES, Keyspace
 from consistency.results.figures import counted
@@ -382,5 +383,4 @@ def _hints(facts: Facts, node: Node) -> Iterator[Reason]:
 
 
 def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return some_of(names, 3)

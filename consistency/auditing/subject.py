@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from consistency.auditing import remedy
+from consistency.model.cqltext import some_of
 from consistency.model.schema import SYSTEM_KEYSPACES
 from consistency.results.report import Severity, Violation
 
@@ -104,6 +105,4 @@ def percent(share: float) -> str:
 
 def named(nodes: Collection[Node]) -> str:
     """Return node names for a sentence, only the first few of many."""
-    names = sorted(node.name for node in nodes)
-    rest = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return some_of(sorted(node.name for node in nodes), _NAMES_SHOWN)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from consistency.cluster.views import Claim, Said, View
+from consistency.model.cqltext import some_of
 from consistency.model.ring import Doubt, Node, Ring
 
 _NAMED = 4
@@ -139,5 +140,4 @@ def _nameless(broadcast: str, who: Sequence[str], node: Node | None) -> Doubt:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(sorted(names)[:_NAMED]) + more
+    return some_of(sorted(names), _NAMED)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from consistency.cluster.connection import Connection
 from consistency.cluster.snapshot import read_schema_rows
 from consistency.errors import ReplicaError, SchemaError
+from consistency.model.cqltext import some_of
 from consistency.model.ring import Node
 from consistency.model.schema import Keyspace, Table, build_schema
 
@@ -168,6 +169,4 @@ def _doubted(keyspace: Keyspace, why: str) -> Keyspace:
 
 
 def _some(nodes: Sequence[Node]) -> str:
-    names = sorted(node.name for node in nodes)
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return some_of(sorted(node.name for node in nodes), _NAMED)

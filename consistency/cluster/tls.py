@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from consistency.errors import SettingsError
+from consistency.model.cqltext import some_of
 
 _LOOK_S = 5.0
 _MOST_NAMED = 8
@@ -101,7 +102,7 @@ def wrong_certificate(tls: TlsSettings | ssl.SSLContext | None, host: str, port:
     if not isinstance(tls, TlsSettings):
         return f"{host}:{port} shows a certificate that is not for {host}: {wanted}, or connect by a name that it has"
     names = tls.names_of(host, port)
-    shown = ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" if names[_MOST_NAMED:] else "")
+    shown = some_of(names, _MOST_NAMED)
     return (
         f"{host}:{port} shows a certificate for {shown or 'other names'}, not for {host}: connect by a name that it "
         f"has, {wanted} (subjectAltName), or set check_hostname = false in [{table}] tls, which lets any node of "

@@ -1,4 +1,4 @@
-"""Raw cell bytes as JSON, and as text for a person.
+"""Raw cell bytes as JSON, and as text for a person; and names in a sentence.
 
 Text follows cqlsh (5.0), with two differences: numbers keep full precision, and bytes that are not a value of
 their type are shown as `0x` and hex digits instead of raising. Text whose bytes are not UTF-8 is shown that way
@@ -22,7 +22,7 @@ from consistency.model.cqlscalars import INTEGER_FORMATS, MALFORMED, SCALAR_TEXT
 from consistency.model.cqltype import quote_identifier, quote_string
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from consistency.model.cqltype import CqlType
 
@@ -69,6 +69,12 @@ def _visible_character(character: str) -> str:
     if character.isprintable() and character != "\\":
         return character
     return character.encode("unicode_escape").decode("ascii")
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """Return the first names for a sentence, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _native(cql_type: CqlType, raw: bytes) -> Any:

@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from consistency.model.cqltext import visible
+from consistency.model.cqltext import some_of, visible
 from consistency.model.write_times import minute_text, window_text
 from consistency.results.cause import Cause, CauseKind
 from consistency.results.figures import counted
@@ -373,9 +373,7 @@ def _raised_cause(hollow: Sequence[Hollow]) -> Cause:
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = [visible(name) for name in names[:MOST_RUNS]]
-    more = f" and {len(names) - MOST_RUNS:,} more" if len(names) > MOST_RUNS else ""
-    return ", ".join(shown) + more
+    return some_of([visible(name) for name in names], MOST_RUNS)
 
 
 def _of(hollow: Hollow) -> str:

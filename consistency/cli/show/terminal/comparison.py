@@ -13,6 +13,7 @@ from consistency.cli.show.terminal.advice import Typed, can_repair, compare_comm
 from consistency.cli.show.terminal.console import VERDICT_STYLES, command, heading, indented, safe
 from consistency.cli.show.terminal.problems import MOST_FINDINGS, key_text, print_unread, states_text
 from consistency.cli.show.terminal.tables import print_tables
+from consistency.model.cqltext import some_of
 from consistency.model.reading import each_time
 from consistency.model.sides import Side
 from consistency.results.comparison import ComparedTable, Comparison, SchemaDifference
@@ -174,8 +175,7 @@ def _sides(found: PairFinding) -> str:
         among = _among(view)
         parts.append(f"{side}: {'held' if view.merged else 'missing'}{among}{when}")
     if found.columns:
-        more = f" and {len(found.columns) - _MOST_NAMED} more" if len(found.columns) > _MOST_NAMED else ""
-        parts.append(f"in {', '.join(safe(name) for name in found.columns[:_MOST_NAMED])}{more}")
+        parts.append(f"in {named(found.columns)}")
     return "; ".join(parts)
 
 
@@ -225,8 +225,7 @@ def declared_otherwise(tables: Sequence[ComparedTable]) -> dict[SchemaDifference
 
 def named(names: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
-    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(map(safe, names[:_MOST_NAMED])) + more
+    return some_of([safe(name) for name in names], _MOST_NAMED)
 
 
 def _print_blind(console: Console, result: Comparison) -> None:

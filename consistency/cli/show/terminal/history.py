@@ -14,6 +14,7 @@ from consistency.cli.show.terminal.console import MARK_STYLES, MARKS, command, h
 from consistency.cli.show.terminal.problems import percent
 from consistency.ledger import PastRun
 from consistency.ledger.history import History, Standing, TableHistory
+from consistency.model.cqltext import some_of
 from consistency.results.figures import counted, moment, span
 from consistency.results.verdict import Verdict
 
@@ -40,8 +41,7 @@ def _print_which(console: Console, history: History, *, first: bool) -> None:
     """Print what tells clusters of one name apart: the id, which `--cluster` takes, and the nodes."""
     if not first:
         console.print()
-    more = len(history.nodes) - _MOST_NAMES
-    nodes = ", ".join(map(safe, history.nodes[:_MOST_NAMES])) + (f" and {more:,} more" if more > 0 else "")
+    nodes = some_of([safe(name) for name in history.nodes], _MOST_NAMES)
     indented(console, f"{safe(history.cluster)}  {history.cluster_id}  {nodes}", first="", rest="  ", style="bold")
 
 

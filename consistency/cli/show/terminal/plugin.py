@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from consistency.errors import ConsistencyError, InternalError
-from consistency.model.cqltext import visible
+from consistency.model.cqltext import some_of, visible
 from consistency.results.figures import counted
 from consistency.results.report import Report, Severity
 from consistency.results.verdict import Verdict
@@ -94,9 +94,7 @@ def _state(report: Report, errors: int, warnings: int) -> PluginState:
 
 
 def _names(names: Iterable[str]) -> str:
-    known = sorted(names)
-    more = f" and {len(known) - _MOST_TABLES} more" if len(known) > _MOST_TABLES else ""
-    return ", ".join(known[:_MOST_TABLES]) + more
+    return some_of(sorted(names), _MOST_TABLES)
 
 
 def _line(state: PluginState, text: str) -> str:

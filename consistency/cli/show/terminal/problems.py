@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from consistency.cli.show.terminal.console import heading, indented, safe
+from consistency.model.cqltext import some_of
 from consistency.model.tokens import TokenRange
 from consistency.results.figures import counted, moment
 from consistency.results.findings import Finding, State
@@ -83,7 +84,7 @@ def states_text(finding: Finding) -> str:
     else:
         parts = _sides(finding)
     if finding.columns and finding.kind is not Kind.MISSING:
-        parts.append(f"in {_columns(finding.columns)}")
+        parts.append(f"in {_names(finding.columns)}")
     newest = newest_of(finding)
     if newest is not None:
         parts.append(f"newest write {moment(newest)}")
@@ -106,14 +107,8 @@ def _sides(finding: Finding) -> list[str]:
     return [*parts, *([f"unreadable on {_names(unreadable)}"] if unreadable else [])]
 
 
-def _columns(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(safe(n) for n in names[:MOST_NAMED]) + more
-
-
-def _names(replicas: Sequence[str]) -> str:
-    more = f" and {len(replicas) - MOST_NAMED} more" if len(replicas) > MOST_NAMED else ""
-    return ", ".join(safe(n) for n in replicas[:MOST_NAMED]) + more
+def _names(names: Sequence[str]) -> str:
+    return some_of([safe(name) for name in names], MOST_NAMED)
 
 
 def print_unread(console: Console, tables: Sequence[TableReport]) -> None:

@@ -12,6 +12,7 @@ from consistency.cli.show.terminal.advice import Typed, next_commands
 from consistency.cli.show.terminal.console import VERDICT_STYLES, command, heading, indented, safe
 from consistency.cli.show.terminal.problems import print_findings, print_unread, print_violations
 from consistency.cli.show.terminal.tables import print_tables
+from consistency.model.cqltext import some_of
 from consistency.results.figures import counted, span
 from consistency.results.kinds import Kind
 from consistency.results.report import RepairSummary, Report, Severity
@@ -245,7 +246,7 @@ def _print_left_out(console: Console, report: Report) -> None:
         view = reason.startswith("materialized view")
         reasons.setdefault("materialized views (--views)" if view else reason, []).append(name)
     for reason, names in reasons.items():
-        shown = ", ".join(safe(n) for n in names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+        shown = some_of([safe(name) for name in names], 3)
         indented(console, f"left out: {shown}: {safe(reason)}", first="", rest="  ", style="dim")
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consistency.cli.show.terminal.console import MARK_STYLES, MARKS, heading, indented, print_grid, safe
+from consistency.model.cqltext import some_of
 from consistency.results.figures import counted, short, span
 from consistency.results.report import TableReport
 from consistency.results.verdict import Verdict
@@ -98,6 +99,5 @@ def _print_not_scanned(console: Console, tables: Sequence[TableReport]) -> None:
     if by_note:
         console.print(heading("not checked"))
     for note, some in by_note.items():
-        names = ", ".join(safe(t.full_name) for t in some[:3])
-        more = f" and {len(some) - 3:,} more" if len(some) > 3 else ""
-        indented(console, Text.assemble(("? ", "yellow"), f"{names}{more}: {safe(note)}"), rest="    ")
+        names = some_of([safe(table.full_name) for table in some], 3)
+        indented(console, Text.assemble(("? ", "yellow"), f"{names}: {safe(note)}"), rest="    ")
