@@ -1,4 +1,4 @@
-"""Bounded waits, which an interrupt always ends.
+"""Waits for what runs elsewhere or side by side, which an interrupt always ends.
 
 `within` is asyncio.timeout. Before Python 3.12 asyncio.wait_for returns a result that arrives together with a cancel
 and forgets the cancel: a loop that was to end then goes on.
@@ -10,15 +10,15 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout as within
 else:
     from async_timeout import timeout as within
 
-__all__ = ["at_most", "in_thread", "left_behind", "within"]
+__all__ = ["at_most", "in_thread", "left_behind", "side_by_side", "within"]
 
 _T = TypeVar("_T")
 
@@ -81,6 +81,17 @@ async def left_behind(seconds: float) -> bool:
         task.cancel()
     waiting = (await asyncio.wait(others, timeout=seconds))[1] if others else ()
     return bool(waiting)
+
+
+async def side_by_side(lane: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
+    """Run a lane several times at once; where one fails, or the caller is cancelled, all end."""
+    lanes = [asyncio.create_task(lane()) for _ in range(count)]
+    try:
+        await asyncio.gather(*lanes)
+    finally:
+        for task in lanes:
+            task.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
 
 
 def _set(done: asyncio.Future[None]) -> None:

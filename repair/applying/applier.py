@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from consistency.cluster.port import Clock
+from consistency.cluster.waits import side_by_side
 from consistency.errors import InternalError, ReplicaError
 from consistency.results.forecast import Forecast
 from repair.applying.actions import Actor
@@ -14,7 +15,7 @@ from repair.applying.breaker import SPARE, Breaker
 from repair.applying.chunks import Limits
 from repair.applying.guard import Guard
 from repair.applying.outcomes import Tally
-from repair.applying.pace import ApplyOptions, Throttle, side_by_side
+from repair.applying.pace import ApplyOptions, Throttle
 from repair.applying.range_merging import RangeMerger
 from repair.applying.run import Outcomes, Pipeline
 from repair.applying.still_right import Row

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from consistency.cluster.port import Clock
 from repair.applying.breaker import Breaker
@@ -123,14 +123,3 @@ class Throttle:
         if self.breaker.surprised_too_often:
             return False
         return not may_vanish or self.breaker.may_begin(may_vanish)
-
-
-async def side_by_side(lane: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
-    """Run a lane several times at once; where one fails, or the caller is cancelled, all end."""
-    lanes = [asyncio.create_task(lane()) for _ in range(count)]
-    try:
-        await asyncio.gather(*lanes)
-    finally:
-        for task in lanes:
-            task.cancel()
-        await asyncio.gather(*lanes, return_exceptions=True)

@@ -24,10 +24,10 @@ from consistency.rows.windows import KeyCells, WindowTooWide
 from repair.applying.actions import Acted, Actor
 from repair.applying.chunks import Chunk, ChunkReader, Held, Judged, Limits, is_simple
 from repair.applying.guard import Guard
-from repair.applying.outcomes import left_alone, proven
+from repair.applying.outcomes import left_alone
 from repair.applying.pace import Throttle
 from repair.applying.range_work import Group, Work, key_of, planned_now
-from repair.applying.still_right import Begun, Row, carried_over, known_as_ours, look
+from repair.applying.still_right import OLD_US, Begun, Row, carried_over, look, proven_since
 from repair.applying.verify import verify
 from repair.deciding.case import CaseReader
 from repair.deciding.copies import copies
@@ -39,8 +39,6 @@ from repair.keeping.entries import Account, Entry, Fate, Outcome, Result
 from repair.keeping.plain_lines import packed
 from repair.keeping.planfile import Plan, PlannedRow
 
-_OLD_US = 2_000_000
-"""Evidence older than this is read again before anything is done."""
 _READS = 64
 """Reads at ALL that a step may take: each goes around what is left, and evidence ages while they follow each other."""
 _PAGE_ROWS = 1_000
@@ -203,7 +201,7 @@ class RangeMerger:
         begun = [each for group in step for each in group.begun]
         plain = [place for group in step for place in group.plain]
         oldest = min([begun.case.now_us for begun in begun] + ([work.when.latest_us] if plain else []))
-        if self._clock.now_us() - oldest > _OLD_US:
+        if self._clock.now_us() - oldest > OLD_US:
             begun, plain = await self._still_so(reader, work, begun, plain)
         tokens = sorted({_token(each) for each in begun} | {work.token_at(place) for place in plain})
         if not tokens:
@@ -236,9 +234,9 @@ class RangeMerger:
                 rest[begun] = how
             else:
                 outcome = Outcome(Result.VERIFIED, "", after)
-                work.outcomes[begun.row.number] = _proven(begun, outcome, how.fate)
+                work.outcomes[begun.row.number] = proven_since(begun, outcome, how.fate)
         for begun, outcome in (await verify(self._cases, self._clock, rest)).items():
-            work.outcomes[begun.row.number] = _proven(begun, outcome, acted[begun].fate)
+            work.outcomes[begun.row.number] = proven_since(begun, outcome, acted[begun].fate)
 
     async def _as_cases(self, reader: ChunkReader, work: Work, places: Sequence[int]) -> list[Begun]:
         """Make cases of plain rows that must be looked at one by one after all."""
@@ -352,13 +350,6 @@ def _any_between(tokens: Sequence[int], one: int, other: int) -> bool:
 
 def _token(begun: Begun) -> int:
     return begun.case.name.token
-
-
-def _proven(begun: Begun, outcome: Outcome, fate: Fate) -> Outcome:
-    """Say what our writes have changed of a row since it was first begun with."""
-    ours = known_as_ours(begun.row.entry, begun.case, merged=False)
-    first = begun.row.entry.pre_image or copies(begun.case)
-    return proven(outcome, begun.case.columns, first, fate if ours else Fate.UNKNOWN)
 
 
 def _may_begin(throttle: Throttle) -> bool:

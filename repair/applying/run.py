@@ -16,9 +16,18 @@ from consistency.results.forecast import Forecast
 from repair.applying.actions import Acted, Actor
 from repair.applying.bystanders import Bystander, after_others, as_left, can_be_taken, may_vanish, merged_partitions
 from repair.applying.guard import Guard
-from repair.applying.outcomes import has_stayed, left_alone, may_have_vanished, proven, untouched
+from repair.applying.outcomes import has_stayed, left_alone, may_have_vanished, untouched
 from repair.applying.pace import Throttle
-from repair.applying.still_right import Begun, Row, carried_over, known_as_ours, look, still_right, taken_along
+from repair.applying.still_right import (
+    OLD_US,
+    Begun,
+    Row,
+    carried_over,
+    look,
+    proven_since,
+    still_right,
+    taken_along,
+)
 from repair.applying.verify import verify
 from repair.deciding.case import Case, CaseReader
 from repair.deciding.copies import copies
@@ -30,8 +39,6 @@ from repair.keeping.planfile import Plan
 
 _TOGETHER = 100
 """Rows that are left alone and read at once."""
-_OLD_US = 2_000_000
-"""Evidence older than this is read again before anything is done."""
 
 Outcomes = dict[int, Outcome]
 """By the row's number in the plan."""
@@ -271,7 +278,7 @@ class Pipeline:
     async def _act_on(self, begun: Begun) -> Acted | Outcome:
         """Carry out a decision; of old evidence only if the row is read again and still the same."""
         row, case, decision, moved = begun.row, begun.case, begun.decision, False
-        if self._clock.now_us() - case.now_us > _OLD_US:
+        if self._clock.now_us() - case.now_us > OLD_US:
             again = await self._cases.read(row.planned.ref)
             ours = taken_along(copies(case), again, merged=row.partition in self._merged)
             if ours and again.agreed and copies(again) != copies(case):
@@ -293,10 +300,7 @@ class Pipeline:
 
     def _proven(self, begun: Begun, outcome: Outcome, fate: Fate) -> Outcome:
         """Say what our writes have changed of a row since it was first begun with."""
-        row = begun.row
-        ours = known_as_ours(row.entry, begun.case, merged=row.partition in self._merged)
-        first = row.entry.pre_image or copies(begun.case)
-        return proven(outcome, begun.case.columns, first, fate if ours else Fate.UNKNOWN)
+        return proven_since(begun, outcome, fate, merged=begun.row.partition in self._merged)
 
     async def _record(self, outcomes: Outcomes) -> None:
         by_us = self._clock.server_time().latest_us  # no server has stamped a later write by now

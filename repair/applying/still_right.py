@@ -17,6 +17,8 @@ from repair.deciding.forecast import may_vanish
 from repair.keeping.entries import Entry, Fate, Outcome, Result
 from repair.keeping.planfile import Plan, PlannedRow
 
+OLD_US = 2_000_000
+"""Evidence older than this is read again before anything is done."""
 _NOT_READ = "a replica that was read for the plan is not read now"
 _CHANGED = "it has changed since the plan was made: plan again"
 
@@ -151,7 +153,14 @@ def taken_along(before: Copies, now: Case, *, merged: bool) -> bool:
     return True
 
 
-def known_as_ours(entry: Entry, now: Case, *, merged: bool) -> bool:
+def proven_since(begun: Begun, outcome: Outcome, fate: Fate, *, merged: bool = False) -> Outcome:
+    """Say what our writes have changed of a row since it was first begun with."""
+    ours = _known_as_ours(begun.row.entry, begun.case, merged=merged)
+    first = begun.row.entry.pre_image or copies(begun.case)
+    return proven(outcome, begun.case.columns, first, fate if ours else Fate.UNKNOWN)
+
+
+def _known_as_ours(entry: Entry, now: Case, *, merged: bool) -> bool:
     """Whether nothing of an earlier attempt can be among the copies that this one began with, but what is known."""
     if entry.pre_image is None or copies(now) == entry.pre_image:
         return True

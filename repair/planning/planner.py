@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import secrets
 from collections import Counter
@@ -15,6 +14,7 @@ from consistency import __version__
 from consistency.checking.settle_window import settle_window
 from consistency.cluster.locality import TracesLeft
 from consistency.cluster.port import Clock, ClusterReader
+from consistency.cluster.waits import side_by_side
 from consistency.errors import UsageError
 from consistency.model.schema import Table
 from consistency.model.servertime import skew_sentence
@@ -253,12 +253,7 @@ async def plan_rows(
             if progress:
                 progress(len(planned), len(rows))
 
-    lanes = [asyncio.create_task(lane()) for _ in range(_AT_ONCE)]
-    try:
-        await asyncio.gather(*lanes)
-    finally:
-        for task in lanes:
-            task.cancel()
+    await side_by_side(lane, _AT_ONCE)
     return [planned[number] for number in range(len(rows))]
 
 

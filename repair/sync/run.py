@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import Clock
+from consistency.cluster.waits import side_by_side
 from consistency.errors import ReplicaError
 from repair.applying.actions import Acted
 from repair.applying.breaker import Breaker
 from repair.applying.outcomes import Tally
-from repair.applying.pace import ApplyOptions, Throttle, side_by_side
+from repair.applying.pace import ApplyOptions, Throttle
 from repair.deciding.copies import copies
 from repair.deciding.permitted import writing_at
 from repair.keeping.entries import Fate, Outcome

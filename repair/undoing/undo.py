@@ -21,6 +21,7 @@ from enum import Enum
 
 from consistency.cluster.guardrails import Refusal
 from consistency.cluster.port import Clock
+from consistency.cluster.waits import side_by_side
 from consistency.errors import ReplicaError
 from consistency.model.reading import Cell, RowState
 from consistency.results.figures import counted
@@ -29,7 +30,7 @@ from consistency.rows.names import RowRef
 from consistency.rows.reconcile import rank
 from repair.applying.guard import Guard
 from repair.applying.outcomes import Tally
-from repair.applying.pace import Pace, side_by_side
+from repair.applying.pace import Pace
 from repair.deciding.case import Case, CaseReader
 from repair.deciding.copies import Copies, copies
 from repair.deciding.decide import Action
