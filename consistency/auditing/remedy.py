@@ -74,7 +74,7 @@ def missing_nodes(ring: Ring, factors: Mapping[str, int]) -> str:
 def _moves(ring: Ring, before: Replication, after: Replication) -> tuple[bool, bool]:
     """Return whether any node gains a range, and whether any loses one."""
     gains = loses = False
-    for token, _ in ring.owners:
+    for token in ring.tokens:
         old, new = set(ring.replicas_of(token, before)), set(ring.replicas_of(token, after))
         gains |= bool(new - old)
         loses |= bool(old - new)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from consistency import __version__
+from consistency.checking.listeners import Listeners
 from consistency.checking.merged_tables import Lacking, merged_table
 from consistency.checking.observer import Observer, Silent
 from consistency.checking.part_findings import findings_of, locate
@@ -25,9 +26,8 @@ from consistency.ledger.port import Recorder, RunFacts
 from consistency.model.part import Part
 from consistency.model.ring import Arc, Node
 from consistency.model.schema import Table
-from consistency.results.diagnosis import CauseCounter
-from consistency.results.findings import Finding, FindingsWriter, Header
-from consistency.results.report import TOP_FINDINGS, MergedParts, Report, TableReport
+from consistency.results.findings import FindingsWriter, Header
+from consistency.results.report import MergedParts, Report, TableReport
 from consistency.results.unstreamed import Owned
 
 
@@ -130,27 +130,13 @@ def merge(
     files = [(account, locate(account, ledger)) for account, ledger in whole.parts]
     if recorder is not None:
         recorder.begin(whole.facts)
-    causes = CauseCounter([token for token, _ in first.facts.ring.owners])
-    top: list[Finding] = []
+    listeners = Listeners(recorder, watching, first.facts.ring.tokens)
     with FindingsWriter(findings, header) as writer:
         for account, path in files:
             depths = {read.table.full_name: read.depth for read in account.reads}
             for found in findings_of(account, path):
-                depth = depths[found.full_name]
-                if not isinstance(found, Finding):
-                    writer.write_range(found)
-                    watching.found_range(found)
-                    if recorder is not None:
-                        recorder.found_range(found, depth)
-                    continue
-                writer.write(found)
-                watching.found(found)
-                causes.add(found)
-                if len(top) < TOP_FINDINGS:
-                    top.append(found)
-                if recorder is not None:
-                    recorder.found(found, depth)
-    report = _report(whole, writer, causes, tuple(top))
+                listeners.tell(found, depths[found.full_name], writer)
+    report = _report(whole, writer, listeners)
     for table in report.tables:
         watching.table_done(table)
     if recorder is not None:
@@ -158,7 +144,7 @@ def merge(
     return report
 
 
-def _report(whole: Whole, writer: FindingsWriter, causes: CauseCounter, top: tuple[Finding, ...]) -> Report:
+def _report(whole: Whole, writer: FindingsWriter, listeners: Listeners) -> Report:
     accounts, first = whole.accounts, whole.first
     reports, ring, schema = [account.report for account in accounts], first.facts.ring, first.facts.schema
     tables = _tables(whole)
@@ -174,12 +160,12 @@ def _report(whole: Whole, writer: FindingsWriter, causes: CauseCounter, top: tup
         tables=tables,
         violations=tuple(violations),
         findings_by_kind={kind.value: count for kind, count in sorted(writer.counts.items())},
-        top=top,
+        top=listeners.top,
         not_checked={name: why for report in reports for name, why in report.not_checked.items()},
         replicas=tuple(n.name for n in ring.nodes if any(n.name in report.replicas for report in reports)),
         findings_path=str(writer.path) if writer.path and not writer.error else None,
         findings_error=writer.error,
-        likely_causes=causes.causes(owned),
+        likely_causes=listeners.causes.causes(owned),
         places={node.name: node.dc for node in ring.nodes},
         notes=tuple(dict.fromkeys([*(note for report in reports for note in report.notes), *whole.notes])),
         traces=sum((report.traces for report in reports), TracesLeft()),

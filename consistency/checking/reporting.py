@@ -38,7 +38,7 @@ class Ended:
 
     def report(self, writer: FindingsWriter, recorder: Recorder | None, traces: TracesLeft, seconds: float) -> Report:
         """Build the report from what was counted; the findings file is closed."""
-        prepared, options = self.prepared, self.prepared.options
+        prepared, options, listeners = self.prepared, self.prepared.options, self.settlements.listeners
         read = {
             node for _, account in self.scans.accounts for result in account.results.values() for node in result.digests
         }
@@ -51,14 +51,14 @@ class Ended:
             tables=self._tables(),
             violations=broken_rules(prepared, self._held()),
             findings_by_kind={kind.value: count for kind, count in sorted(writer.counts.items())},
-            top=self.settlements.top,
+            top=listeners.top,
             not_checked=prepared.scope.not_checked,
             replicas=tuple(node.name for node in prepared.ring.nodes if node in read),
             findings_path=str(options.findings) if options.findings and not writer.error else None,
             findings_error=writer.error,
             interrupted=self.interrupted,
             run_time_s=options.run_time_s,
-            likely_causes=() if options.part or prepared.piece else self.settlements.causes.causes(owned),
+            likely_causes=() if options.part or prepared.piece else listeners.causes.causes(owned),
             places={node.name: node.dc for node in prepared.ring.nodes},
             notes=prepared.notes,
             traces=traces,

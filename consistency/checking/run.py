@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 
 from consistency.checking.changes import Changes
+from consistency.checking.listeners import Listeners
 from consistency.checking.observer import Observer, Silent
 from consistency.checking.preparing import Prepared, prepare
 from consistency.checking.range_settling import RangeSettler
@@ -15,11 +16,10 @@ from consistency.checking.reporting import Ended
 from consistency.checking.scanning import Judges, Scanning
 from consistency.checking.scans import Scans
 from consistency.checking.settle import Settler
-from consistency.checking.settlements import Listeners, Settlements
+from consistency.checking.settlements import Settlements
 from consistency.checking.tasks import CheckOptions
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.ledger.port import Recorder
-from consistency.results.diagnosis import CauseCounter
 from consistency.results.findings import FindingsWriter
 from consistency.results.report import Report
 
@@ -66,9 +66,8 @@ async def run_prepared(
             recorder.begin(prepared.facts)
         scans = Scans()
         changes = Changes(reader, clock, prepared.snapshot)
-        listeners = Listeners(writer, recorder, watching, room)
-        causes = CauseCounter([] if prepared.piece else [token for token, _ in prepared.ring.owners])
-        settlements = Settlements(scans, changes, listeners, causes, options.scan.max_skew_s)
+        listeners = Listeners(recorder, watching, () if prepared.piece else prepared.ring.tokens)
+        settlements = Settlements(scans, changes, listeners, writer, options.scan.max_skew_s, room)
         settler = Settler(reader, clock, settlements.take, prepared.window_s)
         ranges = partial(RangeSettler, window_s=settler.window_s, sink=settlements.take_range)
         judges = Judges(settler, ranges, settlements.take_non_owner)

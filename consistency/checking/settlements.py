@@ -4,67 +4,44 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from consistency.checking.changes import Changes
 from consistency.checking.claiming import claim
-from consistency.checking.observer import Observer
+from consistency.checking.listeners import Listeners
 from consistency.checking.range_settling import SettledRange
 from consistency.checking.scans import Scans
 from consistency.checking.settle import Settled, Settlement
-from consistency.ledger.port import Recorder
 from consistency.model.reading import Depth
 from consistency.model.schema import Table
 from consistency.model.tokens import TokenRange
-from consistency.results.diagnosis import CauseCounter
 from consistency.results.findings import Finding, FindingsWriter, differing_replicas
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import Counted, RangeFinding
-from consistency.results.report import TOP_FINDINGS
 from consistency.rows.range_kinds import range_finding
-
-
-@dataclass(frozen=True)
-class Listeners:
-    """Everybody who is told of each finding; `room` returns when whoever takes them has room for more."""
-
-    writer: FindingsWriter
-    recorder: Recorder | None
-    observer: Observer
-    room: Callable[[], Awaitable[None]]
-
-    async def tell_range(self, found: RangeFinding, depth: Depth) -> None:
-        """Pass on the rows of a range that are counted."""
-        self.writer.write_range(found)
-        if self.recorder is not None:
-            self.recorder.found_range(found, depth)
-        self.observer.found_range(found)
-        await self.room()
-
-    async def tell(self, found: Finding, depth: Depth) -> None:
-        """Pass a finding on, and wait until there is room for the next one."""
-        self.writer.write(found)
-        if self.recorder is not None:
-            self.recorder.found(found, depth)
-        self.observer.found(found)
-        await self.room()
 
 
 class Settlements:
     """Takes the settlements of one check and enters each in its table's account."""
 
     def __init__(
-        self, scans: Scans, changes: Changes, listeners: Listeners, causes: CauseCounter, max_skew_s: float
+        self,
+        scans: Scans,
+        changes: Changes,
+        listeners: Listeners,
+        writer: FindingsWriter,
+        max_skew_s: float,
+        room: Callable[[], Awaitable[None]],
     ) -> None:
+        """Tell listeners of the findings; `room` returns when whoever takes them has room for more."""
+        self.listeners = listeners
         self._scans = scans
         self._changes = changes
-        self._listeners = listeners
+        self._writer = writer
         self._max_skew_s = max_skew_s
+        self._room = room
         self._divergent: Counter[str] = Counter()
         self._unsettled: Counter[str] = Counter()
         self._counted: dict[str, Counted] = {}
-        self._top: list[Finding] = []
-        self.causes = causes
 
     def divergent(self, full_name: str) -> int:
         """Return how many rows of a table differ."""
@@ -77,11 +54,6 @@ class Settlements:
     def counted(self, full_name: str) -> Counted:
         """Return which of a table's rows that differ were counted by range, and not listed."""
         return self._counted.get(full_name, Counted())
-
-    @property
-    def top(self) -> tuple[Finding, ...]:
-        """The first findings."""
-        return tuple(self._top)
 
     async def take(self, settlement: Settlement) -> None:
         """Enter what the settler found out about one row."""
@@ -122,7 +94,7 @@ class Settlements:
             for token in settled.spread_tokens:
                 account.mark_divergent(token, behind or tuple(found.replicas))
             account.mark_unlike(token_range)
-        await self._listeners.tell_range(found, settled.reading.depth)
+        await self._tell(found, settled.reading.depth)
 
     def _leave_unsettled(self, table: Table, token_range: TokenRange, reason: str = "", rows: int = 1) -> None:
         """Count rows that could not be judged; a reason holds for the whole leaf, which then counts as failed."""
@@ -139,7 +111,9 @@ class Settlements:
             scan.account.mark_divergent(found.token, differing_replicas(found))
             if found.kind is not Kind.NON_OWNER:  # the owners may agree all the same
                 scan.account.mark_unlike(TokenRange.at(found.token))
-        self.causes.add(found)
-        if len(self._top) < TOP_FINDINGS:
-            self._top.append(found)
-        await self._listeners.tell(found, scan.task.reading.depth)
+        await self._tell(found, scan.task.reading.depth)
+
+    async def _tell(self, found: Finding | RangeFinding, depth: Depth) -> None:
+        """Pass on what was found, and wait until there is room for more."""
+        self.listeners.tell(found, depth, self._writer)
+        await self._room()

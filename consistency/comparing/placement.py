@@ -66,9 +66,9 @@ def joint_arcs(
 
 
 def _cut(source: Owners, target: Owners, known: Mapping[Side, Mapping[Node, SidedNode]]) -> tuple[Arc, ...]:
-    tokens = {token for owners in (source, target) for token, _ in owners.ring.owners}
+    bounds = sorted({MIN_TOKEN, MAX_TOKEN, *source.ring.tokens, *target.ring.tokens})
     owned: dict[tuple[SidedNode, ...], list[TokenRange]] = defaultdict(list)
-    for start, end in pairwise(sorted({MIN_TOKEN, MAX_TOKEN, *tokens})):
+    for start, end in pairwise(bounds):
         replicas = (*source.of(end, known[Side.SOURCE]), *target.of(end, known[Side.TARGET]))
         owned[replicas].append(TokenRange(start, end))
     arcs = [Arc(replicas, merged(ranges)) for replicas, ranges in owned.items()]

@@ -15,8 +15,7 @@ DISPUTED = "the nodes disagree on who owns this range; see: consistency audit"
 
 def changed_ranges(one: Ring, other: Ring, replication: Replication) -> tuple[TokenRange, ...]:
     """Return the ranges whose replicas differ between two rings, in ring order."""
-    tokens = {token for ring in (one, other) for token, _ in ring.owners}
-    bounds = sorted({MIN_TOKEN, MAX_TOKEN, *tokens})
+    bounds = sorted({MIN_TOKEN, MAX_TOKEN, *one.tokens, *other.tokens})
     return merged(
         TokenRange(start, end)
         for start, end in pairwise(bounds)

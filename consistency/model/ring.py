@@ -223,6 +223,11 @@ class Ring:
         """Every token with its owner, in ring order."""
         return tuple(sorted(((t, n) for n in self.nodes for t in n.owned), key=lambda pair: pair[0]))
 
+    @cached_property
+    def tokens(self) -> tuple[int, ...]:
+        """Every token, in ring order."""
+        return tuple(token for token, _ in self.owners)
+
     @property
     def disputed(self) -> bool:
         """Whether some ranges have unknown owners."""
@@ -269,9 +274,8 @@ class Ring:
         return self._placement(replication)[index]
 
     def _placed(self, replication: Replication) -> Iterator[tuple[TokenRange, tuple[Node, ...]]]:
-        tokens = [token for token, _ in self.owners]
-        starts = [tokens[-1], *tokens[:-1]]
-        for start, end, replicas in zip(starts, tokens, self._placement(replication), strict=True):
+        starts = [self.tokens[-1], *self.tokens[:-1]]
+        for start, end, replicas in zip(starts, self.tokens, self._placement(replication), strict=True):
             for piece in unwrapped(start, end):
                 yield piece, replicas
 

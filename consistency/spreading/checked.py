@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from consistency.checking.changes import Changes
+from consistency.checking.listeners import Listeners
 from consistency.checking.observer import Observer, Silent
 from consistency.checking.preparing import Prepared, prepare
 from consistency.checking.reporting import broken_rules, unreadable_tables
@@ -23,9 +24,8 @@ from consistency.ledger.port import Recorder, known_as
 from consistency.ledger.table_account import read_json, table_json
 from consistency.model.part import Part
 from consistency.model.reading import Depth, Route
-from consistency.results.diagnosis import CauseCounter
 from consistency.results.findings import Finding, FindingsWriter, finding_of
-from consistency.results.report import TOP_FINDINGS, Report
+from consistency.results.report import Report
 from consistency.results.unstreamed import Owned
 from consistency.spreading.assembling import Assembling, TableUnits
 from consistency.spreading.driving import lead
@@ -80,8 +80,7 @@ class CheckSpread:
         self._observer = observer
         self._recorder = recorder
         self._room = room
-        self._causes = CauseCounter([token for token, _ in prepared.ring.owners])
-        self._top: list[Finding] = []
+        self._listeners = Listeners(recorder, observer, prepared.ring.tokens)
 
     def order(self, readers: int) -> Order:
         """Return what so many workers are told first."""
@@ -107,20 +106,8 @@ class CheckSpread:
         depth = known.task.reading.depth
         for line in came.findings:
             found = finding_of(line)
-            if isinstance(found, Finding):
-                writer.write(found)
-                known.listed += 1
-                self._causes.add(found)
-                if len(self._top) < TOP_FINDINGS:
-                    self._top.append(found)
-                self._observer.found(found)
-                if self._recorder is not None:
-                    self._recorder.found(found, depth)
-            else:
-                writer.write_range(found)
-                self._observer.found_range(found)
-                if self._recorder is not None:
-                    self._recorder.found_range(found, depth)
+            known.listed += isinstance(found, Finding)
+            self._listeners.tell(found, depth, writer)
             await self._room()
 
     def result(self, writer: FindingsWriter, *, interrupted: bool) -> Report:
@@ -149,13 +136,13 @@ class CheckSpread:
             tables=tuple(sorted(tables, key=lambda t: (t.keyspace, t.table))),
             violations=broken_rules(prepared, held),
             findings_by_kind={kind.value: count for kind, count in sorted(writer.counts.items())},
-            top=tuple(self._top),
+            top=self._listeners.top,
             not_checked=prepared.scope.not_checked,
             replicas=tuple(node.name for node in prepared.ring.nodes if node.name in whole.replicas),
             findings_path=str(options.findings) if options.findings and not writer.error else None,
             findings_error=writer.error,
             interrupted=interrupted,
-            likely_causes=self._causes.causes(owned),
+            likely_causes=self._listeners.causes.causes(owned),
             places={node.name: node.dc for node in prepared.ring.nodes},
             notes=tuple(whole.notes),
             traces=whole.traces(self.reader.traces),

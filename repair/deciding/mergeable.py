@@ -89,5 +89,5 @@ def _of_one_replica_set(cases: CaseReader, found: RangeFinding) -> bool:
     within, ring = found.token_range, cases.ring
     if ring.disputed and overlap(within, disputed_ranges(ring, replication)):
         return False
-    inside = {token for token, _ in ring.owners if within.start < token < within.end}
+    inside = {token for token in ring.tokens if within.start < token < within.end}
     return len({frozenset(ring.replicas_of(token, replication)) for token in (*inside, within.end)}) == 1
