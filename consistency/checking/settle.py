@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from consistency.model.servertime import ServerTime
 from consistency.rows.evidence import Evidence, read_evidence
 from consistency.rows.merge_join import Difference
 from consistency.rows.names import RowName
+from consistency.rows.read import States
 from consistency.rows.reconcile import Persistence, persistence
 
 MAX_ROUNDS = 6
@@ -36,7 +37,7 @@ class Suspect:
 
     reading: Reading
     name: RowName
-    states: Mapping[Node, RowState | None]
+    states: States
     seen_at: float
     rounds: int = 0
     absent_windows: int = 0
@@ -261,7 +262,7 @@ class Settler:
         return 1 if all(time is not None and time < before_us for time in newest) else 2
 
     @staticmethod
-    def _persistence(suspect: Suspect, now_states: Mapping[Node, RowState | None]) -> Persistence:
+    def _persistence(suspect: Suspect, now_states: States) -> Persistence:
         reading = suspect.reading
         if reading.depth is not reading.full.depth:
             # The suspect was seen without values or times: compare what both readings hold.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from consistency.checking.joined_rows import joined_rows, windowed_rows
 from consistency.checking.plan import Leaf
 from consistency.cluster.table_reader import TableReader
-from consistency.comparing.rows import States, agreed, by_side, compare_row
+from consistency.comparing.rows import agreed, by_side, compare_row
 from consistency.comparing.terms import Compare, Terms
 from consistency.errors import InternalError
 from consistency.model.reading import CellColumn, RawRow, Reading
@@ -30,7 +30,8 @@ from consistency.results.pair_findings import GRAVEST_FIRST, PairKind
 from consistency.results.strip import one_of_each_cell
 from consistency.rows.merge_join import JoinCounts
 from consistency.rows.names import named_key
-from consistency.rows.windows import Copies, KeyCells, Window, WindowTooWide
+from consistency.rows.read import States
+from consistency.rows.windows import KeyCells, RawCopies, Window, WindowTooWide
 
 _NONE = -1
 _PLACE = {kind: place for place, kind in enumerate(GRAVEST_FIRST)}
@@ -215,7 +216,7 @@ class _Judging:
         )
         return CountedRows.joined([plain, others.counted()])
 
-    def _by_states(self, rows: _Rows, key: KeyCells, copies: Copies, token: int) -> None:
+    def _by_states(self, rows: _Rows, key: KeyCells, copies: RawCopies, token: int) -> None:
         """Judge a row whose bytes do not tell enough; InternalError if they differ and nobody can say how."""
         states = {raw: self._reading.row_state(raw, self._now_s, key) for raw in copies if raw is not None}
         if None not in copies and len(set(states.values())) == 1:
@@ -232,14 +233,14 @@ class Picked:
         places = {side: [n for n, node in enumerate(nodes) if on_side(node, side)] for side in Side}
         self._source, self._target = (_picking(places[side]) for side in Side)
 
-    def agreed(self, copies: Copies) -> tuple[RawRow | None, RawRow | None] | None:
+    def agreed(self, copies: RawCopies) -> tuple[RawRow | None, RawRow | None] | None:
         """Return what all replicas of the source hold, and all of the target; None if those of a side disagree."""
         mine, theirs = self._source(copies), self._target(copies)
         one, two = mine[0], theirs[0]
         return (one, two) if mine.count(one) == len(mine) and theirs.count(two) == len(theirs) else None
 
 
-def _picking(places: Sequence[int]) -> Callable[[Copies], Copies]:
+def _picking(places: Sequence[int]) -> Callable[[RawCopies], RawCopies]:
     """Return what picks the copies of one side; a side without a replica holds nothing."""
     if len(places) == 1:
         (only,) = places

@@ -12,7 +12,7 @@ from consistency.comparing.matching import Schema, TablePair
 from consistency.comparing.opening import Pair
 from consistency.comparing.placement import Owners, sided
 from consistency.comparing.reader import PairClock, PairReader, in_common
-from consistency.comparing.rows import States, Unlike, agreed, by_side, compare_row
+from consistency.comparing.rows import Unlike, agreed, by_side, compare_row
 from consistency.comparing.schemas import declared_otherwise, why_not_compared
 from consistency.comparing.terms import Compare, Terms
 from consistency.errors import UsageError
@@ -25,6 +25,7 @@ from consistency.results.pair_findings import PairFinding, PairHeader, PairKind,
 from consistency.results.verdict import ExitCode
 from consistency.rows.evidence import Evidence, read_evidence
 from consistency.rows.names import RowRef, row_name
+from consistency.rows.read import States
 
 
 @dataclass(frozen=True, slots=True)

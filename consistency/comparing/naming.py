@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from consistency.checking.settle import Settled
-from consistency.comparing.rows import States, by_side, merged
+from consistency.comparing.rows import by_side, merged
 from consistency.comparing.settling import SettledPair
 from consistency.model.reading import CellColumn, RowState
 from consistency.model.ring import Node
@@ -15,6 +15,7 @@ from consistency.results.findings import ReplicaView, State, WriteTime
 from consistency.results.pair_findings import PairFinding, SideView
 from consistency.rows.classify import json_times, write_times
 from consistency.rows.names import row_ref
+from consistency.rows.read import States
 
 
 def own(node: Node) -> Node:

@@ -19,9 +19,8 @@ from consistency.model.ring import Node
 from consistency.model.sides import Side, SidedNode
 from consistency.results.pair_findings import GRAVEST_FIRST, PairKind
 from consistency.rows.cells import Atom, AtomName, atoms
+from consistency.rows.read import States
 from consistency.rows.reconcile import EMPTY, contest
-
-States = Mapping[Node, RowState | None]
 
 
 class Held(Enum):

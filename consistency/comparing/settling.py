@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from consistency.checking.settle import MAX_ROUNDS, Settled, Settlement, Settler, Sink, Suspect, Unsettled
 from consistency.cluster.port import Clock, ReplicaReader
-from consistency.comparing.rows import States, Unlike, agreed, by_side, compare_row, merged
+from consistency.comparing.rows import Unlike, agreed, by_side, compare_row, merged
 from consistency.comparing.terms import Terms
 from consistency.model.reading import Depth, Reading, RowState
 from consistency.model.ring import Node
@@ -22,6 +22,7 @@ from consistency.results.figures import counted
 from consistency.rows.evidence import Evidence
 from consistency.rows.merge_join import Difference
 from consistency.rows.names import RowName
+from consistency.rows.read import States
 from consistency.rows.reconcile import EMPTY, Persistence, persistence
 
 _CHANGING = "the row kept changing in every reading"

@@ -22,7 +22,7 @@ from consistency.model.servertime import ServerTime
 from consistency.model.tokens import TokenRange
 from consistency.rows.cells import Atom, AtomName, atoms, respelled
 from consistency.rows.names import RowName, RowRef, row_name
-from consistency.rows.read import read_states
+from consistency.rows.read import States, read_states
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Evidence:
     reading: Reading
     name: RowName
     owners: tuple[Node, ...]
-    states: Mapping[Node, RowState | None]
+    states: States
     unread: Mapping[Node, str] = field(default_factory=dict)
     when: ServerTime = field(default_factory=lambda: ServerTime.exactly(0))
     """The one instant at which it was read and is judged."""
@@ -195,14 +195,14 @@ class EvidenceReader:
         """Return how the row's table is read as evidence: all of every row."""
         return Reading(self.table(ref), Depth.CONTENT, self._reader.capabilities)
 
-    def evidence_at(self, place: RowRef) -> Callable[[RowName, Mapping[Node, RowState | None]], Evidence]:
+    def evidence_at(self, place: RowRef) -> Callable[[RowName, States], Evidence]:
         """Return what makes evidence of rows that all owners of a range are asked for from now on.
 
         `place` stands for any of them.
         """
         reading, owners, when = self.reading(place), self.owners(place), self._clock.server_time()
 
-        def evidence(name: RowName, states: Mapping[Node, RowState | None]) -> Evidence:
+        def evidence(name: RowName, states: States) -> Evidence:
             return Evidence(reading, name, owners, states, {}, when)
 
         return evidence

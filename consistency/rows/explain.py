@@ -12,7 +12,7 @@ from typing import Any
 
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.errors import UsageError
-from consistency.model.reading import Cell, CellColumn, Locality, RowState
+from consistency.model.reading import Cell, CellColumn, Locality
 from consistency.model.ring import Node, Ring
 from consistency.results.figures import counted
 from consistency.results.findings import Finding, is_range, read_findings, read_header
@@ -22,6 +22,7 @@ from consistency.rows.classify import Judgement, judge_row
 from consistency.rows.delete_search import DeleteSearch
 from consistency.rows.evidence import Evidence, EvidenceReader, read_evidence
 from consistency.rows.names import RowName, RowRef
+from consistency.rows.read import States
 from consistency.rows.reconcile import EMPTY, Contest, DecidedBy
 
 
@@ -45,7 +46,7 @@ class Explanation:
 
     finding: Finding
     evidence: Evidence
-    non_owners: Mapping[Node, RowState | None] = field(default_factory=dict)
+    non_owners: States = field(default_factory=dict)
     unread_non_owners: Mapping[Node, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     undeleted: bool = False
@@ -57,7 +58,7 @@ class Explanation:
         return self.evidence.name
 
     @property
-    def states(self) -> Mapping[Node, RowState | None]:
+    def states(self) -> States:
         """The owners that were read, None if there is no such row."""
         return self.evidence.states
 
@@ -178,7 +179,7 @@ def _non_owners(ring: Ring, finding: Finding, owners: Sequence[Node]) -> list[No
 
 async def _read_non_owners(
     reader: ClusterReader, evidence: Evidence, nodes: Sequence[Node]
-) -> tuple[Mapping[Node, RowState | None], Mapping[Node, str]]:
+) -> tuple[States, Mapping[Node, str]]:
     """Read the row on nodes that do not own it."""
     local = [node for node in nodes if reader.locality(node) is Locality.NODE_LOCAL]
     hidden = {node: _NOT_LOCAL for node in nodes if node not in local}

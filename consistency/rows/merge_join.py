@@ -20,6 +20,7 @@ from consistency.model.layout import token_in
 from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.ring import Node
 from consistency.rows.names import RowName, named_key
+from consistency.rows.read import States
 
 _FIRST, _MOST = 32, 1024
 """So many rows are compared at once: where rows differ here and there, no more than a few are looked at twice."""
@@ -30,7 +31,7 @@ class Difference:
     """A row that is not the same everywhere: its state by replica, None if there is no such row."""
 
     name: RowName
-    states: Mapping[Node, RowState | None]
+    states: States
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from consistency.model.reading import RawRow, Reading, RowState
 from consistency.model.ring import Node
 from consistency.rows.names import RowName
 
-States = dict[Node, RowState | None]
+States = Mapping[Node, RowState | None]
 """What each node that answered holds of a row, None if it has no such row."""
 Unread = dict[Node, str]
 """The nodes that did not answer, with the reason."""
@@ -33,7 +33,7 @@ async def read_states(
     answers = await asyncio.gather(*(_on_node(reading, reader, names, node, now_s) for node in nodes))
     out: list[tuple[States, Unread]] = []
     for place in range(len(names)):
-        states: States = {}
+        states: dict[Node, RowState | None] = {}
         unread: Unread = {}
         for node, of_node in zip(nodes, answers, strict=True):
             answer = of_node[place]

@@ -26,7 +26,7 @@ from consistency.rows.merge_join import JoinCounts
 
 KeyCells = tuple[bytes | None, ...]
 """The cells of a primary key as a server sends them."""
-Copies = tuple[RawRow | None, ...]
+RawCopies = tuple[RawRow | None, ...]
 """One row as each replica holds it, in the order of the replicas."""
 
 _TWICE = "a replica sent one row twice; the range cannot be compared"
@@ -42,7 +42,7 @@ class Window:
 
     end: int
     tokens: Numbers
-    differing: dict[KeyCells, Copies]
+    differing: dict[KeyCells, RawCopies]
     alike: Sequence[PackedRow]
 
     @property
@@ -157,7 +157,7 @@ def _window(layout: RowLayout, parts: Sequence[list[PackedRow]], end: int) -> Wi
     tokens = tokens_of(one_of_each)
     order = np.argsort(tokens, kind="stable")
     keys, copies = list(rows), list(rows.values())
-    of_each: Callable[[list[RawRow | None]], Copies] = itemgetter(*places)
+    of_each: Callable[[list[RawRow | None]], RawCopies] = itemgetter(*places)
     ordered = {keys[n]: of_each(copies[n]) for n in order.tolist()}
     return Window(end, tokens[order], ordered, alike)
 

@@ -26,9 +26,10 @@ from consistency.model.tokens import TokenRange
 from consistency.results.range_findings import RangeFinding
 from consistency.rows.merge_join import JoinCounts
 from consistency.rows.names import RowName, named_key
-from consistency.rows.windows import Copies, KeyCells, Window, WindowTooWide, by_key, bytes_of
-from repair.deciding.case import Case, CaseReader, States
-from repair.deciding.copies import Copies as HostCopies
+from consistency.rows.read import States
+from consistency.rows.windows import KeyCells, RawCopies, Window, WindowTooWide, by_key, bytes_of
+from repair.deciding.case import Case, CaseReader
+from repair.deciding.copies import Copies
 from repair.deciding.decide import Action, Decision, Rule, decide, kept_to
 from repair.deciding.forecast import may_vanish
 from repair.deciding.mergeable import place_of
@@ -97,7 +98,7 @@ class Held:
     `as_foreseen`: those that all replicas hold as was foreseen, which are not taken apart.
     """
 
-    differing: dict[KeyCells, Copies]
+    differing: dict[KeyCells, RawCopies]
     alike: dict[KeyCells, RawRow]
     as_foreseen: set[PackedRow]
 
@@ -168,7 +169,7 @@ class ChunkReader:
         others = [self._judged_row(keys[n], copies[n], make, when) for n in np.flatnonzero(~plain).tolist()]
         return PlainRows(window.tokens, keys, copies, may_vanish, newest).take(plain), others
 
-    def _judged_row(self, key: KeyCells, copies: Copies, make: Make, when: ServerTime) -> Judged:
+    def _judged_row(self, key: KeyCells, copies: RawCopies, make: Make, when: ServerTime) -> Judged:
         """Judge a row by its raw copies; InternalError if these differ in a way that cannot be named."""
         reading, states = self.reading, {}
         for raw in copies:
@@ -184,7 +185,7 @@ class ChunkReader:
         # What the servers forbid by now waits until they allow it, as it does for a row of a plan.
         return Judged(case, kept_to(Action.RECONCILE, case, decide(case, self._policy)))
 
-    async def judged(self, rows: Mapping[KeyCells, Copies], when: ServerTime) -> list[Judged]:
+    async def judged(self, rows: Mapping[KeyCells, RawCopies], when: ServerTime) -> list[Judged]:
         """Judge rows by raw copies that were read at an instant."""
         make = await self._cases.cases_at(self.place, when)
         return [self._judged_row(key, copies, make, when) for key, copies in rows.items()]
@@ -221,7 +222,7 @@ class ChunkReader:
                 found.alike.update((key, alike[key]) for key in alike.keys() & keys)
         return found
 
-    def copies_in(self, held: Held, key: KeyCells, when: ServerTime) -> HostCopies:
+    def copies_in(self, held: Held, key: KeyCells, when: ServerTime) -> Copies:
         """Return a row as each replica holds it, by the host id; None if there is no such row."""
         alike = held.alike.get(key)
         raws = held.differing.get(key, (alike,) * len(self.owners))

@@ -19,8 +19,7 @@ from consistency.cluster.port import Clock, Key
 from consistency.errors import ConsistencyError, ReplicaError
 from consistency.model.layout import token_in
 from consistency.model.tokens import TokenRange
-from consistency.rows.windows import Copies as RawCopies
-from consistency.rows.windows import KeyCells, WindowTooWide
+from consistency.rows.windows import KeyCells, RawCopies, WindowTooWide
 from repair.applying.actions import Acted, Actor
 from repair.applying.chunks import Chunk, ChunkReader, Held, Judged, Limits, is_simple
 from repair.applying.guard import Guard

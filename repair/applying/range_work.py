@@ -14,8 +14,7 @@ from consistency.cluster.port import Key
 from consistency.model.servertime import ServerTime
 from consistency.model.tokens import TokenRange
 from consistency.rows.names import RowRef
-from consistency.rows.windows import Copies as RawCopies
-from consistency.rows.windows import KeyCells
+from consistency.rows.windows import KeyCells, RawCopies
 from repair.applying.chunks import Judged, is_simple
 from repair.applying.outcomes import has_stayed, left_alone, may_have_vanished, refused
 from repair.applying.still_right import Begun, Row, carried_over

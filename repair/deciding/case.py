@@ -17,7 +17,7 @@ from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.table_reader import TableReader
 from consistency.errors import UsageError
-from consistency.model.reading import Locality, Route, RowState
+from consistency.model.reading import Locality, Route
 from consistency.model.ring import Node, Ring
 from consistency.model.schema import Keyspace, Table
 from consistency.model.servertime import ServerTime
@@ -25,9 +25,7 @@ from consistency.results.figures import counted
 from consistency.rows.evidence import Evidence, EvidenceReader
 from consistency.rows.merge_join import Difference
 from consistency.rows.names import RowName, RowRef
-
-States = Mapping[Node, RowState | None]
-"""A row on the replicas that were read."""
+from consistency.rows.read import States
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from consistency.model.reading import RawRow, Reading
 from consistency.model.ring import Node
 from consistency.model.row_arrays import NO_TIME, Flags, Numbers
 from consistency.model.servertime import ServerTime
-from consistency.rows.windows import Copies, KeyCells
+from consistency.rows.windows import KeyCells, RawCopies
 from repair.deciding.policy import Policy
 
 _NO_TIME_BYTES = NO_TIME.to_bytes(8, "big", signed=True)
@@ -39,7 +39,7 @@ class PlainRows:
 
     tokens: Numbers
     keys: Sequence[KeyCells]
-    copies: Sequence[Copies]
+    copies: Sequence[RawCopies]
     may_vanish: Flags
     newest: Numbers
 
@@ -120,7 +120,7 @@ class Sorter:
         self._policy = policy
         self._when = when
 
-    def told_apart(self, copies: Sequence[Copies]) -> Sorted:
+    def told_apart(self, copies: Sequence[RawCopies]) -> Sorted:
         """Judge rows by their copies."""
         rows = _Columns(copies, self._values)
         newest = rows.times.max(axis=(1, 2))
@@ -165,7 +165,7 @@ def _groups(owners: Sequence[Node]) -> list[list[int]]:
 class _Columns:
     """Raw copies of n rows on r replicas with c columns, as arrays (n, r, c)."""
 
-    def __init__(self, copies: Sequence[Copies], values: Sequence[int]) -> None:
+    def __init__(self, copies: Sequence[RawCopies], values: Sequence[int]) -> None:
         replicas = list(zip(*copies, strict=True))
         self._parts = [[_cells(held, at, at + _CELLS) for at in values] for held in replicas]
         self.present: Flags = np.array([[raw is not None for raw in held] for held in replicas], np.bool_).T
@@ -233,7 +233,7 @@ def _times(cells: Sequence[RawRow]) -> Numbers:
     return np.frombuffer(raw, ">i8").astype(np.int64)
 
 
-def merged(copies: Copies, regulars: slice) -> RawRow:
+def merged(copies: RawCopies, regulars: slice) -> RawRow:
     """Return the cells that every replica holds of a plain row once the servers have merged it: each column's newest.
 
     A delete that some replica knows of may take them, whole or in part: then they are not what is found.

@@ -20,7 +20,7 @@ from consistency.model.sides import Side
 from consistency.model.tokens import TokenRange
 from consistency.rows.merge_join import JoinCounts
 from consistency.rows.names import RowName, named_key
-from consistency.rows.windows import Copies, KeyCells, Window, WindowTooWide
+from consistency.rows.windows import KeyCells, RawCopies, Window, WindowTooWide
 from repair.sync.cases import PairCase
 
 Make = Callable[[RowName, Mapping[Side, RowState | None]], PairCase]
@@ -83,6 +83,6 @@ class RangeRows:
     def _state(self, key: KeyCells, raw: RawRow | None) -> RowState | None:
         return None if raw is None else self._table.reading.row_state(raw, self._now_s, key)
 
-    def _differs(self, key: KeyCells, copies: Copies) -> bool:
+    def _differs(self, key: KeyCells, copies: RawCopies) -> bool:
         states = {node: self._state(key, raw) for node, raw in zip(self._leaf.replicas, copies, strict=True)}
         return bool(compare_row(self._table.reading.regulars, states, self._terms).facts)

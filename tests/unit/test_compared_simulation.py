@@ -10,8 +10,9 @@ from multiprocessing import get_context
 import pytest
 
 from consistency.comparing import rows, run, settling
-from consistency.comparing.rows import Held, States
+from consistency.comparing.rows import Held
 from consistency.results.verdict import Verdict
+from consistency.rows.read import States
 from tests.simulation.two_clusters import run_pair
 from tests.support.figures import Figures
 

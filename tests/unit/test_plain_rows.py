@@ -24,7 +24,7 @@ from consistency.model.servertime import ServerTime
 from consistency.rows import windows as windows_module
 from consistency.rows.merge_join import JoinCounts
 from consistency.rows.names import RowName, named_key
-from consistency.rows.windows import Copies, WindowTooWide, windows
+from consistency.rows.windows import RawCopies, WindowTooWide, windows
 from repair.applying.chunks import is_simple
 from repair.deciding.case import Case
 from repair.deciding.copies import copies as host_copies
@@ -57,12 +57,12 @@ def _cells(draw: st.DrawFn) -> tuple[bytes | None, bytes | None, bytes | None]:
 
 
 @st.composite
-def _rows(draw: st.DrawFn) -> tuple[tuple[Node, ...], list[Copies]]:
+def _rows(draw: st.DrawFn) -> tuple[tuple[Node, ...], list[RawCopies]]:
     """Draw rows that differ, on replicas of one or two data centres; copies are often the same."""
     owners = OWNERS[: draw(st.integers(2, 5))]
     if draw(st.booleans()):
         owners = tuple(replace(node, dc=f"dc{place % 2}") for place, node in enumerate(owners))
-    found: list[Copies] = []
+    found: list[RawCopies] = []
     for number in range(draw(st.integers(1, 6))):
         versions = [(*draw(_cells()), *draw(_cells())) for _ in range(2)]
         versions.append((*versions[0][:3], *versions[1][3:]))
@@ -74,7 +74,7 @@ def _rows(draw: st.DrawFn) -> tuple[tuple[Node, ...], list[Copies]]:
     return owners, found
 
 
-def case_of(owners: Sequence[Node], copies: Copies) -> Case:
+def case_of(owners: Sequence[Node], copies: RawCopies) -> Case:
     """Return the case that the rules for single rows are given."""
     raw = next(filter(None, copies))
     states = {n: None if r is None else READING.row_state(r, NOW_S) for n, r in zip(owners, copies, strict=True)}
@@ -85,7 +85,7 @@ def case_of(owners: Sequence[Node], copies: Copies) -> Case:
 @settings(deadline=None, max_examples=150)
 @given(_rows(), st.sampled_from([Policy(), Policy(settle_s=60.0), Policy(max_skew_s=10_000.0)]))
 def test_a_row_is_plain_if_the_rules_for_single_rows_say_so(
-    drawn: tuple[tuple[Node, ...], list[Copies]], policy: Policy
+    drawn: tuple[tuple[Node, ...], list[RawCopies]], policy: Policy
 ) -> None:
     """What is decided of arrays is what is decided of each row; what no array tells is left to the rules for rows."""
     owners, rows = drawn
@@ -114,7 +114,7 @@ def test_a_cell_of_unknown_age_is_not_plain() -> None:
     """Servers do not tell the least write time of all: such a cell of one replica may be a zombie's."""
     written = long_bytes(NOW_US - 3_600_000_000)
     key = (long_bytes(1), int_bytes(1), int_bytes(0))
-    rows: list[Copies] = [
+    rows: list[RawCopies] = [
         tuple((*key, b"\0\0\0\1", long_bytes(NOW_US - 3_600_000_000 - n), None, *second) for n in range(1, 3))
         for second in ((None, None, None), (b"a", written, None))
     ]
@@ -129,7 +129,7 @@ def test_what_one_data_centre_lacks_may_be_deleted_there() -> None:
     owners = [replace(node, dc="dc0" if place < 3 else "dc1") for place, node in enumerate(OWNERS)]
     old = long_bytes(NOW_US - 900_000_000_000)
     row = (long_bytes(1), int_bytes(1), int_bytes(0), b"\0\0\0\1", old, None, b"a", old, None)
-    rows: list[Copies] = [(row, row, row, None, None)]
+    rows: list[RawCopies] = [(row, row, row, None, None)]
     assert Sorter(READING, owners, Policy(), WHEN).told_apart(rows).plain.tolist() == [False]
     assert Sorter(READING, OWNERS, Policy(), WHEN).told_apart(rows).plain.tolist() == [True]
     assert decide(case_of(owners, rows[0]), Policy()).rule is Rule.ZOMBIE
@@ -137,7 +137,7 @@ def test_what_one_data_centre_lacks_may_be_deleted_there() -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(_rows())
-def test_a_journal_gives_back_the_copies_of_plain_rows(drawn: tuple[tuple[Node, ...], list[Copies]]) -> None:
+def test_a_journal_gives_back_the_copies_of_plain_rows(drawn: tuple[tuple[Node, ...], list[RawCopies]]) -> None:
     """Packed and unpacked, each copy is what it was, and what is foreseen of a merge is the newest of each cell."""
     owners, rows = drawn
     if not rows:
@@ -218,7 +218,7 @@ async def _read(
 ) -> JoinCounts:
     counts, sizes = JoinCounts(), random.Random(seed)
     streams = [_pages(rows, sizes) for rows in replicas]
-    seen: dict[object, Copies] = {}
+    seen: dict[object, RawCopies] = {}
     last, alike = -(2**63), 0
     async for window in windows(LAYOUT, streams, end, counts, most, most_bytes):
         assert last < window.end <= end or (last, window.end) == (end, end)
