@@ -40,6 +40,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the sa
 class SandboxGroup(click.Group):
     """Turns our errors into one line and their exit code."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """Return the commands in the order in which they are used."""
+        return list(self.commands)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; any interrupt first stops what the command started."""
         try:
@@ -69,7 +73,11 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-@click.group(cls=SandboxGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=SandboxGroup,
+    short_help="Run a real Cassandra cluster on this machine.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 def sandbox() -> None:
     """Run a real Cassandra cluster on this machine's loopback addresses.
 
@@ -94,7 +102,7 @@ def sandbox() -> None:
     """  # noqa: D301 - \b is click's own mark
 
 
-@sandbox.command()
+@sandbox.command(short_help="Start a cluster, or those of its nodes that are down.")
 @click.option("--nodes", type=int, default=3, show_default=True, help="How many nodes, in one data centre dc1.")
 @click.option("--dcs", metavar="DC=N,...", help="Data centres and their nodes, for example dc1=3,dc2=2.")
 @click.option("--racks", type=int, default=1, show_default=True, help="Racks per data centre, filled in turn.")
@@ -211,7 +219,7 @@ def stop(*, n: int, directory: Path, how: Any) -> None:
     Sandbox.attach(directory).stop(n, how or "term")
 
 
-@sandbox.command()
+@sandbox.command(short_help="Start node N with its own data, or wake it.")
 @click.argument("n", type=int)
 @dir_option
 def start(*, n: int, directory: Path) -> None:
@@ -245,7 +253,7 @@ def add(*, directory: Path, dc: str | None, stream: bool, jvm_opts: tuple[str, .
     _print_status(box.status(), as_json=as_json)
 
 
-@sandbox.command()
+@sandbox.command(short_help="Take node N out for good: it hands its data over.")
 @click.argument("n", type=int)
 @dir_option
 @click.option("--force", is_flag=True, help="Even if fewer nodes remain than a keyspace has replicas.")

@@ -41,7 +41,7 @@ class StoryError(SandboxError):
     """A step of the demo failed."""
 
 
-@click.command()
+@click.command(short_help="Show the whole story on a real cluster of three nodes.")
 @click.option("--address-base", default="127.0.0.1", show_default=True, help="Address of the first of the three nodes.")
 @click.option("--cassandra", default="5.0", show_default=True, help="Version of Cassandra to run.")
 @click.option("--keep", is_flag=True, help="Leave the cluster running, and say how to stop it.")

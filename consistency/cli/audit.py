@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from consistency.api import AuditReport
 
 
-@click.command()
+@click.command(short_help="Judge replication, and the state of the nodes.")
 @click.argument("names", nargs=-1, metavar="[KS]...")
 @connection_options
 @click.option(

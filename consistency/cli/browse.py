@@ -14,7 +14,7 @@ from consistency.errors import ConsistencyError, UsageError
 from consistency.results.figures import counted
 
 
-@click.command()
+@click.command(short_help="Look through the rows that differ, and mark some.")
 @click.argument("findings", type=click.Path(path_type=Path))
 @click.option(
     "-o",

@@ -55,7 +55,7 @@ _USUAL = {"compare": Compare.WRITETIMES.value, "read": "replicas", "tolerate_wri
 _REPEATED = (*_USUAL, "route", "locality", "dc", "target_dc", "ledger", "workers", "engine")
 
 
-@click.command()
+@click.command(short_help="Say whether a second cluster holds exactly the same.")
 @click.argument("names", nargs=-1, metavar="[KS | KS.TABLE | KS.T=KS2.T2]...")
 @connection_options
 @target_options

@@ -11,7 +11,7 @@ _VARIABLE = "_CONSISTENCY_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command()
+@click.command(short_help="Print a completion script for bash, zsh or fish.")
 @click.argument("shell", type=click.Choice(SHELLS), metavar="SHELL")
 def completion(shell: str) -> int:
     """Print the script that completes commands and options in SHELL: bash, zsh or fish.

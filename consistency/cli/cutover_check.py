@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from consistency.comparing.recording import Records
 
 
-@click.command("cutover-check")
+@click.command("cutover-check", short_help="Say whether traffic may be switched to the target now.")
 @click.argument("names", nargs=-1, metavar="[KS | KS.TABLE | KS.T=KS2.T2]...")
 @connection_options
 @target_options

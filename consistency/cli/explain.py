@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from consistency.rows.explain import Chosen, Explanation
 
 
-@click.command()
+@click.command(short_help="Show what each replica holds of a row, and what wins.")
 @click.argument("findings", type=click.Path(path_type=Path))
 @click.option(
     "--row",

@@ -39,10 +39,10 @@ class LazyGroup(click.Group):
         super().__init__(*args, **kwargs)
         self._commands_at = dict(commands_at or {})
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands whose modules exist, in the order of the help."""
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """Return the commands whose modules exist, and those defined here, in the order in which they are used."""
         present = [name for name, place in self._commands_at.items() if _exists(place.partition(":")[0])]
-        return [*present, *(n for n in super().list_commands(ctx) if n not in self._commands_at)]
+        return [*present, *(name for name in self.commands if name not in self._commands_at)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command, or None for an unknown name."""

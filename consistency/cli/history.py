@@ -17,7 +17,7 @@ from consistency.ledger import open_ledger
 from consistency.ledger.history import WARN_AT, read_history
 
 
-@click.command()
+@click.command(short_help="Show past runs and the age of the last clean pass.")
 @click.argument("names", nargs=-1, metavar="[KS | KS.TABLE]...")
 @ledger_option(READ)
 @click.option("--config", metavar="FILE", help="TOML file with [ledger] path.")

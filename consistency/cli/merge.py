@@ -47,7 +47,7 @@ def ledger() -> None:
     """  # noqa: D301 - click wants the control character
 
 
-@ledger.command(name="merge", cls=PluginCommand)
+@ledger.command(name="merge", cls=PluginCommand, short_help="Put the parts of a run together to one.")
 @click.argument("parts", nargs=-1, metavar="PART_LEDGER...")
 @ledger_option(WRITTEN)
 @click.option("--config", metavar="FILE", help="TOML file with [ledger] path.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from consistency.auditing.preflight import Preflight
 
 
-@click.command()
+@click.command(short_help="Say whether a node may go down now, and why.")
 @click.argument("node", metavar="NODE")
 @connection_options
 @click.option(

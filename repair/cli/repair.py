@@ -70,7 +70,7 @@ def repair() -> None:
     """  # noqa: D301 - click wants the control character
 
 
-@repair.command()
+@repair.command(short_help="Decide what to do with each row of a findings file.")
 @click.argument("findings", type=click.Path(path_type=Path))
 @click.option("-o", "--output", metavar="PLAN", help="Write the plan to this file, mode 0600.")
 @click.option(
@@ -234,7 +234,7 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
     return code
 
 
-@repair.command()
+@repair.command(short_help="Go on with an apply that did not come to its end.")
 @click.argument("journal", type=click.Path(path_type=Path))
 @_max_deletes
 @writing_options
@@ -287,7 +287,7 @@ def _applied(target: Target, journal: str, opened: OpenJournal, made: Plan, give
     return code
 
 
-@repair.command()
+@repair.command(short_help="Take back what an apply did, by a new write.")
 @click.argument("journal", type=click.Path(path_type=Path))
 @dry_run_option
 @writing_options

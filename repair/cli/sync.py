@@ -44,7 +44,7 @@ _max_deletes = click.option(
 )  # fmt: skip
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=LazyGroup, short_help="Bring what 'compare' found from one cluster to the other.")
 def sync() -> None:
     """Bring the rows that 'compare' found to differ from one cluster to the other.
 
@@ -63,7 +63,7 @@ def sync() -> None:
     """  # noqa: D301 - click wants the control character
 
 
-@sync.command()
+@sync.command(short_help="Decide what to do with each row that 'compare' found.")
 @click.argument("findings", type=click.Path(path_type=Path))
 @click.option("-o", "--output", metavar="PLAN", required=True, help="Write the plan to this file, mode 0600.")
 @click.option(
@@ -184,7 +184,7 @@ def apply(plan: Path, journal: str, **given: Any) -> int:
     return _apply(both, words, made, journal, partial(SyncJournal.begin, Path(journal), made), given)
 
 
-@sync.command()
+@sync.command(short_help="Go on with a sync that did not come to its end.")
 @click.argument("journal", type=click.Path(path_type=Path))
 @_level
 @_max_deletes
@@ -234,7 +234,7 @@ def _apply(
     return code
 
 
-@sync.command()
+@sync.command(short_help="Take back what an apply did, by a new write.")
 @click.argument("journal", type=click.Path(path_type=Path))
 @dry_run_option
 @writing_options

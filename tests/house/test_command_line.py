@@ -50,6 +50,13 @@ def test_every_command_says_what_it_does() -> None:
     assert not found, listed(found, "give the command's function a docstring, or mend its import:")
 
 
+def test_no_line_in_a_list_of_commands_is_cut() -> None:
+    """What a command does is said whole where all are listed, on a terminal of 80 columns."""
+    said = {c.command_path: command.get_short_help_str(59) for c, command in reference().commands() if c.parent}
+    found = [f"{path}: {text}" for path, text in said.items() if text.endswith("...") or len(text) > 59]
+    assert not found, listed(found, "pass short_help= to the command:")
+
+
 def test_every_option_has_help() -> None:
     """`--help` leaves no option to guessing."""
     found = [f"{path} {option.opts[0]}" for path, option in options() if not option.help]
