@@ -194,7 +194,7 @@ def test_everything_can_be_done_with_the_keyboard(browser: Any, files: dict[str,
     assert nameless == []
 
 
-def test_it_prints(browser: Any, files: dict[str, Path]) -> None:
+def test_a_printed_page_has_its_content_and_no_controls(browser: Any, files: dict[str, Path]) -> None:
     """On paper the controls are gone and the verdict, the ring and the rows are there."""
     page = opened(browser, files["many"]).page
     page.emulate_media(media="print")

@@ -248,7 +248,7 @@ def between(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @SOAK
-def test_versions_may_differ(between: tuple[str, Both], tmp_path: Path, figures: Figures) -> None:
+def test_clusters_of_unlike_versions_are_compared(between: tuple[str, Both], tmp_path: Path, figures: Figures) -> None:
     """The same from 4.1 to 5.0 and back, but that servers of 4.1 do not tell when a collection was written."""
     name, both = between
     older = Side.SOURCE if name.startswith("4.1") else Side.TARGET

@@ -154,7 +154,7 @@ def undead(cluster: RunningCluster) -> str:
     ("zombies", "holders", "rule_acts"),
     [(Zombies.QUARANTINE, {1}, False), (Zombies.PURGE, set(), True), (Zombies.RESTORE, {1, 2, 3}, True)],
 )
-def test_zombies(
+def test_zombies_are_left_restored_or_purged_as_asked(
     cluster: RunningCluster, tmp_path: Path, undead: str, zombies: Zombies, holders: set[int], rule_acts: bool
 ) -> None:
     """Quarantined by default; purged or restored where the operator says so."""
@@ -258,7 +258,9 @@ def _spread(cluster: RunningCluster, base_us: int, rows: int) -> None:
 
 
 @pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=SOAK) for n in (1, 2, 3, 4))])
-def test_kill_and_resume(cluster: RunningCluster, tmp_path: Path, base_us: int, number: int) -> None:
+def test_a_repair_that_is_killed_again_and_again_is_resumed_to_its_end(
+    cluster: RunningCluster, tmp_path: Path, base_us: int, number: int
+) -> None:
     """Apply and each resume killed, four times a round: the next ends verified, the journal whole, nothing doubled."""
     rows, rng = 90, random.Random(number)
     _spread(cluster, base_us, rows)
@@ -373,7 +375,7 @@ def test_bad_plans_and_other_rings_write_nothing(cluster: RunningCluster, tmp_pa
     assert dump(cluster, "kill.t", "id", "v") == before
 
 
-def test_one_replica_down(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
+def test_rows_wait_for_a_replica_that_is_down(cluster: RunningCluster, tmp_path: Path, base_us: int) -> None:
     """With a quorum up the others are merged and the row waits for the node; with --require all nothing is done."""
     if cluster.sandbox is None:
         pytest.skip("stops a node, which only our own sandbox may")

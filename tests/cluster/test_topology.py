@@ -77,7 +77,9 @@ def test_nodes_that_start_slowly_are_not_forgotten(two_dcs: RunningCluster) -> N
 
 
 @pytest.mark.parametrize("rf", sorted(FACTORS))
-def test_every_replication_factor(two_dcs: RunningCluster, tmp_path: Path, rf: int, figures: Figures) -> None:
+def test_replicas_of_every_replication_factor_are_compared(
+    two_dcs: RunningCluster, tmp_path: Path, rf: int, figures: Figures
+) -> None:
     """RF 1 has nothing to compare; with 2, 3 and 4 every replica is read, and one that lost a row is found."""
     cluster = filled(two_dcs, f"rf{rf}", **FACTORS[rf])
     report = cluster.check(f"rf{rf}", rf_minimum=1)

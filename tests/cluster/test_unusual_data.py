@@ -167,7 +167,7 @@ def _written(cluster: RunningCluster, table: str) -> bool:
     return True
 
 
-def test_very_many_tables(roomy: RunningCluster, tmp_path: Path) -> None:
+def test_each_of_very_many_tables_is_reported(roomy: RunningCluster, tmp_path: Path) -> None:
     """A keyspace of hundreds of small tables: each is in the report, and the one that differs is found."""
     roomy.keyspace("many")
     roomy.tables(f"CREATE TABLE many.t{i:03d} (id int PRIMARY KEY, v text)" for i in range(TABLES))

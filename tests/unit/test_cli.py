@@ -538,7 +538,7 @@ def test_help_is_a_manual() -> None:
     assert "\b" not in said
 
 
-def test_version() -> None:
+def test_the_version_is_one_line() -> None:
     """One line."""
     assert CliRunner().invoke(main, ["--version"]).stdout == f"consistency {consistency.__version__}\n"
 

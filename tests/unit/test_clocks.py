@@ -229,7 +229,7 @@ def test_the_audit_names_the_clock_that_is_astray() -> None:
     ("text", "unit", "expected"),
     [("2s", "", 2.0), ("5000ms", "", 5.0), ("2000", "ms", 2.0), ("1m", "", 60.0), ("2000", "", None), ("x", "", None)],
 )
-def test_durations(text: str, unit: str, expected: float | None) -> None:
+def test_durations_of_every_release_are_read(text: str, unit: str, expected: float | None) -> None:
     """As 4.0, 4.1 and 5.0 tell them."""
     assert seconds(text, unit) == expected
 

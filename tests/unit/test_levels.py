@@ -140,7 +140,7 @@ def test_a_connection_closed_at_once_names_the_limit() -> None:
         ("line 1:0 no viable alternative", set()),
     ],
 )
-def test_the_guardrails_words(text: str, levels: set[int]) -> None:
+def test_levels_are_told_by_the_guardrails_words(text: str, levels: set[int]) -> None:
     """They tell the levels; others' words tell none."""
     assert forbidden(text) == levels
     assert isinstance(translate(NODE, cassandra.InvalidRequest(text)), LevelForbidden) == bool(levels)

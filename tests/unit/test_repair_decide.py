@@ -111,7 +111,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("held", "policy", "rule", "action"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_each_rule(held: Case, policy: Policy, rule: Rule, action: Action) -> None:
+def test_each_situation_has_its_rule_and_action(held: Case, policy: Policy, rule: Rule, action: Action) -> None:
     """Each situation has its rule and its action."""
     decision = decide(held, policy)
     assert (decision.rule, decision.action) == (rule, action)
@@ -171,7 +171,7 @@ policies = st.builds(Policy, st.sampled_from(list(Zombies)), st.sampled_from(lis
 
 @settings(max_examples=2000 if LONG else 400, deadline=None)
 @given(cases, policies)
-def test_laws(held: Case, policy: Policy) -> None:
+def test_no_decision_breaks_a_law(held: Case, policy: Policy) -> None:
     """Nothing is done without a quorum, on agreement, or in doubt of age; purge only where it was asked for."""
     decision = decide(held, policy)
     acts = decision.action is not Action.NONE

@@ -207,7 +207,7 @@ def said(console_of: Any, *given: Any, **more: Any) -> str:
     return stream.getvalue()
 
 
-def test_what_is_printed(tmp_path: Path) -> None:
+def test_a_plan_and_what_came_of_it_are_printed(tmp_path: Path) -> None:
     """Rules, what is left and why, keys on demand with deletes first, and what came of it."""
     path, _ = journaled(tmp_path)
     record = read_sync_journal(path)
