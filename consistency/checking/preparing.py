@@ -6,7 +6,6 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
 from consistency import __version__
 from consistency.checking.changes import Snapshot
@@ -19,6 +18,7 @@ from consistency.ledger.port import RunFacts
 from consistency.model.ring import Arc, Ring
 from consistency.model.schema import Keyspace
 from consistency.model.scope import Scope, choose_tables
+from consistency.model.servertime import iso_time
 from consistency.results.findings import Header
 from consistency.results.report import TableReport, not_scanned
 
@@ -54,7 +54,7 @@ class Prepared:
     @property
     def started_at(self) -> str:
         """When the check began, as it is written."""
-        return datetime.fromtimestamp(self.started_us / 1e6, tz=timezone.utc).isoformat(timespec="seconds")
+        return iso_time(self.started_us)
 
     @property
     def header(self) -> Header:

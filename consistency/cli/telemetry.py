@@ -9,13 +9,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import click
 
 from consistency import __version__
 from consistency.checking.observer import Observer, Silent
 from consistency.cli.group import exit_code_of
+from consistency.cli.options import CommandT, with_options
 from consistency.cli.outputs import STDOUT, require_output, write_public
 from consistency.cluster.settings import ENV_PREFIX
 from consistency.errors import ConsistencyError, SettingsError, UsageError
@@ -23,8 +24,6 @@ from consistency.results.report import Report
 from consistency.results.verdict import ExitCode
 from consistency.watching.event_log import LEVELS, EventLog, LogFormat, LogSink
 from consistency.watching.metrics import CleanPass, RunEnd, parse_labels, render
-
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 _LOG_OPTIONS = (
     click.option(
@@ -57,18 +56,12 @@ metrics_label_option = click.option(
 
 def telemetry_options(command: CommandT) -> CommandT:
     """Add the options for metrics and logs, for a command that runs once."""
-    return _added(command, (_METRICS_OPTION, metrics_label_option, *_LOG_OPTIONS))
+    return with_options(command, (_METRICS_OPTION, metrics_label_option, *_LOG_OPTIONS))
 
 
 def log_options(command: CommandT) -> CommandT:
     """Add only the options for logs."""
-    return _added(command, _LOG_OPTIONS)
-
-
-def _added(command: CommandT, options: tuple[Callable[[CommandT], CommandT], ...]) -> CommandT:
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, _LOG_OPTIONS)
 
 
 def open_log(given: dict[str, Any], run_id: str, default: LogFormat | None = None) -> tuple[EventLog | None, bool]:

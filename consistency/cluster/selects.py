@@ -34,13 +34,13 @@ def select_rows(reading: Reading, token_range: TokenRange, mark: bytes | None = 
 
 def select_row(reading: Reading) -> str:
     """Read one row by its bound primary key."""
-    return f"SELECT {_columns(reading)} FROM {reading.table.quoted} WHERE {_equals(reading.table.primary_key)}"
+    return f"SELECT {_columns(reading)} FROM {reading.table.quoted} WHERE {equals(reading.table.primary_key)}"
 
 
 def select_rows_of_partition(reading: Reading) -> str:
     """Read rows of one partition: its key is bound, then the list of clustering keys."""
     table = reading.table
-    where = f"{_equals(table.partition_key)} AND {in_clustering(table)}"
+    where = f"{equals(table.partition_key)} AND {in_clustering(table)}"
     return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {where}"
 
 
@@ -52,7 +52,7 @@ def select_row_of_partitions(reading: Reading) -> str:
     table = reading.table
     where = in_partitions(table)
     if table.clustering:
-        where = f"{where} AND {_equals(table.clustering)}"
+        where = f"{where} AND {equals(table.clustering)}"
     return f"SELECT {_columns(reading)} FROM {table.quoted} WHERE {where}"
 
 
@@ -65,7 +65,7 @@ def select_rows_of_partitions(reading: Reading) -> str:
 
 def select_static(reading: Reading) -> str:
     """Read one partition's static row by its bound partition key."""
-    return f"{_distinct(reading)} WHERE {_equals(reading.table.partition_key)}"
+    return f"{_distinct(reading)} WHERE {equals(reading.table.partition_key)}"
 
 
 def select_rows_at(reading: Reading, token: int) -> str:
@@ -78,7 +78,7 @@ def select_row_at(reading: Reading, token: int) -> str:
 
     The servers look the clustering key up in each partition, so ALLOW FILTERING costs nothing here.
     """
-    where = f"{_at(reading.table, token)} AND {_equals(reading.table.clustering)}"
+    where = f"{_at(reading.table, token)} AND {equals(reading.table.clustering)}"
     return f"SELECT {_columns(reading)} FROM {reading.table.quoted} WHERE {where} ALLOW FILTERING"
 
 
@@ -185,14 +185,15 @@ def _names(columns: Sequence[Column]) -> str:
     return ", ".join(c.quoted for c in columns)
 
 
-def _equals(columns: Sequence[Column]) -> str:
+def equals(columns: Sequence[Column]) -> str:
+    """Return the condition that names columns, whose values are bound."""
     return " AND ".join(f"{c.quoted} = ?" for c in columns)
 
 
 def in_partitions(table: Table) -> str:
     """Return the condition that names several partitions: bound are the key but for its last column, a list of that."""
     *first, last = table.partition_key
-    return " AND ".join([*([_equals(first)] if first else []), f"{last.quoted} IN ?"])
+    return " AND ".join([*([equals(first)] if first else []), f"{last.quoted} IN ?"])
 
 
 def in_clustering(table: Table) -> str:

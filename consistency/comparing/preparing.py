@@ -6,7 +6,6 @@ import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from consistency.errors import UsageError
 from consistency.model.reading import Route
 from consistency.model.ring import Arc, Ring
 from consistency.model.schema import Keyspace, Table
+from consistency.model.servertime import iso_time
 from consistency.model.sides import Side, SidedNode
 from consistency.results.comparison import SchemaDifference
 from consistency.results.figures import counted
@@ -107,7 +107,7 @@ class Planned:
     @property
     def started_at(self) -> str:
         """When it began, as it is written."""
-        return datetime.fromtimestamp(self.started_us / 1e6, tz=timezone.utc).isoformat(timespec="seconds")
+        return iso_time(self.started_us)
 
     @property
     def targets(self) -> dict[str, Table]:

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from consistency.comparing.matching import Schema, TablePair, match_tables
@@ -22,7 +21,7 @@ from consistency.errors import LedgerError
 from consistency.ledger import ComparedPair, LedgerFile, PastComparison
 from consistency.model.ring import Ring
 from consistency.model.schema import Table
-from consistency.model.servertime import ServerTime
+from consistency.model.servertime import ServerTime, iso_time
 from consistency.model.sides import Side
 from consistency.results.comparison import Comparison, SchemaDifference
 from consistency.results.verdict import Verdict
@@ -147,7 +146,7 @@ class Recorded:
             "keyspace": self.keyspace,
             "table": self.table,
             "target": self.target,
-            "equal_at": datetime.fromtimestamp(self.equal_us / 1e6, tz=timezone.utc).isoformat(timespec="seconds"),
+            "equal_at": iso_time(self.equal_us),
             "age": round(self.age_s, 3),
             "stands": self.stands,
             "schema": [each.as_json() for each in self.schema],

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
@@ -18,6 +17,7 @@ from consistency.ledger import KnownCluster, LedgerFile, PastRun, TableAge
 from consistency.ledger.recorder import OPEN_STATES
 from consistency.ledger.roots import KnownTree
 from consistency.model.scope import parse_name
+from consistency.model.servertime import iso_time
 from consistency.results.report import coverage_json
 from consistency.results.verdict import ExitCode
 
@@ -71,14 +71,14 @@ class TableHistory:
             "table": known.table,
             "standing": self.standing.value,
             "gc_grace_seconds": known.gc_grace_s,
-            "oldest_clean": None if known.oldest_us is None else iso(known.oldest_us),
+            "oldest_clean": None if known.oldest_us is None else iso_time(known.oldest_us),
             "oldest_clean_age": self.age_s,
             "part_of_gc_grace": self.part,
             "never_clean": known.never,
             "ranges": known.ranges,
             "differing_rows": {state: known.states.get(state, 0) for state in OPEN_STATES},
             "rows_that_came_back": known.came_back,
-            "unchanged_since": None if known.unchanged_since_us is None else iso(known.unchanged_since_us),
+            "unchanged_since": None if known.unchanged_since_us is None else iso_time(known.unchanged_since_us),
             "trees": [_tree_json(tree) for tree in known.trees],
         }
 
@@ -123,7 +123,7 @@ class History:
             "cluster_id": self.cluster_id,
             "nodes": list(self.nodes),
             "ledger": self.ledger,
-            "at": iso(self.now_us),
+            "at": iso_time(self.now_us),
             "standing": self.standing.value,
             "exit_code": int(self.exit_code),
             "tables": [table.as_json() for table in self.tables],
@@ -216,11 +216,6 @@ def _require_known(text: str, tables: Sequence[TableHistory]) -> None:
         raise UsageError(msg)
 
 
-def iso(us: int) -> str:
-    """Return a moment as ISO 8601."""
-    return datetime.fromtimestamp(us / 1e6, tz=timezone.utc).isoformat(timespec="seconds")
-
-
 def _tree_json(tree: KnownTree) -> dict[str, Any]:
     return {
         "replicas": list(tree.replicas),
@@ -228,8 +223,8 @@ def _tree_json(tree: KnownTree) -> dict[str, Any]:
         "root": tree.root.hex() if tree.root else None,
         "leaves": tree.leaves,
         "changed_leaves": tree.changed,
-        "since": iso(tree.since_us),
-        "read": iso(tree.read_us),
+        "since": iso_time(tree.since_us),
+        "read": iso_time(tree.read_us),
     }
 
 
@@ -237,7 +232,7 @@ def _run_json(run: PastRun) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "scope": run.scope,
-        "started_at": iso(run.started_us),
+        "started_at": iso_time(run.started_us),
         "ended": run.ended,
         "seconds": round(run.seconds, 3),
         "verdict": run.verdict or None,

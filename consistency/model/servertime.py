@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from statistics import median_low
 
 from consistency.model.ring import Node
@@ -101,6 +102,11 @@ def astray(readings: Sequence[ClockReading], tolerated_s: float = TOLERATED_SKEW
     middle_us = median_low(r.offset_us for r in readings)
     away = [Astray(r.node, (r.offset_us - middle_us) / 1e6) for r in readings]
     return sorted((a for a in away if abs(a.by_s) > tolerated_s / 2), key=lambda a: (-abs(a.by_s), a.node.name))
+
+
+def iso_time(us: int) -> str:
+    """Return a moment as reports and files have it: UTC, to the second."""
+    return datetime.fromtimestamp(us / 1e6, tz=timezone.utc).isoformat(timespec="seconds")
 
 
 def skew_sentence(readings: Sequence[ClockReading]) -> str:

@@ -11,6 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
+
+from typing_extensions import Self
 
 from consistency.cluster.port import Clock, ClusterReader, ReplicaReader
 from consistency.errors import UsageError
@@ -125,6 +128,9 @@ async def read_evidence(
     ]
 
 
+ReaderT = TypeVar("ReaderT", bound="EvidenceReader")
+
+
 class EvidenceReader:
     """Reads rows by reference, against one snapshot of ring and schema."""
 
@@ -136,7 +142,7 @@ class EvidenceReader:
         self._disputed: dict[Replication, tuple[TokenRange, ...]] = {}
 
     @classmethod
-    async def open(cls, reader: ClusterReader, clock: Clock) -> EvidenceReader:
+    async def open(cls, reader: ClusterReader, clock: Clock) -> Self:
         """Take the snapshot."""
         return cls(reader, clock, await reader.ring(), await reader.schema())
 

@@ -68,11 +68,6 @@ class CaseReader(EvidenceReader):
         super().__init__(reader, clock, ring, schema)
         self._guarded: dict[str, asyncio.Task[Mapping[Node, Guardrails]]] = {}
 
-    @classmethod
-    async def open(cls, reader: ClusterReader, clock: Clock) -> CaseReader:
-        """Take the snapshot."""
-        return cls(reader, clock, await reader.ring(), await reader.schema())
-
     def fingerprint(self, ref: RowRef) -> str:
         """Name what a plan rests on of the row's table."""
         return fingerprint(self.keyspace(ref), self.table(ref))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.waits import side_by_side
 from consistency.errors import UsageError
 from consistency.model.schema import Table
-from consistency.model.servertime import skew_sentence
+from consistency.model.servertime import iso_time, skew_sentence
 from consistency.results.figures import counted
 from consistency.results.findings import Finding, read_findings, read_header, read_ranges
 from consistency.results.forecast import Forecast
@@ -151,7 +150,7 @@ async def make_plan(
     return Plan(
         run_id=secrets.token_hex(8),
         findings_run_id=str(header.get("run_id", "")),
-        created_at=dt.datetime.fromtimestamp(clock.now_us() // 1_000_000, dt.timezone.utc).isoformat(),
+        created_at=iso_time(clock.now_us()),
         tool=__version__,
         cluster=evidence.ring.cluster,
         ring=evidence.ring.fingerprint,

@@ -7,7 +7,6 @@ the range on all replicas of both sides.
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -27,7 +26,7 @@ from consistency.comparing.terms import Compare, Terms
 from consistency.errors import ReplicaError
 from consistency.model.reading import Depth, Reading, Route
 from consistency.model.schema import Table
-from consistency.model.servertime import skew_sentence
+from consistency.model.servertime import iso_time, skew_sentence
 from consistency.model.sides import Side
 from consistency.results.figures import counted
 from consistency.results.pair_findings import (
@@ -76,11 +75,10 @@ async def make_sync_plan(
     seconds = [window_s for window_s, _ in windows]
     window_s = sum(seconds) if options.settle_s is None else max(seconds)
     policy = SyncPolicy(options.direction, options.extra, Terms.of(header), window_s, options.max_skew_s)
-    now_s = pair.of(policy.direction.taker).clock.now_us() // 1_000_000
     planned = SyncHeader(
         run_id=secrets.token_hex(8),
         findings_run_id=header.run_id,
-        created_at=dt.datetime.fromtimestamp(now_s, dt.timezone.utc).isoformat(),
+        created_at=iso_time(pair.of(policy.direction.taker).clock.now_us()),
         tool=__version__,
         policy=policy,
         salt=secrets.token_hex(16),

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from consistency.cluster.key_batches import clustering_value, serialized_list
 from consistency.cluster.natives import native
-from consistency.cluster.selects import in_clustering, in_partitions, in_range
+from consistency.cluster.selects import equals, in_clustering, in_partitions, in_range
 from consistency.model.cqltype import quote_identifier
 from consistency.model.reading import CellColumn
 from consistency.model.schema import Column, Table
@@ -61,14 +61,14 @@ def merging_read(rows: Sequence[Evidence]) -> Write:
     if evidence.name.static:
         # A clustering column among those selected is what makes the server accept the IN.
         columns = [*columns, table.clustering[0].quoted]
-        where = [_equals(table.partition_key), *(f"{c.quoted} IN ()" for c in table.clustering)]
+        where = [equals(table.partition_key), *(f"{c.quoted} IN ()" for c in table.clustering)]
     elif len(rows) == 1:
-        where = [_equals(table.primary_key)]
+        where = [equals(table.primary_key)]
     elif len({row.name.key[:width] for row in rows}) == 1:
-        where = [_equals(table.partition_key), in_clustering(table)]
+        where = [equals(table.partition_key), in_clustering(table)]
         values = (*values[:width], serialized_list([clustering_value(row.name.key[width:]) for row in rows]))
     else:
-        where = [in_partitions(table), *([_equals(table.clustering)] if table.clustering else [])]
+        where = [in_partitions(table), *([equals(table.clustering)] if table.clustering else [])]
         lasts = serialized_list([row.name.key[width - 1] for row in rows])
         values = (*values[: width - 1], lasts, *values[width:])
     wanted = ", ".join(columns or [c.quoted for c in table.primary_key])
@@ -92,7 +92,7 @@ def merging_read_by_token(evidence: Evidence) -> Write:
         columns = [*columns, table.clustering[0].quoted]
         named, values = " AND ".join(f"{c.quoted} IN ()" for c in table.clustering), evidence.name.key[:0]
     else:
-        named, values = _equals(table.clustering), evidence.name.key[len(table.partition_key) :]
+        named, values = equals(table.clustering), evidence.name.key[len(table.partition_key) :]
     text = f"SELECT {', '.join(columns)} FROM {table.quoted} WHERE {where} AND {named} ALLOW FILTERING"
     return Write(text, values, once=True)
 
@@ -170,7 +170,7 @@ def _update(evidence: Evidence, writetime: int, expires: int | None, units: Sequ
         for target, value in _assignments(column, [(path, value) for _, _, _, path, value in group]):
             targets.append(target)
             values.append(value)
-    where = _equals(evidence.name.columns(evidence.table))
+    where = equals(evidence.name.columns(evidence.table))
     text = f"UPDATE {evidence.table.quoted} USING TIMESTAMP ? AND TTL ? SET {', '.join(targets)} WHERE {where}"
     return Write(text, (_LONG.pack(writetime), _ttl(evidence, expires), *values, *evidence.name.key), _now_s(evidence))
 
@@ -202,7 +202,7 @@ def batches(writes: Sequence[Write]) -> list[Write]:
 def delete_cell(evidence: Evidence, column: CellColumn, path: Path, writetime: int) -> Write:
     """Return the DELETE of one cell at a write time."""
     target, values = _element(column.column, path)
-    where = _equals(evidence.name.columns(evidence.table))
+    where = equals(evidence.name.columns(evidence.table))
     text = f"DELETE {target} FROM {evidence.table.quoted} USING TIMESTAMP ? WHERE {where}"
     # The element is bound before the timestamp: markers are numbered as they stand in the text.
     return Write(text, (*values, _LONG.pack(writetime), *evidence.name.key))
@@ -210,7 +210,7 @@ def delete_cell(evidence: Evidence, column: CellColumn, path: Path, writetime: i
 
 def delete_row(evidence: Evidence, writetime: int) -> Write:
     """Return the DELETE of the row at a write time; nothing newer in it is touched."""
-    text = f"DELETE FROM {evidence.table.quoted} USING TIMESTAMP ? WHERE {_equals(evidence.table.primary_key)}"
+    text = f"DELETE FROM {evidence.table.quoted} USING TIMESTAMP ? WHERE {equals(evidence.table.primary_key)}"
     return Write(text, (_LONG.pack(writetime), *evidence.name.key))
 
 
@@ -232,7 +232,7 @@ def put_row(evidence: Evidence, cells: Sequence[Assigned], writetime: int, expir
 def put_cells(evidence: Evidence, cells: Sequence[Assigned], writetime: int, expires: int | None) -> Write:
     """Return the UPDATE that writes whole columns anew, nulls as deletes: for undo alone."""
     names = ", ".join(f"{column.quoted} = ?" for column, _ in cells)
-    where = _equals(evidence.name.columns(evidence.table))
+    where = equals(evidence.name.columns(evidence.table))
     text = f"UPDATE {evidence.table.quoted} USING TIMESTAMP ? AND TTL ? SET {names} WHERE {where}"
     values = (_LONG.pack(writetime), _ttl(evidence, expires), *(value for _, value in cells), *evidence.name.key)
     return Write(text, values, _now_s(evidence))
@@ -273,7 +273,3 @@ def _element(column: Column, path: Path) -> tuple[str, tuple[bytes, ...]]:
     if column.type.name == "udt":
         return f"{column.quoted}.{quote_identifier(column.type.fields[int.from_bytes(path, 'big')])}", ()
     return f"{column.quoted}[?]", (path,)
-
-
-def _equals(columns: Sequence[Column]) -> str:
-    return " AND ".join(f"{c.quoted} = ?" for c in columns)
