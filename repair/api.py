@@ -21,6 +21,8 @@ from consistency.cluster.session import open_cluster
 from consistency.cluster.settings import ConnectionSettings, GivenOptions
 from consistency.ledger.lock import one_run
 from consistency.model.reading import Locality
+from consistency.model.ring import Ring
+from consistency.results.findings import read_header
 from consistency.spreading.messages import Terms
 from consistency.spreading.port import Workers
 from repair.applying.actions import Actor
@@ -32,7 +34,7 @@ from repair.deciding.case import CaseReader
 from repair.keeping.journal import Journal
 from repair.keeping.planfile import Plan
 from repair.keeping.record import Record, read_journal
-from repair.planning.planner import PlanOptions, make_plan
+from repair.planning.planner import PlanOptions, make_plan, require_same_cluster
 from repair.planning.spread import Shared
 from repair.undoing.undo import Undoer
 from repair.writing.writer import CqlWriter, RowWriter
@@ -63,6 +65,14 @@ async def run_plan(
         workers = await gather((await reader.ring()).host_ids, reader.count_with)
         shared = Shared(reader, clock, workers, Terms(locality=locality, given=given or GivenOptions()))
         return await make_plan(reader, clock, findings, options, progress, shared)
+
+
+async def run_ring(settings: ConnectionSettings, findings: Path) -> Ring:
+    """Connect, and return the ring that a findings file is of; UsageError where there is another by now."""
+    async with open_cluster(settings) as (reader, _):
+        ring = await reader.ring()
+        require_same_cluster(read_header(findings), ring, findings)
+        return ring
 
 
 async def run_apply(
@@ -228,4 +238,4 @@ def resume(
     )
 
 
-__all__ = ["apply", "begin", "go_on", "plan", "resume", "run_apply", "run_plan", "run_undo"]
+__all__ = ["apply", "begin", "go_on", "plan", "resume", "run_apply", "run_plan", "run_ring", "run_undo"]

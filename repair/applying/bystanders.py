@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from repair.applying.outcomes import left_alone, proven, untouched
 from repair.applying.still_right import Begun, Row, taken_along
 from repair.deciding.case import Case
-from repair.deciding.copies import Copies, copies
+from repair.deciding.copies import Copies, copies, left_by_time
 from repair.deciding.decide import Action
 from repair.deciding.forecast import Change
 from repair.keeping.entries import Fate, Outcome, Place, Result
@@ -58,10 +58,10 @@ def as_left(row: Row, case: Case) -> Outcome:
 
 def after_others(outcome: Outcome, before: Copies, now: Case, *, merged: bool) -> Outcome:
     """Return what came of a row that was left alone; `merged` says that others of its partition were merged since."""
-    if copies(now) == before:
+    if copies(now) == left_by_time(before, copies(now), now.when.expiry_s):
         return outcome
     seen = replace(outcome, after=copies(now))
     if not taken_along(before, now, merged=merged):
         return replace(seen, fate=Fate.UNKNOWN)  # somebody else was here: what we took, if anything, cannot be told
-    taken = proven(seen, now.columns, before, Fate.DONE)
+    taken = proven(seen, now.columns, before, Fate.DONE, now.when.expiry_s)
     return replace(taken, reason=f"{outcome.reason}; {_GONE}") if taken.change is Change.DELETED else taken

@@ -10,7 +10,7 @@ from consistency.cluster.guardrails import Refusal
 from consistency.model.reading import CellColumn
 from consistency.results.verdict import ExitCode
 from consistency.rows.evidence import Evidence
-from repair.deciding.copies import Copies, copies
+from repair.deciding.copies import Copies, copies, left_by_time
 from repair.deciding.decide import Action, Decision, Rule
 from repair.deciding.forecast import Change, change
 from repair.deciding.stubborn import stubborn
@@ -120,10 +120,14 @@ def refused(refusal: Refusal) -> str:
     return f"{refusal.text}; resume continues after that is fixed"
 
 
-def proven(outcome: Outcome, columns: tuple[CellColumn, ...], before: Copies, fate: Fate) -> Outcome:
-    """Say what is known of our writes, which replicas they changed, and what became of the row."""
+def proven(outcome: Outcome, columns: tuple[CellColumn, ...], before: Copies, fate: Fate, now_s: int) -> Outcome:
+    """Say what is known of our writes, which replicas they changed, and what became of the row.
+
+    What has expired by now, in seconds since the epoch, is nobody's work.
+    """
     if outcome.after is None:
         return replace(outcome, fate=fate)
+    before = left_by_time(before, outcome.after, now_s)
     changed = frozenset(h for h, state in outcome.after.items() if h in before and before[h] != state)
     became = change(columns, before, outcome.after)
     if fate is Fate.NONE and became is not Change.UNCHANGED:
@@ -132,8 +136,11 @@ def proven(outcome: Outcome, columns: tuple[CellColumn, ...], before: Copies, fa
 
 
 def may_have_vanished(outcome: Outcome | None) -> bool:
-    """Whether a row that was begun is gone, or may be; one that found no turn, or that we never wrote to, is not."""
-    if outcome is None or outcome.fate is Fate.NONE:
+    """Whether a row that was begun is gone, or may be; one that found no turn, or that we never wrote to, is not.
+
+    Nor is one that has expired, or that was gone before.
+    """
+    if outcome is None or outcome.fate is Fate.NONE or outcome.change is Change.UNCHANGED:
         return False
     return outcome.after is None or all(state is None for state in outcome.after.values())
 

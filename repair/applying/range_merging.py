@@ -28,8 +28,8 @@ from repair.applying.pace import Throttle
 from repair.applying.range_work import Group, Work, key_of, planned_now
 from repair.applying.still_right import OLD_US, Begun, Row, carried_over, look, proven_since
 from repair.applying.verify import verify
-from repair.deciding.case import CaseReader
-from repair.deciding.copies import copies
+from repair.deciding.case import Case, CaseReader
+from repair.deciding.copies import copies, left_by_time
 from repair.deciding.decide import Action, Rule
 from repair.deciding.forecast import most_held
 from repair.deciding.policy import Zombies
@@ -109,7 +109,7 @@ class RangeMerger:
             rows = self._rows_of(chunk) if chunk.open and chunk.waiting else ()
             held = [row for row in rows if row.entry.result is None and most_held(row.entry.pre_image or {})]
             cases = await self._cases.read_many([row.planned.ref for row in held]) if held else ()
-            gone += sum(bool(case.states) and not case.present for case in cases)
+            gone += sum(_may_have_been_taken(row, case) for row, case in zip(held, cases, strict=True))
         return gone
 
     async def _begun_before(self, reader: ChunkReader, chunk: ChunkRecord) -> Work:
@@ -233,9 +233,9 @@ class RangeMerger:
                 rest[begun] = how
             else:
                 outcome = Outcome(Result.VERIFIED, "", after)
-                work.outcomes[begun.row.number] = proven_since(begun, outcome, how.fate)
+                work.outcomes[begun.row.number] = proven_since(begun, outcome, how.fate, self._clock)
         for begun, outcome in (await verify(self._cases, self._clock, rest)).items():
-            work.outcomes[begun.row.number] = proven_since(begun, outcome, acted[begun].fate)
+            work.outcomes[begun.row.number] = proven_since(begun, outcome, acted[begun].fate, self._clock)
 
     async def _as_cases(self, reader: ChunkReader, work: Work, places: Sequence[int]) -> list[Begun]:
         """Make cases of plain rows that must be looked at one by one after all."""
@@ -345,6 +345,12 @@ def _any_between(tokens: Sequence[int], one: int, other: int) -> bool:
     """Whether any of the tokens, which are in order, lies between two others."""
     at = bisect.bisect_right(tokens, one)
     return at < len(tokens) and tokens[at] < other
+
+
+def _may_have_been_taken(row: ChunkRow, now: Case) -> bool:
+    """Whether a row that most replicas held is gone, and not for its age."""
+    lasting = left_by_time(row.entry.pre_image or {}, copies(now), now.when.expiry_s)
+    return bool(now.states) and not now.present and most_held(lasting)
 
 
 def _token(begun: Begun) -> int:

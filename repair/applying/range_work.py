@@ -242,7 +242,7 @@ def _is_untouched(row: Row) -> bool:
 
 def _is_gone(outcome: Outcome | Entry) -> bool:
     """Whether no replica holds a row any more for all we know, and we may have done that: also a killed run may."""
-    if not outcome.after or outcome.fate is Fate.NONE:
+    if not outcome.after or outcome.fate is Fate.NONE or outcome.change is Change.UNCHANGED:
         return False
     return all(state is None for state in outcome.after.values())
 

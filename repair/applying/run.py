@@ -300,7 +300,7 @@ class Pipeline:
 
     def _proven(self, begun: Begun, outcome: Outcome, fate: Fate) -> Outcome:
         """Say what our writes have changed of a row since it was first begun with."""
-        return proven_since(begun, outcome, fate, merged=begun.row.partition in self._merged)
+        return proven_since(begun, outcome, fate, self._clock, merged=begun.row.partition in self._merged)
 
     async def _record(self, outcomes: Outcomes) -> None:
         by_us = self._clock.server_time().latest_us  # no server has stamped a later write by now

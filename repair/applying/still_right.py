@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from consistency.cluster.guardrails import Refusal
+from consistency.cluster.port import Clock
 from consistency.results.forecast import Forecast
 from consistency.rows.cells import atoms
 from repair.applying.outcomes import proven, refused
 from repair.applying.pace import Risk
 from repair.deciding.case import Case
-from repair.deciding.copies import Copies, copies, digests, state_digest
+from repair.deciding.copies import Copies, copies, digests, left_by_time, state_digest
 from repair.deciding.decide import Action, Decision, Rule, decide, kept_to
 from repair.deciding.forecast import may_vanish
 from repair.keeping.entries import Entry, Fate, Outcome, Result
@@ -72,8 +73,8 @@ def still_right(row: Row, case: Case, plan: Plan) -> Decision | Outcome:
         changed = _changed_halfway(row.planned, case, decision, before)
     if changed:
         # Where it could not be read for now, resume goes on with it.
-        result = Result.UNKNOWN if before is None and _unread_since(row.planned, case) else Result.SKIPPED
-        return Outcome(result, changed)
+        unread = changed != _CHANGED and _unread_since(row.planned, case)
+        return Outcome(Result.UNKNOWN if unread else Result.SKIPPED, changed)
     if decision.refused:
         return Outcome(Result.REFUSED, refused(Refusal(decision.refused)))
     return decision
@@ -82,11 +83,14 @@ def still_right(row: Row, case: Case, plan: Plan) -> Decision | Outcome:
 def _changed(planned: PlannedRow, case: Case, decision: Decision, salt: str) -> str:
     """Say in what a row is not as planned; empty if it is."""
     if not _as_planned(planned, case, salt):
-        why = next(iter(case.unread.values()), "it does not answer")
-        return f"{_NOT_READ}: {why}" if _unread_since(planned, case) else _CHANGED
+        return _why_not_read(case) if _unread_since(planned, case) else _CHANGED
     if (decision.rule, decision.action) != (planned.rule, planned.action):
         return _otherwise(decision)
     return ""
+
+
+def _why_not_read(case: Case) -> str:
+    return f"{_NOT_READ}: {next(iter(case.unread.values()), 'it does not answer')}"
 
 
 def _unread_since(planned: PlannedRow, case: Case) -> bool:
@@ -119,7 +123,9 @@ def _changed_halfway(planned: PlannedRow, case: Case, decision: Decision, before
         return _CHANGED
     # A zombie that was to be restored is none any more once most replicas hold it again: what is left of that is done.
     suspected_since = decision.rule is Rule.ZOMBIE and planned.rule is not Rule.ZOMBIE
-    return _otherwise(decision) if decision.action is not planned.action or suspected_since else ""
+    if decision.action is planned.action and not suspected_since:
+        return ""
+    return _why_not_read(case) if _unread_since(planned, case) else _otherwise(decision)
 
 
 def _otherwise(decision: Decision) -> str:
@@ -128,14 +134,20 @@ def _otherwise(decision: Decision) -> str:
 
 def carried_over(entry: Entry, now: Case, outcome: Outcome, *, merged: bool = False) -> Outcome:
     """Carry over what is known of earlier attempts at a row that this one did nothing with."""
-    if entry.pre_image is None or copies(now) == entry.pre_image:
+    if entry.pre_image is None or _is_as_before(entry.pre_image, now):
         return outcome
     if entry.fate is Fate.DONE and copies(now) == entry.after:
         return replace(outcome, after=entry.after, fate=Fate.DONE, changed=entry.changed)
     if entry.fate is None and taken_along(entry.pre_image, now, merged=merged):
-        return proven(replace(outcome, after=copies(now)), now.columns, entry.pre_image, Fate.DONE)
+        seen = replace(outcome, after=copies(now))
+        return proven(seen, now.columns, entry.pre_image, Fate.DONE, now.when.expiry_s)
     # After a kill the write may have been ours, or somebody else's: that cannot be told any more.
     return replace(outcome, after=copies(now), fate=Fate.UNKNOWN)
+
+
+def _is_as_before(before: Copies, now: Case) -> bool:
+    """Whether nothing has happened to a row but that time has passed."""
+    return copies(now) == left_by_time(before, copies(now), now.when.expiry_s)
 
 
 def taken_along(before: Copies, now: Case, *, merged: bool) -> bool:
@@ -153,16 +165,17 @@ def taken_along(before: Copies, now: Case, *, merged: bool) -> bool:
     return True
 
 
-def proven_since(begun: Begun, outcome: Outcome, fate: Fate, *, merged: bool = False) -> Outcome:
+def proven_since(begun: Begun, outcome: Outcome, fate: Fate, clock: Clock, *, merged: bool = False) -> Outcome:
     """Say what our writes have changed of a row since it was first begun with."""
+    now_s = clock.server_time().expiry_s
     ours = _known_as_ours(begun.row.entry, begun.case, merged=merged)
     first = begun.row.entry.pre_image or copies(begun.case)
-    return proven(outcome, begun.case.columns, first, fate if ours else Fate.UNKNOWN)
+    return proven(outcome, begun.case.columns, first, fate if ours else Fate.UNKNOWN, now_s)
 
 
 def _known_as_ours(entry: Entry, now: Case, *, merged: bool) -> bool:
     """Whether nothing of an earlier attempt can be among the copies that this one began with, but what is known."""
-    if entry.pre_image is None or copies(now) == entry.pre_image:
+    if entry.pre_image is None or _is_as_before(entry.pre_image, now):
         return True
     if entry.fate is None and taken_along(entry.pre_image, now, merged=merged):
         return True

@@ -146,9 +146,12 @@ def plan(findings: Path, output: str | None, **given: Any) -> int:
     from repair.planning.planner import PlanOptions  # noqa: PLC0415
 
     if given["print_nodetool"]:
-        from repair.cli.show import print_nodetool  # noqa: PLC0415
+        from repair.api import run_ring  # noqa: PLC0415
+        from repair.cli.show import counted_ranges, print_nodetool  # noqa: PLC0415
 
-        print_nodetool(make_console(sys.stdout), findings)
+        ranges = counted_ranges(findings)
+        ring = asyncio.run(run_ring(take_connection(given).settings, findings))
+        print_nodetool(make_console(sys.stdout), ranges, ring)
         return int(ExitCode.CONSISTENT)
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output': name the file that the plan is written to")

@@ -16,7 +16,8 @@ from consistency.cli.show.terminal.problems import key_text
 from consistency.errors import UsageError
 from consistency.model.cqltext import visible
 from consistency.model.ownership import joined
-from consistency.model.tokens import TokenRange
+from consistency.model.ring import Ring
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.results.figures import counted
 from consistency.results.findings import read_ranges
 from consistency.results.forecast import Forecast
@@ -70,30 +71,46 @@ def print_plan(console: Console, plan: Plan, *, keys: bool = False) -> None:
         print_keys(console, told)
 
 
-def print_nodetool(console: Console, findings: Path) -> None:
-    """Print the subrange repairs of Cassandra's own that cover the ranges of a findings file."""
-    commands = nodetool_commands(list(read_ranges(findings)))
-    if not commands:
+def counted_ranges(findings: Path) -> list[RangeFinding]:
+    """Return the ranges that a findings file counts."""
+    ranges = list(read_ranges(findings))
+    if not ranges:
         msg = f"{findings} lists every row, and counts no range: check with --max-findings 0 to have ranges instead"
         raise UsageError(msg)
-    for text in commands:
+    return ranges
+
+
+def print_nodetool(console: Console, ranges: Sequence[RangeFinding], ring: Ring) -> None:
+    """Print the repairs of Cassandra's own that cover the ranges of a findings file."""
+    for text in nodetool_commands(ranges, [token for token, _ in ring.owners]):
         console.print(Text(text), soft_wrap=True)
 
 
-def nodetool_commands(ranges: Sequence[RangeFinding]) -> list[str]:
-    """Return the subrange repairs of Cassandra's own that cover the ranges, touching ones joined.
+def nodetool_commands(ranges: Sequence[RangeFinding], tokens: Sequence[int]) -> list[str]:
+    """Return the repairs of Cassandra's own that cover the ranges, given the ring's tokens in order.
 
-    Each is run on one of the replicas named behind it; a check that follows proves what it did.
+    nodetool refuses a range that no single range of its node contains: so those that touch are joined, and cut at the
+    tokens. Each is run on one of the replicas named behind it; a check that follows proves what it did.
     """
     tables: dict[tuple[str, str, tuple[str, ...]], list[TokenRange]] = {}
     for found in ranges:
         tables.setdefault((found.keyspace, found.table, tuple(found.replicas)), []).append(found.token_range)
-    return [
-        f"nodetool repair --full -st {each.start} -et {each.end} {quoted(keyspace)} {quoted(table)}"
-        f"  # on one of {', '.join(map(visible, replicas))}"
-        for (keyspace, table, replicas), found in sorted(tables.items())
-        for each in joined(found)
-    ]
+    commands = []
+    for (keyspace, table, replicas), touching in sorted(tables.items()):
+        what, nodes = f"{quoted(keyspace)} {quoted(table)}", ", ".join(map(visible, replicas))
+        whole = joined(touching)
+        if whole == (TokenRange(MIN_TOKEN, MAX_TOKEN),):
+            commands.append(f"nodetool repair --full -pr {what}  # on each of {nodes}, one after the other")
+            continue
+        parts = [part for each in whole for part in _cut(each, tokens)]
+        commands += [f"nodetool repair --full -st {p.start} -et {p.end} {what}  # on one of {nodes}" for p in parts]
+    return commands
+
+
+def _cut(within: TokenRange, tokens: Sequence[int]) -> list[TokenRange]:
+    """Cut a range at the tokens inside it, which are in order."""
+    ends = [*(token for token in tokens if within.start < token < within.end), within.end]
+    return [TokenRange(*pair) for pair in zip([within.start, *ends], ends, strict=False)]
 
 
 def print_forecast(console: Console, plan: Plan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from consistency.model.reading import Cell, RowState, Times
@@ -18,6 +19,24 @@ Copies = Mapping[str, RowState | None]
 def copies(evidence: Evidence) -> Copies:
     """Return each replica's copy by host id."""
     return {node.host_id: state for node, state in evidence.states.items()}
+
+
+def left_by_time(before: Copies, now: Copies, now_s: int) -> Copies:
+    """Return earlier copies without what has expired by now; one that had nothing else, and is gone, is none."""
+    return {host: _unexpired(state, now_s, gone=now.get(host) is None) for host, state in before.items()}
+
+
+def _unexpired(state: RowState | None, now_s: int, *, gone: bool) -> RowState | None:
+    if state is None or not any(_has_expired(cell, now_s) for cell in state.cells):
+        return state
+    cells = tuple(Cell(None) if _has_expired(cell, now_s) else cell for cell in state.cells)
+    return None if gone and all(cell.value is None for cell in cells) else replace(state, cells=cells)
+
+
+def _has_expired(cell: Cell, now_s: int) -> bool:
+    """Whether all there was of a cell, or of a collection, has expired."""
+    ends = cell.expires if isinstance(cell.expires, tuple) else (cell.expires,)
+    return cell.value is not None and bool(ends) and all(end is not None and end <= now_s for end in ends)
 
 
 def digests(held: Copies, salt: str) -> dict[str, str]:

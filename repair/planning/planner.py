@@ -15,6 +15,7 @@ from consistency.cluster.locality import TracesLeft
 from consistency.cluster.port import Clock, ClusterReader
 from consistency.cluster.waits import side_by_side
 from consistency.errors import UsageError
+from consistency.model.ring import Ring
 from consistency.model.schema import Table
 from consistency.model.servertime import iso_time, skew_sentence
 from consistency.results.figures import counted
@@ -137,7 +138,7 @@ async def make_plan(
     window_s, note = await settle_window(reader, options.policy.settle_s)
     options = replace(options, policy=replace(options.policy, settle_s=window_s))
     evidence = await CaseReader.open(reader, clock)
-    _require_same_cluster(header, evidence, findings)
+    require_same_cluster(header, evidence.ring, findings)
     merged, by_rows = await _sorted_out(evidence, ranges, options)
     only_ranges = options.range_merge is RangeMerge.ONLY
     read = [] if only_ranges else [ref async for ref in rows_of_ranges(evidence, [found for found, _ in by_rows])]
@@ -206,15 +207,16 @@ def _left_out(listed: int, by_rows: Sequence[tuple[RangeFinding, str]]) -> Itera
         yield f"--range-merge only: {some} of {name} left out: {reason}"
 
 
-def _require_same_cluster(header: Mapping[str, Any], evidence: CaseReader, path: Path) -> None:
-    if header.get("cluster") != evidence.ring.cluster:
-        msg = f"{path} is of cluster {header.get('cluster')!r}, this is {evidence.ring.cluster!r}; check this one first"
+def require_same_cluster(header: Mapping[str, Any], ring: Ring, path: Path) -> None:
+    """Refuse a findings file of another cluster, or of this one with another ring."""
+    if header.get("cluster") != ring.cluster:
+        msg = f"{path} is of cluster {header.get('cluster')!r}, this is {ring.cluster!r}; check this one first"
         raise UsageError(msg)
-    if header.get("ring") != evidence.ring.fingerprint:
+    if header.get("ring") != ring.fingerprint:
         first = next(read_findings(path), None) or next(read_ranges(path), None)
         hosts = {view.host_id for view in first.replicas.values()} if first is not None else set()
-        if hosts - {""} and not hosts & evidence.ring.host_ids:
-            msg = f"{path} is of another cluster called {evidence.ring.cluster!r}, of other nodes; check this one first"
+        if hosts - {""} and not hosts & ring.host_ids:
+            msg = f"{path} is of another cluster called {ring.cluster!r}, of other nodes; check this one first"
             raise UsageError(msg)
         msg = f"the ring has changed since {path} was written: other nodes own the rows now; run the check again"
         raise UsageError(msg)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from consistency.rows.cells import Atom, AtomName, atoms
 from repair.applying.outcomes import proven
 from repair.deciding.case import Case
-from repair.deciding.copies import Copies, copies
+from repair.deciding.copies import Copies, copies, left_by_time
 from repair.keeping.entries import Entry, Fate, Outcome, Result
 from repair.sync.cases import PairCase
 from repair.sync.decide import Action, Cells, Decision, Rule, decide, foreign
@@ -108,7 +108,7 @@ def _items(taker: Case, held: Copies) -> list[tuple[AtomName, Atom]]:
 
 def after_earlier(entry: Entry, now: Case, given: Cells, outcome: Outcome) -> Outcome:
     """Carry over what is known of earlier attempts at a row that this one did nothing with."""
-    if entry.pre_image is None or copies(now) == entry.pre_image:
+    if entry.pre_image is None or copies(now) == left_by_time(entry.pre_image, copies(now), now.when.expiry_s):
         return outcome
     fate = Fate.DONE if entry.fate in (None, Fate.DONE) else Fate.UNKNOWN
     return what_we_did(replace(outcome, after=copies(now)), now, entry.pre_image, given, fate)
@@ -118,4 +118,4 @@ def what_we_did(outcome: Outcome, now: Case, before: Copies, given: Cells, fate:
     """Say what our writes have changed of a row: nothing is known of that where somebody else wrote to it meanwhile."""
     if foreign(now, _items(now, before), given):
         fate = Fate.UNKNOWN
-    return proven(outcome, now.columns, before, fate)
+    return proven(outcome, now.columns, before, fate, now.when.expiry_s)

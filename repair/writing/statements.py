@@ -83,8 +83,8 @@ def merging_read_by_token(evidence: Evidence) -> Write:
     expires, so copies that differ in nothing else are not merged. Of a range of tokens it reads every copy. The servers
     look the clustering key up, so ALLOW FILTERING costs nothing here.
     """
-    table, token = evidence.table, evidence.name.token
-    where = in_range(table, TokenRange(token - 1, token))
+    table = evidence.table
+    where = in_range(table, TokenRange.at(evidence.name.token))
     columns = [c.column.quoted for c in evidence.columns]
     if not table.clustering:
         return Write(f"SELECT {', '.join(columns)} FROM {table.quoted} WHERE {where}", (), once=True)

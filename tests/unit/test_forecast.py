@@ -181,6 +181,6 @@ def test_what_others_did_is_no_change_of_ours() -> None:
     """A row that we were refused, and that somebody deleted meanwhile."""
     before, gone = {"x": cell("a"), "y": None}, {"x": None, "y": None}
     refused = Outcome(Result.REFUSED, "", gone)
-    assert proven(refused, TWO, before, Fate.NONE).change is None
-    assert proven(refused, TWO, before, Fate.UNKNOWN).change is Change.DELETED
-    assert proven(Outcome(Result.REFUSED, "", before), TWO, before, Fate.NONE).change is Change.UNCHANGED
+    assert proven(refused, TWO, before, Fate.NONE, 0).change is None
+    assert proven(refused, TWO, before, Fate.UNKNOWN, 0).change is Change.DELETED
+    assert proven(Outcome(Result.REFUSED, "", before), TWO, before, Fate.NONE, 0).change is Change.UNCHANGED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from consistency.errors import ReplicaError, ReplicaTimeout, UsageError
 from consistency.model.reading import Capabilities, Route
 from consistency.model.ring import MURMUR3, Ring
 from consistency.model.row_arrays import HashedRows, Shown, compare
-from consistency.model.tokens import TokenRange
+from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
 from consistency.results.findings import copy_findings, read_findings, read_ranges
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding, RangeView
@@ -265,18 +266,22 @@ def test_ranges_are_planned_row_by_row_as_a_listing_is(tmp_path: Path) -> None:
 
 
 def test_nodetool_commands_cover_the_ranges(tmp_path: Path) -> None:
-    """Touching ranges are one command, which names the table and the replicas; a file without ranges says so."""
-    damaged(4).check(scan=ScanOptions(leaf_rows=2, max_findings=0), findings=tmp_path / "f")
+    """Each names the table and the replicas, and lies between two tokens; a file without ranges says so."""
+    simulated = damaged(4)
+    simulated.check(scan=ScanOptions(leaf_rows=2, max_findings=0), findings=tmp_path / "f")
     damaged(4).check(scan=LISTED, findings=tmp_path / "rows")
-    said = CliRunner().invoke(repair, ["plan", str(tmp_path / "f"), "--print-nodetool"])
-    assert said.exit_code == 0, said.output
-    lines = said.output.splitlines()
+    tokens = [token for token, _ in simulated.cluster.ring_before.owners]
+    lines = nodetool_commands(list(read_ranges(tmp_path / "f")), tokens)
     covered = [tuple(map(int, (line.split()[4], line.split()[6]))) for line in lines]
     assert all(
         line.startswith("nodetool repair --full -st ") and " ks t  # on one of 10.0.0.1" in line for line in lines
     )
     for found in read_ranges(tmp_path / "f"):
-        assert any(s <= found.token_range.start and found.token_range.end <= e for s, e in covered)
+        start, end = found.token_range.start, found.token_range.end
+        inside = sorted((max(s, start), min(e, end)) for s, e in covered if s < end and start < e)
+        assert (inside[0][0], inside[-1][1]) == (start, end)
+        assert all(one[1] == other[0] for one, other in pairwise(inside))
+    assert not any(s < token < e for s, e in covered for token in tokens)
     refused = CliRunner().invoke(repair, ["plan", str(tmp_path / "rows"), "--print-nodetool"])
     assert "--max-findings 0" in refused.output
     assert refused.exit_code == ExitCode.USAGE
@@ -286,7 +291,19 @@ def test_nodetool_commands_name_hostile_tables_and_join_ranges_that_overlap() ->
     """A watch's file may hold a range of an earlier visit beside a newer one that it overlaps."""
     held = {"10.0.0.1:9042": RangeView(missing=1)}
     ranges = [RangeFinding("ks", "a; rm x", TokenRange(*ends), {Kind.MISSING: 1}, held) for ends in ((0, 9), (5, 20))]
-    assert nodetool_commands(ranges) == ["nodetool repair --full -st 0 -et 20 ks 'a; rm x'  # on one of 10.0.0.1:9042"]
+    what = "ks 'a; rm x'  # on one of 10.0.0.1:9042"
+    assert nodetool_commands(ranges, [-5, 0, 20]) == [f"nodetool repair --full -st 0 -et 20 {what}"]
+    cut = [f"nodetool repair --full -st {start} -et {end} {what}" for start, end in ((0, 3), (3, 7), (7, 20))]
+    assert nodetool_commands(ranges, [-5, 3, 7, 21]) == cut
+
+
+def test_a_whole_ring_is_repaired_by_each_node_for_its_own_ranges() -> None:
+    """Of a table that differs all over one command is enough, where as many as the ring has tokens would be asked."""
+    held = {"10.0.0.1:9042": RangeView(missing=1), "10.0.0.2:9042": RangeView()}
+    found = RangeFinding("ks", "t", TokenRange(MIN_TOKEN, MAX_TOKEN), {Kind.MISSING: 1}, held)
+    assert nodetool_commands([found], [3, 7]) == [
+        "nodetool repair --full -pr ks t  # on each of 10.0.0.1:9042, 10.0.0.2:9042, one after the other"
+    ]
 
 
 def test_a_range_that_cannot_be_read_whole_is_not_planned_in_part(tmp_path: Path) -> None:
