@@ -6,7 +6,7 @@ node said its host id on that very connection before anything else was asked. Tw
 driver does not offer, each at a seam that it does offer:
 
 * Rows are not decoded. A page keeps the server's bytes (a protocol handler whose RESULT message stops
-  after the metadata), so hashing costs nothing per row and no odd value can fail to decode.
+  after the metadata), so hashing costs nothing per row and no odd value or type can fail to decode.
 * `now_in_seconds` of native protocol v5: all replicas judge TTLs at the same instant, so that a cell which
   expires during the scan expires for all of them, and remaining TTLs can be hashed.
 
@@ -40,7 +40,7 @@ from consistency.cluster.driver_errors import codes_in, connect_error, forbidden
 from consistency.cluster.levels import Levels
 from consistency.cluster.settings import ConnectionSettings, Place
 from consistency.cluster.waits import in_thread, within
-from consistency.cluster.wire import INT, OWN, Page, Statement, Timed
+from consistency.cluster.wire import INT, OWN, Page, Statement, Timed, past_type
 from consistency.errors import (
     ConnectError,
     ReplicaError,
@@ -80,6 +80,11 @@ class _RawRows(protocol.ResultMessage):  # type: ignore[misc]
         self.column_types = [c[3] for c in columns]
         count = INT.unpack(f.read(4))[0]
         self.parsed_rows = [(count, len(columns), f.read())]
+
+    @classmethod
+    def read_type(cls, f: io.BytesIO, user_type_map: Any) -> None:  # noqa: ARG003 - the driver's signature
+        """Leave the types of columns be: the driver cannot read that of some, and then drops the connection."""
+        past_type(f)
 
 
 class _RawHandler(protocol.ProtocolHandler):  # type: ignore[misc]
@@ -169,7 +174,7 @@ class Channel:
     async def _prepare(self, cql: str, timeout_s: float) -> Any:
         if cql not in self._prepared:
             message = protocol.PrepareMessage(query=cql)
-            self._prepared[cql] = await self._ask(message, timeout_s, protocol.ProtocolHandler)
+            self._prepared[cql] = await self._ask(message, timeout_s, _RawHandler)
         return self._prepared[cql]
 
     async def _ask(self, message: Any, timeout_s: float, handler: Any) -> Any:

@@ -26,6 +26,11 @@ OWN = -1
 
 INT = struct.Struct(">i")
 _NOW_FLAG = 0x0100
+_UDT, _TUPLE = 0x30, 0x31
+_TEXTS = {0x00: 1, _UDT: 2}
+"""The texts that the description of a type begins with: a class of the server's own; keyspace and name of a UDT."""
+_OF = {0x20: 1, 0x21: 2, 0x22: 1}
+"""Of how many types a list, a map and a set are."""
 _LAYOUTS = 8
 """In so many ways the last rows may be laid out that the next one is compared with."""
 _WORTH_A_LOOK = 32
@@ -159,6 +164,21 @@ class Page:
                 return None
             at += 4 + max(width, 0)
         return widths
+
+
+def past_type(f: io.BytesIO) -> None:
+    """Read over the type of a column as a server describes it; of a class of the server's own there is a text."""
+    kind = _short(f)
+    for _ in range(_TEXTS.get(kind, 0)):
+        f.seek(_short(f), io.SEEK_CUR)
+    for _ in range(_short(f) if kind in (_UDT, _TUPLE) else _OF.get(kind, 0)):
+        if kind == _UDT:
+            f.seek(_short(f), io.SEEK_CUR)
+        past_type(f)
+
+
+def _short(f: io.BytesIO) -> int:
+    return int.from_bytes(f.read(2), "big")
 
 
 class Timed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -158,6 +159,48 @@ def test_a_page_keeps_the_bytes_of_the_server() -> None:
     assert asyncio.run(channel.page(Statement("SELECT a FROM t"), 10)) == Page(2, 1, b"two", b"more")
     assert asyncio.run(channel.page(Statement("SELECT a FROM t"), 10)).row_count == 0
     assert wire.in_flight == 0
+
+
+class Frames(Wire):
+    """A wire whose answers are the bodies of RESULT messages, read as the driver has the caller read them."""
+
+    def send_msg(self, message: object, request_id: int, arrived: Callable[[object], None], decoder: object) -> None:
+        body = self._answers.pop(0)
+        read = decoder(5, {}, 0, 0, protocol.ResultMessage.opcode, body, None, None)  # type: ignore[operator]
+        self._answers.insert(0, read)
+        super().send_msg(message, request_id, arrived, decoder)
+
+
+def text(value: str) -> bytes:
+    """Return a text as the native protocol writes it."""
+    return struct.pack(">H", len(value.encode())) + value.encode()
+
+
+def described(*types: bytes) -> bytes:
+    """Return what a RESULT message says of columns that have these types, one after the other."""
+    columns = b"".join(text(f"c{number}") + kind for number, kind in enumerate(types))
+    return struct.pack(">ii", 1, len(types)) + text("ks") + text("t") + columns
+
+
+ADDR = "org.apache.cassandra.db.marshal.UserType(ks,61646472,73747265:org.apache.cassandra.db.marshal.UTF8Type)"
+TYPES = (
+    struct.pack(">H", 0) + text(f"org.apache.cassandra.db.marshal.VectorType({ADDR} , 2)"),
+    struct.pack(">HHH", 0x21, 0x0D, 0x22) + struct.pack(">H", 0) + text("no.such.Class(1,2:3)"),
+    struct.pack(">H", 0x30) + text("ks") + text("addr") + struct.pack(">H", 2)
+    + text("def") + struct.pack(">HH", 0x20, 0x09) + text("é") + struct.pack(">HHHH", 0x31, 2, 0x0D, 0x09),
+    struct.pack(">H", 0x7FFF),
+)  # fmt: skip
+"""Types that the driver cannot read (a vector of a UDT whose name is digits in hexadecimal), and nested ones."""
+
+
+def test_a_type_that_the_driver_cannot_read_hides_no_row() -> None:
+    """It would drop the connection, and every table that is read over it would be unknown. Of statements too."""
+    found = struct.pack(">i", 2) + described(*TYPES) + struct.pack(">i", 1) + b"a row"
+    bound = struct.pack(">iii", 1, len(TYPES), 0) + described(*TYPES)[8:]
+    ready = struct.pack(">i", 4) + text("one") + text("r") + bound + described(*TYPES)
+    asked = Statement("SELECT * FROM t WHERE k = ?", (b"k",))
+    page = asyncio.run(Channel(("h", 1), Frames(ready, found), "id").page(asked, 10))
+    assert page == Page(1, len(TYPES), b"a row")
 
 
 def test_a_statement_that_the_server_forgot_is_prepared_again() -> None:
