@@ -1156,6 +1156,8 @@ MUTANTS = (
            "tests/unit/test_driver.py"),
     Mutant("driver: what a type is named by is taken for the type", "consistency/cluster/wire.py",
            "_TEXTS = {0x00: 1, _UDT: 2}", "_TEXTS = {0x00: 1, _UDT: 1}", "tests/unit/test_driver.py"),
+    Mutant("holdings: an owner of empty ranges is one that lost them", "consistency/checking/reporting.py",
+           "if table.verdict in (Verdict.DIVERGENT, Verdict.UNKNOWN):", "if True:", "tests/unit/test_audit.py"),
     Mutant("library: a login whose role is unknown counts as none", "consistency/cluster/driver.py",
            'getattr(provider, "username", None) or "")', 'getattr(provider, "username", None) or "") or None',
            "tests/unit/test_connecting.py"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,8 +24,7 @@ from consistency.errors import UsageError
 from consistency.ledger.part_account import PartAccount
 from consistency.ledger.port import Recorder, RunFacts
 from consistency.model.part import Part
-from consistency.model.ring import Arc, Node
-from consistency.model.schema import Table
+from consistency.model.ring import Arc
 from consistency.results.findings import FindingsWriter, Header
 from consistency.results.report import MergedParts, Report, TableReport
 from consistency.results.unstreamed import Owned
@@ -148,9 +147,8 @@ def _report(whole: Whole, writer: FindingsWriter, listeners: Listeners) -> Repor
     accounts, first = whole.accounts, whole.first
     reports, ring, schema = [account.report for account in accounts], first.facts.ring, first.facts.schema
     tables = _tables(whole)
-    held = _held(whole, tables)
     violations = {v: None for report in reports for v in report.violations}
-    violations |= dict.fromkeys(empty_owners(ring, schema, held))
+    violations |= dict.fromkeys(empty_owners(ring, schema, tables))
     owned = Owned({table.full_name: table.rows for table in tables}, shares_of(_arcs(whole).values()))
     return Report(
         run_id=whole.run_id,
@@ -216,17 +214,6 @@ def _in_doubt(table: TableReport, arcs: Mapping[str, tuple[Arc, ...]], part: Par
     """Return what an interrupted part says of a table: it did not see whether ring and schema changed meanwhile."""
     why = f"part {part} of the run was interrupted: run it again, then merge again"
     return merged_table([table], [Lacking(part.of_arcs(_compared(arcs, table.keyspace)), why)])
-
-
-def _held(whole: Whole, tables: Sequence[TableReport]) -> dict[Table, dict[Node, int]]:
-    """Return how many rows each node holds of each table that was read whole."""
-    facts = whole.first.facts
-    by_name = {table.full_name: table for table in facts.tables}
-    return {
-        by_name[table.full_name]: {facts.ring.by_id[host]: rows for host, rows in table.held.items()}
-        for table in tables
-        if table.held and table.full_name in by_name
-    }
 
 
 def _record(whole: Whole, report: Report, recorder: Recorder) -> None:

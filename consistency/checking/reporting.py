@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from consistency.auditing.holdings import judge_holdings
@@ -17,11 +17,12 @@ from consistency.checking.settlements import Settlements
 from consistency.cluster.locality import TracesLeft
 from consistency.ledger.port import Recorder, known_as
 from consistency.model.ring import Node, Ring
-from consistency.model.schema import Keyspace, Table
+from consistency.model.schema import Keyspace
 from consistency.results.findings import FindingsWriter
 from consistency.results.report import Report, Severity, TableReport, Violation, not_scanned
 from consistency.results.sample import Sampling
 from consistency.results.unstreamed import Owned
+from consistency.results.verdict import Verdict
 
 NOT_REACHED = "not reached before the run ended"
 
@@ -42,14 +43,17 @@ class Ended:
         read = {
             node for _, account in self.scans.accounts for result in account.results.values() for node in result.digests
         }
+        tables = self._tables()
+        # In a part of the ring a node may well hold nothing.
+        whole = () if options.part or prepared.piece else tables
         owned = Owned({s.task.reading.table.full_name: a.rows for s, a in self.scans.accounts}, prepared.shares)
         return Report(
             run_id=prepared.run_id,
             cluster=prepared.ring.cluster,
             started_at=prepared.started_at,
             seconds=seconds,
-            tables=self._tables(),
-            violations=broken_rules(prepared, self._held()),
+            tables=tables,
+            violations=broken_rules(prepared, whole),
             findings_by_kind={kind.value: count for kind, count in sorted(writer.counts.items())},
             top=listeners.top,
             not_checked=prepared.scope.not_checked,
@@ -95,12 +99,6 @@ class Ended:
         left = (table for table in tables if table.full_name not in self.scans)
         return [not_scanned(table.keyspace, table.name, NOT_REACHED, failed=True) for table in left]
 
-    def _held(self) -> dict[Table, Mapping[Node, int]]:
-        """Return how many rows each node holds, of a whole run: a node may well hold nothing in a part of the ring."""
-        if self.prepared.options.part is not None or self.prepared.piece:
-            return {}
-        return {scan.task.reading.table: scan.rows_by_node() for scan in self.scans}
-
 
 def unreadable_tables(prepared: Prepared) -> list[TableReport]:
     """Return the reports of tables in scope whose schema cannot be read."""
@@ -111,8 +109,8 @@ def unreadable_tables(prepared: Prepared) -> list[TableReport]:
     return out
 
 
-def broken_rules(prepared: Prepared, held: Mapping[Table, Mapping[Node, int]]) -> tuple[Violation, ...]:
-    """Judge the keyspaces in scope, and what nodes hold of tables that were read whole."""
+def broken_rules(prepared: Prepared, tables: Iterable[TableReport]) -> tuple[Violation, ...]:
+    """Judge the keyspaces in scope, and what nodes hold of these tables."""
     found = judge_replication(
         prepared.ring,
         prepared.schema,
@@ -122,16 +120,19 @@ def broken_rules(prepared: Prepared, held: Mapping[Table, Mapping[Node, int]]) -
     )
     # What the nodes disagree on is unknown, and the coverage says so: here it is named.
     named = (replace(v, severity=Severity.WARNING) for v in judge_agreement(prepared.ring))
-    empty = empty_owners(prepared.ring, prepared.schema, held)
+    empty = empty_owners(prepared.ring, prepared.schema, tables)
     return tuple(sorted((*found, *named, *empty), key=gravest_first))
 
 
-def empty_owners(
-    ring: Ring, schema: Mapping[str, Keyspace], held: Mapping[Table, Mapping[Node, int]]
-) -> tuple[Violation, ...]:
-    """Judge what nodes hold of tables that were read whole."""
+def empty_owners(ring: Ring, schema: Mapping[str, Keyspace], tables: Iterable[TableReport]) -> tuple[Violation, ...]:
+    """Judge what nodes hold of tables that were read whole.
+
+    Where all replicas agree none is judged: no node lacks what others hold in its ranges, and these are empty.
+    """
     by_keyspace: dict[str, dict[tuple[str, Node], int]] = defaultdict(dict)
-    for table, rows_by_node in held.items():
-        by_keyspace[table.keyspace].update({(table.name, node): rows for node, rows in rows_by_node.items()})
-    judged = (judge_holdings(ring, schema[keyspace], rows) for keyspace, rows in by_keyspace.items())
+    for table in tables:
+        if table.verdict in (Verdict.DIVERGENT, Verdict.UNKNOWN):
+            held = {(table.table, ring.by_id[host]): rows for host, rows in table.held.items()}
+            by_keyspace[table.keyspace].update(held)
+    judged = (judge_holdings(ring, schema[keyspace], rows) for keyspace, rows in by_keyspace.items() if rows)
     return tuple(violation for found in judged for violation in found)

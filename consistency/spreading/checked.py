@@ -121,11 +121,6 @@ class CheckSpread:
     def _report(self, writer: FindingsWriter, *, interrupted: bool) -> Report:
         prepared, options, whole = self._prepared, self._prepared.options, self.whole
         read = [units.report() for units in whole.tables.values()]
-        held = {
-            whole.tables[table.full_name].table: {whole.nodes[host]: rows for host, rows in table.held.items()}
-            for table in read
-            if table.held
-        }
         owned = Owned({table.full_name: table.rows for table in read if table.depth}, prepared.shares)
         tables = [*prepared.refused, *unreadable_tables(prepared), *read]
         return Report(
@@ -134,7 +129,7 @@ class CheckSpread:
             started_at=prepared.started_at,
             seconds=self.clock.monotonic() - prepared.started,
             tables=tuple(sorted(tables, key=lambda t: (t.keyspace, t.table))),
-            violations=broken_rules(prepared, held),
+            violations=broken_rules(prepared, read),
             findings_by_kind={kind.value: count for kind, count in sorted(writer.counts.items())},
             top=self._listeners.top,
             not_checked=prepared.scope.not_checked,

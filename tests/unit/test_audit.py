@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from consistency.api import AuditReport
 from consistency.auditing.rules import KINDS, judge_holdings, judge_replication, ownership, quorum
 from consistency.auditing.subject import percent
+from consistency.checking.reporting import empty_owners
 from consistency.cli.show.terminal.audit import print_audit
 from consistency.cli.show.terminal.console import make_console
 from consistency.cluster.silence import silence, unheard_of
@@ -24,7 +25,8 @@ from consistency.model.ring import MURMUR3, Node, Replication, Ring
 from consistency.model.schema import Keyspace
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, RING_SIZE
 from consistency.results.report import Severity, Violation
-from consistency.results.verdict import ExitCode
+from consistency.results.verdict import Coverage, ExitCode
+from tests.unit.test_terminal import table_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -687,3 +689,14 @@ def test_a_node_that_owns_nothing_may_hold_nothing() -> None:
     held = {("t", node): 200 * (node.dc == "dc1") for node in ring.nodes}
     assert judge_holdings(ring, make_keyspace("app", dc1=3), held) == ()
     assert judge_holdings(ring, Keyspace("system", Replication("LocalStrategy", ()), {}), held) == ()
+
+
+@pytest.mark.parametrize(("differ", "read", "named"), [(1, 6, True), (0, 5, True), (0, 6, False)])
+def test_an_owner_without_a_row_is_in_order_where_all_replicas_agree(differ: int, read: int, named: bool) -> None:
+    """One big partition lies wholly on other nodes, and the ranges of this one are empty on each of their replicas."""
+    ring = make_ring({"dc1": ["r1"] * 6})
+    held = {node.host_id: 1000 for node in ring.nodes[1:]} | {ring.nodes[0].host_id: 0}
+    coverage = Coverage(planned=6, completed=read, failed=6 - read)
+    table = table_report("t", keyspace="app", divergent_rows=differ, coverage=coverage, held=held)
+    found = empty_owners(ring, {"app": make_keyspace("app", dc1=3)}, [table])
+    assert [violation.kind for violation in found] == ["owner_holds_nothing"] * named
