@@ -107,6 +107,7 @@ class CauseCounter:
         self._alone: Counter[str] = Counter()
         self._lacks_of_one: Counter[str] = Counter()
         self._holders: dict[Kind, Counter[str]] = {Kind.ZOMBIE_SUSPECT: Counter(), Kind.NON_OWNER: Counter()}
+        self._one_time = 0
         self._whole_ms = 0
         self._furthest_us = 0
         self._wrong_units = _WrongUnits()
@@ -124,6 +125,7 @@ class CauseCounter:
             held = (State.CURRENT, State.STALE)
             self._holders[finding.kind].update(n for n, view in finding.replicas.items() if view.state in held)
         elif finding.kind is Kind.TIE and newest is not None:
+            self._one_time += 1
             self._whole_ms += newest % 1000 == 0
         elif finding.kind is Kind.FUTURE_WRITE_TIME and newest is not None:
             self._furthest_us = max(self._furthest_us, newest)
@@ -307,7 +309,7 @@ class CauseCounter:
     # Kinds that are a cause by themselves.
 
     def _ties(self) -> Cause | None:
-        count = self._kinds[Kind.TIE]
+        count = self._one_time  # of a counter, and before 5.0 of a collection, no write time is told
         if count < FEWEST_ROWS:
             return None
         coarse = self._whole_ms >= NEARLY_ALL * count

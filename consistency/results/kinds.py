@@ -25,7 +25,7 @@ class Kind(str, Enum):
 _SENTENCES = {
     Kind.MISSING: "a replica lacks a row that others hold: it never arrived, or was deleted there",
     Kind.STALE: "a replica holds an older version of a cell",
-    Kind.TIE: "replicas hold different values written at the same time",
+    Kind.TIE: "replicas hold different values, and no write time tells which is newer",
     Kind.EXPIRY: "the same value expires at different times",
     Kind.ZOMBIE_SUSPECT: "a minority holds a row older than gc_grace_seconds: its delete may be purged elsewhere",
     Kind.FUTURE_WRITE_TIME: "a write time lies in the future: a client's clock was wrong",

@@ -9,7 +9,10 @@ from consistency.results.findings import Finding, ReplicaView, State, WriteTime
 
 
 class Recency(str, Enum):
-    """For a column that differs: newest, older (or absent), or written at the same time; PLAIN for any other column."""
+    """For a column that differs: newest, older (or absent), or written at the same time; PLAIN for any other column.
+
+    PLAIN also where no write time is told: of a counter, and before 5.0 of a collection.
+    """
 
     NEWEST = "a"
     OLDER = "b"
@@ -40,7 +43,7 @@ def _recency(finding: Finding, column: str, mine: WriteTime, all_times: Sequence
         best = max(all_times, key=lambda times: (newest_time(times) or 0, str(times)))
         return Recency.NEWEST if mine == best else Recency.OLDER
     missing = any(view.state is State.MISSING for view in finding.replicas.values())
-    return Recency.PLAIN if missing or len(all_times) < 2 else Recency.SAME_TIME
+    return Recency.PLAIN if missing or mine is None or len(all_times) < 2 else Recency.SAME_TIME
 
 
 def newest_of(finding: Finding) -> int | None:

@@ -197,6 +197,11 @@ def test_ties_at_whole_milliseconds_name_the_coarse_clock() -> None:
     assert fine.rows == coarse.rows == 40
 
 
+def test_values_without_a_write_time_blame_no_clock() -> None:
+    """Of a counter, and before 5.0 of a collection, no write time is told: a replica may have been down."""
+    assert causes([row("ccs", None, Kind.TIE)] * 40) == ()
+
+
 def test_future_times_name_the_furthest_or_the_unit() -> None:
     """A clock that is wrong and a client that passes nanoseconds look different."""
     (clock,) = causes(row("ccc", NIGHT + i * 24 * HOUR, Kind.FUTURE_WRITE_TIME) for i in range(30))

@@ -29,6 +29,7 @@ from consistency.results.cause import Cause, CauseKind
 from consistency.results.figures import counted, moment, short, span
 from consistency.results.findings import Finding, ReplicaView, State
 from consistency.results.kinds import Kind
+from consistency.results.recency import recencies
 from consistency.results.report import Report, Severity, TableReport, Unread, Violation
 from consistency.results.strip import overlaid
 from consistency.results.verdict import Coverage, Verdict
@@ -289,6 +290,18 @@ def test_hidden_keys_leave_the_token() -> None:
 def test_a_finding_names_the_smaller_side(kind: Kind, states: str, said: str) -> None:
     """What is left unsaid follows."""
     assert states_text(finding(kind, states)).startswith(said)
+
+
+def test_nobody_is_behind_where_no_write_time_is_told() -> None:
+    """Of a counter, and before 5.0 of a collection: which value is newer is not known. Equal times have a winner."""
+    tied = finding(Kind.TIE, "ccsu")
+    untold = {name: replace(view, writetimes={}) for name, view in tied.replicas.items()}
+    assert states_text(replace(tied, replicas=untold)) == (
+        "one value on 10.0.0.1:9042, 10.0.0.2:9042, another on 10.0.0.3:9042; unreadable on 10.0.0.4:9042; in v"
+    )
+    held = next(iter(untold.values()))
+    assert [recency.word for _, _, recency in recencies(replace(tied, replicas=untold), held)] == [""]
+    assert [r.word for _, _, r in recencies(tied, next(iter(tied.replicas.values())))] == ["same time, differs"]
 
 
 def test_the_findings_shown_are_of_different_kinds() -> None:

@@ -97,6 +97,10 @@ def _sides(finding: Finding) -> list[str]:
     for name, view in finding.replicas.items():
         by_state[view.state].append(name)
     current, unreadable = by_state.pop(State.CURRENT, []), by_state.pop(State.UNREADABLE, [])
+    beside = [f"unreadable on {_names(unreadable)}"] if unreadable else []
+    if finding.kind is Kind.TIE and current and State.STALE in by_state and newest_of(finding) is None:
+        # Nothing tells who is behind.
+        return [f"one value on {_names(current)}, another on {_names(by_state[State.STALE])}", *beside]
     parts = [f"{_STATE_WORDS[state]} {_names(by_state[state])}" for state in _STATE_WORDS if by_state.get(state)]
     if len(by_state) == 1 and current and len(current) < sum(map(len, by_state.values())):
         parts = [f"{'only on' if State.MISSING in by_state else 'current only on'} {_names(current)}"]
@@ -104,7 +108,7 @@ def _sides(finding: Finding) -> list[str]:
         parts.append(f"alike on {counted(len(current), 'replica')}")
     elif current and not (len(by_state) == 1 and parts):
         parts.append(f"current on {_names(current)}")
-    return [*parts, *([f"unreadable on {_names(unreadable)}"] if unreadable else [])]
+    return [*parts, *beside]
 
 
 def _names(names: Sequence[str]) -> str:
