@@ -110,7 +110,16 @@ class Explanation:
 
     def lacks(self, node: Node) -> list[str]:
         """Name the columns in which a replica that has the row is behind."""
-        return [column.column.name for _, column, contest in self.contested() if node not in contest.current]
+        behind = [column for _, column, contest in self.contested() if node not in contest.current]
+        return [column.column.name for column in behind if column.writetime]
+
+    @property
+    def undated(self) -> list[str]:
+        """Name the columns that differ and of which the servers tell no write time: no copy is known to be newer.
+
+        Counters, and before 5.0 collections.
+        """
+        return [column.column.name for _, column, _ in self.contested() if not column.writetime]
 
 
 def decided_by(contest: Contest, versions: Sequence[Cell], *, multicell: bool) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from consistency.model.ring import Node, Replication
 from consistency.model.schema import Keyspace
 from consistency.results.findings import Finding, ReplicaView, State
 from consistency.results.kinds import Kind
+from consistency.rows.evidence import Evidence
 from consistency.rows.explain import Chosen, Explanation, choose_finding, decided_by, explain
 from consistency.rows.reconcile import EMPTY, contest
 from tests.unit.fake_cluster import TOKEN_STEP, US, FakeCluster, Version, nodes, port, table
@@ -79,6 +81,19 @@ def test_each_rule_is_named_and_its_winner_marked(tmp_path: Path, version: Versi
     assert [line.split()[-1] for line in text.splitlines() if "2023-11-14" in line] == ["loses", "loses", "wins"]
     assert "x 10.0.0.1:9042 is behind in v" in text
     assert "= 10.0.0.3:9042 is up to date" in text
+
+
+def test_no_winner_is_marked_where_no_write_time_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a counter, and before 5.0 of a collection: the greater value may be the older one."""
+    cluster = damaged(Version("zzz"))
+    chosen = found_in(cluster, tmp_path / "f")
+    found = explained(cluster, chosen)
+    columns = tuple(replace(column, writetime=False) for column in found.evidence.columns)
+    monkeypatch.setattr(Evidence, "columns", columns)
+    text = shown(chosen, found)
+    assert "not decided here: the servers tell no write time of it" in text
+    assert not {"wins", "loses", "x", "="} & set(text.split())
+    assert all(f"? 10.0.0.{n}:9042 may be behind in v" in text for n in (1, 2, 3))
 
 
 def test_a_missing_row_names_who_lacks_it(tmp_path: Path) -> None:

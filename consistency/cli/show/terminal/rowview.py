@@ -37,9 +37,12 @@ def print_row(
     console.print()
     for place, column, contest in found.contested():
         versions = {node: state.cells[place] for node, state in found.states.items() if state is not None}
-        rule = decided_by(contest, list(versions.values()), multicell=column.column.type.is_multicell)
-        console.print(Text.assemble(heading(safe(column.column.name)), "  ", (f"decided by: {rule}", "dim")))
-        rows = [(safe(n), cell, "wins" if n in contest.current else "loses") for n, cell in versions.items()]
+        rule = f"decided by: {decided_by(contest, list(versions.values()), multicell=column.column.type.is_multicell)}"
+        outcomes = {node: "wins" if node in contest.current else "loses" for node in versions}
+        if not column.writetime:
+            rule, outcomes = "not decided here: the servers tell no write time of it, and merge it", {}
+        console.print(Text.assemble(heading(safe(column.column.name)), "  ", (rule, "dim")))
+        rows = [(safe(n), cell, outcomes.get(n, "")) for n, cell in versions.items()]
         console.print(cells_table("replica", rows, partial(show, column)))
     _print_alike(console, found, show)
     _print_replicas(console, found)
@@ -162,6 +165,8 @@ def _print_replicas(console: Console, found: Explanation) -> None:
             lines.append(("?" if unsure else "x", safe(node), what))
         elif lacking:
             lines.append(("x", safe(node), f"is behind in {', '.join(safe(n) for n in lacking)}"))
+        elif state is not None and found.undated:
+            lines.append(("?", safe(node), f"may be behind in {', '.join(safe(n) for n in found.undated)}"))
         elif state is not None:
             whole = all(held is not None for held in found.states.values())
             if whole or found.contested():
