@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from consistency.cli.options import CommandT, with_options
+from consistency.cluster.setting_values import ENV_PREFIX
 from consistency.cluster.settings import (
     CONNECTION,
-    ENV_PREFIX,
     TARGET,
     ConnectionSettings,
     GivenOptions,

@@ -10,7 +10,7 @@ import click
 
 from consistency.checking.part_findings import findings_beside
 from consistency.cli.options import CommandT, with_options
-from consistency.cluster.settings import ENV_PREFIX
+from consistency.cluster.setting_values import ENV_PREFIX
 from consistency.errors import UsageError
 from consistency.model.part import Part
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from consistency.cluster.settings import ENV_PREFIX
-from consistency.errors import SettingsError, UsageError
+from consistency.cluster.setting_values import ENV_PREFIX, read_secret
+from consistency.errors import UsageError
 from consistency.watching.page_access import DEFAULT_LISTEN
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -69,13 +69,3 @@ def secret_of(name: str) -> str | None:
     if not path:
         return os.environ.get(ENV_PREFIX + name)
     return read_secret(f"{ENV_PREFIX}{name}_FILE", Path(path))
-
-
-def read_secret(told_by: str, path: Path) -> str:
-    """Return the text of a file without its end of line."""
-    try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        msg = f"{told_by} {path}: {reason}"
-        raise SettingsError(msg) from None

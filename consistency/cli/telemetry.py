@@ -18,7 +18,7 @@ from consistency.checking.observer import Observer, Silent
 from consistency.cli.group import exit_code_of
 from consistency.cli.options import CommandT, with_options
 from consistency.cli.outputs import STDOUT, require_output, write_public
-from consistency.cluster.settings import ENV_PREFIX
+from consistency.cluster.setting_values import ENV_PREFIX
 from consistency.errors import ConsistencyError, SettingsError, UsageError
 from consistency.results.report import Report
 from consistency.results.verdict import ExitCode

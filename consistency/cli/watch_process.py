@@ -15,7 +15,7 @@ import click
 from consistency import __version__
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.serving import secret_of
-from consistency.cluster.settings import ENV_PREFIX
+from consistency.cluster.setting_values import ENV_PREFIX
 from consistency.cluster.waits import left_behind
 from consistency.errors import UsageError
 from consistency.results.verdict import ExitCode

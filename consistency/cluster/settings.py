@@ -6,9 +6,7 @@ user of the machine. A TOML file that holds a password must not be readable by o
 
 from __future__ import annotations
 
-import configparser
 import difflib
-import math
 import os
 import ssl
 import sys
@@ -17,7 +15,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from consistency.cluster.tls import TlsSettings, read_tls, tls_from_cqlshrc, tls_from_environ
+from consistency.cluster.cqlshrc import from_cqlshrc
+from consistency.cluster.setting_values import (
+    ENV_PREFIX,
+    read_port,
+    read_protocol,
+    read_secret,
+    read_timeout,
+    require_no_misspelt,
+)
+from consistency.cluster.tls import TlsSettings, read_tls, tls_from_environ
 from consistency.errors import SettingsError
 from consistency.private import closing, is_open_to_others
 
@@ -27,7 +34,6 @@ else:
     import tomli as tomllib
 
 DEFAULT_PORT = 9042
-ENV_PREFIX = "CONSISTENCY_"
 DEFAULT_CONFIG = "~/.config/consistency/config.toml"
 _TABLES = ("connection", "target", "ledger", "repair")
 """Every table of the TOML file; its commands share the file, so each of them knows all of them."""
@@ -46,6 +52,11 @@ class Section:
     table: str
     env: str
     options: str
+
+    @property
+    def no_tls(self) -> str:
+        """The option that turns TLS off."""
+        return "--no-tls" if self.is_first else f"--no-{self.table}-tls"
 
     @property
     def is_first(self) -> bool:
@@ -123,10 +134,11 @@ def load_settings(
 ) -> ConnectionSettings:
     """Merge all sources into one value; SettingsError names the source and the entry at fault."""
     environ = os.environ if environ is None else environ
+    require_no_misspelt(environ)
     merged: dict[str, Any] = {}
     cqlshrc = given.cqlshrc or environ.get(section.env + "CQLSHRC")
     if cqlshrc or section.is_first:
-        _lay_over(merged, _from_cqlshrc(cqlshrc))
+        _lay_over(merged, from_cqlshrc(cqlshrc))
     path = given.config or environ.get(ENV_PREFIX + "CONFIG")
     _lay_over(merged, _from_toml(load_config(path).get(section.table, {}), path or DEFAULT_CONFIG, section))
     _lay_over(merged, _from_environ(environ, section))
@@ -145,6 +157,7 @@ def load_ledger_path(
 ) -> Path | None:
     """Return where the ledger is: the option, the environment, `[ledger] path` of the TOML file, or nowhere."""
     environ = os.environ if environ is None else environ
+    require_no_misspelt(environ)
     path = config or environ.get(ENV_PREFIX + "CONFIG")
     section = load_config(path).get("ledger", {})
     named = section.get("path") if isinstance(section, dict) and set(section) <= {"path"} else 0
@@ -219,7 +232,13 @@ def _from_toml(entries: object, path: str, section: Section) -> dict[str, Any]:
             raise SettingsError(msg)
         out[key] = ",".join(map(str, value)) if isinstance(value, list) else value
     if "port" in out:
-        out["port"] = _port(out["port"], f"--config {path}: [{section.table}] port")
+        out["port"] = read_port(out["port"], f"--config {path}: [{section.table}] port")
+    if "connect_timeout" in out:
+        out["connect_timeout"] = read_timeout(
+            out["connect_timeout"], f"--config {path}: [{section.table}] connect_timeout"
+        )
+    if "protocol" in out:
+        out["protocol"] = read_protocol(out["protocol"], f"--config {path}: [{section.table}] protocol")
     if "hosts" in out:
         out["hosts_from"] = f"--config {path}: [{section.table}] hosts"
     return out
@@ -231,16 +250,16 @@ def _from_environ(environ: Mapping[str, str], section: Section) -> dict[str, Any
         if environ.get(section.env + key):
             out[key.lower()] = environ[section.env + key]
     if "port" in out:
-        out["port"] = _port(out["port"], section.env + "PORT")
+        out["port"] = read_port(out["port"], section.env + "PORT")
+    if "connect_timeout" in out:
+        out["connect_timeout"] = read_timeout(out["connect_timeout"], section.env + "CONNECT_TIMEOUT")
+    if "protocol" in out:
+        out["protocol"] = read_protocol(out["protocol"], section.env + "PROTOCOL")
     if "hosts" in out:
         out["hosts_from"] = section.env + "HOSTS"
     password_file = environ.get(section.env + "PASSWORD_FILE")
     if password_file:
-        try:
-            out["password"] = Path(password_file).read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            msg = f"{section.env}PASSWORD_FILE {password_file}: {error.strerror}"
-            raise SettingsError(msg) from None
+        out["password"] = read_secret(section.env + "PASSWORD_FILE", Path(password_file))
     tls = tls_from_environ(environ, section.env + "TLS_")
     if tls:
         out["tls"] = tls
@@ -250,7 +269,7 @@ def _from_environ(environ: Mapping[str, str], section: Section) -> dict[str, Any
 def _from_options(given: GivenOptions, section: Section) -> dict[str, Any]:
     pairs = {
         "hosts": given.hosts,
-        "hosts_from": given.hosts and f"{section.options}hosts",
+        "hosts_from": None if given.hosts is None else f"{section.options}hosts",
         "port": given.port,
         "username": given.username,
         "tls": given.tls,
@@ -259,54 +278,8 @@ def _from_options(given: GivenOptions, section: Section) -> dict[str, Any]:
     return {key: value for key, value in pairs.items() if value is not None}
 
 
-def _from_cqlshrc(path: str | None) -> dict[str, Any]:
-    chosen = Path(path).expanduser() if path else Path("~/.cassandra/cqlshrc").expanduser()
-    if not path and not chosen.is_file():
-        return {}
-    parser = _ini(chosen, "--cqlshrc")
-    out: dict[str, Any] = {}
-    if parser.has_option("connection", "hostname"):
-        out |= {"hosts": parser.get("connection", "hostname"), "hosts_from": f"--cqlshrc {chosen} hostname"}
-    if parser.has_option("connection", "port"):
-        out["port"] = _port(parser.get("connection", "port"), f"--cqlshrc {chosen} port")
-    out.update(_cqlsh_credentials(parser))
-    if parser.getboolean("connection", "ssl", fallback=False):
-        out["tls"] = tls_from_cqlshrc(parser)
-    return out
-
-
-def _cqlsh_credentials(parser: configparser.ConfigParser) -> dict[str, str]:
-    out: dict[str, str] = {}
-    for key in ("username", "password"):
-        if parser.has_option("authentication", key):
-            out[key] = parser.get("authentication", key)
-    named = parser.get("authentication", "credentials", fallback=None)
-    if named:
-        credentials = _ini(Path(named).expanduser(), "cqlshrc credentials")
-        for section in credentials.sections():
-            for key in ("username", "password"):
-                if credentials.has_option(section, key):
-                    out[key] = credentials.get(section, key)
-    return out
-
-
-def _ini(path: Path, source: str) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        with path.open(encoding="utf-8") as lines:
-            parser.read_file(lines)
-    except OSError as error:
-        msg = f"{source} {path}: {error.strerror}"
-        raise SettingsError(msg) from None
-    except (configparser.Error, UnicodeDecodeError):
-        # The parser's own message quotes the line, which may be the password.
-        msg = f"{source} {path} is not an ini file that cqlsh would read"
-        raise SettingsError(msg) from None
-    return parser
-
-
 def _build(merged: Mapping[str, Any], section: Section) -> ConnectionSettings:
-    port = _port(merged.get("port", DEFAULT_PORT), f"{section.options}port")
+    port = read_port(merged.get("port", DEFAULT_PORT), f"{section.options}port")
     hosts = parse_hosts(str(merged.get("hosts", "127.0.0.1")), port, merged.get("hosts_from", ""))
     username, password = merged.get("username"), merged.get("password")
     if username and password is None:
@@ -320,9 +293,9 @@ def _build(merged: Mapping[str, Any], section: Section) -> ConnectionSettings:
         raise SettingsError(msg)
     settings = ConnectionSettings(hosts, port, username, password, read_tls(merged.get("tls")), section=section)
     if "connect_timeout" in merged:
-        settings = replace(settings, connect_timeout_s=_seconds(merged["connect_timeout"]))
+        settings = replace(settings, connect_timeout_s=read_timeout(merged["connect_timeout"], "settings"))
     if "protocol" in merged:
-        settings = replace(settings, protocol=_protocol(merged["protocol"]))
+        settings = replace(settings, protocol=merged["protocol"])
     if "addresses" in merged:
         settings = replace(settings, addresses=_addresses(merged["addresses"], section))
     return settings
@@ -343,24 +316,6 @@ def _addresses(entries: Mapping[str, object], section: Section) -> dict[str, Pla
     return out
 
 
-def _seconds(value: object) -> float:
-    try:
-        seconds = float(str(value))
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        msg = f"connect timeout {value!r} is not a number of seconds above 0"
-        raise SettingsError(msg)
-    return seconds
-
-
-def _protocol(value: object) -> int:
-    if str(value) not in ("4", "5"):
-        msg = f"protocol {value!r} is not a version of the native protocol that can be used here: 4 or 5"
-        raise SettingsError(msg)
-    return int(str(value))
-
-
 def parse_hosts(text: str, port: int, option: str = "--hosts") -> tuple[tuple[str, int], ...]:
     """Read `A,B:9043,[::1]:9042` into `(host, port)` pairs."""
     out: list[tuple[str, int]] = []
@@ -379,19 +334,8 @@ def parse_hosts(text: str, port: int, option: str = "--hosts") -> tuple[tuple[st
         if not host:
             msg = f"{option} {text!r}: {part!r} has no host"
             raise SettingsError(msg)
-        out.append((host, _port(own, f"{option} {part!r}") if own else port))
+        out.append((host, read_port(own, f"{option} {part!r}") if own else port))
     if not out:
-        msg = f"{option} names no host; give one or more, such as {option} 10.0.0.1,10.0.0.2"
+        msg = f"{option} names no host; give one or more, such as 10.0.0.1,10.0.0.2"
         raise SettingsError(msg)
     return tuple(out)
-
-
-def _port(value: object, source: str) -> int:
-    try:
-        port = int(str(value))
-    except ValueError:
-        port = 0
-    if not 1 <= port <= 65535:
-        msg = f"{source}: {value!r} is not a port; it must be a number from 1 to 65535"
-        raise SettingsError(msg)
-    return port

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from consistency.cli.connection import take_both, take_connection
-from consistency.cluster.settings import TARGET, GivenOptions, load_settings, parse_hosts
+from consistency.cluster.setting_values import require_no_misspelt
+from consistency.cluster.settings import TARGET, GivenOptions, load_ledger_path, load_settings, parse_hosts
 from consistency.cluster.tls import TlsSettings
 from consistency.errors import SettingsError
 
@@ -126,10 +127,10 @@ def test_a_file_named_by_the_environment_is_named_in_the_message(tmp_path: Path)
         load_settings(GivenOptions(), {"CONSISTENCY_CONFIG": path})
 
 
-@pytest.mark.parametrize("text", ["nan", "-1", "0", "soon"])
+@pytest.mark.parametrize("text", ["nan", "-1", "0", "soon", "1e12", "inf"])
 def test_a_connect_timeout_must_be_a_time(text: str) -> None:
-    """A number of seconds above zero."""
-    with pytest.raises(SettingsError, match="timeout"):
+    """A number of seconds above zero, that sockets can count."""
+    with pytest.raises(SettingsError, match="CONSISTENCY_CONNECT_TIMEOUT: connect timeout"):
         load_settings(GivenOptions(), {"CONSISTENCY_CONNECT_TIMEOUT": text})
 
 
@@ -141,6 +142,40 @@ def test_a_password_file_is_read_without_its_line_end(tmp_path: Path) -> None:
     assert load_settings(GivenOptions(), environ).password == " pass word "
     with pytest.raises(SettingsError, match="PASSWORD_FILE"):
         load_settings(GivenOptions(), {**environ, "CONSISTENCY_PASSWORD_FILE": str(tmp_path / "none")})
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match=r"PASSWORD_FILE .*: not a text file"):
+        load_settings(GivenOptions(), environ)
+
+
+def test_a_misspelt_variable_is_refused() -> None:
+    """Unread, another cluster is checked, or a login sent without TLS; those of other programs are left alone."""
+    for name, meant in (
+        ("CONSISTENCY_HOST", "CONSISTENCY_HOSTS"),
+        ("CONSISTENCY_TLS_CAFILE", "CONSISTENCY_TLS_CA_FILE"),
+        ("CONSISTENCY_TARGET_PASSWRD", "CONSISTENCY_TARGET_PASSWORD"),
+    ):
+        for load in (lambda env: load_settings(GivenOptions(), env), lambda env: load_ledger_path(None, None, env)):
+            with pytest.raises(SettingsError, match=f"{name} is set, and nothing reads it; did you mean {meant}\\?"):
+                load({name: "canary"})
+        load_settings(GivenOptions(), {name: ""})
+    others = ("CONSISTENCY_LEVEL", "CONSISTENCY_SERVICE_PORT", "CONSISTENCY_PORT_9477_TCP", "CONSISTENCY_TEST_HOSTS")
+    load_settings(GivenOptions(), dict.fromkeys(others, "theirs"))
+
+
+@pytest.mark.parametrize("place", ["consistency", "repair", "sandbox"])
+def test_every_variable_that_is_read_is_known(place: str) -> None:
+    """Else it would be refused as a misspelling of its neighbour."""
+    texts = (path.read_text(encoding="utf-8") for path in Path(place).rglob("*.py"))
+    for name in sorted({name for text in texts for name in re.findall(r"\bCONSISTENCY_[A-Z_]*[A-Z]\b", text)}):
+        require_no_misspelt({name: "x"})
+
+
+def test_a_truth_that_is_none_in_cqlshs_file_is_one_line(tmp_path: Path) -> None:
+    """Whether to encrypt is not guessed."""
+    path = tmp_path / "cqlshrc"
+    path.write_text("[connection]\nhostname = a\nssl = maybe\n")
+    with pytest.raises(SettingsError, match="cqlshrc ssl: 'maybe' is neither true nor false"):
+        load_settings(GivenOptions(cqlshrc=str(path)), {})
 
 
 @pytest.mark.parametrize(("given", "protocol"), [("4", 4), ("5", 5), ("", None)])
