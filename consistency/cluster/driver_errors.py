@@ -38,6 +38,9 @@ _OWN_WORDS = {
 }
 """The text of a server's exception, and the failure code of a read that it stands for."""
 _LAST_ERROR = re.compile(r"^\[Errno -?\d+\] (?:Tried connecting to .*\. Last error: )?")
+_LAST_HOST = re.compile(r"^errors=(.*), last_host=\S*$")
+_NOT_TLS = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE")
+"""The words of OpenSSL for an answer that is no TLS."""
 _OTHER_PROTOCOL = re.compile(r"does not support protocol version \d+")
 NO_SUCH_NAME = ("Name or service not known", "nodename nor servname", "No address associated with hostname")
 """The words of the systems' resolvers."""
@@ -54,9 +57,8 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
     text = first_line(reason)
     if unknown_host or any(words in text for words in NO_SUCH_NAME):
         return ConnectError(f"{section.options}hosts {hosts}: no such host name")
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        trust = f"name it with {section.env}TLS_CA_FILE, or ca_file in [{section.table}] tls"
-        return ConnectError(f"the certificate of {hosts} is of an authority that is not trusted here: {trust}")
+    if trouble := _tls_trouble(settings, text):
+        return ConnectError(trouble)
     if level := levels.sentence(str(reason)):
         return ConnectError(f"{hosts}: {level}")
     hint = "is Cassandra running there, and is it the native (CQL) port?"
@@ -70,11 +72,22 @@ def connect_error(settings: ConnectionSettings, reason: object, *, login: bool, 
     return ConnectError(f"no node answers at {hosts}: {_in_short(text)}; {hint}")
 
 
+def _tls_trouble(settings: ConnectionSettings, text: str) -> str:
+    """Say what is wrong with TLS; nothing if something else is."""
+    hosts, section = settings.hosts_text, settings.section
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        trust = f"name it with {section.env}TLS_CA_FILE, or ca_file in [{section.table}] tls"
+        return f"the certificate of {hosts} is of an authority that is not trusted here: {trust}"
+    if settings.tls is not None and _NOT_TLS.search(text):
+        return f"{hosts} does not speak TLS: is it the native (CQL) port? Without TLS: {section.no_tls}"
+    return ""
+
+
 def _in_short(text: str) -> str:
     """Return a connection's error without the wrapping of the libraries."""
     if _OTHER_PROTOCOL.search(text):
         return "something answers that does not speak Cassandra's native protocol"
-    return _LAST_ERROR.sub("", text)
+    return _LAST_HOST.sub(r"\1", _LAST_ERROR.sub("", text))
 
 
 def _login_refused(settings: ConnectionSettings) -> str:

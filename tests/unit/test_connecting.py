@@ -22,7 +22,7 @@ from cassandra.policies import DCAwareRoundRobinPolicy
 from consistency.cluster.connection import Connection
 from consistency.cluster.driver import Dialer
 from consistency.cluster.driver_errors import connect_error
-from consistency.cluster.settings import ConnectionSettings
+from consistency.cluster.settings import CONNECTION, TARGET, ConnectionSettings
 from consistency.cluster.tls import TlsSettings, WeakTlsWarning
 from consistency.errors import ConnectError, SettingsError
 from tests.support.certificates import Authority
@@ -173,6 +173,10 @@ def test_a_refused_login_says_what_to_do(settings: ConnectionSettings, says: str
             "something answers that does not speak Cassandra's native protocol; is Cassandra running there",
         ),
         (
+            "errors=Timed out creating connection (5.0 seconds), last_host=None",
+            "no node answers at 127.0.0.1:9042: Timed out creating connection (5.0 seconds); is Cassandra running",
+        ),
+        (
             "Connection reset by peer",
             "Does it want TLS (--tls, and CONSISTENCY_TLS_CA_FILE or [connection] tls with your authority)?",
         ),
@@ -184,6 +188,16 @@ def test_no_answer_is_said_in_our_words(said: str, says: str) -> None:
     error = connect_error(ConnectionSettings((("127.0.0.1", 9042),)), OSError(said), login=False, unknown_host=False)
     assert says in str(error)
     assert "Errno" not in str(error)
+
+
+@pytest.mark.parametrize("said", ["[SSL: WRONG_VERSION_NUMBER] wrong version", "[SSL] RECORD_LAYER_FAILURE (_ssl.c)"])
+def test_a_node_without_tls_is_not_said_to_want_another_certificate(said: str) -> None:
+    """The way out is to leave TLS out."""
+    for section, option in ((CONNECTION, "--no-tls"), (TARGET, "--no-target-tls")):
+        settings = ConnectionSettings((("127.0.0.1", 9042),), tls=TlsSettings(), section=section)
+        error = connect_error(settings, OSError(said), login=False, unknown_host=False)
+        assert str(error).startswith("127.0.0.1:9042 does not speak TLS")
+        assert str(error).endswith(f"Without TLS: {option}")
 
 
 @pytest.mark.parametrize(
