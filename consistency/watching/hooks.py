@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import time
 import urllib.error
 import urllib.parse
@@ -126,6 +127,10 @@ class CommandHook:
             raise UsageError(msg) from None
         if not words:
             raise UsageError("--hook names no command; give one, such as --hook /usr/local/bin/page-someone")
+        if shutil.which(words[0]) is None:  # else the first divergence would be the first to tell of it
+            shown = "its first word" if "=" in words[0] else words[0]  # it may be NAME=SECRET
+            msg = f"--hook: {shown} is not a command that can be run; name a file that may be executed, by its path"
+            raise UsageError(msg)
         for variable in passed_on:
             if not _A_NAME.fullmatch(variable):  # it may be NAME=SECRET, so it is not repeated
                 raise UsageError("--hook-env takes only the name of a variable; its value comes from our environment")

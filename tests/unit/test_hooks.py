@@ -175,6 +175,14 @@ def test_a_command_line_that_is_none_is_refused(text: str) -> None:
         CommandHook.parse(text)
 
 
+@pytest.mark.parametrize("text", ["/no/such/command", "no-such-command --key canary", "KEY=canary page", "{tmp}"])
+def test_a_command_that_cannot_be_run_is_refused_at_once(tmp_path: Path, text: str) -> None:
+    """Not at the first divergence, some night; what may be a secret is not repeated."""
+    with pytest.raises(UsageError, match=r"--hook: .* is not a command that can be run") as caught:
+        CommandHook.parse(text.format(tmp=tmp_path))
+    assert "canary" not in str(caught.value)
+
+
 def environment_of(hook: CommandHook, path: Path) -> dict[str, str]:
     """Tell a hook that runs the system's own `env -0`, as a real process, and return all that it was given."""
     tell(replace(hook, words=("/bin/sh", "-c", f"env -0 > {path}")))
@@ -193,7 +201,7 @@ def test_a_command_gets_no_secret_of_ours(tmp_path: Path, monkeypatch: pytest.Mo
     ours = ("LC_TIME", "TZ", "TMPDIR", "LANG")
     for name in ours:
         monkeypatch.setenv(name, f"our {name}")
-    given = environment_of(CommandHook.parse("hook"), tmp_path / "env")
+    given = environment_of(CommandHook.parse("true"), tmp_path / "env")
     assert "canary" not in str(given)
     assert [given[name] for name in ours] == [f"our {name}" for name in ours]
     assert (given["PATH"], given["HOME"]) == (os.environ["PATH"], os.environ["HOME"])
@@ -203,7 +211,7 @@ def test_a_variable_that_is_named_is_passed_on(tmp_path: Path, monkeypatch: pyte
     """That one and no other."""
     monkeypatch.setenv("PAGER_KEY", "theirs")
     monkeypatch.setenv("PAGER_KEY_2", "not theirs")
-    given = environment_of(CommandHook.parse("hook", ("PAGER_KEY",)), tmp_path / "env")
+    given = environment_of(CommandHook.parse("true", ("PAGER_KEY",)), tmp_path / "env")
     assert given["PAGER_KEY"] == "theirs"
     assert "PAGER_KEY_2" not in given
 
@@ -214,7 +222,7 @@ def test_a_variable_that_is_named_is_passed_on(tmp_path: Path, monkeypatch: pyte
 def test_a_variable_that_cannot_be_passed_on_is_refused(name: str, says: str) -> None:
     """Before the watch starts; what may be a secret on the command line is not repeated."""
     with pytest.raises(UsageError, match=says) as caught:
-        CommandHook.parse("hook", (name,))
+        CommandHook.parse("true", (name,))
     assert "canary" not in str(caught.value)
 
 
@@ -245,4 +253,4 @@ def test_an_address_that_the_library_takes_for_none_is_a_failure_that_quotes_not
 
 def test_the_command_line_is_not_in_the_hooks_repr() -> None:
     """It may hold a secret too."""
-    assert "canary" not in repr(CommandHook.parse("page --key canary"))
+    assert "canary" not in repr(CommandHook.parse("true --key canary"))
