@@ -22,7 +22,7 @@ from consistency.cli.connection import Target, connection_options, take_connecti
 from consistency.cli.interrupt import Interrupt
 from consistency.cli.judging import judging_options
 from consistency.cli.ledger import WRITTEN, clean_passes, ledger_option, recording, take_ledger
-from consistency.cli.outputs import require_different, require_writable
+from consistency.cli.outputs import require_different, require_writable, written_paths
 from consistency.cli.parting import findings_of_part, part_options, take_part
 from consistency.cli.plugin import PluginCommand
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
@@ -153,8 +153,7 @@ def check(names: tuple[str, ...], **given: Any) -> int:
       130 interrupted (the report shows what was read until then)
       With --nagios: 0 OK · 1 WARNING · 2 CRITICAL · 3 UNKNOWN
     """  # noqa: D301 - click wants the control character
-    paths = {f"--{name.replace('_', '-')}": given[name] for name in ("findings", "metrics", "log_file")}
-    require_different({**paths, "--json": given["json_path"], "--html": given["html_path"]})
+    require_different(written_paths(given))
     telemetry = Telemetry("check", given)
     with telemetry.recorded():
         order = _order(names, given, telemetry.run_id)
@@ -299,7 +298,7 @@ async def _check(order: Order, progress: Progress, page: Collector | None, telem
         require_dc(ring, order.options.dc)
         with recording(ring, order.ledger, order.options) as recorder:
             telemetry.connected(len(ring.nodes))
-            telemetry.clean_passes = lambda: clean_passes(order.ledger, ring)
+            telemetry.clean_passes = lambda: clean_passes(order.ledger, ring, order.options.names)
             interrupt.begun()
             if order.crew is None:
                 report = await run_check(reader, clock, order.options, observer, interrupt.stop, recorder)

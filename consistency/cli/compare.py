@@ -26,6 +26,7 @@ from consistency.cli.outputs import (
     require_writable,
     write_json,
     write_private,
+    written_paths,
 )
 from consistency.cli.politeness import give_way, politeness_options, take_politeness
 from consistency.cli.progress import listening, make_progress, ticking
@@ -177,7 +178,7 @@ def compare(names: tuple[str, ...], **given: Any) -> int:
       5 another run holds the lock of a cluster beside the ledger
       130 interrupted (the report shows what was read until then)
     """  # noqa: D301 - click wants the control character
-    require_different({"--findings": given["findings"], "--json": given["json_path"], "--html": given["html_path"]})
+    require_different(written_paths(given))
     order = _order(names, given)
     console = make_console(sys.stderr if order.json_path == STDOUT else sys.stdout)
     progress, page = make_progress(quiet=order.quiet), PairCollector() if order.html_path else None

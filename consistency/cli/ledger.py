@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,12 +12,13 @@ import click
 
 from consistency.checking.merging import Whole
 from consistency.checking.tasks import CheckOptions, recorder_of
-from consistency.cli.outputs import require_writable
+from consistency.cli.outputs import require_different, require_writable, written_paths
 from consistency.cluster.settings import load_ledger_path
 from consistency.ledger import PartRecorder, RunRecorder, open_ledger
 from consistency.ledger.lock import one_run
 from consistency.ledger.store import require_ours
 from consistency.model.ring import Ring
+from consistency.model.scope import is_named
 from consistency.watching.metrics import CleanPass
 from consistency.watching.visit_ledger import clean_pass
 
@@ -36,8 +37,13 @@ def ledger_option(meaning: str) -> Callable[[CommandT], CommandT]:
 
 
 def take_ledger(given: dict[str, Any], *, written: bool = False) -> Path | None:
-    """Take the ledger out of a command's arguments, before the connection is taken out of them."""
+    """Take the ledger out of a command's arguments, before the connection is taken out of them.
+
+    No other file may take its place: what a run has recorded would be gone, and the run would say that all is well.
+    """
     path = load_ledger_path(given.pop("ledger"), given["config"])
+    if path is not None:
+        require_different({"--ledger": str(path), **written_paths(given)})
     if written and path is not None:
         require_writable("--ledger", str(path))
         require_ours(path)
@@ -77,15 +83,19 @@ def recording_merged(whole: Whole, path: Path | None) -> Iterator[RunRecorder | 
             ledger.mark_merged(whole.run_id, [account.part_id for account in whole.accounts])
 
 
-def clean_passes(path: Path | None, ring: Ring) -> tuple[CleanPass, ...]:
-    """Return the age of every table's oldest clean pass, for the metrics; infinite if a range never had one."""
+def clean_passes(path: Path | None, ring: Ring, names: Sequence[str]) -> tuple[CleanPass, ...]:
+    """Return the age of the oldest clean pass of each table that is meant, infinite if a range never had one.
+
+    For the metrics: the ledger knows all tables, and those that the run was not asked for raise no alert.
+    """
     if path is None or not path.is_file():
         return ()
     now_us = time.time_ns() // 1000
     with open_ledger(path) as ledger:
         past = ledger.past()
         number = past.of_nodes(ring.cluster, ring.host_ids)
-        return tuple(clean_pass(age, now_us) for age in (past.tables(number) if number is not None else ()))
+        known = past.tables(number) if number is not None else ()
+        return tuple(clean_pass(age, now_us) for age in known if is_named(names, age.keyspace, age.table))
 
 
 def warn(text: str) -> None:

@@ -13,7 +13,7 @@ import click
 from consistency.checking.merging import Whole, choose, merge
 from consistency.checking.observer import Several
 from consistency.cli.ledger import WRITTEN, ledger_option, recording_merged, take_ledger
-from consistency.cli.outputs import require_different, require_writable
+from consistency.cli.outputs import require_different, require_writable, written_paths
 from consistency.cli.plugin import PluginCommand
 from consistency.cli.reported import (
     Outputs,
@@ -28,7 +28,7 @@ from consistency.cli.show.page.collect import Collector
 from consistency.cli.show.terminal.advice import Typed
 from consistency.cli.telemetry import Telemetry, telemetry_options
 from consistency.cli.values import DURATION
-from consistency.cluster.settings import ENV_PREFIX
+from consistency.cluster.setting_values import ENV_PREFIX
 from consistency.errors import UsageError
 from consistency.ledger import PartAccount, open_ledger
 from consistency.results.findings import require_replaceable
@@ -97,8 +97,7 @@ def merge_parts(parts: tuple[str, ...], **given: Any) -> int:
       4 could not run · 5 locked
       With --nagios: 0 OK · 1 WARNING · 2 CRITICAL · 3 UNKNOWN
     """  # noqa: D301 - click wants the control character
-    paths = {f"--{name.replace('_', '-')}": given[name] for name in ("findings", "metrics", "log_file")}
-    require_different({**paths, "--json": given["json_path"], "--html": given["html_path"]})
+    require_different(written_paths(given))
     telemetry = Telemetry("ledger merge", given)
     with telemetry.recorded():
         into = take_ledger(given, written=True)
@@ -142,7 +141,12 @@ def _whole(paths: Sequence[Path], run: str | None, into: Path | None) -> Whole:
     if not paths:
         raise UsageError("name the ledgers of the parts: consistency ledger merge part-1.ledger part-2.ledger")
     found: list[tuple[PartAccount, Path]] = []
-    for path in dict.fromkeys(each for named in paths for each in _ledgers(named)):
+    named_here = list(dict.fromkeys(each for named in paths for each in _ledgers(named)))
+    if not any(path.exists() for path in named_here):
+        msg = f"there is no ledger {named_here[0]}" if named_here else f"there is no *.ledger in {paths[0]}"
+        msg += ": name one that 'consistency check --part I/N --ledger FILE' wrote"
+        raise UsageError(msg)
+    for path in named_here:
         if path.exists():  # one that is missing is a part that is missing, and named as such
             with open_ledger(path, create=False) as opened:
                 found += [(account, path) for account in opened.parts()]

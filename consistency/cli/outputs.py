@@ -16,6 +16,13 @@ from consistency.errors import ConsistencyError, UsageError
 from consistency.results.json_lines import KNOWN_FILES
 
 STDOUT = "-"
+_WRITTEN = {
+    "--findings": "findings",
+    "--metrics": "metrics",
+    "--log-file": "log_file",
+    "--json": "json_path",
+    "--html": "html_path",
+}
 
 
 class NotWritten(ConsistencyError):
@@ -27,9 +34,12 @@ class NotWritten(ConsistencyError):
 
 
 def require_writable(option: str, path: str | None, *, special: bool = False) -> None:
-    """Raise UsageError if a file cannot be written later; `special` also takes pipes and devices."""
-    if path is None or path == STDOUT:
+    """Raise UsageError if a file cannot be written later; `special` also takes pipes and devices, and stdout."""
+    if path is None or (path == STDOUT and special):
         return
+    if path == STDOUT:  # as `--json -` it would be expected on stdout, and a file of keys would be called "-"
+        msg = f"{option} -: name a file; this is never printed"
+        raise UsageError(msg)
     target = Path(path)
     if target.is_dir():
         msg = f"{option} {path}: is a directory; name a file"
@@ -75,6 +85,11 @@ def require_page(option: str, path: str | None) -> None:
 def require_json(option: str, path: str | None) -> None:
     """Raise UsageError if JSON cannot be written later: to a file, a pipe or a device."""
     require_output(option, path, special=True)
+
+
+def written_paths(given: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the files that a command's arguments name to be written, but for the ledger, by their options."""
+    return {option: given.get(name) for option, name in _WRITTEN.items()}
 
 
 def require_different(paths: Mapping[str, str | None]) -> None:

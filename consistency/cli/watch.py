@@ -134,7 +134,7 @@ def watch(names: tuple[str, ...], **given: Any) -> int:
     repairer = None
     if policy is not None:
         repairer = importlib.import_module(REPAIRER).watch_repairer(policy, ledger)
-    keeper = Keeper(ledger)
+    keeper = Keeper(ledger, names)
     require_folder(given["findings_dir"])
     politeness = replace(take_politeness(given), share=_SHARE, in_pieces=False)
     give_way(politeness)

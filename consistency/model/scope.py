@@ -45,6 +45,12 @@ def parse_name(text: str) -> tuple[str, str | None]:
     return _bare(keyspace), None if table is None else _bare(table)
 
 
+def is_named(names: Sequence[str], keyspace: str, table: str) -> bool:
+    """Whether the names that a command was given mean a table; without a name it is about all."""
+    meant = [parse_name(text) for text in names]
+    return not meant or any(part == keyspace and only in (None, table) for part, only in meant)
+
+
 def _bare(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 

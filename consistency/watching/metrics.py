@@ -67,8 +67,9 @@ _HELP: dict[str, str] = {
         "and reason: bring the replica back and run again."
     ),
     "consistency_oldest_clean_pass_age_seconds": (
-        "Age of the oldest of the ranges' last clean passes, +Inf if a range never had one. Near gc_grace_seconds: "
-        "check and repair this table first, because deleted rows may come back after it."
+        "Age of the oldest of the ranges' last clean passes, +Inf if a range never had one; of tables that the run was "
+        "asked for. Near gc_grace_seconds: check and repair this table first, because deleted rows may come back after "
+        "it."
     ),
     "consistency_gc_grace_seconds": "How long the table keeps tombstones; every range needs a clean pass within it.",
     "consistency_repair_stopped": (

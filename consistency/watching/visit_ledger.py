@@ -16,6 +16,7 @@ from consistency.ledger.lock import one_run
 from consistency.ledger.spans import Span
 from consistency.model.reading import Depth
 from consistency.model.ring import Ring
+from consistency.model.scope import is_named
 from consistency.model.tokens import TokenRange
 from consistency.watching.metrics import CleanPass
 
@@ -98,10 +99,14 @@ class Kept:
 
 
 class Keeper:
-    """Opens the ledger for one visit at a time, so that a check may run between two visits."""
+    """Opens the ledger for one visit at a time, so that a check may run between two visits.
 
-    def __init__(self, path: Path | None = None) -> None:
+    `names` are what the watch was told to look after; without any it is everything.
+    """
+
+    def __init__(self, path: Path | None = None, names: Sequence[str] = ()) -> None:
         self.path = path
+        self._names = tuple(names)
         self._ages: tuple[TableAge, ...] = ()
 
     @contextmanager
@@ -122,6 +127,10 @@ class Keeper:
             raise LedgerError(msg) from None
 
     def clean_passes(self) -> tuple[CleanPass, ...]:
-        """Return the current age of every table's oldest clean pass, by the latest visit; any thread may call this."""
+        """Return the current age of the oldest clean pass of each table that is watched, by the latest visit.
+
+        Any thread may call this.
+        """
         now_us = time.time_ns() // 1000
-        return tuple(clean_pass(age, now_us) for age in self._ages)
+        watched = (age for age in self._ages if is_named(self._names, age.keyspace, age.table))
+        return tuple(clean_pass(age, now_us) for age in watched)

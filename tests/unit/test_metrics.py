@@ -19,12 +19,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from consistency.cli.telemetry import Telemetry
 from consistency.errors import ConnectError, UsageError
+from consistency.model.ring import Replication
+from consistency.model.schema import Keyspace
 from consistency.model.sides import Side
 from consistency.results.report import RepairSummary, Report, Severity, Violation
 from consistency.results.verdict import Coverage, Verdict
 from consistency.watching.metrics import HELP, LABELS, CleanPass, RunEnd, WatchFigures, parse_labels, render
 from consistency.watching.target_end import TargetEnd, TargetTable
 from tests.unit.conftest import Shell
+from tests.unit.fake_cluster import table
 from tests.unit.test_terminal import HOSTILE, PART, report, table_report
 
 Figures = dict[tuple[str, ...], float]
@@ -233,6 +236,21 @@ def test_clean_passes_are_told_of_a_run_that_failed_too(shell: Shell, tmp_path: 
     told = figures(path.read_text())
     assert told["consistency_oldest_clean_pass_age_seconds", "shop", "orders"] == 9
     assert told["consistency_last_run_exit_code",] == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [((), {"orders", "items"}), (("shop.orders",), {"orders"}), (("shop",), {"orders", "items"})]
+)
+def test_clean_passes_are_told_of_what_the_run_was_asked_for(
+    shell: Shell, tmp_path: Path, names: tuple[str, ...], told: set[str]
+) -> None:
+    """The ledger knows every table; those that are left out on purpose would raise an alert for ever."""
+    three = Replication.parse({"class": "NetworkTopologyStrategy", "dc1": "3"})
+    shell.cluster.extra = {"shop": Keyspace("shop", three, {name: table(name=name) for name in ("orders", "items")})}
+    path = tmp_path / "consistency.prom"
+    shell.check("--metrics", str(path), "--ledger", str(tmp_path / "ledger"), *names)
+    found = figures(path.read_text())
+    assert {key[-1] for key in found if key[0] == "consistency_oldest_clean_pass_age_seconds"} == told
 
 
 def test_an_unforeseen_error_is_told_too(shell: Shell, tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ class Bench:
         self.path = folder / "ledger"
         self.cluster = FakeCluster().fill(rows)
         self.cluster.extra = {"shop": Keyspace("shop", RF3, {name: table(name=name) for name in names})}
+        self.names: tuple[str, ...] = ()
         self.board = Board()
         self.ear = Ear()
         self.events: list[tuple[float, Callable[[], Any]]] = []
@@ -95,7 +96,7 @@ class Bench:
         loop = VirtualLoop()
         loop.now = self.clock_s
         self.stream = io.StringIO()
-        keeper = Keeper(self.path)
+        keeper = Keeper(self.path, self.names)
         self.board = Board(clean_passes=keeper.clean_passes)
         # The fake cluster's clock counts microseconds of this loop.
         self.live = LiveState(self.board.now, KeptReports(None), clock=lambda: SimClock(loop).now_us() / 1e6)
@@ -110,7 +111,7 @@ class Bench:
             yield port(self.cluster), SimClock(loop)
 
         scan = ScanOptions(leaves_at_once=1, descents_at_once=1, leaf_rows=self.leaf_rows)
-        check = CheckOptions(settle_window_s=0.0, run_time_s=run_time_s, scan=scan)
+        check = CheckOptions(names=self.names, settle_window_s=0.0, run_time_s=run_time_s, scan=scan)
         log = EventLog(LogSink(self.stream), "watch")
         watch = Watch(
             opened,
@@ -190,6 +191,14 @@ def test_every_visit_is_a_run_in_the_ledger(bench: Bench) -> None:
     assert {age.never for age in bench.ages.values()} == {0.0}
     assert bench.told["consistency_oldest_clean_pass_age_seconds", "shop", "users"] < float("inf")
     assert len(bench.logged("ledger.recorded")) == 3
+
+
+def test_ages_are_told_of_the_tables_that_are_watched(bench: Bench) -> None:
+    """Of those that it never visits the age is endless, and their alert would never end; history knows them all."""
+    bench.names = ("shop.users",)
+    bench.run(25)
+    assert [key[-1] for key in bench.told if key[0] == "consistency_oldest_clean_pass_age_seconds"] == ["users"]
+    assert set(bench.ages) == {"items", "orders", "users"}
 
 
 def test_a_watch_that_is_started_again_goes_on_with_what_was_read_longest_ago(bench: Bench) -> None:
