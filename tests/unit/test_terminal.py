@@ -319,6 +319,16 @@ def test_strips_are_laid_over_each_other() -> None:
     assert overlaid([]) == ""
 
 
+@pytest.mark.parametrize("room", [1, 17, 38, 58, 63, 64, 98])
+def test_a_strip_fits_its_terminal_and_loses_no_mark(room: int) -> None:
+    """Neighbours share a cell, which shows the graver mark."""
+    cells = "=" * 62 + "x?"
+    drawn = strip.draw(cells, blocks=False, room=room).plain
+    assert len(drawn) <= room
+    assert drawn[-2:] == ("x?" if room >= 64 else "=x"[-min(2, room) :])
+    assert strip.draw("", blocks=False, room=room).plain == ""
+
+
 def test_each_troubled_table_has_its_strip_until_they_are_many() -> None:
     """Then one holds them all."""
     tables = [table_report(f"t{i}", strip="x===") for i in range(3)]

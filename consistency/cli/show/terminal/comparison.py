@@ -36,7 +36,7 @@ def print_comparison(console: Console, result: Comparison, typed: Typed, *, keys
     for number, (title, cells) in enumerate(strip.chosen_strips(reports, _MOST_STRIPS)):
         meaning = Text() if number else strip.legend(cells, blocks=blocks)
         console.print(Text.assemble(heading("ring"), "  ", safe(title), "  ", meaning), overflow="fold")
-        console.print(Text("  ") + strip.draw(cells, blocks=blocks), soft_wrap=True)
+        console.print(Text("  ") + strip.draw(cells, blocks=blocks, room=console.width - 2), soft_wrap=True)
     _print_findings(console, result, keys=keys)
     _print_inner(console, result)
     _print_schema(console, result.tables)

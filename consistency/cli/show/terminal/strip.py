@@ -16,10 +16,11 @@ _BLOCKS = {" ": " ", "=": "━", "?": "░", "x": "█"}
 _MEANING = {"=": "agreed", "?": "not read", "x": "divergent"}
 
 
-def draw(strip: str, *, blocks: bool) -> Text:
-    """Return the strip as coloured blocks, or as its plain characters."""
+def draw(strip: str, *, blocks: bool, room: int) -> Text:
+    """Return the strip as coloured blocks, or as its plain characters; neighbours share a cell where room is scarce."""
     text = Text()
-    for mark in strip:
+    shared = -(-len(strip) // max(1, room))
+    for mark in overlaid(strip[first::shared] for first in range(shared)):
         known = mark if mark in _BLOCKS else "?"
         text.append(_BLOCKS[known] if blocks else known, style=MARK_STYLES.get(known, ""))
     return text

@@ -222,7 +222,7 @@ def _print_strips(console: Console, report: Report) -> None:
     for number, (title, cells) in enumerate(strip.chosen_strips(report.tables, _MOST_STRIPS)):
         meaning = Text() if number else strip.legend(cells, blocks=blocks)
         console.print(Text.assemble(heading("ring"), "  ", safe(title), "  ", meaning), overflow="fold")
-        console.print(Text("  ") + strip.draw(cells, blocks=blocks), soft_wrap=True)
+        console.print(Text("  ") + strip.draw(cells, blocks=blocks, room=console.width - 2), soft_wrap=True)
 
 
 def _print_causes(console: Console, report: Report) -> None:
