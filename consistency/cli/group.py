@@ -7,6 +7,7 @@ import errno
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import threading
 import traceback
@@ -30,6 +31,10 @@ _NEVER_IN_ARGV = (
     "no option takes a password, which others could read: set CONSISTENCY_PASSWORD, or name a file of mode 0600 in "
     "CONSISTENCY_PASSWORD_FILE"
 )
+
+
+_WHOLE_NUMBER = re.compile(r"is not a valid integer(?: range)?\b")
+"""The words of click for a text where a whole number is wanted."""
 
 
 class LazyGroup(click.Group):
@@ -162,6 +167,7 @@ def _misused(error: click.ClickException) -> int:
         return int(ExitCode.USAGE)
     if isinstance(error, click.NoSuchOption) and "pass" in error.option_name:
         return _say(f"{error.option_name}: {_NEVER_IN_ARGV}", ExitCode.USAGE)
+    message = _WHOLE_NUMBER.sub("is not a whole number", message)
     context = getattr(error, "ctx", None)
     hint = f"; see: {context.command_path} --help" if context is not None else ""
     return _say(message.rstrip(".") + hint, ExitCode.USAGE)

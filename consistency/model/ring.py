@@ -331,7 +331,8 @@ def _clockwise_replicas(owners: Sequence[Node], rf: int, *, by_rack: bool) -> li
 
 def _nearest(nodes: OrderedDict[str, Node], racks: OrderedDict[str, Node], rf: int) -> tuple[Node, ...]:
     """Pick the nearest node of each rack, then, if there are fewer racks than `rf`, the nearest other nodes."""
-    chosen = list(islice(reversed(racks.values()), max(rf, 0)))
+    rf = min(max(rf, 0), len(nodes))  # an operator may ask for any number
+    chosen = list(islice(reversed(racks.values()), rf))
     if len(chosen) < rf:
         spare = (node for node in reversed(nodes.values()) if node not in chosen)
         chosen += list(islice(spare, rf - len(chosen)))

@@ -169,7 +169,18 @@ def test_a_difference_beats_incompleteness(shell: Shell) -> None:
         (("check", "--json", "."), "is a directory"),
         (("check", "--json", "same", "--findings", "same"), "name the same file"),
         (("check", "--json", "same", "--html", "same"), "name the same file"),
+        (("check", "--json", "same", "--ledger", "same"), "--ledger and --json name the same file"),
+        (("check", "--findings", "same", "--ledger", "./same"), "--ledger and --findings name the same file"),
+        (("history", "--json", "same", "--ledger", "same"), "--ledger and --json name the same file"),
         (("check", "--html", "-"), "--html -: name a file"),
+        (("check", "--findings", "-"), "--findings -: name a file; this is never printed"),
+        (("check", "--ledger", "-"), "--ledger -: name a file; this is never printed"),
+        (("check", "--hosts", ""), "--hosts names no host; give one or more, such as 10.0.0.1"),
+        (("check", "--rate", "many"), "'many' is not a whole number; see: "),
+        (("check", "--port", "x"), "'x' is not a whole number; see: "),
+        (("watch", "--hook", "/no/such/command"), "--hook: /no/such/command is not a command that can be run"),
+        (("ledger", "merge", "absent"), "there is no ledger absent: name one that "),
+        (("ledger", "merge", "."), "there is no *.ledger in .: name one that "),
         (("check", "--html", "no/such/dir/x"), "--html no/such/dir/x: No such file or directory"),
         (("audit", "shop.orders"), "an audit judges keyspaces"),
         (("audit", "sop"), "did you mean 'shop'?"),
@@ -188,6 +199,26 @@ def test_a_mistake_of_the_operator_exits_2_with_one_line(
     assert said in result.stderr
     assert result.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", [("check", "--findings", "same"), ("compare", "--target-hosts", "x", "--html", "same")]
+)
+def test_the_ledger_of_the_environment_is_no_other_file(shell: Shell, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """What a run recorded would be gone, and the run would say that all is well."""
+    shell.patch.chdir(tmp_path)
+    shell.patch.setenv("CONSISTENCY_LEDGER", str(tmp_path / "same"))
+    result = shell.run(*words)
+    assert (result.exit_code, "--ledger and --" in result.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_number_of_replicas_may_be_asked_for(shell: Shell) -> None:
+    """More than a machine counts to: the rule is broken, and said to be."""
+    for words in (("audit",), ("check", "--settle", "0")):
+        result = shell.run(*words, "--rf-min", str(10**30))
+        assert result.exit_code == 1
+        assert "rf_below_minimum" in result.stdout
 
 
 @pytest.mark.parametrize(("error", "code"), [(ConnectError("no node answers"), 4), (LockedError("locked"), 5)])

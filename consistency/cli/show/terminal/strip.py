@@ -20,7 +20,7 @@ def draw(strip: str, *, blocks: bool, room: int) -> Text:
     """Return the strip as coloured blocks, or as its plain characters; neighbours share a cell where room is scarce."""
     text = Text()
     shared = -(-len(strip) // max(1, room))
-    for mark in overlaid(strip[first::shared] for first in range(shared)):
+    for mark in (overlaid(strip[at : at + shared]) for at in range(0, len(strip), max(1, shared))):
         known = mark if mark in _BLOCKS else "?"
         text.append(_BLOCKS[known] if blocks else known, style=MARK_STYLES.get(known, ""))
     return text
