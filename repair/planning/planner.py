@@ -19,7 +19,7 @@ from consistency.model.ring import Ring
 from consistency.model.schema import Table
 from consistency.model.servertime import iso_time, skew_sentence
 from consistency.results.figures import counted
-from consistency.results.findings import Finding, read_findings, read_header, read_ranges
+from consistency.results.findings import read_findings, read_header, read_ranges
 from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding
@@ -32,6 +32,7 @@ from repair.deciding.forecast import forecast
 from repair.deciding.mergeable import FEW, RangeMerge, place_of, why_by_rows
 from repair.deciding.policy import Policy
 from repair.keeping.planfile import Plan, PlannedRow
+from repair.planning.dense import ListedRow, dense_ranges, dense_warnings, listed_rows
 from repair.planning.ranges import rows_of_ranges
 
 _AT_ONCE = 8
@@ -134,12 +135,16 @@ async def make_plan(
 ) -> Plan:
     """Read every finding's row anew and decide; nothing is written to the cluster."""
     header = read_header(findings)
-    listed, ranges = list(read_findings(findings)), list(read_ranges(findings))
+    listed, ranges = list(listed_rows(read_findings(findings))), list(read_ranges(findings))
     window_s, note = await settle_window(reader, options.policy.settle_s)
     options = replace(options, policy=replace(options.policy, settle_s=window_s))
     evidence = await CaseReader.open(reader, clock)
     require_same_cluster(header, evidence.ring, findings)
     merged, by_rows = await _sorted_out(evidence, ranges, options)
+    dense = await dense_ranges(evidence, reader, listed, ranges, options.policy) if options.may_merge else []
+    gone = {id(row) for each in dense for row in each.rows}
+    listed = [row for row in listed if id(row) not in gone]
+    merged += [each.found for each in dense]
     only_ranges = options.range_merge is RangeMerge.ONLY
     read = [] if only_ranges else [ref async for ref in rows_of_ranges(evidence, [found for found, _ in by_rows])]
     rows = _distinct([] if only_ranges else listed, read)
@@ -164,6 +169,7 @@ async def make_plan(
                 None,
                 (
                     note,
+                    *dense_warnings(dense),
                     skew_sentence(clock.readings),
                     *_warnings(tables),
                     *_out_of_reach(evidence, planned),
@@ -222,14 +228,13 @@ def require_same_cluster(header: Mapping[str, Any], ring: Ring, path: Path) -> N
         raise UsageError(msg)
 
 
-def _distinct(findings: Iterable[Finding], counted: Iterable[RowRef]) -> list[FoundRow]:
+def _distinct(listed: Iterable[ListedRow], counted: Iterable[RowRef]) -> list[FoundRow]:
     """Return each row once; one that an owner holds too is no row of a non-owner alone."""
     rows = {ref.identity: FoundRow(ref) for ref in counted}
-    for found in findings:
-        ref = RowRef.of(found)
-        before = rows.get(ref.identity)
-        alone = found.kind is Kind.NON_OWNER and (before is None or before.only_non_owner)
-        rows[ref.identity] = FoundRow(ref, alone)
+    for row in listed:
+        before = rows.get(row.ref.identity)
+        alone = row.kind is Kind.NON_OWNER and (before is None or before.only_non_owner)
+        rows[row.ref.identity] = FoundRow(row.ref, alone)
     return list(rows.values())
 
 

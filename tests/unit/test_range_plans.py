@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from consistency.checking.scan import ScanOptions
 from consistency.cli import main
 from consistency.cluster.guardrails import Guardrails
 from consistency.cluster.wire import ALL
-from consistency.errors import UsageError
+from consistency.errors import ReplicaTimeout, UsageError
 from consistency.model.ring import MURMUR3, Replication, Ring
 from consistency.model.schema import Keyspace
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
-from consistency.results.findings import read_ranges, require_replaceable
+from consistency.results.findings import read_findings, read_ranges, require_replaceable
 from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding, RangeView
@@ -34,7 +36,7 @@ from repair.keeping.entries import Account, Entry, Outcome, Result
 from repair.keeping.journal import Journal
 from repair.keeping.planfile import Plan, PlannedRow, parse_plan, write_plan
 from repair.keeping.record import read_journal
-from repair.planning import planner
+from repair.planning import dense, planner
 from repair.planning.planner import PlanOptions, make_plan
 from tests.simulation.values import make_table
 from tests.unit.test_range_findings import COUNTED, OLD, PLAIN, damaged
@@ -89,6 +91,93 @@ def test_a_range_stays_a_range_if_its_table_allows_it(tmp_path: Path) -> None:
 def test_rows_that_are_chosen_are_planned_as_rows(tmp_path: Path, options: PlanOptions) -> None:
     """Who chooses rows by rule, forecast or number gets rows: nothing is done that was not asked for."""
     made = planned(tmp_path, options)
+    assert made.rows
+    assert not made.ranges
+
+
+def dense_plan(tmp_path: Path, options: PlanOptions, seed: int = 3, *, most: int = 100_000, **scenario: Any) -> Plan:
+    """Check a damaged cluster, list up to so many rows, and plan."""
+    path = tmp_path / "listed"
+    damaged(seed, **scenario).check(scan=ScanOptions(max_findings=most), findings=path)
+    again = damaged(seed, **scenario)
+    made: Plan = again.run(lambda: make_plan(again.cluster, again.clock, path, options))
+    return made
+
+
+@pytest.fixture
+def _many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let any number of listed rows be many."""
+    monkeypatch.setattr(dense, "MANY", 1)
+    monkeypatch.setattr(dense, "FEW", 0)
+
+
+@pytest.mark.usefixtures("_many")
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_that_lie_densely_are_planned_as_if_they_had_been_counted(seed: int, tmp_path: Path) -> None:
+    """The same ranges with the same counts by kind and replica as of a check that listed none, and it is said."""
+    made = dense_plan(tmp_path, PlanOptions(), seed)
+    damaged(seed).check(scan=COUNTED, findings=tmp_path / "counted")
+    (as_planned,), (as_counted,) = made.ranges, read_ranges(tmp_path / "counted")
+    assert (as_planned.token_range, as_planned.kinds) == (as_counted.token_range, as_counted.kinds)
+    for name, view in as_counted.replicas.items():  # of a tie, listing alone tells who loses
+        assert replace(as_planned.replicas[name], stale=view.stale) == view
+        assert as_planned.replicas[name].stale >= view.stale
+    assert not made.rows
+    rows = len(list(read_findings(tmp_path / "listed")))
+    assert any(f"{rows} listed rows of ks.t lie so densely" in warning for warning in made.warnings)
+    assert made.rows_in_ranges == rows
+
+
+@pytest.mark.usefixtures("_many")
+@pytest.mark.parametrize(
+    "options",
+    [
+        PlanOptions(range_merge=RangeMerge.NEVER),
+        PlanOptions(max_rows=100),
+        PlanOptions(Policy(Zombies.RESTORE)),
+    ],
+)
+def test_listed_rows_are_planned_one_by_one_for_who_asks_for_it(options: PlanOptions, tmp_path: Path) -> None:
+    """By the option, by choosing rows, or by a policy that acts on rows that ranges leave alone."""
+    made = dense_plan(tmp_path, options)
+    assert not made.ranges
+    assert len(made.rows) == len(list(read_findings(tmp_path / "listed")))
+
+
+def test_few_listed_rows_are_planned_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However densely they lie; and many of them where a leaf has many times as many."""
+    monkeypatch.setattr(dense, "FEW", 0)
+    assert not dense_plan(tmp_path, PlanOptions()).ranges
+    monkeypatch.setattr(dense, "MANY", 1)
+    monkeypatch.setattr(dense, "_DENSE", 0.9)
+    (tmp_path / "listed").unlink()
+    assert not dense_plan(tmp_path, PlanOptions()).ranges
+
+
+@pytest.mark.usefixtures("_many")
+def test_a_range_that_was_counted_in_part_is_not_planned_twice(tmp_path: Path) -> None:
+    """Where the list was full in the middle of a leaf, its listed rows stay rows."""
+    made = dense_plan(tmp_path, PlanOptions(), most=4)
+    listed = {found.token for found in read_findings(tmp_path / "listed")}
+    merged = [found.token_range for found in read_ranges(tmp_path / "listed")]
+    assert merged
+    assert all(not a.overlaps(b) for a, b in combinations([found.token_range for found in made.ranges], 2))
+    in_part = {token for token in listed if any(token in token_range for token_range in merged)}
+    assert in_part <= {row.ref.token for row in made.rows}
+
+
+@pytest.mark.usefixtures("_many")
+def test_rows_of_an_unknown_density_are_planned_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table whose rows cannot be estimated now, and one of which no range can be merged."""
+    none = make_table("t", ("int",), ("int",), ("int",), ("int", "text"))
+    assert not dense_plan(tmp_path, PlanOptions(), table=none).ranges
+    (tmp_path / "listed").unlink()
+
+    async def silent(*_: object) -> int:
+        raise ReplicaTimeout("no answer")
+
+    monkeypatch.setattr(dense, "estimate_rows", silent)
+    made = dense_plan(tmp_path, PlanOptions())
     assert made.rows
     assert not made.ranges
 
