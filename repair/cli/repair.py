@@ -106,8 +106,8 @@ def repair() -> None:
     default=RangeMerge.AUTO.value,
     show_default=True,
     help="Merge ranges whose rows were counted and not listed as ranges, by reads of all their rows at ALL. auto: if"
-    f" {FEW} rows or more differ and their table allows it; of others, and with never, each row is read and planned."
-    " only: leave out all else.",
+    f" {FEW} rows or more differ and their table allows it, and ranges of listed rows too where these are many and lie"
+    " densely; of others, and with never, each row is read and planned. only: leave out all else.",
 )
 @max_clock_skew_option
 @click.option("--settle", type=SECONDS, metavar="SECONDS",

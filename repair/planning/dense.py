@@ -25,7 +25,7 @@ from repair.deciding.mergeable import FEW, why_by_rows
 from repair.deciding.policy import Policy
 
 MANY = 10_000
-"""Listed rows of one table: of fewer each is planned, as people may want to look at them."""
+"""Rows of one table that differ, listed or counted: of fewer each is planned, as people may want to look at them."""
 _DENSE = 0.02
 """The share of a range's rows that differ from which on it is dense."""
 
@@ -66,7 +66,7 @@ async def dense_ranges(
     ranges: Sequence[RangeFinding],
     policy: Policy,
 ) -> list[DenseRange]:
-    """Return the dense ranges that can be merged as ranges, of the tables of which many rows are listed.
+    """Return the dense ranges of listed rows that can be merged as ranges, of the tables of which many rows differ.
 
     None of them overlaps one of `ranges`, whose rows were counted. Where a table's rows cannot be estimated nobody
     knows how densely they lie, and each is planned.
@@ -77,13 +77,13 @@ async def dense_ranges(
             tables[row.ref.full_name].append(row)
     dense: list[DenseRange] = []
     for name, rows in sorted(tables.items()):
-        if len(rows) < MANY:
+        others = [found for found in ranges if found.full_name == name]
+        if len(rows) + sum(found.rows for found in others) < MANY:
             continue
-        taken = [found.token_range for found in ranges if found.full_name == name]
         with suppress(ReplicaError):
             for leaf, inside in await _dense_leaves(cases, reader, rows):
                 found = _counted(leaf, inside)
-                apart = not any(leaf.token_range.overlaps(other) for other in taken)
+                apart = not any(leaf.token_range.overlaps(other.token_range) for other in others)
                 if apart and not await why_by_rows(cases, found, policy):
                     dense.append(DenseRange(found, inside))
     return dense

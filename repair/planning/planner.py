@@ -50,7 +50,7 @@ class PlanOptions:
     max_traces: int = DEFAULT_MOST_TRACES
     """Traced reads that look for deletes on replicas which lack rows; 0: none."""
     range_merge: RangeMerge = RangeMerge.AUTO
-    """Which ranges whose rows were counted are merged as ranges; of all others each row is read and planned."""
+    """Which ranges, of counted rows or of many listed ones, are merged as ranges; of others each row is planned."""
 
     def __post_init__(self) -> None:
         if self.range_merge is RangeMerge.ONLY and self._chooses_rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -95,10 +96,11 @@ def test_rows_that_are_chosen_are_planned_as_rows(tmp_path: Path, options: PlanO
     assert not made.ranges
 
 
-def dense_plan(tmp_path: Path, options: PlanOptions, seed: int = 3, *, most: int = 100_000, **scenario: Any) -> Plan:
-    """Check a damaged cluster, list up to so many rows, and plan."""
+def dense_plan(tmp_path: Path, options: PlanOptions, seed: int = 3, **scenario: Any) -> Plan:
+    """Check a damaged cluster, list its rows, and plan."""
     path = tmp_path / "listed"
-    damaged(seed, **scenario).check(scan=ScanOptions(max_findings=most), findings=path)
+    path.unlink(missing_ok=True)
+    damaged(seed, **scenario).check(scan=ScanOptions(), findings=path)
     again = damaged(seed, **scenario)
     made: Plan = again.run(lambda: make_plan(again.cluster, again.clock, path, options))
     return made
@@ -145,25 +147,33 @@ def test_listed_rows_are_planned_one_by_one_for_who_asks_for_it(options: PlanOpt
 
 
 def test_few_listed_rows_are_planned_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However densely they lie; and many of them where a leaf has many times as many."""
+    """However densely they lie, unless many more are counted; and many where a leaf has many times as many."""
     monkeypatch.setattr(dense, "FEW", 0)
     assert not dense_plan(tmp_path, PlanOptions()).ranges
-    monkeypatch.setattr(dense, "MANY", 1)
+    listed = len(list(read_findings(tmp_path / "listed")))
+    monkeypatch.setattr(dense, "cut", partial(dense.cut, leaf_rows=10))
+    for counted, merged in ((5, False), (6, True)):
+        monkeypatch.setattr(dense, "MANY", listed + 6)
+        elsewhere = replace(FOUND, token_range=TokenRange(MAX_TOKEN - 1, MAX_TOKEN), kinds={Kind.STALE: counted})
+        monkeypatch.setattr(planner, "read_ranges", lambda _, found=elsewhere: [found])
+        made = dense_plan(tmp_path, PlanOptions())
+        assert bool(made.ranges[1:]) is merged, counted
     monkeypatch.setattr(dense, "_DENSE", 0.9)
-    (tmp_path / "listed").unlink()
-    assert not dense_plan(tmp_path, PlanOptions()).ranges
+    assert not dense_plan(tmp_path, PlanOptions()).ranges[1:]
 
 
 @pytest.mark.usefixtures("_many")
-def test_a_range_that_was_counted_in_part_is_not_planned_twice(tmp_path: Path) -> None:
+def test_a_range_that_was_counted_in_part_is_not_planned_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the list was full in the middle of a leaf, its listed rows stay rows."""
-    made = dense_plan(tmp_path, PlanOptions(), most=4)
-    listed = {found.token for found in read_findings(tmp_path / "listed")}
-    merged = [found.token_range for found in read_ranges(tmp_path / "listed")]
-    assert merged
-    assert all(not a.overlaps(b) for a, b in combinations([found.token_range for found in made.ranges], 2))
-    in_part = {token for token in listed if any(token in token_range for token_range in merged)}
-    assert in_part <= {row.ref.token for row in made.rows}
+    monkeypatch.setattr(dense, "cut", partial(dense.cut, leaf_rows=10))
+    first, *_ = dense_plan(tmp_path, PlanOptions()).ranges
+    in_part = replace(FOUND, token_range=TokenRange(first.token_range.end - 1, first.token_range.end))
+    monkeypatch.setattr(planner, "read_ranges", lambda _: [in_part])
+    made = dense_plan(tmp_path, PlanOptions())
+    assert len(made.ranges) > 2
+    assert not any(a.overlaps(b) for a, b in combinations([found.token_range for found in made.ranges], 2))
+    assert len(made.rows) == first.rows
+    assert all(row.ref.token in first.token_range for row in made.rows)
 
 
 @pytest.mark.usefixtures("_many")
@@ -171,7 +181,6 @@ def test_rows_of_an_unknown_density_are_planned_one_by_one(tmp_path: Path, monke
     """A table whose rows cannot be estimated now, and one of which no range can be merged."""
     none = make_table("t", ("int",), ("int",), ("int",), ("int", "text"))
     assert not dense_plan(tmp_path, PlanOptions(), table=none).ranges
-    (tmp_path / "listed").unlink()
 
     async def silent(*_: object) -> int:
         raise ReplicaTimeout("no answer")
