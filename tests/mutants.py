@@ -1439,6 +1439,8 @@ MUTANTS = (
            "max(FEW, _DENSE * estimated * leaf.token_range.share)", "0", "tests/unit/test_range_plans.py"),
     Mutant("ranges: rows that are merged as ranges are planned as well", "repair/planning/planner.py",
            "if id(row) not in gone]", "]", "tests/unit/test_range_plans.py"),
+    Mutant("ranges: rows that were not chosen are taken along", "repair/planning/planner.py",
+           'whole = header.get("listed") == len(listed)', "whole = True", "tests/unit/test_range_plans.py"),
     Mutant("ranges: a table with statics is merged by ranges", "repair/deciding/mergeable.py",
            '(table.statics, "it has', '((), "it has', "tests/unit/test_range_plans.py"),
     Mutant("ranges: a plan that chooses rows keeps ranges", "repair/planning/planner.py",

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,8 @@ FINDINGS = "findings"
 COMPARISON = "comparison"
 """The type of the file of a comparison of two clusters (pair_findings.py)."""
 _CALLED = {FINDINGS: "findings file", COMPARISON: "findings file of two clusters"}
+_ROOM = " " * 24
+"""What a header leaves free for the number of rows."""
 _RANGE_LINE = f'{{"type":"{RANGE}"'
 
 
@@ -145,6 +147,8 @@ class Header:
     ring: str
     started_at: str
     tool: str
+    listed: int | None = None
+    """How many rows the file lists, once it is whole: who takes lines out of it has chosen among them."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -156,6 +160,7 @@ class Header:
             "ring": self.ring,
             "started_at": self.started_at,
             "tool": self.tool,
+            **({} if self.listed is None else {"listed": self.listed}),
         }
 
 
@@ -178,17 +183,24 @@ class FindingsWriter:
         self.path = path
         self.counts: Counter[Kind] = Counter()
         self.error = ""
+        self._header, self._listed = header, 0
         self._file: TextIO | None = None
         if path is not None:
             # A pipe or a device is written directly: renaming a file over /dev/null would replace it.
             special = path.exists() and not path.is_file()
             self._partial = path if special else partial_of(path)
             self._file = _begun(path, "--findings")
-            self._line(header.as_json())
+            self._line(header.as_json(), _ROOM if self._counts_rows else "")
+
+    @property
+    def _counts_rows(self) -> bool:
+        """Whether the header tells how many rows are listed: it is written again in its place, which no pipe can."""
+        return isinstance(self._header, Header) and self._partial != self.path
 
     def write(self, finding: Finding) -> None:
         """Append one finding."""
         self.counts[finding.kind] += 1
+        self._listed += 1
         if self._file is not None:
             self._line(finding.as_json())
 
@@ -208,6 +220,9 @@ class FindingsWriter:
         if self._file is None or self.path is None:
             return
         try:
+            if isinstance(self._header, Header) and self._counts_rows:
+                self._file.seek(0)
+                self._file.write(_line_of(replace(self._header, listed=self._listed).as_json()))
             self._file.flush()
             if self._partial != self.path:
                 os.fsync(self._file.fileno())
@@ -228,11 +243,11 @@ class FindingsWriter:
         elif self._file is not None:
             self._file.close()
 
-    def _line(self, data: Mapping[str, Any]) -> None:
+    def _line(self, data: Mapping[str, Any], room: str = "") -> None:
         if self._file is None:
             return
         try:
-            self._file.write(json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n")
+            self._file.write(f"{_line_of(data)}{room}\n")
             self._file.flush()
         except OSError as error:
             self._give_up(error)
@@ -247,6 +262,10 @@ class FindingsWriter:
         with suppress(OSError):  # the rest of the buffer does not fit either
             if file is not None:
                 file.close()
+
+
+def _line_of(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=True, separators=(",", ":"))
 
 
 def _begun(path: Path, option: str) -> TextIO:

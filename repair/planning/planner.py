@@ -141,7 +141,9 @@ async def make_plan(
     evidence = await CaseReader.open(reader, clock)
     require_same_cluster(header, evidence.ring, findings)
     merged, by_rows = await _sorted_out(evidence, ranges, options)
-    dense = await dense_ranges(evidence, reader, listed, ranges, options.policy) if options.may_merge else []
+    # Where somebody chose among the rows, no others are to be acted on: a range would take them along.
+    whole = header.get("listed") == len(listed)
+    dense = await dense_ranges(evidence, reader, listed, ranges, options.policy) if options.may_merge and whole else []
     gone = {id(row) for each in dense for row in each.rows}
     listed = [row for row in listed if id(row) not in gone]
     merged += [each.found for each in dense]

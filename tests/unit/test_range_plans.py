@@ -21,7 +21,7 @@ from consistency.errors import ReplicaTimeout, UsageError
 from consistency.model.ring import MURMUR3, Replication, Ring
 from consistency.model.schema import Keyspace
 from consistency.model.tokens import MAX_TOKEN, MIN_TOKEN, TokenRange
-from consistency.results.findings import read_findings, read_ranges, require_replaceable
+from consistency.results.findings import copy_findings, read_findings, read_ranges, require_replaceable
 from consistency.results.forecast import Forecast
 from consistency.results.kinds import Kind
 from consistency.results.range_findings import RangeFinding, RangeView
@@ -174,6 +174,18 @@ def test_a_range_that_was_counted_in_part_is_not_planned_twice(tmp_path: Path, m
     assert not any(a.overlaps(b) for a, b in combinations([found.token_range for found in made.ranges], 2))
     assert len(made.rows) == first.rows
     assert all(row.ref.token in first.token_range for row in made.rows)
+
+
+@pytest.mark.usefixtures("_many")
+def test_rows_that_somebody_chose_are_planned_one_by_one(tmp_path: Path) -> None:
+    """By marking them, or with grep: the others of their ranges are none of this plan's."""
+    assert dense_plan(tmp_path, PlanOptions()).ranges
+    path, chosen = tmp_path / "listed", tmp_path / "chosen"
+    copy_findings(path, chosen, [1, 2, 3], "--write")
+    again = damaged(3)
+    made = again.run(lambda: make_plan(again.cluster, again.clock, chosen, PlanOptions()))
+    assert not made.ranges
+    assert len(made.rows) == 3
 
 
 @pytest.mark.usefixtures("_many")
