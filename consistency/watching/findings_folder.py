@@ -92,8 +92,8 @@ def _all_of(path: Path) -> Iterator[Finding | RangeFinding]:
 def _rewritten(latest: Path, visit: Path, findings: Iterator[Finding | RangeFinding]) -> str:
     """Write a file with the header of a visit; return why it could not be written, or an empty text."""
     header = read_header(visit)
-    names = ("run_id", "cluster", "ring", "started_at", "tool")
-    with FindingsWriter(latest, Header(*(str(header.get(name, "")) for name in names))) as writer:
+    told = [str(header.get(name, "")) for name in ("run_id", "cluster", "ring", "started_at", "tool")]
+    with FindingsWriter(latest, Header(told[0], told[1], told[2], told[3], told[4])) as writer:
         for finding in findings:
             if isinstance(finding, RangeFinding):
                 writer.write_range(finding)

@@ -95,10 +95,10 @@ def dense_warnings(dense: Iterable[DenseRange]) -> Iterable[str]:
     for each in dense:
         tables[each.found.full_name].append(each.found)
     for name, ranges in tables.items():
-        rows = counted(sum(found.rows for found in ranges), "listed row")
+        rows, few = counted(sum(found.rows for found in ranges), "listed row"), counted(len(ranges), "range")
         yield (
-            f"{rows} of {name} lie so densely that {counted(len(ranges), 'range')} are merged as ranges: apply decides"
-            " each row, no plan shows it; --range-merge never plans each"
+            f"{rows} of {name}, which lie so densely, to be merged as {few}: apply decides each row, no plan shows it;"
+            " --range-merge never plans each"
         )
 
 

@@ -126,7 +126,7 @@ def test_rows_that_lie_densely_are_planned_as_if_they_had_been_counted(seed: int
         assert as_planned.replicas[name].stale >= view.stale
     assert not made.rows
     rows = len(list(read_findings(tmp_path / "listed")))
-    assert any(f"{rows} listed rows of ks.t lie so densely" in warning for warning in made.warnings)
+    assert any(f"{rows} listed rows of ks.t, which lie so densely" in warning for warning in made.warnings)
     assert made.rows_in_ranges == rows
 
 
