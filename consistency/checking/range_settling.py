@@ -62,10 +62,10 @@ class RangeSettling(Protocol):
     def takes_readings(self) -> bool:
         """Whether it begins with hashes of a leaf's rows that were read before, and has room for them."""
 
-    async def settle(self, leaf: Leaf, read: FirstReading | None = None) -> None:
+    async def settle(self, leaf: Leaf, begun: asyncio.Event, read: FirstReading | None = None) -> None:
         """Count the rows of a leaf that differ; raises a ReplicaError if a replica stops answering.
 
-        `read` is what was read of it already.
+        `begun` is set once it was read for the first time; `read` is what was read of it already.
         """
 
 
@@ -120,7 +120,7 @@ class RangeSettler:
         """Whether it has room for rows that are read already: they wait for none."""
         return self._waiting.count < MOST_WAITING // 2
 
-    async def settle(self, leaf: Leaf, read: FirstReading | None = None) -> None:
+    async def settle(self, leaf: Leaf, begun: asyncio.Event, read: FirstReading | None = None) -> None:
         """Count the rows of a leaf that differ; raises a ReplicaError if a replica stops answering."""
         async with AsyncExitStack() as held:
             if read is None:
@@ -132,6 +132,7 @@ class RangeSettler:
             else:
                 rows, first = read.rows, read.unlike
                 await held.enter_async_context(self._waiting.holding(len(first)))
+            begun.set()
             settled = await self._settled(leaf, rows, first)
         if settled.rows or settled.unsettled:
             await self._sink(settled)

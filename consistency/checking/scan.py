@@ -102,8 +102,10 @@ class Scan:
     _known: dict[Leaf, DifferingPartitions | DifferingRows | FirstReadings] = field(default_factory=dict)
     """What differs in leaves that are not looked at yet."""
     _at_fault: AtFault = field(default_factory=AtFault)
-    _counting: list[asyncio.Task[None]] = field(default_factory=list)
-    """Ranges whose rows are, or were, counted."""
+    _counting: dict[asyncio.Task[None], asyncio.Event] = field(default_factory=dict)
+    """Ranges whose rows are, or were, counted, each with whether it was read once."""
+    was_read: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once all of the table was read, and nothing is left but to read again what rows wait to be counted."""
     _listing: Listing = field(init=False)
     _gate: asyncio.Semaphore = field(init=False)
 
@@ -230,8 +232,11 @@ class Scan:
             self._descend_once(account, result)
         for result in account.results.values():
             self._look_ahead_once(account, result)
-        while any(not look.done() for look in self._looks):  # a look can begin another
-            await asyncio.gather(*self._looks)
+        while looks := [look for look in self._looks if look not in self._counting and not look.done()]:
+            await asyncio.gather(*looks)  # each can begin another
+        for begun in self._counting.values():
+            await begun.wait()
+        self.was_read.set()
         await asyncio.gather(*self._looks)
         self.ended = self.table.clock.monotonic()
 
@@ -288,14 +293,19 @@ class Scan:
                 account.fail(result.leaf, str(error))
 
     def _begin_count(self, account: Account, leaf: Leaf, part: Leaf, read: FirstReading | None = None) -> None:
-        self._counting.append(asyncio.create_task(self._count(account, leaf, part, read)))
+        begun = asyncio.Event()
+        self._counting[asyncio.create_task(self._count(account, leaf, part, begun, read))] = begun
 
-    async def _count(self, account: Account, leaf: Leaf, part: Leaf, read: FirstReading | None) -> None:
+    async def _count(
+        self, account: Account, leaf: Leaf, part: Leaf, begun: asyncio.Event, read: FirstReading | None
+    ) -> None:
         """Have the rows counted that differ in a part of a leaf."""
         try:
-            await self.ranges.settle(part, read)
+            await self.ranges.settle(part, begun, read)
         except (ReplicaError, SchemaError, InternalError) as error:
             account.fail(leaf, str(error))
+        finally:
+            begun.set()
 
     async def _set_apart(self, account: Account, result: LeafResult, refused: Mapping[int, ReplicaError]) -> None:
         """Enter partitions that were not compared as leaves of their own; the others of their leaf were."""

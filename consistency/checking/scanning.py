@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from consistency.checking.changes import Changing
@@ -20,6 +20,9 @@ from consistency.cluster.port import Clock, ReplicaReader
 from consistency.cluster.table_reader import TableReader
 from consistency.ledger.port import Recorder
 from consistency.results.findings import Finding
+
+_MOST_BESIDE = 100_000
+"""Rows of other tables that may wait to be counted when a table is begun: they lie in memory."""
 
 
 async def _drop(found: Finding, read_at: float) -> None:
@@ -83,12 +86,33 @@ class Scanning:
             sampled = [self._begin(task) for task in tasks]
             await scan_sample(sampled, self._options.sample, self._clock, self._prepared.started)
         elif self._options.run_time_s is None:
-            for task in tasks:
-                await self._scan(self._begin(task))
+            await self._one_after_another(tasks)
         else:
             deadline = self._prepared.started + self._options.run_time_s
             await scan_slice([self._begin(task) for task in tasks], recorder, self._clock, deadline)
         await self._settler.finish()
+
+    async def _one_after_another(self, tasks: Iterable[TableTask]) -> None:
+        """Scan the tables in turn; the next is begun while rows of the others are counted, whose windows pass so."""
+        running: dict[asyncio.Task[None], Scan] = {}
+        try:
+            for task in tasks:
+                while running and sum(scan.ranges.waiting for scan in running.values()) > _MOST_BESIDE:
+                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    _take_ended(running)
+                scan = self._begin(task)
+                run, read = asyncio.create_task(self._scan(scan)), asyncio.create_task(scan.was_read.wait())
+                running[run] = scan
+                try:
+                    await asyncio.wait({run, read}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    read.cancel()
+                _take_ended(running)
+            await asyncio.gather(*running)
+        finally:
+            for run in running:
+                run.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     def _begin(self, task: TableTask) -> Scan:
         table = TableReader(self._reader, task.reading, task.route, self._clock)
@@ -103,3 +127,10 @@ class Scanning:
             # The arcs name the owners of one DC alone where a DC was named; elsewhere nobody could be judged.
             nodes = [n for n in self._prepared.ring.nodes if self._options.dc in (None, n.dc)]
             await NonOwnerScan(nodes, self._judges.take_non_owner).run(scan)
+
+
+def _take_ended(running: dict[asyncio.Task[None], Scan]) -> None:
+    """Forget the scans that have ended; raises what ended one of them."""
+    for run in [run for run in running if run.done()]:
+        del running[run]
+        run.result()

@@ -77,8 +77,11 @@ class RangeCounter:
         """Whether it begins with hashes of rows: it does not, as it must know what the rows hold."""
         return False
 
-    async def settle(self, leaf: Leaf, read: FirstReading | None = None) -> None:
-        """Count the rows of a leaf that differ; raises a ReplicaError if a replica stops answering."""
+    async def settle(self, leaf: Leaf, begun: asyncio.Event, read: FirstReading | None = None) -> None:
+        """Count the rows of a leaf that differ; raises a ReplicaError if a replica stops answering.
+
+        `begun` is set once it was read for the first time.
+        """
         if read is not None:
             raise InternalError("rows of two clusters were to be counted by their hashes")
         if reason := self._rules.too_few(self._table.reading.table, leaf.token_range.end, leaf.replicas):
@@ -90,6 +93,7 @@ class RangeCounter:
                 async with self._readers:
                     first = await rows.read()
                 await held.enter_async_context(self._waiting.holding(len(first)))
+            begun.set()
             settled = await self._settled(leaf, rows, first)
         if len(settled.rows) or settled.unsettled:
             await self._sink(settled)

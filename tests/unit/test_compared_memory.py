@@ -57,7 +57,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, rows: int, most_waiting: int) -> tu
 
     async def main() -> None:
         leaves = [Leaf(part, (SOURCE, TARGET)) for part in TokenRange.full_ring().split(max(1, rows // 200))]
-        await asyncio.gather(*(counter.settle(leaf) for leaf in leaves))
+        await asyncio.gather(*(counter.settle(leaf, asyncio.Event()) for leaf in leaves))
 
     tracemalloc.start()
     run_virtual(loop, main())
