@@ -87,9 +87,10 @@ def carried_out(
 ) -> tuple[Tally, int]:
     """Run an apply or an undo with progress and Ctrl-C; print what came of it, and return it with the exit code.
 
-    `again` is the command that goes on with the journal: an error that ends the work names it, where nodes do not
-    answer any more.
+    `again` is the command that goes on with the journal: an error that ends the work names it if nodes do not answer
+    any more. What has changed under a plan ends it for good, and the journal alone tells how far it came.
     """
+    from repair.applying.guard import PlanRefused  # noqa: PLC0415
     from repair.applying.outcomes import exit_code  # noqa: PLC0415
     from repair.cli.show import print_tally  # noqa: PLC0415
 
@@ -102,6 +103,11 @@ def carried_out(
         kind = ConnectError if isinstance(error, ConnectError) else ReplicaError
         msg = f"{error}; {journal} tells what was done, '{again} {journal}' goes on from there"
         raise kind(msg) from error
+    except PlanRefused as error:
+        if not Path(journal).is_file():
+            raise
+        msg = f"{error}; {journal} tells what was done until then"
+        raise PlanRefused(msg) from error
     print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
     if tally.interrupted:
         return tally, ExitCode.INTERRUPTED

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from consistency.errors import ConnectError, ConsistencyError, ReplicaUnavailable, UsageError
+from repair.applying.guard import PlanRefused
 from repair.applying.outcomes import Tally
 from repair.cli.progress import Ticker
 from repair.cli.running import carried_out, free_journal, require_new_journal, tell_what_follows
@@ -86,3 +87,18 @@ def test_nodes_that_stop_answering_leave_a_way_on(error: ConsistencyError, tmp_p
         assert ended.value.exit_code == error.exit_code
         assert ("'sync resume" in str(ended.value)) is begun
         assert str(ended.value).startswith("no node answers at h")
+
+
+def test_what_ends_an_apply_for_good_names_the_journal(tmp_path: Path) -> None:
+    """A plan that no longer fits is not gone on with, but some of its rows may have been repaired."""
+    journal = tmp_path / "j"
+
+    async def work(ticker: Ticker, stop: asyncio.Event) -> Tally:
+        raise PlanRefused("the ring has changed")
+
+    for begun in (False, True):
+        if begun:
+            journal.touch()
+        with pytest.raises(PlanRefused, match="the ring has changed") as ended:
+            carried_out(work, "repair resume", str(journal))
+        assert (f"{journal} tells what was done" in str(ended.value)) is begun
