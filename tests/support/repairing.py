@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,13 @@ class Repairing:
             locality=self.locality,
         )
 
-    def apply(self, made: Plan, options: ApplyOptions | None = None) -> Tally:
+    def apply(
+        self, made: Plan, options: ApplyOptions | None = None, progress: Callable[[Tally], None] | None = None
+    ) -> Tally:
         """Apply with a new journal."""
         self._runs += 1
-        return apply(made, self.journal, settings=self.cluster.settings, options=options, locality=self.locality)
+        settings, locality = self.cluster.settings, self.locality
+        return apply(made, self.journal, settings=settings, options=options, locality=locality, progress=progress)
 
     @property
     def journal(self) -> Path:
