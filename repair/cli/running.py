@@ -97,17 +97,15 @@ def carried_out(
     began = time.monotonic()
     try:
         tally = asyncio.run(_listening(work))
-    except (ConnectError, ReplicaError) as error:
+    except (ConnectError, ReplicaError, PlanRefused) as error:
         if not Path(journal).is_file():
             raise
+        if isinstance(error, PlanRefused):
+            msg = f"{error}; {journal} tells what was done until then"
+            raise PlanRefused(msg) from error
         kind = ConnectError if isinstance(error, ConnectError) else ReplicaError
         msg = f"{error}; {journal} tells what was done, '{again} {journal}' goes on from there"
         raise kind(msg) from error
-    except PlanRefused as error:
-        if not Path(journal).is_file():
-            raise
-        msg = f"{error}; {journal} tells what was done until then"
-        raise PlanRefused(msg) from error
     print_tally(make_console(sys.stdout), tally, time.monotonic() - began)
     if tally.interrupted:
         return tally, ExitCode.INTERRUPTED
