@@ -1441,7 +1441,7 @@ MUTANTS = (
            "if len(rows) + sum(found.rows for found in others) < MANY:", "if not rows:",
            "tests/unit/test_range_plans.py"),
     Mutant("ranges: a range counted in part is planned twice", "repair/planning/dense.py",
-           "if apart and not await", "if not await", "tests/unit/test_range_plans.py"),
+           "left, _ = cut_arcs(arcs, taken)", "left = arcs", "tests/unit/test_range_plans.py"),
     Mutant("ranges: rows that lie thinly are planned as ranges", "repair/planning/dense.py",
            "max(FEW, _DENSE * estimated * leaf.token_range.share)", "0", "tests/unit/test_range_plans.py"),
     Mutant("ranges: rows that are merged as ranges are planned as well", "repair/planning/planner.py",

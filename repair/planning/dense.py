@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from consistency.checking.plan import Leaf, cut, estimate_rows
 from consistency.cluster.port import ReplicaReader
 from consistency.errors import ReplicaError
+from consistency.model.ownership import cut_arcs
+from consistency.model.tokens import TokenRange
 from consistency.results.figures import counted
 from consistency.results.findings import Finding, State
 from consistency.results.kinds import Kind
@@ -81,10 +83,9 @@ async def dense_ranges(
         if len(rows) + sum(found.rows for found in others) < MANY:
             continue
         with suppress(ReplicaError):
-            for leaf, inside in await _dense_leaves(cases, reader, rows):
+            for leaf, inside in await _dense_leaves(cases, reader, rows, [found.token_range for found in others]):
                 found = _counted(leaf, inside)
-                apart = not any(leaf.token_range.overlaps(other.token_range) for other in others)
-                if apart and not await why_by_rows(cases, found, policy):
+                if not await why_by_rows(cases, found, policy):
                     dense.append(DenseRange(found, inside))
     return dense
 
@@ -103,13 +104,17 @@ def dense_warnings(dense: Iterable[DenseRange]) -> Iterable[str]:
 
 
 async def _dense_leaves(
-    cases: CaseReader, reader: ReplicaReader, rows: Sequence[ListedRow]
+    cases: CaseReader, reader: ReplicaReader, rows: Sequence[ListedRow], taken: Sequence[TokenRange]
 ) -> list[tuple[Leaf, Sequence[ListedRow]]]:
-    """Return the leaves of one table of which many rows are listed for the size of the leaf, with these rows."""
+    """Return the leaves of one table of which many rows are listed for the size of the leaf, with these rows.
+
+    What is `taken` of the ring was counted, and is in none of them.
+    """
     ref = rows[0].ref
     table, arcs = cases.table(ref), cases.ring.arcs(cases.keyspace(ref).replication)
     estimated = await estimate_rows(reader, table, arcs)
-    leaves = sorted(cut(table, arcs, estimated).leaves, key=lambda leaf: leaf.token_range)
+    left, _ = cut_arcs(arcs, taken)
+    leaves = sorted(cut(table, left, estimated).leaves, key=lambda leaf: leaf.token_range)
     ends = [leaf.token_range.end for leaf in leaves]
     inside: dict[int, list[ListedRow]] = defaultdict(list)
     for row in rows:
