@@ -183,19 +183,17 @@ class FindingsWriter:
         self.path = path
         self.counts: Counter[Kind] = Counter()
         self.error = ""
-        self._header, self._listed = header, 0
+        self._told: Header | None = None
+        self._listed = 0
         self._file: TextIO | None = None
         if path is not None:
             # A pipe or a device is written directly: renaming a file over /dev/null would replace it.
             special = path.exists() and not path.is_file()
             self._partial = path if special else partial_of(path)
             self._file = _begun(path, "--findings")
-            self._line(header.as_json(), _ROOM if self._counts_rows else "")
-
-    @property
-    def _counts_rows(self) -> bool:
-        """Whether the header tells how many rows are listed: it is written again in its place, which no pipe can."""
-        return isinstance(self._header, Header) and self._partial != self.path
+            if isinstance(header, Header) and not special:  # it is written again in its place, which no pipe can
+                self._told = header
+            self._line(header.as_json(), _ROOM if self._told else "")
 
     def write(self, finding: Finding) -> None:
         """Append one finding."""
@@ -220,9 +218,9 @@ class FindingsWriter:
         if self._file is None or self.path is None:
             return
         try:
-            if isinstance(self._header, Header) and self._counts_rows:
+            if self._told is not None:
                 self._file.seek(0)
-                self._file.write(_line_of(replace(self._header, listed=self._listed).as_json()))
+                self._file.write(_line_of(replace(self._told, listed=self._listed).as_json()))
             self._file.flush()
             if self._partial != self.path:
                 os.fsync(self._file.fileno())

@@ -91,9 +91,13 @@ def _all_of(path: Path) -> Iterator[Finding | RangeFinding]:
 
 def _rewritten(latest: Path, visit: Path, findings: Iterator[Finding | RangeFinding]) -> str:
     """Write a file with the header of a visit; return why it could not be written, or an empty text."""
-    header = read_header(visit)
-    told = [str(header.get(name, "")) for name in ("run_id", "cluster", "ring", "started_at", "tool")]
-    with FindingsWriter(latest, Header(told[0], told[1], told[2], told[3], told[4])) as writer:
+    found = read_header(visit)
+
+    def told(name: str) -> str:
+        return str(found.get(name, ""))
+
+    header = Header(told("run_id"), told("cluster"), told("ring"), told("started_at"), told("tool"))
+    with FindingsWriter(latest, header) as writer:
         for finding in findings:
             if isinstance(finding, RangeFinding):
                 writer.write_range(finding)
